@@ -1,0 +1,38 @@
+Code.require_file("native/compiler.exs", __DIR__)
+
+defmodule CodexSdk.MixProject do
+  use Mix.Project
+
+  @version "0.4.6"
+
+  def project do
+    [
+      app: :codex_sdk,
+      version: @version,
+      elixir: "~> 1.14",
+      description:
+        "Drive OpenAI's Codex CLI from Elixir: typed events, no orphans, bounded memory.",
+      compilers: [:codex_native] ++ Mix.compilers(),
+      elixirc_paths: elixirc_paths(Mix.env()),
+      start_permanent: Mix.env() == :prod,
+      package: package(),
+      deps: []
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger, :crypto], mod: {Codex.Application, []}]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_), do: ["lib"]
+
+  defp package do
+    [
+      licenses: ["MIT"],
+      files:
+        ~w(lib native/*/src native/*/Cargo.toml native/compiler.exs Cargo.toml Cargo.lock) ++
+          ~w(mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
+    ]
+  end
+end

@@ -1,0 +1,1 @@
+rustler::init!("Elixir.Codex.Native");
