@@ -126,7 +126,7 @@ defmodule Codex.Wire do
   defp read_record(entry, fields) do
     Enum.reduce(fields, entry, fn {name, enum}, map ->
       {value, map} = Map.pop(map, Atom.to_string(name), Map.get(entry, name))
-      Map.put(map, name, read_kind({:enum, enum}, value))
+      Map.put(map, name, read_kind(enum && {:enum, enum}, value))
     end)
   end
 
@@ -205,6 +205,12 @@ defmodule Codex.Wire do
 
   @doc "The fields of a spec that the NIF hands over, in their order in the tuple."
   def native_fields_of(spec), do: Enum.filter(spec.fields, &(&1.wire != []))
+
+  @doc "A variable of a decoded tuple, or the field's default where it is nil; quoted."
+  def or_default(%{default: nil}, var), do: var
+
+  def or_default(%{default: default}, var),
+    do: quote(do: if(unquote(var) == nil, do: unquote(Macro.escape(default)), else: unquote(var)))
 
   defp native_kind(:item), do: {2, 1}
   defp native_kind({:enum, name}), do: {1, index(Items.enums(), name)}

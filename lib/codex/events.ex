@@ -1,0 +1,213 @@
+defmodule Codex.Events do
+  @moduledoc """
+  What a run says, event by event.
+
+  `codex exec` 0.169 sends, in this order: `ThreadStarted`, then warnings as `ItemCompleted` with a `Codex.Items.Error`,
+  `TurnStarted`, items, and in the end `TurnCompleted`, or `Error` and `TurnFailed`. An `Error` alone ends nothing: the
+  CLI announces its retries that way. It sends no pieces of text: messages arrive whole.
+
+  Each struct has `extra`, the fields that this version of the SDK does not know, and `lossy`, which is true where
+  invalid UTF-8 or lone surrogates in the line were replaced by U+FFFD. An event of an unknown type, or without a
+  field that it must have, is a `Codex.Events.Unknown`.
+  """
+
+  alias Codex.{Items, Wire}
+
+  defmodule Unknown do
+    @moduledoc """
+    An event that this version of the SDK does not know, or a line that is not JSON.
+
+    `raw` is what was sent: a map, another JSON value, or the bytes of the line. In the last case `error` is
+    `{reason, offset}` with the byte where it stops being JSON. Reasons: `:eof`, `:syntax`, `:trailing`, `:control`,
+    `:escape`, `:number`, `:number_range` (beyond a 64-bit float or 1024 digits), `:depth` (over 256 levels).
+    """
+    defstruct [:type, :raw, :error, lossy: false]
+
+    @type t :: %__MODULE__{
+            type: String.t() | nil,
+            raw: term(),
+            error: {atom(), non_neg_integer()} | nil,
+            lossy: boolean()
+          }
+  end
+
+  defmodule AppServerNotification do
+    @moduledoc "A notification of the app-server that has no struct of its own."
+    @enforce_keys [:method]
+    defstruct [:method, params: %{}, lossy: false]
+    @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
+  end
+
+  specs = Wire.specs(:events)
+  common = [{:extra, "map()", default: %{}}, {:lossy, "boolean()", default: false}]
+
+  for spec <- specs do
+    Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
+  end
+
+  @typedoc "Any event."
+  @type t ::
+          unquote(
+            Enum.reduce(specs, quote(do: Unknown.t() | AppServerNotification.t()), fn spec,
+                                                                                      union ->
+              quote(do: unquote(spec.module).t() | unquote(union))
+            end)
+          )
+
+  @doc """
+  The event of a string-keyed map.
+
+      iex> Codex.Events.parse!(%{"type" => "thread.started", "thread_id" => "t1"}).thread_id
+      "t1"
+      iex> Codex.Events.parse!(%{"type" => "weather.changed"})
+      %Codex.Events.Unknown{type: "weather.changed", raw: %{"type" => "weather.changed"}}
+
+  Raises `ArgumentError` for anything but a map with a `"type"`, `KeyError` where a known type lacks a required field.
+  """
+  @spec parse!(map()) :: t()
+  def parse!(%{"type" => type} = map) when is_binary(type), do: parse(type, map)
+
+  def parse!(other),
+    do: raise(ArgumentError, "expected an event as a map with a \"type\", got: #{inspect(other)}")
+
+  for spec <- specs, {type, consts} <- spec.types do
+    defp parse(unquote(type), map), do: read(unquote(Macro.escape(spec)), unquote(consts), map)
+  end
+
+  # Compaction names its stage in the type; one that we do not know stays text.
+  compaction = Enum.find(specs, &(&1.module == Codex.Events.TurnCompaction))
+
+  defp parse("turn/compaction" <> stage, map), do: read_compaction(stage, map)
+  defp parse("turn.compaction" <> stage, map), do: read_compaction(stage, map)
+  defp parse(type, map), do: %Unknown{type: type, raw: map}
+
+  defp read_compaction(stage, map) do
+    stage = if stage == "", do: "compaction", else: String.slice(stage, 1..-1//1)
+    read(unquote(Macro.escape(compaction)), [stage: stage], map)
+  end
+
+  defp read(spec, consts, map), do: Wire.read!(spec, consts, map, &read_kind/2)
+
+  defp read_kind(:item, item), do: Items.parse!(item)
+  defp read_kind(:raw_item, item), do: raw_item(item)
+  defp read_kind(kind, value), do: Wire.read_kind(kind, value)
+
+  @doc """
+  The string-keyed map of an event, as the CLI writes it; inverse of `parse!/1`. Fields that are nil are left out.
+
+      iex> Codex.Events.to_map(%Codex.Events.ThreadStarted{thread_id: "t1"})
+      %{"type" => "thread.started", "thread_id" => "t1"}
+
+  Raises `ArgumentError` for an `Unknown` that was no JSON object.
+  """
+  @spec to_map(t()) :: map()
+  def to_map(%Unknown{raw: %{} = raw}), do: raw
+  def to_map(%Unknown{} = event), do: raise(ArgumentError, "not a JSON object: #{inspect(event)}")
+
+  def to_map(%AppServerNotification{method: method, params: params}),
+    do: %{"method" => method, "params" => params}
+
+  def to_map(%Codex.Events.TurnCompaction{stage: stage} = event),
+    do: write(unquote(Macro.escape(compaction)), "turn/compaction/#{stage}", event)
+
+  for spec <- specs, spec.module != Codex.Events.TurnCompaction do
+    {type, _} = hd(spec.types)
+
+    def to_map(%unquote(spec.module){} = event),
+      do: write(unquote(Macro.escape(spec)), unquote(type), event)
+  end
+
+  defp write(spec, type, event), do: Wire.write(spec, type, event, &write_kind/2)
+
+  defp write_kind(kind, %_{} = item) when kind in [:item, :raw_item], do: Items.to_map(item)
+  defp write_kind(:any, %Items.AgentMessage{text: text}), do: %{"type" => "text", "text" => text}
+  defp write_kind(kind, value), do: Wire.write_kind(kind, value)
+
+  ## From the NIF
+
+  @doc false
+  @spec from_native([tuple()]) :: [t()]
+  def from_native([line | lines]), do: [one(line) | from_native(lines)]
+  def from_native([]), do: []
+
+  for {{spec, consts}, index} <-
+        Enum.with_index(for spec <- specs, {_, consts} <- spec.types, do: {spec, consts}) do
+    fields = Wire.native_fields_of(spec)
+    vars = Macro.generate_arguments(length(fields), __MODULE__)
+    extra = Macro.var(:extra, __MODULE__)
+
+    values =
+      for {field, var} <- Enum.zip(fields, vars) do
+        value =
+          case field.kind do
+            :item -> quote(do: Items.from_native(unquote(var)))
+            :raw_item -> quote(do: raw_item(unquote(Wire.or_default(field, var))))
+            _ -> Wire.or_default(field, var)
+          end
+
+        {field.name, value}
+      end
+
+    struct =
+      {:%{}, [],
+       [
+         __struct__: spec.module,
+         lossy: false,
+         extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
+       ] ++ consts ++ values}
+
+    # Only a row with stand-ins pays for looking for them.
+    body =
+      case for field <- spec.fields, field.or, do: {field.name, field.or, field.default} do
+        [] -> struct
+        stand_ins -> quote(do: stand_in(unquote(struct), unquote(Macro.escape(stand_ins))))
+      end
+
+    defp one({unquote(index), unquote_splicing(vars), unquote(extra)}), do: unquote(body)
+  end
+
+  defp one({:unknown, %{"type" => "turn/compaction" <> _ = type} = map}), do: parse(type, map)
+  defp one({:unknown, %{"type" => "turn.compaction" <> _ = type} = map}), do: parse(type, map)
+
+  defp one({:unknown, %{"type" => type} = map}) when is_binary(type),
+    do: %Unknown{type: type, raw: map}
+
+  defp one({:unknown, value}), do: %Unknown{raw: value}
+  defp one({:lossy, line}), do: %{one(line) | lossy: true}
+  defp one({:rejected, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
+
+  defp one({:oversized, size}) do
+    %{
+      __struct__: Codex.Events.Error,
+      message: "a line of #{size} bytes is over the byte budget of one line and was dropped",
+      additional_details: %{"line_bytes" => size},
+      codex_error_info: nil,
+      will_retry: nil,
+      thread_id: nil,
+      turn_id: nil,
+      extra: %{},
+      lossy: false
+    }
+  end
+
+  defp stand_in(event, stand_ins) do
+    Enum.reduce(stand_ins, event, fn {name, other, default}, event ->
+      case event do
+        %{^name => ^default, extra: %{^other => value} = extra} ->
+          %{event | name => value, extra: Map.delete(extra, other)}
+
+        _ ->
+          event
+      end
+    end)
+  end
+
+  defp raw_item(%{} = map) do
+    case Items.parse_raw_response_item(map) do
+      {:ok, item} -> item
+      {:error, :invalid_raw_response_item} -> map
+    end
+  end
+
+  defp raw_item(other), do: other
+end

@@ -1,0 +1,157 @@
+defmodule Codex.Items do
+  @moduledoc """
+  What a turn is made of: messages, reasoning, commands, file changes, tool calls.
+
+  Items arrive inside `Codex.Events.ItemStarted`, `ItemUpdated` and `ItemCompleted`. Each struct has `id` (`item_N`,
+  counted within one run of the CLI from 0), `type` (an atom) and `extra`: the fields that this version of the SDK
+  does not know, whole. A type that it does not know is a `Codex.Items.Unknown`.
+
+  Shapes as CLI 0.169 sends them. Of a field that the wire sends as null nothing is kept but the nil.
+  """
+
+  alias Codex.Wire
+
+  defmodule Unknown do
+    @moduledoc "An item of a type that this version of the SDK does not know; `raw` is what was sent."
+    defstruct [:id, :type, raw: %{}]
+    @type t :: %__MODULE__{id: String.t() | nil, type: String.t() | nil, raw: term()}
+  end
+
+  defmodule RawResponseItem do
+    @moduledoc "A raw item of the model's answer: its `type` as text and the rest of its map."
+    @enforce_keys [:type, :payload]
+    defstruct [:type, :payload]
+    @type t :: %__MODULE__{type: String.t(), payload: map()}
+  end
+
+  specs = Wire.specs(:items)
+
+  # `type` of each struct, from its first wire type. Made from our own table, not from the wire.
+  atoms = Map.new(specs, &{&1.module, &1.types |> hd() |> elem(0) |> String.to_atom()})
+
+  for spec <- specs do
+    atom = Map.fetch!(atoms, spec.module)
+    common = [{:type, inspect(atom), default: atom}, {:extra, "map()", default: %{}}]
+    Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
+  end
+
+  @typedoc "Any item."
+  @type t ::
+          unquote(
+            Enum.reduce(specs, quote(do: Unknown.t() | RawResponseItem.t()), fn spec, union ->
+              quote(do: unquote(spec.module).t() | unquote(union))
+            end)
+          )
+
+  @doc """
+  The item of a map with string or atom keys.
+
+      iex> Codex.Items.parse!(%{"type" => "agent_message", "id" => "item_0", "text" => "Hi"}).text
+      "Hi"
+      iex> Codex.Items.parse!(%{"type" => "hologram", "id" => "item_1"})
+      %Codex.Items.Unknown{id: "item_1", type: "hologram", raw: %{"type" => "hologram", "id" => "item_1"}}
+
+  Raises `ArgumentError` for anything but a map with a `type`, `KeyError` where a known type lacks a required field.
+  """
+  @spec parse!(map()) :: t()
+  def parse!(%{} = map) do
+    case Map.new(map, fn {key, value} -> {to_string(key), value} end) do
+      %{"type" => type} = map when is_binary(type) ->
+        parse(type, map)
+
+      %{"type" => type} = map when is_atom(type) and type != nil ->
+        parse(Atom.to_string(type), map)
+
+      other ->
+        raise ArgumentError, "expected an item with a \"type\", got: #{inspect(other)}"
+    end
+  end
+
+  def parse!(other), do: raise(ArgumentError, "expected an item as a map, got: #{inspect(other)}")
+
+  for spec <- specs, {type, []} <- spec.types do
+    defp parse(unquote(type), map),
+      do: unquote(Macro.escape(spec)) |> Wire.read!([], map, &Wire.read_kind/2) |> finish()
+  end
+
+  defp parse(type, map), do: %Unknown{id: map["id"], type: type, raw: map}
+
+  @doc """
+  The string-keyed map of an item, as the CLI writes it; inverse of `parse!/1`. Fields that are nil are left out.
+
+      iex> item = Codex.Items.parse!(%{"type" => "error", "id" => "item_0", "message" => "Careful"})
+      iex> Codex.Items.to_map(item)
+      %{"type" => "error", "id" => "item_0", "message" => "Careful"}
+  """
+  @spec to_map(t()) :: map()
+  def to_map(%Unknown{raw: raw}), do: raw
+  def to_map(%RawResponseItem{type: type, payload: payload}), do: Map.put(payload, "type", type)
+
+  for spec <- specs do
+    {type, _} = hd(spec.types)
+
+    def to_map(%unquote(spec.module){} = item),
+      do: Wire.write(unquote(Macro.escape(spec)), unquote(type), item, &Wire.write_kind/2)
+  end
+
+  @doc """
+  The struct of a raw response item, the form in which the model itself sends items.
+
+      iex> Codex.Items.parse_raw_response_item(%{"type" => "message", "role" => "assistant"})
+      {:ok, %Codex.Items.RawResponseItem{type: "message", payload: %{"role" => "assistant"}}}
+      iex> Codex.Items.parse_raw_response_item(%{"role" => "assistant"})
+      {:error, :invalid_raw_response_item}
+  """
+  @spec parse_raw_response_item(map()) :: {:ok, t()} | {:error, :invalid_raw_response_item}
+  def parse_raw_response_item(%{"type" => type} = map)
+      when type in ~w(ghost_snapshot compaction compaction_summary),
+      do: {:ok, parse(type, map)}
+
+  def parse_raw_response_item(%{"type" => type} = map) when is_binary(type),
+    do: {:ok, %RawResponseItem{type: type, payload: Map.delete(map, "type")}}
+
+  def parse_raw_response_item(_other), do: {:error, :invalid_raw_response_item}
+
+  ## From the NIF
+
+  @doc false
+  def from_native(tuple)
+
+  for {{spec, atom}, index} <-
+        Enum.with_index(
+          for spec <- specs, _ <- spec.types, do: {spec, Map.fetch!(atoms, spec.module)}
+        ) do
+    fields = Wire.native_fields_of(spec)
+    vars = Macro.generate_arguments(length(fields), __MODULE__)
+    extra = Macro.var(:extra, __MODULE__)
+
+    virtual =
+      for field <- spec.fields, field.wire == [], do: {field.name, Macro.escape(field.default)}
+
+    values =
+      for {field, var} <- Enum.zip(fields, vars), do: {field.name, Wire.or_default(field, var)}
+
+    struct =
+      {:%{}, [],
+       [
+         __struct__: spec.module,
+         type: atom,
+         extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
+       ] ++
+         virtual ++ values}
+
+    body = if atom == :reasoning, do: quote(do: finish(unquote(struct))), else: struct
+    def from_native({unquote(index), unquote_splicing(vars), unquote(extra)}), do: unquote(body)
+  end
+
+  def from_native(%{} = map), do: %Unknown{id: map["id"], type: map["type"], raw: map}
+  def from_native(other), do: %Unknown{raw: other}
+
+  # Reasoning without a text of its own is its parts, one a line.
+  defp finish(%{type: :reasoning, text: nil} = item) do
+    parts = Enum.filter(List.wrap(item.summary) ++ List.wrap(item.content), &is_binary/1)
+    %{item | text: Enum.join(parts, "\n")}
+  end
+
+  defp finish(item), do: item
+end

@@ -1,0 +1,92 @@
+defmodule Codex.JSONL do
+  @moduledoc """
+  Decodes what `codex exec --json` prints, cut anywhere, into `Codex.Events` structs.
+
+  The runs of this SDK use it; with a recorded stream it is useful by itself:
+
+      iex> decoder = Codex.JSONL.new()
+      iex> Codex.JSONL.feed(decoder, ~s({"type":"thread.started","thr))
+      []
+      iex> [event] = Codex.JSONL.feed(decoder, ~s(ead_id":"t1"}\\n{"type":"turn.started"}))
+      iex> event.thread_id
+      "t1"
+      iex> Codex.JSONL.finish(decoder)
+      [%Codex.Events.TurnStarted{}]
+
+  Lines end at `\\n` (a `\\r` before it is dropped); blank lines are skipped. Nothing is lost and nothing raises: a line
+  that is not JSON is a `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` is a `Codex.Events.Error`
+  that says its size, and decoding goes on with the next line. Of a key that stands twice in an object, the last one
+  counts; integers have any size up to 1024 digits.
+
+  A decoder is a mutable resource for one process: it keeps the part of the line that has not ended yet. A call decodes
+  64 KiB at a time on a normal scheduler, well below a millisecond each; lines over 256 KiB go to a dirty one. Strings
+  are copies, so that a small field that is kept does not keep the whole chunk.
+  """
+
+  alias Codex.{Events, Native, Suggest}
+
+  @enforce_keys [:ref]
+  defstruct [:ref]
+
+  @opaque t :: %__MODULE__{ref: reference()}
+
+  @max_line_bytes 256 * 1024 * 1024
+
+  @doc """
+  A new decoder.
+
+  Option: `:max_line_bytes` - what a line may hold (positive integer, default 268_435_456).
+  """
+  @spec new(keyword()) :: t()
+  def new(opts \\ []) do
+    case Keyword.pop(opts, :max_line_bytes, @max_line_bytes) do
+      {max, []} when is_integer(max) and max > 0 ->
+        %__MODULE__{ref: Native.decoder_new(max)}
+
+      {max, []} ->
+        raise ArgumentError, "max_line_bytes must be a positive integer, got: #{inspect(max)}"
+
+      {_, [{key, _} | _]} ->
+        raise ArgumentError, Suggest.unknown_key(key, [:max_line_bytes])
+    end
+  end
+
+  @doc """
+  The events of the lines that end in `chunk`.
+
+  Raises `ErlangError` with `:in_use` while another process is inside the same decoder.
+  """
+  @spec feed(t(), binary()) :: [Events.t()]
+  def feed(%__MODULE__{ref: ref}, chunk) when is_binary(chunk), do: feed(ref, chunk, 0)
+
+  defp feed(ref, chunk, at) do
+    case Native.decoder_feed(ref, chunk, at) do
+      {lines, :done} -> Events.from_native(lines)
+      {lines, {:more, at}} -> Events.from_native(lines) ++ feed(ref, chunk, at)
+      {lines, {:long, at}} -> Events.from_native(lines) ++ feed_long(ref, chunk, at)
+    end
+  end
+
+  defp feed_long(ref, chunk, at) do
+    case Native.decoder_feed_long(ref, chunk, at) do
+      {lines, :done} -> Events.from_native(lines)
+      {lines, {_, at}} -> Events.from_native(lines) ++ feed(ref, chunk, at)
+    end
+  end
+
+  @doc "The event of a last line without a newline, if there is one. The decoder is empty then."
+  @spec finish(t()) :: [Events.t()]
+  def finish(%__MODULE__{ref: ref}), do: ref |> Native.decoder_finish() |> Events.from_native()
+
+  @doc """
+  All events of a whole recorded stream.
+
+      iex> Codex.JSONL.decode(~s({"type":"turn.started"}))
+      [%Codex.Events.TurnStarted{}]
+  """
+  @spec decode(binary(), keyword()) :: [Events.t()]
+  def decode(stream, opts \\ []) do
+    decoder = new(opts)
+    feed(decoder, stream) ++ finish(decoder)
+  end
+end

@@ -1,0 +1,306 @@
+defmodule Codex.JSONLTest do
+  use ExUnit.Case, async: true
+  doctest Codex.JSONL
+  doctest Codex.Events
+  doctest Codex.Items
+  doctest Codex.Suggest
+
+  alias Codex.{Events, Fixtures, Items, JSONL}
+
+  defp decode_in_pieces(stream, size) do
+    decoder = JSONL.new()
+    pieces = for <<piece::binary-size(size) <- stream>>, do: piece
+    tail = binary_part(stream, byte_size(stream), -rem(byte_size(stream), size))
+    Enum.flat_map(pieces ++ [tail], &JSONL.feed(decoder, &1)) ++ JSONL.finish(decoder)
+  end
+
+  # A field that the wire sends as null is nil in the struct and not written again.
+  defp without_nulls(%{} = map),
+    do: for({k, v} <- map, v != nil, into: %{}, do: {k, without_nulls(v)})
+
+  defp without_nulls(list) when is_list(list), do: Enum.map(list, &without_nulls/1)
+  defp without_nulls(value), do: value
+
+  describe "recorded streams" do
+    for name <- Fixtures.exec() do
+      test name do
+        stream = Fixtures.stream(unquote(name))
+        events = JSONL.decode(stream)
+
+        assert decode_in_pieces(stream, 1) == events
+        assert decode_in_pieces(stream, 7) == events
+
+        maps = Fixtures.maps(stream)
+        assert length(events) == length(maps)
+
+        for {event, map} <- Enum.zip(events, maps) do
+          refute match?(%Events.Unknown{}, event)
+          assert event.extra == %{}
+          assert event |> Events.to_map() |> without_nulls() == without_nulls(map)
+          # The twin in plain Elixir agrees with the NIF.
+          assert Events.parse!(map) == event
+        end
+      end
+    end
+
+    test "there are as many as were recorded with output" do
+      assert length(Fixtures.exec()) > 100
+    end
+  end
+
+  describe "lines" do
+    test "CRLF, blank lines and a missing last newline" do
+      stream = "\r\n\n{\"type\":\"turn.started\"}\r\n  \n{\"type\":\"turn.started\"}"
+      assert JSONL.decode(stream) == [%Events.TurnStarted{}, %Events.TurnStarted{}]
+    end
+
+    test "U+2028 does not end a line" do
+      stream = ~s({"type":"item.completed","item":{"type":"agent_message","text":"a\u2028b"}}\n)
+
+      assert [%Events.ItemCompleted{item: %Items.AgentMessage{text: "a\u2028b"}}] =
+               JSONL.decode(stream)
+    end
+
+    test "of a repeated key the last one counts" do
+      assert [%Events.ThreadStarted{thread_id: "b"}] =
+               JSONL.decode(~s({"type":"thread.started","thread_id":"a","thread_id":"b"}\n))
+
+      assert [%Events.TurnCompleted{usage: %{"n" => 2, "m" => 1}}] =
+               JSONL.decode(~s({"type":"turn.completed","usage":{"n":1,"m":1,"n":2}}\n))
+    end
+
+    test "numbers of any size, floats, NUL, escapes" do
+      big = "123456789012345678901234567890"
+
+      usage =
+        ~s({"a":18446744073709551615,"b":-#{big},"c":1.5e3,"d":"\\u0000\\ud83d\\ude00\\"\\/","e":-9223372036854775808})
+
+      assert [%Events.TurnCompleted{usage: usage, lossy: false}] =
+               JSONL.decode(~s({"type":"turn.completed","usage":#{usage}}\n))
+
+      assert usage == %{
+               "a" => 18_446_744_073_709_551_615,
+               "b" => -String.to_integer(big),
+               "c" => 1500.0,
+               "d" => "\0😀\"/",
+               "e" => -9_223_372_036_854_775_808
+             }
+    end
+
+    test "lone surrogates and invalid UTF-8 are replaced, and the event says so" do
+      line = fn text ->
+        ~s({"type":"item.completed","item":{"type":"agent_message","text":") <> text <> ~s("}}\n)
+      end
+
+      stream = line.("\\ud83dx") <> line.(<<0xFF, ?y>>) <> line.("z") <> line.("\\udc00")
+
+      assert [
+               %Events.ItemCompleted{lossy: true, item: %{text: "\uFFFDx"}},
+               %Events.ItemCompleted{lossy: true, item: %{text: "\uFFFDy"}},
+               %Events.ItemCompleted{lossy: false, item: %{text: "z"}},
+               %Events.ItemCompleted{lossy: true, item: %{text: "\uFFFD"}}
+             ] = JSONL.decode(stream)
+
+      assert [%Events.Unknown{type: "x", lossy: true, raw: %{"a" => "\uFFFD"}}] =
+               JSONL.decode(~s({"type":"x","a":") <> <<0xC3>> <> ~s("}))
+    end
+
+    test "a line that is not JSON is kept with its bytes and where it goes wrong" do
+      cases = [
+        {"thread panicked", :syntax, 0},
+        {"{\"type\":", :eof, 8},
+        {"{\"type\":\"turn.started\"} x", :trailing, 24},
+        {"[1,]", :syntax, 3},
+        {"{\"a\":01}", :number, 7},
+        {"{\"a\":1e999}", :number_range, 10},
+        {"\"\\x\"", :escape, 1},
+        {"\"a\tb\"", :control, 2},
+        {String.duplicate("[", 300), :depth, 256}
+      ]
+
+      for {line, reason, at} <- cases do
+        assert JSONL.decode(line <> "\n{\"type\":\"turn.started\"}\n") ==
+                 [%Events.Unknown{raw: line, error: {reason, at}}, %Events.TurnStarted{}]
+      end
+
+      invalid = <<"bad ", 0xFF>>
+      assert [%Events.Unknown{raw: ^invalid, lossy: false}] = JSONL.decode(invalid)
+      assert [%Events.Unknown{raw: [1, 2], error: nil}] = JSONL.decode("[1,2]")
+    end
+
+    test "unknown types and fields are kept whole" do
+      assert [%Events.Unknown{type: "x.y", raw: %{"type" => "x.y", "a" => %{"b" => 1}}}] =
+               JSONL.decode(~s({"type":"x.y","a":{"b":1}}))
+
+      assert [
+               %Events.TurnStarted{
+                 extra: %{"model" => "m", "item" => %{"type" => "agent_message"}}
+               } = event
+             ] =
+               JSONL.decode(
+                 ~s({"type":"turn.started","model":"m","item":{"type":"agent_message"}})
+               )
+
+      assert Events.to_map(event)["model"] == "m"
+
+      assert [
+               %Events.ItemStarted{
+                 item: %Items.Unknown{id: "i", type: "hologram", raw: %{"depth" => 3}}
+               }
+             ] =
+               JSONL.decode(
+                 ~s({"type":"item.started","item":{"id":"i","type":"hologram","depth":3}})
+               )
+
+      # Known to items of another type, not to this one.
+      assert [
+               %Events.ItemStarted{
+                 item: %Items.Error{message: "m", extra: %{"status" => "failed"}}
+               }
+             ] =
+               JSONL.decode(
+                 ~s({"type":"item.started","item":{"status":"failed","type":"error","message":"m"}})
+               )
+
+      assert [%Events.ItemStarted{item: %Items.CommandExecution{status: "paused"}}] =
+               JSONL.decode(
+                 ~s({"type":"item.started","item":{"type":"command_execution","command":"c","status":"paused"}})
+               )
+    end
+
+    test "a known type without a field that it must have is Unknown, whole" do
+      for line <- [~s({"type":"thread.started"}), ~s({"type":"item.started","thread_id":"t"})] do
+        {:ok, map} = Codex.Native.json_decode(line)
+        assert JSONL.decode(line) == [%Events.Unknown{type: map["type"], raw: map}]
+        assert_raise KeyError, fn -> Events.parse!(map) end
+      end
+    end
+
+    test "an item that is no object is kept" do
+      assert [%Events.ItemStarted{item: %Items.Unknown{raw: 7}}] =
+               JSONL.decode(~s({"type":"item.started","item":7}))
+
+      assert [%Events.ItemStarted{item: %Items.FileChange{changes: ["x"]}}] =
+               JSONL.decode(
+                 ~s({"type":"item.started","item":{"type":"file_change","changes":["x"]}})
+               )
+
+      assert [%Events.ItemStarted{item: %Items.FileChange{changes: []}}] =
+               JSONL.decode(
+                 ~s({"type":"item.started","item":{"type":"file_change","changes":null}})
+               )
+    end
+
+    test "the type may come last" do
+      assert [%Events.ItemCompleted{item: %Items.AgentMessage{text: "t", id: "i"}}] =
+               JSONL.decode(
+                 ~s({"item":{"text":"t","id":"i","type":"agent_message"},"type":"item.completed"})
+               )
+    end
+
+    test "a huge line, in pieces and at once" do
+      text = String.duplicate("0123456789\\n", 4_000_000)
+      line = ~s({"type":"item.completed","item":{"type":"agent_message","text":"#{text}"}}\n)
+      assert byte_size(line) > 43_000_000
+
+      for events <- [JSONL.decode(line <> line), decode_in_pieces(line <> line, 65_536)] do
+        assert [%{item: %{text: a}}, %{item: %{text: b}}] = events
+        assert a == b and byte_size(a) == 44_000_000
+      end
+    end
+
+    test "a line over the budget becomes an error event with its size; the stream goes on" do
+      stream =
+        ~s({"type":"turn.started"}\n"#{String.duplicate("x", 500)}"\n{"type":"turn.started"}\n)
+
+      for size <- [1, 7, 100, 10_000] do
+        decoder = JSONL.new(max_line_bytes: 100)
+
+        events =
+          for(<<piece::binary-size(size) <- stream>>, do: piece) ++
+            [binary_part(stream, byte_size(stream), -rem(byte_size(stream), size))]
+
+        events = Enum.flat_map(events, &JSONL.feed(decoder, &1))
+        assert [%Events.TurnStarted{}, %Events.Error{} = error, %Events.TurnStarted{}] = events
+        assert error.additional_details == %{"line_bytes" => 502}
+        assert error.message =~ "502 bytes"
+      end
+    end
+
+    test "a small string that is kept does not keep the chunk" do
+      line =
+        ~s({"type":"item.completed","item":{"type":"agent_message","text":"#{String.duplicate("k", 100)}"}}\n)
+
+      [event | _] = JSONL.decode(String.duplicate(line, 500))
+      assert :binary.referenced_byte_size(event.item.text) == 100
+    end
+
+    test "options are checked" do
+      assert_raise ArgumentError, ~r/did you mean :max_line_bytes/, fn ->
+        JSONL.new(max_line_byte: 1)
+      end
+
+      assert_raise ArgumentError, ~r/positive integer, got: 0/, fn ->
+        JSONL.new(max_line_bytes: 0)
+      end
+    end
+  end
+
+  describe "events beyond the exec lane" do
+    test "stand-ins, stages and other spellings" do
+      assert [%Events.TurnDiffUpdated{diff: "d", extra: %{}}] =
+               JSONL.decode(~s({"type":"turn.diff.updated","delta":"d"}))
+
+      assert [%Events.TurnCompaction{stage: :started, compaction: %{"n" => 1}}] =
+               JSONL.decode(~s({"type":"turn.compaction.started","compaction":{"n":1}}))
+
+      assert [%Events.TurnCompaction{stage: "paused"} = event] =
+               JSONL.decode(~s({"type":"turn/compaction/paused"}))
+
+      assert Events.to_map(event)["type"] == "turn/compaction/paused"
+
+      assert [%Events.Error{will_retry: false, codex_error_info: "other"}] =
+               JSONL.decode(
+                 ~s({"type":"error","message":"m","willRetry":false,"codexErrorInfo":"other"})
+               )
+    end
+
+    test "every row of the table survives a round trip, NIF and twin alike" do
+      for spec <- Codex.Wire.specs(:events), {type, _} <- spec.types do
+        map =
+          for field <- spec.fields,
+              [key | _] <- [field.wire],
+              into: %{"type" => type, "new_field" => [1]} do
+            {key,
+             if(field.kind == :item,
+               do: %{
+                 "type" => "todo_list",
+                 "items" => [%{"text" => "t", "completed" => true, "x" => 1}]
+               },
+               else: "v"
+             )}
+          end
+
+        event = Events.parse!(map)
+        assert event.__struct__ == spec.module
+        assert event.extra == %{"new_field" => [1]}
+        assert [^event] = JSONL.decode(IO.iodata_to_binary(Codex.JSON.encode!(map)))
+        assert Map.delete(Events.to_map(event), "type") == Map.delete(map, "type")
+      end
+
+      for spec <- Codex.Wire.specs(:items), {type, _} <- spec.types do
+        map =
+          for field <- spec.fields,
+              [key | _] <- [field.wire],
+              into: %{"type" => type},
+              do: {key, "v"}
+
+        item = Items.parse!(map)
+        assert item.__struct__ == spec.module
+        line = Codex.JSON.encode!(%{"type" => "item.started", "item" => map})
+        assert [%Events.ItemStarted{item: ^item}] = JSONL.decode(IO.iodata_to_binary(line))
+        assert Map.delete(Items.to_map(item), "type") == Map.delete(map, "type")
+      end
+    end
+  end
+end
