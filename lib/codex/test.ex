@@ -40,9 +40,8 @@ defmodule Codex.Test do
 
   ## Life
 
-  `start/2` links the server to the caller: it ends with the test. Ending (or `stop/1`) closes its connections and
-  removes its directories. ExUnit does not wait for linked processes, so after the very last test the VM may halt
-  before the directories are gone; where that matters, use the supervised form, which ExUnit does wait for:
+  `start/2` links the server to the caller: it ends with the test, and ExUnit waits for that. Ending (or `stop/1`) closes
+  its connections and removes its directories. To put it under a supervisor instead:
 
       model = Codex.Test.handle(start_supervised!({Codex.Test, ["Hello"]}))
       model = Codex.Test.handle(start_supervised!({Codex.Test, {["Hello"], retries: 1}}))
@@ -108,7 +107,28 @@ defmodule Codex.Test do
   """
   @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, term()}
   def start(script \\ [], opts \\ []) do
-    with {:ok, pid} <- start_link({script, opts}), do: {:ok, handle(pid)}
+    with {:ok, pid} <- start_link({script, opts}) do
+      wait_on_exit(pid)
+      {:ok, handle(pid)}
+    end
+  end
+
+  # ExUnit does not wait for linked processes, and may halt the VM before the directories of the last test are gone.
+  # Not a direct call: this module serves scripts too, where there is no ExUnit, or this is no test process.
+  defp wait_on_exit(pid) do
+    apply(ExUnit.Callbacks, :on_exit, [fn -> await_end(pid) end])
+  rescue
+    _none in [ArgumentError, UndefinedFunctionError] -> :ok
+  end
+
+  defp await_end(pid) do
+    ref = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^ref, :process, ^pid, _reason} -> :ok
+    after
+      5_000 -> :ok
+    end
   end
 
   @doc "Like `start/2`, but returns the server and raises when it cannot start."
@@ -149,7 +169,7 @@ defmodule Codex.Test do
   @doc "The handle of the server with process `pid`."
   @spec handle(server()) :: t()
   def handle(%__MODULE__{} = t), do: t
-  def handle(pid) when is_pid(pid), do: GenServer.call(pid, :handle)
+  def handle(pid) when is_pid(pid), do: struct!(__MODULE__, GenServer.call(pid, :handle))
 
   @doc "Stops the server; its connections are closed and its directories gone when this returns."
   @spec stop(server()) :: :ok

@@ -49,20 +49,20 @@ defmodule Codex.Test.Home do
   end
 
   @doc """
-  Removes what `create!/2` made. A CLI that is just being killed may still write there, so a directory that does not go
-  at once is tried again for about a second.
+  Removes what `create!/2` made. A CLI that is just coming to its end (`busy?`) still writes there, and makes anew what
+  is gone: then this looks again for half a second.
   """
-  @spec remove(t()) :: :ok
-  def remove(%__MODULE__{owned: owned}), do: Enum.each(owned, &remove(&1, 20))
+  @spec remove(t(), busy? :: boolean()) :: :ok
+  def remove(%__MODULE__{owned: owned}, busy?), do: remove(owned, busy?, 10)
 
-  defp remove(dir, tries) do
-    case File.rm_rf(dir) do
-      {:error, _reason, _file} when tries > 0 ->
-        Process.sleep(50)
-        remove(dir, tries - 1)
+  defp remove(dirs, busy?, tries) do
+    gone? = dirs |> Enum.map(&File.rm_rf/1) |> Enum.all?(&match?({:ok, _}, &1))
 
-      _ ->
-        :ok
+    if tries > 1 and (busy? or not gone?) do
+      Process.sleep(50)
+      remove(dirs, busy?, tries - 1)
+    else
+      :ok
     end
   end
 

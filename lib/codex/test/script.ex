@@ -97,8 +97,8 @@ defmodule Codex.Test.Script do
 
   @doc "A step in the form that `Codex.Test.Wire` takes; raises for anything that is not a step."
   @spec step!(term()) :: Steps.step()
-  def step!(text) when is_binary(text), do: Steps.respond([text])
-  def step!({:item, _wire, _streaming} = item), do: Steps.respond([item])
+  def step!(text) when is_binary(text), do: step!(Steps.respond([text]))
+  def step!({:item, _wire, _streaming} = item), do: step!(Steps.respond([item]))
 
   # Planned once here, so that what cannot be sent (text that is not UTF-8, a bad header) raises where it is written.
   def step!(step) when is_tuple(step) and elem(step, 0) in [:respond, :silence, :raw, :http] do

@@ -29,7 +29,7 @@ defmodule Codex.Test.Server do
     url = "http://127.0.0.1:#{port}/v1"
     home = Home.create!(opts, url)
 
-    handle = %Codex.Test{
+    handle = %{
       pid: self(),
       url: url,
       home: home.home,
@@ -111,7 +111,7 @@ defmodule Codex.Test.Server do
   def terminate(_reason, state) do
     :gen_tcp.close(state.listener)
     for pid <- [state.acceptor | MapSet.to_list(state.connections)], do: Process.exit(pid, :kill)
-    Home.remove(state.home)
+    Home.remove(state.home, MapSet.size(state.connections) > 0)
   end
 
   defp accept_next(state),

@@ -297,6 +297,12 @@ defmodule Codex.Test.CLITest do
     assert failure(events) =~ "Codex.Test: no step is left for request 3"
   end
 
+  test "a CLI whose server is gone ends" do
+    model = Test.start!([])
+    {events, 1} = exec(model, ["-c", ~S(model_providers.mock.base_url="http://127.0.0.1:1/v1")])
+    assert failure(events) =~ "Connection failed"
+  end
+
   test "a proxy in the environment does not matter" do
     model = Test.start!(["direct"])
     proxy = "http://127.0.0.1:1"
