@@ -1,7 +1,24 @@
 defmodule Codex.Native do
   @moduledoc false
+  # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
+  # `Codex.JSONL` (decoder), `Codex.JSON` (documents).
+
+  # Loading it while the project compiles would need modules that are not there yet.
+  @compile {:autoload, false}
   @on_load :load
 
-  def load,
-    do: :erlang.load_nif(:filename.join(:code.priv_dir(:codex_sdk), 'native/libcodex_nif'), 0)
+  def load do
+    path = :filename.join(:code.priv_dir(:codex_sdk), 'native/libcodex_nif')
+    :erlang.load_nif(path, Codex.Wire.native())
+  end
+
+  def decoder_feed(_decoder, _chunk, _at), do: not_loaded()
+  def decoder_feed_long(_decoder, _chunk, _at), do: not_loaded()
+  def decoder_feed_null(_decoder, _chunks), do: not_loaded()
+  def decoder_finish(_decoder), do: not_loaded()
+  def decoder_new(_max_line), do: not_loaded()
+  def json_decode(_document), do: not_loaded()
+  def json_decode_long(_document), do: not_loaded()
+
+  defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -1,1 +1,15 @@
-rustler::init!("Elixir.Codex.Native");
+//! The glue between `codex_core` and the BEAM: terms in, terms out, no logic.
+//!
+//! `Codex.Native` has one stub for each function here. Rustler turns a panic into an Elixir exception.
+
+mod decoder;
+mod faults;
+mod json;
+mod sink;
+mod table;
+
+fn load(_env: rustler::Env, info: rustler::Term) -> bool {
+    table::load(info).is_ok()
+}
+
+rustler::init!("Elixir.Codex.Native", load = load);

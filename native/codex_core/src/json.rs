@@ -1,0 +1,610 @@
+//! The parser: one pass, no tree, values handed to a [`Sink`] as they end.
+//!
+//! It reads strict JSON (RFC 8259). Text is UTF-8 already when it comes here; [`crate::Decoder`] sees to that.
+
+use crate::scan::{BLOCK, find_special, special_mask};
+use crate::schema::{Kind, MAX_FIELDS, Record, Schema, Union};
+use crate::sink::Sink;
+
+/// How deep arrays and objects may nest. Codex itself reads at most 128 levels.
+pub const MAX_DEPTH: u32 = 256;
+
+/// How many digits an integer may have: converting to binary takes the square of their number.
+pub const MAX_DIGITS: usize = 1024;
+
+/// Why some bytes are not JSON that we take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It ends in the middle of a value.
+    Eof,
+    /// A byte that cannot stand there.
+    Syntax,
+    /// Something follows the value.
+    Trailing,
+    /// A control character inside a string: it must be escaped.
+    Control,
+    /// An unknown escape, or `\u` without four hexadecimal digits.
+    Escape,
+    /// A number that is not JSON: a leading zero or plus sign, no digit after the point.
+    Number,
+    /// A number that is JSON but beyond a 64 bit float, or an integer of over [`MAX_DIGITS`] digits.
+    NumberRange,
+    /// Nesting beyond [`MAX_DEPTH`].
+    Depth,
+    /// Not UTF-8.
+    Utf8,
+}
+
+/// Parses one whole JSON document without a schema; white space around it is allowed.
+///
+/// Fails with what is wrong, and at which byte.
+pub fn parse_document<S: Sink>(sink: &mut S, document: &[u8]) -> Result<S::Term, (Fault, usize)> {
+    if let Err(error) = simdutf8::compat::from_utf8(document) {
+        return Err((Fault::Utf8, error.valid_up_to()));
+    }
+    let schema = Schema::default();
+    let mut scratch = Vec::new();
+    let mut parser = Parser::new(&schema, sink, document, &mut scratch);
+    parser.newline_is_space = true;
+    match parser.document() {
+        Ok(value) => Ok(value),
+        Err(fault) => Err((fault, parser.pos)),
+    }
+}
+
+/// A string that was read: a piece of the input, or unescaped into the scratch buffer.
+#[derive(Clone, Copy)]
+enum Text {
+    Plain(usize, usize),
+    Unescaped(usize),
+}
+
+/// The fields of a union that were seen so far: their values, and where their keys start.
+struct Frame<T> {
+    terms: [T; MAX_FIELDS],
+    key_at: [usize; MAX_FIELDS],
+}
+
+pub(crate) struct Parser<'p, S: Sink> {
+    schema: &'p Schema,
+    sink: &'p mut S,
+    buf: &'p [u8],
+    scratch: &'p mut Vec<u8>,
+    /// Where the next byte is read; after a fault, where it was found.
+    pub(crate) pos: usize,
+    /// A lone surrogate was replaced since the caller last looked.
+    pub(crate) lossy: bool,
+    newline_is_space: bool,
+    keys: Vec<S::Term>,
+    values: Vec<S::Term>,
+    /// One for the root union, one for the union inside it: they do not nest deeper.
+    frames: [Frame<S::Term>; 2],
+}
+
+type Parsed<T> = Result<T, Fault>;
+
+impl<'p, S: Sink> Parser<'p, S> {
+    pub(crate) fn new(schema: &'p Schema, sink: &'p mut S, buf: &'p [u8], scratch: &'p mut Vec<u8>) -> Self {
+        let null = sink.null();
+        let frame = || Frame { terms: [null; MAX_FIELDS], key_at: [0; MAX_FIELDS] };
+        Parser {
+            schema,
+            sink,
+            buf,
+            scratch,
+            pos: 0,
+            lossy: false,
+            newline_is_space: false,
+            keys: Vec::new(),
+            values: Vec::new(),
+            frames: [frame(), frame()],
+        }
+    }
+
+    pub(crate) fn sink(&mut self) -> &mut S {
+        self.sink
+    }
+
+    /// The value of the line at `pos` and whether it is a known variant; nothing for a blank line. Leaves `pos` at the
+    /// newline or at the end of the input.
+    pub(crate) fn line(&mut self) -> Parsed<Option<(S::Term, bool)>> {
+        self.keys.clear();
+        self.values.clear();
+        self.lossy = false;
+        let parsed = match self.after_space() {
+            None | Some(b'\n') => return Ok(None),
+            Some(b'{') if !self.schema.unions.is_empty() => self.variant_or_map(0, MAX_DEPTH)?,
+            Some(_) => (self.value(MAX_DEPTH)?, false),
+        };
+        match self.after_space() {
+            None | Some(b'\n') => Ok(Some(parsed)),
+            Some(_) => Err(Fault::Trailing),
+        }
+    }
+
+    fn document(&mut self) -> Parsed<S::Term> {
+        self.after_space();
+        let value = self.value(MAX_DEPTH)?;
+        match self.after_space() {
+            None => Ok(value),
+            Some(_) => Err(Fault::Trailing),
+        }
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<u8> {
+        self.buf.get(self.pos).copied()
+    }
+
+    #[inline(always)]
+    fn after_space(&mut self) -> Option<u8> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t' | b'\r') => self.pos += 1,
+                Some(b'\n') if self.newline_is_space => self.pos += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn unexpected(&self) -> Fault {
+        match self.peek() {
+            None => Fault::Eof,
+            Some(b'\n') if !self.newline_is_space => Fault::Eof,
+            Some(_) => Fault::Syntax,
+        }
+    }
+
+    fn value(&mut self, depth: u32) -> Parsed<S::Term> {
+        match self.peek() {
+            Some(b'"') => {
+                let text = self.string()?;
+                Ok(self.sink.string(text_of(self.buf, self.scratch, text)))
+            }
+            Some(b'{') => self.map(depth),
+            Some(b'[') => self.list(depth, Kind::Any),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal(b"true").map(|()| self.sink.bool(true)),
+            Some(b'f') => self.literal(b"false").map(|()| self.sink.bool(false)),
+            Some(b'n') => self.literal(b"null").map(|()| self.sink.null()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Parsed<()> {
+        match self.buf[self.pos..].starts_with(word) {
+            true => {
+                self.pos += word.len();
+                Ok(())
+            }
+            false => Err(Fault::Syntax),
+        }
+    }
+
+    /// A value of the schema; anything that does not look as the kind says is taken as it stands.
+    #[inline]
+    fn typed(&mut self, kind: Kind, depth: u32) -> Parsed<S::Term> {
+        match (kind, self.peek()) {
+            (Kind::Enum(values), Some(b'"')) => {
+                let text = self.string()?;
+                let text = text_of(self.buf, self.scratch, text);
+                match self.schema.enums[usize::from(values)].get(text) {
+                    Some(&name) => Ok(self.sink.name(name)),
+                    None => Ok(self.sink.string(text)),
+                }
+            }
+            (Kind::Union(union), Some(b'{')) => Ok(self.variant_or_map(union, depth)?.0),
+            (Kind::Records(_), Some(b'[')) => self.list(depth, kind),
+            _ => self.value(depth),
+        }
+    }
+
+    fn list(&mut self, depth: u32, kind: Kind) -> Parsed<S::Term> {
+        let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
+        let base = self.values.len();
+        self.pos += 1;
+        if self.after_space() == Some(b']') {
+            self.pos += 1;
+            return Ok(self.sink.list(&[]));
+        }
+        let schema = self.schema;
+        loop {
+            let item = match (kind, self.peek()) {
+                (Kind::Records(record), Some(b'{')) => self.record(&schema.records[usize::from(record)], depth)?,
+                _ => self.value(depth)?,
+            };
+            self.values.push(item);
+            match self.after_space() {
+                Some(b',') => self.pos += 1,
+                Some(b']') => break,
+                _ => return Err(self.unexpected()),
+            }
+            self.after_space();
+        }
+        self.pos += 1;
+        let list = self.sink.list(&self.values[base..]);
+        self.values.truncate(base);
+        Ok(list)
+    }
+
+    fn map(&mut self, depth: u32) -> Parsed<S::Term> {
+        let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
+        let (keys, values) = (self.keys.len(), self.values.len());
+        self.pos += 1;
+        let mut more = self.first_member()?;
+        while more {
+            let key = self.member_key()?;
+            let key = self.sink.key(text_of(self.buf, self.scratch, key));
+            self.keys.push(key);
+            let value = self.value(depth)?;
+            self.values.push(value);
+            more = self.next_member()?;
+        }
+        Ok(self.take_map(keys, values))
+    }
+
+    /// A map with the names of the record as keys, all of them, and what it does not know under its own keys.
+    fn record(&mut self, record: &'p Record, depth: u32) -> Parsed<S::Term> {
+        let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
+        let (keys, values) = (self.keys.len(), self.values.len());
+        for &name in &record.names {
+            let (name, null) = (self.sink.name(name), self.sink.null());
+            self.keys.push(name);
+            self.values.push(null);
+        }
+        self.pos += 1;
+        let mut more = self.first_member()?;
+        while more {
+            let key = self.member_key()?;
+            let text = text_of(self.buf, self.scratch, key);
+            if let Some(&(slot, kind)) = record.keys.get(text) {
+                self.values[values + usize::from(slot)] = self.typed(kind, depth)?;
+            } else {
+                let key = self.sink.key(text);
+                self.keys.push(key);
+                let value = self.value(depth)?;
+                self.values.push(value);
+            }
+            more = self.next_member()?;
+        }
+        Ok(self.take_map(keys, values))
+    }
+
+    fn take_map(&mut self, keys: usize, values: usize) -> S::Term {
+        let map = self.sink.map(&self.keys[keys..], &self.values[values..]);
+        self.keys.truncate(keys);
+        self.values.truncate(values);
+        map
+    }
+
+    /// An object of a union, and whether it is a known variant. An unknown type, or a required field that is
+    /// missing, makes it a map: parsed again from its start, at most once a level.
+    fn variant_or_map(&mut self, union: u16, depth: u32) -> Parsed<(S::Term, bool)> {
+        let start = self.pos;
+        let schema = self.schema;
+        let (keys, values) = (self.keys.len(), self.values.len());
+        match self.variant(&schema.unions[usize::from(union)], usize::from(union.min(1)), depth)? {
+            Some(variant) => Ok((variant, true)),
+            None => {
+                self.keys.truncate(keys);
+                self.values.truncate(values);
+                self.pos = start;
+                Ok((self.map(depth)?, false))
+            }
+        }
+    }
+
+    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<S::Term>> {
+        let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
+        let (keys, values) = (self.keys.len(), self.values.len());
+        let mut tag = None;
+        let mut seen = 0u64;
+        self.pos += 1;
+        let mut more = self.first_member()?;
+        while more {
+            let key_at = self.pos;
+            let key = self.member_key()?;
+            let text = text_of(self.buf, self.scratch, key);
+            if text == b"type" {
+                tag = self.type_tag(union, depth)?;
+            } else if let Some(&(slot, kind)) = union.keys.get(text) {
+                let slot = usize::from(slot);
+                let value = self.typed(kind, depth)?;
+                self.frames[frame].terms[slot] = value;
+                self.frames[frame].key_at[slot] = key_at;
+                seen |= 1 << slot;
+            } else {
+                let key = self.sink.key(text);
+                self.keys.push(key);
+                let value = self.value(depth)?;
+                self.values.push(value);
+            }
+            more = self.next_member()?;
+        }
+        let Some(tag) = tag else { return Ok(None) };
+        let layout = &union.variants[tag as usize];
+        if layout.required & !seen != 0 {
+            return Ok(None);
+        }
+
+        let mut foreign = seen & !layout.known;
+        while foreign != 0 {
+            let slot = foreign.trailing_zeros() as usize;
+            foreign &= foreign - 1;
+            let (key, value) = self.reread(self.frames[frame].key_at[slot], Kind::Any, depth)?;
+            self.keys.push(key);
+            self.values.push(value);
+        }
+        let extra = match self.keys.len() > keys {
+            true => self.take_map(keys, values),
+            false => self.sink.null(),
+        };
+
+        for &(slot, kind) in &layout.fields {
+            let slot = usize::from(slot);
+            let value = if seen & (1 << slot) == 0 {
+                self.sink.null()
+            } else if kind == union.kinds[slot] {
+                self.frames[frame].terms[slot]
+            } else {
+                self.reread(self.frames[frame].key_at[slot], kind, depth)?.1
+            };
+            self.values.push(value);
+        }
+        let variant = self.sink.variant(tag, &self.values[values..], extra);
+        self.values.truncate(values);
+        Ok(Some(variant))
+    }
+
+    fn type_tag(&mut self, union: &'p Union, depth: u32) -> Parsed<Option<u32>> {
+        if self.peek() == Some(b'"') {
+            let text = self.string()?;
+            Ok(union.types.get(text_of(self.buf, self.scratch, text)).copied())
+        } else {
+            self.value(depth)?;
+            Ok(None)
+        }
+    }
+
+    /// Reads a member again whose value was taken for another kind than its variant has.
+    fn reread(&mut self, key_at: usize, kind: Kind, depth: u32) -> Parsed<(S::Term, S::Term)> {
+        let end = std::mem::replace(&mut self.pos, key_at);
+        let key = self.member_key()?;
+        let key = self.sink.key(text_of(self.buf, self.scratch, key));
+        let value = self.typed(kind, depth)?;
+        self.pos = end;
+        Ok((key, value))
+    }
+
+    /// Behind the opening brace: whether there is a member; `pos` is at its key then.
+    #[inline(always)]
+    fn first_member(&mut self) -> Parsed<bool> {
+        match self.after_space() {
+            Some(b'"') => Ok(true),
+            Some(b'}') => {
+                self.pos += 1;
+                Ok(false)
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Behind a value: whether another member follows; `pos` is at its key then.
+    #[inline(always)]
+    fn next_member(&mut self) -> Parsed<bool> {
+        match self.after_space() {
+            Some(b',') => {
+                self.pos += 1;
+                match self.after_space() {
+                    Some(b'"') => Ok(true),
+                    _ => Err(self.unexpected()),
+                }
+            }
+            Some(b'}') => {
+                self.pos += 1;
+                Ok(false)
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// A key and the colon; `pos` is at the value then.
+    #[inline(always)]
+    fn member_key(&mut self) -> Parsed<Text> {
+        let key = self.string()?;
+        if self.after_space() != Some(b':') {
+            return Err(self.unexpected());
+        }
+        self.pos += 1;
+        self.after_space();
+        Ok(key)
+    }
+
+    /// `pos` is at the opening quote, and behind the closing one afterwards.
+    #[inline(always)]
+    fn string(&mut self) -> Parsed<Text> {
+        let start = self.pos + 1;
+        let end = find_special(self.buf, start);
+        match self.buf.get(end) {
+            Some(b'"') => {
+                self.pos = end + 1;
+                Ok(Text::Plain(start, end))
+            }
+            Some(b'\\') => self.escaped(start, end),
+            _ => Err(self.unterminated(end)),
+        }
+    }
+
+    fn unterminated(&mut self, at: usize) -> Fault {
+        self.pos = at;
+        match self.unexpected() {
+            Fault::Eof => Fault::Eof,
+            _ => Fault::Control,
+        }
+    }
+
+    /// The rest of a string whose first escape is at `at`. Copies and scans in one go: blocks are written whole and the
+    /// length says how much of them counts.
+    #[inline(never)]
+    fn escaped(&mut self, start: usize, mut at: usize) -> Parsed<Text> {
+        let mut len = at - start;
+        reserve(self.scratch, len + 2 * BLOCK);
+        self.scratch[..len].copy_from_slice(&self.buf[start..at]);
+        loop {
+            self.pos = at;
+            (at, len) = self.unescape(at, len)?;
+            loop {
+                reserve(self.scratch, len + 2 * BLOCK);
+                let Some(block) = self.buf.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) else {
+                    let end = find_special(self.buf, at);
+                    self.scratch[len..len + end - at].copy_from_slice(&self.buf[at..end]);
+                    len += end - at;
+                    at = end;
+                    break;
+                };
+                self.scratch[len..len + BLOCK].copy_from_slice(block);
+                let mask = special_mask(block);
+                let plain = (mask.trailing_zeros() as usize).min(BLOCK);
+                at += plain;
+                len += plain;
+                if mask != 0 {
+                    break;
+                }
+            }
+            match self.buf.get(at) {
+                Some(b'"') => {
+                    self.pos = at + 1;
+                    return Ok(Text::Unescaped(len));
+                }
+                Some(b'\\') => {}
+                _ => return Err(self.unterminated(at)),
+            }
+        }
+    }
+
+    /// Writes what the escape at `at` stands for; returns where input and output go on.
+    #[inline(always)]
+    fn unescape(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
+        let byte = match self.buf.get(at + 1) {
+            Some(&(b'"' | b'\\' | b'/')) => self.buf[at + 1],
+            Some(b'n') => b'\n',
+            Some(b't') => b'\t',
+            Some(b'r') => b'\r',
+            Some(b'b') => 0x08,
+            Some(b'f') => 0x0c,
+            Some(b'u') => return self.unescape_unicode(at, len),
+            _ => return Err(Fault::Escape),
+        };
+        self.scratch[len] = byte;
+        Ok((at + 2, len + 1))
+    }
+
+    fn unescape_unicode(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
+        let unit = hex4(self.buf, at + 2).ok_or(Fault::Escape)?;
+        let mut next = at + 6;
+        let mut code = u32::from(unit);
+        if (0xd800..0xdc00).contains(&unit) && self.buf[next..].starts_with(b"\\u") {
+            // A fault in the second escape is met when its turn comes.
+            if let Some(low @ 0xdc00..=0xdfff) = hex4(self.buf, next + 2) {
+                code = 0x10000 + ((code - 0xd800) << 10) + (u32::from(low) - 0xdc00);
+                next += 6;
+            }
+        }
+        let char = char::from_u32(code).unwrap_or_else(|| {
+            self.lossy = true;
+            char::REPLACEMENT_CHARACTER
+        });
+        let written = char.encode_utf8(&mut self.scratch[len..len + 4]).len();
+        Ok((next, len + written))
+    }
+
+    fn number(&mut self) -> Parsed<S::Term> {
+        let start = self.pos;
+        let negative = self.peek() == Some(b'-');
+        self.pos += usize::from(negative);
+        let first = self.pos;
+        let mut value = 0u64;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            self.pos += 1;
+        }
+        let digits = self.pos - first;
+        if digits == 0 || (digits > 1 && self.buf[first] == b'0') {
+            return Err(if digits == 0 && self.unexpected() == Fault::Eof { Fault::Eof } else { Fault::Number });
+        }
+        if let Some(b'.' | b'e' | b'E') = self.peek() {
+            return self.float(start);
+        }
+        // 18 digits always fit; only longer ones need a second look.
+        if digits <= 18 {
+            return Ok(match (negative, value) {
+                (true, 0) => self.sink.float(-0.0),
+                (true, _) => self.sink.int(-(value as i64)),
+                (false, _) => self.sink.int(value as i64),
+            });
+        }
+        if digits > MAX_DIGITS {
+            return Err(Fault::NumberRange);
+        }
+        let text = ascii(&self.buf[start..self.pos])?;
+        Ok(match text.parse::<i64>() {
+            Ok(value) => self.sink.int(value),
+            Err(_) => self.sink.big_int(text),
+        })
+    }
+
+    fn float(&mut self, start: usize) -> Parsed<S::Term> {
+        if self.peek() == Some(b'.') {
+            self.pos += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.pos += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.pos += 1;
+            }
+            self.digits()?;
+        }
+        match ascii(&self.buf[start..self.pos])?.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(self.sink.float(value)),
+            _ => Err(Fault::NumberRange),
+        }
+    }
+
+    fn digits(&mut self) -> Parsed<()> {
+        let first = self.pos;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.pos += 1;
+        }
+        if self.pos > first { Ok(()) } else { Err(Fault::Number) }
+    }
+}
+
+#[inline(always)]
+fn text_of<'t>(buf: &'t [u8], scratch: &'t [u8], text: Text) -> &'t [u8] {
+    match text {
+        Text::Plain(start, end) => &buf[start..end],
+        Text::Unescaped(len) => &scratch[..len],
+    }
+}
+
+/// Grows in large steps, so that the check nearly always says no.
+#[inline(always)]
+fn reserve(scratch: &mut Vec<u8>, len: usize) {
+    if scratch.len() < len {
+        scratch.resize((len * 2).max(4096), 0);
+    }
+}
+
+fn hex4(buf: &[u8], at: usize) -> Option<u16> {
+    let digits = buf.get(at..at + 4)?;
+    let mut value = 0u16;
+    for &digit in digits {
+        value = value << 4 | (digit as char).to_digit(16)? as u16;
+    }
+    Some(value)
+}
+
+fn ascii(bytes: &[u8]) -> Parsed<&str> {
+    std::str::from_utf8(bytes).map_err(|_| Fault::Number)
+}

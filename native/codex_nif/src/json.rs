@@ -1,0 +1,29 @@
+//! JSON documents outside the event stream.
+
+use rustler::{Binary, Encoder, Env, Term};
+
+use crate::faults;
+use crate::sink::TermSink;
+
+mod atoms {
+    rustler::atoms! { ok, error }
+}
+
+#[rustler::nif]
+fn json_decode<'a>(env: Env<'a>, document: Binary<'a>) -> Term<'a> {
+    decode(env, &document)
+}
+
+/// The same for documents that may take more than a millisecond.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn json_decode_long<'a>(env: Env<'a>, document: Binary<'a>) -> Term<'a> {
+    decode(env, &document)
+}
+
+fn decode<'a>(env: Env<'a>, document: &Binary<'a>) -> Term<'a> {
+    let mut sink = TermSink::new(env, &[]);
+    match codex_core::parse_document(&mut sink, document.as_slice()) {
+        Ok(value) => (atoms::ok(), sink.term(value)).encode(env),
+        Err((fault, at)) => (atoms::error(), (faults::atom(fault), at)).encode(env),
+    }
+}

@@ -1,0 +1,201 @@
+//! Builds BEAM terms. The only `unsafe` of the library: the term constructors of `erl_nif`, called without a wrapper in
+//! between, because decoding is mostly these calls.
+//!
+//! All blocks are sound for the same reason: `env` is the environment of the running call (the sink borrows it, so it
+//! cannot outlive the call), every term handed in was made in that environment or is an atom, and lengths are those of
+//! the slices that the pointers come from.
+
+use codex_core::{Fault, Sink};
+use rustler::sys::{self, ErlNifEnv, ErlNifTerm};
+use rustler::{Atom, BigInt, Encoder, Env, Term};
+
+use crate::faults;
+
+mod atoms {
+    rustler::atoms! { nil, lossy, unknown, rejected, oversized }
+}
+
+/// Keys of untyped objects repeat a lot: those up to this length are made once a call.
+const CACHED_KEY: usize = 32;
+const CACHE: usize = 64;
+
+#[derive(Clone, Copy)]
+struct CachedKey {
+    text: [u8; CACHED_KEY],
+    length: u8,
+    term: ErlNifTerm,
+}
+
+pub struct TermSink<'e, 'n> {
+    env: Env<'e>,
+    raw: *mut ErlNifEnv,
+    names: &'n [Atom],
+    nil: ErlNifTerm,
+    keys: Option<Box<[CachedKey; CACHE]>>,
+}
+
+impl<'e, 'n> TermSink<'e, 'n> {
+    /// `names` are the atoms of the schema that the sink is used with.
+    pub fn new(env: Env<'e>, names: &'n [Atom]) -> Self {
+        TermSink { env, raw: env.as_c_arg(), names, nil: atom(env, atoms::nil()), keys: None }
+    }
+
+    /// A term that this sink made, for the rest of the glue.
+    pub fn term(&self, made: ErlNifTerm) -> Term<'e> {
+        // SAFETY: see the head of the file.
+        unsafe { Term::new(self.env, made) }
+    }
+
+    fn tuple(&self, items: &[ErlNifTerm]) -> ErlNifTerm {
+        // SAFETY: see the head of the file.
+        unsafe { sys::enif_make_tuple_from_array(self.raw, items.as_ptr(), items.len() as u32) }
+    }
+
+    fn binary(&self, bytes: &[u8]) -> ErlNifTerm {
+        binary(self.raw, self.nil, bytes)
+    }
+
+    fn int64(&self, value: i64) -> ErlNifTerm {
+        // SAFETY: see the head of the file.
+        unsafe { sys::enif_make_int64(self.raw, value) }
+    }
+
+    #[cold]
+    fn map_of_repeated(&self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
+        // SAFETY: see the head of the file; `map` is a map from the first line on.
+        unsafe {
+            let mut map = sys::enif_make_new_map(self.raw);
+            for (&key, &value) in keys.iter().zip(values) {
+                let before = map;
+                sys::enif_make_map_put(self.raw, before, key, value, &mut map);
+            }
+            map
+        }
+    }
+}
+
+fn binary(env: *mut ErlNifEnv, mut term: ErlNifTerm, bytes: &[u8]) -> ErlNifTerm {
+    // SAFETY: see the head of the file; the call returns room for exactly `bytes.len()` bytes, and the VM ends itself
+    // where it has no memory for them.
+    unsafe {
+        let room = sys::enif_make_new_binary(env, bytes.len(), &mut term);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
+    }
+    term
+}
+
+fn atom(env: Env, atom: Atom) -> ErlNifTerm {
+    atom.encode(env).as_c_arg()
+}
+
+impl Sink for TermSink<'_, '_> {
+    type Term = ErlNifTerm;
+
+    #[inline(always)]
+    fn null(&mut self) -> ErlNifTerm {
+        self.nil
+    }
+
+    fn bool(&mut self, value: bool) -> ErlNifTerm {
+        value.encode(self.env).as_c_arg()
+    }
+
+    #[inline]
+    fn int(&mut self, value: i64) -> ErlNifTerm {
+        self.int64(value)
+    }
+
+    fn big_int(&mut self, digits: &str) -> ErlNifTerm {
+        match digits.parse::<BigInt>() {
+            Ok(value) => value.encode(self.env).as_c_arg(),
+            // Digits are all that the parser lets through; a string loses nothing.
+            Err(_) => self.binary(digits.as_bytes()),
+        }
+    }
+
+    fn float(&mut self, value: f64) -> ErlNifTerm {
+        // SAFETY: see the head of the file; the value is finite, as the trait says.
+        unsafe { sys::enif_make_double(self.raw, value) }
+    }
+
+    // Always a copy: a small string that somebody keeps must not keep the chunk that it came in.
+    #[inline]
+    fn string(&mut self, text: &[u8]) -> ErlNifTerm {
+        self.binary(text)
+    }
+
+    fn key(&mut self, text: &[u8]) -> ErlNifTerm {
+        if text.len() > CACHED_KEY {
+            return self.binary(text);
+        }
+        let nil = self.nil;
+        let keys = self
+            .keys
+            .get_or_insert_with(|| Box::new([CachedKey { text: [0; CACHED_KEY], length: u8::MAX, term: nil }; CACHE]));
+        let ends = (text.first().copied().unwrap_or(0), text.last().copied().unwrap_or(0));
+        let mixed = u32::from(ends.0) ^ u32::from(ends.1) << 3 ^ (text.len() as u32) << 1;
+        let slot = (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize;
+        let cached = &keys[slot];
+        if usize::from(cached.length) == text.len() && cached.text[..text.len()] == *text {
+            return cached.term;
+        }
+        let mut fresh = CachedKey { text: [0; CACHED_KEY], length: text.len() as u8, term: nil };
+        fresh.text[..text.len()].copy_from_slice(text);
+        let term = binary(self.raw, nil, text);
+        fresh.term = term;
+        keys[slot] = fresh;
+        term
+    }
+
+    fn list(&mut self, items: &[ErlNifTerm]) -> ErlNifTerm {
+        // SAFETY: see the head of the file.
+        unsafe { sys::enif_make_list_from_array(self.raw, items.as_ptr(), items.len() as u32) }
+    }
+
+    fn map(&mut self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
+        let length = keys.len().min(values.len());
+        let mut map = self.nil;
+        // SAFETY: see the head of the file.
+        let unique =
+            unsafe { sys::enif_make_map_from_arrays(self.raw, keys.as_ptr(), values.as_ptr(), length, &mut map) };
+        if unique == 0 { self.map_of_repeated(keys, values) } else { map }
+    }
+
+    #[inline]
+    fn name(&mut self, name: u32) -> ErlNifTerm {
+        atom(self.env, self.names[name as usize])
+    }
+
+    fn variant(&mut self, tag: u32, fields: &[ErlNifTerm], extra: ErlNifTerm) -> ErlNifTerm {
+        // A union has at most 64 fields.
+        let mut items = [self.nil; 66];
+        items[0] = self.int64(i64::from(tag));
+        items[1..=fields.len()].copy_from_slice(fields);
+        items[fields.len() + 1] = extra;
+        self.tuple(&items[..fields.len() + 2])
+    }
+
+    #[inline]
+    fn line(&mut self, value: ErlNifTerm, known: bool, lossy: bool) -> ErlNifTerm {
+        let value = match known {
+            true => value,
+            false => self.tuple(&[atom(self.env, atoms::unknown()), value]),
+        };
+        match lossy {
+            false => value,
+            true => self.tuple(&[atom(self.env, atoms::lossy()), value]),
+        }
+    }
+
+    fn rejected(&mut self, line: &[u8], fault: Fault, at: usize) -> ErlNifTerm {
+        let tag = atom(self.env, atoms::rejected());
+        let fault = atom(self.env, faults::atom(fault));
+        let at = self.int64(at as i64);
+        self.tuple(&[tag, self.binary(line), fault, at])
+    }
+
+    fn oversized(&mut self, size: u64) -> ErlNifTerm {
+        let tag = atom(self.env, atoms::oversized());
+        self.tuple(&[tag, size.encode(self.env).as_c_arg()])
+    }
+}
