@@ -61,13 +61,39 @@ defmodule Codex.JSON do
     end
   end
 
+  @typedoc """
+  What is wrong with a document, and at which byte: it ends too early (`:eof`), a byte is out of place (`:syntax`),
+  something follows the value (`:trailing`), a raw control character (`:control`) or bad escape (`:escape`) in a string, a
+  malformed number (`:number`), one beyond a 64-bit float or of over 1024 digits (`:number_range`), more than 256
+  levels (`:depth`), not UTF-8 (`:utf8`).
+  """
+  @type decode_error :: {
+          :eof
+          | :syntax
+          | :trailing
+          | :control
+          | :escape
+          | :number
+          | :number_range
+          | :depth
+          | :utf8,
+          offset :: non_neg_integer()
+        }
+
+  # Above this, parsing may take longer than a normal scheduler should be held.
+  @long 64 * 1024
+
   @doc """
   Reads one JSON text. Objects become maps with string keys (the last of two equal keys wins), `null` becomes `nil`.
 
       iex> Codex.JSON.decode(~S({"a": [1, 2.5, null]}))
       {:ok, %{"a" => [1, 2.5, nil]}}
+
+      iex> Codex.JSON.decode("[1,]")
+      {:error, {:syntax, 3}}
   """
-  @spec decode(binary()) :: {:ok, term()} | {:error, term()}
+  @spec decode(binary()) :: {:ok, term()} | {:error, decode_error()}
+  def decode(json) when byte_size(json) > @long, do: Codex.Native.json_decode_long(json)
   def decode(json) when is_binary(json), do: Codex.Native.json_decode(json)
 
   defp value(nil, _path), do: "null"

@@ -103,7 +103,35 @@ defmodule Codex.JSONTest do
     end
   end
 
-  test "decode/1 refuses what is not JSON" do
-    for bad <- ["", "{", "[1,]", "nul", ~S({"a":1}x)], do: assert({:error, _} = JSON.decode(bad))
+  describe "decode/1" do
+    test "refuses what is not JSON" do
+      for {bad, fault} <- [
+            {"", :eof},
+            {"{", :eof},
+            {"nul", :syntax},
+            {"[1,]", :syntax},
+            {~S({"a":1}x), :trailing},
+            {"\"\n\"", :control},
+            {~S("\x"), :escape},
+            {"01", :number},
+            {"1e999", :number_range},
+            {String.duplicate("[", 300), :depth},
+            {<<?", 0xFF, ?">>, :utf8}
+          ] do
+        assert {:error, {^fault, offset}} = JSON.decode(bad)
+        assert offset in 0..byte_size(bad)
+      end
+    end
+
+    test "takes the last of two equal keys" do
+      assert JSON.decode(~S({"a":1,"a":2})) == {:ok, %{"a" => 2}}
+    end
+
+    test "takes documents of any size" do
+      for size <- [65_533, 65_534, 65_535, 1_000_000] do
+        text = String.duplicate("é", div(size, 2)) <> String.duplicate("x", rem(size, 2))
+        assert JSON.decode(JSON.encode!(text)) == {:ok, text}
+      end
+    end
   end
 end
