@@ -1,0 +1,234 @@
+defmodule Codex.Test do
+  @moduledoc """
+  A scripted model for tests that run the real Codex CLI: no login, no tokens, no network.
+
+      defmodule MyApp.ReviewerTest do
+        use ExUnit.Case, async: true
+        import Codex.Test.Steps
+
+        test "runs the tests, then reports" do
+          model = Codex.Test.start!([shell("echo 3 tests, 0 failures"), "All green."])
+
+          {:ok, thread} =
+            Codex.start_thread(Codex.Test.options(model), Codex.Test.thread_options(model))
+
+          {:ok, result} = Codex.Thread.run(thread, "Do the tests pass?")
+
+          assert result.final_response.text == "All green."
+          assert [_question, with_output] = Codex.Test.requests(model)
+          assert inspect(with_output.body) =~ "3 tests, 0 failures"
+        end
+      end
+
+  Each server listens on a loopback port of its own, has a `CODEX_HOME` of its own that points the CLI there and
+  nowhere else, and a workspace of its own, so tests run side by side.
+
+  ## Script
+
+  A script is a list of steps, one for each request that the CLI makes to its model, in order. `Codex.Test.Steps` has
+  the words. A request that finds the script used up is answered with status 400 and a text that says so, which fails
+  the turn with that text; `:default` gives an answer instead. `remaining/1` tells how many steps are left.
+
+  Requests that come at no fixed place (sub-agents, compaction) are answered by **rules**, which are looked at before the
+  steps. A rule is a keyword list or map:
+
+    * `:step` - the answer (required)
+    * `:contains` - a string or regex that the request body must contain, as it was sent: JSON text, with its escapes
+      (default: matches all)
+    * `:header` - `{name, value}` that the request must have (default: none)
+    * `:times` - how often the rule answers, or `:infinity` (default 1)
+
+  ## Life
+
+  `start/2` links the server to the caller: it ends with the test, and ExUnit waits for that. Ending (or `stop/1`) closes
+  its connections and removes its directories. To put it under a supervisor instead:
+
+      model = Codex.Test.handle(start_supervised!({Codex.Test, ["Hello"]}))
+      model = Codex.Test.handle(start_supervised!({Codex.Test, {["Hello"], retries: 1}}))
+
+  If the server itself is killed without notice, its directories stay.
+
+  ## Options
+
+  #{for {name, _default, doc} <- Codex.Test.Config.options(), do: "  * `:#{name}` - #{doc}\n"}
+  """
+
+  alias Codex.Test.{Config, Executable, Script, Server}
+
+  @enforce_keys [:pid, :url, :home, :workspace, :env]
+  defstruct [:pid, :url, :home, :workspace, :env, :codex_path]
+
+  @typedoc """
+  A running server:
+
+    * `pid` - its process
+    * `url` - the base URL of its API, `"http://127.0.0.1:<port>/v1"`
+    * `home` - its `CODEX_HOME`, removed when it stops
+    * `workspace` - the working directory for its threads, removed when it stops
+    * `env` - environment variables for the CLI
+    * `codex_path` - the CLI given as `:codex_path`, or `nil`
+  """
+  @type t :: %__MODULE__{
+          pid: pid(),
+          url: String.t(),
+          home: Path.t(),
+          workspace: Path.t(),
+          env: %{String.t() => String.t()},
+          codex_path: Path.t() | nil
+        }
+
+  @typedoc "A server: its handle or its pid."
+  @type server :: t() | pid()
+
+  @typedoc """
+  A recorded request: `path` with its query, header names in lower case (the values of a repeated header are joined
+  with `", "`), `at` in milliseconds since the server started.
+
+  `body` is the decoded JSON, with string keys. A body that is not JSON, or that came with a content-encoding (the CLI
+  may compress with zstd), is the binary as it was received; `""` when there was none. Bodies over 64 MiB are refused
+  with status 413.
+  """
+  @type request :: %{
+          method: String.t(),
+          path: String.t(),
+          headers: %{String.t() => String.t()},
+          body: term(),
+          at: non_neg_integer()
+        }
+
+  @typedoc "See the section on the script above."
+  @type rule :: keyword() | map()
+
+  @doc """
+  Starts a server with `script`, linked to the caller.
+
+  Options: see the module's. Raises `ArgumentError` for an option or step that is none. The result is an error only when
+  there is no loopback port or no directory to be had, which also ends a caller that does not trap exits.
+  """
+  @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, term()}
+  def start(script \\ [], opts \\ []) do
+    with {:ok, pid} <- start_link({script, opts}) do
+      wait_on_exit(pid)
+      {:ok, handle(pid)}
+    end
+  end
+
+  # ExUnit does not wait for linked processes, and may halt the VM before the directories of the last test are gone.
+  # Not a direct call: this module serves scripts too, where there is no ExUnit, or this is no test process.
+  defp wait_on_exit(pid) do
+    apply(ExUnit.Callbacks, :on_exit, [fn -> await_end(pid) end])
+  rescue
+    _none in [ArgumentError, UndefinedFunctionError] -> :ok
+  end
+
+  defp await_end(pid) do
+    ref = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^ref, :process, ^pid, _reason} -> :ok
+    after
+      5_000 -> :ok
+    end
+  end
+
+  @doc "Like `start/2`, but returns the server and raises when it cannot start."
+  @spec start!([Codex.Test.Steps.step()], keyword()) :: t()
+  def start!(script \\ [], opts \\ []) do
+    case start(script, opts) do
+      {:ok, t} -> t
+      {:error, reason} -> raise "Codex.Test did not start: " <> Exception.format_exit(reason)
+    end
+  end
+
+  @doc """
+  Starts a server from a script or `{script, opts}`, for supervisors; `handle/1` gives the handle. See `start/2`.
+  """
+  @spec start_link([Codex.Test.Steps.step()] | {[Codex.Test.Steps.step()], keyword()}) ::
+          GenServer.on_start()
+  def start_link(arg), do: GenServer.start_link(Server, configure(arg))
+
+  @doc """
+  A child that is not restarted (a new server would have another port). The id is `Codex.Test`; a second server under
+  the same supervisor needs another: `Supervisor.child_spec({Codex.Test, script}, id: :second)`.
+  """
+  @spec child_spec([Codex.Test.Steps.step()] | {[Codex.Test.Steps.step()], keyword()}) ::
+          Supervisor.child_spec()
+  def child_spec(arg) do
+    # raises here, in the caller, rather than in the supervisor
+    _checked = configure(arg)
+    %{id: __MODULE__, start: {__MODULE__, :start_link, [arg]}, restart: :temporary}
+  end
+
+  defp configure({script, opts}) do
+    config = Config.new!(opts)
+    {Script.new(script, config.rules, config.default), config}
+  end
+
+  defp configure(script), do: configure({script, []})
+
+  @doc "The handle of the server with process `pid`."
+  @spec handle(server()) :: t()
+  def handle(%__MODULE__{} = t), do: t
+  def handle(pid) when is_pid(pid), do: struct!(__MODULE__, GenServer.call(pid, :handle))
+
+  @doc "Stops the server; its connections are closed and its directories gone when this returns."
+  @spec stop(server()) :: :ok
+  def stop(server), do: GenServer.stop(pid(server))
+
+  @doc """
+  The first argument of `Codex.start_thread/2`: `:codex_home`, `:env`, and `:codex_path` if a CLI was given or found
+  (see `codex_path/0`). The variables set the shell's `HOME` to an empty directory, and keep proxies away from loopback.
+  """
+  @spec options(server()) :: keyword()
+  def options(server) do
+    t = handle(server)
+    base = [codex_home: t.home, env: t.env]
+
+    case Executable.find(t.codex_path) do
+      {:ok, path} -> base ++ [codex_path: path]
+      {:error, _message} -> base
+    end
+  end
+
+  @doc """
+  The second argument of `Codex.start_thread/2`: the workspace, which is no Git repository unless the server was started
+  with `git: true`. Put your own options after it: `Codex.Test.thread_options(model) ++ [sandbox: :workspace_write]`.
+  """
+  @spec thread_options(server()) :: keyword()
+  def thread_options(server),
+    do: [working_directory: handle(server).workspace, skip_git_repo_check: true]
+
+  @doc "All requests so far, oldest first, those for model lists and unknown paths included."
+  @spec requests(server()) :: [request()]
+  def requests(server), do: GenServer.call(pid(server), :requests)
+
+  @doc """
+  Waits for the next model request (`POST …/responses`) and returns it. Each request is handed out once, in order; one
+  that has arrived already is returned at once. `timeout` is in milliseconds or `:infinity`.
+  """
+  @spec await_request(server(), timeout()) :: {:ok, request()} | {:error, :timeout}
+  def await_request(server, timeout \\ 5_000),
+    do: GenServer.call(pid(server), {:await, timeout}, :infinity)
+
+  @doc "Adds a step, or a list of steps, to the end of the script."
+  @spec push(server(), [Codex.Test.Steps.step()] | Codex.Test.Steps.step()) :: :ok
+  def push(server, steps) do
+    steps = steps |> List.wrap() |> Enum.map(&Script.step!/1)
+    GenServer.call(pid(server), {:push, steps})
+  end
+
+  @doc "How many steps of the script have not been used."
+  @spec remaining(server()) :: non_neg_integer()
+  def remaining(server), do: GenServer.call(pid(server), :remaining)
+
+  @doc """
+  The Codex CLI for tests, from the first of these places: the environment variable `CODEX_PATH`; the native program of
+  `.codex-cli/node_modules` under the current directory; `codex` on `PATH`. The error is a sentence that says how to
+  get one.
+  """
+  @spec codex_path() :: {:ok, Path.t()} | {:error, String.t()}
+  def codex_path, do: Executable.find()
+
+  defp pid(%__MODULE__{pid: pid}), do: pid
+  defp pid(pid) when is_pid(pid), do: pid
+end

@@ -1,0 +1,50 @@
+defmodule Codex.Test.Check do
+  @moduledoc false
+  # Misuse of the test server raises where it is written, names what was given and says what was expected.
+
+  @doc "Raises for a key that is not `known`, with the nearest one that is."
+  @spec keys!(keyword() | map(), [atom()], String.t()) :: :ok
+  def keys!(opts, known, where) do
+    unless Keyword.keyword?(opts) or is_map(opts),
+      do: raise(ArgumentError, "#{where}: expected options, got: #{inspect(opts)}")
+
+    Enum.each(opts, fn {key, _value} ->
+      unless key in known, do: raise(ArgumentError, unknown(key, known, where))
+    end)
+  end
+
+  defp unknown(key, known, where) do
+    nearest = Enum.max_by(known, &String.jaro_distance(Atom.to_string(&1), to_string(key)))
+
+    "#{where}: unknown option #{inspect(key)}; did you mean #{inspect(nearest)}? " <>
+      "Known: #{Enum.map_join(known, ", ", &inspect/1)}"
+  end
+
+  @doc "Response headers as pairs of strings."
+  @spec headers!(Codex.Test.Steps.headers()) :: [{String.t(), String.t()}]
+  def headers!(headers) when is_map(headers) or is_list(headers) do
+    Enum.map(headers, fn
+      {name, value} ->
+        {text!(name), text!(value)}
+
+      other ->
+        raise ArgumentError, "a header is a pair {name, value}, got: #{inspect(other)}"
+    end)
+  end
+
+  def headers!(other),
+    do: raise(ArgumentError, "headers are a map or a list of pairs, got: #{inspect(other)}")
+
+  # A line break would end the header and begin another.
+  defp text!(value) when is_binary(value) or is_atom(value) or is_number(value) do
+    text = to_string(value)
+
+    if text =~ ~r/[\r\n\0]/,
+      do: raise(ArgumentError, "a line break in a header: #{inspect(text)}")
+
+    text
+  end
+
+  defp text!(other),
+    do: raise(ArgumentError, "a header is made of strings and numbers, got: #{inspect(other)}")
+end

@@ -1,0 +1,76 @@
+defmodule Codex.Test.Config do
+  @moduledoc false
+  # The options of `Codex.Test.start/2`: one table for defaults, documentation and checks.
+
+  alias Codex.Test.Check
+
+  # {name, default, doc, check}
+  @table [
+    {:default, nil,
+     "the step for requests that find the script used up (default: none, they fail)", :any},
+    {:rules, [], "a list of rules, see above (default: none)", :list},
+    {:models, ["codex-test"],
+     "the models that the CLI knows; the first is the one it takes (default `[\"codex-test\"]`). A thread that asks " <>
+       "for another gets an `error` item about unknown metadata.", :strings},
+    {:retries, 0, "how often the CLI repeats a failed request or a broken stream (default 0)",
+     :count},
+    {:config, "",
+     "TOML to append to the home's `config.toml`: keys first (`model_providers.mock.stream_idle_timeout_ms = 500`), " <>
+       "then tables (default: none)", :string},
+    {:env, %{}, "further environment variables for the CLI, strings to strings (default: none)",
+     :env},
+    {:git, false, "make the workspace a Git repository (default `false`)", :boolean},
+    {:workspace, nil,
+     "an existing directory to use as workspace, which is then not removed (default: a fresh one in the system's " <>
+       "temporary directory)", :path},
+    {:dir, nil,
+     "where to make the home (default: `codex_test` in the build directory when Mix runs, else the system's " <>
+       "temporary directory, about which the CLI prints a warning)", :path},
+    {:codex_path, nil, "the CLI to use (default: see `codex_path/0`)", :path}
+  ]
+
+  @doc "Name, default and documentation of every option."
+  @spec options() :: [{atom(), term(), String.t()}]
+  def options, do: for({name, default, doc, _check} <- @table, do: {name, default, doc})
+
+  @doc "The options as a map, with defaults; raises `ArgumentError` for what is not an option."
+  @spec new!(keyword()) :: map()
+  def new!(opts) do
+    Check.keys!(opts, for({name, _, _, _} <- @table, do: name), "Codex.Test")
+
+    for {name, default, _doc, check} <- @table, into: %{} do
+      value = Access.get(opts, name, default)
+
+      unless value == default or valid?(check, value),
+        do: raise(ArgumentError, "Codex.Test: #{expected(name, check)}, got: #{inspect(value)}")
+
+      {name, value}
+    end
+  end
+
+  defp valid?(:any, _value), do: true
+  defp valid?(:list, value), do: is_list(value)
+
+  defp valid?(:strings, value),
+    do: is_list(value) and value != [] and Enum.all?(value, &is_binary/1)
+
+  defp valid?(:count, value), do: is_integer(value) and value >= 0
+  defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?(:env, %{} = env), do: Enum.all?(env, fn {k, v} -> is_binary(k) and is_binary(v) end)
+  defp valid?(:env, _value), do: false
+  defp valid?(_string_or_path, value), do: is_binary(value)
+
+  defp expected(name, check) do
+    what = %{
+      list: "a list",
+      strings: "a list of one or more strings",
+      count: "0 or more",
+      boolean: "true or false",
+      env: "a map of strings to strings",
+      string: "a string",
+      path: "a path (a string)"
+    }
+
+    ":#{name} is #{what[check]}"
+  end
+end

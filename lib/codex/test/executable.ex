@@ -1,0 +1,56 @@
+defmodule Codex.Test.Executable do
+  @moduledoc false
+  # Where the Codex CLI for a test comes from.
+
+  @install "npm install --prefix .codex-cli @openai/codex@0.169.0"
+
+  @doc "The program at `given`, else the first of CODEX_PATH, `.codex-cli` and PATH."
+  @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, String.t()}
+  def find(given \\ nil)
+  def find(given) when is_binary(given), do: existing(given, "codex_path")
+
+  def find(nil) do
+    case System.get_env("CODEX_PATH") do
+      path when path in [nil, ""] -> installed()
+      path -> existing(path, "CODEX_PATH")
+    end
+  end
+
+  defp existing(path, source) do
+    path = Path.expand(path)
+
+    if File.regular?(path),
+      do: {:ok, path},
+      else: {:error, "#{source} names #{path}, but there is no such file"}
+  end
+
+  # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and a signal reaches it directly.
+  defp installed do
+    local = local()
+
+    cond do
+      local != nil and File.regular?(local) -> {:ok, local}
+      path = System.find_executable("codex") -> {:ok, path}
+      true -> {:error, "no Codex CLI found: run `#{@install}`, or set CODEX_PATH to the program"}
+    end
+  end
+
+  defp local do
+    with {package, triple} <- platform() do
+      Path.expand(".codex-cli/node_modules/@openai/codex-#{package}/vendor/#{triple}/bin/codex")
+    end
+  end
+
+  defp platform do
+    arch = to_string(:erlang.system_info(:system_architecture))
+    arm? = String.starts_with?(arch, ["aarch64", "arm64"])
+
+    case {:os.type(), arm?} do
+      {{:unix, :linux}, false} -> {"linux-x64", "x86_64-unknown-linux-musl"}
+      {{:unix, :linux}, true} -> {"linux-arm64", "aarch64-unknown-linux-musl"}
+      {{:unix, :darwin}, false} -> {"darwin-x64", "x86_64-apple-darwin"}
+      {{:unix, :darwin}, true} -> {"darwin-arm64", "aarch64-apple-darwin"}
+      _ -> nil
+    end
+  end
+end

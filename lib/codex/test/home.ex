@@ -1,0 +1,129 @@
+defmodule Codex.Test.Home do
+  @moduledoc false
+  # The directories of one server: a CODEX_HOME with its config.toml, a HOME for the shell, and a workspace.
+
+  @enforce_keys [:home, :user_home, :workspace, :owned]
+  defstruct [:home, :user_home, :workspace, :owned]
+
+  @type t :: %__MODULE__{
+          home: Path.t(),
+          user_home: Path.t(),
+          workspace: Path.t(),
+          owned: [Path.t()]
+        }
+
+  # Every field that 0.169.0 insists on, and the few that give a model plain function tools (`shell_type`,
+  # `apply_patch_tool_type`): with built-in models the tools depend on the slug, and an unknown slug costs an `error`
+  # item in every turn.
+  @model %{
+    display_name: "Codex.Test",
+    base_instructions: "You are a scripted model.",
+    supported_reasoning_levels:
+      for(effort <- ~w(low medium high xhigh), do: %{effort: effort, description: effort}),
+    default_reasoning_level: "medium",
+    shell_type: "unified_exec",
+    apply_patch_tool_type: "freeform",
+    visibility: "list",
+    supported_in_api: true,
+    priority: 1,
+    support_verbosity: true,
+    truncation_policy: %{mode: "tokens", limit: 10_000},
+    experimental_supported_tools: [],
+    input_modalities: ["text", "image"],
+    context_window: 272_000
+  }
+
+  @doc "Makes the directories and the configuration for a server that listens at `url`."
+  @spec create!(map(), String.t()) :: t()
+  def create!(opts, url) do
+    root = fresh!(opts.dir || default_dir())
+    home = mkdir!(Path.join(root, "home"))
+    user_home = mkdir!(Path.join(root, "user"))
+    catalog = Path.join(home, "models.json")
+
+    File.write!(catalog, Codex.JSON.encode!(%{models: Enum.map(opts.models, &model/1)}))
+    File.write!(Path.join(home, "config.toml"), config(opts, url, catalog))
+
+    {workspace, owned} = workspace!(opts)
+    %__MODULE__{home: home, user_home: user_home, workspace: workspace, owned: [root | owned]}
+  end
+
+  @doc """
+  Removes what `create!/2` made. A CLI that is just coming to its end (`busy?`) still writes there, and makes anew what
+  is gone: then this looks again for half a second.
+  """
+  @spec remove(t(), busy? :: boolean()) :: :ok
+  def remove(%__MODULE__{owned: owned}, busy?), do: remove(owned, busy?, 10)
+
+  defp remove(dirs, busy?, tries) do
+    gone? = dirs |> Enum.map(&File.rm_rf/1) |> Enum.all?(&match?({:ok, _}, &1))
+
+    if tries > 1 and (busy? or not gone?) do
+      Process.sleep(50)
+      remove(dirs, busy?, tries - 1)
+    else
+      :ok
+    end
+  end
+
+  defp model(slug), do: Map.put(@model, :slug, slug)
+
+  # Dotted keys only, so that `config` may go on with keys or open tables of its own. Without the first lines the CLI
+  # would look up hosts outside this machine; with connection retries on, a CLI that outlives its server never ends.
+  defp config(opts, url, catalog) do
+    """
+    analytics.enabled = false
+    features.plugins = false
+    features.unbounded_connection_retries = false
+    model = #{toml(hd(opts.models))}
+    model_catalog_json = #{toml(catalog)}
+    model_provider = "mock"
+    model_providers.mock.name = "mock"
+    model_providers.mock.base_url = #{toml(url)}
+    model_providers.mock.wire_api = "responses"
+    model_providers.mock.request_max_retries = #{opts.retries}
+    model_providers.mock.stream_max_retries = #{opts.retries}
+    tools.update_plan.enabled = true
+    #{opts.config}
+    """
+  end
+
+  # A JSON string is a TOML basic string, but for the DEL character.
+  defp toml(text), do: text |> Codex.JSON.encode!() |> String.replace("\x7F", "\\u007F")
+
+  # The workspace is not under the build directory: the user's own repository would be its project root, and its
+  # AGENTS.md would reach the model.
+  defp workspace!(%{workspace: nil} = opts) do
+    dir = fresh!(System.tmp_dir!())
+    if opts.git, do: git_init!(dir)
+    {dir, [dir]}
+  end
+
+  defp workspace!(%{workspace: dir}), do: {Path.expand(dir), []}
+
+  defp git_init!(dir) do
+    {out, status} = System.cmd("git", ["init", "--quiet", dir], stderr_to_stdout: true)
+    if status != 0, do: raise("git init #{dir} failed with exit status #{status}: #{out}")
+  end
+
+  # The CLI warns on stderr about a home inside the system's temporary directory.
+  defp default_dir do
+    if Code.ensure_loaded?(Mix.Project) and Mix.Project.get() != nil,
+      do: Path.join(Mix.Project.build_path(), "codex_test"),
+      else: System.tmp_dir!()
+  end
+
+  # 80 random bits are unique across processes and restarts of the VM.
+  defp fresh!(parent) do
+    parent = Path.expand(parent)
+    File.mkdir_p!(parent)
+    suffix = Base.encode32(:crypto.strong_rand_bytes(10), case: :lower, padding: false)
+    mkdir!(Path.join(parent, "codex_test-" <> suffix))
+  end
+
+  defp mkdir!(dir) do
+    File.mkdir!(dir)
+    File.chmod!(dir, 0o700)
+    dir
+  end
+end
