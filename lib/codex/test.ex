@@ -15,8 +15,8 @@ defmodule Codex.Test do
           {:ok, result} = Codex.Thread.run(thread, "Do the tests pass?")
 
           assert result.final_response.text == "All green."
-          assert [_question, with_output] = Codex.Test.requests(model)
-          assert inspect(with_output.body) =~ "3 tests, 0 failures"
+          assert [_question, %{body: %{"input" => input}}] = Codex.Test.requests(model)
+          assert List.last(input)["output"] =~ "3 tests, 0 failures"
         end
       end
 
@@ -102,14 +102,19 @@ defmodule Codex.Test do
   @doc """
   Starts a server with `script`, linked to the caller.
 
-  Options: see the module's. Raises `ArgumentError` for an option or step that is none. The result is an error only when
-  there is no loopback port or no directory to be had, which also ends a caller that does not trap exits.
+  Options: see the module's. Raises `ArgumentError` for an option or step that is none. The error is a
+  `File.Error` or `RuntimeError`: a directory cannot be made, Git fails, or there is no loopback port. It also ends a
+  caller that does not trap exits.
   """
-  @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, term()}
+  @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, Exception.t()}
   def start(script \\ [], opts \\ []) do
-    with {:ok, pid} <- start_link({script, opts}) do
-      wait_on_exit(pid)
-      {:ok, handle(pid)}
+    case start_link({script, opts}) do
+      {:ok, pid} ->
+        wait_on_exit(pid)
+        {:ok, handle(pid)}
+
+      {:error, error} ->
+        {:error, error}
     end
   end
 
@@ -136,7 +141,7 @@ defmodule Codex.Test do
   def start!(script \\ [], opts \\ []) do
     case start(script, opts) do
       {:ok, t} -> t
-      {:error, reason} -> raise "Codex.Test did not start: " <> Exception.format_exit(reason)
+      {:error, error} -> raise error
     end
   end
 
@@ -182,11 +187,11 @@ defmodule Codex.Test do
   @spec options(server()) :: keyword()
   def options(server) do
     t = handle(server)
-    base = [codex_home: t.home, env: t.env]
 
-    case Executable.find(t.codex_path) do
-      {:ok, path} -> base ++ [codex_path: path]
-      {:error, _message} -> base
+    case t.codex_path || Executable.find() do
+      {:ok, path} -> [codex_home: t.home, env: t.env, codex_path: path]
+      {:error, _message} -> [codex_home: t.home, env: t.env]
+      given -> [codex_home: t.home, env: t.env, codex_path: Path.expand(given)]
     end
   end
 

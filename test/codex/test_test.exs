@@ -348,8 +348,8 @@ defmodule Codex.TestTest do
       refute File.exists?(Path.dirname(one.home))
     end
 
-    @tag :tmp_dir
-    test "may be given", %{tmp_dir: tmp} do
+    test "may be given" do
+      tmp = Test.start!().workspace
       work = Path.join(tmp, "work")
       File.mkdir_p!(work)
       model = Test.start!([], dir: Path.join(tmp, "homes"), workspace: work)
@@ -360,6 +360,12 @@ defmodule Codex.TestTest do
       assert File.dir?(work)
     end
 
+    test "that cannot be made are an error" do
+      Process.flag(:trap_exit, true)
+      assert {:error, %File.Error{}} = Test.start([], dir: __ENV__.file)
+      assert_raise File.Error, fn -> Test.start!([], dir: __ENV__.file) end
+    end
+
     test "config and env are added to" do
       model = Test.start!([], config: "[mcp_servers.x]\ncommand = 'x'", env: %{"A" => "b"})
       assert File.read!(Path.join(model.home, "config.toml")) =~ "\n[mcp_servers.x]\n"
@@ -368,16 +374,61 @@ defmodule Codex.TestTest do
   end
 
   test "the arguments of a thread" do
-    model = Test.start!([], codex_path: __ENV__.file)
-
-    assert Test.options(model) == [
-             codex_home: model.home,
-             env: model.env,
-             codex_path: __ENV__.file
-           ]
+    model = Test.start!([], codex_path: "given/codex")
+    path = Path.expand("given/codex")
+    assert Test.options(model) == [codex_home: model.home, env: model.env, codex_path: path]
 
     assert Test.thread_options(model) ==
              [working_directory: model.workspace, skip_git_repo_check: true]
+  end
+
+  # Environment and current directory belong to a whole VM, so this asks another one: without Mix and ExUnit.
+  test "where the CLI comes from" do
+    program = ~S"""
+    [tmp] = System.argv()
+    put = fn path -> File.mkdir_p!(Path.dirname(path)); File.write!(path, ""); File.chmod!(path, 0o755) end
+    show = fn -> IO.puts(inspect(Codex.Test.codex_path())) end
+
+    File.cd!(tmp)
+    System.delete_env("CODEX_PATH")
+    System.put_env("PATH", Path.join(tmp, "bin"))
+    show.()
+    put.("bin/codex")
+    show.()
+
+    for {platform, triple} <- [
+          {"linux-x64", "x86_64-unknown-linux-musl"},
+          {"linux-arm64", "aarch64-unknown-linux-musl"},
+          {"darwin-x64", "x86_64-apple-darwin"},
+          {"darwin-arm64", "aarch64-apple-darwin"}
+        ],
+        do: put.(".codex-cli/node_modules/@openai/codex-#{platform}/vendor/#{triple}/bin/codex")
+
+    show.()
+    System.put_env("CODEX_PATH", "nowhere/codex")
+    show.()
+    put.("nowhere/codex")
+    show.()
+
+    model = Codex.Test.start!()
+    IO.puts(Path.dirname(Path.dirname(model.home)) == System.tmp_dir!())
+    Codex.Test.stop(model)
+    """
+
+    tmp = Test.start!().workspace
+    ebin = :codex_sdk |> :code.lib_dir() |> Path.join("ebin")
+
+    {out, 0} =
+      System.cmd("elixir", ["-pa", ebin, "-e", program, "--", tmp], stderr_to_stdout: true)
+
+    [none, on_path, local, missing, named, outside_mix] = String.split(out, "\n", trim: true)
+
+    assert none =~ "{:error, " and none =~ "npm install --prefix .codex-cli @openai/codex@"
+    assert on_path == inspect({:ok, tmp <> "/bin/codex"})
+    assert local =~ ~r"{:ok, .*/\.codex-cli/node_modules/@openai/codex-.*/bin/codex"
+    assert missing =~ "CODEX_PATH names #{tmp}/nowhere/codex, but there is no such file"
+    assert named == inspect({:ok, tmp <> "/nowhere/codex"})
+    assert outside_mix == "true"
   end
 
   describe "life" do

@@ -2,16 +2,41 @@ defmodule Codex.Test.Check do
   @moduledoc false
   # Misuse of the test server raises where it is written, names what was given and says what was expected.
 
-  @doc "Raises for a key that is not `known`, with the nearest one that is."
+  @counts [
+    :delay_ms,
+    :delta_delay_ms,
+    :input_tokens,
+    :cached_input_tokens,
+    :cache_write_input_tokens,
+    :output_tokens,
+    :reasoning_output_tokens
+  ]
+
+  @doc "Raises for a key that is not `known`, with the nearest one that is, and for a value that cannot be."
   @spec keys!(keyword() | map(), [atom()], String.t()) :: :ok
   def keys!(opts, known, where) do
     unless Keyword.keyword?(opts) or is_map(opts),
       do: raise(ArgumentError, "#{where}: expected options, got: #{inspect(opts)}")
 
-    Enum.each(opts, fn {key, _value} ->
+    Enum.each(opts, fn {key, value} ->
       unless key in known, do: raise(ArgumentError, unknown(key, known, where))
+
+      with {:expected, what} <- value(key, value) do
+        raise ArgumentError, "#{where}: #{inspect(key)} is #{what}, got: #{inspect(value)}"
+      end
     end)
   end
+
+  defp value(key, n) when key in @counts and not (is_integer(n) and n >= 0),
+    do: {:expected, "0 or more"}
+
+  defp value(:deltas, deltas) do
+    if is_list(deltas) and Enum.all?(deltas, &is_binary/1),
+      do: :ok,
+      else: {:expected, "a list of strings"}
+  end
+
+  defp value(_key, _value), do: :ok
 
   defp unknown(key, known, where) do
     nearest = Enum.max_by(known, &String.jaro_distance(Atom.to_string(&1), to_string(key)))

@@ -116,9 +116,10 @@ defmodule Codex.Test.Connection do
 
   # curl waits for this before it sends a large body.
   defp continue(socket, headers, length) do
-    if headers["expect"], do: :gen_tcp.send(socket, "HTTP/1.1 100 Continue\r\n\r\n")
+    go_on = if headers["expect"], do: "HTTP/1.1 100 Continue\r\n\r\n", else: ""
 
-    with :ok <- :inet.setopts(socket, packet: :raw),
+    with :ok <- :gen_tcp.send(socket, go_on),
+         :ok <- :inet.setopts(socket, packet: :raw),
          do: :gen_tcp.recv(socket, length, @read_timeout)
   end
 

@@ -4,24 +4,19 @@ defmodule Codex.Test.Executable do
 
   @install "npm install --prefix .codex-cli @openai/codex@0.169.0"
 
-  @doc "The program at `given`, else the first of CODEX_PATH, `.codex-cli` and PATH."
-  @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, String.t()}
-  def find(given \\ nil)
-  def find(given) when is_binary(given), do: existing(given, "codex_path")
-
-  def find(nil) do
+  @doc "The program that CODEX_PATH names, else the one in `.codex-cli`, else the one on PATH."
+  @spec find() :: {:ok, Path.t()} | {:error, String.t()}
+  def find do
     case System.get_env("CODEX_PATH") do
       path when path in [nil, ""] -> installed()
-      path -> existing(path, "CODEX_PATH")
+      path -> named(Path.expand(path))
     end
   end
 
-  defp existing(path, source) do
-    path = Path.expand(path)
-
+  defp named(path) do
     if File.regular?(path),
       do: {:ok, path},
-      else: {:error, "#{source} names #{path}, but there is no such file"}
+      else: {:error, "CODEX_PATH names #{path}, but there is no such file"}
   end
 
   # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and a signal reaches it directly.

@@ -37,6 +37,17 @@ defmodule Codex.Test.Home do
   @spec create!(map(), String.t()) :: t()
   def create!(opts, url) do
     root = fresh!(opts.dir || default_dir())
+
+    try do
+      fill!(root, opts, url)
+    rescue
+      error ->
+        _ = File.rm_rf(root)
+        reraise error, __STACKTRACE__
+    end
+  end
+
+  defp fill!(root, opts, url) do
     home = mkdir!(Path.join(root, "home"))
     user_home = mkdir!(Path.join(root, "user"))
     catalog = Path.join(home, "models.json")
@@ -94,6 +105,9 @@ defmodule Codex.Test.Home do
   # The workspace is not under the build directory: the user's own repository would be its project root, and its
   # AGENTS.md would reach the model.
   defp workspace!(%{workspace: nil} = opts) do
+    if opts.git and System.find_executable("git") == nil,
+      do: raise("git: true needs `git` on PATH")
+
     dir = fresh!(System.tmp_dir!())
     if opts.git, do: git_init!(dir)
     {dir, [dir]}
@@ -108,7 +122,9 @@ defmodule Codex.Test.Home do
 
   # The CLI warns on stderr about a home inside the system's temporary directory.
   defp default_dir do
-    if Code.ensure_loaded?(Mix.Project) and Mix.Project.get() != nil,
+    mix? = List.keymember?(Application.started_applications(), :mix, 0)
+
+    if mix? and Mix.Project.get() != nil,
       do: Path.join(Mix.Project.build_path(), "codex_test"),
       else: System.tmp_dir!()
   end

@@ -102,7 +102,7 @@ defmodule Codex.Test.Script do
 
   # Planned once here, so that what cannot be sent (text that is not UTF-8, a bad header) raises where it is written.
   def step!(step) when is_tuple(step) and elem(step, 0) in [:respond, :silence, :raw, :http] do
-    Wire.plan(step, 1)
+    _plan = Wire.plan(step, 1)
     step
   end
 

@@ -24,9 +24,18 @@ defmodule Codex.Test.Server do
     # An end of the starter must pass through terminate/2.
     Process.flag(:trap_exit, true)
 
-    {:ok, listener} = :gen_tcp.listen(0, @listen)
-    {:ok, port} = :inet.port(listener)
-    url = "http://127.0.0.1:#{port}/v1"
+    with {:ok, listener} <- :gen_tcp.listen(0, @listen),
+         {:ok, port} <- :inet.port(listener) do
+      url = "http://127.0.0.1:#{port}/v1"
+      {:ok, accept_next(new(script, opts, listener, url))}
+    else
+      {:error, reason} -> {:stop, %RuntimeError{message: "no loopback port: #{inspect(reason)}"}}
+    end
+  rescue
+    error in [File.Error, ErlangError, RuntimeError] -> {:stop, error}
+  end
+
+  defp new(script, opts, listener, url) do
     home = Home.create!(opts, url)
 
     handle = %{
@@ -38,7 +47,7 @@ defmodule Codex.Test.Server do
       codex_path: opts.codex_path
     }
 
-    state = %{
+    %{
       handle: handle,
       listener: listener,
       home: home,
@@ -52,8 +61,6 @@ defmodule Codex.Test.Server do
       unseen: :queue.new(),
       waiting: :queue.new()
     }
-
-    {:ok, accept_next(state)}
   end
 
   # A proxy in the environment must not come between the CLI and the loopback server; the user's own HOME must not
@@ -165,7 +172,7 @@ defmodule Codex.Test.Server do
   defp deliver(recorded, state) do
     case :queue.out(state.waiting) do
       {{:value, {from, timer}}, waiting} ->
-        if timer, do: Process.cancel_timer(timer)
+        _ = timer && Process.cancel_timer(timer)
         GenServer.reply(from, {:ok, recorded})
         %{state | waiting: waiting}
 

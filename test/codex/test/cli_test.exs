@@ -23,6 +23,25 @@ defmodule Codex.Test.CLITest do
     {for(line <- String.split(out, "\n", trim: true), do: decode!(line)), status}
   end
 
+  # Runs `script`, in which $0 is the CLI, on a port.
+  defp open(model, script, opts) do
+    options = Test.options(model)
+    env = Map.put(options[:env], "CODEX_HOME", model.home)
+
+    Port.open(
+      {:spawn_executable, "/bin/sh"},
+      [:binary, :exit_status, args: ["-c", script, options[:codex_path]], cd: model.workspace] ++
+        [env: for({k, v} <- env, do: {to_charlist(k), to_charlist(v)})] ++ opts
+    )
+  end
+
+  # The first line on a port that is meant.
+  defp await(port, meant?) do
+    assert_receive {^port, {:data, {:eol, line}}}, 30_000
+    message = decode!(line)
+    if meant?.(message), do: message, else: await(port, meant?)
+  end
+
   defp decode!(json) do
     {:ok, term} = Codex.JSON.decode(json)
     term
@@ -247,22 +266,8 @@ defmodule Codex.Test.CLITest do
   test "silence/2: the CLI waits until it is killed" do
     for step <- [silence(:infinity), silence(:infinity, headers: true)] do
       model = Test.start!([step])
-      options = Test.options(model)
       script = ~S(exec "$0" exec --json --skip-git-repo-check Go </dev/null 2>/dev/null)
-
-      env =
-        for {k, v} <- [{"CODEX_HOME", model.home} | Map.to_list(options[:env])],
-            do: {to_charlist(k), to_charlist(v)}
-
-      port =
-        Port.open({:spawn_executable, "/bin/sh"}, [
-          :binary,
-          :exit_status,
-          args: ["-c", script, options[:codex_path]],
-          cd: model.workspace,
-          env: env
-        ])
-
+      port = open(model, script, [])
       {:os_pid, os_pid} = Port.info(port, :os_pid)
       assert {:ok, %{method: "POST"}} = Test.await_request(model, 30_000)
       refute_received {^port, {:exit_status, _}}
@@ -286,6 +291,56 @@ defmodule Codex.Test.CLITest do
     Test.push(model, shell("true"))
     {events, 0} = exec(model)
     assert [%{"text" => "from the rule"}] = items(events, "agent_message")
+  end
+
+  test "sub-agents are told apart by a rule on their header" do
+    spawn_agent = tool_call("spawn_agent", %{message: "Look"}, namespace: "multi_agent_v1")
+
+    wait_agent = fn %{body: %{"input" => input}} ->
+      %{"output" => output} = List.last(input)
+      {:ok, %{"agent_id" => id}} = Codex.JSON.decode(output)
+      tool_call("wait_agent", %{targets: [id]}, namespace: "multi_agent_v1")
+    end
+
+    model =
+      Test.start!([spawn_agent, wait_agent, "done"],
+        rules: [[header: {"x-openai-subagent", "collab_spawn"}, step: "child"]]
+      )
+
+    {events, 0} = exec(model)
+    assert [%{"tool" => "spawn_agent"}, wait] = items(events, "collab_tool_call")
+    assert [%{"status" => "completed", "message" => "child"}] = Map.values(wait["agents_states"])
+    assert [%{"text" => "done"}] = items(events, "agent_message")
+  end
+
+  test "the app-server streams the deltas" do
+    model =
+      Test.start!([
+        respond([
+          reasoning("Hm, so", deltas: ["Hm", ", so"]),
+          message("Hello", deltas: ["Hel", "lo"])
+        ])
+      ])
+
+    script = ~S(exec "$0" app-server 2>/dev/null)
+    port = open(model, script, [{:line, 1_000_000}])
+
+    call = fn id, method, params ->
+      Port.command(port, [Codex.JSON.encode!(%{id: id, method: method, params: params}), "\n"])
+    end
+
+    call.(1, "initialize", %{clientInfo: %{name: "test", version: "1"}})
+    call.(2, "thread/start", %{cwd: model.workspace})
+    %{"result" => %{"thread" => %{"id" => thread}}} = await(port, &(&1["id"] == 2))
+    call.(3, "turn/start", %{threadId: thread, input: [%{type: "text", text: "Go"}]})
+
+    delta = fn method -> await(port, &(&1["method"] == method))["params"]["delta"] end
+    assert delta.("item/reasoning/summaryTextDelta") == "Hm"
+    assert delta.("item/reasoning/summaryTextDelta") == ", so"
+    assert delta.("item/agentMessage/delta") == "Hel"
+    assert delta.("item/agentMessage/delta") == "lo"
+    await(port, &(&1["method"] == "turn/completed"))
+    Port.close(port)
   end
 
   test "a script that is used up, or fails, fails the turn and says why" do

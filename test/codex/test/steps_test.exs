@@ -25,6 +25,9 @@ defmodule Codex.Test.StepsTest do
           {fn -> update_plan([{"a", :done}]) end, ~r/got: {"a", :done}/},
           {fn -> http_error(500, "", %{"a" => "b\r\nc: d"}) end, ~r/line break in a header/},
           {fn -> http_error(500, "", ["a"]) end, ~r/pair {name, value}, got: "a"/},
+          {fn -> message("a", deltas: "a") end, ~r/:deltas is a list of strings, got: "a"/},
+          {fn -> respond([], delay_ms: -1) end, ~r/:delay_ms is 0 or more, got: -1/},
+          {fn -> respond([], usage: %{input_tokens: "1"}) end, ~r/:input_tokens is 0 or more/},
           {fn -> raw([1]) end, ~r/got: 1/},
           {fn -> cut([], after: -1) end, ~r/got: -1/},
           {fn -> json(%{a: {1}}) end, ~r/cannot write \{1\} as JSON/}
