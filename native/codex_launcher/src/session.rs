@@ -511,6 +511,10 @@ impl Session {
                 self.port.out.commit(STDOUT, n);
                 self.stdout_credit -= n as u64;
                 self.stdout_left = self.stdout_left.map(|left| left - n);
+                // Nothing would wake us for the end of a stream that we do not read any more.
+                if self.stdout_left == Some(0) {
+                    self.stdout = None;
+                }
             }
             // With nobody left to write, empty is the end.
             Err(Errno::EAGAIN) if quiet => self.stdout = None,
@@ -521,6 +525,8 @@ impl Session {
 
     fn read_stderr(&mut self) {
         let quiet = matches!(self.phase, Phase::Done);
+        // What can be sent on at once does not count against the tail.
+        let free = usize::try_from(self.stderr_credit).unwrap_or(usize::MAX);
         // A few pipefuls at most, when all that is left is to be had at once: a process that we may not kill could
         // go on for ever.
         for _ in 0..if quiet { 32 } else { 1 } {
@@ -529,7 +535,7 @@ impl Session {
             };
             match read(stderr, &mut self.scratch) {
                 Ok(0) => self.stderr = None,
-                Ok(n) => self.stderr_tail.push(&self.scratch[..n]),
+                Ok(n) => self.stderr_tail.push(&self.scratch[..n], free),
                 Err(Errno::EAGAIN | Errno::EINTR) => break,
                 Err(_) => self.stderr = None,
             }

@@ -19,10 +19,11 @@ impl Tail {
         }
     }
 
-    /// Appends, dropping the oldest bytes that do not fit.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let keep = &bytes[bytes.len().saturating_sub(self.limit)..];
-        let over = (self.bytes.len() + keep.len()).saturating_sub(self.limit);
+    /// Appends, dropping the oldest bytes that fit neither the limit nor the `free` bytes that are taken at once.
+    pub fn push(&mut self, bytes: &[u8], free: usize) {
+        let limit = self.limit.saturating_add(free);
+        let keep = &bytes[bytes.len().saturating_sub(limit)..];
+        let over = (self.bytes.len() + keep.len()).saturating_sub(limit);
         self.bytes.drain(..over);
         self.bytes.extend(keep);
         self.dropped += (over + bytes.len() - keep.len()) as u64;
@@ -65,7 +66,7 @@ mod tests {
             let (mut tail, mut whole) = (Tail::new(limit), Vec::new());
             for i in 0u8..100 {
                 let bytes = vec![i; usize::from(i) % 13];
-                tail.push(&bytes);
+                tail.push(&bytes, 0);
                 whole.extend(bytes);
             }
             let kept = whole.len().min(limit);
@@ -78,10 +79,19 @@ mod tests {
     #[test]
     fn taken_bytes_are_not_dropped_bytes() {
         let mut tail = Tail::new(4);
-        tail.push(b"abcd");
+        tail.push(b"abcd", 0);
         assert_eq!(all(&mut tail, 3), b"abc");
-        tail.push(b"efg");
+        tail.push(b"efg", 0);
         assert_eq!(tail.dropped(), 0);
         assert_eq!(all(&mut tail, 9), b"defg");
+    }
+
+    #[test]
+    fn bytes_that_are_taken_at_once_need_no_room() {
+        let mut tail = Tail::new(2);
+        tail.push(b"abcdef", 3);
+        assert_eq!(tail.dropped(), 1);
+        assert_eq!(all(&mut tail, 3), b"bcd");
+        assert_eq!(all(&mut tail, 9), b"ef");
     }
 }
