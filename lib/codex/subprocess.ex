@@ -1,0 +1,470 @@
+defmodule Codex.Subprocess do
+  @moduledoc """
+  A child process as a value, the way a Mint connection is one.
+
+  The process that calls `open/2` owns the child: it gets the messages, hands them to `stream/2` and receives outputs.
+  There is no process in between, so a stream can hold a child, and a server can hold several.
+
+      {:ok, sub} = Codex.Subprocess.open(["cat"])
+      {:ok, sub} = Codex.Subprocess.write(sub, "hello")
+      {:ok, sub} = Codex.Subprocess.close_stdin(sub)
+
+      receive do
+        message ->
+          case Codex.Subprocess.stream(sub, message) do
+            {:ok, sub, outputs} -> outputs           # [{:stdout, "hello"}], later {:eof, _} and {:exit, _}
+            {:error, sub, error} -> error            # the child is lost; `error` says why
+            :unknown -> message                      # not ours
+          end
+      end
+
+  ## What to rely on
+
+    * **Credit.** No more of stdout is sent than `:window` plus what was granted with `grant/2`. A consumer that
+      does not grant fills the child's own pipe, and the child waits; nothing is dropped.
+    * **stderr** never blocks the child. Its newest bytes are kept, the others are dropped and counted.
+    * **stdin** is sent as fast as the child reads it; what it has not room for waits in the value (`pending/1`).
+      Closing stdin leaves stdout open. A child that closes its own stdin, or dies, makes writing pointless, not wrong.
+    * **The end.** `{:exit, exit}` is the last output. Before it come all of stdout and stderr and both `{:eof, _}`,
+      and no process that descends from the child is left (see `:descendants`): a grandchild that holds stdout open
+      cannot hang the reader.
+    * **Nothing is left behind.** When the owner dies, the port is closed or the whole VM is killed, the child goes down
+      the same `:ladder` that `stop/2` uses. The child runs in a session of its own; on Linux its descendants are found
+      in whichever session they are, on macOS as far as the process tree still shows them.
+
+  A value is used once: always go on with the one that was returned last. Only the process that opened it may use it.
+
+  ## Errors
+
+  Functions return `{:error, %Codex.Subprocess.Error{}}`, with the value in the middle where there is still one. The
+  reasons are listed at `Codex.Subprocess.Error`. Misuse raises `ArgumentError`.
+
+  One instant cannot be covered: when somebody kills the launcher and the owner sends to it before the VM has noticed,
+  the VM sends the owner an exit signal with the reason `:epipe`. Owners that trap exits get it as a message, which
+  `stream/2` takes.
+  """
+
+  alias Codex.Subprocess.{Error, Exit, Frame, Options, Signal}
+
+  @typedoc "A running or ended child. The fields are private."
+  @opaque t :: %__MODULE__{
+            port: port,
+            os_pid: pos_integer,
+            program: String.t(),
+            state: :running | {:exited, Exit.t()} | {:failed, Error.t()},
+            stop_after: non_neg_integer,
+            stdin: :open | :closing | :closed,
+            stdin_credit: non_neg_integer,
+            pending: :queue.queue(binary),
+            pending_bytes: non_neg_integer,
+            stderr: binary,
+            stderr_limit: non_neg_integer,
+            stderr_taken: non_neg_integer
+          }
+
+  @type signal_name ::
+          :hup
+          | :int
+          | :quit
+          | :ill
+          | :trap
+          | :abrt
+          | :bus
+          | :fpe
+          | :kill
+          | :usr1
+          | :segv
+          | :usr2
+          | :pipe
+          | :alrm
+          | :term
+          | :cont
+          | :stop
+          | :tstp
+          | :winch
+
+  @type output ::
+          {:stdout, binary}
+          | {:stderr, binary}
+          | {:eof, :stdout | :stderr}
+          | {:exit, Exit.t()}
+
+  @enforce_keys [:port, :os_pid, :program, :stop_after, :stderr_limit]
+  defstruct @enforce_keys ++
+              [
+                state: :running,
+                stdin: :open,
+                stdin_credit: 0,
+                pending: :queue.new(),
+                pending_bytes: 0,
+                stderr: "",
+                stderr_taken: 0
+              ]
+
+  # Half of the launcher's window: acknowledging every frame would double the messages of a chatty child.
+  @stderr_ack 32 * 1024
+  # The launcher's own patience with SIGKILL (2 s), and time for a busy machine.
+  @stop_margin 5_000
+
+  @doc """
+  Starts a program and returns once it runs.
+
+  `argv` is the program and its arguments. A program without a slash is looked up on the `PATH` of the child's own
+  environment.
+
+  Options (keyword list or map):
+
+  #{Options.docs()}
+
+  Returns `{:ok, sub}`, or `{:error, error}` with a reason out of the first list of `Codex.Subprocess.Error`. Raises
+  `ArgumentError` for unknown or wrong options. Blocks for at most `:start_timeout`.
+  """
+  @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
+  def open(argv, opts \\ []) do
+    unless match?([_ | _], argv) and Enum.all?(argv, &is_binary/1),
+      do: raise(ArgumentError, "expected argv to be a non-empty list of strings")
+
+    start = %{Options.new!(opts) | argv: argv}
+
+    with {:ok, frame} <- Frame.start(start),
+         {:ok, port} <- open_port(),
+         :ok <- send_start(port, frame),
+         {:ok, os_pid} <- await_started(port, start.start_timeout) do
+      {:ok,
+       %__MODULE__{
+         port: port,
+         os_pid: os_pid,
+         program: Path.basename(hd(argv)),
+         stop_after: stop_after(start),
+         stderr_limit: start.stderr_limit
+       }}
+    end
+  end
+
+  @doc """
+  Queues bytes for the child's stdin and sends what it has room for; the rest follows from `stream/2`.
+
+  Never blocks on the child. Errors: `:stdin_closed` after `close_stdin/1`, `:exited`, `:launcher_died`.
+  """
+  @spec write(t, iodata) :: {:ok, t} | {:error, t, Error.t()}
+  def write(%__MODULE__{state: :running, stdin: :open} = sub, data) do
+    case IO.iodata_to_binary(data) do
+      "" ->
+        {:ok, sub}
+
+      bytes ->
+        pending = :queue.in(bytes, sub.pending)
+
+        send_pending(%{
+          sub
+          | pending: pending,
+            pending_bytes: sub.pending_bytes + byte_size(bytes)
+        })
+    end
+  end
+
+  def write(%__MODULE__{state: :running} = sub, _data),
+    do: {:error, sub, %Error{reason: :stdin_closed}}
+
+  def write(%__MODULE__{state: {:exited, _}} = sub, _data),
+    do: {:error, sub, %Error{reason: :exited}}
+
+  def write(%__MODULE__{state: {:failed, error}} = sub, _data), do: {:error, sub, error}
+
+  @doc """
+  Closes the child's stdin once everything written has been sent. stdout and stderr stay open.
+
+  Closing twice, or after the exit, changes nothing. Error: `:launcher_died`.
+  """
+  @spec close_stdin(t) :: {:ok, t} | {:error, t, Error.t()}
+  def close_stdin(%__MODULE__{state: :running, stdin: :open} = sub),
+    do: send_pending(%{sub | stdin: :closing})
+
+  def close_stdin(sub), do: unless_failed(sub)
+
+  @doc """
+  Lets the child send `bytes` more of stdout: as a rule, as many as the caller has just consumed.
+
+  After the exit it changes nothing. Error: `:launcher_died`.
+  """
+  @spec grant(t, non_neg_integer) :: {:ok, t} | {:error, t, Error.t()}
+  def grant(%__MODULE__{state: :running} = sub, bytes) when bytes in 1..0x7FFFFFFFFFFFFFFF,
+    do: command(sub, Frame.credit(:stdout, bytes))
+
+  def grant(sub, bytes) when is_integer(bytes) and bytes >= 0, do: unless_failed(sub)
+
+  @doc """
+  Sends a signal, by name (`:int`, `:term`, …) or number, to the child's process group.
+
+  Processes that the child put into other groups do not get it. After the exit it changes nothing. Raises
+  `ArgumentError` for an unknown name. Error: `:launcher_died`.
+  """
+  @spec signal(t, signal_name | 1..64) :: {:ok, t} | {:error, t, Error.t()}
+  def signal(%__MODULE__{} = sub, signal) do
+    number = Signal.number!(signal)
+
+    if sub.state == :running,
+      do: command(sub, Frame.signal(number)),
+      else: unless_failed(sub)
+  end
+
+  @doc """
+  Ends the child by its ladder, discards what it still writes, and waits until it is gone.
+
+  Afterwards nothing of it is left, in the mailbox neither, and the value is spent. Takes no longer than the ladder's
+  graces need; a child that ends at once ends at once.
+
+  Options: `:timeout` in milliseconds, by default the ladder's graces and 5 seconds.
+
+  Returns `{:ok, exit}`, also when the child had exited before, or `{:error, error}` with the reason `:stop_timeout` or one
+  of those that `stream/2` returns.
+  """
+  @spec stop(t, timeout: timeout) :: {:ok, Exit.t()} | {:error, Error.t()}
+  def stop(sub, opts \\ [])
+  def stop(%__MODULE__{state: {:exited, exit}}, _opts), do: {:ok, exit}
+  def stop(%__MODULE__{state: {:failed, error}}, _opts), do: {:error, error}
+
+  def stop(%__MODULE__{} = sub, opts) do
+    case Keyword.validate!(opts, timeout: sub.stop_after)[:timeout] do
+      ms when is_integer(ms) and ms >= 0 -> stop_until(sub, now() + ms)
+      :infinity -> stop_until(sub, :infinity)
+      other -> raise ArgumentError, "expected :timeout in milliseconds, got: #{inspect(other)}"
+    end
+  end
+
+  @doc "The child's process id."
+  @spec os_pid(t) :: pos_integer
+  def os_pid(%__MODULE__{os_pid: os_pid}), do: os_pid
+
+  @doc "Bytes written that the launcher has not had room for yet. A careful writer waits while there are many."
+  @spec pending(t) :: non_neg_integer
+  def pending(%__MODULE__{pending_bytes: bytes}), do: bytes
+
+  @doc "The newest bytes of stderr that `stream/2` has seen, at most `:stderr_limit` of them."
+  @spec stderr(t) :: binary
+  def stderr(%__MODULE__{stderr: stderr, stderr_limit: limit}), do: newest(stderr, limit)
+
+  @doc """
+  Takes a message that the owner received.
+
+    * `{:ok, sub, outputs}` - ours. `outputs` is a list, in order, and may be empty.
+      * `{:stdout, bytes}`, `{:stderr, bytes}` - at most 64 KB
+      * `{:eof, :stdout}`, `{:eof, :stderr}` - that stream has ended
+      * `{:exit, exit}` - the last output: a `Codex.Subprocess.Exit`
+    * `{:error, sub, error}` - the child is lost, nothing will follow. Reasons: `:launcher_died`, `:terminated`,
+      `:unkillable`, `:protocol`.
+    * `:unknown` - not a message of this child's.
+  """
+  @spec stream(t, term) :: {:ok, t, [output]} | {:error, t, Error.t()} | :unknown
+  def stream(%__MODULE__{port: port, state: :running} = sub, {port, {:data, frame}}) do
+    case Frame.parse(frame) do
+      {:stdout, _} = output -> {:ok, sub, [output]}
+      {:stderr, bytes} = output -> {:ok, took_stderr(sub, bytes), [output]}
+      {:eof, _} = output -> {:ok, sub, [output]}
+      {:stdin_credit, bytes} -> {:ok, more_stdin(sub, bytes), []}
+      {:exit, exit} = output -> {:ok, finish(sub, {:exited, exit}), [output]}
+      {:error, error} -> fail(sub, error)
+      {:started, _} -> fail(sub, %Error{reason: :protocol, text: "started twice"})
+    end
+  end
+
+  def stream(%__MODULE__{port: port, state: :running} = sub, {port, {:exit_status, _}}),
+    do: fail(sub, %Error{reason: :launcher_died})
+
+  def stream(%__MODULE__{port: port, state: :running} = sub, {:EXIT, port, _reason}),
+    do: fail(sub, %Error{reason: :launcher_died})
+
+  def stream(%__MODULE__{port: port} = sub, {port, _}), do: {:ok, sub, []}
+  def stream(%__MODULE__{port: port} = sub, {:EXIT, port, _}), do: {:ok, sub, []}
+  def stream(%__MODULE__{}, _message), do: :unknown
+
+  # --- Starting -----------------------------------------------------------------------------------------------------
+
+  defp open_port do
+    path = Path.join(:code.priv_dir(:codex_sdk), "native/codex_launcher")
+    opts = [:binary, :use_stdio, :hide, :exit_status, packet: 4]
+    {:ok, Port.open({:spawn_executable, path}, opts)}
+  rescue
+    # Port.open raises the posix reason, or SystemLimitError.
+    error in ErlangError -> {:error, port_error(error.original)}
+    _ in SystemLimitError -> {:error, %Error{reason: :emfile, text: "the VM has no port left"}}
+  end
+
+  defp port_error(reason) when reason in [:emfile, :enfile], do: %Error{reason: :emfile}
+  defp port_error(reason) when reason in [:eagain, :enomem], do: %Error{reason: reason}
+  defp port_error(reason), do: %Error{reason: :launcher_missing, text: inspect(reason)}
+
+  defp send_start(port, frame) do
+    if send_frame(port, frame), do: :ok, else: {:error, %Error{reason: :launcher_died}}
+  end
+
+  defp await_started(port, timeout) do
+    receive do
+      {^port, {:data, frame}} ->
+        case Frame.parse(frame) do
+          {:started, os_pid} -> {:ok, os_pid}
+          {:error, error} -> abandon(port, error)
+          _ -> abandon(port, %Error{reason: :protocol, text: "expected STARTED"})
+        end
+
+      {^port, {:exit_status, _}} ->
+        abandon(port, %Error{reason: :launcher_died})
+
+      {:EXIT, ^port, _} ->
+        abandon(port, %Error{reason: :launcher_died})
+    after
+      timeout -> abandon(port, %Error{reason: :start_timeout})
+    end
+  end
+
+  defp abandon(port, error) do
+    close(port)
+    {:error, error}
+  end
+
+  # --- Sending ------------------------------------------------------------------------------------------------------
+
+  # A port whose launcher has gone raises. What the launcher said before is still in the mailbox, so the value stays as
+  # it is and stream/2 has the last word.
+  defp command(sub, frame) do
+    if send_frame(sub.port, frame),
+      do: {:ok, sub},
+      else: {:error, sub, %Error{reason: :launcher_died}}
+  end
+
+  defp send_frame(port, frame) do
+    Port.command(port, frame)
+  rescue
+    ArgumentError -> false
+  end
+
+  defp unless_failed(%__MODULE__{state: {:failed, error}} = sub), do: {:error, sub, error}
+  defp unless_failed(%__MODULE__{} = sub), do: {:ok, sub}
+
+  defp more_stdin(sub, bytes) do
+    case send_pending(%{sub | stdin_credit: sub.stdin_credit + bytes}) do
+      {:ok, sub} -> sub
+      {:error, sub, _} -> sub
+    end
+  end
+
+  defp send_pending(%{pending_bytes: 0, stdin: :closing} = sub) do
+    with {:ok, sub} <- command(sub, Frame.stdin_eof()), do: {:ok, %{sub | stdin: :closed}}
+  end
+
+  defp send_pending(%{pending_bytes: left, stdin_credit: credit} = sub)
+       when left == 0 or credit == 0,
+       do: {:ok, sub}
+
+  defp send_pending(sub) do
+    {{:value, bytes}, pending} = :queue.out(sub.pending)
+    size = byte_size(bytes) |> min(sub.stdin_credit) |> min(Frame.chunk())
+    <<now::binary-size(size), later::binary>> = bytes
+    pending = if later == "", do: pending, else: :queue.in_r(later, pending)
+
+    sub = %{
+      sub
+      | pending: pending,
+        pending_bytes: sub.pending_bytes - size,
+        stdin_credit: sub.stdin_credit - size
+    }
+
+    with {:ok, sub} <- command(sub, Frame.stdin(now)), do: send_pending(sub)
+  end
+
+  # --- stderr -------------------------------------------------------------------------------------------------------
+
+  defp took_stderr(sub, bytes) do
+    sub = %{sub | stderr: append(sub.stderr, bytes, sub.stderr_limit)}
+    taken = sub.stderr_taken + byte_size(bytes)
+
+    if taken >= @stderr_ack do
+      _ = command(sub, Frame.credit(:stderr, taken))
+      %{sub | stderr_taken: 0}
+    else
+      %{sub | stderr_taken: taken}
+    end
+  end
+
+  # Cut only when it is twice too long: cutting at every short line would copy the whole tail each time.
+  defp append(tail, bytes, limit) do
+    tail = tail <> bytes
+    if byte_size(tail) > 2 * limit, do: :binary.copy(newest(tail, limit)), else: tail
+  end
+
+  defp newest(bytes, limit) when byte_size(bytes) <= limit, do: bytes
+  defp newest(bytes, limit), do: binary_part(bytes, byte_size(bytes), -limit)
+
+  # --- Ending -------------------------------------------------------------------------------------------------------
+
+  defp stop_after(%{ladder: ladder, sweep_grace: sweep}) do
+    graces = Enum.map(ladder, fn step -> elem(step, tuple_size(step) - 1) end)
+    Enum.sum(graces) + sweep + @stop_margin
+  end
+
+  defp stop_until(sub, deadline) do
+    case command(sub, Frame.stop()) do
+      {:ok, sub} -> await_exit(sub, deadline)
+      # Whatever it had to say is in the mailbox already.
+      {:error, sub, _} -> await_exit(sub, now())
+    end
+  end
+
+  defp await_exit(%{port: port} = sub, deadline) do
+    receive do
+      {^port, _} = message -> next_of_stop(stream(sub, message), deadline)
+      {:EXIT, ^port, _} = message -> next_of_stop(stream(sub, message), deadline)
+    after
+      left(deadline) ->
+        reason = if Port.info(port), do: :stop_timeout, else: :launcher_died
+        abandon(port, %Error{reason: reason})
+    end
+  end
+
+  defp next_of_stop({:ok, %{state: {:exited, exit}}, _outputs}, _deadline), do: {:ok, exit}
+  defp next_of_stop({:ok, sub, _outputs}, deadline), do: await_exit(sub, deadline)
+  defp next_of_stop({:error, _sub, error}, _deadline), do: {:error, error}
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - now(), 0)
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp fail(sub, error), do: {:error, finish(sub, {:failed, error}), error}
+
+  defp finish(sub, state) do
+    _ = send_frame(sub.port, Frame.bye())
+    close(sub.port)
+    %{sub | state: state, pending: :queue.new(), pending_bytes: 0}
+  end
+
+  # Unlinked first: no exit signal comes after that. Then nothing of the port stays in the mailbox.
+  defp close(port) do
+    Process.unlink(port)
+    close_port(port)
+    flush(port)
+  end
+
+  defp close_port(port) do
+    Port.close(port)
+  rescue
+    ArgumentError -> true
+  end
+
+  defp flush(port) do
+    receive do
+      {^port, _} -> flush(port)
+      {:EXIT, ^port, _} -> flush(port)
+    after
+      0 -> :ok
+    end
+  end
+
+  defimpl Inspect do
+    # Neither arguments nor what flows: both hold prompts and keys.
+    def inspect(sub, _opts) do
+      state = if is_tuple(sub.state), do: elem(sub.state, 0), else: sub.state
+      "#Codex.Subprocess<#{sub.program} os_pid: #{sub.os_pid} #{state}>"
+    end
+  end
+end

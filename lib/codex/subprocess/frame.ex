@@ -1,0 +1,116 @@
+defmodule Codex.Subprocess.Frame do
+  @moduledoc false
+  # The frames between the VM and `codex_launcher`: one byte of tag, then the payload. The port's `{:packet, 4}` puts
+  # the length before them. Numbers are big-endian, byte strings carry a 32-bit length. The Rust twin is
+  # native/codex_launcher/src/frame.rs; @version says that both mean the same.
+
+  alias Codex.Subprocess.{Error, Exit, Signal}
+
+  @version 1
+  # Frame and header together fill a default pipe exactly.
+  @chunk 65_536 - 5
+  # The launcher refuses longer frames. Only START comes near.
+  @max_frame 16 * 1024 * 1024
+
+  @type up ::
+          {:started, non_neg_integer}
+          | {:stdin_credit, non_neg_integer}
+          | {:stdout, binary}
+          | {:stderr, binary}
+          | {:eof, :stdout | :stderr}
+          | {:exit, Exit.t()}
+          | {:error, Error.t()}
+
+  @type start :: %{
+          argv: [String.t(), ...],
+          env: [{String.t(), String.t()}],
+          cwd: nil | String.t(),
+          window: non_neg_integer,
+          stderr_limit: non_neg_integer,
+          ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
+          sweep_grace: non_neg_integer,
+          descendants: :sweep | :leave
+        }
+
+  @doc "The most bytes of a stream in one frame."
+  @spec chunk() :: pos_integer
+  def chunk, do: @chunk
+
+  @doc "START, or an error when it is longer than any system takes."
+  @spec start(start) :: {:ok, iodata} | {:error, Error.t()}
+  def start(start) do
+    frame = [
+      <<1, @version, start.window::64, start.stderr_limit::32,
+        flag(start.descendants == :leave)>>,
+      <<start.sweep_grace::32, length(start.ladder)>>,
+      Enum.map(start.ladder, &rung/1),
+      if(start.cwd, do: [1, string(start.cwd)], else: 0),
+      strings(start.argv),
+      strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end))
+    ]
+
+    cond do
+      null_byte?(start) ->
+        {:error, %Error{reason: :einval, text: "a null byte in argv, env or cwd"}}
+
+      IO.iodata_length(frame) > @max_frame ->
+        {:error, %Error{reason: :e2big, text: "argv and env are longer than 16 MiB"}}
+
+      true ->
+        {:ok, frame}
+    end
+  end
+
+  defp null_byte?(%{argv: argv, env: env, cwd: cwd}) do
+    strings = [cwd || "" | argv] ++ Enum.flat_map(env, &Tuple.to_list/1)
+    Enum.any?(strings, &(:binary.match(&1, <<0>>) != :nomatch))
+  end
+
+  defp flag(true), do: 1
+  defp flag(false), do: 0
+
+  defp rung({:close_stdin, grace}), do: <<0, 0, grace::32>>
+  defp rung({:signal, number, grace}), do: <<1, number, grace::32>>
+
+  defp strings(list), do: [<<length(list)::32>> | Enum.map(list, &string/1)]
+  defp string(iodata), do: [<<IO.iodata_length(iodata)::32>>, iodata]
+
+  @spec stdin(binary) :: iodata
+  def stdin(bytes), do: [2, bytes]
+
+  @spec stdin_eof() :: iodata
+  def stdin_eof, do: <<3>>
+
+  @spec credit(:stdout | :stderr, non_neg_integer) :: iodata
+  def credit(:stdout, bytes), do: <<4, 1, bytes::64>>
+  def credit(:stderr, bytes), do: <<4, 2, bytes::64>>
+
+  @spec signal(1..64) :: iodata
+  def signal(number), do: <<5, number>>
+
+  @spec stop() :: iodata
+  def stop, do: <<6>>
+
+  @spec bye() :: iodata
+  def bye, do: <<7>>
+
+  @doc "Reads a frame of the launcher's."
+  @spec parse(binary) :: up
+  def parse(<<0x83, bytes::binary>>), do: {:stdout, bytes}
+  def parse(<<0x84, bytes::binary>>), do: {:stderr, bytes}
+  def parse(<<0x82, bytes::32>>), do: {:stdin_credit, bytes}
+  def parse(<<0x81, os_pid::32>>), do: {:started, os_pid}
+  def parse(<<0x85, 1>>), do: {:eof, :stdout}
+  def parse(<<0x85, 2>>), do: {:eof, :stderr}
+
+  def parse(<<0x86, 0, status, dropped::64>>),
+    do: {:exit, %Exit{status: status, stderr_dropped: dropped}}
+
+  def parse(<<0x86, 1, number, dropped::64>>),
+    do: {:exit, %Exit{signal: Signal.name(number), stderr_dropped: dropped}}
+
+  def parse(<<0x87, size, code::binary-size(size), text::binary>>),
+    do: {:error, Error.from_code(code, text)}
+
+  def parse(_), do: {:error, %Error{reason: :protocol, text: "unknown frame from the launcher"}}
+end

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Ends before it has read anything.
+exit 4
