@@ -278,6 +278,35 @@ defmodule Codex.Subprocess do
   def stream(%__MODULE__{port: port} = sub, {:EXIT, port, _}), do: {:ok, sub, []}
   def stream(%__MODULE__{}, _message), do: :unknown
 
+  @doc """
+  Waits for the next message of this child's and takes it; the other messages of the owner stay where they are.
+
+  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout` milliseconds.
+  """
+  @spec next(t, timeout) :: {:ok, t, [output]} | {:error, t, Error.t()} | :timeout
+  def next(%__MODULE__{state: {:exited, exit}} = sub, _timeout), do: {:ok, sub, [{:exit, exit}]}
+  def next(%__MODULE__{state: {:failed, error}} = sub, _timeout), do: {:error, sub, error}
+
+  def next(%__MODULE__{port: port} = sub, timeout) do
+    receive do
+      {^port, _} = message -> stream(sub, message)
+      {:EXIT, ^port, _} = message -> stream(sub, message)
+    after
+      timeout -> :timeout
+    end
+  end
+
+  @doc """
+  Begins the child's ladder and returns at once. Any process may call it; the owner gets the outputs and the exit.
+
+  Output that was not read by then is lost. After the exit it changes nothing.
+  """
+  @spec request_stop(t) :: :ok
+  def request_stop(%__MODULE__{port: port}) do
+    _ = send_frame(port, Frame.stop())
+    :ok
+  end
+
   # --- Starting -----------------------------------------------------------------------------------------------------
 
   defp open_port do

@@ -1,0 +1,49 @@
+defmodule Codex do
+  @moduledoc """
+  Drives OpenAI's Codex CLI: threads, turns, typed events.
+  """
+
+  alias Codex.{Options, Thread}
+
+  @doc """
+  A new thread. Nothing runs yet: the CLI starts with the first turn.
+
+  Options: `Codex.Options` and `Codex.Thread.Options`, as structs, maps or keyword lists. Returns `{:ok, thread}` or the
+  `{:error, reason}` of `Codex.Options.new/1` or `Codex.Thread.Options.new/1`.
+
+      iex> {:ok, thread} = Codex.start_thread([model: "gpt-6"], sandbox: :read_only)
+      iex> thread.thread_id
+      nil
+      iex> Codex.start_thread([], sandbx: :read_only)
+      {:error, {:unknown_option, :sandbx, :sandbox}}
+  """
+  @spec start_thread(Options.t() | map() | keyword(), Thread.Options.t() | map() | keyword()) ::
+          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+  def start_thread(opts \\ %{}, thread_opts \\ %{}), do: build(opts, thread_opts, [])
+
+  @doc """
+  A thread that goes on: `id` is a thread's id or name, or `:last` for the newest one of the working directory.
+
+  Nothing is looked up yet. The first turn fails with `{:exec_failed, %Codex.Error{kind: :thread_not_found}}` where there is
+  no such thread; with `:last`, the CLI begins a new one where there is none. Settings are not kept: give them again.
+  Options and errors as in `start_thread/2`.
+  """
+  @spec resume_thread(
+          String.t() | :last,
+          Options.t() | map() | keyword(),
+          Thread.Options.t() | map() | keyword()
+        ) ::
+          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+  def resume_thread(id, opts \\ %{}, thread_opts \\ %{})
+  def resume_thread(:last, opts, thread_opts), do: build(opts, thread_opts, resume: :last)
+
+  def resume_thread(id, opts, thread_opts) when is_binary(id),
+    do: build(opts, thread_opts, thread_id: id)
+
+  defp build(opts, thread_opts, extra) do
+    with {:ok, opts} <- Options.new(opts),
+         {:ok, thread_opts} <- Thread.Options.new(thread_opts) do
+      {:ok, Thread.build(opts, thread_opts, extra)}
+    end
+  end
+end

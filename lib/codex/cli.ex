@@ -1,0 +1,162 @@
+defmodule Codex.CLI do
+  @moduledoc false
+  # Finding the `codex` program, and knowing its version.
+
+  require Logger
+
+  alias Codex.Subprocess
+
+  # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
+  @tested "0.169.0"
+  @supported "~> 0.169.0"
+
+  @type path_error ::
+          :codex_binary_not_found
+          | {:codex_binary_missing, Path.t()}
+          | {:codex_binary_not_regular, Path.t()}
+          | {:codex_binary_not_executable, Path.t()}
+
+  def tested_version, do: @tested
+
+  @doc "The program: the one given, else `CODEX_PATH`, else `codex` on the PATH; native where npm installed a wrapper."
+  @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
+  def find(given) do
+    case given || non_empty(System.get_env("CODEX_PATH")) || System.find_executable("codex") do
+      nil -> {:error, :codex_binary_not_found}
+      path -> path |> Path.expand() |> check()
+    end
+  end
+
+  defp non_empty(""), do: nil
+  defp non_empty(path), do: path
+
+  defp check(path) do
+    case File.stat(path) do
+      {:error, _} ->
+        {:error, {:codex_binary_missing, path}}
+
+      {:ok, %File.Stat{type: type}} when type != :regular ->
+        {:error, {:codex_binary_not_regular, path}}
+
+      {:ok, %File.Stat{mode: mode}}
+      when rem(div(mode, 64), 2) + rem(div(mode, 8), 2) + rem(mode, 2) == 0 ->
+        {:error, {:codex_binary_not_executable, path}}
+
+      {:ok, _} ->
+        {:ok, native(path)}
+    end
+  end
+
+  # The wrapper that npm links is a Node.js program: killing it leaves the real one running, and it costs 40 ms.
+  defp native(path) do
+    with script when is_binary(script) <- real(path),
+         "codex.js" <- Path.basename(script),
+         package = script |> Path.dirname() |> Path.dirname(),
+         [native | _] <- native_candidates(package) do
+      native
+    else
+      _ -> path
+    end
+  end
+
+  defp real(path) do
+    case :file.read_link_all(path) do
+      {:ok, target} -> Path.expand(IO.chardata_to_string(target), Path.dirname(path))
+      {:error, _} -> path
+    end
+  end
+
+  defp native_candidates(package) do
+    for dir <- [Path.join(package, "node_modules/@openai"), Path.dirname(package)],
+        path <- Path.wildcard(Path.join(dir, "codex-#{os()}-#{arch()}/vendor/*/bin/codex")),
+        do: path
+  end
+
+  defp os, do: if(:os.type() == {:unix, :darwin}, do: "darwin", else: "linux")
+
+  defp arch do
+    if to_string(:erlang.system_info(:system_architecture)) =~ ~r/^(aarch64|arm)/,
+      do: "arm64",
+      else: "x64"
+  end
+
+  @doc "Folders that belong in front of the PATH of this program: npm packages bring tools along."
+  @spec path_entries(Path.t()) :: [Path.t()]
+  def path_entries(program) do
+    bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path")
+    if File.dir?(bundled), do: [bundled], else: []
+  end
+
+  @doc """
+  Warns in the log, once for each program, where its version is not one that we know. Returns at once: the program is
+  asked by a process of its own.
+  """
+  @spec warn_once(Path.t()) :: :ok
+  def warn_once(program) do
+    key = {__MODULE__, program}
+
+    if :persistent_term.get(key, nil) == nil do
+      :persistent_term.put(key, :asked)
+      {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn(program) end)
+    end
+
+    :ok
+  end
+
+  defp warn(program) do
+    case version(program) do
+      {:ok, version} ->
+        unless Version.match?(version, @supported, allow_pre: true) do
+          Logger.warning(
+            "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"
+          )
+        end
+
+      {:error, reason} ->
+        Logger.warning(
+          "codex_sdk is tested with codex-cli #{@tested}; #{program} does not tell its version: #{reason}"
+        )
+    end
+  end
+
+  @doc "What `codex --version` says, within 5 seconds."
+  @spec version(Path.t()) :: {:ok, String.t()} | {:error, String.t()}
+  def version(program) do
+    with {:ok, output} <- output([program, "--version"], 5_000),
+         [_, version] <- Regex.run(~r/^\S+ (\d+\.\d+\.\d+\S*)$/m, output),
+         {:ok, _} <- Version.parse(version) do
+      {:ok, version}
+    else
+      {:error, reason} when is_binary(reason) -> {:error, reason}
+      _ -> {:error, "`--version` printed no version"}
+    end
+  end
+
+  defp output(argv, timeout) do
+    with {:ok, sub} <- Subprocess.open(argv, ladder: [{:signal, :term, 500}], window: 65_536),
+         {:ok, sub} <- Subprocess.close_stdin(sub) do
+      collect(sub, "", System.monotonic_time(:millisecond) + timeout)
+    else
+      {:error, error} -> {:error, Exception.message(error)}
+      {:error, _sub, error} -> {:error, Exception.message(error)}
+    end
+  end
+
+  defp collect(sub, output, deadline) do
+    case Subprocess.next(sub, max(deadline - System.monotonic_time(:millisecond), 0)) do
+      {:ok, sub, outputs} ->
+        output = output <> for({:stdout, bytes} <- outputs, into: "", do: bytes)
+
+        if Enum.any?(outputs, &match?({:exit, _}, &1)),
+          do: {:ok, output},
+          else: collect(sub, output, deadline)
+
+      {:error, _sub, error} ->
+        {:error, Exception.message(error)}
+
+      :timeout ->
+        Subprocess.stop(sub)
+        {:error, "no answer to `--version`"}
+    end
+  end
+end

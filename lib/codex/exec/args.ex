@@ -1,0 +1,303 @@
+defmodule Codex.Exec.Args do
+  @moduledoc false
+  # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
+
+  alias Codex.{CLI, Thread}
+  alias Codex.Exec.Options
+  alias Codex.Options.{Overrides, Table}
+
+  # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
+  @max_prompt 1_048_576
+
+  # What a clean environment keeps.
+  @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
+
+  @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :schema, :resume]
+
+  @typedoc """
+  What is run. `:output_schema_file` in `argv` stands for the file that gets `schema`; `resume` is what the thread that
+  starts must be.
+  """
+  @type t :: %__MODULE__{
+          argv: [String.t() | :output_schema_file, ...],
+          schema: binary() | nil,
+          env: %{String.t() => String.t() | nil},
+          clear_env: boolean(),
+          stdin: String.t(),
+          settings: map(),
+          resume: nil | :last | String.t()
+        }
+
+  @type input :: String.t() | [map()]
+  @type review ::
+          :uncommitted_changes
+          | {:uncommitted_changes}
+          | {:base_branch, String.t()}
+          | {:commit, String.t()}
+          | {:commit, String.t(), String.t()}
+          | {:custom, String.t()}
+          | String.t()
+
+  @type reason ::
+          CLI.path_error()
+          | {:invalid_input, term()}
+          | {:unsupported_input, :exec}
+          | {:input_too_large, pos_integer(), pos_integer()}
+          | {:image_not_found, Path.t()}
+          | {:invalid_working_directory, Path.t()}
+          | {:unsupported_option, :ask_for_approval, :untrusted}
+          | {:invalid_output_schema, {:not_encodable, term(), list()}}
+          | {:invalid_review_target, term()}
+
+  @doc "The call that runs a turn."
+  @spec run(input(), Options.t()) :: {:ok, t()} | {:error, reason()}
+  def run(input, %Options{} = options) do
+    with {:ok, prompt, images} <- input(input),
+         images = images ++ options.attachments ++ settings(options)[:images],
+         {:ok, images} <- existing(images) do
+      resume = resume(options.thread)
+      build(options, position(resume, image_args(images)), prompt, resume)
+    end
+  end
+
+  @doc "The call that runs a review."
+  @spec review(review(), Options.t()) :: {:ok, t()} | {:error, reason()}
+  def review(target, %Options{} = options) do
+    with {:ok, args, stdin} <- target(target), do: build(options, ["review" | args], stdin, nil)
+  end
+
+  defp build(options, command, stdin, resume) do
+    settings = settings(options)
+
+    with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
+         :ok <- check_directory(settings.working_directory),
+         {:ok, flags} <- flags(settings),
+         {:ok, schema} <- schema(settings.output_schema) do
+      # A schema's file is made when the run starts.
+      path = options.output_schema_path || (schema && :output_schema_file)
+      schema_args = if path, do: ["--output-schema", path], else: []
+      overrides = Enum.flat_map(settings.config_overrides, &["--config", &1])
+
+      {:ok,
+       %__MODULE__{
+         argv: [program, "exec", "--json"] ++ flags ++ schema_args ++ overrides ++ command,
+         env: env(settings, program),
+         clear_env: settings.clear_env? == true,
+         stdin: stdin,
+         settings: settings,
+         schema: schema,
+         resume: resume
+       }}
+    end
+  end
+
+  ## Settings: the turn's value, else the thread's, else the global one
+
+  defp settings(%Options{codex_opts: global, thread: thread, turn_opts: turn}) do
+    thread =
+      if thread, do: Map.from_struct(thread.thread_opts), else: Map.new(Table.defaults(:thread))
+
+    sources = [turn, thread, Map.from_struct(global)]
+
+    settings =
+      for row <- Table.rows(), into: %{} do
+        value =
+          Enum.find_value(sources, fn source ->
+            if source[row.name] != nil, do: {:ok, source[row.name]}
+          end)
+
+        {row.name, if(value, do: elem(value, 1), else: row.opts[:default])}
+      end
+
+    # These add up instead.
+    Map.merge(settings, %{
+      env: Map.merge(global.env || %{}, turn[:env] || %{}),
+      images: (thread.attachments || []) ++ (turn[:images] || []),
+      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
+    })
+  end
+
+  ## Flags
+
+  defp flags(settings) do
+    Enum.reduce_while(Table.rows(), {:ok, []}, fn row, {:ok, flags} ->
+      case flag(row.opts[:exec], settings[row.name], settings) do
+        {:error, reason} -> {:halt, {:error, reason}}
+        more -> {:cont, {:ok, flags ++ more}}
+      end
+    end)
+  end
+
+  defp flag(_how, nil, _settings), do: []
+  defp flag({:flag, flag}, value, _settings), do: [flag, to_string(value)]
+  defp flag({:switch, flag}, true, _settings), do: [flag]
+  defp flag({:each, flag}, values, _settings), do: Enum.flat_map(values, &[flag, &1])
+  defp flag({:config, key}, value, _settings), do: config(key, value)
+
+  defp flag(:base_url, url, _settings) do
+    if url == Table.defaults(:global)[:base_url], do: [], else: config("openai_base_url", url)
+  end
+
+  defp flag(:sandbox, :default, _settings), do: []
+
+  defp flag(:sandbox, name, _settings) when name in [:strict, :read_only],
+    do: ["--sandbox", "read-only"]
+
+  defp flag(:sandbox, :workspace_write, _settings), do: ["--sandbox", "workspace-write"]
+  defp flag(:sandbox, _permissive, _settings), do: ["--sandbox", "danger-full-access"]
+
+  defp flag(:approval, :untrusted, _settings),
+    do: {:error, {:unsupported_option, :ask_for_approval, :untrusted}}
+
+  defp flag(:approval, policy, _settings), do: config("approval_policy", dashed(policy))
+
+  # What was set by name wins over what `full_auto` stands for.
+  defp flag(:full_auto, true, settings) do
+    sandbox = if settings.sandbox == :default, do: ["--sandbox", "workspace-write"], else: []
+
+    approval =
+      if settings.ask_for_approval == nil, do: config("approval_policy", "on-request"), else: []
+
+    sandbox ++ approval
+  end
+
+  defp flag(_how, _value, _settings), do: []
+
+  defp config(key, value) do
+    {:ok, toml} = value |> plain() |> Overrides.toml()
+    ["--config", "#{key}=#{toml}"]
+  end
+
+  defp plain(value) when is_atom(value) and not is_boolean(value), do: Atom.to_string(value)
+  defp plain(value), do: value
+
+  defp dashed(atom), do: atom |> Atom.to_string() |> String.replace("_", "-")
+
+  defp schema(schema) do
+    with {:error, reason} <- Codex.OutputSchemaFile.encode(schema),
+         do: {:error, {:invalid_output_schema, reason}}
+  end
+
+  defp check_directory(nil), do: :ok
+
+  defp check_directory(dir),
+    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+
+  ## Input
+
+  defp input(text) when is_binary(text) do
+    cond do
+      not String.valid?(text) -> {:error, {:invalid_input, :not_utf8}}
+      text == "" -> {:error, {:invalid_input, ""}}
+      true -> with :ok <- check_length(text), do: {:ok, text, []}
+    end
+  end
+
+  defp input([_ | _] = blocks) do
+    Enum.reduce_while(blocks, {:ok, [], []}, fn block, {:ok, texts, images} ->
+      case block(block) do
+        {:text, text} -> {:cont, {:ok, [text | texts], images}}
+        {:image, path} -> {:cont, {:ok, texts, [path | images]}}
+        error -> {:halt, error}
+      end
+    end)
+    |> case do
+      {:ok, texts, images} ->
+        with {:ok, text, []} <- texts |> Enum.reverse() |> Enum.join("\n") |> input(),
+             do: {:ok, text, Enum.reverse(images)}
+
+      error ->
+        error
+    end
+  end
+
+  defp input(other), do: {:error, {:invalid_input, other}}
+
+  defp block(block) when is_map(block) do
+    get = &(Map.get(block, &1) || Map.get(block, Atom.to_string(&1)))
+
+    case {to_string(get.(:type)), get.(:text), get.(:path)} do
+      {"text", text, _} when is_binary(text) -> {:text, text}
+      {"local_image", _, path} when is_binary(path) -> {:image, path}
+      {type, _, _} when type in ["text", "local_image"] -> {:error, {:invalid_input, block}}
+      _ -> {:error, {:unsupported_input, :exec}}
+    end
+  end
+
+  defp block(other), do: {:error, {:invalid_input, other}}
+
+  defp check_length(text) when byte_size(text) <= @max_prompt, do: :ok
+
+  defp check_length(text) do
+    case codepoints(text, 0) do
+      n when n > @max_prompt -> {:error, {:input_too_large, n, @max_prompt}}
+      _ -> :ok
+    end
+  end
+
+  defp codepoints(<<_::utf8, rest::binary>>, n), do: codepoints(rest, n + 1)
+  defp codepoints(<<>>, n), do: n
+
+  # The CLI tells the model, not the user, that it could not read an image.
+  defp existing(images) do
+    images = Enum.map(images, &Path.expand/1)
+
+    case Enum.find(images, &(not File.regular?(&1))) do
+      nil -> {:ok, images}
+      path -> {:error, {:image_not_found, path}}
+    end
+  end
+
+  # `-i` takes all that follows: `--` ends it.
+  defp image_args([]), do: []
+  defp image_args(images), do: Enum.flat_map(images, &["-i", &1])
+
+  ## Which thread
+
+  defp resume(%Thread{thread_id: id}) when is_binary(id), do: id
+  defp resume(%Thread{resume: :last}), do: :last
+  defp resume(_thread), do: nil
+
+  # The prompt is on stdin: `-`. Neither a prompt nor an id can be taken for a flag.
+  defp position(nil, images), do: images ++ ["--", "-"]
+  defp position(:last, images), do: ["resume", "--last"] ++ images ++ ["--", "-"]
+  defp position(id, images), do: ["resume"] ++ images ++ ["--", id, "-"]
+
+  defp target(:uncommitted_changes), do: {:ok, ["--uncommitted"], ""}
+  defp target({:uncommitted_changes}), do: {:ok, ["--uncommitted"], ""}
+  defp target({:base_branch, branch}) when is_binary(branch), do: {:ok, ["--base=" <> branch], ""}
+  defp target({:commit, sha}) when is_binary(sha), do: {:ok, ["--commit=" <> sha], ""}
+
+  defp target({:commit, sha, title}) when is_binary(sha) and is_binary(title),
+    do: {:ok, ["--commit=" <> sha, "--title=" <> title], ""}
+
+  defp target({:custom, text}) when is_binary(text), do: target(text)
+
+  defp target(text) when is_binary(text),
+    do: with({:ok, text, []} <- input(text), do: {:ok, ["-"], text})
+
+  defp target(other), do: {:error, {:invalid_review_target, other}}
+
+  ## Environment
+
+  defp env(settings, program) do
+    host = if settings.clear_env?, do: Map.take(System.get_env(), @host_env), else: %{}
+
+    keys =
+      for %{opts: opts, name: name} <- Table.rows(),
+          {:env, names} <- [opts[:exec]],
+          value = settings[name],
+          key <- names,
+          into: %{},
+          do: {key, value}
+
+    env = host |> Map.merge(keys) |> Map.merge(settings.env)
+    path = Map.get(env, "PATH", System.get_env("PATH"))
+
+    case CLI.path_entries(program) do
+      [] -> env
+      dirs -> Map.put(env, "PATH", Enum.join(dirs ++ List.wrap(path), ":"))
+    end
+  end
+end

@@ -1,0 +1,304 @@
+defmodule Codex.Exec.Run do
+  @moduledoc false
+  # One run of the CLI as the state of a stream, in the process that reads it: the child, the decoder, and what is
+  # still missing to its end. That is the turn's terminal event and the exit; end of output alone means nothing, because
+  # a grandchild may hold it open, and the exit alone means that the turn was lost.
+
+  alias Codex.{CLI, Events, JSONL, OutputSchemaFile, Subprocess, TransportError}
+
+  # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
+  # launcher to find. Together below two seconds.
+  @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
+
+  # Credit beyond a pipe's own 64 KiB: enough to keep the child busy while events are handled.
+  @window 256 * 1024
+
+  # Output that was no event, kept for the error message.
+  @stray_limit 16 * 1024
+
+  @enforce_keys [:sub, :decoder, :args, :idle, :cancelled]
+  defstruct [
+    :sub,
+    :decoder,
+    :args,
+    :idle,
+    :cancelled,
+    :exit_deadline,
+    to_grant: 0,
+    ended?: false,
+    exit: nil,
+    stray: "",
+    stopped?: false,
+    started_at: 0,
+    cleanup: nil
+  ]
+
+  @doc "Starts the CLI, hands it the prompt and closes its stdin."
+  def start(args, default_timeout) do
+    CLI.warn_once(hd(args.argv))
+    {schema, cleanup} = schema_file(args.schema)
+    argv = Enum.map(args.argv, &if(&1 == :output_schema_file, do: schema, else: &1))
+    # The launcher removes the file, too: it outlives a reader that is killed.
+    opts = [
+      env: args.env,
+      clear_env: args.clear_env,
+      ladder: @ladder,
+      window: @window,
+      unlink: List.wrap(schema)
+    ]
+
+    started_at = System.system_time(:millisecond)
+
+    with {:ok, sub} <- Subprocess.open(argv, opts),
+         {:ok, sub} <- feed(sub, args.stdin) do
+      %__MODULE__{
+        sub: sub,
+        decoder:
+          JSONL.new(
+            Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
+          ),
+        args: args,
+        idle:
+          args.settings.stream_idle_timeout_ms || args.settings.timeout_ms || default_timeout ||
+            :infinity,
+        cancelled: register(sub, args.settings.cancellation_token),
+        started_at: started_at,
+        cleanup: cleanup
+      }
+    else
+      {:error, error} ->
+        cleanup.()
+        raise not_started(error)
+
+      {:error, sub, error} ->
+        _ = Subprocess.stop(sub)
+        cleanup.()
+        raise not_started(error)
+    end
+  end
+
+  defp schema_file(schema) do
+    case OutputSchemaFile.create_encoded(schema) do
+      {:ok, path, cleanup} ->
+        {path, cleanup}
+
+      {:error, {:write_failed, path, reason}} ->
+        raise %TransportError{
+          reason_code: :cli_not_found,
+          message: "cannot write #{path}: #{:file.format_error(reason)}"
+        }
+    end
+  end
+
+  # A child that dies before it has read everything is no error here: its exit says more.
+  defp feed(sub, prompt) do
+    with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
+  end
+
+  defp register(sub, token) do
+    cancelled = :atomics.new(1, [])
+    if token, do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
+    cancelled
+  end
+
+  defp not_started(error) do
+    %TransportError{
+      reason_code: :cli_not_found,
+      message: "codex could not be started: #{Exception.message(error)}"
+    }
+  end
+
+  @doc "The next events, as `Stream.resource/3` wants them."
+  def next(%{exit: nil} = run) do
+    run = grant(run)
+
+    case Subprocess.next(run.sub, patience(run)) do
+      {:ok, sub, outputs} -> outputs |> Enum.flat_map_reduce(%{run | sub: sub}, &output/2)
+      {:error, sub, error} -> fail(%{run | sub: sub}, lost(run, error))
+      :timeout -> out_of_time(run)
+    end
+  end
+
+  def next(%{ended?: true} = run), do: {:halt, run}
+  def next(run), do: fail(run, cut_short(run))
+
+  # What was handed out has been consumed when more is asked for.
+  defp grant(%{to_grant: 0} = run), do: run
+
+  defp grant(%{to_grant: bytes} = run) do
+    case Subprocess.grant(run.sub, bytes) do
+      {:ok, sub} -> %{run | sub: sub, to_grant: 0}
+      # Its last words are in the mailbox.
+      {:error, sub, _} -> %{run | sub: sub, to_grant: 0}
+    end
+  end
+
+  defp output({:stdout, bytes}, run) do
+    events = JSONL.feed(run.decoder, bytes)
+    {events, saw(%{run | to_grant: run.to_grant + byte_size(bytes)}, events)}
+  end
+
+  defp output({:stderr, _bytes}, run), do: {[], run}
+
+  defp output({:eof, :stdout}, run) do
+    events = JSONL.finish(run.decoder)
+    run = saw(run, events)
+    {events, %{run | exit_deadline: run.exit_deadline || deadline(run)}}
+  end
+
+  defp output({:eof, :stderr}, run), do: {[], run}
+  defp output({:exit, exit}, run), do: {[], %{run | exit: exit}}
+
+  defp saw(run, events), do: Enum.reduce(events, run, &see/2)
+
+  defp see(%Events.ThreadStarted{thread_id: id}, run) do
+    if wrong_thread?(run, id),
+      do: fail(run, thread_not_found(run, "the CLI started a new thread instead")),
+      else: run
+  end
+
+  defp see(%type{}, run) when type in [Events.TurnCompleted, Events.TurnFailed],
+    do: %{run | ended?: true, exit_deadline: run.exit_deadline || deadline(run)}
+
+  defp see(%Events.Unknown{raw: raw, error: {_, _}}, run)
+       when byte_size(run.stray) < @stray_limit,
+       do: %{
+         run
+         | stray: run.stray <> binary_part(raw, 0, min(byte_size(raw), @stray_limit)) <> "\n"
+       }
+
+  defp see(_event, run), do: run
+
+  # The CLI starts a new thread where it knows no thread of this name. An id must come back as it is; of a name we know
+  # only that its thread is older than this run, and ids are UUIDs with a time (version 7).
+  defp wrong_thread?(%{args: %{resume: resume}}, _id) when resume in [nil, :last], do: false
+  defp wrong_thread?(%{args: %{resume: id}}, id), do: false
+
+  defp wrong_thread?(%{args: %{resume: resume}, started_at: started_at}, id) do
+    if resume =~ ~r/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
+      do: String.downcase(resume) != String.downcase(id),
+      else: uuid_time(id) >= started_at
+  end
+
+  defp uuid_time(<<high::binary-8, ?-, low::binary-4, ?-, ?7, _::binary>>) do
+    case Integer.parse(high <> low, 16) do
+      {ms, ""} -> ms
+      _ -> 0
+    end
+  end
+
+  defp uuid_time(_id), do: 0
+
+  ## Waiting
+
+  defp patience(%{exit_deadline: nil, idle: idle}), do: idle
+
+  defp patience(%{exit_deadline: deadline}),
+    do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  defp deadline(run), do: System.monotonic_time(:millisecond) + run.args.settings.exit_timeout_ms
+
+  # The turn has ended: what the CLI does then is not worth an error.
+  defp out_of_time(%{ended?: true} = run) do
+    {:halt, stop(run)}
+  end
+
+  defp out_of_time(%{exit_deadline: nil} = run) do
+    fail(run, %TransportError{
+      reason_code: :timeout,
+      message: "idle timeout: codex sent nothing for #{run.idle} ms",
+      timeout_ms: run.idle,
+      retryable?: true
+    })
+  end
+
+  defp out_of_time(run) do
+    fail(run, %TransportError{
+      reason_code: :protocol,
+      message: "codex closed its output without ending the turn, and lives on"
+    })
+  end
+
+  ## Ending
+
+  # Raised here, so that the error has what stderr said; `Stream.resource/3` calls `stop/1` with the state before.
+  defp fail(run, error) do
+    run = stop(run)
+    raise %{error | stderr: words(run), stderr_truncated?: dropped(run) > 0}
+  end
+
+  defp lost(_run, error),
+    do: %TransportError{
+      reason_code: :crashed,
+      message: "codex was lost: #{Exception.message(error)}",
+      retryable?: true
+    }
+
+  defp cut_short(%{exit: exit} = run) do
+    status = exit.status || 128 + signal_number(exit.signal)
+    said = words(run)
+
+    error = %TransportError{
+      exit_status: status,
+      signal: exit.signal,
+      retryable?: TransportError.retryable_status?(status)
+    }
+
+    cond do
+      :atomics.get(run.cancelled, 1) == 1 ->
+        %{error | reason_code: :interrupted, message: "the run was cancelled"}
+
+      exit.signal == :int ->
+        %{error | reason_code: :interrupted, message: "codex was interrupted"}
+
+      exit.signal != nil ->
+        %{error | reason_code: :killed, message: "codex was ended by signal #{exit.signal}"}
+
+      said =~ "no rollout found for thread id" ->
+        thread_not_found(run, String.trim(said))
+
+      status == 0 ->
+        %{error | reason_code: :protocol, message: "codex exited without ending the turn"}
+
+      true ->
+        %{
+          error
+          | reason_code: :crashed,
+            message: "codex exited with status #{status}: #{last_line(said)}"
+        }
+    end
+  end
+
+  defp thread_not_found(run, why),
+    do: %TransportError{
+      reason_code: :thread_not_found,
+      message: "no thread #{inspect(run.args.resume)}: #{why}"
+    }
+
+  defp signal_number(signal) when is_integer(signal), do: signal
+  defp signal_number(signal), do: Subprocess.Signal.number!(signal)
+
+  defp words(run),
+    do: String.trim_trailing(Subprocess.stderr(run.sub) <> run.stray) |> printable()
+
+  defp printable(text),
+    do: if(String.valid?(text), do: text, else: inspect(text, binaries: :as_strings))
+
+  defp dropped(%{exit: %{stderr_dropped: n}}), do: n
+  defp dropped(_run), do: 0
+
+  defp last_line(""), do: "it said nothing"
+  defp last_line(text), do: text |> String.split("\n", trim: true) |> List.last()
+
+  @doc "Stops the CLI if it still runs. Nothing of it is left afterwards."
+  def stop(%{stopped?: true} = run), do: run
+
+  def stop(run) do
+    if token = run.args.settings.cancellation_token,
+      do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
+
+    _ = if run.exit == nil, do: Subprocess.stop(run.sub)
+    run.cleanup.()
+    %{run | stopped?: true}
+  end
+end

@@ -1,0 +1,75 @@
+defmodule Codex.Options do
+  @moduledoc """
+  Options of a client: who pays, which CLI, which model.
+
+  Nothing is sent that was not set: the CLI's own defaults and configuration hold.
+
+  #{Codex.Options.Table.docs(:global)}
+
+  `inspect/1` shows neither the key nor the values of the environment.
+  """
+
+  alias Codex.{CLI, Options.Table}
+
+  defstruct Table.defaults(:global)
+
+  @type t :: %__MODULE__{
+          api_key: String.t() | nil,
+          base_url: String.t(),
+          codex_path_override: Path.t() | nil,
+          codex_home: Path.t() | nil,
+          telemetry_prefix: [atom()],
+          model: String.t() | nil,
+          reasoning_effort: String.t() | nil,
+          model_reasoning_summary: atom() | nil,
+          model_verbosity: atom() | nil,
+          model_context_window: pos_integer() | nil,
+          env: %{String.t() => String.t() | nil} | nil
+        }
+
+  @doc """
+  Checks options, given as map (atom or string keys) or keyword list.
+
+      iex> {:ok, options} = Codex.Options.new(model: "gpt-6", reasoning: :high)
+      iex> {options.model, options.reasoning_effort}
+      {"gpt-6", "high"}
+      iex> Codex.Options.new(modle: "gpt-6")
+      {:error, {:unknown_option, :modle, :model}}
+      iex> Codex.Options.new(model_context_window: 0)
+      {:error, {:invalid_model_context_window, 0}}
+
+  Errors: `{:unknown_option, key, nearest}` (nearest known key or nil), `{:invalid_<option>, value}`,
+  `:invalid_codex_path`, `{:invalid_options, value}`.
+  """
+  @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}
+  def new(attrs \\ %{})
+  def new(%__MODULE__{} = options), do: {:ok, options}
+
+  def new(attrs),
+    do: with({:ok, set} <- Table.check(:global, attrs), do: {:ok, struct(__MODULE__, set)})
+
+  @doc """
+  The program that runs: `codex_path_override`, else `CODEX_PATH`, else `codex` on the PATH. Where npm installed its
+  Node.js wrapper, the native program behind it.
+
+  Errors: `:codex_binary_not_found`, `{:codex_binary_missing, path}`, `{:codex_binary_not_regular, path}`,
+  `{:codex_binary_not_executable, path}`.
+  """
+  @spec codex_path(t()) :: {:ok, Path.t()} | {:error, CLI.path_error()}
+  def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)
+
+  defimpl Inspect do
+    import Inspect.Algebra
+
+    def inspect(options, opts) do
+      env = options.env && Map.new(options.env, fn {name, _} -> {name, "[redacted]"} end)
+      shown = %{options | api_key: options.api_key && "[redacted]", env: env}
+
+      concat([
+        "#Codex.Options<",
+        to_doc(shown |> Map.from_struct() |> Enum.reject(&(elem(&1, 1) == nil)), opts),
+        ">"
+      ])
+    end
+  end
+end

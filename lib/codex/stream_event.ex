@@ -1,0 +1,95 @@
+defmodule Codex.StreamEvent do
+  @moduledoc """
+  What `Codex.RunResultStreaming.events/1` yields.
+
+  In this order: one `AgentUpdated`, a `RunItem` for every event, a `RawResponses` at the end of the turn.
+  """
+
+  defmodule RunItem do
+    @moduledoc """
+    An event of the turn. `type` tells what it is about: `:thread_started`, `:turn_started`, `:turn_continuation`,
+    `:turn_completed`, `:item_started`, `:item_updated`, `:item_completed`, `:item_delta`, `:tool_call`,
+    `:tool_call_completed`, `:turn_diff`, `:turn_compaction`, `:usage`, or `:event` for the others.
+    """
+    @enforce_keys [:type, :event]
+    defstruct [:type, :event]
+    @type t :: %__MODULE__{type: atom(), event: Codex.Events.t()}
+  end
+
+  defmodule AgentUpdated do
+    @moduledoc "Which agent runs; both fields are nil where none was given."
+    defstruct [:agent, :run_config]
+    @type t :: %__MODULE__{agent: term(), run_config: term()}
+  end
+
+  defmodule RawResponses do
+    @moduledoc """
+    The end of a turn: its events, its usage (see `Codex.Turn.Result`), and the thread with which to go on.
+    """
+    @enforce_keys [:events, :usage]
+    defstruct [:events, :usage, :thread, usage_scope: :turn]
+
+    @type t :: %__MODULE__{
+            events: [Codex.Events.t()],
+            usage: map() | nil,
+            usage_scope: :turn | :thread,
+            thread: Codex.Thread.t() | nil
+          }
+  end
+
+  defmodule GuardrailResult do
+    @moduledoc "What a guardrail said."
+    @enforce_keys [:stage, :guardrail, :result]
+    defstruct [:stage, :guardrail, :result, :message]
+
+    @type t :: %__MODULE__{
+            stage: atom(),
+            guardrail: String.t(),
+            result: atom(),
+            message: String.t() | nil
+          }
+  end
+
+  defmodule ToolApproval do
+    @moduledoc "Whether a tool of the host may run."
+    @enforce_keys [:tool_name, :call_id, :decision]
+    defstruct [:tool_name, :call_id, :decision, :reason]
+
+    @type t :: %__MODULE__{
+            tool_name: String.t(),
+            call_id: String.t(),
+            decision: atom(),
+            reason: term()
+          }
+  end
+
+  @type t ::
+          RunItem.t()
+          | AgentUpdated.t()
+          | RawResponses.t()
+          | GuardrailResult.t()
+          | ToolApproval.t()
+
+  alias Codex.Events
+
+  @types %{
+    Events.ThreadStarted => :thread_started,
+    Events.TurnStarted => :turn_started,
+    Events.TurnContinuation => :turn_continuation,
+    Events.TurnCompleted => :turn_completed,
+    Events.ItemStarted => :item_started,
+    Events.ItemUpdated => :item_updated,
+    Events.ItemCompleted => :item_completed,
+    Events.ItemAgentMessageDelta => :item_delta,
+    Events.ItemInputTextDelta => :item_delta,
+    Events.ToolCallRequested => :tool_call,
+    Events.ToolCallCompleted => :tool_call_completed,
+    Events.TurnDiffUpdated => :turn_diff,
+    Events.TurnCompaction => :turn_compaction,
+    Events.ThreadTokenUsageUpdated => :usage
+  }
+
+  @doc false
+  def run_item(%module{} = event),
+    do: %RunItem{type: Map.get(@types, module, :event), event: event}
+end

@@ -1,0 +1,274 @@
+defmodule Codex.Thread do
+  @moduledoc """
+  A conversation with Codex: a value that says which one, and how to run its turns.
+
+      {:ok, thread} = Codex.start_thread()
+      {:ok, result} = Codex.Thread.run(thread, "What does this project do?")
+      result.final_response.text
+
+      {:ok, result} = Codex.Thread.run(result.thread, "And who calls it?")
+
+  `result.thread` is the thread as it is after the turn; go on with that one.
+
+  ## Options of a turn
+
+  The last argument of the functions below, as map or keyword list. A value here wins over the thread's; nil leaves it.
+
+  #{Codex.Options.Table.docs(:turn)}
+
+  ## Errors
+
+  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`.
+  What began:
+
+    * `{:turn_failed, error}` - the turn failed; the `Codex.Error` has the CLI's message
+    * `{:exec_failed, error}` - the CLI did not end the turn; the kind of the `Codex.Error` tells why, its details have
+      `:exit_status`, `:signal` and `:stderr`
+  """
+
+  alias Codex.{Error, Exec, Turn, TransportError}
+  alias Codex.Options.Table
+  alias Codex.Turn.Result
+
+  @enforce_keys [:codex_opts, :thread_opts]
+  defstruct [
+    :codex_opts,
+    :thread_opts,
+    :thread_id,
+    :resume,
+    :continuation_token,
+    :rate_limits,
+    :transport_ref,
+    metadata: %{},
+    labels: %{},
+    usage: %{},
+    pending_tool_outputs: [],
+    pending_tool_failures: [],
+    transport: :exec
+  ]
+
+  @typedoc """
+    * `thread_id` - nil until the first turn has begun
+    * `resume` - `:last` where the next turn resumes the newest thread
+    * `usage` - the last running total that the CLI reported
+  """
+  @type t :: %__MODULE__{
+          codex_opts: Codex.Options.t(),
+          thread_opts: Codex.Thread.Options.t(),
+          thread_id: String.t() | nil,
+          resume: :last | nil,
+          continuation_token: String.t() | nil,
+          rate_limits: map() | nil,
+          transport_ref: nil,
+          metadata: map(),
+          labels: map(),
+          usage: map(),
+          pending_tool_outputs: list(),
+          pending_tool_failures: list(),
+          transport: :exec
+        }
+
+  @type failure ::
+          {:turn_failed, Error.t()}
+          | {:exec_failed, Error.t()}
+          | {:max_attempts_reached, pos_integer(), map()}
+          | Exec.reason()
+
+  @doc """
+  Runs a turn and waits for its end.
+
+  `input` is text, or a list of blocks: `%{type: :text, text: text}` and `%{type: :local_image, path: path}`. Text that is
+  `/new` begins a new thread: id, metadata, labels and usage are forgotten first.
+
+  Besides the options of a turn, `opts` takes `turn_opts` (then only those count) and `max_turns`.
+  """
+  @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
+  def run(thread, input, opts \\ %{}) do
+    with {:ok, opts} <- runner_opts(opts), do: run_turn(thread, input, opts)
+  end
+
+  @doc """
+  Runs a turn; the `Codex.RunResultStreaming` that comes back is read while it runs. Options as in `run/3`.
+
+  The CLI starts with the first read.
+  """
+  @spec run_streamed(t(), Exec.Args.input(), map() | keyword()) ::
+          {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
+  def run_streamed(thread, input, opts \\ %{}) do
+    with {:ok, opts} <- runner_opts(opts),
+         token = Map.get_lazy(opts, :cancellation_token, &unique_token/0),
+         opts = Map.put(opts, :cancellation_token, token),
+         {:ok, stream, turn} <- prepare(thread, input, opts, nil) do
+      {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
+    end
+  end
+
+  @doc """
+  Runs turns as long as the CLI asks to go on (a continuation token), at most `max_attempts` (default 3) of them.
+
+  Options: `max_attempts`, `backoff` (a function of the attempt's number, called before the next one; the default sleeps
+  100, 200, 400 … at most 5_000 ms), `turn_opts`. CLI 0.169 never asks to go on, so one run is all it takes.
+  Error besides those of `run/3`: `{:max_attempts_reached, attempts, %{continuation: token}}`.
+  """
+  @spec run_auto(t(), Exec.Args.input(), keyword()) :: {:ok, Result.t()} | {:error, failure()}
+  def run_auto(thread, input, opts \\ []) do
+    opts = Map.new(opts)
+    max = Map.get(opts, :max_attempts, 3)
+    backoff = Map.get(opts, :backoff, &sleep/1)
+
+    cond do
+      key = Enum.find(Map.keys(opts), &(&1 not in [:max_attempts, :backoff, :turn_opts])) ->
+        {:error,
+         {:unknown_option, key, Codex.Suggest.nearest(key, [:max_attempts, :backoff, :turn_opts])}}
+
+      not (is_integer(max) and max > 0) ->
+        {:error, {:invalid_max_attempts, max}}
+
+      not is_function(backoff, 1) ->
+        {:error, {:invalid_backoff, backoff}}
+
+      true ->
+        attempt(thread, input, opts[:turn_opts] || %{}, backoff, 1, max)
+    end
+  end
+
+  defp attempt(thread, input, turn_opts, backoff, n, max) do
+    case run_turn(thread, input, turn_opts) do
+      {:ok, %Result{thread: %{continuation_token: nil}} = result} ->
+        {:ok, %{result | attempts: n}}
+
+      {:ok, %Result{thread: %{continuation_token: token}}} when n == max ->
+        {:error, {:max_attempts_reached, max, %{continuation: token}}}
+
+      {:ok, %Result{thread: thread}} ->
+        backoff.(n)
+        attempt(thread, input, turn_opts, backoff, n + 1, max)
+
+      error ->
+        error
+    end
+  end
+
+  defp sleep(n), do: Process.sleep(min(100 * 2 ** (n - 1), 5_000))
+
+  @doc "Runs one turn; `run/3` without the options of a run."
+  @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
+          {:ok, Result.t()} | {:error, failure()}
+  def run_turn(thread, input, turn_opts \\ %{}) do
+    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000) do
+      stream
+      |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
+      |> Turn.result()
+    end
+  rescue
+    error in TransportError -> {:error, {:exec_failed, Error.normalize(error)}}
+  end
+
+  @doc """
+  Runs one turn lazily: a stream of `Codex.Events`, as from `Codex.Exec.run_stream/2`. A failed turn ends with its
+  `Codex.Events.TurnFailed`; where the CLI does not end the turn, reading raises `Codex.TransportError`.
+  """
+  @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
+          {:ok, Enumerable.t()} | {:error, failure()}
+  def run_turn_streamed(thread, input, turn_opts \\ %{}) do
+    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, nil) do
+      {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
+    end
+  end
+
+  # The stream of a turn and the turn before its first event. Everything is checked now.
+  defp prepare(%__MODULE__{} = thread, input, turn_opts, default_timeout) do
+    thread = if new?(input), do: reset(thread), else: thread
+
+    with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
+      exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
+
+      with {:ok, stream} <- Exec.stream(&Exec.Args.run(input, &1), exec, default_timeout),
+           do: {:ok, stream, Turn.new(thread, turn_opts[:output_schema] != nil)}
+    end
+  end
+
+  defp new?(text) when is_binary(text), do: byte_size(text) < 64 and String.trim(text) == "/new"
+  defp new?([%{type: type, text: text} | _]) when type in [:text, "text"], do: new?(text)
+  defp new?(_input), do: false
+
+  defp runner_opts(opts) do
+    with {:ok, opts} <- as_map(opts),
+         {turn_opts, opts} = Map.pop(opts, :turn_opts),
+         {max_turns, opts} = Map.pop(opts, :max_turns, 1),
+         :ok <- check_max_turns(max_turns) do
+      if turn_opts, do: as_map(turn_opts), else: {:ok, opts}
+    end
+  end
+
+  defp as_map(%{} = opts) when not is_struct(opts), do: {:ok, opts}
+
+  defp as_map(opts),
+    do:
+      if(Keyword.keyword?(opts),
+        do: {:ok, Map.new(opts)},
+        else: {:error, {:invalid_options, opts}}
+      )
+
+  defp check_max_turns(n) when is_integer(n) and n > 0, do: :ok
+  defp check_max_turns(n), do: {:error, {:invalid_max_turns, n}}
+
+  defp unique_token, do: "run-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
+
+  @doc "The newest snapshot of the account's limits that a turn of this thread reported, or nil. CLI 0.169 reports none on this lane."
+  @spec rate_limits(t()) :: map() | nil
+  def rate_limits(%__MODULE__{rate_limits: limits}), do: limits
+
+  @doc false
+  @spec build(Codex.Options.t(), Codex.Thread.Options.t(), keyword()) :: t()
+  def build(%Codex.Options{} = opts, %Codex.Thread.Options{} = thread_opts, extra \\ []) do
+    fields = [
+      codex_opts: opts,
+      thread_opts: thread_opts,
+      metadata: thread_opts.metadata,
+      labels: thread_opts.labels
+    ]
+
+    struct!(__MODULE__, fields ++ extra)
+  end
+
+  @doc false
+  # What `/new` and an early exit leave of a thread: how to run it.
+  def reset(%__MODULE__{} = thread) do
+    %{
+      thread
+      | thread_id: nil,
+        resume: nil,
+        continuation_token: nil,
+        metadata: %{},
+        labels: %{},
+        usage: %{},
+        pending_tool_outputs: [],
+        pending_tool_failures: []
+    }
+  end
+
+  @doc false
+  # The thread, the response and the usage after these events.
+  def reduce_events(thread, events, opts \\ %{}) do
+    turn = Turn.new(thread, Map.get(opts, :structured_output?, false))
+    turn = Enum.reduce(events, turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
+    {turn.thread, turn.declared || turn.message, turn.thread.usage}
+  end
+
+  @doc false
+  def last_response_id(events) do
+    Enum.reduce(events, nil, fn
+      %Codex.Events.TurnCompleted{response_id: id}, _last when is_binary(id) -> id
+      _event, last -> last
+    end)
+  end
+
+  @doc false
+  def merge_usage(a, b) do
+    Map.merge(a || %{}, b || %{}, fn
+      _key, x, y when is_number(x) and is_number(y) -> x + y
+      _key, _x, y -> y
+    end)
+  end
+end

@@ -1,0 +1,164 @@
+defmodule Codex.Turn do
+  @moduledoc false
+  # Puts a turn together from its events. Pure.
+
+  alias Codex.{Error, Events, Items}
+  alias Codex.Turn.Result
+
+  @enforce_keys [:thread, :structured?, :baseline]
+  defstruct [
+    :thread,
+    :structured?,
+    :baseline,
+    :message,
+    :declared,
+    :total,
+    :failure,
+    :response_id,
+    events: [],
+    pruned?: false
+  ]
+
+  @doc "The beginning of a turn of this thread."
+  def new(thread, structured?) do
+    %__MODULE__{thread: thread, structured?: structured?, baseline: baseline(thread)}
+  end
+
+  # Tokens of the thread before this turn: none for a new one, unknown where somebody else began it.
+  defp baseline(%{thread_id: nil, resume: nil}), do: %{}
+  defp baseline(%{usage: usage}) when usage == %{}, do: :unknown
+  defp baseline(%{usage: usage}), do: usage
+
+  @doc "One more event. With an output schema, the returned event has the message decoded."
+  def add(%__MODULE__{} = turn, event) do
+    event = parse(event, turn.structured?)
+    {event, take(%{turn | events: [event | turn.events]}, event)}
+  end
+
+  defp parse(%{item: %Items.AgentMessage{} = item} = event, true),
+    do: %{event | item: parse_message(item)}
+
+  defp parse(event, _structured?), do: event
+
+  defp parse_message(%{text: text} = message) do
+    case Codex.JSON.decode(text) do
+      {:ok, parsed} -> %{message | parsed: parsed}
+      {:error, _} -> message
+    end
+  end
+
+  defp take(turn, %Events.ThreadStarted{thread_id: id, metadata: metadata}) do
+    thread = %{turn.thread | thread_id: id, resume: nil}
+    metadata = if metadata == %{}, do: thread.metadata, else: metadata
+
+    %{
+      turn
+      | thread: %{thread | metadata: metadata, labels: Map.get(metadata, "labels", thread.labels)}
+    }
+  end
+
+  defp take(turn, %Events.TurnContinuation{continuation_token: token}),
+    do: put_in(turn.thread.continuation_token, token)
+
+  defp take(turn, %Events.AccountRateLimitsUpdated{rate_limits: limits}),
+    do: put_in(turn.thread.rate_limits, limits)
+
+  defp take(turn, %Events.ThreadTokenUsageUpdated{usage: %{} = usage}), do: total(turn, usage)
+
+  defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{} = message}),
+    do: %{turn | message: message}
+
+  defp take(turn, %Events.TurnFailed{error: error}), do: %{turn | failure: error}
+
+  defp take(turn, %Events.TurnCompleted{} = event) do
+    turn = if is_map(event.usage), do: total(turn, event.usage), else: turn
+
+    turn = %{
+      turn
+      | declared: declared(event.final_response, turn.structured?),
+        response_id: event.response_id
+    }
+
+    cond do
+      event.status in ["failed", "error"] ->
+        %{turn | failure: turn.failure || event.error || %{"message" => "turn failed"}}
+
+      event.status == "early_exit" ->
+        prune(turn)
+
+      event.final_response != nil ->
+        put_in(turn.thread.continuation_token, nil)
+
+      true ->
+        turn
+    end
+  end
+
+  defp take(turn, _event), do: turn
+
+  defp total(turn, usage) do
+    total = Map.merge(turn.total || turn.thread.usage, usage)
+    put_in(%{turn | total: total}.thread.usage, total)
+  end
+
+  # The host is to begin anew.
+  defp prune(turn), do: %{turn | pruned?: true, thread: Codex.Thread.reset(turn.thread)}
+
+  defp declared(%Items.AgentMessage{} = message, _structured?), do: message
+
+  defp declared(%{"type" => "text", "text" => text}, structured?) when is_binary(text) do
+    message = %Items.AgentMessage{text: text}
+    if structured?, do: parse_message(message), else: message
+  end
+
+  defp declared(_other, _structured?), do: nil
+
+  @doc "What it came to."
+  @spec result(%__MODULE__{}) :: {:ok, Result.t()} | {:error, {:turn_failed, Error.t()}}
+  def result(%__MODULE__{failure: nil} = turn) do
+    events = Enum.reverse(turn.events)
+    {usage, scope} = share(turn.total, turn.baseline)
+
+    {:ok,
+     %Result{
+       thread: turn.thread,
+       events: events,
+       final_response: turn.declared || turn.message,
+       usage: usage,
+       usage_scope: scope,
+       last_response_id: turn.response_id,
+       raw: %{
+         events: events,
+         structured_output?: turn.structured?,
+         pruned?: turn.pruned?,
+         tool_outputs: [],
+         tool_failures: []
+       }
+     }}
+  end
+
+  def result(%__MODULE__{failure: failure}),
+    do: {:error, {:turn_failed, Error.normalize(failure)}}
+
+  @doc """
+  The part of the running total that came after `baseline`, and whether it is that: a total below the baseline belongs to
+  another count.
+  """
+  def share(nil, _baseline), do: {nil, :turn}
+  def share(total, :unknown), do: {total, :thread}
+
+  def share(total, baseline) do
+    share =
+      Map.new(total, fn
+        {key, n} when is_integer(n) -> {key, n - integer(baseline[key])}
+        other -> other
+      end)
+
+    if Enum.any?(share, fn {_, n} -> is_integer(n) and n < 0 end),
+      do: {total, :thread},
+      else: {share, :turn}
+  end
+
+  defp integer(n) when is_integer(n), do: n
+  defp integer(_other), do: 0
+end

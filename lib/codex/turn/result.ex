@@ -1,0 +1,54 @@
+defmodule Codex.Turn.Result do
+  @moduledoc """
+  What a turn came to.
+
+    * `thread` - the thread as it is now: run the next turn with it
+    * `events` - all of them, in order
+    * `final_response` - the last `Codex.Items.AgentMessage`, or nil; with an output schema its `parsed` is decoded
+    * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …), or nil where none were reported
+    * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
+      used before this run is not known (the first turn of a resumed thread). The CLI reports totals only; `thread.usage`
+      keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.
+    * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`, `:tool_failures`
+    * `attempts` - how many runs it took
+    * `last_response_id` - where the CLI sends one (0.169 does not)
+  """
+
+  @enforce_keys [:thread, :events]
+  defstruct [
+    :thread,
+    :events,
+    :final_response,
+    :usage,
+    :last_response_id,
+    usage_scope: :turn,
+    raw: %{},
+    attempts: 1
+  ]
+
+  @type t :: %__MODULE__{
+          thread: struct(),
+          events: [Codex.Events.t()],
+          final_response: Codex.Items.AgentMessage.t() | nil,
+          usage: map() | nil,
+          usage_scope: :turn | :thread,
+          raw: map(),
+          attempts: pos_integer(),
+          last_response_id: String.t() | nil
+        }
+
+  @doc """
+  The answer of a turn that had an output schema, decoded.
+
+  Errors: `{:invalid_json, {reason, offset}}` where the answer is not JSON, `:not_structured` where no schema was given or
+  nothing was answered.
+  """
+  @spec json(t()) ::
+          {:ok, term()} | {:error, {:invalid_json, {atom(), non_neg_integer()}} | :not_structured}
+  def json(%__MODULE__{raw: %{structured_output?: true}, final_response: %{text: text}})
+      when is_binary(text) do
+    with {:error, reason} <- Codex.JSON.decode(text), do: {:error, {:invalid_json, reason}}
+  end
+
+  def json(%__MODULE__{}), do: {:error, :not_structured}
+end
