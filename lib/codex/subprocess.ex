@@ -39,9 +39,9 @@ defmodule Codex.Subprocess do
   Functions return `{:error, %Codex.Subprocess.Error{}}`, with the value in the middle where there is still one. The
   reasons are listed at `Codex.Subprocess.Error`. Misuse raises `ArgumentError`.
 
-  One instant cannot be covered: when somebody kills the launcher and the owner sends to it before the VM has noticed,
-  the VM sends the owner an exit signal with the reason `:epipe`. Owners that trap exits get it as a message, which
-  `stream/2` takes.
+  The launcher may be killed too: the owner gets `:launcher_died` or `:terminated`, and on Linux everything the launcher
+  had started is ended. On macOS the child goes on until it notices that its stdin has ended, and an owner that
+  writes in the very instant may get an exit signal `:epipe` from the VM.
   """
 
   alias Codex.Subprocess.{Error, Exit, Frame, Options, Signal}
@@ -268,7 +268,7 @@ defmodule Codex.Subprocess do
     end
   end
 
-  def stream(%__MODULE__{port: port, state: :running} = sub, {port, {:exit_status, _}}),
+  def stream(%__MODULE__{port: port, state: :running} = sub, {port, :eof}),
     do: fail(sub, %Error{reason: :launcher_died})
 
   def stream(%__MODULE__{port: port, state: :running} = sub, {:EXIT, port, _reason}),
@@ -311,7 +311,10 @@ defmodule Codex.Subprocess do
 
   defp open_port do
     path = Path.join(:code.priv_dir(:codex_sdk), "native/codex_launcher")
-    opts = [:binary, :use_stdio, :hide, :exit_status, packet: 4]
+
+    # With :eof the port outlives the launcher's output, so a write at that moment finds a port. :exit_status would
+    # instead hold the news back until the launcher's guard has ended as well.
+    opts = [:binary, :use_stdio, :hide, :eof, packet: 4]
     {:ok, Port.open({:spawn_executable, path}, opts)}
   rescue
     # Port.open raises the posix reason, or SystemLimitError.
@@ -336,7 +339,7 @@ defmodule Codex.Subprocess do
           _ -> abandon(port, %Error{reason: :protocol, text: "expected STARTED"})
         end
 
-      {^port, {:exit_status, _}} ->
+      {^port, :eof} ->
         abandon(port, %Error{reason: :launcher_died})
 
       {:EXIT, ^port, _} ->
@@ -462,7 +465,6 @@ defmodule Codex.Subprocess do
   defp fail(sub, error), do: {:error, finish(sub, {:failed, error}), error}
 
   defp finish(sub, state) do
-    _ = send_frame(sub.port, Frame.bye())
     close(sub.port)
     %{sub | state: state, pending: :queue.new(), pending_bytes: 0}
   end
@@ -470,6 +472,7 @@ defmodule Codex.Subprocess do
   # Unlinked first: no exit signal comes after that. Then nothing of the port stays in the mailbox.
   defp close(port) do
     Process.unlink(port)
+    _ = send_frame(port, Frame.bye())
     close_port(port)
     flush(port)
   end

@@ -266,7 +266,7 @@ defmodule Codex.SubprocessTest do
       os_pid = pid(result.stdout)
       assert result.exit.status == 0
       assert alive?(os_pid)
-      System.cmd("kill", ["-KILL", "#{os_pid}"])
+      kill(os_pid)
       assert_gone([os_pid])
     end
 
@@ -282,7 +282,7 @@ defmodule Codex.SubprocessTest do
 
     test "a child that was killed from outside takes its tree along" do
       {sub, pids} = open_tree()
-      System.cmd("kill", ["-KILL", "#{Subprocess.os_pid(sub)}"])
+      kill(Subprocess.os_pid(sub))
       assert %{exit: %Exit{signal: :kill}} = collect(sub)
       refute Enum.any?(pids, &alive?/1)
     end
@@ -347,23 +347,41 @@ defmodule Codex.SubprocessTest do
       launchers = [parent(hd(pids)), parent(Enum.at(pids, 1))]
       assert Enum.all?(launchers ++ pids, &alive?/1)
 
-      System.cmd("kill", ["-KILL", "#{vm_pid}"])
+      kill(vm_pid)
       assert %{exit: %Exit{signal: :kill}} = drain_all(vm)
       assert_gone(launchers ++ pids)
     end
 
     test "the launcher is killed" do
-      {:ok, sub} = open(child("never_ends.sh"))
-      {sub, pid} = read_line(sub)
-      System.cmd("kill", ["-KILL", "#{parent(pid)}"])
+      {sub, pids} = open_tree()
+      kill(parent(Subprocess.os_pid(sub)))
       assert {:error, sub, %Error{reason: :launcher_died}} = until_error(sub)
-      # The kernel does this one.
-      if File.dir?("/proc"), do: assert_gone([pid])
+      assert_gone(pids)
 
       assert {:error, sub, %Error{reason: :launcher_died}} = Subprocess.write(sub, "x")
       assert {:error, sub, %Error{reason: :launcher_died}} = Subprocess.grant(sub, 1)
       assert {:error, %Error{reason: :launcher_died}} = Subprocess.stop(sub)
       assert Process.info(self(), :messages) == {:messages, []}
+    end
+
+    test "the launcher's guard is killed" do
+      {sub, pids} = open_tree()
+      kill(parent(parent(Subprocess.os_pid(sub))))
+      assert {:error, sub, %Error{reason: :terminated}} = until_error(sub)
+      assert_gone(pids)
+      assert {:error, %Error{reason: :terminated}} = Subprocess.stop(sub)
+    end
+
+    test "the launcher is killed while the owner sends" do
+      # Loses without the guard that keeps the pipe open: the VM sends :epipe, and this process does not trap exits.
+      for _ <- 1..20 do
+        {:ok, sub} = open(child("never_ends.sh"))
+        os_pid = Subprocess.os_pid(sub)
+        launcher = parent(os_pid)
+        spawn_link(fn -> kill(launcher) end)
+        assert {:error, _, %Error{reason: :launcher_died}} = send_until_error(sub)
+        assert_gone([os_pid])
+      end
     end
 
     test "the launcher is told to end" do
@@ -581,6 +599,18 @@ defmodule Codex.SubprocessTest do
     end
   end
 
+  defp send_until_error(sub) do
+    {:ok, sub} = Subprocess.grant(sub, 1)
+    port = port(sub)
+
+    receive do
+      {^port, _} = message ->
+        with {:ok, sub, _} <- Subprocess.stream(sub, message), do: send_until_error(sub)
+    after
+      0 -> send_until_error(sub)
+    end
+  end
+
   # Reads to the end and grants what it reads.
   defp collect(sub, acc \\ %{stdout: [], stderr: [], eofs: []}) do
     case next(sub) do
@@ -670,6 +700,8 @@ defmodule Codex.SubprocessTest do
       {:DOWN, ^monitor, _, _, reason} -> flunk("the owner died: #{inspect(reason)}")
     end
   end
+
+  defp kill(os_pid), do: {_, 0} = System.cmd("kill", ["-KILL", "#{os_pid}"])
 
   defp put_env(name, value) do
     System.put_env(name, value)

@@ -21,8 +21,7 @@ defmodule Codex.Subprocess.Error do
 
   Later:
 
-    * `:launcher_died` - the launcher was killed. The kernel kills the child with it on Linux; descendants of the
-      child may live on
+    * `:launcher_died` - the launcher was killed. On Linux the child and its descendants are ended
     * `:terminated` - the launcher was told to end by SIGTERM, SIGHUP or SIGINT and stops the child
     * `:unkillable` - the child survived SIGKILL for two seconds (it hangs in the kernel, or is of another user)
     * `:protocol` - launcher and library do not understand each other: they are of different versions

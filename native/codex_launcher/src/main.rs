@@ -12,6 +12,8 @@
 mod child;
 mod family;
 mod frame;
+#[cfg(target_os = "linux")]
+mod guard;
 mod session;
 mod signals;
 mod sys;
@@ -22,6 +24,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     sys::seal_descriptors();
+    #[cfg(target_os = "linux")]
+    match guard::split() {
+        Ok(true) => {}
+        Ok(false) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::FAILURE,
+    }
     match (sys::port(), signals::Signals::install()) {
         (Ok((input, output)), Ok(signals)) => {
             session::run(input, output, signals);
