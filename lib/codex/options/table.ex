@@ -190,7 +190,9 @@ defmodule Codex.Options.Table do
 
   defp pairs(other), do: {:error, {:invalid_options, other}}
 
-  defp check_one(names, key, value) when is_atom(key), do: check_one(names, Atom.to_string(key), value, key)
+  defp check_one(names, key, value) when is_atom(key),
+    do: check_one(names, Atom.to_string(key), value, key)
+
   defp check_one(names, key, value) when is_binary(key), do: check_one(names, key, value, key)
   defp check_one(names, key, _value), do: unknown(key, names)
 

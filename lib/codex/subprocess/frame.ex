@@ -29,7 +29,8 @@ defmodule Codex.Subprocess.Frame do
           stderr_limit: non_neg_integer,
           ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
           sweep_grace: non_neg_integer,
-          descendants: :sweep | :leave
+          descendants: :sweep | :leave,
+          unlink: [String.t()]
         }
 
   @doc "The most bytes of a stream in one frame."
@@ -46,7 +47,8 @@ defmodule Codex.Subprocess.Frame do
       Enum.map(start.ladder, &rung/1),
       if(start.cwd, do: [1, string(start.cwd)], else: 0),
       strings(start.argv),
-      strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end))
+      strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end)),
+      strings(start.unlink)
     ]
 
     cond do
@@ -61,8 +63,8 @@ defmodule Codex.Subprocess.Frame do
     end
   end
 
-  defp null_byte?(%{argv: argv, env: env, cwd: cwd}) do
-    strings = [cwd || "" | argv] ++ Enum.flat_map(env, &Tuple.to_list/1)
+  defp null_byte?(%{argv: argv, env: env, cwd: cwd, unlink: unlink}) do
+    strings = [cwd || "" | argv] ++ unlink ++ Enum.flat_map(env, &Tuple.to_list/1)
     Enum.any?(strings, &(:binary.match(&1, <<0>>) != :nomatch))
   end
 

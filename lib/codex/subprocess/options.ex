@@ -55,6 +55,11 @@ defmodule Codex.Subprocess.Options do
       `:leave` lets them be, and stops reading their output 100 ms after the child's exit.\
       """
     ],
+    unlink: [
+      default: [],
+      expected: "a list of paths",
+      doc: "files that the launcher removes when all is over, also where the VM was killed."
+    ],
     start_timeout: [
       default: 5_000,
       expected: "a number of milliseconds",
@@ -88,6 +93,7 @@ defmodule Codex.Subprocess.Options do
       ladder: Enum.map(opts.ladder, &step/1),
       sweep_grace: 200,
       descendants: opts.descendants,
+      unlink: Enum.map(opts.unlink, &Path.expand/1),
       start_timeout: opts.start_timeout
     }
   end
@@ -123,6 +129,7 @@ defmodule Codex.Subprocess.Options do
     do: is_list(steps) and length(steps) < 256 and Enum.all?(steps, &step?/1)
 
   defp valid?(:descendants, value), do: value in [:sweep, :leave]
+  defp valid?(:unlink, paths), do: is_list(paths) and Enum.all?(paths, &is_binary/1)
   defp valid?(:start_timeout, ms), do: ms in 0..@max_u32
   defp valid?(_, _), do: false
 

@@ -30,10 +30,8 @@ pub struct SpawnError {
 pub fn spawn(start: &Start) -> Result<Child, SpawnError> {
     if let Some(cwd) = &start.cwd {
         // Ours to change: a relative program path means the same as after a chdir in the child.
-        unistd::chdir(cwd.as_c_str()).map_err(|e| SpawnError {
-            code: "bad_cwd",
-            text: describe("working directory", e),
-        })?;
+        unistd::chdir(cwd.as_c_str())
+            .map_err(|e| SpawnError { code: "bad_cwd", text: describe("working directory", e) })?;
     }
     let paths = candidates(&start.argv[0], &start.env);
     let io = |e: std::io::Error| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0)));
@@ -42,11 +40,7 @@ pub fn spawn(start: &Start) -> Result<Child, SpawnError> {
     let (stdout, stdout_w) = pipe().map_err(io)?;
     let (stderr, stderr_w) = pipe().map_err(io)?;
     let (mut report_r, report_w) = pipe().map_err(io)?;
-    for fd in [
-        std::os::fd::AsFd::as_fd(&stdin),
-        std::os::fd::AsFd::as_fd(&stdout),
-        std::os::fd::AsFd::as_fd(&stderr),
-    ] {
+    for fd in [std::os::fd::AsFd::as_fd(&stdin), std::os::fd::AsFd::as_fd(&stdout), std::os::fd::AsFd::as_fd(&stderr)] {
         sys::nonblocking(fd).map_err(failed)?;
     }
     #[cfg(target_os = "linux")]
@@ -76,12 +70,7 @@ pub fn spawn(start: &Start) -> Result<Child, SpawnError> {
     let mut report = [0; 4];
     match report_r.read_exact(&mut report) {
         // End of file: exec closed the other end.
-        Err(_) => Ok(Child {
-            pid,
-            stdin,
-            stdout,
-            stderr,
-        }),
+        Err(_) => Ok(Child { pid, stdin, stdout, stderr }),
         Ok(()) => {
             let errno = Errno::from_raw(i32::from_ne_bytes(report));
             // Its zombie is reaped by init when the launcher leaves, right after this.
@@ -149,10 +138,7 @@ fn candidates(program: &CStr, env: &[CString]) -> Vec<CString> {
     if name.is_empty() || name.contains(&b'/') {
         return vec![program.to_owned()];
     }
-    let path = env
-        .iter()
-        .find_map(|e| e.to_bytes().strip_prefix(b"PATH="))
-        .unwrap_or(b"/usr/bin:/bin");
+    let path = env.iter().find_map(|e| e.to_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
     path.split(|&b| b == b':')
         .map(|dir| if dir.is_empty() { &b"."[..] } else { dir })
         // Neither part can hold a null byte: both came out of C strings.
@@ -161,8 +147,7 @@ fn candidates(program: &CStr, env: &[CString]) -> Vec<CString> {
 }
 
 fn exec_failed(errno: Errno, paths: &[CString]) -> SpawnError {
-    let is_dir =
-        |p: &CString| std::fs::metadata(OsStr::from_bytes(p.to_bytes())).is_ok_and(|m| m.is_dir());
+    let is_dir = |p: &CString| std::fs::metadata(OsStr::from_bytes(p.to_bytes())).is_ok_and(|m| m.is_dir());
     // The kernel says EACCES for directories and for files without the x bit.
     if errno == Errno::EACCES && paths.len() == 1 && is_dir(&paths[0]) {
         return failed(Errno::EISDIR);
@@ -183,10 +168,7 @@ fn failed(errno: Errno) -> SpawnError {
         Errno::ETXTBSY => "etxtbsy",
         _ => "spawn_failed",
     };
-    SpawnError {
-        code,
-        text: describe("program", errno),
-    }
+    SpawnError { code, text: describe("program", errno) }
 }
 
 fn describe(what: &str, errno: Errno) -> String {

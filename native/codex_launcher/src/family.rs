@@ -28,11 +28,7 @@ mod linux {
         }
 
         pub fn new(child: Pid) -> Self {
-            Family {
-                child,
-                ended: None,
-                alone: false,
-            }
+            Family { child, ended: None, alone: false }
         }
 
         /// Reaps whoever has ended.
@@ -98,12 +94,7 @@ mod other {
         pub fn prepare() {}
 
         pub fn new(child: Pid) -> Self {
-            Family {
-                child,
-                ended: None,
-                reaped: false,
-                seen: Vec::new(),
-            }
+            Family { child, ended: None, reaped: false, seen: Vec::new() }
         }
 
         /// Looks whether the child has ended, without reaping it: its number stays reserved for its group.

@@ -83,6 +83,8 @@ pub struct Start {
     pub argv: Vec<CString>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<CString>,
+    /// Files to remove when everything is over.
+    pub unlink: Vec<CString>,
 }
 
 /// One step of the stop ladder and the milliseconds it gets.
@@ -161,11 +163,7 @@ pub fn parse(frame: &[u8]) -> Result<Command<'_>, Malformed> {
         BYE => Command::Bye,
         _ => return Err(Malformed("unknown tag")),
     };
-    if r.0.is_empty() {
-        Ok(command)
-    } else {
-        Err(Malformed("bytes after the frame's last field"))
-    }
+    if r.0.is_empty() { Ok(command) } else { Err(Malformed("bytes after the frame's last field")) }
 }
 
 fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
@@ -187,6 +185,7 @@ fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
         },
         argv: r.cstrings()?,
         env: r.cstrings()?,
+        unlink: r.cstrings()?,
     };
     if start.argv.is_empty() {
         return Err(Malformed("argv is empty"));
@@ -203,20 +202,14 @@ fn rung(r: &mut Reader<'_>) -> Result<Rung, Malformed> {
         1 => Step::Signal(r.signal()?),
         _ => return Err(Malformed("unknown ladder step")),
     };
-    Ok(Rung {
-        step,
-        grace: r.u32()?,
-    })
+    Ok(Rung { step, grace: r.u32()? })
 }
 
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(Malformed("frame ends early"))?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed("frame ends early"))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -242,10 +235,7 @@ impl<'a> Reader<'a> {
 
     fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u32()? as usize;
-        let (head, rest) = self
-            .0
-            .split_at_checked(len)
-            .ok_or(Malformed("frame ends early"))?;
+        let (head, rest) = self.0.split_at_checked(len).ok_or(Malformed("frame ends early"))?;
         self.0 = rest;
         Ok(head)
     }
@@ -359,24 +349,18 @@ mod tests {
         put(&mut f, b"");
         f.extend(1u32.to_be_bytes());
         put(&mut f, b"A=b");
+        f.extend(1u32.to_be_bytes());
+        put(&mut f, b"/tmp/x");
         let start = Start {
             credit: 1_048_576,
             stderr_limit: 65_536,
             leave_descendants: false,
             sweep_grace: 200,
-            ladder: vec![
-                Rung {
-                    step: Step::CloseStdin,
-                    grace: 100,
-                },
-                Rung {
-                    step: Step::Signal(15),
-                    grace: 1000,
-                },
-            ],
+            ladder: vec![Rung { step: Step::CloseStdin, grace: 100 }, Rung { step: Step::Signal(15), grace: 1000 }],
             cwd: Some(c("/tmp")),
             argv: vec![c("cat"), c("")],
             env: vec![c("A=b")],
+            unlink: vec![c("/tmp/x")],
         };
         (f, start)
     }
@@ -411,14 +395,8 @@ mod tests {
     fn small_frames() {
         assert_eq!(parse(&[STDIN, 1, 2]), Ok(Command::Stdin(&[1, 2])));
         assert_eq!(parse(&[STDIN_EOF]), Ok(Command::StdinEof));
-        assert_eq!(
-            parse(&[CREDIT, 1, 0, 0, 0, 0, 0, 0, 0, 9]),
-            Ok(Command::StdoutCredit(9))
-        );
-        assert_eq!(
-            parse(&[CREDIT, 2, 0, 0, 0, 0, 0, 0, 1, 0]),
-            Ok(Command::StderrCredit(256))
-        );
+        assert_eq!(parse(&[CREDIT, 1, 0, 0, 0, 0, 0, 0, 0, 9]), Ok(Command::StdoutCredit(9)));
+        assert_eq!(parse(&[CREDIT, 2, 0, 0, 0, 0, 0, 0, 1, 0]), Ok(Command::StderrCredit(256)));
         assert_eq!(parse(&[SIGNAL, 2]), Ok(Command::Signal(2)));
         assert_eq!(parse(&[STOP]), Ok(Command::Stop));
         assert_eq!(parse(&[BYE]), Ok(Command::Bye));
@@ -426,15 +404,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for f in [
-            &[][..],
-            &[0],
-            &[99],
-            &[STOP, 0],
-            &[SIGNAL, 0],
-            &[SIGNAL, 65],
-            &[CREDIT, 3, 0, 0, 0, 0, 0, 0, 0, 9],
-        ] {
+        for f in [&[][..], &[0], &[99], &[STOP, 0], &[SIGNAL, 0], &[SIGNAL, 65], &[CREDIT, 3, 0, 0, 0, 0, 0, 0, 0, 9]] {
             assert!(parse(f).is_err(), "{f:?}");
         }
     }
@@ -442,9 +412,7 @@ mod tests {
     #[test]
     fn any_cut_gives_the_same_frames() {
         let mut wire = Vec::new();
-        let frames: Vec<Vec<u8>> = (0u32..50)
-            .map(|i| vec![i as u8; (i * 37 % 11) as usize])
-            .collect();
+        let frames: Vec<Vec<u8>> = (0u32..50).map(|i| vec![i as u8; (i * 37 % 11) as usize]).collect();
         for f in &frames {
             put(&mut wire, f);
         }

@@ -42,12 +42,7 @@ pub fn split() -> nix::Result<bool> {
 
 fn watch(launcher: Pid) -> nix::Result<()> {
     let mut signals = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGINT,
-    ] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
         signals.add(signal);
     }
     signals.thread_set_mask()?;
@@ -69,8 +64,8 @@ fn watch(launcher: Pid) -> nix::Result<()> {
 }
 
 fn close_output() -> nix::Result<()> {
-    let null = std::fs::File::create("/dev/null")
-        .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+    let null =
+        std::fs::File::create("/dev/null").map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
     unistd::dup2_stdout(null)
 }
 

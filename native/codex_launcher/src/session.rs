@@ -7,8 +7,8 @@
 use crate::child::{self, Child};
 use crate::family::Family;
 use crate::frame::{
-    CHUNK, Command, Decoder, EOF, ERROR, EXIT, Malformed, Out, Rung, STARTED, STDERR,
-    STDERR_WINDOW, STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
+    CHUNK, Command, Decoder, EOF, ERROR, EXIT, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW, STDIN_CREDIT,
+    STDIN_WINDOW, STDOUT, Start, Step, parse,
 };
 use crate::signals::Signals;
 use crate::sys::{self, Ended};
@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -94,17 +95,13 @@ struct Session {
 
 /// Runs the child that the first frame asks for. Returns when everything is over.
 pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
-    let mut port = Port {
-        input: Some(input),
-        output: Some(output),
-        decoder: Decoder::default(),
-        out: Out::default(),
-    };
+    let mut port = Port { input: Some(input), output: Some(output), decoder: Decoder::default(), out: Out::default() };
     let start = match port.await_start() {
         Ok(Some(start)) => start,
         Ok(None) => return,
         Err(Malformed(text)) => return port.last_words("protocol", text),
     };
+    let _files = Files(start.unlink.clone());
     Family::prepare();
     let child = match child::spawn(&start) {
         Ok(child) => child,
@@ -117,6 +114,17 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
         session.owner_left();
     }
     session.run();
+}
+
+/// Files that go when everything is over, however it ends.
+struct Files(Vec<CString>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = nix::unistd::unlink(path.as_c_str());
+        }
+    }
 }
 
 impl Port {
@@ -160,8 +168,7 @@ impl Port {
 
     fn error(&mut self, code: &str, text: &str) {
         let len = [code.len() as u8];
-        self.out
-            .frame(ERROR, &[&len, code.as_bytes(), text.as_bytes()]);
+        self.out.frame(ERROR, &[&len, code.as_bytes(), text.as_bytes()]);
     }
 
     fn nonblocking(&self) -> nix::Result<()> {
@@ -191,10 +198,8 @@ impl Port {
 
 impl Session {
     fn new(mut port: Port, signals: Signals, child: Child, start: Start) -> Self {
-        port.out
-            .frame(STARTED, &[&(child.pid as u32).to_be_bytes()]);
-        port.out
-            .frame(STDIN_CREDIT, &[&(STDIN_WINDOW as u32).to_be_bytes()]);
+        port.out.frame(STARTED, &[&(child.pid as u32).to_be_bytes()]);
+        port.out.frame(STDIN_CREDIT, &[&(STDIN_WINDOW as u32).to_be_bytes()]);
         Session {
             port,
             signals,
@@ -246,8 +251,7 @@ impl Session {
     /// Over when nobody is left and the owner has closed the port or said BYE. Leaving earlier would break the pipe
     /// under an owner that is about to write, and the VM answers that with an exit signal.
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Done)
-            && (self.bye || self.port.input.is_none() || self.port.output.is_none())
+        matches!(self.phase, Phase::Done) && (self.bye || self.port.input.is_none() || self.port.output.is_none())
     }
 
     /// Sleeps until there is something to do.
@@ -324,10 +328,8 @@ impl Session {
         while let Some(frame) = self.port.decoder.next()? {
             match parse(frame)? {
                 Command::Stdin(bytes) => {
-                    self.stdin_credit = self
-                        .stdin_credit
-                        .checked_sub(bytes.len())
-                        .ok_or(Malformed("stdin beyond its credit"))?;
+                    self.stdin_credit =
+                        self.stdin_credit.checked_sub(bytes.len()).ok_or(Malformed("stdin beyond its credit"))?;
                     if self.stdin.is_some() {
                         self.stdin_queue.extend(bytes);
                     } else {
@@ -381,8 +383,7 @@ impl Session {
         if self.signals.ending() && !self.closed {
             self.fail("terminated", "the launcher was told to end");
         }
-        if matches!(self.phase, Phase::Running | Phase::Ladder(_)) && self.family.ended().is_some()
-        {
+        if matches!(self.phase, Phase::Running | Phase::Ladder(_)) && self.family.ended().is_some() {
             self.close_stdin();
             if self.leave_descendants {
                 self.phase = Phase::Leaving(now + LEAVE_GRACE);

@@ -58,11 +58,7 @@ pub fn peek(pid: Pid) -> Option<Ended> {
             return None;
         }
         let n = info.si_status() as u8;
-        Some(if info.si_code == libc::CLD_EXITED {
-            Ended::Status(n)
-        } else {
-            Ended::Signal(n)
-        })
+        Some(if info.si_code == libc::CLD_EXITED { Ended::Status(n) } else { Ended::Signal(n) })
     }
 }
 
@@ -124,28 +120,19 @@ pub fn seal_descriptors() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
         return;
     };
-    let open: Vec<RawFd> = entries
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .filter(|&fd| fd > 2)
-        .collect();
+    let open: Vec<RawFd> =
+        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|&fd| fd > 2).collect();
     for fd in open {
         // SAFETY: the descriptor is only used for this one call; when it is closed already (the listing's own one
         // is), the call fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let _ = nix::fcntl::fcntl(
-            fd,
-            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
-        );
+        let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
     }
 }
 
 /// Our own two ends of the port.
 pub fn port() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    Ok((
-        std::io::stdin().as_fd().try_clone_to_owned()?,
-        std::io::stdout().as_fd().try_clone_to_owned()?,
-    ))
+    Ok((std::io::stdin().as_fd().try_clone_to_owned()?, std::io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Makes reads and writes return instead of waiting.

@@ -12,11 +12,7 @@ pub struct Tail {
 impl Tail {
     /// Keeps at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Tail {
-            bytes: VecDeque::new(),
-            limit,
-            dropped: 0,
-        }
+        Tail { bytes: VecDeque::new(), limit, dropped: 0 }
     }
 
     /// Appends, dropping the oldest bytes that fit neither the limit nor the `free` bytes that are taken at once.

@@ -86,15 +86,7 @@ mod tests {
 
     #[test]
     fn only_what_hangs_below_the_root() {
-        let all = [
-            (2, 1),
-            (10, 2),
-            (11, 10),
-            (12, 10),
-            (13, 11),
-            (20, 1),
-            (21, 20),
-        ];
+        let all = [(2, 1), (10, 2), (11, 10), (12, 10), (13, 11), (20, 1), (21, 20)];
         let mut found = below(10, &all);
         found.sort_unstable();
         assert_eq!(found, [11, 12, 13]);
