@@ -178,7 +178,7 @@ defmodule Codex.Thread do
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
   defp prepare(%__MODULE__{} = thread, input, turn_opts, default_timeout) do
-    thread = if new?(input), do: reset(thread), else: thread
+    thread = if new?(input), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
       exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
@@ -230,22 +230,6 @@ defmodule Codex.Thread do
     ]
 
     struct!(__MODULE__, fields ++ extra)
-  end
-
-  @doc false
-  # What `/new` and an early exit leave of a thread: how to run it.
-  def reset(%__MODULE__{} = thread) do
-    %{
-      thread
-      | thread_id: nil,
-        resume: nil,
-        continuation_token: nil,
-        metadata: %{},
-        labels: %{},
-        usage: %{},
-        pending_tool_outputs: [],
-        pending_tool_failures: []
-    }
   end
 
   @doc false

@@ -102,7 +102,22 @@ defmodule Codex.Turn do
   end
 
   # The host is to begin anew.
-  defp prune(turn), do: %{turn | pruned?: true, thread: Codex.Thread.reset(turn.thread)}
+  defp prune(turn), do: %{turn | pruned?: true, thread: reset(turn.thread)}
+
+  @doc "What `/new` and an early exit leave of a thread: how to run it."
+  def reset(thread) do
+    %{
+      thread
+      | thread_id: nil,
+        resume: nil,
+        continuation_token: nil,
+        metadata: %{},
+        labels: %{},
+        usage: %{},
+        pending_tool_outputs: [],
+        pending_tool_failures: []
+    }
+  end
 
   defp declared(%Items.AgentMessage{} = message, _structured?), do: message
 

@@ -2,7 +2,7 @@ defmodule Codex.Exec.Args do
   @moduledoc false
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
-  alias Codex.{CLI, Thread}
+  alias Codex.CLI
   alias Codex.Exec.Options
   alias Codex.Options.{Overrides, Table}
 
@@ -255,8 +255,8 @@ defmodule Codex.Exec.Args do
 
   ## Which thread
 
-  defp resume(%Thread{thread_id: id}) when is_binary(id), do: id
-  defp resume(%Thread{resume: :last}), do: :last
+  defp resume(%{thread_id: id}) when is_binary(id), do: id
+  defp resume(%{resume: :last}), do: :last
   defp resume(_thread), do: nil
 
   # The prompt is on stdin: `-`. Neither a prompt nor an id can be taken for a flag.
