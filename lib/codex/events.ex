@@ -19,7 +19,8 @@ defmodule Codex.Events do
 
     `raw` is what was sent: a map, another JSON value, or the bytes of the line. In the last case `error` is
     `{reason, offset}` with the byte where it stops being JSON. Reasons: `:eof`, `:syntax`, `:trailing`, `:control`,
-    `:escape`, `:number`, `:number_range` (beyond a 64-bit float or 1024 digits), `:depth` (over 256 levels).
+    `:escape`, `:number`, `:number_range` (beyond a 64-bit float or 1024 digits), `:depth` (over 256 levels),
+    `:utf8`.
     """
     defstruct [:type, :raw, :error, lossy: false]
 

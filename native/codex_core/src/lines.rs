@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memrchr};
 
-use crate::json::Parser;
+use crate::json::{Fault, Parser};
 use crate::schema::Schema;
 use crate::sink::Sink;
 
@@ -197,11 +197,20 @@ impl<S: Sink> Lines<'_, S> {
                 Ok(Some((value, known))) => self.out.push(parser.sink().line(value, known, lossy)),
                 Err(fault) => {
                     let line = trim_end(original.unwrap_or(&lines[start..end]));
+                    let (fault, fault_at) = in_original(original, fault, fault_at);
                     self.out.push(parser.sink().rejected(line, fault, fault_at));
                 }
             }
             start = end + 1;
         }
+    }
+}
+
+/// Behind the first replaced byte, offsets into the replaced text mean nothing to whoever has the original.
+fn in_original(original: Option<&[u8]>, fault: Fault, at: usize) -> (Fault, usize) {
+    match original.map(simdutf8::compat::from_utf8) {
+        Some(Err(error)) if at >= error.valid_up_to() => (Fault::Utf8, error.valid_up_to()),
+        _ => (fault, at),
     }
 }
 
