@@ -464,7 +464,7 @@ impl<'p, S: Sink> Parser<'p, S> {
                 };
                 self.scratch[len..len + BLOCK].copy_from_slice(block);
                 let mask = special_mask(block);
-                let plain = (mask.trailing_zeros() as usize).min(BLOCK);
+                let plain = mask.trailing_zeros() as usize;
                 at += plain;
                 len += plain;
                 if mask != 0 {
@@ -485,20 +485,17 @@ impl<'p, S: Sink> Parser<'p, S> {
     /// Writes what the escape at `at` stands for; returns where input and output go on.
     #[inline(always)]
     fn unescape(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
-        let byte = match self.buf.get(at + 1) {
-            Some(&(b'"' | b'\\' | b'/')) => self.buf[at + 1],
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 0x08,
-            Some(b'f') => 0x0c,
-            Some(b'u') => return self.unescape_unicode(at, len),
-            _ => return Err(Fault::Escape),
-        };
-        self.scratch[len] = byte;
-        Ok((at + 2, len + 1))
+        match self.buf.get(at + 1).map_or(0, |&byte| UNESCAPED[usize::from(byte)]) {
+            0 if self.buf.get(at + 1) == Some(&b'u') => self.unescape_unicode(at, len),
+            0 => Err(Fault::Escape),
+            byte => {
+                self.scratch[len] = byte;
+                Ok((at + 2, len + 1))
+            }
+        }
     }
 
+    #[inline(never)]
     fn unescape_unicode(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
         let unit = hex4(self.buf, at + 2).ok_or(Fault::Escape)?;
         let mut next = at + 6;
@@ -579,6 +576,21 @@ impl<'p, S: Sink> Parser<'p, S> {
         if self.pos > first { Ok(()) } else { Err(Fault::Number) }
     }
 }
+
+/// What the letter behind a backslash stands for; 0 where it needs another look. A table, because which letter comes next
+/// is nothing that a processor could guess.
+const UNESCAPED: [u8; 256] = {
+    let mut table = [0; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'n' as usize] = b'\n';
+    table[b't' as usize] = b'\t';
+    table[b'r' as usize] = b'\r';
+    table[b'b' as usize] = 0x08;
+    table[b'f' as usize] = 0x0c;
+    table
+};
 
 #[inline(always)]
 fn text_of<'t>(buf: &'t [u8], scratch: &'t [u8], text: Text) -> &'t [u8] {
