@@ -339,7 +339,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         let schema = self.schema;
         let (keys, values) = (self.keys.len(), self.values.len());
         match self.variant(&schema.unions[usize::from(union)], usize::from(union.min(1)), depth)? {
-            Some(variant) => Ok((variant, true)),
+            Some(found) => Ok(found),
             None => {
                 self.keys.truncate(keys);
                 self.values.truncate(values);
@@ -349,11 +349,12 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<S::Term>> {
+    /// The variant and true, the map of an object without a single name of the union and false, or nothing.
+    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<(S::Term, bool)>> {
         self.spend(work::OBJECT)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
-        let mut tag = None;
+        let (mut typed, mut tag) = (false, None);
         let mut seen = 0u64;
         self.pos += 1;
         let mut more = self.first_member()?;
@@ -362,6 +363,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             let key = self.member_key()?;
             let text = text_of(self.buf, self.scratch, key);
             if text == b"type" {
+                typed = true;
                 tag = self.type_tag(union, depth)?;
             } else if let Some(&(slot, kind)) = union.keys.get(text) {
                 let slot = usize::from(slot);
@@ -379,7 +381,10 @@ impl<'p, S: Sink> Parser<'p, S> {
             }
             more = self.next_member()?;
         }
-        let Some(tag) = tag else { return Ok(None) };
+        let Some(tag) = tag else {
+            // Nothing was read otherwise than a map would: what the app-server sends, for one.
+            return if seen == 0 && !typed { Ok(Some((self.take_map(keys, values)?, false))) } else { Ok(None) };
+        };
         let layout = &union.variants[tag as usize];
         if layout.required & !seen != 0 {
             return Ok(None);
@@ -411,7 +416,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
         let variant = self.sink.variant(tag, &self.values[values..], extra);
         self.values.truncate(values);
-        Ok(Some(variant))
+        Ok(Some((variant, true)))
     }
 
     fn type_tag(&mut self, union: &'p Union, depth: u32) -> Parsed<Option<u32>> {
