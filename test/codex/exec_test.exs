@@ -618,8 +618,8 @@ defmodule Codex.ExecTest do
 
     test "pops that time out around the arrival lose and double nothing", %{tmp_dir: dir} do
       body =
-        ~S(echo "$started"; i=0; while [ $i -lt 200 ]; do echo '{"type":"n","n":'$i'}'; i=$((i+1)); done;) <>
-          ~S(echo "$completed")
+        ~S|echo "$started"; i=0; while [ $i -lt 200 ]; do echo '{"type":"n","n":'$i'}'; i=$((i+1)); done; | <>
+          ~S|echo "$completed"|
 
       thread = thread(dir, body)
 
