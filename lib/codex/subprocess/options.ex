@@ -5,6 +5,20 @@ defmodule Codex.Subprocess.Options do
   alias Codex.Subprocess.Signal
 
   @max_u32 0xFFFFFFFF
+  @sweep_grace 200
+
+  @typedoc "All that says how a child is run: options checked, defaults filled in, signals as numbers."
+  @type t :: %{
+          argv: [String.t(), ...],
+          env: [{String.t(), String.t()}],
+          cwd: nil | String.t(),
+          window: non_neg_integer,
+          stderr_limit: non_neg_integer,
+          ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
+          sweep_grace: non_neg_integer,
+          descendants: :sweep | :leave,
+          start_timeout: non_neg_integer
+        }
 
   @table [
     env: [
@@ -70,9 +84,12 @@ defmodule Codex.Subprocess.Options do
     end)
   end
 
-  @doc "Checks options and fills in the defaults; raises `ArgumentError` naming what is wrong."
-  @spec new!(keyword | map) :: map
-  def new!(opts) do
+  @doc "Checks argv and options and fills in the defaults; raises `ArgumentError` naming what is wrong."
+  @spec new!([String.t(), ...], keyword | map) :: t
+  def new!(argv, opts) do
+    unless match?([_ | _], argv) and Enum.all?(argv, &is_binary/1),
+      do: raise(ArgumentError, "expected argv to be a non-empty list of strings")
+
     unless is_map(opts) or Keyword.keyword?(opts),
       do: raise(ArgumentError, "expected options as a keyword list or map")
 
@@ -80,13 +97,13 @@ defmodule Codex.Subprocess.Options do
     opts = Enum.into(opts, Map.new(@table, fn {key, entry} -> {key, entry[:default]} end))
 
     %{
-      argv: nil,
+      argv: argv,
       env: env(opts),
-      cwd: opts.cwd && Path.expand(opts.cwd),
+      cwd: if(opts.cwd, do: Path.expand(opts.cwd)),
       window: opts.window,
       stderr_limit: opts.stderr_limit,
       ladder: Enum.map(opts.ladder, &step/1),
-      sweep_grace: 200,
+      sweep_grace: @sweep_grace,
       descendants: opts.descendants,
       start_timeout: opts.start_timeout
     }
@@ -132,7 +149,7 @@ defmodule Codex.Subprocess.Options do
   defp variable?(_), do: false
 
   defp step?({:close_stdin, ms}), do: ms in 0..@max_u32
-  defp step?({:signal, signal, ms}), do: Signal.number!(signal) && ms in 0..@max_u32
+  defp step?({:signal, signal, ms}), do: Signal.number!(signal) in 1..64 and ms in 0..@max_u32
   defp step?(_), do: false
 
   defp step({:signal, signal, ms}), do: {:signal, Signal.number!(signal), ms}
