@@ -98,9 +98,10 @@ defmodule Codex.CLI do
     if :persistent_term.get(key, nil) == nil do
       :persistent_term.put(key, :asked)
       {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn(program) end)
+      :ok
+    else
+      :ok
     end
-
-    :ok
   end
 
   defp warn(program) do

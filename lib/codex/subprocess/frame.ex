@@ -30,7 +30,8 @@ defmodule Codex.Subprocess.Frame do
           ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
           sweep_grace: non_neg_integer,
           descendants: :sweep | :leave,
-          unlink: [String.t()]
+          unlink: [String.t()],
+          start_timeout: non_neg_integer
         }
 
   @doc "The most bytes of a stream in one frame."
