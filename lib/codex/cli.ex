@@ -156,7 +156,7 @@ defmodule Codex.CLI do
         {:error, Exception.message(error)}
 
       :timeout ->
-        Subprocess.stop(sub)
+        _ = Subprocess.stop(sub)
         {:error, "no answer to `--version`"}
     end
   end

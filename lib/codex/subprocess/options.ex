@@ -139,7 +139,12 @@ defmodule Codex.Subprocess.Options do
   defp variable?(_), do: false
 
   defp step?({:close_stdin, ms}), do: ms in 0..@max_u32
-  defp step?({:signal, signal, ms}), do: is_integer(Signal.number!(signal)) and ms in 0..@max_u32
+
+  defp step?({:signal, signal, ms}) do
+    _raises_itself = Signal.number!(signal)
+    ms in 0..@max_u32
+  end
+
   defp step?(_), do: false
 
   defp step({:signal, signal, ms}), do: {:signal, Signal.number!(signal), ms}
