@@ -98,9 +98,10 @@ defmodule Codex.CLI do
     if :persistent_term.get(key, nil) == nil do
       :persistent_term.put(key, :asked)
       {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn(program) end)
+      :ok
+    else
+      :ok
     end
-
-    :ok
   end
 
   defp warn(program) do
@@ -155,7 +156,7 @@ defmodule Codex.CLI do
         {:error, Exception.message(error)}
 
       :timeout ->
-        Subprocess.stop(sub)
+        _ = Subprocess.stop(sub)
         {:error, "no answer to `--version`"}
     end
   end
