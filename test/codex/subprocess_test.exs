@@ -455,8 +455,8 @@ defmodule Codex.SubprocessTest do
   end
 
   describe "open" do
-    @tag :tmp_dir
-    test "tells why there is no child", %{tmp_dir: dir} do
+    test "tells why there is no child" do
+      dir = tmp_dir()
       file = Path.join(dir, "file")
       File.write!(file, "echo hello\n")
       assert reason(["no-such-program-anywhere"]) == :enoent
@@ -481,9 +481,8 @@ defmodule Codex.SubprocessTest do
       assert Exception.message(error) =~ "no such program"
     end
 
-    @tag :tmp_dir
-    test "runs in its directory, a relative program too", %{tmp_dir: dir} do
-      dir = Path.expand(dir)
+    test "runs in its directory, a relative program too" do
+      dir = tmp_dir()
       assert run(["pwd"], cwd: dir).stdout == dir <> "\n"
       script = Path.join(dir, "here")
       File.write!(script, "#!/bin/sh\necho here\n")
@@ -715,6 +714,14 @@ defmodule Codex.SubprocessTest do
       {:pids, ^owner, pids} -> {owner, monitor, pids}
       {:DOWN, ^monitor, _, _, reason} -> flunk("the owner died: #{inspect(reason)}")
     end
+  end
+
+  defp tmp_dir do
+    name = "codex_sdk-#{System.pid()}-#{System.unique_integer([:positive])}"
+    dir = Path.join(System.tmp_dir!(), name)
+    File.mkdir_p!(dir)
+    on_exit(fn -> File.rm_rf!(dir) end)
+    dir
   end
 
   defp kill(os_pid), do: {_, 0} = System.cmd("kill", ["-KILL", "#{os_pid}"])
