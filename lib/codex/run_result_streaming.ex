@@ -139,10 +139,11 @@ defmodule Codex.RunResultStreaming do
 
   # One more than the number, so that 0 means: not reported.
   defp count(usage, counted) do
-    for {key, i} <- Enum.with_index(@usage_keys, 1),
-        n = counted[key],
-        is_integer(n),
-        do: :counters.put(usage, i, n + 1)
+    for {key, i} <- Enum.with_index(@usage_keys, 1), n = counted[key], is_integer(n) do
+      :counters.put(usage, i, n + 1)
+    end
+
+    :ok
   end
 
   defp cancelled?(usage), do: :counters.get(usage, cancelled()) == 1

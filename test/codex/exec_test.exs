@@ -300,7 +300,6 @@ defmodule Codex.ExecTest do
   end
 
   describe "bad input" do
-    @tag :capture_log
     test "programs that are none", %{tmp_dir: dir} do
       text = Path.join(dir, "text")
       File.write!(text, "no program")
@@ -614,6 +613,29 @@ defmodule Codex.ExecTest do
       assert {:ok, %StreamEvent.RunItem{type: :item_completed}} = RunResultStreaming.pop(run)
       assert {:ok, %StreamEvent.RunItem{type: :turn_completed}} = RunResultStreaming.pop(run)
       assert Process.info(self(), :messages) == {:messages, []}
+    end
+
+    test "pops that time out around the arrival lose and double nothing", %{tmp_dir: dir} do
+      body =
+        ~S|echo "$started"; i=0; while [ $i -lt 200 ]; do echo '{"type":"n","n":'$i'}'; i=$((i+1)); done; | <>
+          ~S|echo "$completed"|
+
+      thread = thread(dir, body)
+
+      for _ <- 1..5 do
+        {:ok, run} = Thread.run_streamed(thread, "hi")
+        assert pop_all(run, []) == Enum.to_list(0..199)
+        assert Process.info(self(), :messages) == {:messages, []}
+      end
+    end
+
+    defp pop_all(run, popped) do
+      case RunResultStreaming.pop(run, Enum.random([0, 0, 1, 5])) do
+        {:error, :timeout} -> pop_all(run, popped)
+        {:ok, %{event: %Events.Unknown{raw: %{"n" => n}}}} -> pop_all(run, [n | popped])
+        {:ok, _other} -> pop_all(run, popped)
+        :done -> Enum.reverse(popped)
+      end
     end
 
     test "cancel ends a run that is popped, and pop says why", %{tmp_dir: dir} do

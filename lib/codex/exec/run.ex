@@ -49,29 +49,27 @@ defmodule Codex.Exec.Run do
 
     started_at = System.system_time(:millisecond)
 
-    with {:ok, sub} <- Subprocess.open(argv, opts),
-         {:ok, sub} <- feed(sub, args.stdin) do
-      %__MODULE__{
-        sub: sub,
-        decoder:
-          JSONL.new(
-            Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
-          ),
-        args: args,
-        idle:
-          args.settings.stream_idle_timeout_ms || args.settings.timeout_ms || default_timeout ||
-            :infinity,
-        cancelled: register(sub, args.settings.cancellation_token),
-        started_at: started_at,
-        cleanup: cleanup
-      }
-    else
-      {:error, error} ->
-        cleanup.()
-        raise not_started(error)
+    case open(argv, opts, args.stdin) do
+      {:ok, sub} ->
+        %__MODULE__{
+          sub: sub,
+          decoder:
+            JSONL.new(
+              Keyword.reject(
+                [max_line_bytes: args.settings.max_line_bytes],
+                &match?({_, nil}, &1)
+              )
+            ),
+          args: args,
+          idle:
+            args.settings.stream_idle_timeout_ms || args.settings.timeout_ms || default_timeout ||
+              :infinity,
+          cancelled: register(sub, args.settings.cancellation_token),
+          started_at: started_at,
+          cleanup: cleanup
+        }
 
-      {:error, sub, error} ->
-        _ = Subprocess.stop(sub)
+      {:error, error} ->
         cleanup.()
         raise not_started(error)
     end
@@ -90,6 +88,14 @@ defmodule Codex.Exec.Run do
     end
   end
 
+  defp open(argv, opts, prompt) do
+    with {:ok, sub} <- Subprocess.open(argv, opts),
+         {:error, sub, error} <- feed(sub, prompt) do
+      _ = Subprocess.stop(sub)
+      {:error, error}
+    end
+  end
+
   # A child that dies before it has read everything is no error here: its exit says more.
   defp feed(sub, prompt) do
     with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
@@ -97,7 +103,7 @@ defmodule Codex.Exec.Run do
 
   defp register(sub, token) do
     cancelled = :atomics.new(1, [])
-    if token, do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
+    _ = if token, do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
     cancelled
   end
 
