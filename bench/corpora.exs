@@ -4,7 +4,7 @@ defmodule Bench.Corpora do
   # the notifications as the app-server sends them); only texts and sizes are made up.
 
   @dir Path.expand(".corpora", __DIR__)
-  @version 1
+  @version 2
 
   @names [:small, :mixed, :large, :rpc]
   def names, do: @names
@@ -72,7 +72,7 @@ defmodule Bench.Corpora do
       4 -> item("completed", n, "agent_message", ~s("text":"#{words(9)} – #{words(6)}"))
       5 -> changes(n, "completed")
       6 -> todo(n)
-      7 -> turn_end(n)
+      7 -> call(n)
     end
   end
 
@@ -149,9 +149,14 @@ defmodule Bench.Corpora do
     )
   end
 
-  defp turn_end(n) do
-    ~s({"type":"turn.completed","usage":{"input_tokens":#{100 + n},"cached_input_tokens":40,) <>
-      ~s("cache_write_input_tokens":0,"output_tokens":#{20 + rem(n, 900)},"reasoning_output_tokens":5}})
+  defp call(n) do
+    item(
+      "started",
+      n,
+      "mcp_tool_call",
+      ~s("server":"tiny","tool":"#{word()}","arguments":{"text":"#{words(2)}","limit":#{n}},) <>
+        ~s("result":null,"error":null,"status":"in_progress")
+    )
   end
 
   @words ~w(the file of thread build error warning lib main function returns value test passed failed module line
