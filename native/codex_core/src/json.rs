@@ -183,6 +183,15 @@ impl<'p, S: Sink> Parser<'p, S> {
 
     #[inline(always)]
     fn after_space(&mut self) -> Option<u8> {
+        // Codex writes no spaces.
+        match self.peek() {
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => self.skip_space(),
+        }
+    }
+
+    #[inline(never)]
+    fn skip_space(&mut self) -> Option<u8> {
         loop {
             match self.peek() {
                 Some(b' ' | b'\t' | b'\r') => self.pos += 1,
@@ -202,11 +211,11 @@ impl<'p, S: Sink> Parser<'p, S> {
 
     fn value(&mut self, depth: u32) -> Parsed<S::Term> {
         self.spend(work::VALUE)?;
+        if self.peek() == Some(b'"') {
+            let text = self.string()?;
+            return Ok(self.sink.string(text_of(self.buf, self.scratch, text)));
+        }
         match self.peek() {
-            Some(b'"') => {
-                let text = self.string()?;
-                Ok(self.sink.string(text_of(self.buf, self.scratch, text)))
-            }
             Some(b'{') => self.map(depth),
             Some(b'[') => self.list(depth, Kind::Any),
             Some(b'-' | b'0'..=b'9') => self.number(),
