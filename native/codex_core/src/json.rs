@@ -515,49 +515,65 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    /// The rest of a string whose first escape is at `at`. Copies and scans in one go: blocks are written whole and the
-    /// length says how much of them counts.
+    /// The rest of a string whose first escape is at `at`. Copies and scans in one go, block by block: what is copied
+    /// too much behind an escape is written over, and the length says how much of it counts.
     #[inline(never)]
     fn escaped(&mut self, start: usize, mut at: usize) -> Parsed<Text> {
         let mut len = at - start;
-        reserve(self.scratch, len + 2 * BLOCK);
+        reserve(self.scratch, len + 3 * BLOCK);
         self.scratch[..len].copy_from_slice(&self.buf[start..at]);
         loop {
-            self.pos = at;
-            self.spend(work::ESCAPE)?;
-            (at, len) = self.unescape(at, len)?;
+            // A block, behind its escapes what follows it, and the last escape.
+            reserve(self.scratch, len + 3 * BLOCK);
+            let Some(block) = self.block(at) else {
+                let end = find_special(self.buf, at);
+                self.scratch[len..len + end - at].copy_from_slice(&self.buf[at..end]);
+                (at, len) = (end, len + end - at);
+                if self.buf.get(at) != Some(&b'\\') {
+                    return self.end_of_escaped(at, len);
+                }
+                (at, len) = self.unescape(at, len)?;
+                continue;
+            };
+            let block_at = at;
+            self.scratch[len..len + BLOCK].copy_from_slice(block);
+            let mut specials = special_mask(block);
             loop {
-                reserve(self.scratch, len + 2 * BLOCK);
-                let Some(block) = self.buf.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) else {
-                    let end = find_special(self.buf, at);
-                    self.scratch[len..len + end - at].copy_from_slice(&self.buf[at..end]);
-                    len += end - at;
-                    at = end;
-                    break;
-                };
-                self.scratch[len..len + BLOCK].copy_from_slice(block);
-                let mask = special_mask(block);
-                let plain = mask.trailing_zeros() as usize;
-                at += plain;
-                len += plain;
-                if mask != 0 {
+                if specials == 0 {
+                    (at, len) = (block_at + BLOCK, len + block_at + BLOCK - at);
                     break;
                 }
-            }
-            match self.buf.get(at) {
-                Some(b'"') => {
-                    self.pos = at + 1;
-                    return Ok(Text::Unescaped(len));
+                let special = block_at + specials.trailing_zeros() as usize;
+                (at, len) = (special, len + special - at);
+                if self.buf[at] != b'\\' {
+                    return self.end_of_escaped(at, len);
                 }
-                Some(b'\\') => {}
-                _ => return Err(self.unterminated(at)),
+                (at, len) = self.unescape(at, len)?;
+                let Some(rest) = self.block(at).filter(|_| at < block_at + BLOCK) else { break };
+                self.scratch[len..len + BLOCK].copy_from_slice(rest);
+                specials &= u64::MAX << (at - block_at);
             }
         }
+    }
+
+    #[inline(always)]
+    fn block(&self, at: usize) -> Option<&'p [u8; BLOCK]> {
+        self.buf.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>())
+    }
+
+    fn end_of_escaped(&mut self, at: usize, len: usize) -> Parsed<Text> {
+        if self.buf.get(at) != Some(&b'"') {
+            return Err(self.unterminated(at));
+        }
+        self.pos = at + 1;
+        Ok(Text::Unescaped(len))
     }
 
     /// Writes what the escape at `at` stands for; returns where input and output go on.
     #[inline(always)]
     fn unescape(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
+        self.pos = at;
+        self.spend(work::ESCAPE)?;
         match self.buf.get(at + 1).map_or(0, |&byte| UNESCAPED[usize::from(byte)]) {
             0 if self.buf.get(at + 1) == Some(&b'u') => self.unescape_unicode(at, len),
             0 => Err(Fault::Escape),
