@@ -57,7 +57,29 @@ defmodule Codex.JSONL do
   Raises `ErlangError` with `:in_use` while another process is inside the same decoder.
   """
   @spec feed(t(), binary()) :: [Events.t()]
-  def feed(%__MODULE__{ref: ref}, chunk) when is_binary(chunk), do: feed(ref, chunk, 0)
+  def feed(%__MODULE__{ref: ref}, chunk) when is_binary(chunk) do
+    make_room(byte_size(chunk))
+    feed(ref, chunk, 0)
+  end
+
+  # A string costs seven times as much where the heap has no room: the VM allocates it alone, and copies it soon. So a
+  # process that was started with a heap for several chunks (`:min_heap_size`, 65_536 words are good) collects before
+  # one, while the events of the last one are garbage, and not after it. Any other heap would only shrink (bench/decode).
+  defp make_room(bytes) when bytes < 16 * 1024, do: :ok
+
+  defp make_room(bytes) do
+    words = div(min(bytes, 64 * 1024), 2)
+    {:garbage_collection, settings} = :erlang.process_info(self(), :garbage_collection)
+    if settings[:min_heap_size] >= 2 * words, do: make_room_of(words), else: :ok
+  end
+
+  defp make_room_of(words) do
+    {_, info} = :erlang.process_info(self(), :garbage_collection_info)
+
+    if info[:heap_block_size] - info[:heap_size] < words,
+      do: :erlang.garbage_collect(self(), type: :minor),
+      else: :ok
+  end
 
   defp feed(ref, chunk, at) do
     case Native.decoder_feed(ref, chunk, at) do
