@@ -19,8 +19,9 @@ defmodule Codex.JSONL do
   counts; integers have any size up to 1024 digits.
 
   A decoder is a mutable resource for one process: it keeps the part of the line that has not ended yet. A call decodes
-  64 KiB at a time on a normal scheduler, well below a millisecond each; lines over 256 KiB go to a dirty one. Strings
-  are copies, so that a small field that is kept does not keep the whole chunk.
+  64 KiB at a time on a normal scheduler, well below a millisecond each, whatever they hold; lines over 256 KiB, and
+  those of many thousand values, go to a dirty one. Strings are copies, so that a small field that is kept does not keep
+  the whole chunk.
   """
 
   alias Codex.{Events, Native, Suggest}
