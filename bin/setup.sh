@@ -57,7 +57,8 @@ apt_install() {
 need_rust() {
   have cargo || die "cargo is missing." "Install Rust $RUST_VERSION or newer: https://rustup.rs"
   local found
-  found=$(cargo --version | sed -n 's/^cargo \([0-9.]*\).*/\1/p')
+  found=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p') ||
+    die "\`cargo --version\` does not work." "Install Rust $RUST_VERSION or newer: rustup default stable"
   at_least "$RUST_VERSION" "$found" ||
     die "Rust $RUST_VERSION or newer is needed, and cargo is $found." "Run: rustup update stable"
   have cc || apt_install "a C linker" gcc libc6-dev

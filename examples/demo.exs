@@ -306,18 +306,21 @@ end
   {fn _event, _ -> if Process.whereis(:user), do: :ignore, else: :stop end, []}
 )
 
-status =
-  case OptionParser.parse(System.argv(), strict: [live: :string, cd: :string, write: :boolean]) do
-    {[], [], []} ->
-      Demo.scripted()
+{options, rest, wrong} =
+  OptionParser.parse(System.argv(), strict: [live: :string, cd: :string, write: :boolean])
 
-    {[{:live, prompt} | options], [], []} ->
+status =
+  cond do
+    rest != [] or wrong != [] or (options != [] and options[:live] == nil) ->
+      IO.puts(:stderr, "usage: mix run examples/demo.exs [--live PROMPT [--cd DIR] [--write]]")
+      2
+
+    prompt = options[:live] ->
       sandbox = if options[:write], do: :workspace_write, else: :read_only
       Demo.live(prompt, Path.expand(options[:cd] || "."), sandbox)
 
-    _ ->
-      IO.puts(:stderr, "usage: mix run examples/demo.exs [--live PROMPT [--cd DIR] [--write]]")
-      2
+    true ->
+      Demo.scripted()
   end
 
 if status != 0, do: System.halt(status)
