@@ -39,7 +39,11 @@ defmodule Codex.RunResultStreaming do
 
   # Turns events into stream events, and a failed turn into an exception.
   defp semantic(events, turn, usage) do
-    start = fn -> turn end
+    # Before the CLI starts, too.
+    start = fn ->
+      if cancelled?(usage), do: raise(interrupted())
+      turn
+    end
 
     each = fn event, turn ->
       if cancelled?(usage), do: raise(interrupted())

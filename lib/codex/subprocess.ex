@@ -121,10 +121,7 @@ defmodule Codex.Subprocess do
   """
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
   def open(argv, opts \\ []) do
-    unless match?([_ | _], argv) and Enum.all?(argv, &is_binary/1),
-      do: raise(ArgumentError, "expected argv to be a non-empty list of strings")
-
-    start = %{Options.new!(opts) | argv: argv}
+    start = Options.new!(argv, opts)
 
     with {:ok, frame} <- Frame.start(start),
          {:ok, port} <- open_port(),

@@ -29,7 +29,7 @@ defmodule Codex.Suggest do
     {distance, near} =
       known |> Enum.map(&{String.jaro_distance(word, Atom.to_string(&1)), &1}) |> Enum.max()
 
-    if distance >= 0.8, do: near
+    if distance >= 0.75, do: near
   end
 
   def nearest(_key, _known), do: nil

@@ -13,7 +13,8 @@ defmodule Codex.Subprocess.LauncherTest do
     stderr_limit: 1000,
     ladder: [{:close_stdin, 100}],
     sweep_grace: 10,
-    descendants: :sweep
+    descendants: :sweep,
+    unlink: []
   }
 
   test "what is no START is answered with an error" do

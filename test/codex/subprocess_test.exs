@@ -648,10 +648,10 @@ defmodule Codex.SubprocessTest do
     end
   end
 
-  # Tests that read a single line of one stream get it alone: the child then waits.
+  # A line of one stream, after which the child waits. What the other stream has by then is dropped.
   defp read_line(sub, stream \\ :stdout, line \\ "") do
-    {sub, [{^stream, bytes}]} = next(sub)
-    line = line <> bytes
+    {sub, outputs} = next(sub)
+    line = for {^stream, bytes} <- outputs, into: line, do: bytes
 
     cond do
       not String.ends_with?(line, "\n") -> read_line(sub, stream, line)

@@ -14,14 +14,14 @@ defmodule Codex.Fixtures do
     do: File.read!(Path.join(@dir, Path.basename(name, ".jsonl") <> ".jsonl"))
 
   def meta(name) do
-    {:ok, meta} = Codex.Native.json_decode(File.read!(Path.join(@dir, name <> ".meta.json")))
+    {:ok, meta} = Codex.JSON.decode(File.read!(Path.join(@dir, name <> ".meta.json")))
     meta
   end
 
   @doc "The maps of a stream, read without any of our tables."
   def maps(stream) do
     for line <- String.split(stream, "\n", trim: true) do
-      {:ok, map} = Codex.Native.json_decode(line)
+      {:ok, map} = Codex.JSON.decode(line)
       map
     end
   end

@@ -12,31 +12,34 @@ defmodule Codex.RunResultStreaming.Reader do
           {:ok, term()} | :done | {:error, Exception.t() | :timeout}
   def pop(token, stream, ended, timeout) do
     reader = whereis(token, stream, ended)
-    ref = Process.monitor(reader)
+    ref = :erlang.monitor(:process, reader, alias: :explicit_unalias)
     send(reader, {:pop, self(), ref})
 
     receive do
-      {^ref, answer} ->
-        Process.demonitor(ref, [:flush])
-        answer
-
-      {:DOWN, ^ref, :process, _, _} ->
-        :done
+      {^ref, answer} -> taken(reader, ref, answer)
+      {:DOWN, ^ref, :process, _, _} -> :done
     after
       timeout ->
-        send(reader, {:forget, ref})
-        Process.demonitor(ref, [:flush])
-        late(ref)
+        # From here on no answer can come: what is not in the mailbox now stays with the reader.
+        :erlang.unalias(ref)
+
+        receive do
+          {^ref, answer} ->
+            taken(reader, ref, answer)
+        after
+          0 ->
+            Process.demonitor(ref, [:flush])
+            send(reader, {:forget, ref})
+            {:error, :timeout}
+        end
     end
   end
 
-  # The answer may have come in the same instant.
-  defp late(ref) do
-    receive do
-      {^ref, answer} -> answer
-    after
-      0 -> {:error, :timeout}
-    end
+  defp taken(reader, ref, answer) do
+    :erlang.unalias(ref)
+    Process.demonitor(ref, [:flush])
+    send(reader, {:taken, ref})
+    answer
   end
 
   defp whereis(token, stream, ended) do
@@ -119,14 +122,22 @@ defmodule Codex.RunResultStreaming.Reader do
     error -> {:error, error}
   end
 
+  # An item leaves only when its taker says so.
   defp hand_over(answer) do
     receive do
       {:pop, from, ref} ->
-        receive do
-          {:forget, ^ref} -> hand_over(answer)
-        after
-          0 -> send(from, {ref, answer})
-        end
+        taker = Process.monitor(from)
+        send(ref, {ref, answer})
+
+        taken? =
+          receive do
+            {:taken, ^ref} -> true
+            {:forget, ^ref} -> false
+            {:DOWN, ^taker, :process, _, _} -> false
+          end
+
+        Process.demonitor(taker, [:flush])
+        unless taken?, do: hand_over(answer)
     end
   end
 end

@@ -4,7 +4,7 @@ defmodule Codex.Subprocess.Frame do
   # the length before them. Numbers are big-endian, byte strings carry a 32-bit length. The Rust twin is
   # native/codex_launcher/src/frame.rs; @version says that both mean the same.
 
-  alias Codex.Subprocess.{Error, Exit, Signal}
+  alias Codex.Subprocess.{Error, Exit, Options, Signal}
 
   @version 1
   # Frame and header together fill a default pipe exactly.
@@ -21,25 +21,12 @@ defmodule Codex.Subprocess.Frame do
           | {:exit, Exit.t()}
           | {:error, Error.t()}
 
-  @type start :: %{
-          argv: [String.t(), ...],
-          env: [{String.t(), String.t()}],
-          cwd: nil | String.t(),
-          window: non_neg_integer,
-          stderr_limit: non_neg_integer,
-          ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
-          sweep_grace: non_neg_integer,
-          descendants: :sweep | :leave,
-          unlink: [String.t()],
-          start_timeout: non_neg_integer
-        }
-
   @doc "The most bytes of a stream in one frame."
   @spec chunk() :: pos_integer
   def chunk, do: @chunk
 
   @doc "START, or an error when it is longer than any system takes."
-  @spec start(start) :: {:ok, iodata} | {:error, Error.t()}
+  @spec start(Options.t()) :: {:ok, iodata} | {:error, Error.t()}
   def start(start) do
     frame = [
       <<1, @version, start.window::64, start.stderr_limit::32,
@@ -78,23 +65,23 @@ defmodule Codex.Subprocess.Frame do
   defp strings(list), do: [<<length(list)::32>> | Enum.map(list, &string/1)]
   defp string(iodata), do: [<<IO.iodata_length(iodata)::32>>, iodata]
 
-  @spec stdin(binary) :: iodata
+  @spec stdin(binary) :: iolist
   def stdin(bytes), do: [2, bytes]
 
-  @spec stdin_eof() :: iodata
+  @spec stdin_eof() :: binary
   def stdin_eof, do: <<3>>
 
-  @spec credit(:stdout | :stderr, non_neg_integer) :: iodata
+  @spec credit(:stdout | :stderr, non_neg_integer) :: binary
   def credit(:stdout, bytes), do: <<4, 1, bytes::64>>
   def credit(:stderr, bytes), do: <<4, 2, bytes::64>>
 
-  @spec signal(1..64) :: iodata
+  @spec signal(1..64) :: binary
   def signal(number), do: <<5, number>>
 
-  @spec stop() :: iodata
+  @spec stop() :: binary
   def stop, do: <<6>>
 
-  @spec bye() :: iodata
+  @spec bye() :: binary
   def bye, do: <<7>>
 
   @doc "Reads a frame of the launcher's."

@@ -3,8 +3,24 @@ defmodule Codex.Subprocess.Options do
   # The options of `Codex.Subprocess.open/2`: one entry each, from which defaults, checks and docs are made.
 
   alias Codex.Subprocess.Signal
+  alias Codex.Suggest
 
   @max_u32 0xFFFFFFFF
+  @sweep_grace 200
+
+  @typedoc "All that says how a child is run: options checked, defaults filled in, signals as numbers."
+  @type t :: %{
+          argv: [String.t(), ...],
+          env: [{String.t(), String.t()}],
+          cwd: nil | String.t(),
+          window: non_neg_integer,
+          stderr_limit: non_neg_integer,
+          ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
+          sweep_grace: non_neg_integer,
+          descendants: :sweep | :leave,
+          unlink: [String.t()],
+          start_timeout: non_neg_integer
+        }
 
   @table [
     env: [
@@ -75,9 +91,12 @@ defmodule Codex.Subprocess.Options do
     end)
   end
 
-  @doc "Checks options and fills in the defaults; raises `ArgumentError` naming what is wrong."
-  @spec new!(keyword | map) :: map
-  def new!(opts) do
+  @doc "Checks argv and options and fills in the defaults; raises `ArgumentError` naming what is wrong."
+  @spec new!([String.t(), ...], keyword | map) :: t
+  def new!(argv, opts) do
+    unless match?([_ | _], argv) and Enum.all?(argv, &is_binary/1),
+      do: raise(ArgumentError, "expected argv to be a non-empty list of strings")
+
     unless is_map(opts) or Keyword.keyword?(opts),
       do: raise(ArgumentError, "expected options as a keyword list or map")
 
@@ -85,13 +104,13 @@ defmodule Codex.Subprocess.Options do
     opts = Enum.into(opts, Map.new(@table, fn {key, entry} -> {key, entry[:default]} end))
 
     %{
-      argv: nil,
+      argv: argv,
       env: env(opts),
-      cwd: opts.cwd && Path.expand(opts.cwd),
+      cwd: if(opts.cwd, do: Path.expand(opts.cwd)),
       window: opts.window,
       stderr_limit: opts.stderr_limit,
       ladder: Enum.map(opts.ladder, &step/1),
-      sweep_grace: 200,
+      sweep_grace: @sweep_grace,
       descendants: opts.descendants,
       unlink: Enum.map(opts.unlink, &Path.expand/1),
       start_timeout: opts.start_timeout
@@ -101,22 +120,13 @@ defmodule Codex.Subprocess.Options do
   defp check!(key, value) do
     case List.keyfind(@table, key, 0) do
       nil ->
-        raise ArgumentError, "unknown option #{inspect(key)}; did you mean #{nearest(key)}?"
+        raise ArgumentError, Suggest.unknown_key(key, Keyword.keys(@table))
 
       {_, entry} ->
         # Never the value itself: an environment holds secrets.
         valid?(key, value) ||
           raise ArgumentError, "expected option #{inspect(key)} to be #{entry[:expected]}"
     end
-  end
-
-  defp nearest(key) do
-    wanted = if is_atom(key), do: Atom.to_string(key), else: inspect(key)
-
-    @table
-    |> Keyword.keys()
-    |> Enum.max_by(&String.jaro_distance(Atom.to_string(&1), wanted))
-    |> inspect()
   end
 
   defp valid?(:env, env) when is_map(env) or is_list(env), do: Enum.all?(env, &variable?/1)
@@ -139,12 +149,7 @@ defmodule Codex.Subprocess.Options do
   defp variable?(_), do: false
 
   defp step?({:close_stdin, ms}), do: ms in 0..@max_u32
-
-  defp step?({:signal, signal, ms}) do
-    _raises_itself = Signal.number!(signal)
-    ms in 0..@max_u32
-  end
-
+  defp step?({:signal, signal, ms}), do: Signal.number!(signal) in 1..64 and ms in 0..@max_u32
   defp step?(_), do: false
 
   defp step({:signal, signal, ms}), do: {:signal, Signal.number!(signal), ms}

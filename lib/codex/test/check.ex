@@ -38,12 +38,7 @@ defmodule Codex.Test.Check do
 
   defp value(_key, _value), do: :ok
 
-  defp unknown(key, known, where) do
-    nearest = Enum.max_by(known, &String.jaro_distance(Atom.to_string(&1), to_string(key)))
-
-    "#{where}: unknown option #{inspect(key)}; did you mean #{inspect(nearest)}? " <>
-      "Known: #{Enum.map_join(known, ", ", &inspect/1)}"
-  end
+  defp unknown(key, known, where), do: "#{where}: #{Codex.Suggest.unknown_key(key, known)}"
 
   @doc "Response headers as pairs of strings."
   @spec headers!(Codex.Test.Steps.headers()) :: [{String.t(), String.t()}]

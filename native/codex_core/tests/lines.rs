@@ -1,4 +1,5 @@
 //! Lines: wherever the stream is cut, the same comes out, and nothing is lost.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

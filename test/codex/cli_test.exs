@@ -1,0 +1,90 @@
+defmodule Codex.CLITest do
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+  alias Codex.{CLI, Stub}
+
+  @moduletag :tmp_dir
+
+  defp script(dir, name, body) do
+    path = Path.join(dir, name)
+    File.mkdir_p!(Path.dirname(path))
+    File.write!(path, "#!/bin/sh\n" <> body)
+    File.chmod!(path, 0o755)
+    path
+  end
+
+  test "the version is what --version says", %{tmp_dir: dir} do
+    assert CLI.version(script(dir, "a", "echo codex-cli 1.2.3")) == {:ok, "1.2.3"}
+    assert CLI.version(script(dir, "b", "echo codex-cli 1.2.3-alpha.4")) == {:ok, "1.2.3-alpha.4"}
+    assert {:error, _} = CLI.version(script(dir, "c", "echo hello"))
+    assert {:error, _} = CLI.version(Path.join(dir, "missing"))
+  end
+
+  test "another version is warned about once for each program", %{tmp_dir: dir} do
+    path = script(dir, "codex", "echo codex-cli 0.12.0")
+
+    log =
+      capture_log(fn ->
+        for _ <- 1..3, do: CLI.warn_once(path)
+        wait_for_tasks()
+      end)
+
+    assert [_, _] = String.split(log, "#{path} is 0.12.0")
+    assert log =~ "tested with codex-cli #{CLI.tested_version()}"
+
+    tested = Stub.write!(dir, "exit 1")
+
+    refute capture_log(fn ->
+             CLI.warn_once(tested)
+             wait_for_tasks()
+           end) =~ tested
+  end
+
+  defp wait_for_tasks do
+    for pid <- Task.Supervisor.children(Codex.TaskSupervisor) do
+      ref = Process.monitor(pid)
+      assert_receive {:DOWN, ^ref, :process, _, _}, 10_000
+    end
+  end
+
+  test "behind npm's wrapper the native program is found, wherever npm put it", %{tmp_dir: dir} do
+    os = if :os.type() == {:unix, :darwin}, do: "darwin", else: "linux"
+
+    arch =
+      if to_string(:erlang.system_info(:system_architecture)) =~ ~r/^(aarch64|arm)/,
+        do: "arm64",
+        else: "x64"
+
+    native = "codex-#{os}-#{arch}/vendor/some-triple/bin/codex"
+
+    for {layout, at} <- [
+          {"flat", "node_modules/@openai"},
+          {"nested", "node_modules/@openai/codex/node_modules/@openai"}
+        ] do
+      root = Path.join(dir, layout)
+      js = script(root, "node_modules/@openai/codex/bin/codex.js", "exit 1")
+      expected = script(root, Path.join(at, native), "exit 0")
+      File.mkdir_p!(Path.join(root, "bin"))
+      link = Path.join(root, "bin/codex")
+      File.ln_s!("../node_modules/@openai/codex/bin/codex.js", link)
+
+      assert CLI.find(link) == {:ok, expected}
+      assert CLI.find(js) == {:ok, expected}
+      assert CLI.path_entries(expected) == []
+      bundled = Path.join(Path.dirname(Path.dirname(expected)), "codex-path")
+      File.mkdir_p!(bundled)
+      assert CLI.path_entries(expected) == [bundled]
+    end
+
+    alone = script(dir, "alone/bin/codex.js", "exit 1")
+    assert CLI.find(alone) == {:ok, alone}
+  end
+
+  @tag :codex_cli
+  test "the installed CLI is the tested one" do
+    {:ok, path} = Codex.Test.codex_path()
+    {:ok, path} = CLI.find(path)
+    assert CLI.version(path) == {:ok, CLI.tested_version()}
+  end
+end
