@@ -21,7 +21,8 @@ defmodule Codex.Subprocess do
   ## What to rely on
 
     * **Credit.** No more of stdout is sent than `:window` plus what was granted with `grant/2`. A consumer that
-      does not grant fills the child's own pipe, and the child waits; nothing is dropped.
+      does not grant fills the child's own pipe, and the child waits; nothing is dropped. Nor do more than a few
+      hundred messages lie in the mailbox, however small the pieces are that the child writes.
     * **stderr** never blocks the child. Its newest bytes are kept, the others are dropped and counted.
     * **stdin** is sent as fast as the child reads it; what it has not room for waits in the value (`pending/1`).
       Closing stdin leaves stdout open. A child that closes its own stdin, or dies, makes writing pointless, not wrong.
@@ -59,7 +60,8 @@ defmodule Codex.Subprocess do
             pending_bytes: non_neg_integer,
             stderr: binary,
             stderr_limit: non_neg_integer,
-            stderr_taken: non_neg_integer
+            stderr_taken: non_neg_integer,
+            seen: non_neg_integer
           }
 
   @type signal_name ::
@@ -98,11 +100,14 @@ defmodule Codex.Subprocess do
                 pending: :queue.new(),
                 pending_bytes: 0,
                 stderr: "",
-                stderr_taken: 0
+                stderr_taken: 0,
+                seen: 0
               ]
 
   # Half of the launcher's window: acknowledging every frame would double the messages of a chatty child.
   @stderr_ack 32 * 1024
+  # A quarter of the frames that the launcher lets lie in the mailbox.
+  @seen_ack 64
   # The launcher's own patience with SIGKILL (2 s), and time for a busy machine.
   @stop_margin 5_000
 
@@ -255,8 +260,8 @@ defmodule Codex.Subprocess do
   @spec stream(t, term) :: {:ok, t, [output]} | {:error, t, Error.t()} | :unknown
   def stream(%__MODULE__{port: port, state: :running} = sub, {port, {:data, frame}}) do
     case Frame.parse(frame) do
-      {:stdout, _} = output -> {:ok, sub, [output]}
-      {:stderr, bytes} = output -> {:ok, took_stderr(sub, bytes), [output]}
+      {:stdout, _} = output -> {:ok, seen(sub), [output]}
+      {:stderr, bytes} = output -> {:ok, sub |> seen() |> took_stderr(bytes), [output]}
       {:eof, _} = output -> {:ok, sub, [output]}
       {:stdin_credit, bytes} -> {:ok, more_stdin(sub, bytes), []}
       {:exit, exit} = output -> {:ok, finish(sub, {:exited, exit}), [output]}
@@ -399,6 +404,15 @@ defmodule Codex.Subprocess do
     }
 
     with {:ok, sub} <- command(sub, Frame.stdin(now)), do: send_pending(sub)
+  end
+
+  # --- What was taken ----------------------------------------------------------------------------------------------
+
+  defp seen(%{seen: seen} = sub) when seen + 1 < @seen_ack, do: %{sub | seen: seen + 1}
+
+  defp seen(sub) do
+    _ = command(sub, Frame.seen(sub.seen + 1))
+    %{sub | seen: 0}
   end
 
   # --- stderr -------------------------------------------------------------------------------------------------------

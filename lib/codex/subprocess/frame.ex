@@ -84,6 +84,9 @@ defmodule Codex.Subprocess.Frame do
   @spec bye() :: binary
   def bye, do: <<7>>
 
+  @spec seen(pos_integer) :: binary
+  def seen(frames), do: <<8, frames::32>>
+
   @doc "Reads a frame of the launcher's."
   @spec parse(binary) :: up
   def parse(<<0x83, bytes::binary>>), do: {:stdout, bytes}

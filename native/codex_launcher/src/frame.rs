@@ -13,6 +13,9 @@ pub const HEADER: usize = 5;
 pub const STDIN_WINDOW: usize = 256 * 1024;
 /// Bytes of stderr that may be on their way to an owner that has not acknowledged them.
 pub const STDERR_WINDOW: u64 = 64 * 1024;
+/// Frames of bytes that may be on their way to an owner that has not looked at them. A child that writes single
+/// bytes would otherwise fill its mailbox with messages that weigh a hundred times what they carry.
+pub const FRAMES_WINDOW: u32 = 256;
 /// The longest frame we accept. Only START comes near it; the kernel refuses argv and env long before.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -23,6 +26,7 @@ const CREDIT: u8 = 4;
 const SIGNAL: u8 = 5;
 const STOP: u8 = 6;
 const BYE: u8 = 7;
+const SEEN: u8 = 8;
 
 /// STARTED os_pid (u32).
 pub const STARTED: u8 = 0x81;
@@ -62,6 +66,8 @@ pub enum Command<'a> {
     Stop,
     /// EXIT was seen.
     Bye,
+    /// So many frames of bytes were taken out of the mailbox.
+    Seen(u32),
 }
 
 /// Everything that says how the child is run.
@@ -161,6 +167,7 @@ pub fn parse(frame: &[u8]) -> Result<Command<'_>, Malformed> {
         SIGNAL => Command::Signal(r.signal()?),
         STOP => Command::Stop,
         BYE => Command::Bye,
+        SEEN => Command::Seen(r.u32()?),
         _ => return Err(Malformed("unknown tag")),
     };
     if r.0.is_empty() { Ok(command) } else { Err(Malformed("bytes after the frame's last field")) }
@@ -400,6 +407,7 @@ mod tests {
         assert_eq!(parse(&[SIGNAL, 2]), Ok(Command::Signal(2)));
         assert_eq!(parse(&[STOP]), Ok(Command::Stop));
         assert_eq!(parse(&[BYE]), Ok(Command::Bye));
+        assert_eq!(parse(&[SEEN, 0, 0, 0, 64]), Ok(Command::Seen(64)));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use crate::child::{self, Child};
 use crate::family::Family;
 use crate::frame::{
-    CHUNK, Command, Decoder, EOF, ERROR, EXIT, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW, STDIN_CREDIT,
-    STDIN_WINDOW, STDOUT, Start, Step, parse,
+    CHUNK, Command, Decoder, EOF, ERROR, EXIT, FRAMES_WINDOW, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW,
+    STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
 };
 use crate::signals::Signals;
 use crate::sys::{self, Ended};
@@ -83,6 +83,8 @@ struct Session {
     stderr: Option<PipeReader>,
     stderr_tail: Tail,
     stderr_credit: u64,
+    /// Frames of bytes that the owner has not taken out of its mailbox.
+    unseen: u32,
     /// The EOF frames of stdout and stderr were made.
     eof_told: [bool; 2],
     /// No frame follows: EXIT or ERROR was made.
@@ -221,6 +223,7 @@ impl Session {
             stderr: Some(child.stderr),
             stderr_tail: Tail::new(start.stderr_limit),
             stderr_credit: STDERR_WINDOW,
+            unseen: 0,
             eof_told: [false; 2],
             closed: false,
             deaf: false,
@@ -346,6 +349,7 @@ impl Session {
                 Command::Signal(n) => self.family.signal(n),
                 Command::Stop => self.stop(),
                 Command::Bye => self.bye = true,
+                Command::Seen(n) => self.unseen = self.unseen.saturating_sub(n),
                 Command::Start(_) => return Err(Malformed("a second START")),
             }
         }
@@ -481,7 +485,7 @@ impl Session {
         if self.discard {
             return CHUNK;
         }
-        if self.port.out.len() >= OUT_HIGH {
+        if self.port.out.len() >= OUT_HIGH || self.unseen >= FRAMES_WINDOW {
             return 0;
         }
         let credit = usize::try_from(self.stdout_credit).unwrap_or(usize::MAX);
@@ -511,6 +515,7 @@ impl Session {
             Ok(n) => {
                 self.port.out.commit(STDOUT, n);
                 self.stdout_credit -= n as u64;
+                self.unseen += 1;
                 self.stdout_left = self.stdout_left.map(|left| left - n);
                 // Nothing would wake us for the end of a stream that we do not read any more.
                 if self.stdout_left == Some(0) {
@@ -527,7 +532,7 @@ impl Session {
     fn read_stderr(&mut self) {
         let quiet = matches!(self.phase, Phase::Done);
         // What can be sent on at once does not count against the tail.
-        let free = usize::try_from(self.stderr_credit).unwrap_or(usize::MAX);
+        let free = self.stderr_free();
         // A few pipefuls at most, when all that is left is to be had at once: a process that we may not kill could
         // go on for ever.
         for _ in 0..if quiet { 32 } else { 1 } {
@@ -544,6 +549,14 @@ impl Session {
         if quiet {
             self.stderr = None;
         }
+    }
+
+    /// How much of stderr may be sent now.
+    fn stderr_free(&self) -> usize {
+        if self.unseen >= FRAMES_WINDOW {
+            return 0;
+        }
+        usize::try_from(self.stderr_credit).unwrap_or(usize::MAX)
     }
 
     fn outputs_ended(&self) -> bool {
@@ -580,8 +593,7 @@ impl Session {
 
     fn emit_stderr(&mut self, all: bool) {
         loop {
-            let credit = usize::try_from(self.stderr_credit).unwrap_or(usize::MAX);
-            let max = CHUNK.min(if all { usize::MAX } else { credit });
+            let max = CHUNK.min(if all { usize::MAX } else { self.stderr_free() });
             let n = max.min(self.stderr_tail.len());
             if n == 0 {
                 return;
@@ -589,6 +601,7 @@ impl Session {
             let out = &mut self.port.out;
             self.stderr_tail.take(n, |a, b| out.frame(STDERR, &[a, b]));
             self.stderr_credit = self.stderr_credit.saturating_sub(n as u64);
+            self.unseen += 1;
         }
     }
 
