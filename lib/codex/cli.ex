@@ -107,29 +107,34 @@ defmodule Codex.CLI do
   defp warn(program) do
     case version(program) do
       {:ok, version} ->
-        unless Version.match?(version, @supported, allow_pre: true) do
-          Logger.warning(
-            "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"
-          )
-        end
+        unless Version.match?(version, @supported, allow_pre: true),
+          do:
+            Logger.warning(
+              "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"
+            )
 
-      {:error, reason} ->
+      {:error, :no_version} ->
         Logger.warning(
-          "codex_sdk is tested with codex-cli #{@tested}; #{program} does not tell its version: #{reason}"
+          "codex_sdk is tested with codex-cli #{@tested}; #{program} does not tell its version"
         )
+
+      # The run that asked fails for the same reason, and says so.
+      {:error, {:not_started, _}} ->
+        :ok
     end
   end
 
   @doc "What `codex --version` says, within 5 seconds."
-  @spec version(Path.t()) :: {:ok, String.t()} | {:error, String.t()}
+  @spec version(Path.t()) ::
+          {:ok, String.t()} | {:error, :no_version | {:not_started, Exception.t()}}
   def version(program) do
     with {:ok, output} <- output([program, "--version"], 5_000),
          [_, version] <- Regex.run(~r/^\S+ (\d+\.\d+\.\d+\S*)$/m, output),
          {:ok, _} <- Version.parse(version) do
       {:ok, version}
     else
-      {:error, reason} when is_binary(reason) -> {:error, reason}
-      _ -> {:error, "`--version` printed no version"}
+      {:error, {:not_started, _}} = error -> error
+      _ -> {:error, :no_version}
     end
   end
 
@@ -138,11 +143,12 @@ defmodule Codex.CLI do
          {:ok, sub} <- Subprocess.close_stdin(sub) do
       collect(sub, "", System.monotonic_time(:millisecond) + timeout)
     else
-      {:error, error} -> {:error, Exception.message(error)}
-      {:error, _sub, error} -> {:error, Exception.message(error)}
+      {:error, error} -> {:error, {:not_started, error}}
+      {:error, _sub, error} -> {:error, {:not_started, error}}
     end
   end
 
+  # Without grants: a version is shorter than the window, and a program that prints more has none.
   defp collect(sub, output, deadline) do
     case Subprocess.next(sub, max(deadline - System.monotonic_time(:millisecond), 0)) do
       {:ok, sub, outputs} ->
@@ -152,12 +158,12 @@ defmodule Codex.CLI do
           do: {:ok, output},
           else: collect(sub, output, deadline)
 
-      {:error, _sub, error} ->
-        {:error, Exception.message(error)}
+      {:error, _sub, _error} ->
+        {:error, :no_version}
 
       :timeout ->
         _ = Subprocess.stop(sub)
-        {:error, "no answer to `--version`"}
+        {:error, :no_version}
     end
   end
 end

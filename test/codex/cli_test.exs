@@ -17,8 +17,9 @@ defmodule Codex.CLITest do
   test "the version is what --version says", %{tmp_dir: dir} do
     assert CLI.version(script(dir, "a", "echo codex-cli 1.2.3")) == {:ok, "1.2.3"}
     assert CLI.version(script(dir, "b", "echo codex-cli 1.2.3-alpha.4")) == {:ok, "1.2.3-alpha.4"}
-    assert {:error, _} = CLI.version(script(dir, "c", "echo hello"))
-    assert {:error, _} = CLI.version(Path.join(dir, "missing"))
+    assert CLI.version(script(dir, "c", "echo hello")) == {:error, :no_version}
+    assert CLI.version(script(dir, "d", "exec yes")) == {:error, :no_version}
+    assert {:error, {:not_started, _}} = CLI.version(Path.join(dir, "missing"))
   end
 
   test "another version is warned about once for each program", %{tmp_dir: dir} do

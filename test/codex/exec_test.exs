@@ -300,7 +300,6 @@ defmodule Codex.ExecTest do
   end
 
   describe "bad input" do
-    @tag :capture_log
     test "programs that are none", %{tmp_dir: dir} do
       text = Path.join(dir, "text")
       File.write!(text, "no program")

@@ -235,6 +235,26 @@ defmodule Codex.JSONLTest do
       assert :binary.referenced_byte_size(event.item.text) == 100
     end
 
+    test "a decoder that another process is inside of raises, and is whole afterwards" do
+      decoder = JSONL.new()
+      # Ends inside a string: the end of the line is what takes long.
+      [] =
+        JSONL.feed(decoder, ["\"", String.duplicate("\\n", 20_000_000)] |> IO.iodata_to_binary())
+
+      other = Task.async(fn -> JSONL.feed(decoder, "\"\n") end)
+      assert in_use?(decoder, other.pid)
+      assert [%Events.Unknown{raw: text}] = Task.await(other)
+      assert byte_size(text) == 20_000_000
+      assert JSONL.feed(decoder, "1\n") == [%Events.Unknown{raw: 1}]
+    end
+
+    defp in_use?(decoder, other) do
+      JSONL.feed(decoder, "")
+      Process.alive?(other) and in_use?(decoder, other)
+    rescue
+      error in ErlangError -> error.original == :in_use
+    end
+
     test "options are checked" do
       assert_raise ArgumentError, ~r/did you mean :max_line_bytes/, fn ->
         JSONL.new(max_line_byte: 1)
