@@ -10,7 +10,8 @@ defmodule Demo.Screen do
   @frames String.graphemes("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
   def start do
-    width = if IO.ANSI.enabled?(), do: String.to_integer(System.get_env("COLUMNS", "80"))
+    redraws? = IO.ANSI.enabled?() and System.get_env("TERM", "dumb") != "dumb"
+    width = if redraws?, do: String.to_integer(System.get_env("COLUMNS", "80"))
     spawn_link(fn -> run(%{width: width, status: nil, since: 0, frame: 0}) end)
   end
 

@@ -80,14 +80,14 @@ defmodule Codex.DocsTest do
 
   test "modules and functions that the text names exist" do
     for document <- @documents,
-        text = Regex.replace(~r/^```.*?^```/ms, read(document), ""),
+        text = prose(document),
         [_, name] <- Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)+)(?:[.`])/, text) do
       assert Code.ensure_loaded?(Module.concat([name])), "#{name} in #{document}"
     end
 
     for document <- @documents,
         [_, module, name, arity] <-
-          Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)*)\.([a-z_]\w*[?!]?)\/(\d)`/, read(document)) do
+          Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)*)\.([a-z_]\w*[?!]?)\/(\d)`/, prose(document)) do
       assert Code.ensure_loaded?(Module.concat([module]))
 
       assert function_exported?(
@@ -97,6 +97,12 @@ defmodule Codex.DocsTest do
              ),
              "#{module}.#{name}/#{arity} in #{document}"
     end
+  end
+
+  # Without code, and without what a version removed.
+  defp prose(document) do
+    text = Regex.replace(~r/^```.*?^```/ms, read(document), "")
+    Regex.replace(~r/^### Removed\n.*?(?=^## |\z)/ms, text, "")
   end
 
   test "commands in the documents exist" do
