@@ -128,7 +128,7 @@ defmodule Codex.Events do
 
   @doc false
   @spec from_native([tuple()]) :: [t()]
-  def from_native([line | lines]), do: [one(line) | from_native(lines)]
+  def from_native([line | lines]), do: [one(elem(line, 0), line) | from_native(lines)]
   def from_native([]), do: []
 
   for {{spec, consts}, index} <-
@@ -149,13 +149,21 @@ defmodule Codex.Events do
         {field.name, value}
       end
 
-    struct =
-      {:%{}, [],
-       [
-         __struct__: spec.module,
-         lossy: false,
-         extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
-       ] ++ consts ++ values}
+    values =
+      [
+        __struct__: spec.module,
+        lossy: false,
+        extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
+      ] ++ consts ++ values
+
+    # A map with constant values would be compiled to an update of a literal map: twice the time, and a copy of the keys
+    # in every struct. As arguments of a function they are no constants, and all structs share the keys.
+    {keys, values} = Enum.unzip(values)
+    args = Macro.generate_arguments(length(keys), __MODULE__)
+    struct = quote(do: unquote(:"struct_#{index}")(unquote_splicing(values)))
+
+    defp unquote(:"struct_#{index}")(unquote_splicing(args)),
+      do: unquote({:%{}, [], Enum.zip(keys, args)})
 
     # Only a row with stand-ins pays for looking for them.
     body =
@@ -164,20 +172,20 @@ defmodule Codex.Events do
         stand_ins -> quote(do: stand_in(unquote(struct), unquote(Macro.escape(stand_ins))))
       end
 
-    defp one({unquote(index), unquote_splicing(vars), unquote(extra)}), do: unquote(body)
+    defp one(unquote(index), {_, unquote_splicing(vars), unquote(extra)}), do: unquote(body)
   end
 
-  defp one({:unknown, %{"type" => "turn/compaction" <> _ = type} = map}), do: parse(type, map)
-  defp one({:unknown, %{"type" => "turn.compaction" <> _ = type} = map}), do: parse(type, map)
+  defp one(:unknown, {_, %{"type" => "turn/compaction" <> _ = type} = map}), do: parse(type, map)
+  defp one(:unknown, {_, %{"type" => "turn.compaction" <> _ = type} = map}), do: parse(type, map)
 
-  defp one({:unknown, %{"type" => type} = map}) when is_binary(type),
+  defp one(:unknown, {_, %{"type" => type} = map}) when is_binary(type),
     do: %Unknown{type: type, raw: map}
 
-  defp one({:unknown, value}), do: %Unknown{raw: value}
-  defp one({:lossy, line}), do: %{one(line) | lossy: true}
-  defp one({:rejected, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
+  defp one(:unknown, {_, value}), do: %Unknown{raw: value}
+  defp one(:lossy, {_, line}), do: %{one(elem(line, 0), line) | lossy: true}
+  defp one(:rejected, {_, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
 
-  defp one({:oversized, size}) do
+  defp one(:oversized, {_, size}) do
     %{
       __struct__: Codex.Events.Error,
       message: "a line of #{size} bytes is over the byte budget of one line and was dropped",

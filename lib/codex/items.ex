@@ -115,7 +115,9 @@ defmodule Codex.Items do
   ## From the NIF
 
   @doc false
-  def from_native(tuple)
+  def from_native(tuple) when is_tuple(tuple), do: one(elem(tuple, 0), tuple)
+  def from_native(%{} = map), do: %Unknown{id: map["id"], type: map["type"], raw: map}
+  def from_native(other), do: %Unknown{raw: other}
 
   for {{spec, atom}, index} <-
         Enum.with_index(
@@ -131,21 +133,24 @@ defmodule Codex.Items do
     values =
       for {field, var} <- Enum.zip(fields, vars), do: {field.name, Wire.or_default(field, var)}
 
-    struct =
-      {:%{}, [],
-       [
-         __struct__: spec.module,
-         type: atom,
-         extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
-       ] ++
-         virtual ++ values}
+    values =
+      [
+        __struct__: spec.module,
+        type: atom,
+        extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
+      ] ++ virtual ++ values
+
+    # Through a function, as in `Codex.Events`, so that the structs share their keys.
+    {keys, values} = Enum.unzip(values)
+    args = Macro.generate_arguments(length(keys), __MODULE__)
+    struct = quote(do: unquote(:"struct_#{index}")(unquote_splicing(values)))
+
+    defp unquote(:"struct_#{index}")(unquote_splicing(args)),
+      do: unquote({:%{}, [], Enum.zip(keys, args)})
 
     body = if atom == :reasoning, do: quote(do: finish(unquote(struct))), else: struct
-    def from_native({unquote(index), unquote_splicing(vars), unquote(extra)}), do: unquote(body)
+    defp one(unquote(index), {_, unquote_splicing(vars), unquote(extra)}), do: unquote(body)
   end
-
-  def from_native(%{} = map), do: %Unknown{id: map["id"], type: map["type"], raw: map}
-  def from_native(other), do: %Unknown{raw: other}
 
   # Reasoning without a text of its own is its parts, one a line.
   defp finish(%{type: :reasoning, text: nil} = item) do

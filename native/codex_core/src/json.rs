@@ -12,6 +12,27 @@ pub const MAX_DEPTH: u32 = 256;
 /// How many digits an integer may have: converting to binary takes the square of their number.
 pub const MAX_DIGITS: usize = 1024;
 
+/// What things cost. A unit is what a byte of escapes takes, some nanoseconds; the weights are worst cases that
+/// `bench/calls` found, with BEAM terms and a process that has no heap left.
+pub(crate) mod work {
+    /// One escape inside a string.
+    pub(crate) const ESCAPE: u64 = 1;
+    /// Any value.
+    pub(crate) const VALUE: u64 = 6;
+    /// A key that the schema does not know.
+    pub(crate) const KEY: u64 = 8;
+    /// An object, beside what it holds.
+    pub(crate) const OBJECT: u64 = 8;
+    /// The same once more for a map that is large enough to be a tree.
+    pub(crate) const KEY_OF_LARGE: u64 = 10;
+    /// More keys than this make a map large.
+    pub(crate) const LARGE: usize = 32;
+    /// A digit of a number that needs more than machine arithmetic: a half.
+    pub(crate) const DIGITS: u64 = 2;
+    /// A line, whatever it holds.
+    pub(crate) const LINE: u64 = 12;
+}
+
 /// Why some bytes are not JSON that we take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -74,6 +95,10 @@ pub(crate) struct Parser<'p, S: Sink> {
     pub(crate) pos: usize,
     /// A lone surrogate was replaced since the caller last looked.
     pub(crate) lossy: bool,
+    /// How much more [`work`] may be done.
+    pub(crate) left: u64,
+    /// There was more to do than that: the fault that was returned means nothing.
+    pub(crate) exhausted: bool,
     newline_is_space: bool,
     keys: Vec<S::Term>,
     values: Vec<S::Term>,
@@ -94,6 +119,8 @@ impl<'p, S: Sink> Parser<'p, S> {
             scratch,
             pos: 0,
             lossy: false,
+            left: u64::MAX,
+            exhausted: false,
             newline_is_space: false,
             keys: Vec::new(),
             values: Vec::new(),
@@ -111,7 +138,11 @@ impl<'p, S: Sink> Parser<'p, S> {
         self.keys.clear();
         self.values.clear();
         self.lossy = false;
-        let parsed = match self.after_space() {
+        let first = self.after_space();
+        if !matches!(first, None | Some(b'\n')) {
+            self.spend(work::LINE)?;
+        }
+        let parsed = match first {
             None | Some(b'\n') => return Ok(None),
             Some(b'{') if !self.schema.unions.is_empty() => self.variant_or_map(0, MAX_DEPTH)?,
             Some(_) => (self.value(MAX_DEPTH)?, false),
@@ -128,6 +159,20 @@ impl<'p, S: Sink> Parser<'p, S> {
         match self.after_space() {
             None => Ok(value),
             Some(_) => Err(Fault::Trailing),
+        }
+    }
+
+    #[inline(always)]
+    fn spend(&mut self, work: u64) -> Parsed<()> {
+        match self.left.checked_sub(work) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.exhausted = true;
+                Err(Fault::Eof)
+            }
         }
     }
 
@@ -156,6 +201,7 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 
     fn value(&mut self, depth: u32) -> Parsed<S::Term> {
+        self.spend(work::VALUE)?;
         match self.peek() {
             Some(b'"') => {
                 let text = self.string()?;
@@ -228,11 +274,13 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 
     fn map(&mut self, depth: u32) -> Parsed<S::Term> {
+        self.spend(work::OBJECT)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
         self.pos += 1;
         let mut more = self.first_member()?;
         while more {
+            self.spend(work::KEY)?;
             let key = self.member_key()?;
             let key = self.sink.key(text_of(self.buf, self.scratch, key));
             self.keys.push(key);
@@ -240,11 +288,12 @@ impl<'p, S: Sink> Parser<'p, S> {
             self.values.push(value);
             more = self.next_member()?;
         }
-        Ok(self.take_map(keys, values))
+        self.take_map(keys, values)
     }
 
     /// A map with the names of the record as keys, all of them, and what it does not know under its own keys.
     fn record(&mut self, record: &'p Record, depth: u32) -> Parsed<S::Term> {
+        self.spend(work::VALUE + work::OBJECT)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
         for &name in &record.names {
@@ -260,6 +309,8 @@ impl<'p, S: Sink> Parser<'p, S> {
             if let Some(&(slot, kind)) = record.keys.get(text) {
                 self.values[values + usize::from(slot)] = self.typed(kind, depth)?;
             } else {
+                self.spend(work::KEY)?;
+                let text = text_of(self.buf, self.scratch, key);
                 let key = self.sink.key(text);
                 self.keys.push(key);
                 let value = self.value(depth)?;
@@ -267,14 +318,18 @@ impl<'p, S: Sink> Parser<'p, S> {
             }
             more = self.next_member()?;
         }
-        Ok(self.take_map(keys, values))
+        self.take_map(keys, values)
     }
 
-    fn take_map(&mut self, keys: usize, values: usize) -> S::Term {
+    fn take_map(&mut self, keys: usize, values: usize) -> Parsed<S::Term> {
+        let length = self.keys.len() - keys;
+        if length > work::LARGE {
+            self.spend(length as u64 * work::KEY_OF_LARGE)?;
+        }
         let map = self.sink.map(&self.keys[keys..], &self.values[values..]);
         self.keys.truncate(keys);
         self.values.truncate(values);
-        map
+        Ok(map)
     }
 
     /// An object of a union, and whether it is a known variant. An unknown type, or a required field that is
@@ -284,7 +339,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         let schema = self.schema;
         let (keys, values) = (self.keys.len(), self.values.len());
         match self.variant(&schema.unions[usize::from(union)], usize::from(union.min(1)), depth)? {
-            Some(variant) => Ok((variant, true)),
+            Some(found) => Ok(found),
             None => {
                 self.keys.truncate(keys);
                 self.values.truncate(values);
@@ -294,10 +349,12 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<S::Term>> {
+    /// The variant and true, the map of an object without a single name of the union and false, or nothing.
+    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<(S::Term, bool)>> {
+        self.spend(work::OBJECT)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
-        let mut tag = None;
+        let (mut typed, mut tag) = (false, None);
         let mut seen = 0u64;
         self.pos += 1;
         let mut more = self.first_member()?;
@@ -306,6 +363,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             let key = self.member_key()?;
             let text = text_of(self.buf, self.scratch, key);
             if text == b"type" {
+                typed = true;
                 tag = self.type_tag(union, depth)?;
             } else if let Some(&(slot, kind)) = union.keys.get(text) {
                 let slot = usize::from(slot);
@@ -314,6 +372,8 @@ impl<'p, S: Sink> Parser<'p, S> {
                 self.frames[frame].key_at[slot] = key_at;
                 seen |= 1 << slot;
             } else {
+                self.spend(work::KEY)?;
+                let text = text_of(self.buf, self.scratch, key);
                 let key = self.sink.key(text);
                 self.keys.push(key);
                 let value = self.value(depth)?;
@@ -321,7 +381,10 @@ impl<'p, S: Sink> Parser<'p, S> {
             }
             more = self.next_member()?;
         }
-        let Some(tag) = tag else { return Ok(None) };
+        let Some(tag) = tag else {
+            // Nothing was read otherwise than a map would: what the app-server sends, for one.
+            return if seen == 0 && !typed { Ok(Some((self.take_map(keys, values)?, false))) } else { Ok(None) };
+        };
         let layout = &union.variants[tag as usize];
         if layout.required & !seen != 0 {
             return Ok(None);
@@ -336,7 +399,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             self.values.push(value);
         }
         let extra = match self.keys.len() > keys {
-            true => self.take_map(keys, values),
+            true => self.take_map(keys, values)?,
             false => self.sink.null(),
         };
 
@@ -353,7 +416,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
         let variant = self.sink.variant(tag, &self.values[values..], extra);
         self.values.truncate(values);
-        Ok(Some(variant))
+        Ok(Some((variant, true)))
     }
 
     fn type_tag(&mut self, union: &'p Union, depth: u32) -> Parsed<Option<u32>> {
@@ -452,6 +515,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         self.scratch[..len].copy_from_slice(&self.buf[start..at]);
         loop {
             self.pos = at;
+            self.spend(work::ESCAPE)?;
             (at, len) = self.unescape(at, len)?;
             loop {
                 reserve(self.scratch, len + 2 * BLOCK);
@@ -464,7 +528,7 @@ impl<'p, S: Sink> Parser<'p, S> {
                 };
                 self.scratch[len..len + BLOCK].copy_from_slice(block);
                 let mask = special_mask(block);
-                let plain = (mask.trailing_zeros() as usize).min(BLOCK);
+                let plain = mask.trailing_zeros() as usize;
                 at += plain;
                 len += plain;
                 if mask != 0 {
@@ -485,20 +549,17 @@ impl<'p, S: Sink> Parser<'p, S> {
     /// Writes what the escape at `at` stands for; returns where input and output go on.
     #[inline(always)]
     fn unescape(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
-        let byte = match self.buf.get(at + 1) {
-            Some(&(b'"' | b'\\' | b'/')) => self.buf[at + 1],
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 0x08,
-            Some(b'f') => 0x0c,
-            Some(b'u') => return self.unescape_unicode(at, len),
-            _ => return Err(Fault::Escape),
-        };
-        self.scratch[len] = byte;
-        Ok((at + 2, len + 1))
+        match self.buf.get(at + 1).map_or(0, |&byte| UNESCAPED[usize::from(byte)]) {
+            0 if self.buf.get(at + 1) == Some(&b'u') => self.unescape_unicode(at, len),
+            0 => Err(Fault::Escape),
+            byte => {
+                self.scratch[len] = byte;
+                Ok((at + 2, len + 1))
+            }
+        }
     }
 
+    #[inline(never)]
     fn unescape_unicode(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
         let unit = hex4(self.buf, at + 2).ok_or(Fault::Escape)?;
         let mut next = at + 6;
@@ -546,6 +607,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         if digits > MAX_DIGITS {
             return Err(Fault::NumberRange);
         }
+        self.spend(work::VALUE + digits as u64 / work::DIGITS)?;
         let text = ascii(&self.buf[start..self.pos])?;
         Ok(match text.parse::<i64>() {
             Ok(value) => self.sink.int(value),
@@ -565,6 +627,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             }
             self.digits()?;
         }
+        self.spend((self.pos - start) as u64 / work::DIGITS)?;
         match ascii(&self.buf[start..self.pos])?.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(self.sink.float(value)),
             _ => Err(Fault::NumberRange),
@@ -579,6 +642,21 @@ impl<'p, S: Sink> Parser<'p, S> {
         if self.pos > first { Ok(()) } else { Err(Fault::Number) }
     }
 }
+
+/// What the letter behind a backslash stands for; 0 where it needs another look. A table, because which letter comes next
+/// is nothing that a processor could guess.
+const UNESCAPED: [u8; 256] = {
+    let mut table = [0; 256];
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table[b'/' as usize] = b'/';
+    table[b'n' as usize] = b'\n';
+    table[b't' as usize] = b'\t';
+    table[b'r' as usize] = b'\r';
+    table[b'b' as usize] = 0x08;
+    table[b'f' as usize] = 0x0c;
+    table
+};
 
 #[inline(always)]
 fn text_of<'t>(buf: &'t [u8], scratch: &'t [u8], text: Text) -> &'t [u8] {

@@ -31,6 +31,7 @@ mod schema;
 mod sink;
 
 pub use json::{Fault, MAX_DEPTH, MAX_DIGITS, parse_document};
-pub use lines::{BUDGET, Decoder, LONG_LINE, Progress};
+pub use keys::Ends;
+pub use lines::{BUDGET, Decoder, LONG_LINE, Progress, WORK};
 pub use schema::{Field, Kind, Record, Schema, SchemaError, Union, Variant};
 pub use sink::{NullSink, Sink};

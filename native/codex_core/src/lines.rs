@@ -6,10 +6,14 @@ use crate::json::{Fault, Parser};
 use crate::schema::Schema;
 use crate::sink::Sink;
 
-/// How many bytes one call decodes before it returns: 64 KiB stays below a millisecond whatever they are.
+/// How many bytes one call decodes before it returns.
 pub const BUDGET: usize = 64 * 1024;
 
-/// A line beyond this is decoded only by a caller that may take long.
+/// How much work one call does before it returns: bytes alone say little, as `[[],[],…` makes a value of every third one.
+/// Lines of events need less than half of it for [`BUDGET`]; the worst input takes about half a millisecond.
+pub const WORK: u64 = 48 * 1024;
+
+/// A line beyond this is decoded only by a caller that may take long, and so is one that needs more than [`WORK`].
 pub const LONG_LINE: usize = 256 * 1024;
 
 /// Buffers larger than this are given back after the line that needed them.
@@ -22,8 +26,8 @@ pub enum Progress {
     Done,
     /// Go on from this byte of the same input.
     More(usize),
-    /// Go on from this byte of the same input, where it does not matter that the call takes long: a line of over
-    /// [`LONG_LINE`] bytes ends there.
+    /// Go on from this byte of the same input, where it does not matter that the call takes long: the line that ends
+    /// next has over [`LONG_LINE`] bytes or needs more than [`WORK`].
     Long(usize),
 }
 
@@ -35,12 +39,13 @@ pub struct Decoder {
     skipped: Option<u64>,
     max_line: usize,
     scratch: Vec<u8>,
+    work: u64,
 }
 
 impl Decoder {
     /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`].
     pub fn new(max_line: usize) -> Decoder {
-        Decoder { carry: Vec::new(), skipped: None, max_line, scratch: Vec::new() }
+        Decoder { carry: Vec::new(), skipped: None, max_line, scratch: Vec::new(), work: 0 }
     }
 
     /// How many bytes of an unfinished line are held.
@@ -48,9 +53,15 @@ impl Decoder {
         self.carry.len()
     }
 
+    /// How much of [`WORK`] the last call of [`Decoder::feed`] did.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// Decodes `input` from byte `at` on; appends one entry a line to `out`.
     ///
-    /// A call takes [`BUDGET`] bytes, or one longer line; lines over [`LONG_LINE`] only where `may_be_long`.
+    /// A call takes [`BUDGET`] bytes or does [`WORK`], or takes one longer line. Where it `may_be_long`, it takes one line,
+    /// whatever it holds.
     pub fn feed<S: Sink>(
         &mut self,
         schema: &Schema,
@@ -62,29 +73,34 @@ impl Decoder {
     ) -> Progress {
         let mut at = at.min(input.len());
         let first = at;
+        self.work = 0;
         if self.skipped.is_some() || !self.carry.is_empty() {
             let Some(length) = memchr(b'\n', &input[at..]) else {
                 self.keep(&input[at..]);
                 return Progress::Done;
             };
-            let long = self.carry.len() + length > LONG_LINE;
-            if long && !may_be_long {
+            let held = self.carry.len();
+            if held + length > LONG_LINE && !may_be_long {
                 return Progress::Long(at);
             }
             self.keep(&input[at..at + length]);
+            if !self.end_line(schema, sink, may_be_long, out) {
+                self.carry.truncate(held);
+                return Progress::Long(at);
+            }
             at += length + 1;
-            self.end_line(schema, sink, out);
-            if long && at < input.len() {
-                return Progress::More(at);
+            if may_be_long {
+                return Progress::after(at, input);
             }
         }
         while at < input.len() {
             if at - first >= BUDGET {
                 return Progress::More(at);
             }
-            let window = input.len().min(at + BUDGET);
+            let window = if may_be_long { at } else { input.len().min(first + BUDGET) };
             let end = match memrchr(b'\n', &input[at..window]) {
                 Some(length) => at + length + 1,
+                None if at > first && window < input.len() => return Progress::More(at),
                 None => match memchr(b'\n', &input[window..]) {
                     Some(length) => window + length + 1,
                     None => {
@@ -96,8 +112,15 @@ impl Decoder {
             if end - at > LONG_LINE && !may_be_long {
                 return Progress::Long(at);
             }
-            self.lines(schema, sink, out).decode(&input[at..end]);
-            at = end;
+            let decoded = self.lines(schema, sink, may_be_long, out).decode(&input[at..end]);
+            at += decoded;
+            if at < end {
+                // Out of work. A line that had the whole call for itself must be done elsewhere.
+                return if at == first { Progress::Long(at) } else { Progress::More(at) };
+            }
+            if may_be_long {
+                return Progress::after(at, input);
+            }
         }
         self.scratch = shrunk(std::mem::take(&mut self.scratch));
         Progress::Done
@@ -106,7 +129,7 @@ impl Decoder {
     /// Decodes a last line that has no newline, if there is one.
     pub fn finish<S: Sink>(&mut self, schema: &Schema, sink: &mut S, out: &mut Vec<S::Term>) {
         if self.skipped.is_some() || !self.carry.is_empty() {
-            self.end_line(schema, sink, out);
+            self.end_line(schema, sink, true, out);
         }
     }
 
@@ -114,9 +137,18 @@ impl Decoder {
         &'l mut self,
         schema: &'l Schema,
         sink: &'l mut S,
+        may_be_long: bool,
         out: &'l mut Vec<S::Term>,
     ) -> Lines<'l, S> {
-        Lines { schema, sink, scratch: &mut self.scratch, max_line: self.max_line, out }
+        Lines {
+            schema,
+            sink,
+            scratch: &mut self.scratch,
+            max_line: self.max_line,
+            may_be_long,
+            work: &mut self.work,
+            out,
+        }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -130,17 +162,28 @@ impl Decoder {
         }
     }
 
-    fn end_line<S: Sink>(&mut self, schema: &Schema, sink: &mut S, out: &mut Vec<S::Term>) {
+    /// Decodes the line that was carried over; false where that is too much work, and then it still is carried over.
+    fn end_line<S: Sink>(&mut self, schema: &Schema, sink: &mut S, may_be_long: bool, out: &mut Vec<S::Term>) -> bool {
         if let Some(size) = self.skipped.take() {
             out.push(sink.oversized(size));
-            return;
+            return true;
         }
         let mut line = std::mem::take(&mut self.carry);
         line.push(b'\n');
-        self.lines(schema, sink, out).decode(&line);
-        line.clear();
-        self.carry = shrunk(line);
-        self.scratch = shrunk(std::mem::take(&mut self.scratch));
+        let ended = self.lines(schema, sink, may_be_long, out).decode(&line) > 0;
+        if ended {
+            line.clear();
+            self.scratch = shrunk(std::mem::take(&mut self.scratch));
+            line = shrunk(line);
+        }
+        self.carry = line;
+        ended
+    }
+}
+
+impl Progress {
+    fn after(at: usize, input: &[u8]) -> Progress {
+        if at < input.len() { Progress::More(at) } else { Progress::Done }
     }
 }
 
@@ -154,67 +197,81 @@ struct Lines<'l, S: Sink> {
     sink: &'l mut S,
     scratch: &'l mut Vec<u8>,
     max_line: usize,
+    may_be_long: bool,
+    work: &'l mut u64,
     out: &'l mut Vec<S::Term>,
 }
 
 impl<S: Sink> Lines<'_, S> {
-    fn decode(&mut self, lines: &[u8]) {
+    /// Returns how many bytes of whole lines were decoded before the work was done.
+    fn decode(&mut self, lines: &[u8]) -> usize {
         // One check for all of them; only where it fails is each line looked at.
         if simdutf8::basic::from_utf8(lines).is_ok() {
-            return self.decode_utf8(lines, None);
+            return self.decode_utf8(lines, lines);
         }
-        for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            if line.len() - 1 > self.max_line {
-                self.out.push(self.sink.oversized(line.len() as u64 - 1));
-            } else if std::str::from_utf8(line).is_ok() {
-                self.decode_utf8(line, None);
-            } else {
-                self.decode_utf8(String::from_utf8_lossy(line).as_bytes(), Some(line));
-            }
+        if lines.len() > BUDGET && !self.may_be_long {
+            return 0;
         }
+        // Each newline stays where it is among the others, so that lines and their originals go in step.
+        self.decode_utf8(String::from_utf8_lossy(lines).as_bytes(), lines)
     }
 
-    /// `original` holds the bytes of the only line, where some were replaced to make it UTF-8.
-    fn decode_utf8(&mut self, lines: &[u8], original: Option<&[u8]>) {
+    /// `originals` are the same lines, where some bytes were replaced to make them UTF-8.
+    fn decode_utf8(&mut self, lines: &[u8], originals: &[u8]) -> usize {
+        let replaced = lines.len() != originals.len() || lines.as_ptr() != originals.as_ptr();
         let mut parser = Parser::new(self.schema, self.sink, lines, self.scratch);
-        let mut start = 0;
+        if !self.may_be_long {
+            parser.left = WORK.saturating_sub(*self.work);
+        }
+        let before = parser.left;
+        let (mut start, mut original_start) = (0, 0);
         while start < lines.len() {
             parser.pos = start;
             let parsed = parser.line();
+            if parser.exhausted {
+                break;
+            }
             let (end, fault_at) = match parsed {
                 Ok(_) => (parser.pos, 0),
-                Err(_) => {
-                    let length = memchr(b'\n', &lines[start..]).unwrap_or(lines.len() - start);
-                    (start + length, parser.pos.saturating_sub(start))
-                }
+                Err(_) => (line_end(lines, start), parser.pos.saturating_sub(start)),
             };
-            let lossy = original.is_some() || parser.lossy;
+            let original = match replaced {
+                false => &lines[start..end],
+                true => &originals[original_start..line_end(originals, original_start)],
+            };
+            let lossy = parser.lossy || replaced && *original != lines[start..end];
             match parsed {
-                _ if original.is_none() && end - start > self.max_line => {
-                    self.out.push(parser.sink().oversized((end - start) as u64));
+                _ if original.len() > self.max_line => {
+                    self.out.push(parser.sink().oversized(original.len() as u64));
                 }
                 Ok(None) => {}
                 Ok(Some((value, known))) => self.out.push(parser.sink().line(value, known, lossy)),
                 Err(fault) => {
-                    let line = trim_end(original.unwrap_or(&lines[start..end]));
-                    let (fault, fault_at) = in_original(original, fault, fault_at);
-                    self.out.push(parser.sink().rejected(line, fault, fault_at));
+                    let (fault, fault_at) =
+                        if lossy { in_original(original, fault, fault_at) } else { (fault, fault_at) };
+                    self.out.push(parser.sink().rejected(trim_end(original), fault, fault_at));
                 }
             }
             start = end + 1;
+            original_start += original.len() + 1;
         }
+        *self.work += before - parser.left;
+        original_start.min(originals.len())
     }
 }
 
+fn line_end(lines: &[u8], start: usize) -> usize {
+    memchr(b'\n', &lines[start..]).map_or(lines.len(), |length| start + length)
+}
+
 /// Behind the first replaced byte, offsets into the replaced text mean nothing to whoever has the original.
-fn in_original(original: Option<&[u8]>, fault: Fault, at: usize) -> (Fault, usize) {
-    match original.map(simdutf8::compat::from_utf8) {
-        Some(Err(error)) if at >= error.valid_up_to() => (Fault::Utf8, error.valid_up_to()),
+fn in_original(original: &[u8], fault: Fault, at: usize) -> (Fault, usize) {
+    match simdutf8::compat::from_utf8(original) {
+        Err(error) if at >= error.valid_up_to() => (Fault::Utf8, error.valid_up_to()),
         _ => (fault, at),
     }
 }
 
 fn trim_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use codex_core::{Decoder, Field, Kind, NullSink, Progress, Record, Schema, SchemaError, Union, Variant};
+use codex_core::{Decoder, Field, Kind, NullSink, Progress, Record, Schema, SchemaError, Union, Variant, WORK};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::decode;
@@ -142,7 +142,7 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
 
 #[test]
 fn a_call_stops_at_its_budget() {
-    let lines = "[1,2,3]\n".repeat(50_000);
+    let lines = format!("[1,\"{}\"]\n", "x".repeat(34)).repeat(10_000);
     let mut decoder = Decoder::new(usize::MAX);
     let (mut at, mut calls, mut out) = (0, 0, Vec::new());
     loop {
@@ -150,13 +150,73 @@ fn a_call_stops_at_its_budget() {
         match decoder.feed(&Schema::default(), &mut NullSink, lines.as_bytes(), at, false, &mut out) {
             Progress::Done => break,
             Progress::More(next) => {
-                assert!(next - at <= 2 * codex_core::BUDGET);
+                assert!(next - at <= codex_core::BUDGET);
                 at = next;
             }
             Progress::Long(_) => panic!("no line is long"),
         }
     }
-    assert_eq!((calls, out.len()), (7, 50_000));
+    assert_eq!((calls, out.len()), (7, 10_000));
+}
+
+#[test]
+fn a_call_stops_where_the_work_is_done() {
+    let mut decoder = Decoder::new(usize::MAX);
+    let (schema, mut out) = (Schema::default(), Vec::new());
+
+    // Many small lines: none is lost or done twice, and no call does more than it may.
+    let lines = "{}\n".repeat(20_000);
+    let (mut at, mut calls) = (0, 0);
+    while at < lines.len() {
+        calls += 1;
+        match decoder.feed(&schema, &mut NullSink, lines.as_bytes(), at, false, &mut out) {
+            Progress::Done => break,
+            Progress::More(next) => at = next,
+            Progress::Long(_) => panic!("no line is long"),
+        }
+        assert!(decoder.work() <= WORK);
+    }
+    assert!(calls > 3, "{calls}");
+    assert_eq!(out.len(), 20_000);
+
+    // One line that needs more than a call may do goes where it may take long, alone; also where it comes in pieces.
+    for line in [
+        format!("[{}1]", "[],".repeat(21_000)),
+        format!("[{}1]", "{\"\":1},".repeat(8_000)),
+        format!("[{}1]", "\"\",".repeat(21_000)),
+        format!("[{}1]", "12345678901234567890,".repeat(3_000)),
+        format!("{{{}\"b\":1}}", (0..7_000).map(|i| format!("\"a{i}\":1,")).collect::<String>()),
+        format!("\"{}\"", "\\n".repeat(70_000)),
+    ] {
+        let input = format!("1\n{line}\n2\n3");
+        let input = input.as_bytes();
+        let mut feed = |at, long, input: &[u8]| {
+            out.clear();
+            let progress = decoder.feed(&schema, &mut NullSink, input, at, long, &mut out);
+            (progress, out.len())
+        };
+        let after = line.len() + 3;
+        assert_eq!(feed(0, false, input), (Progress::More(2), 1), "{}", &line[..30]);
+        assert_eq!(feed(2, false, input), (Progress::Long(2), 0));
+        assert_eq!(feed(2, true, input), (Progress::More(after), 1));
+        assert_eq!(feed(after, false, input), (Progress::Done, 1));
+        let (first, rest) = line.as_bytes().split_at(line.len() / 2);
+        let rest = [rest, b"\n4\n"].concat();
+        assert_eq!(feed(0, false, b"\n"), (Progress::Done, 1));
+        assert_eq!(feed(0, false, first), (Progress::Done, 0));
+        assert_eq!(feed(0, false, &rest), (Progress::Long(0), 0));
+        assert_eq!(feed(0, true, &rest), (Progress::More(rest.len() - 2), 1));
+        assert_eq!(feed(rest.len() - 2, false, &rest), (Progress::Done, 1));
+    }
+}
+
+#[test]
+fn long_text_that_is_not_utf8_may_take_long() {
+    let line = [b"\"".as_slice(), &[0xff; 100_000], b"\"\n"].concat();
+    let mut decoder = Decoder::new(usize::MAX);
+    let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, &line, 0, long, &mut Vec::new());
+    assert_eq!(feed(false), Progress::Long(0));
+    assert_eq!(feed(true), Progress::Done);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use codex_core::{BUDGET, Decoder, NullSink, Progress, Sink};
+use codex_core::{Decoder, NullSink, Progress, Sink, WORK};
 use rustler::{Atom, Binary, Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
 
 use crate::sink::TermSink;
@@ -44,13 +44,13 @@ fn decoder_feed<'a>(
     chunk: Binary<'a>,
     at: usize,
 ) -> NifResult<Term<'a>> {
-    let result = feed(env, &decoder, &chunk, at, false);
-    // A call that used up the budget took about a tenth of a millisecond, which is a tenth of a timeslice.
-    rustler::schedule::consume_timeslice(env, (chunk.len().saturating_sub(at).min(BUDGET) * 10 / BUDGET).max(1) as i32);
-    result
+    let (result, work) = feed(env, &decoder, &chunk, at, false)?;
+    // A call that did all of the work took some tenths of a millisecond; a timeslice is one.
+    rustler::schedule::consume_timeslice(env, (work * 25 / WORK).max(1) as i32);
+    Ok(result)
 }
 
-/// The same for the rest of a huge line.
+/// The same for one line that takes long.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn decoder_feed_long<'a>(
     env: Env<'a>,
@@ -58,7 +58,7 @@ fn decoder_feed_long<'a>(
     chunk: Binary<'a>,
     at: usize,
 ) -> NifResult<Term<'a>> {
-    feed(env, &decoder, &chunk, at, true)
+    Ok(feed(env, &decoder, &chunk, at, true)?.0)
 }
 
 /// Decodes a last line without a newline; it may be huge.
@@ -71,7 +71,7 @@ fn decoder_finish<'a>(env: Env<'a>, decoder: ResourceArc<DecoderResource>) -> Ni
     Ok(sink.term(lines))
 }
 
-/// What `decoder_feed_long` does, with nothing built: the limit that a benchmark compares with.
+/// What `decoder_feed` does, with nothing built: the limit that a benchmark compares with.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn decoder_feed_null(decoder: ResourceArc<DecoderResource>, chunks: Vec<Binary>) -> NifResult<(u64, u64)> {
     let mut guard = decoder.lock()?;
@@ -79,15 +79,16 @@ fn decoder_feed_null(decoder: ResourceArc<DecoderResource>, chunks: Vec<Binary>)
     let mut lines = 0;
     let start = std::time::Instant::now();
     for chunk in &chunks {
-        let mut at = 0;
+        let (mut at, mut long) = (0, false);
         loop {
-            let progress = guard.feed(&decoder.table.schema, &mut NullSink, chunk, at, true, &mut out);
+            let progress = guard.feed(&decoder.table.schema, &mut NullSink, chunk, at, long, &mut out);
             lines += out.len() as u64;
             out.clear();
-            match progress {
+            (at, long) = match progress {
                 Progress::Done => break,
-                Progress::More(next) | Progress::Long(next) => at = next,
-            }
+                Progress::More(next) => (next, false),
+                Progress::Long(next) => (next, true),
+            };
         }
     }
     Ok((lines, start.elapsed().as_nanos() as u64))
@@ -99,16 +100,20 @@ fn feed<'a>(
     chunk: &Binary<'a>,
     at: usize,
     may_be_long: bool,
-) -> NifResult<Term<'a>> {
+) -> NifResult<(Term<'a>, u64)> {
     let mut out = Vec::with_capacity(64);
     let mut sink = TermSink::new(env, &decoder.table.names);
-    let progress = decoder.lock()?.feed(&decoder.table.schema, &mut sink, chunk.as_slice(), at, may_be_long, &mut out);
+    let mut guard = decoder.lock()?;
+    let progress = guard.feed(&decoder.table.schema, &mut sink, chunk.as_slice(), at, may_be_long, &mut out);
+    let work = guard.work();
+    drop(guard);
     let lines = sink.list(&out);
     let events = sink.term(lines);
     let tagged = |tag: Atom, next: usize| (events, (tag, next)).encode(env);
-    Ok(match progress {
+    let result = match progress {
         Progress::Done => (events, atoms::done()).encode(env),
         Progress::More(next) => tagged(atoms::more(), next),
         Progress::Long(next) => tagged(atoms::long(), next),
-    })
+    };
+    Ok((result, work))
 }

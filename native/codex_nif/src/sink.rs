@@ -5,7 +5,7 @@
 //! cannot outlive the call), every term handed in was made in that environment or is an atom, and lengths are those of
 //! the slices that the pointers come from.
 
-use codex_core::{Fault, Sink};
+use codex_core::{Ends, Fault, Sink};
 use rustler::sys::{self, ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, BigInt, Encoder, Env, Term};
 
@@ -17,12 +17,12 @@ mod atoms {
 
 /// Keys of untyped objects repeat a lot: those up to this length are made once a call.
 const CACHED_KEY: usize = 32;
-const CACHE: usize = 64;
+const CACHE: usize = 128;
 
 #[derive(Clone, Copy)]
 struct CachedKey {
+    ends: Ends,
     text: [u8; CACHED_KEY],
-    length: u8,
     term: ErlNifTerm,
 }
 
@@ -31,13 +31,15 @@ pub struct TermSink<'e, 'n> {
     raw: *mut ErlNifEnv,
     names: &'n [Atom],
     nil: ErlNifTerm,
-    keys: Option<Box<[CachedKey; CACHE]>>,
+    keys: Vec<Option<CachedKey>>,
+    /// The tuple that is being put together.
+    items: Vec<ErlNifTerm>,
 }
 
 impl<'e, 'n> TermSink<'e, 'n> {
     /// `names` are the atoms of the schema that the sink is used with.
     pub fn new(env: Env<'e>, names: &'n [Atom]) -> Self {
-        TermSink { env, raw: env.as_c_arg(), names, nil: atom(env, atoms::nil()), keys: None }
+        TermSink { env, raw: env.as_c_arg(), names, nil: atom(env, atoms::nil()), keys: Vec::new(), items: Vec::new() }
     }
 
     /// A term that this sink made, for the rest of the glue.
@@ -128,23 +130,23 @@ impl Sink for TermSink<'_, '_> {
         if text.len() > CACHED_KEY {
             return self.binary(text);
         }
-        let nil = self.nil;
-        let keys = self
-            .keys
-            .get_or_insert_with(|| Box::new([CachedKey { text: [0; CACHED_KEY], length: u8::MAX, term: nil }; CACHE]));
-        let ends = (text.first().copied().unwrap_or(0), text.last().copied().unwrap_or(0));
-        let mixed = u32::from(ends.0) ^ u32::from(ends.1) << 3 ^ (text.len() as u32) << 1;
-        let slot = (mixed.wrapping_mul(0x9e37_79b1) >> 26) as usize;
-        let cached = &keys[slot];
-        if usize::from(cached.length) == text.len() && cached.text[..text.len()] == *text {
-            return cached.term;
+        if self.keys.is_empty() {
+            self.keys.resize(CACHE, None);
         }
-        let mut fresh = CachedKey { text: [0; CACHED_KEY], length: text.len() as u8, term: nil };
-        fresh.text[..text.len()].copy_from_slice(text);
-        let term = binary(self.raw, nil, text);
-        fresh.term = term;
-        keys[slot] = fresh;
-        term
+        let ends = Ends::of(text);
+        let slot = ends.hash() as usize % CACHE;
+        match &self.keys[slot] {
+            Some(cached) if cached.ends == ends && (ends.are_all() || cached.text[..text.len()] == *text) => {
+                cached.term
+            }
+            _ => {
+                let term = self.binary(text);
+                let mut fresh = CachedKey { ends, text: [0; CACHED_KEY], term };
+                fresh.text[..text.len()].copy_from_slice(text);
+                self.keys[slot] = Some(fresh);
+                term
+            }
+        }
     }
 
     fn list(&mut self, items: &[ErlNifTerm]) -> ErlNifTerm {
@@ -167,12 +169,12 @@ impl Sink for TermSink<'_, '_> {
     }
 
     fn variant(&mut self, tag: u32, fields: &[ErlNifTerm], extra: ErlNifTerm) -> ErlNifTerm {
-        // A union has at most 64 fields.
-        let mut items = [self.nil; 66];
-        items[0] = self.int64(i64::from(tag));
-        items[1..=fields.len()].copy_from_slice(fields);
-        items[fields.len() + 1] = extra;
-        self.tuple(&items[..fields.len() + 2])
+        let tag = self.int64(i64::from(tag));
+        self.items.clear();
+        self.items.push(tag);
+        self.items.extend_from_slice(fields);
+        self.items.push(extra);
+        self.tuple(&self.items)
     }
 
     #[inline]
