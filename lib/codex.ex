@@ -1,7 +1,6 @@
 defmodule Codex do
-  @moduledoc """
-  Drives OpenAI's Codex CLI: threads, turns, typed events.
-  """
+  @external_resource readme = Path.expand("../README.md", __DIR__)
+  @moduledoc readme |> File.read!() |> String.split("<!-- MDOC -->") |> Enum.fetch!(1)
 
   alias Codex.{Options, Thread}
 

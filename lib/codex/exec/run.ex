@@ -64,9 +64,7 @@ defmodule Codex.Exec.Run do
               )
             ),
           args: args,
-          idle:
-            args.settings.stream_idle_timeout_ms || args.settings.timeout_ms || default_timeout ||
-              :infinity,
+          idle: idle(args.settings, default_timeout),
           cancelled: register(sub, args.settings.cancellation_token),
           started_at: started_at,
           cleanup: cleanup
@@ -98,6 +96,12 @@ defmodule Codex.Exec.Run do
       {:error, error}
     end
   end
+
+  # Where the call blocks, there is a default, and the limit for streams does not count.
+  defp idle(settings, nil),
+    do: settings.stream_idle_timeout_ms || settings.timeout_ms || :infinity
+
+  defp idle(settings, default), do: settings.timeout_ms || default
 
   # A child that dies before it has read everything is no error here: its exit says more.
   defp feed(sub, prompt) do

@@ -1,0 +1,121 @@
+# Sourced by bin/demo and bin/test: finds or installs what they need, and says what to do where it may not.
+# Nothing here asks a question. A second run finds everything in place and starts no installer.
+
+CLI_VERSION=0.169.0
+RUST_VERSION=1.91
+ELIXIR_VERSION=1.14
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CALLED_FROM=$PWD
+cd "$ROOT"
+
+# The VM takes file names and output as UTF-8 only under a UTF-8 locale.
+if [ -z "${LC_ALL:-}" ]; then
+  if [ "$(uname -s)" = Darwin ]; then export LC_ALL=en_US.UTF-8; else export LC_ALL=C.UTF-8; fi
+fi
+export DEBIAN_FRONTEND=noninteractive
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "bin/$(basename "$0"): $1"
+  shift
+  for line in "$@"; do say "  $line"; done
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# at_least 1.14 1.15.7
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+# Runs a command as root: directly, or with a sudo that asks for no password.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n -- "$@"; fi
+}
+
+may_be_root() { [ "$(id -u)" = 0 ] || { have sudo && sudo -n true >/dev/null 2>&1; }; }
+
+# apt_install WHAT PACKAGE... installs, or ends with the reason and the command to run.
+apt_install() {
+  local what=$1
+  shift
+  local by_hand="apt-get update && apt-get install -y --no-install-recommends $*"
+
+  have apt-get || die "$what is missing, and there is no apt-get to install it with." \
+    "On Debian and Ubuntu the packages are: $*" \
+    "Elsewhere: Elixir $ELIXIR_VERSION or newer with Erlang/OTP 25 or newer, see https://elixir-lang.org/install.html"
+  may_be_root || die "$what is missing, and installing it needs root." "As root, run: $by_hand"
+
+  say "Installing $what with apt: $*"
+  # Lists that cannot be fetched may still be there from before; the installation tells.
+  as_root apt-get update -qq >&2 </dev/null || say "apt-get update failed, going on with the lists that are there"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    -o DPkg::Lock::Timeout=120 "$@" >&2 </dev/null || die "apt could not install $what." "As root, run: $by_hand"
+}
+
+need_rust() {
+  have cargo || die "cargo is missing." "Install Rust $RUST_VERSION or newer: https://rustup.rs"
+  local found
+  found=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p') ||
+    die "\`cargo --version\` does not work." "Install Rust $RUST_VERSION or newer: rustup default stable"
+  at_least "$RUST_VERSION" "$found" ||
+    die "Rust $RUST_VERSION or newer is needed, and cargo is $found." "Run: rustup update stable"
+  have cc || apt_install "a C linker" gcc libc6-dev
+}
+
+need_rust_lints() {
+  if cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; then return; fi
+  have rustup || die "clippy or rustfmt is missing." "Install both for $(cargo --version)"
+  say "Installing clippy and rustfmt with rustup"
+  rustup component add clippy rustfmt >&2 </dev/null || die "rustup could not install clippy and rustfmt." \
+    "Run: rustup component add clippy rustfmt"
+}
+
+need_elixir() {
+  if ! have mix || ! have erl; then apt_install "Elixir" elixir erlang-dev erlang-dialyzer; fi
+  local found
+  found=$(elixir --short-version </dev/null 2>/dev/null) || die "\`elixir --short-version\` does not work." \
+    "Reinstall Elixir $ELIXIR_VERSION or newer with Erlang/OTP 25 or newer"
+  at_least "$ELIXIR_VERSION" "$found" || die "Elixir $ELIXIR_VERSION or newer is needed, and this one is $found." \
+    "Debian 12 and newer have it; elsewhere see https://elixir-lang.org/install.html"
+}
+
+need_dialyzer() { have dialyzer || apt_install "Dialyzer" erlang-dialyzer; }
+
+# The CLI that the tests know, in .codex-cli; or the one that CODEX_PATH names, and then nothing is installed.
+need_cli() {
+  if [ -n "${CODEX_PATH:-}" ]; then
+    case $CODEX_PATH in /*) ;; *) CODEX_PATH=$CALLED_FROM/$CODEX_PATH ;; esac
+    export CODEX_PATH
+    if [ ! -f "$CODEX_PATH" ] || [ ! -x "$CODEX_PATH" ]; then
+      die "CODEX_PATH names $CODEX_PATH, which is not a program." \
+        "Name the \`codex\` to use, or unset CODEX_PATH to have the pinned one installed"
+    fi
+    say "Using the Codex CLI that CODEX_PATH names: $CODEX_PATH"
+    return
+  fi
+
+  if cli_installed; then return; fi
+  local command="npm install --prefix .codex-cli @openai/codex@$CLI_VERSION"
+  have npm || die "The Codex CLI $CLI_VERSION is missing, and there is no npm to install it with." \
+    "Install Node.js with npm and run: $command" "Or set CODEX_PATH to a \`codex\` program"
+
+  say "Installing the Codex CLI $CLI_VERSION with npm into .codex-cli"
+  mkdir -p .codex-cli
+  # The program itself is an optional package of its own, whatever the user's npm leaves out otherwise.
+  npm install --prefix .codex-cli --no-save --no-package-lock --include=optional --ignore-scripts \
+    --no-audit --no-fund --no-progress --loglevel=error "@openai/codex@$CLI_VERSION" >&2 </dev/null ||
+    die "npm could not install the Codex CLI." "Run: $command" "Or set CODEX_PATH to a \`codex\` program"
+  cli_installed || die "npm installed no Codex CLI $CLI_VERSION for this machine in .codex-cli." \
+    "Set CODEX_PATH to a \`codex\` program"
+}
+
+cli_installed() {
+  local modules=.codex-cli/node_modules/@openai native
+  grep -q "\"version\": *\"$CLI_VERSION\"" "$modules/codex/package.json" 2>/dev/null || return 1
+  for native in "$modules"/codex-*/vendor/*/bin/codex "$modules"/codex/node_modules/@openai/codex-*/vendor/*/bin/codex; do
+    if [ -x "$native" ]; then return 0; fi
+  done
+  return 1
+}

@@ -1,0 +1,147 @@
+defmodule Codex.DocsTest do
+  # What the documents say agrees with the code.
+  use ExUnit.Case, async: true
+
+  @root Path.expand("..", __DIR__)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md)
+
+  defp read(path), do: File.read!(Path.join(@root, path))
+  defp version, do: Mix.Project.config()[:version]
+
+  defp blocks(document, language) do
+    for [_, code] <- Regex.scan(~r/^```#{language}\n(.*?)^```/ms, read(document)), do: code
+  end
+
+  test "one version: mix.exs, Cargo.toml, README, and on top of the changelog" do
+    assert [_, cargo] =
+             Regex.run(~r/^\[workspace\.package\]\nversion = "(.*)"/m, read("Cargo.toml"))
+
+    assert cargo == version()
+
+    assert read("README.md") =~ "Version #{version()}"
+    assert [_, newest] = Regex.run(~r/^## (\S+)/m, read("CHANGELOG.md"))
+    assert newest == version()
+  end
+
+  test "one version of the CLI: setup, code, hint and README" do
+    tested = Codex.CLI.tested_version()
+    assert read("bin/setup.sh") =~ ~r/^CLI_VERSION=#{Regex.escape(tested)}$/m
+    assert read("lib/codex/test/executable.ex") =~ "@openai/codex@#{tested}\""
+
+    for document <- ["README.md", "lib/codex/test/executable.ex"],
+        [_, version] <- Regex.scan(~r/@openai\/codex@([\d.]*\d)/, read(document)),
+        do: assert({document, version} == {document, tested})
+
+    assert read("README.md") =~ "version #{tested}"
+  end
+
+  test "one least version of Rust and of Elixir" do
+    [_, rust] = Regex.run(~r/^rust-version = "(.*)"/m, read("Cargo.toml"))
+    [_, elixir] = Regex.run(~r/^~> (.*)$/, Mix.Project.config()[:elixir])
+
+    assert read("bin/setup.sh") =~ "\nRUST_VERSION=#{rust}\nELIXIR_VERSION=#{elixir}\n"
+    assert read("native/compiler.exs") =~ "@min_rust {#{String.replace(rust, ".", ", ")}}"
+
+    for document <- ~w(README.md CONTRIBUTING.md) do
+      text = document |> read() |> String.replace(~r/\s+/, " ")
+      assert text =~ "Rust #{rust} or newer"
+      assert text =~ "Elixir #{elixir} or newer"
+    end
+  end
+
+  test "Elixir code in the documents parses, and names modules and functions that exist" do
+    codes = for document <- @documents, code <- blocks(document, "elixir"), do: code
+    assert length(codes) >= 4
+
+    for code <- codes, {module, name, arity} <- calls(Code.string_to_quoted!(code)) do
+      assert Code.ensure_loaded?(module), "#{inspect(module)} in: #{code}"
+
+      if name,
+        do: assert(function_exported?(module, name, arity), "#{module}.#{name}/#{arity}")
+    end
+  end
+
+  # The calls of our modules, and the modules that are only named.
+  defp calls(ast) do
+    {_, found} =
+      Macro.prewalk(ast, [], fn
+        {{:., _, [{:__aliases__, _, [:Codex | _] = names}, name]}, _, args} = node, found ->
+          {node, [{Module.concat(names), name, length(args)} | found]}
+
+        {:__aliases__, _, [:Codex | _] = names} = node, found ->
+          {node, [{Module.concat(names), nil, 0} | found]}
+
+        node, found ->
+          {node, found}
+      end)
+
+    found
+  end
+
+  test "modules and functions that the text names exist" do
+    for document <- @documents,
+        text = prose(document),
+        [_, name] <- Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)+)(?:[.`])/, text) do
+      assert Code.ensure_loaded?(Module.concat([name])), "#{name} in #{document}"
+    end
+
+    for document <- @documents,
+        [_, module, name, arity] <-
+          Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)*)\.([a-z_]\w*[?!]?)\/(\d)`/, prose(document)) do
+      assert Code.ensure_loaded?(Module.concat([module]))
+
+      assert function_exported?(
+               Module.concat([module]),
+               String.to_atom(name),
+               String.to_integer(arity)
+             ),
+             "#{module}.#{name}/#{arity} in #{document}"
+    end
+  end
+
+  # Without code, and without what a version removed.
+  defp prose(document) do
+    text = Regex.replace(~r/^```.*?^```/ms, read(document), "")
+    Regex.replace(~r/^### Removed\n.*?(?=^## |\z)/ms, text, "")
+  end
+
+  test "commands in the documents exist" do
+    commands =
+      for document <- @documents,
+          text <- [read(document)],
+          [_, command] <- Regex.scan(~r/(?:^|`|\s)((?:bin|\.ci)\/[\w.]+)/, text),
+          uniq: true,
+          do: command
+
+    assert "bin/demo" in commands and "bin/test" in commands
+
+    for command <- commands -- ["bin/setup.sh"] do
+      assert {:ok, %File.Stat{type: :regular, mode: mode}} = File.stat(Path.join(@root, command))
+      assert rem(div(mode, 64), 2) == 1, "#{command} is not executable"
+    end
+  end
+
+  test "links and paths in the documents point to what exists" do
+    for document <- @documents, [_, link] <- Regex.scan(~r/\]\(([^)]+)\)/, read(document)) do
+      unless link =~ ~r/^https?:/,
+        do: assert(File.exists?(Path.join(@root, hd(String.split(link, "#")))), link)
+    end
+
+    for [_, path] <-
+          Regex.scan(
+            ~r/`((?:lib|native|test|examples|bench|guides)\/[\w.\/]*)`/,
+            read("CONTRIBUTING.md")
+          ),
+        do: assert(File.exists?(Path.join(@root, path)), path)
+  end
+
+  test "the README begins with code, and its part between the markers documents Codex" do
+    readme = read("README.md")
+    line = readme |> String.split("\n") |> Enum.find_index(&(&1 == "```elixir"))
+    assert line < 20
+
+    [_, shared, _] = String.split(readme, "<!-- MDOC -->")
+    {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(Codex)
+    assert moduledoc == shared
+  end
+end
