@@ -10,7 +10,8 @@ use crate::sink::Sink;
 pub const BUDGET: usize = 64 * 1024;
 
 /// How much work one call does before it returns: bytes alone say little, as `[[],[],…` makes a value of every third one.
-/// Lines of events need less than half of it for [`BUDGET`]; the worst input takes about half a millisecond.
+/// Events need less than half of it for [`BUDGET`] bytes, notifications of the app-server three quarters; the worst input
+/// takes about half a millisecond (`bench/calls`).
 pub const WORK: u64 = 48 * 1024;
 
 /// A line beyond this is decoded only by a caller that may take long, and so is one that needs more than [`WORK`].
