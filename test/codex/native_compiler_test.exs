@@ -38,14 +38,15 @@ defmodule Codex.NativeCompilerTest do
     assert {out, 0} = compile(context)
     assert out =~ "Compiling the native parts of codex_sdk with cargo (release)"
 
-    assert [build] = builds(context)
-    assert build =~ "build --release --locked -p codex_nif -p codex_launcher --target-dir "
+    assert [nif, launcher] = builds(context)
+    assert nif =~ ~r"^build -p codex_nif --release --locked --target-dir /"
+    assert launcher =~ ~r"^rustc -p codex_launcher --bin codex_launcher --release --locked "
     assert installed(context) == ["codex_launcher", "libcodex_nif.so"]
     assert File.exists?(Path.join(context.project, "_build/dev/lib/sample/priv/native"))
 
     assert {out, 0} = compile(context)
     refute out =~ "cargo"
-    assert length(builds(context)) == 1
+    assert length(builds(context)) == 2
 
     # another size, as times have a resolution of a second
     File.write!(
@@ -55,11 +56,11 @@ defmodule Codex.NativeCompilerTest do
     )
 
     assert {_, 0} = compile(context)
-    assert length(builds(context)) == 2
+    assert length(builds(context)) == 4
 
     File.rm!(Path.join(context.project, "priv/native/codex_launcher"))
     assert {_, 0} = compile(context)
-    assert length(builds(context)) == 3
+    assert length(builds(context)) == 6
     assert installed(context) == ["codex_launcher", "libcodex_nif.so"]
   end
 
@@ -117,7 +118,7 @@ defmodule Codex.NativeCompilerTest do
     #!/bin/sh
     if [ "$1" = --version ]; then echo "cargo #{version} (0000000 2026-01-01)"; exit; fi
     echo "$*" >>#{bin}/builds
-    #{build || "for dir; do :; done; mkdir -p $dir/release; cd $dir/release; echo nif >libcodex_nif.so; echo nif >libcodex_nif.dylib; echo launcher >codex_launcher"}
+    #{build || "while [ $1 != --target-dir ]; do shift; done; mkdir -p $2/release; cd $2/release; echo nif >libcodex_nif.so; echo nif >libcodex_nif.dylib; echo launcher >codex_launcher"}
     """)
 
     File.chmod!(path, 0o755)

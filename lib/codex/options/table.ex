@@ -111,19 +111,26 @@ defmodule Codex.Options.Table do
           | :invalid_codex_path
           | :conflicting_auto_flags
 
-  def rows,
-    do:
-      Enum.map(@rows, fn {name, scopes, type, doc, opts} ->
-        %{name: name, scopes: scopes, type: type, doc: doc, opts: opts}
-      end)
+  @maps for {name, scopes, type, doc, opts} <- @rows,
+            do: %{name: name, scopes: scopes, type: type, doc: doc, opts: opts}
 
-  def rows(scope), do: Enum.filter(rows(), &(scope in &1.scopes))
+  def rows, do: @maps
+
+  for scope <- [:global, :thread, :turn] do
+    rows = Enum.filter(@maps, &(scope in &1.scopes))
+
+    names =
+      for row <- rows,
+          name <- [row.name | row.opts[:also] || []],
+          into: %{},
+          do: {Atom.to_string(name), row}
+
+    def rows(unquote(scope)), do: unquote(Macro.escape(rows))
+    defp names(unquote(scope)), do: unquote(Macro.escape(names))
+  end
 
   @doc "Fields and defaults of a struct of this scope."
   def defaults(scope), do: for(row <- rows(scope), do: {row.name, row.opts[:default]})
-
-  @doc "Names of a scope whose values must not be shown."
-  def secrets(scope), do: for(row <- rows(scope), row.opts[:secret], do: row.name)
 
   @doc "The documentation of a scope as a Markdown list."
   def docs(scope) do
@@ -160,13 +167,7 @@ defmodule Codex.Options.Table do
   """
   @spec check(scope(), term()) :: {:ok, map()} | {:error, reason()}
   def check(scope, attrs) do
-    rows = rows(scope)
-
-    names =
-      for row <- rows,
-          name <- [row.name | row.opts[:also] || []],
-          into: %{},
-          do: {Atom.to_string(name), row}
+    names = names(scope)
 
     with {:ok, attrs} <- pairs(attrs) do
       Enum.reduce_while(attrs, {:ok, %{}}, fn {key, value}, {:ok, checked} ->

@@ -117,6 +117,15 @@ pub fn reset_signals() {
 
 /// Marks every descriptor above stderr close-on-exec: what the VM leaked to us stops here.
 pub fn seal_descriptors() {
+    #[cfg(target_os = "linux")]
+    {
+        const CLOEXEC: libc::c_uint = 4;
+        // SAFETY: sets a flag on descriptors, no memory is involved. By number, because glibc before 2.34 has no wrapper;
+        // kernels before 5.11 say ENOSYS or EINVAL, and the listing below does it.
+        if unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, CLOEXEC) } == 0 {
+            return;
+        }
+    }
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
         return;
     };
