@@ -19,13 +19,14 @@ defmodule Codex.RunResultStreaming do
   alias Codex.{Error, Exec, StreamEvent, Turn}
   alias Codex.RunResultStreaming.Reader
 
-  @enforce_keys [:stream, :token, :usage]
-  defstruct [:stream, :token, :usage]
+  @enforce_keys [:stream, :token, :usage, :progress]
+  defstruct [:stream, :token, :usage, :progress]
 
   @opaque t :: %__MODULE__{
             stream: Enumerable.t(),
             token: String.t(),
-            usage: :counters.counters_ref()
+            usage: :counters.counters_ref(),
+            progress: :atomics.atomics_ref()
           }
 
   # Counters outlive the process that reads, cost nothing to ask, and go with the last reference to the run.
@@ -33,8 +34,14 @@ defmodule Codex.RunResultStreaming do
 
   @doc false
   def new(stream, turn, token) do
-    usage = :counters.new(length(@usage_keys) + 2, [])
-    %__MODULE__{stream: semantic(stream, turn, usage), token: token, usage: usage}
+    usage = :counters.new(length(@usage_keys) + 1, [])
+
+    %__MODULE__{
+      stream: semantic(stream, turn, usage),
+      token: token,
+      usage: usage,
+      progress: Reader.new()
+    }
   end
 
   # Turns events into stream events, and a failed turn into an exception.
@@ -98,14 +105,16 @@ defmodule Codex.RunResultStreaming do
   @doc """
   The next stream event, within `timeout` ms: `{:ok, event}`, `:done`, or `{:error, exception}` once, then `:done`.
 
-  A timeout is `{:error, :timeout}` and loses nothing: the next call goes on.
+  A timeout is `{:error, :timeout}` and loses nothing: the next call goes on. Where the process that popped first has
+  ended in the middle, the others get a `Codex.Error` of the kind `:interrupted`; the turn is not run again.
   """
   @spec pop(t(), timeout()) :: {:ok, StreamEvent.t()} | :done | {:error, Exception.t() | :timeout}
   def pop(%__MODULE__{} = run, timeout \\ 5_000) do
-    if ended?(run.usage),
-      do: :done,
-      else:
-        Reader.pop(run.token, run.stream, fn -> :counters.put(run.usage, ended(), 1) end, timeout)
+    with :lost <- Reader.pop(run.progress, run.token, run.stream, timeout) do
+      if cancelled?(run.usage),
+        do: {:error, interrupted()},
+        else: {:error, Error.new(:interrupted, "the process that popped first has ended")}
+    end
   end
 
   @doc """
@@ -119,7 +128,7 @@ defmodule Codex.RunResultStreaming do
   def cancel(%__MODULE__{} = run, :immediate) do
     :counters.put(run.usage, cancelled(), 1)
     _ = Exec.cancel(run.token)
-    :ok
+    Reader.cancel(run.token)
   end
 
   # A run is one turn: there is no next one to keep from starting.
@@ -147,9 +156,7 @@ defmodule Codex.RunResultStreaming do
   end
 
   defp cancelled?(usage), do: :counters.get(usage, cancelled()) == 1
-  defp ended?(usage), do: :counters.get(usage, ended()) == 1
   defp cancelled, do: length(@usage_keys) + 1
-  defp ended, do: length(@usage_keys) + 2
 
   defimpl Inspect do
     def inspect(run, _opts), do: "#Codex.RunResultStreaming<#{run.token}>"

@@ -653,6 +653,38 @@ defmodule Codex.ExecTest do
       refute alive?(read_pid(Path.join(dir, "pid")))
     end
 
+    test "a failure that comes after a pop gave up is not lost", %{tmp_dir: dir} do
+      body = "mkfifo #{dir}/go; echo \"$started\"; read x < #{dir}/go; exit 3"
+      {:ok, run} = dir |> thread(body) |> Thread.run_streamed("hi")
+      for _ <- 1..2, do: {:ok, _} = RunResultStreaming.pop(run)
+      assert RunResultStreaming.pop(run, 20) == {:error, :timeout}
+      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.token)
+      {:links, links} = Process.info(reader, :links)
+      port = Enum.find(links, &is_port/1)
+      File.write!(Path.join(dir, "go"), "x\n")
+      assert eventually(fn -> Port.info(port) == nil end)
+
+      assert {:error, %TransportError{exit_status: 3}} = RunResultStreaming.pop(run)
+      assert RunResultStreaming.pop(run) == :done
+      assert eventually(fn -> not Process.alive?(reader) end)
+    end
+
+    test "cancel leaves nothing that waits for a pop", %{tmp_dir: dir} do
+      {:ok, run} =
+        dir |> thread("echo \"$started\"; exec sleep 1000") |> Thread.run_streamed("hi")
+
+      for _ <- 1..2, do: {:ok, _} = RunResultStreaming.pop(run)
+      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.token)
+      ref = Process.monitor(reader)
+      :ok = RunResultStreaming.cancel(run)
+      assert_receive {:DOWN, ^ref, :process, _, :normal}, 5_000
+
+      assert {:error, %Error{kind: :interrupted, message: "the run was cancelled"}} =
+               RunResultStreaming.pop(run)
+
+      assert RunResultStreaming.pop(run) == :done
+    end
+
     test "a run that was cancelled before does not start", %{tmp_dir: dir} do
       {:ok, run} =
         dir |> thread("echo $$ > #{dir}/pid; echo \"$turn\"") |> Thread.run_streamed("hi")
@@ -681,6 +713,11 @@ defmodule Codex.ExecTest do
       pid = read_pid(Path.join(dir, "pid"))
       Process.exit(popper, :kill)
       assert eventually(fn -> not alive?(pid) end)
+
+      # The others hear of it, and the turn is not run again.
+      assert {:error, %Error{kind: :interrupted}} = RunResultStreaming.pop(run)
+      assert RunResultStreaming.pop(run) == :done
+      assert read_pid(Path.join(dir, "pid")) == pid
     end
   end
 end

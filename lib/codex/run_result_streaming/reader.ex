@@ -1,23 +1,54 @@
 defmodule Codex.RunResultStreaming.Reader do
   @moduledoc false
   # Holds a run that is popped: the stream, suspended between two items. Registered by the run's token; ends with
-  # the stream, or with the process that popped first.
+  # the stream, when it is cancelled, or with the process that popped first.
+  #
+  # A run is popped once: what has begun is never begun again, also where the reader was ended in the middle. How far
+  # it is stands in an atomic that outlives the reader.
   #
   # It is no GenServer: while the stream waits for the CLI, nothing else is to be handled, and a caller that gave up
   # must not lose the item that comes then. So it works on one item and hands it to whoever asks.
 
   @registry Codex.RunResultStreaming.Registry
 
-  @spec pop(String.t(), Enumerable.t(), (() -> term()), timeout()) ::
-          {:ok, term()} | :done | {:error, Exception.t() | :timeout}
-  def pop(token, stream, ended, timeout) do
-    reader = whereis(token, stream, ended)
+  @begun 1
+  @ended 2
+
+  @doc "The progress of a run that nobody has popped yet."
+  @spec new() :: :atomics.atomics_ref()
+  def new, do: :atomics.new(1, [])
+
+  @doc "The next item; `:lost`, once, where the reader was ended before the stream was."
+  @spec pop(:atomics.atomics_ref(), String.t(), Enumerable.t(), timeout()) ::
+          {:ok, term()} | :done | :lost | {:error, Exception.t() | :timeout}
+  def pop(progress, token, stream, timeout) do
+    with true <- :atomics.get(progress, 1) != @ended,
+         reader when is_pid(reader) <- whereis(progress, token, stream) do
+      ask(reader, progress, timeout)
+    else
+      _ -> gone(progress)
+    end
+  end
+
+  @doc "Ends the reader of this run, if there is one, once it waits for the next pop."
+  @spec cancel(String.t()) :: :ok
+  def cancel(token) do
+    for {reader, _} <- Registry.lookup(@registry, token), do: send(reader, :cancel)
+    :ok
+  end
+
+  # No reader: it has handed over the end and said so before it went, or something has ended it.
+  defp gone(progress) do
+    if :atomics.exchange(progress, 1, @ended) == @ended, do: :done, else: :lost
+  end
+
+  defp ask(reader, progress, timeout) do
     ref = :erlang.monitor(:process, reader, alias: :explicit_unalias)
     send(reader, {:pop, self(), ref})
 
     receive do
       {^ref, answer} -> taken(reader, ref, answer)
-      {:DOWN, ^ref, :process, _, _} -> :done
+      {:DOWN, ^ref, :process, _, _} -> gone(progress)
     after
       timeout ->
         # From here on no answer can come: what is not in the mailbox now stays with the reader.
@@ -42,14 +73,14 @@ defmodule Codex.RunResultStreaming.Reader do
     answer
   end
 
-  defp whereis(token, stream, ended) do
+  defp whereis(progress, token, stream) do
     case Registry.lookup(@registry, token) do
       [{reader, _}] -> reader
-      [] -> start(token, stream, ended)
+      [] -> start(progress, token, stream)
     end
   end
 
-  defp start(token, stream, ended) do
+  defp start(progress, token, stream) do
     owner = self()
     ref = make_ref()
 
@@ -57,24 +88,29 @@ defmodule Codex.RunResultStreaming.Reader do
       Task.Supervisor.start_child(
         Codex.TaskSupervisor,
         fn ->
-          registered = Registry.register(@registry, token, nil)
-          send(owner, {ref, registered})
-          if match?({:ok, _}, registered), do: run(stream, owner, ended)
+          with {:ok, _} <- Registry.register(@registry, token, nil),
+               :ok <- :atomics.compare_exchange(progress, 1, 0, @begun) do
+            send(owner, {ref, :begun})
+            run(progress, stream, owner)
+          else
+            {:error, {:already_registered, other}} -> send(owner, {ref, other})
+            _begun_before -> send(owner, {ref, nil})
+          end
         end,
         restart: :temporary
       )
 
     receive do
-      {^ref, {:ok, _}} -> reader
-      {^ref, {:error, {:already_registered, other}}} -> other
+      {^ref, :begun} -> reader
+      {^ref, other} -> other
     end
   end
 
-  defp run(stream, owner, ended) do
+  defp run(progress, stream, owner) do
     # A killed owner ends the reader even while it waits for the CLI; the port goes with it, and the CLI with that.
     watch(owner)
     step = &Enumerable.reduce(stream, &1, fn item, _ -> {:suspend, item} end)
-    loop(step, ended)
+    loop(step, progress)
   end
 
   defp watch(owner) do
@@ -91,28 +127,36 @@ defmodule Codex.RunResultStreaming.Reader do
     end)
   end
 
-  defp loop(step, ended) do
+  defp loop(step, progress) do
     case advance(step) do
       {:item, item, step} ->
-        hand_over({:ok, item})
-        loop(step, ended)
+        if hand_over({:ok, item}) == :taken, do: loop(step, progress), else: halt(step)
 
-      {:error, error} ->
-        ended.()
-        hand_over({:error, error})
+      :cancelled ->
+        halt(step)
 
-      :done ->
-        ended.()
-        hand_over(:done)
+      # Said only then: a pop that gave up must find it here.
+      last ->
+        if hand_over(last) == :taken, do: :atomics.put(progress, 1, @ended)
     end
   end
+
+  # Stops the child, if there is one.
+  defp halt(step), do: step.({:halt, nil})
 
   # Not before somebody asks: the child is to wait, too.
   defp advance(step) do
     receive do
-      {:pop, _, _} = request -> send(self(), request)
-    end
+      {:pop, _, _} = request ->
+        send(self(), request)
+        next(step)
 
+      :cancel ->
+        :cancelled
+    end
+  end
+
+  defp next(step) do
     case step.({:cont, nil}) do
       {:suspended, item, step} -> {:item, item, step}
       {:done, _} -> :done
@@ -125,6 +169,9 @@ defmodule Codex.RunResultStreaming.Reader do
   # An item leaves only when its taker says so.
   defp hand_over(answer) do
     receive do
+      :cancel ->
+        :cancelled
+
       {:pop, from, ref} ->
         taker = Process.monitor(from)
         send(ref, {ref, answer})
@@ -137,7 +184,7 @@ defmodule Codex.RunResultStreaming.Reader do
           end
 
         Process.demonitor(taker, [:flush])
-        unless taken?, do: hand_over(answer)
+        if taken?, do: :taken, else: hand_over(answer)
     end
   end
 end
