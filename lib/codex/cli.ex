@@ -10,6 +10,10 @@ defmodule Codex.CLI do
   @tested "0.169.0"
   @supported "~> 0.169.0"
 
+  # The CLI makes folders in its home before it looks at its arguments. With a home that cannot be one it only says so:
+  # neither the user's home nor that of a run, which may just be going away, is touched.
+  @ask [ladder: [{:signal, :term, 500}], window: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
+
   @type path_error ::
           :codex_binary_not_found
           | {:codex_binary_missing, Path.t()}
@@ -139,7 +143,7 @@ defmodule Codex.CLI do
   end
 
   defp output(argv, timeout) do
-    with {:ok, sub} <- Subprocess.open(argv, ladder: [{:signal, :term, 500}], window: 65_536),
+    with {:ok, sub} <- Subprocess.open(argv, @ask),
          {:ok, sub} <- Subprocess.close_stdin(sub) do
       collect(sub, "", System.monotonic_time(:millisecond) + timeout)
     else

@@ -22,6 +22,11 @@ defmodule Codex.CLITest do
     assert {:error, {:not_started, _}} = CLI.version(Path.join(dir, "missing"))
   end
 
+  test "asking for the version touches no home", %{tmp_dir: dir} do
+    assert CLI.version(script(dir, "a", "[ ! -d \"$CODEX_HOME\" ] && echo codex-cli 1.2.3")) ==
+             {:ok, "1.2.3"}
+  end
+
   test "another version is warned about once for each program", %{tmp_dir: dir} do
     path = script(dir, "codex", "echo codex-cli 0.12.0")
 
