@@ -39,7 +39,7 @@ defmodule Codex.Options do
       {:error, {:invalid_model_context_window, 0}}
 
   Errors: `{:unknown_option, key, nearest}` (nearest known key or nil), `{:invalid_<option>, value}`,
-  `:invalid_codex_path`, `{:invalid_options, value}`.
+  `:invalid_codex_path`, `:invalid_base_url`, `{:invalid_options, value}`.
   """
   @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}
   def new(attrs \\ %{})

@@ -40,16 +40,18 @@ defmodule Codex.Turn do
 
   defp parse(event, _structured?), do: event
 
-  defp parse_message(%{text: text} = message) do
+  defp parse_message(%{text: text} = message) when is_binary(text) do
     case Codex.JSON.decode(text) do
       {:ok, parsed} -> %{message | parsed: parsed}
       {:error, _} -> message
     end
   end
 
+  defp parse_message(message), do: message
+
   defp take(turn, %Events.ThreadStarted{thread_id: id, metadata: metadata}) do
     thread = %{turn.thread | thread_id: id, resume: nil}
-    metadata = if metadata == %{}, do: thread.metadata, else: metadata
+    metadata = if metadata == %{} or not is_map(metadata), do: thread.metadata, else: metadata
 
     %{
       turn

@@ -70,6 +70,24 @@ defmodule Codex.ExecTest do
       assert {:ok, %{final_response: %{text: "Hello"}}} = dir |> thread(body) |> Thread.run("hi")
     end
 
+    test "fields of other types than the CLI sends fail nothing", %{tmp_dir: dir} do
+      body = ~S(echo '{"type":"thread.started","thread_id":"t","metadata":[1]}'
+        echo '{"type":"item.completed","item":{"type":"agent_message","text":5}}'
+        echo '{"type":"turn.completed","usage":[]}')
+
+      assert {:ok, %{final_response: %{text: 5, parsed: nil}, usage: nil}} =
+               dir |> thread(body) |> Thread.run("hi", output_schema: %{type: "object"})
+
+      body = ~S(echo '{"type":"thread.started","thread_id":5}'; exec sleep 1000)
+
+      {:ok, thread} =
+        Codex.resume_thread("01a1f6cd-7e5b-7451-8c66-48b5fcaa07af",
+          codex_path: Stub.write!(dir, body)
+        )
+
+      assert {:error, {:exec_failed, %Error{kind: :thread_not_found}}} = Thread.run(thread, "hi")
+    end
+
     test "what comes after the terminal event does not matter", %{tmp_dir: dir} do
       assert {:ok, _} = dir |> thread(~S(echo "$turn"; exit 9)) |> Thread.run("hi")
       assert {:ok, _} = dir |> thread(~S(echo "$turn"; kill -9 $$)) |> Thread.run("hi")
@@ -358,6 +376,17 @@ defmodule Codex.ExecTest do
                {:error, {:unknown_option, "timout_ms", :timeout_ms}}
 
       assert Thread.run(thread, "hi", timeout_ms: 0) == {:error, {:invalid_timeout, 0}}
+      assert Codex.start_thread(base_url: 5) == {:error, :invalid_base_url}
+
+      for {option, n, error} <- [
+            {:timeout_ms, 0x100000000, :invalid_timeout},
+            {:exit_timeout_ms, 0x100000000, :invalid_exit_timeout_ms},
+            {:stream_idle_timeout_ms, 0x100000000, :invalid_stream_idle_timeout_ms},
+            {:max_line_bytes, 0x8000000000000000, :invalid_max_line_bytes}
+          ] do
+        assert Thread.run(thread, "hi", [{option, n}]) == {:error, {error, n}}
+      end
+
       assert Thread.run(thread, "hi", max_turns: 0) == {:error, {:invalid_max_turns, 0}}
 
       assert Thread.run(thread, "hi", env: [{"A=B", "c"}]) ==
@@ -404,6 +433,11 @@ defmodule Codex.ExecTest do
       {:ok, thread} = Codex.start_thread(api_key: "sk-secret", env: %{"TOKEN" => "sk-secret"})
       refute inspect(thread) =~ "sk-secret"
       assert inspect(thread) =~ "TOKEN"
+
+      {:ok, options} =
+        Exec.Options.new(codex_opts: thread.codex_opts, env: %{"TOKEN" => "sk-secret"})
+
+      refute inspect(options) =~ "sk-secret"
     end
   end
 

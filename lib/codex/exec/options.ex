@@ -14,6 +14,8 @@ defmodule Codex.Exec.Options do
 
   alias Codex.Options.Table
 
+  # They hold an environment.
+  @derive {Inspect, except: [:turn_opts]}
   @enforce_keys [:codex_opts]
   defstruct [
     :codex_opts,

@@ -39,6 +39,12 @@ defmodule Codex.Exec.Run do
   @doc "Starts the CLI, hands it the prompt and closes its stdin."
   def start(args, default_timeout) do
     CLI.warn_once(hd(args.argv))
+    # Before there is a child: what cannot be had must not leave one.
+    decoder =
+      JSONL.new(
+        Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
+      )
+
     {schema, cleanup} = schema_file(args.schema)
     argv = Enum.map(args.argv, &if(&1 == :output_schema_file, do: schema, else: &1))
     # The launcher removes the file, too: it outlives a reader that is killed.
@@ -56,13 +62,7 @@ defmodule Codex.Exec.Run do
       {:ok, sub} ->
         %__MODULE__{
           sub: sub,
-          decoder:
-            JSONL.new(
-              Keyword.reject(
-                [max_line_bytes: args.settings.max_line_bytes],
-                &match?({_, nil}, &1)
-              )
-            ),
+          decoder: decoder,
           args: args,
           idle: idle(args.settings, default_timeout),
           cancelled: register(sub, args.settings.cancellation_token),
@@ -192,6 +192,7 @@ defmodule Codex.Exec.Run do
   # only that its thread is older than this run, and ids are UUIDs with a time (version 7).
   defp wrong_thread?(%{args: %{resume: resume}}, _id) when resume in [nil, :last], do: false
   defp wrong_thread?(%{args: %{resume: id}}, id), do: false
+  defp wrong_thread?(_run, id) when not is_binary(id), do: true
 
   defp wrong_thread?(%{args: %{resume: resume}, started_at: started_at}, id) do
     if resume =~ ~r/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,

@@ -92,11 +92,11 @@ defmodule Codex.Options.Table do
     {:timeout_ms, [:turn], :timeout,
      "how long the CLI may be silent, in ms; 3_600_000 where the call blocks, none where it streams",
      error: :timeout},
-    {:stream_idle_timeout_ms, [:thread, :turn], :positive,
+    {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
      "the same where it streams, in ms; wins over `timeout_ms` there", []},
-    {:exit_timeout_ms, [:turn], :positive,
+    {:exit_timeout_ms, [:turn], :milliseconds,
      "how long the CLI may take to exit after the end of the turn, in ms", default: 5_000},
-    {:max_line_bytes, [:turn], :positive, "what one line of the CLI's output may hold", []},
+    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold", []},
     {:metadata, [:thread], :map, "for the host; not sent", default: %{}},
     {:labels, [:thread], :map, "for the host; not sent", default: %{}},
     {:auto_run, [:thread], :boolean, "not used", default: false},
@@ -109,6 +109,7 @@ defmodule Codex.Options.Table do
           | {:invalid_map | :invalid_list, atom(), term()}
           | {atom(), term()}
           | :invalid_codex_path
+          | :invalid_base_url
           | :conflicting_auto_flags
 
   @maps for {name, scopes, type, doc, opts} <- @rows,
@@ -153,7 +154,7 @@ defmodule Codex.Options.Table do
     do: "one of #{Enum.map_join(values, ", ", &"`#{inspect(&1)}`")}"
 
   defp type_doc({:list, _}), do: "list"
-  defp type_doc(:positive), do: "positive integer"
+  defp type_doc(type) when type in [:positive, :milliseconds, :bytes], do: "positive integer"
   defp type_doc(:timeout), do: "positive integer or `:infinity`"
   defp type_doc(:word), do: "atom or string"
   defp type_doc(:atoms), do: "list of atoms"
@@ -221,6 +222,7 @@ defmodule Codex.Options.Table do
     end
   end
 
+  defp invalid(%{name: :base_url}, _value), do: :invalid_base_url
   defp invalid(%{type: :map, name: name}, value), do: {:invalid_map, name, value}
   defp invalid(%{type: {:list, _}, name: name}, value), do: {:invalid_list, name, value}
 
@@ -237,8 +239,15 @@ defmodule Codex.Options.Table do
   defp cast(:boolean, value) when is_boolean(value), do: {:ok, value}
   defp cast(:positive, value) when is_integer(value) and value > 0, do: {:ok, value}
 
-  defp cast(:timeout, value) when (is_integer(value) and value > 0) or value == :infinity,
+  # The longest that the VM can wait: 49 days.
+  defp cast(:milliseconds, value) when is_integer(value) and value in 1..0xFFFFFFFF,
     do: {:ok, value}
+
+  defp cast(:bytes, value) when is_integer(value) and value in 1..0x7FFFFFFFFFFFFFFF,
+    do: {:ok, value}
+
+  defp cast(:timeout, :infinity), do: {:ok, :infinity}
+  defp cast(:timeout, value), do: cast(:milliseconds, value)
 
   defp cast(:map, %{} = value), do: {:ok, value}
 
