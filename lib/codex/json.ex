@@ -80,8 +80,8 @@ defmodule Codex.JSON do
           offset :: non_neg_integer()
         }
 
-  # Above this, parsing may take longer than a normal scheduler should be held.
-  @long 64 * 1024
+  # Above this, parsing may take longer than a normal scheduler should be held: 64 KiB of `{},` take over a millisecond.
+  @long 32 * 1024
 
   @doc """
   Reads one JSON text. Objects become maps with string keys (the last of two equal keys wins), `null` becomes `nil`.

@@ -76,7 +76,11 @@ impl Decoder {
         let first = at;
         self.work = 0;
         if self.skipped.is_some() || !self.carry.is_empty() {
-            let Some(length) = memchr(b'\n', &input[at..]) else {
+            let reach = reach(input, at, may_be_long);
+            let Some(length) = memchr(b'\n', &input[at..reach]) else {
+                if reach < input.len() {
+                    return Progress::Long(at);
+                }
                 self.keep(&input[at..]);
                 return Progress::Done;
             };
@@ -102,13 +106,17 @@ impl Decoder {
             let end = match memrchr(b'\n', &input[at..window]) {
                 Some(length) => at + length + 1,
                 None if at > first && window < input.len() => return Progress::More(at),
-                None => match memchr(b'\n', &input[window..]) {
-                    Some(length) => window + length + 1,
-                    None => {
-                        self.keep(&input[at..]);
-                        return Progress::Done;
+                None => {
+                    let reach = reach(input, at, may_be_long);
+                    match memchr(b'\n', &input[window..reach]) {
+                        Some(length) => window + length + 1,
+                        None if reach < input.len() => return Progress::Long(at),
+                        None => {
+                            self.keep(&input[at..]);
+                            return Progress::Done;
+                        }
                     }
-                },
+                }
             };
             if end - at > LONG_LINE && !may_be_long {
                 return Progress::Long(at);
@@ -186,6 +194,11 @@ impl Progress {
     fn after(at: usize, input: &[u8]) -> Progress {
         if at < input.len() { Progress::More(at) } else { Progress::Done }
     }
+}
+
+/// How far the end of the line at `at` is looked for, and how much of a line without one is kept: that takes time, too.
+fn reach(input: &[u8], at: usize, may_be_long: bool) -> usize {
+    if may_be_long { input.len() } else { input.len().min(at + LONG_LINE + 1) }
 }
 
 fn shrunk(buffer: Vec<u8>) -> Vec<u8> {

@@ -132,11 +132,11 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
 
     // The same where it comes in pieces.
     let mut decoder = Decoder::new(usize::MAX);
-    let (first, rest) = line.as_bytes().split_at(300_000);
+    let (first, rest) = line.as_bytes().split_at(200_000);
     assert_eq!(decoder.feed(&schema, &mut NullSink, first, 0, false, &mut out), Progress::Done);
-    assert_eq!(decoder.pending(), 300_000);
+    assert_eq!(decoder.pending(), 200_000);
     assert_eq!(decoder.feed(&schema, &mut NullSink, rest, 0, false, &mut out), Progress::Long(0));
-    assert_eq!(decoder.feed(&schema, &mut NullSink, rest, 0, true, &mut out), Progress::More(100_003));
+    assert_eq!(decoder.feed(&schema, &mut NullSink, rest, 0, true, &mut out), Progress::More(200_003));
     assert_eq!(decoder.pending(), 0);
 }
 
@@ -208,6 +208,19 @@ fn a_call_stops_where_the_work_is_done() {
         assert_eq!(feed(0, true, &rest), (Progress::More(rest.len() - 2), 1));
         assert_eq!(feed(rest.len() - 2, false, &rest), (Progress::Done, 1));
     }
+}
+
+#[test]
+fn the_end_of_a_line_is_not_looked_for_through_a_whole_chunk() {
+    let chunk = "x".repeat(codex_core::LONG_LINE * 2);
+    let mut decoder = Decoder::new(usize::MAX);
+    let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, chunk.as_bytes(), 0, long, &mut Vec::new());
+    // At the beginning of a line, and behind what was carried over.
+    for _ in 0..2 {
+        assert_eq!(feed(false), Progress::Long(0));
+        assert_eq!(feed(true), Progress::Done);
+    }
+    assert_eq!(decoder.pending(), chunk.len() * 2);
 }
 
 #[test]
