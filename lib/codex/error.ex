@@ -127,8 +127,8 @@ defmodule Codex.Error do
         type: type,
         status: get(map, :status),
         retry_after: get(map, :retry_after),
-        additional_details: get(map, :additional_details) || map["additionalDetails"],
-        codex_error_info: get(map, :codex_error_info) || map["codexErrorInfo"],
+        additional_details: get(map, :additional_details) || get(map, :additionalDetails),
+        codex_error_info: get(map, :codex_error_info) || get(map, :codexErrorInfo),
         details: get(map, :details) || %{},
         raw: raw
       })

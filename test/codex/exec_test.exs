@@ -169,6 +169,19 @@ defmodule Codex.ExecTest do
       assert byte_size(details.stderr) <= 65_536
     end
 
+    test "stderr that is not UTF-8 keeps its last words", %{tmp_dir: dir} do
+      body =
+        "i=0; while [ $i -lt 900 ]; do printf 'x%0.s\\303\\251\\303\\251\\303\\251\\303\\251' 1 2 3 4 5 6 7 8 9 10 >&2; i=$((i+1)); done; " <>
+          "printf '\\377\\nlast words\\n' >&2; exit 1"
+
+      assert {:error, {:exec_failed, %Error{message: message, details: %{stderr: stderr}}}} =
+               dir |> thread(body) |> Thread.run("hi")
+
+      assert message == "codex exited with status 1: last words"
+      assert String.valid?(stderr)
+      assert String.ends_with?(stderr, "éé\uFFFD\nlast words")
+    end
+
     test "silence", %{tmp_dir: dir} do
       body = "echo $$ > #{dir}/pid; echo \"$started\"; exec sleep 1000"
       thread = thread(dir, body)
@@ -315,6 +328,15 @@ defmodule Codex.ExecTest do
       {:ok, result} = dir |> thread(~S(echo "$turn")) |> Thread.run("hi")
       assert Codex.Turn.Result.json(result) == {:error, :not_structured}
     end
+  end
+
+  test "whatever failed is a Codex.Error" do
+    for failure <- [~D[2020-01-01], %{codexErrorInfo: "other"}, [1], nil, {:error, :closed}] do
+      assert %Error{message: message} = Error.normalize(failure)
+      assert is_binary(message)
+    end
+
+    assert Error.normalize(%{codexErrorInfo: "other"}).details.codex_error_info == "other"
   end
 
   describe "bad input" do

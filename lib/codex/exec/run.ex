@@ -301,8 +301,15 @@ defmodule Codex.Exec.Run do
   defp words(run),
     do: String.trim_trailing(Subprocess.stderr(run.sub) <> run.stray) |> printable()
 
-  defp printable(text),
-    do: if(String.valid?(text), do: text, else: inspect(text, binaries: :as_strings))
+  # The tail may begin inside of a character, and a program may print anything.
+  defp printable(text), do: text |> valid([]) |> Enum.reverse() |> IO.iodata_to_binary()
+
+  defp valid(text, done) do
+    case :unicode.characters_to_binary(text) do
+      {_, valid, <<_, rest::binary>>} -> valid(rest, ["\uFFFD", valid | done])
+      valid -> [valid | done]
+    end
+  end
 
   defp dropped(%{exit: %{stderr_dropped: n}}), do: n
   defp dropped(_run), do: 0
@@ -314,11 +321,12 @@ defmodule Codex.Exec.Run do
   def stop(%{stopped?: true} = run), do: run
 
   def stop(run) do
+    _ = if run.exit == nil, do: Subprocess.stop(run.sub)
+    run.cleanup.()
+
     if token = run.args.settings.cancellation_token,
       do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
 
-    _ = if run.exit == nil, do: Subprocess.stop(run.sub)
-    run.cleanup.()
     %{run | stopped?: true}
   end
 end

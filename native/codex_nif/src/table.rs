@@ -24,7 +24,7 @@ type Variants = Vec<(String, Vec<(usize, (u8, u16))>, Vec<usize>)>;
 type Names = Vec<(String, Atom)>;
 type Records = Vec<Vec<(String, Atom, Option<u16>)>>;
 
-/// Takes `{unions, enums, records}` as `Codex.Wire.Table` makes it.
+/// Takes `{unions, enums, records}` as `Codex.Wire.native/0` makes it.
 pub fn load(info: Term) -> NifResult<()> {
     let (unions, enums, records): (Vec<(Fields, Variants)>, Vec<Names>, Records) = info.decode()?;
     let mut names = Vec::new();
