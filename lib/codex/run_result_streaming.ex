@@ -110,7 +110,7 @@ defmodule Codex.RunResultStreaming do
   """
   @spec pop(t(), timeout()) :: {:ok, StreamEvent.t()} | :done | {:error, Exception.t() | :timeout}
   def pop(%__MODULE__{} = run, timeout \\ 5_000) do
-    with :lost <- Reader.pop(run.progress, run.token, run.stream, timeout) do
+    with :lost <- Reader.pop(run.progress, run.stream, timeout) do
       if cancelled?(run.usage),
         do: {:error, interrupted()},
         else: {:error, Error.new(:interrupted, "the process that popped first has ended")}
@@ -128,7 +128,7 @@ defmodule Codex.RunResultStreaming do
   def cancel(%__MODULE__{} = run, :immediate) do
     :counters.put(run.usage, cancelled(), 1)
     _ = Exec.cancel(run.token)
-    Reader.cancel(run.token)
+    Reader.cancel(run.progress)
   end
 
   # A run is one turn: there is no next one to keep from starting.

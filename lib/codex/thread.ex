@@ -96,7 +96,8 @@ defmodule Codex.Thread do
           {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, opts} <- runner_opts(opts),
-         token = Map.get_lazy(opts, :cancellation_token, &unique_token/0),
+         {:ok, opts} <- Table.check(:turn, opts),
+         token = opts[:cancellation_token] || unique_token(),
          opts = Map.put(opts, :cancellation_token, token),
          {:ok, stream, turn} <- prepare(thread, input, opts, nil) do
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}

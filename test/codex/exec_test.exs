@@ -709,12 +709,42 @@ defmodule Codex.ExecTest do
       refute alive?(read_pid(Path.join(dir, "pid")))
     end
 
+    test "runs with the same token, or with none, are popped each by itself", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+
+      for opts <- [[cancellation_token: "same"], [cancellation_token: nil]] do
+        {:ok, a} = Thread.run_streamed(thread, "a", opts)
+        {:ok, b} = Thread.run_streamed(thread, "b", opts)
+        assert {:ok, %StreamEvent.AgentUpdated{}} = RunResultStreaming.pop(a)
+        assert {:ok, %StreamEvent.AgentUpdated{}} = RunResultStreaming.pop(b)
+        for run <- [a, b], do: assert(:ok = RunResultStreaming.cancel(run))
+      end
+
+      {:ok, run} = Thread.run_streamed(thread, "hi", %{"cancellation_token" => "text"})
+      assert run.token == "text"
+    end
+
+    test "many that pop share the events, and all hear of the end", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+
+      for _ <- 1..20 do
+        {:ok, run} = Thread.run_streamed(thread, "hi")
+        pop = fn _ -> fn -> RunResultStreaming.pop(run) end |> Stream.repeatedly() |> popped() end
+        events = 1..4 |> Enum.map(&Task.async(fn -> pop.(&1) end)) |> Task.await_many()
+        assert events |> List.flatten() |> length() == 5
+      end
+    end
+
+    defp popped(pops) do
+      pops |> Stream.take_while(&(&1 != :done)) |> Enum.map(fn {:ok, event} -> event end)
+    end
+
     test "a failure that comes after a pop gave up is not lost", %{tmp_dir: dir} do
       body = "mkfifo #{dir}/go; echo \"$started\"; read x < #{dir}/go; exit 3"
       {:ok, run} = dir |> thread(body) |> Thread.run_streamed("hi")
       for _ <- 1..2, do: {:ok, _} = RunResultStreaming.pop(run)
       assert RunResultStreaming.pop(run, 20) == {:error, :timeout}
-      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.token)
+      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.progress)
       {:links, links} = Process.info(reader, :links)
       port = Enum.find(links, &is_port/1)
       File.write!(Path.join(dir, "go"), "x\n")
@@ -730,7 +760,7 @@ defmodule Codex.ExecTest do
         dir |> thread("echo \"$started\"; exec sleep 1000") |> Thread.run_streamed("hi")
 
       for _ <- 1..2, do: {:ok, _} = RunResultStreaming.pop(run)
-      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.token)
+      [{reader, _}] = Registry.lookup(Codex.RunResultStreaming.Registry, run.progress)
       ref = Process.monitor(reader)
       :ok = RunResultStreaming.cancel(run)
       assert_receive {:DOWN, ^ref, :process, _, :normal}, 5_000

@@ -1,6 +1,6 @@
 defmodule Codex.RunResultStreaming.Reader do
   @moduledoc false
-  # Holds a run that is popped: the stream, suspended between two items. Registered by the run's token; ends with
+  # Holds a run that is popped: the stream, suspended between two items. Registered by the run's progress; ends with
   # the stream, when it is cancelled, or with the process that popped first.
   #
   # A run is popped once: what has begun is never begun again, also where the reader was ended in the middle. How far
@@ -19,11 +19,11 @@ defmodule Codex.RunResultStreaming.Reader do
   def new, do: :atomics.new(1, [])
 
   @doc "The next item; `:lost`, once, where the reader was ended before the stream was."
-  @spec pop(:atomics.atomics_ref(), String.t(), Enumerable.t(), timeout()) ::
+  @spec pop(:atomics.atomics_ref(), Enumerable.t(), timeout()) ::
           {:ok, term()} | :done | :lost | {:error, Exception.t() | :timeout}
-  def pop(progress, token, stream, timeout) do
+  def pop(progress, stream, timeout) do
     with true <- :atomics.get(progress, 1) != @ended,
-         reader when is_pid(reader) <- whereis(progress, token, stream) do
+         reader when is_pid(reader) <- whereis(progress, stream) do
       ask(reader, progress, timeout)
     else
       _ -> gone(progress)
@@ -31,13 +31,13 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   @doc "Ends the reader of this run, if there is one, once it waits for the next pop."
-  @spec cancel(String.t()) :: :ok
-  def cancel(token) do
-    for {reader, _} <- Registry.lookup(@registry, token), do: send(reader, :cancel)
+  @spec cancel(:atomics.atomics_ref()) :: :ok
+  def cancel(progress) do
+    for {reader, _} <- Registry.lookup(@registry, progress), do: send(reader, :cancel)
     :ok
   end
 
-  # No reader: it has handed over the end and said so before it went, or something has ended it.
+  # No reader: somebody has taken the end, or something has ended the reader.
   defp gone(progress) do
     if :atomics.exchange(progress, 1, @ended) == @ended, do: :done, else: :lost
   end
@@ -47,7 +47,7 @@ defmodule Codex.RunResultStreaming.Reader do
     send(reader, {:pop, self(), ref})
 
     receive do
-      {^ref, answer} -> taken(reader, ref, answer)
+      {^ref, answer} -> taken(reader, progress, ref, answer)
       {:DOWN, ^ref, :process, _, _} -> gone(progress)
     after
       timeout ->
@@ -56,7 +56,7 @@ defmodule Codex.RunResultStreaming.Reader do
 
         receive do
           {^ref, answer} ->
-            taken(reader, ref, answer)
+            taken(reader, progress, ref, answer)
         after
           0 ->
             Process.demonitor(ref, [:flush])
@@ -66,21 +66,23 @@ defmodule Codex.RunResultStreaming.Reader do
     end
   end
 
-  defp taken(reader, ref, answer) do
+  defp taken(reader, progress, ref, answer) do
     :erlang.unalias(ref)
     Process.demonitor(ref, [:flush])
+    # Said by whoever has it: the reader may be ended with this process before it could.
+    unless match?({:ok, _}, answer), do: :atomics.put(progress, 1, @ended)
     send(reader, {:taken, ref})
     answer
   end
 
-  defp whereis(progress, token, stream) do
-    case Registry.lookup(@registry, token) do
+  defp whereis(progress, stream) do
+    case Registry.lookup(@registry, progress) do
       [{reader, _}] -> reader
-      [] -> start(progress, token, stream)
+      [] -> start(progress, stream)
     end
   end
 
-  defp start(progress, token, stream) do
+  defp start(progress, stream) do
     owner = self()
     ref = make_ref()
 
@@ -88,10 +90,10 @@ defmodule Codex.RunResultStreaming.Reader do
       Task.Supervisor.start_child(
         Codex.TaskSupervisor,
         fn ->
-          with {:ok, _} <- Registry.register(@registry, token, nil),
+          with {:ok, _} <- Registry.register(@registry, progress, nil),
                :ok <- :atomics.compare_exchange(progress, 1, 0, @begun) do
             send(owner, {ref, :begun})
-            run(progress, stream, owner)
+            run(stream, owner)
           else
             {:error, {:already_registered, other}} -> send(owner, {ref, other})
             _begun_before -> send(owner, {ref, nil})
@@ -106,11 +108,11 @@ defmodule Codex.RunResultStreaming.Reader do
     end
   end
 
-  defp run(progress, stream, owner) do
+  defp run(stream, owner) do
     # A killed owner ends the reader even while it waits for the CLI; the port goes with it, and the CLI with that.
     watch(owner)
     step = &Enumerable.reduce(stream, &1, fn item, _ -> {:suspend, item} end)
-    loop(step, progress)
+    loop(step)
   end
 
   defp watch(owner) do
@@ -127,17 +129,16 @@ defmodule Codex.RunResultStreaming.Reader do
     end)
   end
 
-  defp loop(step, progress) do
+  defp loop(step) do
     case advance(step) do
       {:item, item, step} ->
-        if hand_over({:ok, item}) == :taken, do: loop(step, progress), else: halt(step)
+        if hand_over({:ok, item}) == :taken, do: loop(step), else: halt(step)
 
       :cancelled ->
         halt(step)
 
-      # Said only then: a pop that gave up must find it here.
       last ->
-        if hand_over(last) == :taken, do: :atomics.put(progress, 1, @ended)
+        hand_over(last)
     end
   end
 
