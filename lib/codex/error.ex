@@ -25,6 +25,7 @@ defmodule Codex.Error do
     * `:timeout` - nothing came for `details.timeout_ms`
     * `:cli_not_found` - the program could not be started
     * `:thread_not_found` - there is no such thread to resume
+    * `:config` - the set-up does not allow the run: the file of an output schema cannot be written
     * `:tool_failure`, `:approval_hook_failed`, `:unsupported_feature` - from the host side of tools
   """
   @type kind ::
@@ -38,6 +39,7 @@ defmodule Codex.Error do
           | :timeout
           | :cli_not_found
           | :thread_not_found
+          | :config
           | :tool_failure
           | :approval_hook_failed
           | :unsupported_feature

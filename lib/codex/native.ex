@@ -19,6 +19,7 @@ defmodule Codex.Native do
   def decoder_new(_max_line), do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
+  def panic, do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

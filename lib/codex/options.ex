@@ -59,17 +59,6 @@ defmodule Codex.Options do
   def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)
 
   defimpl Inspect do
-    import Inspect.Algebra
-
-    def inspect(options, opts) do
-      env = options.env && Map.new(options.env, fn {name, _} -> {name, "[redacted]"} end)
-      shown = %{options | api_key: options.api_key && "[redacted]", env: env}
-
-      concat([
-        "#Codex.Options<",
-        to_doc(shown |> Map.from_struct() |> Enum.reject(&(elem(&1, 1) == nil)), opts),
-        ">"
-      ])
-    end
+    def inspect(options, opts), do: Codex.Options.Table.inspect(options, :global, opts)
   end
 end

@@ -36,20 +36,27 @@ defmodule Codex.OutputSchemaFile do
       "codex_output_schema_" <>
         Base.encode16(:crypto.strong_rand_bytes(12), case: :lower) <> ".json"
 
-    path = Path.join(System.tmp_dir!(), name)
+    # Without a temporary directory, the reason is that there is no such file.
+    path = Path.join(System.tmp_dir() || "/tmp", name)
 
     with {:error, reason} <- write(path, encoded) do
       {:error, {:write_failed, path, reason}}
     end
   end
 
-  # Exclusive and private from the first moment: nobody else's file, and nobody else's to read.
+  # Exclusive, and private before anything is in it: nobody else's file, and nobody else's to read.
   defp write(path, encoded) do
-    with {:ok, file} <- File.open(path, [:write, :exclusive, :binary]),
-         :ok <- File.chmod(path, 0o600),
-         :ok <- IO.binwrite(file, encoded),
-         :ok <- File.close(file) do
-      {:ok, path, fn -> remove(path) end}
+    with {:ok, file} <- :file.open(path, [:write, :exclusive, :raw]) do
+      written = with :ok <- File.chmod(path, 0o600), do: :file.write(file, encoded)
+      closed = :file.close(file)
+
+      with :ok <- written, :ok <- closed do
+        {:ok, path, fn -> remove(path) end}
+      else
+        error ->
+          remove(path)
+          error
+      end
     end
   end
 

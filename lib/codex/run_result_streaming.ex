@@ -19,11 +19,12 @@ defmodule Codex.RunResultStreaming do
   alias Codex.{Error, Exec, StreamEvent, Turn}
   alias Codex.RunResultStreaming.Reader
 
-  @enforce_keys [:stream, :token, :usage, :progress]
-  defstruct [:stream, :token, :usage, :progress]
+  @enforce_keys [:stream, :raw, :token, :usage, :progress]
+  defstruct [:stream, :raw, :token, :usage, :progress]
 
   @opaque t :: %__MODULE__{
             stream: Enumerable.t(),
+            raw: Enumerable.t(),
             token: String.t(),
             usage: :counters.counters_ref(),
             progress: :atomics.atomics_ref()
@@ -38,6 +39,7 @@ defmodule Codex.RunResultStreaming do
 
     %__MODULE__{
       stream: semantic(stream, turn, usage),
+      raw: semantic(stream, %{turn | keep?: false}, usage),
       token: token,
       usage: usage,
       progress: Reader.new()
@@ -93,9 +95,12 @@ defmodule Codex.RunResultStreaming do
   @spec events(t()) :: Enumerable.t()
   def events(%__MODULE__{stream: stream}), do: stream
 
-  @doc "The run as a stream of `Codex.Events` only."
+  @doc """
+  The run as a stream of `Codex.Events` only. Unlike `events/1`, which ends with all of them in one
+  `Codex.StreamEvent.RawResponses`, it keeps none: memory stays the same however long the turn is.
+  """
   @spec raw_events(t()) :: Enumerable.t()
-  def raw_events(%__MODULE__{stream: stream}) do
+  def raw_events(%__MODULE__{raw: stream}) do
     Stream.flat_map(stream, fn
       %StreamEvent.RunItem{event: event} -> [event]
       _other -> []

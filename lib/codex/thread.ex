@@ -97,9 +97,8 @@ defmodule Codex.Thread do
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, opts} <- runner_opts(opts),
          {:ok, opts} <- Table.check(:turn, opts),
-         token = opts[:cancellation_token] || unique_token(),
-         opts = Map.put(opts, :cancellation_token, token),
-         {:ok, stream, turn} <- prepare(thread, input, opts, nil) do
+         token = unique_token(),
+         {:ok, stream, turn} <- prepare(thread, input, opts, nil, token) do
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
   end
@@ -111,9 +110,15 @@ defmodule Codex.Thread do
   100, 200, 400 … at most 5_000 ms), `turn_opts`. CLI 0.169 never asks to go on, so one run is all it takes.
   Error besides those of `run/3`: `{:max_attempts_reached, attempts, %{continuation: token}}`.
   """
-  @spec run_auto(t(), Exec.Args.input(), keyword()) :: {:ok, Result.t()} | {:error, failure()}
+  @spec run_auto(t(), Exec.Args.input(), map() | keyword()) ::
+          {:ok, Result.t()} | {:error, failure()}
   def run_auto(thread, input, opts \\ []) do
-    opts = Map.new(opts)
+    with {:ok, opts} <- as_map(opts) do
+      run_auto_checked(thread, input, opts)
+    end
+  end
+
+  defp run_auto_checked(thread, input, opts) do
     max = Map.get(opts, :max_attempts, 3)
     backoff = Map.get(opts, :backoff, &sleep/1)
 
@@ -178,11 +183,16 @@ defmodule Codex.Thread do
   end
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
-  defp prepare(%__MODULE__{} = thread, input, turn_opts, default_timeout) do
+  defp prepare(%__MODULE__{} = thread, input, turn_opts, default_timeout, run_token \\ nil) do
     thread = if new?(input), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
-      exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
+      exec = %Exec.Options{
+        codex_opts: thread.codex_opts,
+        thread: thread,
+        turn_opts: turn_opts,
+        run_token: run_token
+      }
 
       with {:ok, stream} <- Exec.stream(&Exec.Args.run(input, &1), exec, default_timeout),
            do: {:ok, stream, Turn.new(thread, turn_opts[:output_schema] != nil)}
@@ -195,11 +205,16 @@ defmodule Codex.Thread do
 
   defp runner_opts(opts) do
     with {:ok, opts} <- as_map(opts),
-         {turn_opts, opts} = Map.pop(opts, :turn_opts),
-         {max_turns, opts} = Map.pop(opts, :max_turns, 1),
+         {turn_opts, opts} = pop(opts, :turn_opts, nil),
+         {max_turns, opts} = pop(opts, :max_turns, 1),
          :ok <- check_max_turns(max_turns) do
       if turn_opts, do: as_map(turn_opts), else: {:ok, opts}
     end
+  end
+
+  defp pop(opts, key, default) do
+    {value, opts} = Map.pop(opts, Atom.to_string(key), default)
+    Map.pop(opts, key, value)
   end
 
   defp as_map(%{} = opts) when not is_struct(opts), do: {:ok, opts}
@@ -208,8 +223,11 @@ defmodule Codex.Thread do
     do:
       if(Keyword.keyword?(opts),
         do: {:ok, Map.new(opts)},
-        else: {:error, {:invalid_options, opts}}
+        else: {:error, {:invalid_options, first_odd(opts)}}
       )
+
+  defp first_odd(opts) when is_list(opts), do: Table.first_odd(opts)
+  defp first_odd(opts), do: opts
 
   defp check_max_turns(n) when is_integer(n) and n > 0, do: :ok
   defp check_max_turns(n), do: {:error, {:invalid_max_turns, n}}

@@ -3,7 +3,7 @@ defmodule Codex.TransportError do
   The `codex` process did not bring the turn to its end.
 
     * `reason_code` - `:crashed`, `:killed`, `:interrupted`, `:protocol`, `:timeout`, `:cli_not_found`,
-      `:thread_not_found`; see `t:Codex.Error.kind/0`
+      `:thread_not_found`, `:config`; see `t:Codex.Error.kind/0`
     * `exit_status` - of the process; 128 + n for signal n; -1 where it did not end by itself
     * `signal` - what ended it, as an atom (a number where it has no name), or nil
     * `stderr` - its newest bytes, followed by what stood on stdout and was no event

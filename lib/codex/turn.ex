@@ -16,6 +16,7 @@ defmodule Codex.Turn do
     :failure,
     :response_id,
     events: [],
+    keep?: true,
     pruned?: false
   ]
 
@@ -32,7 +33,8 @@ defmodule Codex.Turn do
   @doc "One more event. With an output schema, the returned event has the message decoded."
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
-    {event, take(%{turn | events: [event | turn.events]}, event)}
+    events = if turn.keep?, do: [event | turn.events], else: []
+    {event, take(%{turn | events: events}, event)}
   end
 
   defp parse(%{item: %Items.AgentMessage{} = item} = event, true),

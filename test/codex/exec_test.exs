@@ -451,15 +451,63 @@ defmodule Codex.ExecTest do
                for(%Events.Error{} = e <- result.events, do: e)
     end
 
-    test "no key is shown" do
-      {:ok, thread} = Codex.start_thread(api_key: "sk-secret", env: %{"TOKEN" => "sk-secret"})
+    test "no secret is shown" do
+      {:ok, thread} =
+        Codex.start_thread([api_key: "sk-secret", env: %{"TOKEN" => "sk-secret"}],
+          config_overrides: ["a.token=sk-secret", {"b", "sk-secret"}]
+        )
+
       refute inspect(thread) =~ "sk-secret"
       assert inspect(thread) =~ "TOKEN"
+      assert inspect(thread) =~ "a.token=[redacted]"
 
-      {:ok, options} =
-        Exec.Options.new(codex_opts: thread.codex_opts, env: %{"TOKEN" => "sk-secret"})
+      assert Codex.start_thread([{:api_key, "sk-secret"}, :odd]) ==
+               {:error, {:invalid_options, :odd}}
 
-      refute inspect(options) =~ "sk-secret"
+      for {bad, which} <- [
+            {["a=sk-secret", %{}], :not_an_override},
+            {%{"k" => {:x, "sk-secret"}}, "k"},
+            {["a=1" | "x"], :not_an_override},
+            {%{"a=b" => 1}, "a=b"},
+            {7, :not_an_override}
+          ] do
+        assert Codex.start_thread([], config_overrides: bad) ==
+                 {:error, {:invalid_config_overrides, which}}
+      end
+
+      assert {:ok, %{codex_opts: %{api_key: nil}}} = Codex.start_thread(api_key: " \n")
+    end
+
+    test "what is no list of options or blocks", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+      assert Thread.run(thread, "hi", [:odd]) == {:error, {:invalid_options, :odd}}
+      assert Thread.run_auto(thread, "hi", [:odd]) == {:error, {:invalid_options, :odd}}
+      blocks = [%{type: :text, text: "a"} | :b]
+      assert Thread.run(thread, blocks) == {:error, {:invalid_input, blocks}}
+      assert Thread.run(thread, [%{type: {1}}]) == {:error, {:invalid_input, %{type: {1}}}}
+      dirs = ["a" | "b"]
+
+      assert Codex.start_thread([], additional_directories: dirs) ==
+               {:error, {:invalid_list, :additional_directories, dirs}}
+    end
+
+    test "string keys are keys", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+      opts = %{"max_turns" => 2, "turn_opts" => %{"timeout_ms" => 5_000}}
+      assert {:ok, _} = Thread.run(thread, "hi", opts)
+
+      assert {:ok, _} =
+               Exec.run("hi", %{"codex_opts" => thread.codex_opts, "timeout_ms" => 5_000})
+    end
+
+    test "options that do not go together" do
+      {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"], full_auto: true)
+
+      assert Thread.run(thread, "hi", dangerously_bypass_approvals_and_sandbox: true) ==
+               {:error, :conflicting_auto_flags}
+
+      assert Exec.review("look", codex_opts: thread.codex_opts, attachments: ["i.png"]) ==
+               {:error, {:unsupported_option, :images}}
     end
   end
 
@@ -719,9 +767,6 @@ defmodule Codex.ExecTest do
         assert {:ok, %StreamEvent.AgentUpdated{}} = RunResultStreaming.pop(b)
         for run <- [a, b], do: assert(:ok = RunResultStreaming.cancel(run))
       end
-
-      {:ok, run} = Thread.run_streamed(thread, "hi", %{"cancellation_token" => "text"})
-      assert run.token == "text"
     end
 
     test "many that pop share the events, and all hear of the end", %{tmp_dir: dir} do
@@ -769,6 +814,34 @@ defmodule Codex.ExecTest do
                RunResultStreaming.pop(run)
 
       assert RunResultStreaming.pop(run) == :done
+    end
+
+    test "cancel ends this run only, and a token of the caller ends all that have it", %{
+      tmp_dir: dir
+    } do
+      body = "echo $$ > #{dir}/$$.pid; echo \"$started\"; exec sleep 1000"
+      thread = thread(dir, body)
+      token = "token-#{System.unique_integer()}"
+
+      [first, second, third] =
+        for _ <- 1..3 do
+          {:ok, run} = Thread.run_streamed(thread, "hi", cancellation_token: token)
+          {:ok, _} = RunResultStreaming.pop(run)
+          {:ok, _} = RunResultStreaming.pop(run)
+          run
+        end
+
+      :ok = RunResultStreaming.cancel(first)
+      assert {:error, _} = RunResultStreaming.pop(first)
+      assert RunResultStreaming.pop(second, 20) == {:error, :timeout}
+      :ok = Exec.cancel(token)
+      assert {:error, %{message: "the run was cancelled"}} = RunResultStreaming.pop(second)
+      assert {:error, %{message: "the run was cancelled"}} = RunResultStreaming.pop(third)
+
+      for file <- Path.wildcard(Path.join(dir, "*.pid")) do
+        pid = read_pid(file)
+        assert eventually(fn -> not alive?(pid) end)
+      end
     end
 
     test "a run that was cancelled before does not start", %{tmp_dir: dir} do

@@ -255,6 +255,12 @@ defmodule Codex.JSONLTest do
       error in ErlangError -> error.original == :in_use
     end
 
+    test "a panic in Rust is an exception, and the next call works" do
+      error = assert_raise ErlangError, fn -> Codex.Native.panic() end
+      assert error.original == :nif_panicked
+      assert JSONL.decode("1") == [%Events.Unknown{raw: 1}]
+    end
+
     test "options are checked" do
       assert_raise ArgumentError, ~r/did you mean :max_line_bytes/, fn ->
         JSONL.new(max_line_byte: 1)

@@ -88,7 +88,7 @@ defmodule Codex.SubprocessTest do
 
   describe "credit" do
     test "a sleeping reader blocks the child and costs no memory; then every byte arrives" do
-      total = 200 * @mb
+      total = 1000 * @mb
       before = memory()
       {:ok, sub} = open(child("floods_stdout.sh", [total]))
       os_pid = Subprocess.os_pid(sub)
@@ -409,10 +409,10 @@ defmodule Codex.SubprocessTest do
   end
 
   describe "many" do
-    test "2000 in sequence leave no process, no descriptor and no atom" do
+    test "3000 in sequence leave no process, no descriptor and no atom" do
       run(["true"])
       before = {fds(), :erlang.system_info(:atom_count), length(Port.list()), Process.list()}
-      pids = for _ <- 1..2000, do: Subprocess.os_pid(run(["true"]).sub)
+      pids = for _ <- 1..3000, do: Subprocess.os_pid(run(["true"]).sub)
       refute Enum.any?(pids, &alive?/1)
 
       eventually(fn ->

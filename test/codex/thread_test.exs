@@ -182,6 +182,22 @@ defmodule Codex.ThreadTest do
     end
   end
 
+  describe "threads that were left at the end of a turn" do
+    test "are whole: the next turn knows what was said" do
+      {model, thread} = start(["One.", "Two."])
+
+      {:ok, stream} = Thread.run_turn_streamed(thread, "first")
+      events = Enum.take_while(stream, &(not match?(%Events.TurnCompleted{}, &1)))
+      %Events.ThreadStarted{thread_id: id} = hd(events)
+
+      {:ok, again} = resume(model, id)
+      assert {:ok, %{usage: %{"input_tokens" => 200}}} = Thread.run(again, "second")
+      assert [_, %{body: %{"input" => input}}] = Codex.Test.requests(model)
+      assert inspect(input) =~ "first" and inspect(input) =~ "One."
+      refute inspect(input) =~ "aborted"
+    end
+  end
+
   describe "threads" do
     test "that do not exist are errors" do
       {model, thread} = start(["One."], default: "Another.")

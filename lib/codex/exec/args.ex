@@ -13,15 +13,16 @@ defmodule Codex.Exec.Args do
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :schema, :resume]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :schema, :resume, tokens: []]
 
   @typedoc """
   What is run. `:output_schema_file` in `argv` stands for the file that gets `schema`; `resume` is what the thread that
-  starts must be.
+  starts must be; any of `tokens` cancels it.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | :output_schema_file, ...],
           schema: binary() | nil,
+          tokens: [String.t()],
           env: %{String.t() => String.t() | nil},
           clear_env: boolean(),
           stdin: String.t(),
@@ -47,6 +48,8 @@ defmodule Codex.Exec.Args do
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
           | {:unsupported_option, :ask_for_approval, :untrusted}
+          | {:unsupported_option, :images}
+          | :conflicting_auto_flags
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | {:invalid_review_target, term()}
 
@@ -64,13 +67,24 @@ defmodule Codex.Exec.Args do
   @doc "The call that runs a review."
   @spec review(review(), Options.t()) :: {:ok, t()} | {:error, reason()}
   def review(target, %Options{} = options) do
-    with {:ok, args, stdin} <- target(target), do: build(options, ["review" | args], stdin, nil)
+    with {:ok, args, stdin} <- target(target),
+         :ok <- no_images(options) do
+      build(options, ["review" | args], stdin, nil)
+    end
+  end
+
+  # `codex exec review` takes none.
+  defp no_images(options) do
+    if options.attachments ++ settings(options).images == [],
+      do: :ok,
+      else: {:error, {:unsupported_option, :images}}
   end
 
   defp build(options, command, stdin, resume) do
     settings = settings(options)
 
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
+         :ok <- check_flags(settings),
          :ok <- check_directory(settings.working_directory),
          {:ok, flags} <- flags(settings),
          {:ok, schema} <- schema(settings.output_schema) do
@@ -86,6 +100,7 @@ defmodule Codex.Exec.Args do
          clear_env: settings.clear_env? == true,
          stdin: stdin,
          settings: settings,
+         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
          schema: schema,
          resume: resume
        }}
@@ -179,6 +194,12 @@ defmodule Codex.Exec.Args do
          do: {:error, {:invalid_output_schema, reason}}
   end
 
+  # One may stand with the thread and the other with the turn.
+  defp check_flags(%{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}),
+    do: {:error, :conflicting_auto_flags}
+
+  defp check_flags(_settings), do: :ok
+
   defp check_directory(nil), do: :ok
 
   defp check_directory(dir),
@@ -195,6 +216,12 @@ defmodule Codex.Exec.Args do
   end
 
   defp input([_ | _] = blocks) do
+    if List.improper?(blocks), do: {:error, {:invalid_input, blocks}}, else: blocks(blocks)
+  end
+
+  defp input(other), do: {:error, {:invalid_input, other}}
+
+  defp blocks(blocks) do
     Enum.reduce_while(blocks, {:ok, [], []}, fn block, {:ok, texts, images} ->
       case block(block) do
         {:text, text} -> {:cont, {:ok, [text | texts], images}}
@@ -212,16 +239,24 @@ defmodule Codex.Exec.Args do
     end
   end
 
-  defp input(other), do: {:error, {:invalid_input, other}}
-
   defp block(block) when is_map(block) do
     get = &(Map.get(block, &1) || Map.get(block, Atom.to_string(&1)))
 
-    case {to_string(get.(:type)), get.(:text), get.(:path)} do
-      {"text", text, _} when is_binary(text) -> {:text, text}
-      {"local_image", _, path} when is_binary(path) -> {:image, path}
-      {type, _, _} when type in ["text", "local_image"] -> {:error, {:invalid_input, block}}
-      _ -> {:error, {:unsupported_input, :exec}}
+    case {get.(:type), get.(:text), get.(:path)} do
+      {type, text, _} when type in [:text, "text"] and is_binary(text) ->
+        {:text, text}
+
+      {type, _, path} when type in [:local_image, "local_image"] and is_binary(path) ->
+        {:image, path}
+
+      {type, _, _} when type in [:text, "text", :local_image, "local_image"] ->
+        {:error, {:invalid_input, block}}
+
+      {type, _, _} when is_atom(type) or is_binary(type) ->
+        {:error, {:unsupported_input, :exec}}
+
+      _ ->
+        {:error, {:invalid_input, block}}
     end
   end
 

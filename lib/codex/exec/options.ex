@@ -21,6 +21,7 @@ defmodule Codex.Exec.Options do
     :codex_opts,
     :thread,
     :output_schema_path,
+    :run_token,
     turn_opts: %{},
     attachments: [],
     tool_outputs: [],
@@ -34,7 +35,8 @@ defmodule Codex.Exec.Options do
           attachments: [Path.t()],
           output_schema_path: Path.t() | nil,
           tool_outputs: list(),
-          tool_failures: list()
+          tool_failures: list(),
+          run_token: String.t() | nil
         }
 
   @type reason :: :missing_options | {:unsupported_option, atom()} | Table.reason()
@@ -63,11 +65,11 @@ defmodule Codex.Exec.Options do
     do:
       if(Keyword.keyword?(attrs),
         do: new(Map.new(attrs)),
-        else: {:error, {:invalid_options, attrs}}
+        else: {:error, {:invalid_options, Table.first_odd(attrs)}}
       )
 
   def new(%{} = attrs) do
-    attrs = for {key, value} <- attrs, value != nil, into: %{}, do: {key, value}
+    attrs = for {key, value} <- attrs, value != nil, into: %{}, do: {known(key), value}
     {own, rest} = Map.split(attrs, @own)
     {turn, rest} = Map.split(rest, @turn)
 
@@ -84,12 +86,14 @@ defmodule Codex.Exec.Options do
 
   def new(other), do: {:error, {:invalid_options, other}}
 
+  defp known(key), do: Enum.find(@own ++ @turn, key, &(Atom.to_string(&1) == key))
+
   defp check_codex_opts(%Codex.Options{}), do: :ok
   defp check_codex_opts(_), do: {:error, :missing_options}
 
   defp check_rest([]), do: :ok
 
-  defp check_rest([:continuation_token | _]),
+  defp check_rest([key | _]) when key in [:continuation_token, "continuation_token"],
     do: {:error, {:unsupported_option, :continuation_token}}
 
   defp check_rest([key | _]),

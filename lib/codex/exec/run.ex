@@ -65,7 +65,7 @@ defmodule Codex.Exec.Run do
           decoder: decoder,
           args: args,
           idle: idle(args.settings, default_timeout),
-          cancelled: register(sub, args.settings.cancellation_token),
+          cancelled: register(sub, args.tokens),
           started_at: started_at,
           cleanup: cleanup
         }
@@ -83,7 +83,7 @@ defmodule Codex.Exec.Run do
 
       {:error, {:write_failed, path, reason}} ->
         raise %TransportError{
-          reason_code: :cli_not_found,
+          reason_code: :config,
           message: "cannot write #{path}: #{:file.format_error(reason)}"
         }
     end
@@ -108,9 +108,12 @@ defmodule Codex.Exec.Run do
     with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
   end
 
-  defp register(sub, token) do
+  defp register(sub, tokens) do
     cancelled = :atomics.new(1, [])
-    _ = if token, do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
+
+    for token <- tokens,
+        do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
+
     cancelled
   end
 
@@ -317,15 +320,42 @@ defmodule Codex.Exec.Run do
   defp last_line(""), do: "it said nothing"
   defp last_line(text), do: text |> String.split("\n", trim: true) |> List.last()
 
+  # The turn is over, and the CLI is closing its session: it gets a moment to end by itself.
+  @linger 1_000
+
+  defp linger(run, deadline \\ System.monotonic_time(:millisecond) + @linger)
+  defp linger(%{exit: exit} = run, _deadline) when exit != nil, do: run
+
+  defp linger(run, deadline) do
+    run = grant(run)
+
+    case Subprocess.next(run.sub, max(deadline - System.monotonic_time(:millisecond), 0)) do
+      {:ok, sub, outputs} ->
+        bytes = for {:stdout, bytes} <- outputs, reduce: 0, do: (sum -> sum + byte_size(bytes))
+
+        exit =
+          Enum.find_value(outputs, fn output -> match?({:exit, _}, output) && elem(output, 1) end)
+
+        linger(%{run | sub: sub, to_grant: bytes, exit: exit}, deadline)
+
+      {:error, sub, _error} ->
+        %{run | sub: sub}
+
+      :timeout ->
+        run
+    end
+  end
+
   @doc "Stops the CLI if it still runs. Nothing of it is left afterwards."
   def stop(%{stopped?: true} = run), do: run
 
   def stop(run) do
+    run = if run.ended?, do: linger(run), else: run
     _ = if run.exit == nil, do: Subprocess.stop(run.sub)
     run.cleanup.()
 
-    if token = run.args.settings.cancellation_token,
-      do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
+    for token <- run.args.tokens,
+        do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
 
     %{run | stopped?: true}
   end

@@ -3,33 +3,46 @@ defmodule Codex.Options.Overrides do
   # `--config key=value`: values as TOML. The CLI splits a key at every dot and knows no quotes, so a key with other
   # characters than letters, digits, `_` and `-` stands inside an inline table.
 
-  @doc "Overrides of any accepted form as a list of `key=value` strings."
-  @spec new(map() | list()) :: {:ok, [String.t()]} | {:error, term()}
-  def new(overrides) when is_list(overrides) or is_map(overrides) do
-    Enum.reduce_while(overrides, {:ok, []}, fn override, {:ok, done} ->
-      case one(override) do
-        {:ok, text} -> {:cont, {:ok, [text | done]}}
-        {:error, reason} -> {:halt, {:error, reason}}
-      end
-    end)
-    |> case do
-      {:ok, done} -> {:ok, Enum.reverse(done)}
-      error -> error
-    end
+  @doc """
+  Overrides of any accepted form as a list of `key=value` strings. The error is the key of the one that cannot be
+  written, or `:not_an_override`; never a value.
+
+      iex> Codex.Options.Overrides.new(%{"model_verbosity" => "low"})
+      {:ok, [~S(model_verbosity="low")]}
+      iex> Codex.Options.Overrides.new(["a=1", {:b, nil}])
+      {:error, :b}
+      iex> Codex.Options.Overrides.new(["no equals sign"])
+      {:error, :not_an_override}
+  """
+  @spec new(term()) :: {:ok, [String.t()]} | {:error, String.t() | atom()}
+  def new(%{} = overrides) when not is_struct(overrides), do: overrides |> Map.to_list() |> new()
+
+  def new(overrides) when is_list(overrides) do
+    if List.improper?(overrides), do: {:error, :not_an_override}, else: all(overrides, &one/1)
   end
+
+  def new(_other), do: {:error, :not_an_override}
 
   defp one(raw) when is_binary(raw) do
     if String.valid?(raw) and raw =~ ~r/^[^=]*[^=\s][^=]*=/,
       do: {:ok, raw},
-      else: {:error, {:not_an_override, raw}}
+      else: {:error, :not_an_override}
   end
 
   defp one({key, value})
-       when (is_binary(key) or is_atom(key)) and key not in [nil, "", true, false] do
-    with {:ok, toml} <- toml(value), do: {:ok, "#{key}=#{toml}"}
+       when is_binary(key) or (is_atom(key) and key not in [nil, true, false]) do
+    name = to_string(key)
+
+    # A key with an equals sign in it would set another one.
+    with true <- name != "" and String.valid?(name) and not String.contains?(name, "="),
+         {:ok, toml} <- toml(value) do
+      {:ok, name <> "=" <> toml}
+    else
+      _ -> {:error, key}
+    end
   end
 
-  defp one(other), do: {:error, {:not_an_override, other}}
+  defp one(_other), do: {:error, :not_an_override}
 
   @doc """
   A value as TOML.
@@ -52,7 +65,13 @@ defmodule Codex.Options.Overrides do
   end
 
   def toml(value) when is_list(value) do
-    with {:ok, items} <- all(value, &toml/1), do: {:ok, "[#{Enum.join(items, ", ")}]"}
+    with false <- List.improper?(value),
+         {:ok, items} <- all(value, &toml/1) do
+      {:ok, "[#{Enum.join(items, ", ")}]"}
+    else
+      true -> {:error, {:not_toml, value}}
+      error -> error
+    end
   end
 
   def toml(%{} = value) when not is_struct(value) do

@@ -80,8 +80,8 @@ defmodule Codex.Options.Table do
     {:images, [:turn], {:list, :image}, "images for this turn: paths, or maps with a `:path`",
      error: :list},
     {:config_overrides, [:thread, :turn], :overrides,
-     "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the turn's come last and win",
-     also: [:config_override]},
+     "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the turn's come last and win. Part of the arguments, which other users of the machine can see: no place for secrets",
+     also: [:config_override], secret: true},
     {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded", []},
     {:env, [:global, :turn], :env, "variables for the CLI, as map or keyword; nil takes one away",
      secret: true},
@@ -102,6 +102,8 @@ defmodule Codex.Options.Table do
     {:auto_run, [:thread], :boolean, "not used", default: false},
     {:transport, [:thread], {:one_of, [:exec]}, "`:exec`", default: :exec}
   ]
+
+  alias Codex.Options.Overrides
 
   @type scope :: :global | :thread | :turn
   @type reason ::
@@ -132,6 +134,28 @@ defmodule Codex.Options.Table do
 
   @doc "Fields and defaults of a struct of this scope."
   def defaults(scope), do: for(row <- rows(scope), do: {row.name, row.opts[:default]})
+
+  @doc "How a struct of a scope is inspected: what is set, without secrets."
+  def inspect(%module{} = struct, scope, opts) do
+    shown =
+      for row <- rows(scope), value = Map.fetch!(struct, row.name), value != row.opts[:default] do
+        {row.name, if(row.opts[:secret], do: redact(value), else: value)}
+      end
+
+    Inspect.Algebra.concat([
+      "##{Kernel.inspect(module)}<",
+      Inspect.Algebra.to_doc(shown, opts),
+      ">"
+    ])
+  end
+
+  # Names may be seen.
+  defp redact(%{} = env), do: Map.new(env, fn {name, _} -> {name, "[redacted]"} end)
+
+  defp redact(list) when is_list(list),
+    do: Enum.map(list, &(hd(String.split(&1, "=")) <> "=[redacted]"))
+
+  defp redact(_value), do: "[redacted]"
 
   @doc "The documentation of a scope as a Markdown list."
   def docs(scope) do
@@ -186,12 +210,17 @@ defmodule Codex.Options.Table do
   defp pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
 
   defp pairs(list) when is_list(list) do
-    if Enum.all?(list, &match?({_, _}, &1)),
+    if not List.improper?(list) and Enum.all?(list, &match?({_, _}, &1)),
       do: {:ok, list},
-      else: {:error, {:invalid_options, list}}
+      else: {:error, {:invalid_options, first_odd(list)}}
   end
 
   defp pairs(other), do: {:error, {:invalid_options, other}}
+
+  @doc "What keeps a list from being options; without the others, which may hold secrets."
+  def first_odd([{_, _} | rest]), do: first_odd(rest)
+  def first_odd([odd | _]), do: odd
+  def first_odd(tail), do: tail
 
   defp check_one(names, key, value) when is_atom(key),
     do: check_one(names, Atom.to_string(key), value, key)
@@ -212,10 +241,24 @@ defmodule Codex.Options.Table do
   end
 
   defp typed(_row, nil), do: :unset
-  defp typed(%{name: name}, "") when name in [:api_key, :model], do: :unset
+  defp typed(%{name: :model}, ""), do: :unset
   defp typed(%{name: :codex_path_override}, ""), do: {:error, :invalid_codex_path}
 
-  defp typed(row, value) do
+  # The error names the override: its value, and the others, may be secrets.
+  defp typed(%{type: :overrides, name: name}, value) do
+    case Overrides.new(value) do
+      {:ok, overrides} -> {:ok, name, overrides}
+      {:error, which} -> {:error, {:invalid_config_overrides, which}}
+    end
+  end
+
+  defp typed(%{name: :api_key} = row, value) when is_binary(value) do
+    if String.valid?(value) and String.trim(value) == "", do: :unset, else: checked(row, value)
+  end
+
+  defp typed(row, value), do: checked(row, value)
+
+  defp checked(row, value) do
     case cast(row.type, value) do
       {:ok, value} -> {:ok, row.name, value}
       :error -> {:error, invalid(row, value)}
@@ -281,13 +324,6 @@ defmodule Codex.Options.Table do
          else: (_ -> :error)
   end
 
-  defp cast(:overrides, overrides) when is_map(overrides) or is_list(overrides) do
-    case Codex.Options.Overrides.new(overrides) do
-      {:ok, overrides} -> {:ok, overrides}
-      {:error, _} -> :error
-    end
-  end
-
   defp cast(_type, _value), do: :error
 
   defp variable({name, value})
@@ -304,7 +340,10 @@ defmodule Codex.Options.Table do
 
   defp variable(_other), do: :error
 
-  defp cast_all(values, cast) do
+  defp cast_all(values, cast),
+    do: if(List.improper?(values), do: :error, else: cast_each(values, cast))
+
+  defp cast_each(values, cast) do
     Enum.reduce_while(values, {:ok, []}, fn value, {:ok, done} ->
       case cast.(value) do
         {:ok, value} -> {:cont, {:ok, [value | done]}}

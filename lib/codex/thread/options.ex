@@ -32,4 +32,8 @@ defmodule Codex.Thread.Options do
 
   def new(attrs),
     do: with({:ok, set} <- Table.check(:thread, attrs), do: {:ok, struct(__MODULE__, set)})
+
+  defimpl Inspect do
+    def inspect(options, opts), do: Codex.Options.Table.inspect(options, :thread, opts)
+  end
 end

@@ -20,6 +20,12 @@ fn json_decode_long<'a>(env: Env<'a>, document: Binary<'a>) -> Term<'a> {
     decode(env, &document)
 }
 
+/// Panics: the tests show that the VM gets an exception, and goes on.
+#[rustler::nif]
+fn panic() -> bool {
+    panic!("on purpose")
+}
+
 fn decode<'a>(env: Env<'a>, document: &Binary<'a>) -> Term<'a> {
     let mut sink = TermSink::new(env, &[]);
     match codex_core::parse_document(&mut sink, document.as_slice()) {
