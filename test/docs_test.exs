@@ -3,7 +3,7 @@ defmodule Codex.DocsTest do
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md)
 
   defp read(path), do: File.read!(Path.join(@root, path))
   defp version, do: Mix.Project.config()[:version]
@@ -33,6 +33,13 @@ defmodule Codex.DocsTest do
         do: assert({document, version} == {document, tested})
 
     assert read("README.md") =~ "version #{tested}"
+  end
+
+  test "the table of options in the guide is the one of the code" do
+    [_, table, _] = String.split(read("guides/options.md"), "<!-- OPTIONS -->")
+
+    assert String.trim(table) == Codex.Options.Table.reach(),
+           "run `mix codex.options --write guides/options.md`"
   end
 
   test "one least version of Rust and of Elixir" do

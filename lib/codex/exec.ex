@@ -20,7 +20,12 @@ defmodule Codex.Exec do
     * `{:unsupported_input, :exec}` - a block that only the app-server takes (`:text` and `:local_image` work here)
     * `{:input_too_large, characters, limit}` - the CLI takes 1_048_576 characters
     * `{:image_not_found, path}`, `{:invalid_working_directory, path}`
-    * `{:unsupported_option, :ask_for_approval, :untrusted}` - the CLI refuses it since 0.169
+    * `{:unsupported_option, option}`, `{:unsupported_option, option, value}` - the CLI has nothing like it (any more):
+      see the table in `guides/options.md`
+    * `{:dangerous, option}` - it needs `dangerous: true` beside it
+    * `{:option_too_long, option, bytes, limit}` - longer than one argument may be
+    * `{:invalid_config_overrides, name}` - a name that cannot stand at the top of a configuration
+    * `:conflicting_auto_flags` - `full_auto` together with `dangerously_bypass_approvals_and_sandbox`
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
     * `{:invalid_review_target, value}`
   """

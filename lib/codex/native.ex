@@ -19,6 +19,8 @@ defmodule Codex.Native do
   def decoder_new(_max_line), do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
+  def override_arguments(_overrides), do: not_loaded()
+  def override_value(_value), do: not_loaded()
   def panic, do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)

@@ -6,7 +6,7 @@ defmodule Codex.OutputSchemaFile do
   run has.
   """
 
-  alias Codex.JSON
+  alias Codex.{JSON, TempFile}
 
   @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), File.posix()}
 
@@ -32,36 +32,8 @@ defmodule Codex.OutputSchemaFile do
   def create_encoded(nil), do: {:ok, nil, fn -> :ok end}
 
   def create_encoded(encoded) do
-    name =
-      "codex_output_schema_" <>
-        Base.encode16(:crypto.strong_rand_bytes(12), case: :lower) <> ".json"
-
-    # Without a temporary directory, the reason is that there is no such file.
-    path = Path.join(System.tmp_dir() || "/tmp", name)
-
-    with {:error, reason} <- write(path, encoded) do
-      {:error, {:write_failed, path, reason}}
+    with {:ok, path} <- TempFile.create(encoded, "codex_output_schema_", ".json") do
+      {:ok, path, fn -> TempFile.remove(path) end}
     end
-  end
-
-  # Exclusive, and private before anything is in it: nobody else's file, and nobody else's to read.
-  defp write(path, encoded) do
-    with {:ok, file} <- :file.open(path, [:write, :exclusive, :raw]) do
-      written = with :ok <- File.chmod(path, 0o600), do: :file.write(file, encoded)
-      closed = :file.close(file)
-
-      with :ok <- written, :ok <- closed do
-        {:ok, path, fn -> remove(path) end}
-      else
-        error ->
-          remove(path)
-          error
-      end
-    end
-  end
-
-  defp remove(path) do
-    _ = File.rm(path)
-    :ok
   end
 end

@@ -558,23 +558,23 @@ defmodule Codex.ExecTest do
           config_overrides: ["z=1"]
         )
 
-      assert Enum.chunk_every(Enum.drop(args, 2), 2) == [
-               ["--config", ~S(openai_base_url="http://127.0.0.1:1")],
-               ["--profile", "q"],
-               ["--model", "m1"],
-               ["--color", "never"],
-               ["--sandbox", "workspace-write"],
-               ["--cd", dir],
-               ["--add-dir", "/a"],
-               ["--add-dir", "/b"],
-               ["--skip-git-repo-check", "--config"],
-               [~S(model_reasoning_effort="high"), "--config"],
-               [~S(model_verbosity="low"), "--config"],
-               ["sandbox_workspace_write.network_access=false", "--config"],
-               [~S(approval_policy="on-request"), "--config"],
-               [~S(x.y="say \"hi\""), "--config"],
-               ["z=1", "--"],
-               ["-"]
+      {flags, config} = Enum.split_while(Enum.drop(args, 2), &(&1 != "--config"))
+
+      assert flags ==
+               ~w(--profile q --cd #{dir} --add-dir /a --add-dir /b --skip-git-repo-check --model m1) ++
+                 ~w(--sandbox workspace-write --color never)
+
+      assert config
+             |> Enum.drop(-2)
+             |> Enum.chunk_every(2)
+             |> Enum.map(fn ["--config", told] -> told end) == [
+               ~S(openai_base_url="http://127.0.0.1:1"),
+               ~S(model_reasoning_effort="high"),
+               ~S(model_verbosity="low"),
+               "sandbox_workspace_write.network_access=false",
+               ~S(approval_policy="on-request"),
+               ~S(x.y="say \"hi\""),
+               "z=1"
              ]
     end
 

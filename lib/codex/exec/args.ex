@@ -3,7 +3,7 @@ defmodule Codex.Exec.Args do
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
   alias Codex.CLI
-  alias Codex.Exec.Options
+  alias Codex.Exec.{Options, Reach}
   alias Codex.Options.{Overrides, Table}
 
   # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
@@ -13,15 +13,14 @@ defmodule Codex.Exec.Args do
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :schema, :resume, tokens: []]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, tokens: []]
 
-  @typedoc """
-  What is run. `:output_schema_file` in `argv` stands for the file that gets `schema`; `resume` is what the thread that
-  starts must be; any of `tokens` cancels it.
-  """
+  @typedoc "An argument that names a file with this content: by its path, or as the value of a configuration key."
+  @type file :: {:file, binary(), :path | {:config, String.t()}}
+
+  @typedoc "What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it."
   @type t :: %__MODULE__{
-          argv: [String.t() | :output_schema_file, ...],
-          schema: binary() | nil,
+          argv: [String.t() | file(), ...],
           tokens: [String.t()],
           env: %{String.t() => String.t() | nil},
           clear_env: boolean(),
@@ -47,8 +46,8 @@ defmodule Codex.Exec.Args do
           | {:input_too_large, pos_integer(), pos_integer()}
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
-          | {:unsupported_option, :ask_for_approval, :untrusted}
-          | {:unsupported_option, :images}
+          | Reach.reason()
+          | {:invalid_config_overrides, term()}
           | :conflicting_auto_flags
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | {:invalid_review_target, term()}
@@ -60,7 +59,7 @@ defmodule Codex.Exec.Args do
          images = images ++ options.attachments ++ settings(options)[:images],
          {:ok, images} <- existing(images) do
       resume = resume(options.thread)
-      build(options, position(resume, image_args(images)), prompt, resume)
+      build(options, position(resume, last_args(options) ++ image_args(images)), prompt, resume)
     end
   end
 
@@ -86,24 +85,33 @@ defmodule Codex.Exec.Args do
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
          :ok <- check_flags(settings),
          :ok <- check_directory(settings.working_directory),
-         {:ok, flags} <- flags(settings),
-         {:ok, schema} <- schema(settings.output_schema) do
-      # A schema's file is made when the run starts.
-      path = options.output_schema_path || (schema && :output_schema_file)
-      schema_args = if path, do: ["--output-schema", path], else: []
-      overrides = Enum.flat_map(settings.config_overrides, &["--config", &1])
-
+         {:ok, sent} <- Reach.all(settings),
+         {:ok, overrides} <-
+           overrides(sent.overrides ++ settings.config ++ settings.config_overrides),
+         {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
       {:ok,
        %__MODULE__{
-         argv: [program, "exec", "--json"] ++ flags ++ schema_args ++ overrides ++ command,
-         env: env(settings, program),
+         argv: [program, "exec", "--json"] ++ sent.flags ++ schema ++ overrides ++ command,
+         env: env(settings, sent.env, program),
          clear_env: settings.clear_env? == true,
          stdin: stdin,
          settings: settings,
          tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
-         schema: schema,
          resume: resume
        }}
+    end
+  end
+
+  defp overrides(overrides) do
+    {files, told} = Enum.split_with(overrides, &match?({:file, _, _}, &1))
+
+    case Overrides.arguments(told) do
+      {:ok, arguments} ->
+        files = for {:file, [key], content} <- files, do: {:file, content, {:config, key}}
+        {:ok, Enum.flat_map(files ++ arguments, &["--config", &1])}
+
+      {:error, name} ->
+        {:error, {:invalid_config_overrides, name}}
     end
   end
 
@@ -129,70 +137,14 @@ defmodule Codex.Exec.Args do
     Map.merge(settings, %{
       env: Map.merge(global.env || %{}, turn[:env] || %{}),
       images: (thread.attachments || []) ++ (turn[:images] || []),
+      enable: (thread.enable || []) ++ (turn[:enable] || []),
+      disable: (thread.disable || []) ++ (turn[:disable] || []),
+      config: thread.config || [],
       config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
     })
   end
 
-  ## Flags
-
-  defp flags(settings) do
-    Enum.reduce_while(Table.rows(), {:ok, []}, fn row, {:ok, flags} ->
-      case flag(row.opts[:exec], settings[row.name], settings) do
-        {:error, reason} -> {:halt, {:error, reason}}
-        more -> {:cont, {:ok, flags ++ more}}
-      end
-    end)
-  end
-
-  defp flag(_how, nil, _settings), do: []
-  defp flag({:flag, flag}, value, _settings), do: [flag, to_string(value)]
-  defp flag({:switch, flag}, true, _settings), do: [flag]
-  defp flag({:each, flag}, values, _settings), do: Enum.flat_map(values, &[flag, &1])
-  defp flag({:config, key}, value, _settings), do: config(key, value)
-
-  defp flag(:base_url, url, _settings) do
-    if url == Table.defaults(:global)[:base_url], do: [], else: config("openai_base_url", url)
-  end
-
-  defp flag(:sandbox, :default, _settings), do: []
-
-  defp flag(:sandbox, name, _settings) when name in [:strict, :read_only],
-    do: ["--sandbox", "read-only"]
-
-  defp flag(:sandbox, :workspace_write, _settings), do: ["--sandbox", "workspace-write"]
-  defp flag(:sandbox, _permissive, _settings), do: ["--sandbox", "danger-full-access"]
-
-  defp flag(:approval, :untrusted, _settings),
-    do: {:error, {:unsupported_option, :ask_for_approval, :untrusted}}
-
-  defp flag(:approval, policy, _settings), do: config("approval_policy", dashed(policy))
-
-  # What was set by name wins over what `full_auto` stands for.
-  defp flag(:full_auto, true, settings) do
-    sandbox = if settings.sandbox == :default, do: ["--sandbox", "workspace-write"], else: []
-
-    approval =
-      if settings.ask_for_approval == nil, do: config("approval_policy", "on-request"), else: []
-
-    sandbox ++ approval
-  end
-
-  defp flag(_how, _value, _settings), do: []
-
-  defp config(key, value) do
-    {:ok, toml} = value |> plain() |> Overrides.toml()
-    ["--config", "#{key}=#{toml}"]
-  end
-
-  defp plain(value) when is_atom(value) and not is_boolean(value), do: Atom.to_string(value)
-  defp plain(value), do: value
-
-  defp dashed(atom), do: atom |> Atom.to_string() |> String.replace("_", "-")
-
-  defp schema(schema) do
-    with {:error, reason} <- Codex.OutputSchemaFile.encode(schema),
-         do: {:error, {:invalid_output_schema, reason}}
-  end
+  ## Checks
 
   # One may stand with the thread and the other with the turn.
   defp check_flags(%{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}),
@@ -204,6 +156,18 @@ defmodule Codex.Exec.Args do
 
   defp check_directory(dir),
     do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+
+  # A schema's file is made when the run starts.
+  defp schema(nil, nil), do: {:ok, []}
+
+  defp schema(nil, schema) do
+    case Codex.JSON.encode(schema) do
+      {:ok, encoded} -> {:ok, ["--output-schema", {:file, encoded, :path}]}
+      {:error, reason} -> {:error, {:invalid_output_schema, reason}}
+    end
+  end
+
+  defp schema(path, _schema), do: {:ok, ["--output-schema", path]}
 
   ## Input
 
@@ -290,6 +254,12 @@ defmodule Codex.Exec.Args do
 
   ## Which thread
 
+  defp last_args(%{thread: %{resume: :last}} = options) do
+    if settings(options).resume_all, do: ["--all"], else: []
+  end
+
+  defp last_args(_options), do: []
+
   defp resume(%{thread_id: id}) when is_binary(id), do: id
   defp resume(%{resume: :last}), do: :last
   defp resume(_thread), do: nil
@@ -316,18 +286,9 @@ defmodule Codex.Exec.Args do
 
   ## Environment
 
-  defp env(settings, program) do
+  defp env(settings, sent, program) do
     host = if settings.clear_env?, do: Map.take(System.get_env(), @host_env), else: %{}
-
-    keys =
-      for %{opts: opts, name: name} <- Table.rows(),
-          {:env, names} <- [opts[:exec]],
-          value = settings[name],
-          key <- names,
-          into: %{},
-          do: {key, value}
-
-    env = host |> Map.merge(keys) |> Map.merge(settings.env)
+    env = host |> Map.merge(sent) |> Map.merge(settings.env)
     path = Map.get(env, "PATH", System.get_env("PATH"))
 
     case CLI.path_entries(program) do

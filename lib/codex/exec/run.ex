@@ -4,7 +4,8 @@ defmodule Codex.Exec.Run do
   # still missing to its end. That is the turn's terminal event and the exit; end of output alone means nothing, because
   # a grandchild may hold it open, and the exit alone means that the turn was lost.
 
-  alias Codex.{CLI, Events, JSONL, OutputSchemaFile, Subprocess, TransportError}
+  alias Codex.{CLI, Events, JSONL, Subprocess, TempFile, TransportError}
+  alias Codex.Options.Overrides
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
   # launcher to find. Together below two seconds.
@@ -45,15 +46,15 @@ defmodule Codex.Exec.Run do
         Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
       )
 
-    {schema, cleanup} = schema_file(args.schema)
-    argv = Enum.map(args.argv, &if(&1 == :output_schema_file, do: schema, else: &1))
-    # The launcher removes the file, too: it outlives a reader that is killed.
+    {argv, files} = write_files(args.argv)
+    cleanup = fn -> Enum.each(files, &TempFile.remove/1) end
+    # The launcher removes the files, too: it outlives a reader that is killed.
     opts = [
       env: args.env,
       clear_env: args.clear_env,
       ladder: @ladder,
       window: @window,
-      unlink: List.wrap(schema)
+      unlink: files
     ]
 
     started_at = System.system_time(:millisecond)
@@ -76,17 +77,33 @@ defmodule Codex.Exec.Run do
     end
   end
 
-  defp schema_file(schema) do
-    case OutputSchemaFile.create_encoded(schema) do
-      {:ok, path, cleanup} ->
-        {path, cleanup}
+  # The arguments, with the paths of the files that they need.
+  defp write_files(argv) do
+    Enum.map_reduce(argv, [], fn
+      {:file, content, as}, files ->
+        case TempFile.create(content, "codex_sdk_", ".tmp") do
+          {:ok, path} ->
+            {file_argument(as, path), [path | files]}
 
-      {:error, {:write_failed, path, reason}} ->
-        raise %TransportError{
-          reason_code: :config,
-          message: "cannot write #{path}: #{:file.format_error(reason)}"
-        }
-    end
+          {:error, {:write_failed, path, reason}} ->
+            Enum.each(files, &TempFile.remove/1)
+
+            raise %TransportError{
+              reason_code: :config,
+              message: "cannot write #{path}: #{:file.format_error(reason)}"
+            }
+        end
+
+      argument, files ->
+        {argument, files}
+    end)
+  end
+
+  defp file_argument(:path, path), do: path
+
+  defp file_argument({:config, key}, path) do
+    {:ok, toml} = Overrides.toml(path)
+    key <> "=" <> toml
   end
 
   defp open(argv, opts, prompt) do

@@ -1,20 +1,34 @@
 defmodule Codex.Options.Overrides do
   @moduledoc false
-  # `--config key=value`: values as TOML. The CLI splits a key at every dot and knows no quotes, so a key with other
-  # characters than letters, digits, `_` and `-` stands inside an inline table.
+  # What is told with `--config`: checked here, merged and written as TOML by Rust (`codex_core::overrides`).
+  #
+  # The rules for values: text, booleans, 64-bit integers, floats, lists; maps and keyword lists are tables; dates and
+  # times are TOML's; another atom is its name as text (`:low` is `"low"`). nil, tuples, other structs, and what TOML
+  # has no form for (bigger integers, text that is not UTF-8) are refused.
+
+  alias Codex.Native
+
+  @typedoc "A path and its value as Rust takes it, or `key=value` as the caller wrote it."
+  @type t :: {[String.t()], term()} | String.t()
+
+  # A list or map that nests deeper is no configuration.
+  @max_depth 32
 
   @doc """
-  Overrides of any accepted form as a list of `key=value` strings. The error is the key of the one that cannot be
-  written, or `:not_an_override`; never a value.
+  Overrides of any accepted form: map, keyword, list of `{key, value}`, of `"key=value"`, or of both. A key is split at its
+  dots, as the CLI does; the keys of maps inside are names as they are.
 
-      iex> Codex.Options.Overrides.new(%{"model_verbosity" => "low"})
-      {:ok, [~S(model_verbosity="low")]}
+  The error is the key of the one that cannot be written, or `:not_an_override`; never a value.
+
+      iex> {:ok, told} = Codex.Options.Overrides.new(%{"model_verbosity" => :low, tools: %{web_search: true}})
+      iex> Codex.Options.Overrides.arguments(told)
+      {:ok, ["tools.web_search=true", ~S(model_verbosity="low")]}
       iex> Codex.Options.Overrides.new(["a=1", {:b, nil}])
       {:error, :b}
       iex> Codex.Options.Overrides.new(["no equals sign"])
       {:error, :not_an_override}
   """
-  @spec new(term()) :: {:ok, [String.t()]} | {:error, String.t() | atom()}
+  @spec new(term()) :: {:ok, [t()]} | {:error, String.t() | atom()}
   def new(%{} = overrides) when not is_struct(overrides), do: overrides |> Map.to_list() |> new()
 
   def new(overrides) when is_list(overrides) do
@@ -24,7 +38,7 @@ defmodule Codex.Options.Overrides do
   def new(_other), do: {:error, :not_an_override}
 
   defp one(raw) when is_binary(raw) do
-    if String.valid?(raw) and raw =~ ~r/^[^=]*[^=\s][^=]*=/,
+    if String.valid?(raw) and not String.contains?(raw, "\0") and raw =~ ~r/^[^=]*[^=\s][^=]*=/,
       do: {:ok, raw},
       else: {:error, :not_an_override}
   end
@@ -33,10 +47,9 @@ defmodule Codex.Options.Overrides do
        when is_binary(key) or (is_atom(key) and key not in [nil, true, false]) do
     name = to_string(key)
 
-    # A key with an equals sign in it would set another one.
     with true <- name != "" and String.valid?(name) and not String.contains?(name, "="),
-         {:ok, toml} <- toml(value) do
-      {:ok, name <> "=" <> toml}
+         {:ok, value} <- value(value, @max_depth) do
+      {:ok, {String.split(name, "."), value}}
     else
       _ -> {:error, key}
     end
@@ -44,56 +57,55 @@ defmodule Codex.Options.Overrides do
 
   defp one(_other), do: {:error, :not_an_override}
 
-  @doc """
-  A value as TOML.
+  @doc "A value as Rust takes it."
+  @spec value(term(), non_neg_integer()) :: {:ok, term()} | :error
+  def value(value, depth \\ @max_depth)
+  def value(_value, 0), do: :error
+  def value(value, _depth) when is_boolean(value) or is_float(value), do: {:ok, value}
+  def value(nil, _depth), do: :error
+  def value(value, _depth) when is_atom(value), do: {:ok, Atom.to_string(value)}
 
-      iex> Codex.Options.Overrides.toml("say \\"hi\\"\\n")
-      {:ok, ~S("say \\"hi\\"\\n")}
-      iex> Codex.Options.Overrides.toml(%{"a b" => [1, 2.0, true]})
-      {:ok, ~S({"a b" = [1, 2.0, true]})}
-      iex> Codex.Options.Overrides.toml(nil)
-      {:error, {:not_toml, nil}}
-  """
-  @spec toml(term()) :: {:ok, String.t()} | {:error, {:not_toml, term()}}
-  def toml(value) when is_boolean(value) or is_integer(value), do: {:ok, to_string(value)}
+  def value(value, _depth) when is_binary(value),
+    do: if(String.valid?(value), do: {:ok, value}, else: :error)
 
-  def toml(value) when is_float(value),
-    do: {:ok, value |> :erlang.float_to_binary([:short]) |> with_point()}
-
-  def toml(value) when is_binary(value) do
-    if String.valid?(value), do: {:ok, string(value)}, else: {:error, {:not_toml, value}}
+  def value(value, _depth) when is_integer(value) do
+    if value in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: {:ok, value}, else: :error
   end
 
-  def toml(value) when is_list(value) do
-    with false <- List.improper?(value),
-         {:ok, items} <- all(value, &toml/1) do
-      {:ok, "[#{Enum.join(items, ", ")}]"}
-    else
-      true -> {:error, {:not_toml, value}}
-      error -> error
-    end
+  def value(%module{} = value, _depth) when module in [Date, Time, NaiveDateTime, DateTime],
+    do: {:ok, {:datetime, module.to_iso8601(value)}}
+
+  def value(%{} = value, depth) when not is_struct(value), do: table(Map.to_list(value), depth)
+
+  def value([{_, _} | _] = value, depth),
+    do: if(Keyword.keyword?(value), do: table(value, depth), else: :error)
+
+  def value(value, depth) when is_list(value) do
+    if List.improper?(value), do: :error, else: all(value, &value(&1, depth - 1))
   end
 
-  def toml(%{} = value) when not is_struct(value) do
-    with {:ok, members} <- all(Map.to_list(value), &member/1),
-         do: {:ok, "{#{Enum.join(members, ", ")}}"}
+  def value(_value, _depth), do: :error
+
+  defp table(members, depth) do
+    with {:ok, members} <- all(members, &member(&1, depth)), do: {:ok, {:table, members}}
   end
 
-  def toml(value), do: {:error, {:not_toml, value}}
+  defp member({name, value}, depth)
+       when is_binary(name) or (is_atom(name) and name not in [nil, true, false]) do
+    name = to_string(name)
 
-  defp member({key, value}) when is_atom(key) and key != nil,
-    do: member({Atom.to_string(key), value})
-
-  defp member({key, value}) when is_binary(key) do
-    with {:ok, toml} <- toml(value), do: {:ok, "#{string(key)} = #{toml}"}
+    with true <- String.valid?(name),
+         {:ok, value} <- value(value, depth - 1),
+         do: {:ok, {name, value}},
+         else: (_ -> :error)
   end
 
-  defp member({key, _value}), do: {:error, {:not_toml, key}}
+  defp member(_other, _depth), do: :error
 
   defp all(values, fun) do
     Enum.reduce_while(values, {:ok, []}, fn value, {:ok, done} ->
       case fun.(value) do
-        {:ok, text} -> {:cont, {:ok, [text | done]}}
+        {:ok, value} -> {:cont, {:ok, [value | done]}}
         error -> {:halt, error}
       end
     end)
@@ -103,15 +115,22 @@ defmodule Codex.Options.Overrides do
     end
   end
 
-  # A JSON string is a TOML basic string, but for DEL.
-  defp string(text),
-    do: text |> Codex.JSON.encode!() |> IO.iodata_to_binary() |> String.replace("\x7F", "\\u007F")
+  @doc """
+  The arguments for `--config`, merged: later ones win, tables grow together, and one that needs it stands inline with all
+  that is in it. The error is a name that cannot stand at the top.
+  """
+  @spec arguments([t()]) :: {:ok, [String.t()]} | {:error, String.t()}
+  def arguments([]), do: {:ok, []}
+  def arguments(overrides), do: Native.override_arguments(overrides)
 
-  # TOML wants digits on both sides of the point, and one before an exponent too.
-  defp with_point(text) do
-    cond do
-      text =~ ~r/^-?\d+\.\d+(e|$)/ -> text
-      true -> Regex.replace(~r/^(-?\d+)(e|$)/, text, "\\1.0\\2")
-    end
-  end
+  @doc """
+  A value as TOML on one line.
+
+      iex> Codex.Options.Overrides.toml(%{"a b" => [1, 2.0, ~D[2026-01-02]]})
+      {:ok, ~S({"a b" = [1, 2.0, 2026-01-02]})}
+      iex> Codex.Options.Overrides.toml(nil)
+      :error
+  """
+  @spec toml(term()) :: {:ok, String.t()} | :error
+  def toml(value), do: with({:ok, value} <- value(value), do: {:ok, Native.override_value(value)})
 end

@@ -23,7 +23,8 @@ defmodule Codex.Thread.Options do
       {:error, {:invalid_sandbox, :none}}
 
   Errors: `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`, `{:invalid_list, option, value}`,
-  `{:invalid_map, option, value}`, `:conflicting_auto_flags` (`full_auto` together with
+  `{:invalid_map, option, value}`, `{:invalid_config_overrides, key}`, those of a `shell_environment_policy`
+  (`{:invalid_shell_environment_inherit, value}`, `…_ignore_default_excludes`, `…_list`, `…_set`), `:conflicting_auto_flags` (`full_auto` together with
   `dangerously_bypass_approvals_and_sandbox`), `{:invalid_options, value}`.
   """
   @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}

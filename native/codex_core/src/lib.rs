@@ -26,6 +26,7 @@
 mod json;
 mod keys;
 mod lines;
+pub mod overrides;
 mod scan;
 mod schema;
 mod sink;

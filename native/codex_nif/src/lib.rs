@@ -5,6 +5,7 @@
 mod decoder;
 mod faults;
 mod json;
+mod overrides;
 mod sink;
 mod table;
 

@@ -1,0 +1,160 @@
+defmodule Codex.Exec.Reach do
+  @moduledoc false
+  # How each option reaches `codex exec`: flags, configuration overrides, environment. Pure; one pass over the table.
+
+  alias Codex.Exec.Secrets
+  alias Codex.Options.Table
+
+  # Linux takes 128 KiB in one argument; what else stands in it is short.
+  @max_argument 131_072 - 1_024
+
+  # The CLI refuses to change these (0.169).
+  @built_in ~w(openai ollama lmstudio amazon-bedrock)
+
+  defstruct flags: [], overrides: [], env: %{}
+
+  @type t :: %__MODULE__{
+          flags: [String.t()],
+          overrides: [Codex.Options.Overrides.t() | {:file, [String.t()], String.t()}],
+          env: %{String.t() => String.t()}
+        }
+
+  @type reason ::
+          {:unsupported_option, atom()}
+          | {:unsupported_option, atom(), term()}
+          | {:dangerous, atom()}
+          | {:option_too_long, atom(), pos_integer(), pos_integer()}
+
+  @doc "What these settings send. An override of kind `:file` names a file with this content."
+  @spec all(map()) :: {:ok, t()} | {:error, reason()}
+  def all(settings) do
+    Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
+      case reach(row.opts[:exec], settings[row.name], row.name, settings) do
+        {:error, reason} -> {:halt, {:error, reason}}
+        more -> {:cont, {:ok, add(sent, more)}}
+      end
+    end)
+  end
+
+  defp add(sent, more) do
+    %{
+      sent
+      | flags: sent.flags ++ Keyword.get(more, :flags, []),
+        overrides: sent.overrides ++ Keyword.get(more, :overrides, []),
+        env: Map.merge(sent.env, Keyword.get(more, :env, %{}))
+    }
+  end
+
+  defp reach(_how, nil, _name, _settings), do: []
+  defp reach({:flag, flag}, value, _name, _settings), do: [flags: [flag, dashed(value)]]
+  defp reach({:switch, flag}, true, _name, _settings), do: [flags: [flag]]
+
+  defp reach({:each, flag}, values, _name, _settings),
+    do: [flags: Enum.flat_map(values, &[flag, &1])]
+
+  defp reach({:env, names}, value, _name, _settings), do: [env: Map.new(names, &{&1, value})]
+  defp reach(:dropped, _value, name, _settings), do: {:error, {:unsupported_option, name}}
+
+  defp reach({:config, key}, text, name, _settings)
+       when is_binary(text) and byte_size(text) > @max_argument,
+       do: too_long(key, text, name)
+
+  defp reach({:config, key}, value, _name, _settings), do: [overrides: [set(key, value)]]
+
+  defp reach({:table, key}, members, _name, _settings),
+    do: [overrides: for({name, value} <- members, do: set([key, name], value))]
+
+  defp reach({:provider, key}, value, name, %{model_provider: id}) do
+    if id in [nil | @built_in],
+      do: {:error, {:unsupported_option, name}},
+      else: [overrides: [set(["model_providers", id, key], value)]]
+  end
+
+  defp reach({:dangerous, flag}, true, name, settings) do
+    if settings.dangerous, do: [flags: [flag]], else: {:error, {:dangerous, name}}
+  end
+
+  defp reach(:base_url, url, _name, _settings) do
+    if url == Table.defaults(:global)[:base_url],
+      do: [],
+      else: [overrides: [set("openai_base_url", url)]]
+  end
+
+  # The CLI reads these from a file as well: there they may have any length.
+  defp reach(:base_instructions, text, _name, _settings) do
+    if byte_size(text) > @max_argument,
+      do: [overrides: [{:file, ["model_instructions_file"], text}]],
+      else: [overrides: [set("instructions", text)]]
+  end
+
+  defp reach(:sandbox, :default, _name, _settings), do: []
+
+  defp reach(:sandbox, :external_sandbox, name, _settings),
+    do: {:error, {:unsupported_option, name, :external_sandbox}}
+
+  defp reach(:sandbox, mode, _name, _settings), do: [flags: ["--sandbox", sandbox(mode)]]
+
+  defp reach(:sandbox_policy, %{type: "external-sandbox"}, name, _settings),
+    do: {:error, {:unsupported_option, name, "external-sandbox"}}
+
+  defp reach(:sandbox_policy, policy, _name, settings) do
+    {type, details} = Map.pop(policy, :type)
+    flags = if type && settings.sandbox == :default, do: ["--sandbox", type], else: []
+
+    [
+      flags: flags,
+      overrides: for({name, value} <- details, do: set(["sandbox_workspace_write", name], value))
+    ]
+  end
+
+  defp reach(:approval, :untrusted, name, _settings),
+    do: {:error, {:unsupported_option, name, :untrusted}}
+
+  defp reach(:approval, policy, _name, _settings),
+    do: [overrides: [set("approval_policy", dashed(policy))]]
+
+  # What was set by name wins over what `full_auto` stands for.
+  defp reach(:full_auto, true, _name, settings) do
+    sandboxed? = settings.sandbox != :default or match?(%{type: _}, settings.sandbox_policy)
+    flags = if sandboxed?, do: [], else: ["--sandbox", "workspace-write"]
+
+    overrides =
+      if settings.ask_for_approval == nil, do: [set("approval_policy", "on-request")], else: []
+
+    [flags: flags, overrides: overrides]
+  end
+
+  defp reach(:web_search_enabled, true, _name, %{web_search_mode: nil}),
+    do: [overrides: [set("web_search", "live")]]
+
+  defp reach(:mcp_servers, servers, _name, _settings),
+    do: secret("mcp_servers", Secrets.mcp_servers(servers))
+
+  defp reach(:model_providers, providers, _name, _settings),
+    do: secret("model_providers", Secrets.model_providers(providers))
+
+  defp reach(_how, _value, _name, _settings), do: []
+
+  defp secret(key, {tables, env}),
+    do: [overrides: for({id, table} <- tables, do: set([key, id], table)), env: env]
+
+  defp too_long(_key, text, name),
+    do: {:error, {:option_too_long, name, byte_size(text), @max_argument}}
+
+  defp sandbox(mode) when mode in [:strict, :read_only], do: "read-only"
+  defp sandbox(:workspace_write), do: "workspace-write"
+  defp sandbox(_permissive), do: "danger-full-access"
+
+  # A key of ours is written with dots; names of the caller's stand by themselves.
+  defp set(key, value) when is_binary(key), do: set(String.split(key, "."), value)
+
+  defp set(path, value) do
+    {:ok, value} = Codex.Options.Overrides.value(value)
+    {Enum.map(path, &to_string/1), value}
+  end
+
+  defp dashed(value) when is_atom(value),
+    do: value |> Atom.to_string() |> String.replace("_", "-")
+
+  defp dashed(value), do: value
+end

@@ -1,0 +1,248 @@
+defmodule Codex.Options.Cast do
+  @moduledoc false
+  # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
+
+  alias Codex.Options.Overrides
+
+  @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
+
+  @doc "How a type is called in the documentation."
+  def doc({:one_of, values}), do: "one of #{Enum.map_join(values, ", ", &"`#{inspect(&1)}`")}"
+  def doc({:list, _}), do: "list"
+  def doc(type) when type in [:positive, :milliseconds, :bytes], do: "positive integer"
+  def doc(:count), do: "0 or a positive integer"
+  def doc(:timeout), do: "positive integer or `:infinity`"
+  def doc(:word), do: "atom or string"
+  def doc(:atoms), do: "list of atoms"
+
+  def doc(type) when type in [:env, :tables, :flags, :shell_environment_policy],
+    do: "map or keyword"
+
+  def doc(:sandbox_policy), do: "map, keyword, or the type alone"
+  def doc(:overrides), do: "map or list"
+  def doc(:text), do: "string"
+  def doc(type), do: Atom.to_string(type)
+
+  @spec cast(term(), term()) :: result()
+  def cast(type, value) when type in [:string, :text] and is_binary(value) and value != "" do
+    if String.valid?(value) and not String.contains?(value, "\0"), do: {:ok, value}, else: :error
+  end
+
+  def cast(:boolean, value) when is_boolean(value), do: {:ok, value}
+
+  def cast(:positive, value) when is_integer(value) and value in 1..0x7FFFFFFFFFFFFFFF,
+    do: {:ok, value}
+
+  def cast(:count, value) when is_integer(value) and value in 0..0x7FFFFFFFFFFFFFFF,
+    do: {:ok, value}
+
+  # The longest that the VM can wait: 49 days.
+  def cast(:milliseconds, value) when is_integer(value) and value in 1..0xFFFFFFFF,
+    do: {:ok, value}
+
+  def cast(:bytes, value), do: cast(:positive, value)
+  def cast(:timeout, :infinity), do: {:ok, :infinity}
+  def cast(:timeout, value), do: cast(:milliseconds, value)
+  def cast(:map, %{} = value), do: {:ok, value}
+
+  def cast(:atoms, [_ | _] = value) do
+    if not List.improper?(value) and Enum.all?(value, &is_atom/1), do: {:ok, value}, else: :error
+  end
+
+  def cast(:word, value) when is_atom(value) and not is_boolean(value),
+    do: {:ok, Atom.to_string(value)}
+
+  def cast(:word, value) when is_binary(value), do: cast(:string, String.trim(value))
+  def cast({:list, type}, values) when is_list(values), do: all(values, &cast(type, &1))
+  def cast(:image, %{path: path}), do: cast(:string, path)
+  def cast(:image, path), do: cast(:string, path)
+
+  # The CLI's own spelling is taken too, in any case.
+  def cast({:one_of, values}, value) when is_atom(value),
+    do: if(value in values, do: {:ok, value}, else: :error)
+
+  def cast({:one_of, values}, value) when is_binary(value) do
+    word = value |> String.downcase() |> String.replace("-", "_")
+
+    with nil <- Enum.find(values, &(Atom.to_string(&1) == word)),
+         do: :error,
+         else: (found -> {:ok, found})
+  end
+
+  def cast(:env, env),
+    do:
+      with(
+        {:ok, pairs} <- pairs(env),
+        {:ok, pairs} <- all(pairs, &variable/1),
+        do: {:ok, Map.new(pairs)}
+      )
+
+  # The error names the override: its value, and the others, may be secrets.
+  def cast(:overrides, value) do
+    with {:error, which} <- Overrides.new(value), do: {:error, {:invalid_config_overrides, which}}
+  end
+
+  # Tables by name, with text as keys all the way down.
+  def cast(:tables, tables),
+    do:
+      with(
+        {:ok, pairs} <- pairs(tables),
+        {:ok, pairs} <- all(pairs, &table/1),
+        do: {:ok, Map.new(pairs)}
+      )
+
+  def cast(:flags, flags),
+    do:
+      with(
+        {:ok, pairs} <- pairs(flags),
+        {:ok, pairs} <- all(pairs, &flag/1),
+        do: {:ok, Map.new(pairs)}
+      )
+
+  def cast(:sandbox_policy, type) when is_binary(type) or (is_atom(type) and type != nil),
+    do: cast(:sandbox_policy, type: type)
+
+  def cast(:sandbox_policy, policy) do
+    with {:ok, pairs} <- pairs(policy),
+         {:ok, pairs} <- all(pairs, &sandbox_member/1),
+         do: {:ok, Map.new(pairs)}
+  end
+
+  def cast(:shell_environment_policy, policy) do
+    with {:ok, pairs} <- pairs(policy),
+         {:ok, pairs} <- all(pairs, fn {key, value} -> shell_member(to_name(key), value) end),
+         do: {:ok, Map.new(pairs)}
+  end
+
+  def cast(_type, _value), do: :error
+
+  @doc "A map or list of pairs as a list of pairs."
+  def pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
+
+  def pairs(list) when is_list(list) do
+    if not List.improper?(list) and Enum.all?(list, &match?({_, _}, &1)),
+      do: {:ok, list},
+      else: :error
+  end
+
+  def pairs(_other), do: :error
+
+  defp to_name(key) when is_binary(key), do: key
+  defp to_name(key) when is_atom(key) and key != nil, do: Atom.to_string(key)
+  defp to_name(_key), do: nil
+
+  defp variable({name, value})
+       when is_nil(value) or is_binary(value) or is_atom(value) or is_number(value) do
+    name = to_name(name)
+    value = if value != nil, do: to_string(value)
+
+    if name in [nil, ""] or String.contains?(name, ["=", "\0"]) or
+         (value && String.contains?(value, "\0")),
+       do: :error,
+       else: {:ok, {name, value}}
+  end
+
+  defp variable(_other), do: :error
+
+  defp table({id, members}) do
+    with id when id not in [nil, ""] <- to_name(id),
+         {:ok, {:table, _} = table} <- Overrides.value(members, 8),
+         do: {:ok, {id, plain(table)}},
+         else: (_ -> :error)
+  end
+
+  # Back to maps: what is to be hidden is looked for by name.
+  defp plain({:table, members}),
+    do: Map.new(members, fn {name, value} -> {name, plain(value)} end)
+
+  defp plain(list) when is_list(list), do: Enum.map(list, &plain/1)
+  defp plain(value), do: value
+
+  defp flag({name, value}) when is_boolean(value) do
+    case to_name(name) do
+      name when name in [nil, ""] -> :error
+      name -> {:ok, {name, value}}
+    end
+  end
+
+  defp flag(_other), do: :error
+
+  @types %{
+    "read_only" => "read-only",
+    "workspace_write" => "workspace-write",
+    "danger_full_access" => "danger-full-access",
+    "external_sandbox" => "external-sandbox"
+  }
+
+  defp sandbox_member({key, value}) do
+    name = key |> to_name() |> Kernel.||("") |> Macro.underscore()
+
+    case {name, value} do
+      {"type", type} when is_binary(type) or is_atom(type) ->
+        case @types[type |> to_string() |> Macro.underscore() |> String.replace("-", "_")] do
+          nil -> :error
+          type -> {:ok, {:type, type}}
+        end
+
+      {"writable_roots", roots} when is_list(roots) ->
+        with {:ok, roots} <- all(roots, &cast(:string, &1)),
+             do: {:ok, {:writable_roots, Enum.map(roots, &Path.expand/1)}}
+
+      {"network_access", value} when value in [true, :enabled, "enabled"] ->
+        {:ok, {:network_access, true}}
+
+      {"network_access", value} when value in [false, :restricted, "restricted"] ->
+        {:ok, {:network_access, false}}
+
+      {name, value}
+      when name in ["exclude_tmpdir_env_var", "exclude_slash_tmp"] and is_boolean(value) ->
+        {:ok, {String.to_existing_atom(name), value}}
+
+      _ ->
+        :error
+    end
+  end
+
+  defp shell_member("inherit", value) do
+    with :error <- cast({:one_of, [:core, :all, :none]}, value),
+         do: {:error, {:invalid_shell_environment_inherit, value}},
+         else: ({:ok, v} -> {:ok, {"inherit", Atom.to_string(v)}})
+  end
+
+  defp shell_member("ignore_default_excludes", value) when is_boolean(value),
+    do: {:ok, {"ignore_default_excludes", value}}
+
+  defp shell_member("ignore_default_excludes", value),
+    do: {:error, {:invalid_shell_environment_ignore_default_excludes, value}}
+
+  defp shell_member(name, value) when name in ["exclude", "include_only"] do
+    with true <- is_list(value),
+         {:ok, list} <- all(value, &cast(:string, &1)),
+         do: {:ok, {name, list}},
+         else: (_ -> {:error, {:invalid_shell_environment_list, value}})
+  end
+
+  # Values of variables may be secrets.
+  defp shell_member("set", value) do
+    case cast(:env, value) do
+      {:ok, env} ->
+        if Enum.any?(env, &match?({_, nil}, &1)),
+          do: {:error, {:invalid_shell_environment_set, "[redacted]"}},
+          else: {:ok, {"set", env}}
+
+      :error ->
+        {:error, {:invalid_shell_environment_set, "[redacted]"}}
+    end
+  end
+
+  defp shell_member(_name, _value), do: :error
+
+  @doc "Casts each value of a list; the first that cannot be is the result."
+  def all(values, cast), do: if(List.improper?(values), do: :error, else: each(values, cast, []))
+
+  defp each([], _cast, done), do: {:ok, Enum.reverse(done)}
+
+  defp each([value | rest], cast, done) do
+    with {:ok, value} <- cast.(value), do: each(rest, cast, [value | done])
+  end
+end

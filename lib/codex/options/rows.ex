@@ -1,0 +1,229 @@
+defmodule Codex.Options.Rows do
+  @moduledoc false
+  # Every option of a run, as data for `Codex.Options.Table`. What it reaches is what CLI 0.169 was seen to take.
+  #
+  # A row: name, where it may stand (`:global`, `:thread`, `:turn`; of a name that stands in several, the turn's value
+  # wins over the thread's over the global one), type, documentation, and
+  #
+  #   * `default:` - instead of nil, which means: not set, the CLI decides
+  #   * `also:`    - other names for the key
+  #   * `exec:`    - how it reaches `codex exec`: `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true,
+  #     `{:each, "--x"}` once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
+  #     below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:env, names}` in the environment, `:dropped`
+  #     where the CLI has nothing like it any more (an error that names the option), or the name of a function clause of
+  #     `Codex.Exec.Reach`
+  #   * `app:`     - the parameter of the app-server's `thread/start` or `turn/start`
+  #   * `secret:`  - never shown
+  #   * `error:`   - the name in the error tuple instead of `invalid_<name>`
+
+  @sandboxes [
+    :default,
+    :strict,
+    :read_only,
+    :workspace_write,
+    :permissive,
+    :danger_full_access,
+    :external_sandbox
+  ]
+  @approvals [:untrusted, :on_failure, :on_request, :never]
+  @summaries [:auto, :concise, :detailed, :none]
+  @levels [:low, :medium, :high]
+
+  @client [
+    {:api_key, [:global], :string, "OpenAI API key; handed over in the environment",
+     exec: {:env, ["CODEX_API_KEY", "OPENAI_API_KEY"]}, secret: true},
+    {:base_url, [:global], :string,
+     "base URL of the built-in provider; sent unless it is this default",
+     default: "https://api.openai.com/v1", exec: :base_url},
+    {:codex_path_override, [:global], :string,
+     "the CLI; else `CODEX_PATH`, else `codex` on the PATH", also: [:codex_path]},
+    {:codex_home, [:global], :string,
+     "folder with config, login and sessions (`CODEX_HOME`); it must exist",
+     exec: {:env, ["CODEX_HOME"]}},
+    {:telemetry_prefix, [:global], :atoms, "first part of event names", default: [:codex]}
+  ]
+
+  @where [
+    {:profile, [:thread, :turn], :string,
+     "name of a profile: layers `$CODEX_HOME/<name>.config.toml` on the user's",
+     also: [:config_profile], exec: {:flag, "--profile"}},
+    {:strict_config, [:thread, :turn], :boolean,
+     "unknown configuration keys are errors of the CLI", exec: {:switch, "--strict-config"}},
+    {:ignore_user_config, [:thread, :turn], :boolean,
+     "do not load the user's `config.toml`; the login is used all the same",
+     exec: {:switch, "--ignore-user-config"}},
+    {:ignore_rules, [:thread, :turn], :boolean,
+     "do not load `.rules` files, the user's and the project's",
+     exec: {:switch, "--ignore-rules"}},
+    {:working_directory, [:thread], :string, "where the agent works; relative to the VM's own",
+     also: [:cd], exec: {:flag, "--cd"}, app: "cwd"},
+    {:worktree, [:thread], :boolean, "work in a new Git worktree that the CLI manages",
+     exec: {:switch, "--worktree"}},
+    {:additional_directories, [:thread], {:list, :string}, "further folders that may be written",
+     default: [], exec: {:each, "--add-dir"}},
+    {:skip_git_repo_check, [:thread], :boolean, "run outside a Git repository",
+     default: false, exec: {:switch, "--skip-git-repo-check"}},
+    {:trust, [:thread], :boolean,
+     "save trust for this project: it persists, in the user's `config.toml`",
+     exec: {:switch, "--trust"}},
+    {:ephemeral, [:thread], :boolean, "write no session files; such a thread cannot be resumed",
+     exec: {:switch, "--ephemeral"}, app: "ephemeral"},
+    {:thread_source, [:thread], :string, "a word that classifies new threads",
+     exec: {:flag, "--thread-source"}, app: "threadSource"},
+    {:resume_all, [:thread], :boolean, "with `:last`: the newest thread of any folder",
+     exec: :resume_all}
+  ]
+
+  @model [
+    {:model, [:global, :thread], :string, "the model", exec: {:flag, "--model"}, app: "model"},
+    {:model_provider, [:thread], :string, "id of a provider of the configuration",
+     also: [:provider], exec: {:config, "model_provider"}, app: "modelProvider"},
+    {:oss, [:thread, :turn], :boolean, "use a local open-source provider",
+     exec: {:switch, "--oss"}},
+    {:local_provider, [:thread, :turn], :string, "`lmstudio` or `ollama`",
+     also: [:oss_provider], exec: {:flag, "--local-provider"}},
+    {:model_providers, [:thread], :tables,
+     "definitions of providers by id. Bearer tokens and header values go into the environment, not into the arguments",
+     exec: :model_providers, secret: true},
+    {:request_max_retries, [:thread], :positive,
+     "of `model_provider`, which must be named: built-in providers are fixed",
+     exec: {:provider, "request_max_retries"}},
+    {:stream_max_retries, [:thread], :positive, "likewise",
+     exec: {:provider, "stream_max_retries"}},
+    {:provider_stream_idle_timeout_ms, [:thread], :positive,
+     "likewise: how long the provider's stream may be silent, in ms",
+     exec: {:provider, "stream_idle_timeout_ms"}},
+    {:reasoning_effort, [:global, :thread], :word,
+     "`:minimal`, `:low`, `:medium`, `:high`, … as the model has them",
+     also: [:reasoning], exec: {:config, "model_reasoning_effort"}, app: "effort"},
+    {:model_reasoning_summary, [:global, :thread], {:one_of, @summaries},
+     "how reasoning is summarised",
+     also: [:reasoning_summary], exec: {:config, "model_reasoning_summary"}, app: "summary"},
+    {:model_verbosity, [:global, :thread], {:one_of, @levels}, "how much the model says",
+     also: [:verbosity], exec: {:config, "model_verbosity"}},
+    {:model_context_window, [:global, :thread], :positive, "tokens",
+     also: [:context_window], exec: {:config, "model_context_window"}},
+    {:model_supports_reasoning_summaries, [:global, :thread], :boolean,
+     "the CLI has no such setting any more",
+     also: [:supports_reasoning_summaries], exec: :dropped},
+    {:personality, [:thread], {:one_of, [:none, :friendly, :pragmatic]}, "how the agent talks",
+     exec: {:config, "personality"}, app: "personality"},
+    {:base_instructions, [:thread], :text,
+     "instead of the model's own instructions; beyond 127 KiB through a file, of which the CLI trims the ends",
+     exec: :base_instructions, app: "baseInstructions"},
+    {:developer_instructions, [:thread], :text,
+     "besides the model's own instructions; at most 128 KiB on `codex exec`",
+     exec: {:config, "developer_instructions"}, app: "developerInstructions"},
+    {:cyber_access_program, [:thread, :turn],
+     {:one_of, [:standard, :daybreak_blue, :daybreak_red]},
+     "an experimental access program of OpenAI's", exec: {:flag, "--cyber-access-program"}}
+  ]
+
+  @may [
+    {:sandbox, [:thread], {:one_of, @sandboxes},
+     "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox` on `codex exec`",
+     default: :default, exec: :sandbox, app: "sandbox"},
+    {:sandbox_policy, [:thread], :sandbox_policy,
+     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`",
+     exec: :sandbox_policy, app: "sandboxPolicy"},
+    {:network_access_enabled, [:thread], :boolean,
+     "network for commands in the workspace-write sandbox",
+     exec: {:config, "sandbox_workspace_write.network_access"}},
+    {:ask_for_approval, [:thread], {:one_of, @approvals},
+     "when commands need approval; the CLI refuses `:untrusted` since 0.169",
+     exec: :approval, app: "approvalPolicy"},
+    {:approve_for_me, [:thread, :turn], :boolean,
+     "let the CLI review approvals by itself, in the workspace-write sandbox",
+     exec: {:switch, "--approve-for-me"}},
+    {:full_auto, [:thread, :turn], :boolean,
+     "the CLI dropped `--full-auto`: sends `--sandbox workspace-write` and the approval policy `on-request`",
+     exec: :full_auto},
+    {:dangerous, [:thread, :turn], :boolean, "must be true beside the two options that follow",
+     []},
+    {:dangerously_bypass_approvals_and_sandbox, [:thread, :turn], :boolean,
+     "run every command without asking and without sandbox; needs `dangerous: true`",
+     exec: {:dangerous, "--dangerously-bypass-approvals-and-sandbox"}},
+    {:dangerously_bypass_hook_trust, [:thread, :turn], :boolean,
+     "run hooks that nobody trusted; needs `dangerous: true`",
+     exec: {:dangerous, "--dangerously-bypass-hook-trust"}},
+    {:shell_environment_policy, [:thread], :shell_environment_policy,
+     "what commands inherit: map with `inherit` (`core`, `all`, `none`), `ignore_default_excludes`, `exclude`, `include_only`, `set`",
+     exec: {:table, "shell_environment_policy"}}
+  ]
+
+  @tools [
+    {:features, [:thread], :flags, "features of the CLI by name, true or false",
+     exec: {:table, "features"}},
+    {:enable, [:thread, :turn], {:list, :string},
+     "features to enable; an unknown one is an error of the CLI",
+     default: [], exec: {:each, "--enable"}},
+    {:disable, [:thread, :turn], {:list, :string}, "features to disable",
+     default: [], exec: {:each, "--disable"}},
+    {:web_search_mode, [:thread], {:one_of, [:disabled, :cached, :indexed, :live]}, "web search",
+     exec: {:config, "web_search"}},
+    {:web_search_enabled, [:thread], :boolean,
+     "true is `web_search_mode: :live`, false sends nothing",
+     default: false, exec: :web_search_enabled},
+    {:view_image_tool_enabled, [:thread], :boolean, "whether the agent may look at images",
+     exec: {:config, "features.view_image"}},
+    {:unified_exec_enabled, [:thread], :boolean, "whether commands may go on in sessions",
+     exec: {:config, "features.unified_exec"}},
+    {:skills_enabled, [:thread], :boolean, "whether the model is told about skills",
+     exec: {:config, "skills.include_instructions"}},
+    {:apply_patch_freeform_enabled, [:thread], :boolean, "the CLI has no such switch any more",
+     exec: :dropped},
+    {:mcp_servers, [:thread], :tables,
+     "MCP servers for this run by name. Values of `env` and `http_headers` go into the environment, not into the arguments",
+     exec: :mcp_servers, secret: true},
+    {:history_persistence, [:global, :thread], :word,
+     "`\"save-all\"` or `\"none\"`: the CLI's own history file",
+     exec: {:config, "history.persistence"}},
+    {:history_max_bytes, [:global, :thread], :count, "how large that file may get",
+     exec: {:config, "history.max_bytes"}},
+    {:config, [:thread], :overrides,
+     "any configuration, after the options above and before `config_overrides`",
+     secret: true, error: :overrides_map},
+    {:config_overrides, [:thread, :turn], :overrides,
+     "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the turn's come last and win. Part of the arguments, which other users of the machine can see: no place for secrets",
+     also: [:config_override], secret: true}
+  ]
+
+  @turn [
+    {:attachments, [:thread], {:list, :image},
+     "images that every turn gets: paths, or maps with a `:path`", default: [], error: :list},
+    {:images, [:turn], {:list, :image}, "images for this turn: paths, or maps with a `:path`",
+     error: :list},
+    {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded", []},
+    {:output_last_message, [:thread, :turn], :string, "file that gets the last message",
+     exec: {:flag, "--output-last-message"}},
+    {:color, [:thread, :turn], {:one_of, [:auto, :always, :never]},
+     "colours in the CLI's own log", exec: {:flag, "--color"}},
+    {:env, [:global, :turn], :env, "variables for the CLI, as map or keyword; nil takes one away",
+     secret: true},
+    {:clear_env?, [:turn], :boolean,
+     "start from an environment of HOME, USER, LOGNAME, PATH, LANG, LC_ALL, TMPDIR, CODEX_HOME and the XDG folders only",
+     []},
+    {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`", []},
+    {:timeout_ms, [:turn], :timeout,
+     "how long the CLI may be silent, in ms; 3_600_000 where the call blocks, none where it streams",
+     error: :timeout},
+    {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
+     "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is `provider_stream_idle_timeout_ms`",
+     []},
+    {:exit_timeout_ms, [:turn], :milliseconds,
+     "how long the CLI may take to exit after the end of the turn, in ms", default: 5_000},
+    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold", []}
+  ]
+
+  @host [
+    {:metadata, [:thread], :map, "for the host; not sent", default: %{}},
+    {:labels, [:thread], :map, "for the host; not sent", default: %{}},
+    {:auto_run, [:thread], :boolean, "not used", default: false},
+    {:experimental_raw_events, [:thread], :boolean,
+     "raw events of the app-server; not used on `codex exec`",
+     default: false, app: "experimentalRawEvents"},
+    {:transport, [:thread], {:one_of, [:exec]}, "`:exec`", default: :exec}
+  ]
+
+  def all, do: @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host
+end

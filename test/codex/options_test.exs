@@ -1,0 +1,485 @@
+defmodule Codex.OptionsTest do
+  use ExUnit.Case, async: true
+
+  alias Codex.{Exec, Options, Thread}
+  alias Codex.Exec.{Args, Secrets}
+  alias Codex.Options.{Overrides, Table}
+
+  defp sent(thread_opts, turn_opts \\ [], global \\ []) do
+    {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"] ++ global, thread_opts)
+    {:ok, turn_opts} = Table.check(:turn, turn_opts)
+    exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
+
+    with {:ok, args} <- Args.run("hi", exec) do
+      {args.argv |> Enum.drop(3) |> Enum.drop(-2), args.env}
+    end
+  end
+
+  defp config(thread_opts, turn_opts \\ []) do
+    {args, _} = sent(thread_opts, turn_opts)
+    for ["--config", told] <- Enum.chunk_every(args, 2, 1), do: told
+  end
+
+  # Every option that reaches the CLI, a value for it, and the arguments that it must become.
+  @reach [
+    {:profile, "p", ["--profile", "p"]},
+    {:strict_config, true, ["--strict-config"]},
+    {:ignore_user_config, true, ["--ignore-user-config"]},
+    {:ignore_rules, true, ["--ignore-rules"]},
+    {:working_directory, "/", ["--cd", "/"]},
+    {:worktree, true, ["--worktree"]},
+    {:additional_directories, ["/a", "/b"], ["--add-dir", "/a", "--add-dir", "/b"]},
+    {:skip_git_repo_check, true, ["--skip-git-repo-check"]},
+    {:trust, true, ["--trust"]},
+    {:ephemeral, true, ["--ephemeral"]},
+    {:thread_source, "ci", ["--thread-source", "ci"]},
+    {:model, "m", ["--model", "m"]},
+    {:model_provider, "p", ["--config", ~S(model_provider="p")]},
+    {:oss, true, ["--oss"]},
+    {:local_provider, "ollama", ["--local-provider", "ollama"]},
+    {:reasoning_effort, :high, ["--config", ~S(model_reasoning_effort="high")]},
+    {:model_reasoning_summary, :detailed, ["--config", ~S(model_reasoning_summary="detailed")]},
+    {:model_verbosity, "LOW", ["--config", ~S(model_verbosity="low")]},
+    {:model_context_window, 9, ["--config", "model_context_window=9"]},
+    {:personality, :friendly, ["--config", ~S(personality="friendly")]},
+    {:base_instructions, "a\n\"b\"", ["--config", ~S(instructions="a\n\"b\"")]},
+    {:developer_instructions, "d", ["--config", ~S(developer_instructions="d")]},
+    {:cyber_access_program, :daybreak_blue, ["--cyber-access-program", "daybreak-blue"]},
+    {:sandbox, :read_only, ["--sandbox", "read-only"]},
+    {:network_access_enabled, true, ["--config", "sandbox_workspace_write.network_access=true"]},
+    {:ask_for_approval, :on_request, ["--config", ~S(approval_policy="on-request")]},
+    {:approve_for_me, true, ["--approve-for-me"]},
+    {:full_auto, true,
+     ["--sandbox", "workspace-write", "--config", ~S(approval_policy="on-request")]},
+    {:shell_environment_policy, [inherit: :core, exclude: ["A*"], set: %{"B" => "1"}],
+     [
+       "--config",
+       ~S(shell_environment_policy.exclude=["A*"]),
+       "--config",
+       ~S(shell_environment_policy.inherit="core"),
+       "--config",
+       ~S(shell_environment_policy.set.B="1")
+     ]},
+    {:features, %{view_image: false}, ["--config", "features.view_image=false"]},
+    {:enable, ["a", "b"], ["--enable", "a", "--enable", "b"]},
+    {:disable, ["c"], ["--disable", "c"]},
+    {:web_search_mode, :live, ["--config", ~S(web_search="live")]},
+    {:web_search_enabled, true, ["--config", ~S(web_search="live")]},
+    {:view_image_tool_enabled, false, ["--config", "features.view_image=false"]},
+    {:unified_exec_enabled, true, ["--config", "features.unified_exec=true"]},
+    {:skills_enabled, false, ["--config", "skills.include_instructions=false"]},
+    {:history_persistence, "save-all", ["--config", ~S(history.persistence="save-all")]},
+    {:history_max_bytes, 0, ["--config", "history.max_bytes=0"]},
+    {:config, %{"a" => %{"b" => 1}}, ["--config", "a.b=1"]},
+    {:config_overrides, ["a=1"], ["--config", "a=1"]},
+    {:output_last_message, "/f", ["--output-last-message", "/f"]},
+    {:color, :never, ["--color", "never"]}
+  ]
+
+  # Those with a test of their own below.
+  @apart [
+    :api_key,
+    :base_url,
+    :codex_home,
+    :resume_all,
+    :model_providers,
+    :request_max_retries,
+    :stream_max_retries,
+    :provider_stream_idle_timeout_ms,
+    :model_supports_reasoning_summaries,
+    :apply_patch_freeform_enabled,
+    :sandbox_policy,
+    :dangerously_bypass_approvals_and_sandbox,
+    :dangerously_bypass_hook_trust,
+    :mcp_servers
+  ]
+
+  describe "reach" do
+    for {name, value, args} <- @reach do
+      test "of #{name}" do
+        {args, _env} =
+          if :thread in row(unquote(name)).scopes,
+            do: sent([{unquote(name), unquote(Macro.escape(value))}]),
+            else: sent([], [{unquote(name), unquote(Macro.escape(value))}])
+
+        assert args == unquote(args)
+      end
+    end
+
+    defp row(name), do: Enum.find(Table.rows(), &(&1.name == name))
+
+    test "of every option that has one is tested" do
+      reaching = for row <- Table.rows(), row.opts[:exec] || row.type == :overrides, do: row.name
+      tested = for({name, _, _} <- @reach, do: name) ++ @apart
+      assert Enum.sort(reaching) == Enum.sort(tested)
+    end
+
+    test "of all at once: nothing that was not set" do
+      assert sent([]) == {[], %{}}
+    end
+
+    test "the turn's value wins over the thread's over the client's" do
+      global = [reasoning_effort: :low, model: "g"]
+
+      assert {["--model", "t", "--config", ~S(model_reasoning_effort="low")], _} =
+               sent([model: "t"], [], global)
+
+      assert {["--profile", "q"], _} = sent([profile: "p"], profile: "q")
+      assert {[], _} = sent([oss: true], oss: false)
+      assert {["--oss"], _} = sent([oss: true], oss: nil)
+    end
+
+    test "what the CLI dropped, or never had, is an error that names it" do
+      for {option, reason} <- [
+            {{:model_supports_reasoning_summaries, true},
+             {:unsupported_option, :model_supports_reasoning_summaries}},
+            {{:apply_patch_freeform_enabled, true},
+             {:unsupported_option, :apply_patch_freeform_enabled}},
+            {{:sandbox, {:external_sandbox, :enabled}},
+             {:unsupported_option, :sandbox, :external_sandbox}},
+            {{:sandbox_policy, :external_sandbox},
+             {:unsupported_option, :sandbox_policy, "external-sandbox"}},
+            {{:request_max_retries, 1}, {:unsupported_option, :request_max_retries}},
+            {{:stream_max_retries, 1}, {:unsupported_option, :stream_max_retries}},
+            {{:dangerously_bypass_approvals_and_sandbox, true},
+             {:dangerous, :dangerously_bypass_approvals_and_sandbox}},
+            {{:dangerously_bypass_hook_trust, true}, {:dangerous, :dangerously_bypass_hook_trust}}
+          ] do
+        assert sent([option]) == {:error, reason}
+      end
+    end
+
+    test "the dangerous two need a word beside them" do
+      assert {["--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"],
+              _} =
+               sent(
+                 dangerous: true,
+                 dangerously_bypass_approvals_and_sandbox: true,
+                 dangerously_bypass_hook_trust: true
+               )
+    end
+
+    test "a provider is tuned under its id" do
+      assert config(
+               model_provider: "my.own",
+               request_max_retries: 1,
+               stream_max_retries: 2,
+               provider_stream_idle_timeout_ms: 3
+             ) == [
+               ~S(model_provider="my.own"),
+               ~S(model_providers={"my.own" = {"request_max_retries" = 1, "stream_max_retries" = 2, "stream_idle_timeout_ms" = 3}})
+             ]
+    end
+
+    test "a sandbox policy, its roots absolute" do
+      policy = %{
+        "writableRoots" => ["x", "/y"],
+        type: :workspace_write,
+        network_access: :enabled,
+        exclude_slash_tmp: true
+      }
+
+      assert {["--sandbox", "workspace-write" | config], _} = sent(sandbox_policy: policy)
+
+      assert Enum.sort(for ["--config", told] <- Enum.chunk_every(config, 2), do: told) == [
+               "sandbox_workspace_write.exclude_slash_tmp=true",
+               "sandbox_workspace_write.network_access=true",
+               ~s(sandbox_workspace_write.writable_roots=["#{Path.expand("x")}", "/y"])
+             ]
+    end
+
+    test "history as a map, for the client and for the thread" do
+      assert config(history: %{persistence: "none", maxBytes: 5}) == [
+               ~S(history.persistence="none"),
+               "history.max_bytes=5"
+             ]
+
+      assert {:ok, %{history_max_bytes: 7}} = Options.new(history: %{"max_bytes" => 7})
+
+      assert Options.new(history: %{persistance: 1}) ==
+               {:error, {:unknown_option, :persistance, nil}}
+    end
+
+    test "--all stands with --last" do
+      {:ok, thread} = Codex.resume_thread(:last, [codex_path: "/bin/true"], resume_all: true)
+      {:ok, args} = Args.run("hi", %Exec.Options{codex_opts: thread.codex_opts, thread: thread})
+      assert args.argv == ~w(/bin/true exec --json resume --last --all -- -)
+    end
+
+    test "long instructions go through a file, or are an error" do
+      long = String.duplicate("x", 200_000)
+      {args, _} = sent(base_instructions: long)
+      assert args == ["--config", {:file, long, {:config, "model_instructions_file"}}]
+
+      assert sent(developer_instructions: long) ==
+               {:error, {:option_too_long, :developer_instructions, 200_000, 130_048}}
+    end
+  end
+
+  describe "secrets" do
+    test "of MCP servers and providers are in the environment, named in the arguments" do
+      servers = %{
+        "a" => %{command: "x", env: %{"TOKEN" => "sk-1", "N" => "2"}, env_vars: ["HOME"]},
+        "b" => %{url: "http://127.0.0.1:1", http_headers: %{"X-Key" => "sk-2"}}
+      }
+
+      providers = %{
+        "own" => %{
+          name: "Own",
+          experimental_bearer_token: "sk-3",
+          http_headers: %{"X-Key" => "sk-4"}
+        }
+      }
+
+      {args, env} = sent(mcp_servers: servers, model_providers: providers)
+      refute inspect(args, limit: :infinity) =~ "sk-"
+      assert %{"TOKEN" => "sk-1", "N" => "2"} = env
+      assert Enum.sort(Map.values(env)) == ["2", "sk-1", "sk-2", "sk-3", "sk-4"]
+      assert ~S(mcp_servers.a.env_vars=["HOME", "N", "TOKEN"]) in args
+
+      {:ok, thread} = Codex.start_thread([], mcp_servers: servers, model_providers: providers)
+      refute inspect(thread, limit: :infinity) =~ "sk-"
+      assert inspect(thread) =~ "own"
+    end
+
+    test "names that differ only in what a variable cannot have stay apart" do
+      {_, env} =
+        Secrets.mcp_servers(%{"a" => %{"http_headers" => %{"X-Key" => "1", "X_Key" => "2"}}})
+
+      assert map_size(env) == 2
+    end
+
+    test "of a shell environment are not in the error" do
+      assert Thread.Options.new(shell_environment_policy: %{set: %{"A" => nil, "B" => "sk-1"}}) ==
+               {:error, {:invalid_shell_environment_set, "[redacted]"}}
+    end
+  end
+
+  describe "values that are none" do
+    test "have the errors of the API" do
+      for {options, reason} <- [
+            {[shell_environment_policy: 1], {:invalid_shell_environment_policy, 1}},
+            {[shell_environment_policy: [inherit: :some]],
+             {:invalid_shell_environment_inherit, :some}},
+            {[shell_environment_policy: [exclude: [1]]], {:invalid_shell_environment_list, [1]}},
+            {[shell_environment_policy: [ignore_default_excludes: 1]],
+             {:invalid_shell_environment_ignore_default_excludes, 1}},
+            {[sandbox_policy: [writable_roots: 1]],
+             {:invalid_sandbox_policy, [writable_roots: 1]}},
+            {[history_max_bytes: -1], {:invalid_history_max_bytes, -1}},
+            {[request_max_retries: 0], {:invalid_request_max_retries, 0}},
+            {[features: %{a: 1}], {:invalid_features, %{a: 1}}},
+            {[personality: :rude], {:invalid_personality, :rude}},
+            {[mcp_servers: %{"a" => nil}], {:invalid_mcp_servers, "[redacted]"}}
+          ] do
+        assert Thread.Options.new(options) == {:error, reason}
+      end
+    end
+
+    test "overrides: nil, tuples, structs, big integers, too deep" do
+      deep = Enum.reduce(1..40, 1, fn _, value -> [value] end)
+
+      for value <- [nil, {1, 2}, %URI{}, 2 ** 63, <<0xFF>>, deep, [1 | 2], %{nil => 1}, self()] do
+        assert Overrides.new(%{"k" => value}) == {:error, "k"}
+      end
+
+      assert Overrides.arguments(elem(Overrides.new(%{"a" => %{"b.c" => %{}}}), 1)) ==
+               {:ok, [~S(a={"b.c" = {}})]}
+
+      assert Overrides.arguments(elem(Overrides.new([{".x", 1}]), 1)) == {:error, ""}
+    end
+  end
+
+  describe "the real CLI" do
+    @describetag :codex_cli
+    @describetag timeout: 120_000
+
+    # It accepts each of them with --strict-config; what it does where that can be seen. A function gets the request.
+    @contract [
+      {[profile: "nobody"], nil},
+      {[ignore_rules: true], nil},
+      {[trust: true], nil},
+      {[ephemeral: true], nil},
+      {[thread_source: "ci"], nil},
+      {[cyber_access_program: :standard], nil},
+      {[additional_directories: ["/"]], nil},
+      {[model: "codex-test"], {:model, "codex-test"}},
+      {[reasoning_effort: :high], {:effort, "high"}},
+      {[model_reasoning_summary: :concise], nil},
+      {[model_verbosity: :low], {:verbosity, "low"}},
+      {[model_context_window: 50_000], nil},
+      {[personality: :pragmatic], nil},
+      {[base_instructions: "Base \"one\"\n\ttwo \u2028 é \\ \u007F"],
+       {:has, "Base \"one\"\n\ttwo \u2028 é \\ \u007F"}},
+      {[base_instructions: String.duplicate("long é", 30_000)],
+       {:has, String.duplicate("long é", 30_000)}},
+      {[developer_instructions: "Dev 'x'"], {:has, "Dev 'x'"}},
+      {[sandbox: :read_only], nil},
+      {[
+         sandbox_policy: %{
+           type: "workspace-write",
+           writable_roots: ["/tmp"],
+           exclude_slash_tmp: true
+         }
+       ], nil},
+      {[network_access_enabled: true], nil},
+      {[ask_for_approval: :never], nil},
+      {[approve_for_me: true], nil},
+      {[full_auto: true], nil},
+      {[dangerous: true, dangerously_bypass_approvals_and_sandbox: true], nil},
+      {[dangerous: true, dangerously_bypass_hook_trust: true], nil},
+      {[
+         shell_environment_policy: [
+           inherit: :none,
+           ignore_default_excludes: true,
+           exclude: ["X"],
+           set: %{"A.B" => "1"}
+         ]
+       ], nil},
+      {[features: %{"view_image" => false}], {:no_tool, "view_image"}},
+      {[enable: ["unified_exec"], disable: ["view_image"]], {:no_tool, "view_image"}},
+      {[view_image_tool_enabled: false], {:no_tool, "view_image"}},
+      {[unified_exec_enabled: true], {:tool, "exec_command"}},
+      {[skills_enabled: false], nil},
+      {[web_search_mode: :disabled], {:no_tool, "web_search"}},
+      {[web_search_mode: :live], {:tool, "web_search"}},
+      {[web_search_enabled: true], {:tool, "web_search"}},
+      {[history_persistence: "none", history_max_bytes: 10], nil},
+      {[
+         model_provider: "mock",
+         request_max_retries: 1,
+         stream_max_retries: 1,
+         provider_stream_idle_timeout_ms: 9_000
+       ], nil},
+      {[config: %{"tools" => %{"update_plan" => %{"enabled" => false}}}],
+       {:no_tool, "update_plan"}},
+      {[config_overrides: %{"projects" => %{"/a.b \"c\"" => %{"trust_level" => :trusted}}}], nil}
+    ]
+
+    for {{options, effect}, index} <- Enum.with_index(@contract) do
+      test "takes #{index} #{options |> Keyword.keys() |> Enum.join(" ")}" do
+        model = Codex.Test.start!(["Done."])
+
+        {:ok, thread} =
+          Codex.start_thread(
+            Codex.Test.options(model),
+            Codex.Test.thread_options(model) ++
+              [strict_config: true] ++ unquote(Macro.escape(options))
+          )
+
+        assert {:ok, %{final_response: %{text: "Done."}}} = Thread.run(thread, "hi")
+
+        [%{body: body}] =
+          for(%{method: "POST"} = request <- Codex.Test.requests(model), do: request)
+
+        check(unquote(Macro.escape(effect)), body)
+      end
+    end
+
+    defp check(nil, _body), do: :ok
+    defp check({:model, model}, body), do: assert(body["model"] == model)
+    defp check({:effort, effort}, body), do: assert(body["reasoning"]["effort"] == effort)
+    defp check({:verbosity, verbosity}, body), do: assert(body["text"]["verbosity"] == verbosity)
+    defp check({:tool, tool}, body), do: assert(tool in tools(body))
+    defp check({:no_tool, tool}, body), do: refute(tool in tools(body))
+
+    defp check({:has, text}, body) do
+      texts = for %{"content" => content} <- body["input"], %{"text" => text} <- content, do: text
+      assert Enum.any?(texts, &(&1 == text)) or body["instructions"] == text
+    end
+
+    defp tools(body), do: Enum.map(body["tools"], &(&1["name"] || &1["type"]))
+
+    test "works in a worktree, resumes over folders, and writes the last message" do
+      model = Codex.Test.start!(["One.", "Two.", "Three."], git: true)
+      git = &System.cmd("git", &1, cd: model.workspace, stderr_to_stdout: true)
+
+      {_, 0} =
+        git.(["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "-qm", "x"])
+
+      last = Path.join(model.home, "last.txt")
+
+      {:ok, thread} =
+        Codex.start_thread(
+          Codex.Test.options(model),
+          Codex.Test.thread_options(model) ++ [worktree: true]
+        )
+
+      assert {:ok, first} = Thread.run(thread, "hi", output_last_message: last, color: :never)
+      assert File.read!(last) == "One."
+
+      {:ok, again} =
+        Codex.resume_thread(:last, Codex.Test.options(model),
+          resume_all: true,
+          skip_git_repo_check: true,
+          working_directory: model.home
+        )
+
+      assert {:ok, %{thread: %{thread_id: id}}} = Thread.run(again, "more")
+      assert id == first.thread.thread_id
+    end
+
+    test "runs without the user's configuration, with a provider of this run and its secrets" do
+      model = Codex.Test.start!(["Done."])
+
+      provider = %{
+        name: "Own",
+        base_url: model.url,
+        wire_api: "responses",
+        experimental_bearer_token: "sk-own",
+        http_headers: %{"X-Own" => "sk-header"}
+      }
+
+      {:ok, thread} =
+        Codex.start_thread(
+          Codex.Test.options(model),
+          Codex.Test.thread_options(model) ++
+            [
+              ignore_user_config: true,
+              strict_config: true,
+              model: "codex-test",
+              model_provider: "own.one",
+              model_providers: %{"own.one" => provider},
+              config: %{
+                "analytics.enabled" => false,
+                "features.plugins" => false,
+                "model_catalog_json" => Path.join(model.home, "models.json")
+              }
+            ]
+        )
+
+      assert {:ok, _} = Thread.run(thread, "hi")
+      assert [%{headers: headers}] = Codex.Test.requests(model)
+      assert headers["authorization"] == "Bearer sk-own"
+      assert headers["x-own"] == "sk-header"
+    end
+
+    test "hands an MCP server its variables, and nobody sees them in ps" do
+      model = Codex.Test.start!(["Done."])
+      seen = Path.join(model.home, "seen")
+
+      command =
+        "echo \"$TOKEN\" > #{seen}.new; ps -eww -o args= > #{seen}.ps; mv #{seen}.new #{seen}; exec sleep 1"
+
+      server = %{
+        command: "/bin/sh",
+        args: ["-c", command],
+        env: %{"TOKEN" => "sk-mcp"},
+        startup_timeout_sec: 1.0,
+        required: true
+      }
+
+      {:ok, thread} =
+        Codex.start_thread(
+          Codex.Test.options(model),
+          Codex.Test.thread_options(model) ++
+            [strict_config: true, mcp_servers: %{"tiny" => server}]
+        )
+
+      # It is no MCP server, and the run needs it: the CLI waits for it as long as it may, and gives up.
+      assert {:error, {:exec_failed, %Codex.Error{}}} = Thread.run(thread, "hi")
+      assert File.read!(seen) == "sk-mcp\n"
+      refute File.read!(seen <> ".ps") =~ "sk-mcp"
+    end
+  end
+end
