@@ -1,7 +1,7 @@
 defmodule Codex.Application do
   @moduledoc false
-  # Three children that wait to be needed: who reads which run, and the tasks behind it. None keeps state that matters,
-  # so one that crashes is started anew by itself.
+  # Children that wait to be needed: who reads which run, the tasks behind it, and the homes to remove with their owners.
+  # One that crashes is started anew by itself.
   use Application
 
   @impl true
@@ -9,7 +9,8 @@ defmodule Codex.Application do
     children = [
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
-      {Task.Supervisor, name: Codex.TaskSupervisor}
+      {Task.Supervisor, name: Codex.TaskSupervisor},
+      Codex.Home.Isolated
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)

@@ -20,6 +20,7 @@ defmodule Codex.Native do
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
   def override_arguments(_overrides), do: not_loaded()
+  def override_document(_overrides), do: not_loaded()
   def override_value(_value), do: not_loaded()
   def panic, do: not_loaded()
 

@@ -82,6 +82,7 @@ defmodule Codex.OptionsTest do
     :base_url,
     :codex_home,
     :resume_all,
+    :isolation,
     :model_providers,
     :request_max_retries,
     :stream_max_retries,
@@ -198,6 +199,16 @@ defmodule Codex.OptionsTest do
 
       assert Options.new(history: %{persistance: 1}) ==
                {:error, {:unknown_option, :persistance, nil}}
+    end
+
+    test "isolation says no flag twice, and hermetic is a clean environment unless told otherwise" do
+      assert sent(isolation: :inherit) == {[], %{}}
+      assert {["--ignore-user-config"], _} = sent(isolation: :project)
+      hermetic = ["--ignore-user-config", "--ignore-rules", "--config", "project_doc_max_bytes=0"]
+      assert {args, %{"PATH" => _}} = sent(isolation: :hermetic, ignore_rules: true)
+      assert Enum.sort(args) == Enum.sort(hermetic)
+      assert {_, env} = sent([isolation: :hermetic], clear_env?: false)
+      assert env == %{}
     end
 
     test "--all stands with --last" do

@@ -93,7 +93,7 @@ defmodule Codex.Exec.Args do
        %__MODULE__{
          argv: [program, "exec", "--json"] ++ sent.flags ++ schema ++ overrides ++ command,
          env: env(settings, sent.env, program),
-         clear_env: settings.clear_env? == true,
+         clear_env: clear_env?(settings),
          stdin: stdin,
          settings: settings,
          tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
@@ -286,8 +286,11 @@ defmodule Codex.Exec.Args do
 
   ## Environment
 
+  defp clear_env?(%{clear_env?: nil, isolation: :hermetic}), do: true
+  defp clear_env?(settings), do: settings.clear_env? == true
+
   defp env(settings, sent, program) do
-    host = if settings.clear_env?, do: Map.take(System.get_env(), @host_env), else: %{}
+    host = if clear_env?(settings), do: Map.take(System.get_env(), @host_env), else: %{}
     env = host |> Map.merge(sent) |> Map.merge(settings.env)
     path = Map.get(env, "PATH", System.get_env("PATH"))
 

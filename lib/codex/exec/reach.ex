@@ -74,6 +74,16 @@ defmodule Codex.Exec.Reach do
     if settings.dangerous, do: [flags: [flag]], else: {:error, {:dangerous, name}}
   end
 
+  # A flag that was set by itself must not stand twice.
+  defp reach(:isolation, :project, _name, settings),
+    do: [flags: ignore(settings, [:ignore_user_config])]
+
+  defp reach(:isolation, :hermetic, _name, settings),
+    do: [
+      flags: ignore(settings, [:ignore_user_config, :ignore_rules]),
+      overrides: [set("project_doc_max_bytes", 0)]
+    ]
+
   defp reach(:base_url, url, _name, _settings) do
     if url == Table.defaults(:global)[:base_url],
       do: [],
@@ -137,6 +147,9 @@ defmodule Codex.Exec.Reach do
 
   defp secret(key, {tables, env}),
     do: [overrides: for({id, table} <- tables, do: set([key, id], table)), env: env]
+
+  defp ignore(settings, names),
+    do: for(name <- names, not (settings[name] || false), do: "--" <> dashed(name))
 
   defp too_long(_key, text, name),
     do: {:error, {:option_too_long, name, byte_size(text), @max_argument}}

@@ -123,6 +123,10 @@ defmodule Codex.Options.Overrides do
   def arguments([]), do: {:ok, []}
   def arguments(overrides), do: Native.override_arguments(overrides)
 
+  @doc "The same as the lines of a `config.toml`. Names are quoted, so any will do."
+  @spec document([t()]) :: {:ok, String.t()}
+  def document(overrides), do: {:ok, Native.override_document(overrides)}
+
   @doc """
   A value as TOML on one line.
 

@@ -116,6 +116,10 @@ defmodule Codex.Options.Table do
   defp exec_doc({:provider, key}), do: "`-c model_providers.<id>.#{key}=…`"
   defp exec_doc({:env, names}), do: "environment: #{Enum.map_join(names, ", ", &"`#{&1}`")}"
   defp exec_doc(:dropped), do: "an error"
+
+  defp exec_doc(:isolation),
+    do: "`--ignore-user-config`, `--ignore-rules`, `-c project_doc_max_bytes=0`"
+
   defp exec_doc(:base_url), do: "`-c openai_base_url=…`"
   defp exec_doc(:base_instructions), do: "`-c instructions=…`, `-c model_instructions_file=…`"
   defp exec_doc(:sandbox), do: "`--sandbox …`"

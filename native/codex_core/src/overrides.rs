@@ -74,6 +74,25 @@ pub fn arguments(overrides: &[Override]) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
+/// The same as a document: a line for each member at the top. What the caller wrote by itself has no place there and
+/// is left out.
+pub fn document(overrides: &[Override]) -> String {
+    let mut merged = Table::new();
+    for told in overrides {
+        if let Override::Set(path, value) = told {
+            set(&mut merged, path, value.clone());
+        }
+    }
+    let mut out = String::new();
+    for (name, value) in &merged {
+        write_string(&mut out, name);
+        out.push_str(" = ");
+        write_value(&mut out, value);
+        out.push('\n');
+    }
+    out
+}
+
 /// Writes what is pending. A table takes along what was written into it earlier, because it replaces that.
 fn flush(pending: &mut Table, merged: &Table, arguments: &mut Vec<String>) -> Result<(), String> {
     for (name, value) in pending.drain(..) {
@@ -255,6 +274,12 @@ mod tests {
         assert_eq!(arguments(&told), Ok(vec!["a.b.c=3".into()]));
         let told = [set_to(&["a", "b"], int(2)), set_to(&["a"], int(1))];
         assert_eq!(arguments(&told), Ok(vec!["a=1".into()]));
+    }
+
+    #[test]
+    fn a_document_has_a_line_for_each_member() {
+        let told = [set_to(&["a.b"], int(1)), set_to(&["t", "x"], int(2)), set_to(&["t", "y"], Value::Boolean(true))];
+        assert_eq!(document(&told), "\"a.b\" = 1\n\"t\" = {\"x\" = 2, \"y\" = true}\n");
     }
 
     #[test]

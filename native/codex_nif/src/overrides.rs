@@ -1,6 +1,6 @@
 //! Configuration overrides: terms in, arguments out.
 
-use codex_core::overrides::{Override, Value, arguments, to_toml};
+use codex_core::overrides::{Override, Value, arguments, document, to_toml};
 use rustler::{Error, NifResult, Term, TermType};
 
 /// Deeper than any configuration; bounds the recursion.
@@ -12,6 +12,13 @@ const MAX_DEPTH: u32 = 64;
 fn override_arguments(overrides: Vec<Term>) -> NifResult<Result<Vec<String>, String>> {
     let overrides = overrides.into_iter().map(told).collect::<NifResult<Vec<_>>>()?;
     Ok(arguments(&overrides))
+}
+
+/// The same as a TOML document.
+#[rustler::nif]
+fn override_document(overrides: Vec<Term>) -> NifResult<String> {
+    let overrides = overrides.into_iter().map(told).collect::<NifResult<Vec<_>>>()?;
+    Ok(document(&overrides))
 }
 
 /// One value as TOML.

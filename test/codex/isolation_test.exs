@@ -1,0 +1,119 @@
+defmodule Codex.IsolationTest do
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  import Codex.Stub, only: [eventually: 1]
+  alias Codex.Home.Isolated
+  alias Codex.{Items, Thread}
+
+  @moduletag :tmp_dir
+
+  test "an isolated home has the given configuration, and goes with its owner", %{tmp_dir: dir} do
+    test = self()
+
+    owner =
+      spawn(fn ->
+        send(
+          test,
+          Isolated.create(dir: dir, config: %{"model" => "m", "a.b" => 1, a: %{"c.d" => [true]}})
+        )
+
+        Process.sleep(:infinity)
+      end)
+
+    assert_receive {:ok, home}, 5_000
+    assert File.stat!(home).mode |> Bitwise.band(0o777) == 0o700
+    config = File.read!(Path.join(home, "config.toml"))
+
+    assert config |> String.split("\n", trim: true) |> Enum.sort() == [
+             ~S("a" = {"c.d" = [true], "b" = 1}),
+             ~S("model" = "m")
+           ]
+
+    Process.exit(owner, :kill)
+    assert eventually(fn -> not File.exists?(home) end)
+  end
+
+  test "it can be removed before, and what cannot be is an error", %{tmp_dir: dir} do
+    {:ok, home} = Isolated.create(dir: dir)
+    assert Isolated.remove(home) == :ok
+    refute File.exists?(home)
+    assert Isolated.remove(dir) == :ok
+    assert File.exists?(dir)
+    assert Isolated.create(dir: dir, config: %{"k" => nil}) == {:error, {:invalid_config, "k"}}
+    assert Isolated.create(dir: dir, config: ["a=1"]) == {:error, {:invalid_config, :not_a_table}}
+    assert Isolated.create(dri: dir) == {:error, {:unknown_option, :dri, :dir}}
+    file = Path.join(dir, "file")
+    File.write!(file, "")
+    assert {:error, {:write_failed, _, reason}} = Isolated.create(dir: file)
+    assert reason in [:eexist, :enotdir]
+  end
+
+  describe "the real CLI" do
+    @describetag :codex_cli
+
+    # The loopback provider, told to the run itself: without the user's configuration there is no other.
+    defp provider(model) do
+      %{
+        "analytics.enabled" => false,
+        "features.plugins" => false,
+        "model" => "codex-test",
+        "model_catalog_json" => Path.join(model.home, "models.json"),
+        "model_provider" => "mock",
+        "model_providers.mock" => %{
+          "name" => "mock",
+          "base_url" => model.url,
+          "wire_api" => "responses"
+        }
+      }
+    end
+
+    defp run(isolation, codex_home \\ nil) do
+      model =
+        Codex.Test.start!([shell("env"), "Done."],
+          config: ~s(developer_instructions = "USER-CONFIG")
+        )
+
+      File.write!(Path.join(model.home, "AGENTS.md"), "HOME-AGENTS")
+      File.write!(Path.join(model.workspace, "AGENTS.md"), "PROJECT-AGENTS")
+      System.put_env("CODEX_SDK_TEST_MARK", "VM-ENVIRONMENT")
+      home = if codex_home, do: codex_home.(model), else: model.home
+
+      {:ok, thread} =
+        Codex.start_thread(
+          Keyword.put(Codex.Test.options(model), :codex_home, home),
+          Codex.Test.thread_options(model) ++
+            [isolation: isolation, config: provider(model), sandbox: :danger_full_access]
+        )
+
+      {:ok, result} = Thread.run(thread, "hi")
+      [%{body: body} | _] = Codex.Test.requests(model)
+
+      [env] =
+        for %{item: %Items.CommandExecution{status: :completed} = item} <- result.events,
+            do: item.aggregated_output
+
+      seen = inspect(body, limit: :infinity, printable_limit: :infinity) <> env
+
+      for mark <- ~w(USER-CONFIG HOME-AGENTS PROJECT-AGENTS VM-ENVIRONMENT),
+          seen =~ mark,
+          do: mark
+    end
+
+    test "inherits everything, ignores the user's configuration, or more" do
+      assert run(:inherit) == ~w(USER-CONFIG HOME-AGENTS PROJECT-AGENTS VM-ENVIRONMENT)
+      assert run(:project) == ~w(HOME-AGENTS PROJECT-AGENTS VM-ENVIRONMENT)
+      assert run(:hermetic) == ~w(HOME-AGENTS)
+    end
+
+    test "sees nothing of the user's with a home of its own" do
+      home = fn model ->
+        {:ok, home} = Isolated.create(dir: Path.dirname(model.home), config: provider(model))
+        home
+      end
+
+      assert run(:hermetic, home) == []
+      assert run(:inherit, home) == ~w(PROJECT-AGENTS VM-ENVIRONMENT)
+    end
+  end
+end
