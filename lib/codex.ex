@@ -39,6 +39,21 @@ defmodule Codex do
   def resume_thread(id, opts, thread_opts) when is_binary(id),
     do: build(opts, thread_opts, thread_id: id)
 
+  @doc """
+  A new thread that begins with the history of another one; that one stays as it is.
+
+  The first turn of it runs `codex exec fork`, and fails with `{:exec_failed, %Codex.Error{kind: :thread_not_found}}` where
+  there is no thread `id`. Its usage counts from the other's total. Options and errors as in `start_thread/2`.
+  """
+  @spec fork_thread(
+          String.t(),
+          Options.t() | map() | keyword(),
+          Thread.Options.t() | map() | keyword()
+        ) ::
+          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+  def fork_thread(id, opts \\ %{}, thread_opts \\ %{}) when is_binary(id) and id != "",
+    do: build(opts, thread_opts, fork_of: id)
+
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
          {:ok, thread_opts} <- Thread.Options.new(thread_opts) do

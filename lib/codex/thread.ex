@@ -36,6 +36,7 @@ defmodule Codex.Thread do
     :thread_opts,
     :thread_id,
     :resume,
+    :fork_of,
     :continuation_token,
     :rate_limits,
     :transport_ref,
@@ -50,6 +51,7 @@ defmodule Codex.Thread do
   @typedoc """
     * `thread_id` - nil until the first turn has begun
     * `resume` - `:last` where the next turn resumes the newest thread
+    * `fork_of` - the thread that the first turn forks
     * `usage` - the last running total that the CLI reported
   """
   @type t :: %__MODULE__{
@@ -57,6 +59,7 @@ defmodule Codex.Thread do
           thread_opts: Codex.Thread.Options.t(),
           thread_id: String.t() | nil,
           resume: :last | nil,
+          fork_of: String.t() | nil,
           continuation_token: String.t() | nil,
           rate_limits: map() | nil,
           transport_ref: nil,

@@ -26,7 +26,7 @@ defmodule Codex.Turn do
   end
 
   # Tokens of the thread before this turn: none for a new one, unknown where somebody else began it.
-  defp baseline(%{thread_id: nil, resume: nil}), do: %{}
+  defp baseline(%{thread_id: nil, resume: nil, fork_of: nil}), do: %{}
   defp baseline(%{usage: usage}) when usage == %{}, do: :unknown
   defp baseline(%{usage: usage}), do: usage
 
@@ -52,7 +52,7 @@ defmodule Codex.Turn do
   defp parse_message(message), do: message
 
   defp take(turn, %Events.ThreadStarted{thread_id: id, metadata: metadata}) do
-    thread = %{turn.thread | thread_id: id, resume: nil}
+    thread = %{turn.thread | thread_id: id, resume: nil, fork_of: nil}
     metadata = if metadata == %{} or not is_map(metadata), do: thread.metadata, else: metadata
 
     %{
@@ -114,6 +114,7 @@ defmodule Codex.Turn do
       thread
       | thread_id: nil,
         resume: nil,
+        fork_of: nil,
         continuation_token: nil,
         metadata: %{},
         labels: %{},

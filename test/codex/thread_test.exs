@@ -227,6 +227,35 @@ defmodule Codex.ThreadTest do
       assert thread.thread_id == nil
     end
 
+    test "are forked, and stay as they are" do
+      {model, thread} = start(["One.", "Forked.", "Two."])
+      {:ok, first} = Thread.run(thread, "first")
+      id = first.thread.thread_id
+
+      {:ok, fork} =
+        Codex.fork_thread(id, Codex.Test.options(model), Codex.Test.thread_options(model))
+
+      {:ok, forked} = Thread.run(fork, "elsewhere")
+      assert forked.thread.thread_id != id
+      assert forked.thread.fork_of == nil
+      assert {forked.usage_scope, forked.usage["input_tokens"]} == {:thread, 200}
+
+      {:ok, second} = Thread.run(first.thread, "second")
+      assert second.thread.thread_id == id
+      [_, %{body: fork_body}, %{body: body}] = Codex.Test.requests(model)
+      assert inspect(fork_body["input"]) =~ "first" and inspect(fork_body["input"]) =~ "elsewhere"
+      refute inspect(body["input"]) =~ "elsewhere"
+
+      {:ok, none} =
+        Codex.fork_thread(
+          "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af",
+          Codex.Test.options(model),
+          Codex.Test.thread_options(model)
+        )
+
+      assert {:error, {:exec_failed, %Error{kind: :thread_not_found}}} = Thread.run(none, "hi")
+    end
+
     test "are reviewed" do
       {model, thread} = start(["Looks fine.", "Fine too."], git: true)
       File.write!(Path.join(model.workspace, "new.txt"), "x\n")

@@ -26,7 +26,7 @@ defmodule Codex.Exec.Args do
           clear_env: boolean(),
           stdin: String.t(),
           settings: map(),
-          resume: nil | :last | String.t()
+          resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
   @type input :: String.t() | [map()]
@@ -262,11 +262,13 @@ defmodule Codex.Exec.Args do
 
   defp resume(%{thread_id: id}) when is_binary(id), do: id
   defp resume(%{resume: :last}), do: :last
+  defp resume(%{fork_of: id}) when is_binary(id), do: {:fork, id}
   defp resume(_thread), do: nil
 
   # The prompt is on stdin: `-`. Neither a prompt nor an id can be taken for a flag.
   defp position(nil, images), do: images ++ ["--", "-"]
   defp position(:last, images), do: ["resume", "--last"] ++ images ++ ["--", "-"]
+  defp position({:fork, id}, images), do: ["fork"] ++ images ++ ["--", id, "-"]
   defp position(id, images), do: ["resume"] ++ images ++ ["--", id, "-"]
 
   defp target(:uncommitted_changes), do: {:ok, ["--uncommitted"], ""}

@@ -46,7 +46,7 @@ defmodule Codex.Exec.Reach do
   end
 
   defp reach(_how, nil, _name, _settings), do: []
-  defp reach({:flag, flag}, value, _name, _settings), do: [flags: [flag, dashed(value)]]
+  defp reach({:flag, flag}, value, _name, _settings), do: [flags: [flag, to_string(value)]]
   defp reach({:switch, flag}, true, _name, _settings), do: [flags: [flag]]
 
   defp reach({:each, flag}, values, _name, _settings),

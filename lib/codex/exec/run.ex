@@ -211,6 +211,8 @@ defmodule Codex.Exec.Run do
   # The CLI starts a new thread where it knows no thread of this name. An id must come back as it is; of a name we know
   # only that its thread is older than this run, and ids are UUIDs with a time (version 7).
   defp wrong_thread?(%{args: %{resume: resume}}, _id) when resume in [nil, :last], do: false
+  # A fork is a thread of its own; the CLI refuses one of a thread that it does not know.
+  defp wrong_thread?(%{args: %{resume: {:fork, _}}}, _id), do: false
   defp wrong_thread?(%{args: %{resume: id}}, id), do: false
   defp wrong_thread?(_run, id) when not is_binary(id), do: true
 
@@ -312,8 +314,11 @@ defmodule Codex.Exec.Run do
   defp thread_not_found(run, why),
     do: %TransportError{
       reason_code: :thread_not_found,
-      message: "no thread #{inspect(run.args.resume)}: #{why}"
+      message: "no thread #{inspect(wanted(run.args.resume))}: #{why}"
     }
+
+  defp wanted({:fork, id}), do: id
+  defp wanted(id), do: id
 
   defp signal_number(signal) when is_integer(signal), do: signal
   defp signal_number(signal), do: Subprocess.Signal.number!(signal)
