@@ -1,7 +1,7 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
-  # `Codex.JSONL` (decoder), `Codex.JSON` (documents).
+  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -12,6 +12,15 @@ defmodule Codex.Native do
     :erlang.load_nif(path, Codex.Wire.native())
   end
 
+  def config_check(_schema, _tree), do: not_loaded()
+  def config_get(_tree, _path), do: not_loaded()
+  def config_leaves(_tree), do: not_loaded()
+  def config_merge(_trees), do: not_loaded()
+  def config_overrides(_arguments), do: not_loaded()
+  def config_parse(_text), do: not_loaded()
+  def config_prepare(_schema, _tree, _base, _home, _project), do: not_loaded()
+  def config_schema(_json), do: not_loaded()
+  def config_term(_tree), do: not_loaded()
   def decoder_feed(_decoder, _chunk, _at), do: not_loaded()
   def decoder_feed_long(_decoder, _chunk, _at), do: not_loaded()
   def decoder_feed_null(_decoder, _chunks), do: not_loaded()

@@ -1,0 +1,70 @@
+defmodule Codex.Config.Explain do
+  @moduledoc false
+  # Configuration in words for people.
+
+  alias Codex.Config.{Key, Layer}
+
+  @doc "The layers, the highest first, and the warnings."
+  @spec layers(map()) :: String.t()
+  def layers(%{layers: layers, warnings: warnings}) do
+    lines = for layer <- layers, do: "  " <> layer_line(layer)
+    warned = for warning <- warnings, do: "  " <> indent(Exception.message(warning))
+
+    ["Layers, the highest first:" | lines]
+    |> Kernel.++(if warned == [], do: [], else: ["Warnings:" | warned])
+    |> Enum.join("\n")
+  end
+
+  defp layer_line(layer) do
+    file = if layer.file, do: "  #{layer.file}", else: ""
+    keys = layer.config |> map_size() |> keys()
+
+    disabled =
+      if layer.disabled_reason, do: "\n      does not count: #{layer.disabled_reason}", else: ""
+
+    "#{String.pad_trailing(Layer.label(layer.name), 13)}#{file} (#{keys})#{disabled}"
+  end
+
+  defp keys(0), do: "empty"
+  defp keys(1), do: "1 key"
+  defp keys(count), do: "#{count} keys"
+
+  @doc "One key: the value, who set it, what lies beneath, and what does not count."
+  @spec key([String.t()], term(), [map()], map()) :: String.t()
+  def key(path, value, history, requirements) do
+    {counting, disabled} = Enum.split_with(history, &(&1.disabled_reason == nil))
+    name = Key.format(path)
+
+    [
+      head(name, value, counting),
+      said("beneath", Enum.drop(counting, 1)),
+      said("not counted", disabled)
+    ]
+    |> List.flatten()
+    |> Kernel.++(required(requirements))
+    |> Enum.join("\n")
+  end
+
+  defp head(name, _value, []), do: "#{name} is not set by any layer; the CLI's own default holds"
+
+  defp head(name, value, [top | _]),
+    do: ["#{name} = #{show(value)}", "  set by " <> place(top.origin)]
+
+  defp said(label, entries) do
+    for %{origin: origin, value: value} = entry <- entries do
+      why = if entry.disabled_reason, do: "\n    #{entry.disabled_reason}", else: ""
+      "  #{label}: #{show(value)} of #{place(origin)}#{why}"
+    end
+  end
+
+  defp required(requirements) when requirements == %{}, do: []
+  defp required(_requirements), do: ["  requirements.toml of this machine may replace it"]
+
+  defp place(%{file: nil} = origin), do: Layer.label(origin.layer)
+  defp place(%{line: nil} = origin), do: "#{Layer.label(origin.layer)} (#{origin.file})"
+  defp place(origin), do: "#{Layer.label(origin.layer)} (#{origin.file}:#{origin.line})"
+
+  defp show(value), do: Codex.JSON.encode!(value)
+
+  defp indent(text), do: String.replace(text, "\n", "\n  ")
+end

@@ -1,0 +1,53 @@
+defmodule Codex.Config.Layer do
+  @moduledoc """
+  One source of configuration.
+
+    * `:name` - what it is, see `t:name/0`
+    * `:file` - the file it stands in, nil for session flags. The file need not exist: then the layer is empty
+    * `:profile` - the name of the profile, for the layer `:profile`
+    * `:version` - `sha256:` and the digest of its values; comments, order and layout do not change it. The same as the
+      CLI's `config/read` names
+    * `:config` - its values as the CLI holds them: a map with string keys, relative paths made absolute
+    * `:disabled_reason` - nil, or why it does not count
+    * `:dropped` - keys of a project's file that the CLI does not take from there
+  """
+
+  @typedoc """
+  From the highest to the lowest: `:managed` is the administrator's `managed_config.toml`, `:session_flags` are `-c`
+  overrides, `:project` is a `.codex/config.toml` (several; the nearest is the highest), `:profile` is
+  `<name>.config.toml` in the home, `:user` is its `config.toml`, `:system` is `/etc/codex/config.toml`.
+  """
+  @type name :: :managed | :session_flags | :project | :profile | :user | :system
+
+  @type t :: %__MODULE__{
+          name: name(),
+          file: Path.t() | nil,
+          profile: String.t() | nil,
+          version: String.t(),
+          config: %{String.t() => term()},
+          disabled_reason: String.t() | nil,
+          dropped: [String.t()],
+          tree: reference()
+        }
+
+  @enforce_keys [:name, :version, :config, :tree]
+  defstruct [:name, :file, :profile, :version, :config, :disabled_reason, :tree, dropped: []]
+
+  defimpl Inspect do
+    # Values hold keys and headers.
+    def inspect(layer, _opts) do
+      state = if layer.disabled_reason, do: " disabled", else: ""
+      "#Codex.Config.Layer<#{layer.name} #{layer.file || "-c"}#{state} #{layer.version}>"
+    end
+  end
+
+  @doc """
+  What people call a layer.
+
+      iex> Codex.Config.Layer.label(:session_flags)
+      "session flags"
+  """
+  @spec label(name()) :: String.t()
+  def label(:session_flags), do: "session flags"
+  def label(name), do: Atom.to_string(name)
+end

@@ -1,0 +1,226 @@
+defmodule Codex.Config.Loader do
+  @moduledoc false
+  # From files to layers. Each comes with its problems and its text; a file that is no TOML is an error, unless the layer
+  # does not count.
+
+  alias Codex.Config.{Error, Layer, Project, Schema}
+  alias Codex.{Home, Native}
+
+  @typedoc """
+  A problem and what the CLI makes of it: it does not start, it does not start where it is strict, or it says nothing.
+  """
+  @type problem :: {:error | :strict | :silent, Error.t()}
+  @type loaded :: {Layer.t(), [problem()], text :: binary()}
+
+  @doc "Layers, the highest first, and what is wrong with each by itself."
+  @spec load(map()) :: {:ok, [loaded()]} | {:error, Error.t()}
+  def load(%{home: home, system_dir: system_dir} = opts) do
+    managed = Path.join(system_dir, "managed_config.toml")
+
+    with {:ok, system} <- file(:system, Path.join(system_dir, "config.toml"), opts),
+         {:ok, user} <- file(:user, Home.path(home, :config), opts),
+         {:ok, profile} <- profile(opts),
+         {:ok, flags} <- flags(opts),
+         {:ok, managed} <- if_there(:managed, managed, opts),
+         base = managed ++ flags ++ profile ++ user ++ system,
+         {:ok, projects} <- projects(base, opts) do
+      {:ok, managed ++ flags ++ projects ++ profile ++ user ++ system}
+    end
+  end
+
+  defp profile(%{profile: nil}), do: {:ok, []}
+
+  defp profile(%{profile: name, home: home} = opts) do
+    if name =~ ~r/\A[A-Za-z0-9_-]+\z/ do
+      with {:ok, [loaded]} <- file(:profile, Path.join(home, name <> ".config.toml"), opts),
+           do: {:ok, [put_elem(loaded, 0, %{elem(loaded, 0) | profile: name})]}
+    else
+      {:error,
+       %Error{
+         reason: :bad_profile,
+         found: name,
+         message: "a profile cannot be called #{inspect(name)}"
+       }}
+    end
+  end
+
+  defp flags(%{overrides: []}), do: {:ok, []}
+
+  defp flags(%{overrides: overrides} = opts) do
+    case Native.config_overrides(overrides) do
+      {:ok, tree} ->
+        {:ok, [layer(:session_flags, nil, tree, opts.cwd || opts.home, "", opts)]}
+
+      {:error, {kind, override}} ->
+        {:error,
+         %Error{reason: :bad_override, found: override, message: override_words(kind, override)}}
+    end
+  end
+
+  # The CLI's own words, but for the last.
+  defp override_words(:missing_equals, override),
+    do: "Invalid override (missing '='): #{override}"
+
+  defp override_words(:empty_key, override), do: "Empty key in override: #{override}"
+
+  defp override_words(:too_deep, override),
+    do: "Too many dots in override: #{String.slice(override, 0, 80)}…"
+
+  defp projects(_base, %{cwd: nil}), do: {:ok, []}
+
+  defp projects(base, %{cwd: cwd, home: home} = opts) do
+    config = Native.config_term(merge(for {layer, _, _} <- base, do: layer))
+
+    each(Project.folders(cwd, config, home), fn folder ->
+      project(folder, Project.trust(folder, cwd, config, Home.path(home, :config)), opts)
+    end)
+  end
+
+  defp project(folder, trust, opts) do
+    case {file(:project, Path.join(folder, "config.toml"), opts), trust} do
+      {{:ok, layers}, :trusted} -> {:ok, layers}
+      {{:ok, layers}, {:disabled, why}} -> {:ok, Enum.map(layers, &disable(&1, why))}
+      {{:error, error}, :trusted} -> {:error, error}
+      {{:error, error}, {:disabled, why}} -> {:ok, [broken(error, why, opts)]}
+    end
+  end
+
+  defp disable(loaded, why),
+    do: put_elem(loaded, 0, %{elem(loaded, 0) | disabled_reason: why})
+
+  # The CLI lists it as an empty layer.
+  defp broken(error, why, opts) do
+    :project |> parsed(error.file, "", opts) |> disable(why) |> put_elem(1, [{:error, error}])
+  end
+
+  defp each(list, fun) do
+    Enum.reduce_while(list, {:ok, []}, fn item, {:ok, done} ->
+      case fun.(item) do
+        {:ok, layers} -> {:cont, {:ok, done ++ layers}}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp if_there(name, path, opts) do
+    if File.exists?(path), do: file(name, path, opts), else: {:ok, []}
+  end
+
+  defp file(name, path, opts) do
+    with {:ok, text} <- read(path) do
+      case parsed(name, path, text, opts) do
+        {:error, _} = error -> error
+        layer -> {:ok, [layer]}
+      end
+    end
+  end
+
+  @doc "The text of a file; nothing where there is none."
+  @spec read(Path.t()) :: {:ok, binary()} | {:error, Error.t()}
+  def read(path) do
+    case File.read(path) do
+      {:ok, text} ->
+        {:ok, text}
+
+      {:error, reason} when reason in [:enoent, :enotdir] ->
+        {:ok, ""}
+
+      {:error, reason} ->
+        message = "it cannot be read: #{:file.format_error(reason)}"
+
+        {:error,
+         %Error{reason: :unreadable, file: path, found: to_string(reason), message: message}}
+    end
+  end
+
+  defp parsed(name, path, text, opts) do
+    case parse(path, text) do
+      {:ok, tree} -> layer(name, path, tree, Path.dirname(path), text, opts)
+      error -> error
+    end
+  end
+
+  @doc "A text as a tree, or the syntax error that names `path`."
+  @spec parse(Path.t(), binary()) :: {:ok, reference()} | {:error, Error.t()}
+  def parse(path, text) do
+    case Native.config_parse(text) do
+      {:ok, tree} ->
+        {:ok, tree}
+
+      {:error, {{line, column}, message, source_line}} ->
+        {:error,
+         %Error{
+           reason: :syntax,
+           file: path,
+           line: line,
+           column: column,
+           message: message,
+           source_line: source_line
+         }}
+    end
+  end
+
+  defp layer(name, path, tree, base, text, opts) do
+    project? = name == :project
+
+    {tree, version, problems, dropped} =
+      Native.config_prepare(Schema.ref(), tree, base, opts.user_home, project?)
+
+    config = Native.config_term(tree)
+
+    layer = %Layer{
+      name: name,
+      file: path,
+      version: version,
+      config: config,
+      tree: tree,
+      dropped: dropped
+    }
+
+    {layer, problems(problems, fn _index -> {path, text} end) ++ dropped_keys(dropped, path),
+     text}
+  end
+
+  defp dropped_keys(dropped, path) do
+    for key <- dropped do
+      message = "`#{key}` is not taken from a project's file; set it in the user's config.toml"
+      {:silent, %Error{reason: :project_key, file: path, path: [key], message: message}}
+    end
+  end
+
+  @doc "Merges the layers that count; the list begins with the highest."
+  @spec merge([Layer.t()]) :: reference()
+  def merge(layers), do: layers |> counting() |> Enum.map(& &1.tree) |> Native.config_merge()
+
+  @doc "The layers that count, the lowest first: the order that indices of merged trees refer to."
+  @spec counting([Layer.t()]) :: [Layer.t()]
+  def counting(layers), do: layers |> Enum.filter(&(&1.disabled_reason == nil)) |> Enum.reverse()
+
+  @doc "Problems of a tree; `source` gives file and text of a layer by its index."
+  @spec problems([tuple()], (non_neg_integer() -> {Path.t() | nil, binary()})) :: [problem()]
+  def problems(problems, source) do
+    for {{reason, weight, index, {line, column}}, path, {message, found, expected, nearest}} <-
+          problems do
+      {file, text} = source.(index)
+
+      {weight,
+       %Error{
+         reason: reason,
+         file: file,
+         line: if(line > 0, do: line),
+         column: if(line > 0, do: column),
+         path: path,
+         message: message,
+         found: found,
+         expected: if(expected != "", do: expected),
+         nearest: nearest,
+         source_line: source_line(text, line)
+       }}
+    end
+  end
+
+  defp source_line(_text, 0), do: nil
+
+  defp source_line(text, line),
+    do: text |> String.split("\n") |> Enum.at(line - 1, "") |> String.trim_trailing("\r")
+end

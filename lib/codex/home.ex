@@ -1,0 +1,114 @@
+defmodule Codex.Home do
+  @moduledoc """
+  The directory in which the Codex CLI keeps its state, and the names of what is in it.
+
+      {:ok, home} = Codex.Home.resolve()
+      Codex.Home.path(home, :config)
+      #=> "/home/ann/.codex/config.toml"
+
+  The directory is looked up each time, never when an application is compiled.
+  """
+
+  alias Codex.Config.Error
+
+  @entries [
+    config: {"config.toml", "the user's configuration"},
+    auth: {"auth.json", "keys and tokens of the login"},
+    credentials: {".credentials.json", "tokens of MCP servers"},
+    history: {"history.jsonl", "prompts typed into the CLI"},
+    sessions: {"sessions", "recorded threads, by date"},
+    archived_sessions: {"archived_sessions", "threads put away"},
+    logs: {"log", "log files"},
+    models_cache: {"models_cache.json", "the models that the CLI saw last"},
+    skills: {"skills", "the user's skills"},
+    prompts: {"prompts", "the user's prompts"}
+  ]
+
+  @typedoc "What a home holds:\n\n" <>
+             Enum.map_join(@entries, "\n", fn {entry, {name, doc}} ->
+               "  * `:#{entry}` - `#{name}`, #{doc}"
+             end)
+  @type entry ::
+          :config
+          | :auth
+          | :credentials
+          | :history
+          | :sessions
+          | :archived_sessions
+          | :logs
+          | :models_cache
+          | :skills
+          | :prompts
+
+  @doc """
+  The absolute path of the home: the option `:codex_home`, else the environment variable `CODEX_HOME`, else `~/.codex`.
+
+  A relative path counts from the current directory. Errors are `Codex.Config.Error` with these reasons:
+
+    * `:empty_home` - the option or the variable is an empty string. The CLI would take `~/.codex` for the latter;
+      whoever sets it means something else
+    * `:missing_home` - there is no such directory; `:file` names it
+
+  Options: `:codex_home` (path, default none), `:env` (map of strings, default the environment of the VM).
+
+      iex> Codex.Home.resolve(codex_home: "")
+      {:error, %Codex.Config.Error{reason: :empty_home, message: "the option :codex_home is empty"}}
+      iex> {:error, error} = Codex.Home.resolve(env: %{"CODEX_HOME" => "/no/such/home"})
+      iex> Exception.message(error)
+      "CODEX_HOME names /no/such/home, but there is no such directory"
+  """
+  @spec resolve(keyword()) :: {:ok, Path.t()} | {:error, Error.t()}
+  def resolve(opts \\ []) do
+    opts = Keyword.validate!(opts, [:codex_home, :env])
+
+    with {:ok, path, from} <- named(opts[:codex_home], opts[:env] || System.get_env()) do
+      path = Path.expand(path)
+
+      if File.dir?(path),
+        do: {:ok, path},
+        else: missing(path, from)
+    end
+  end
+
+  defp named("", _env), do: empty("the option :codex_home is empty")
+  defp named(path, _env) when is_binary(path), do: {:ok, path, "the option :codex_home names"}
+
+  defp named(nil, env) do
+    case env do
+      %{"CODEX_HOME" => ""} -> empty("the environment variable CODEX_HOME is empty")
+      %{"CODEX_HOME" => path} -> {:ok, path, "CODEX_HOME names"}
+      %{"HOME" => home} when home != "" -> {:ok, Path.join(home, ".codex"), "the default is"}
+      _ -> empty("neither CODEX_HOME nor HOME is set")
+    end
+  end
+
+  defp named(other, _env),
+    do: raise(ArgumentError, "expected :codex_home to be a path, got: #{inspect(other)}")
+
+  defp empty(message), do: {:error, %Error{reason: :empty_home, message: message}}
+
+  defp missing(path, from) do
+    message = "#{from} #{path}, but there is no such directory"
+    {:error, %Error{reason: :missing_home, file: path, message: message}}
+  end
+
+  @doc """
+  The path of an entry. It need not exist.
+
+      iex> Codex.Home.path("/home/ann/.codex", :auth)
+      "/home/ann/.codex/auth.json"
+  """
+  @spec path(Path.t(), entry()) :: Path.t()
+  for {entry, {name, _doc}} <- @entries do
+    def path(home, unquote(entry)), do: Path.join(home, unquote(name))
+  end
+
+  @doc """
+  All entries with their paths.
+
+      iex> Codex.Home.paths("/h").history
+      "/h/history.jsonl"
+  """
+  @spec paths(Path.t()) :: %{entry() => Path.t()}
+  def paths(home), do: for({entry, _} <- @entries, into: %{}, do: {entry, path(home, entry)})
+end

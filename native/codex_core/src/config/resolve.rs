@@ -1,0 +1,94 @@
+//! A layer as the CLI holds it.
+
+use super::check::{Problem, Weight, check};
+use super::schema::{ConfigSchema, Kind, Spec};
+use super::value::{Node, Value};
+
+/// A layer on its own: what is wrong with it, and, where no error is among that, as [`resolve`] rewrites it. The CLI
+/// leaves a layer with an error as it is written: a higher layer may set the key anew.
+pub fn prepare(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) -> Vec<Problem> {
+    let problems = check(schema, node);
+    if problems.iter().all(|problem| problem.weight != Weight::Error) {
+        resolve(schema, node, base, home);
+    }
+    problems
+}
+
+/// Drops the top-level keys that the CLI does not take from a project's file, and names them.
+pub fn drop_project_keys(schema: &ConfigSchema, node: &mut Node) -> Vec<String> {
+    let Value::Table(table) = &mut node.value else { return Vec::new() };
+    schema.not_in_projects.iter().filter(|key| table.remove(key.as_str()).is_some()).cloned().collect()
+}
+
+/// Where relative paths begin, and what `~` stands for.
+struct Places<'p> {
+    schema: &'p ConfigSchema,
+    base: &'p str,
+    home: &'p str,
+}
+
+/// Rewrites what the CLI rewrites before it merges a layer and makes its version: relative paths and `~/` become absolute
+/// (`base` is the directory of the file), a number that may have a fraction is a float, dates where a string
+/// belongs are strings, and the older name of an enum's value is the newer one.
+pub fn resolve(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) {
+    Places { schema, base, home }.node(&schema.root, node);
+}
+
+impl Places<'_> {
+    fn node(&self, spec: &Spec, node: &mut Node) {
+        let spec = self.schema.resolve(spec);
+        match (&spec.kind, &mut node.value) {
+            (Kind::Path, Value::String(path)) => *path = absolute(path, self.base, self.home),
+            (Kind::Number { .. }, Value::Integer(value)) => node.value = Value::Float(*value as f64),
+            (Kind::Any, _) => plain_dates(node),
+            (Kind::String, Value::Datetime(text)) => node.value = Value::String(std::mem::take(text)),
+            (Kind::Enum(values), Value::String(text))
+                if text == "guardian_subagent" && values.iter().any(|value| value == "auto_review") =>
+            {
+                *text = "auto_review".to_owned();
+            }
+            (Kind::Array(inner), Value::Array(items)) => items.iter_mut().for_each(|item| self.node(inner, item)),
+            (Kind::Map(inner), Value::Table(table)) => table.values_mut().for_each(|item| self.node(inner, item)),
+            (Kind::Table(inner), Value::Table(table)) => {
+                for (key, item) in table {
+                    if let Some(field) = inner.fields.get(key).or(inner.extra.as_ref()) {
+                        self.node(field, item);
+                    }
+                }
+            }
+            // Keys of one form only: an alternative that does not fit changes nothing below.
+            (Kind::Union(all), _) => all.iter().for_each(|spec| self.node(spec, node)),
+            _ => {}
+        }
+    }
+}
+
+fn plain_dates(node: &mut Node) {
+    match &mut node.value {
+        Value::Datetime(text) => node.value = Value::String(std::mem::take(text)),
+        Value::Array(items) => items.iter_mut().for_each(plain_dates),
+        Value::Table(table) => table.values_mut().for_each(plain_dates),
+        _ => {}
+    }
+}
+
+/// Only the text is looked at: no link is followed.
+fn absolute(path: &str, base: &str, home: &str) -> String {
+    let whole = match path.strip_prefix('~') {
+        Some("") => home.to_owned(),
+        Some(rest) if rest.starts_with('/') => format!("{home}/{rest}"),
+        _ if path.starts_with('/') => path.to_owned(),
+        _ => format!("{base}/{path}"),
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

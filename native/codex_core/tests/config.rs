@@ -1,0 +1,108 @@
+//! The configuration module from outside.
+
+use codex_core::config::{self, ConfigSchema, Layered, Node, Reason, Weight};
+
+fn parse(text: &str) -> Node {
+    config::parse(text.as_bytes()).unwrap()
+}
+
+fn path(key: &str) -> Vec<String> {
+    key.split('.').map(str::to_owned).collect()
+}
+
+fn schema() -> ConfigSchema {
+    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).unwrap()
+}
+
+fn problems(text: &str) -> Vec<(Reason, Weight, String, u32)> {
+    let problems = config::check(&schema(), &parse(text));
+    problems.into_iter().map(|p| (p.reason, p.weight, p.message, p.at.line)).collect()
+}
+
+#[test]
+fn places_of_keys_in_every_form_of_table() {
+    let text = "a.b = 1\n[c]\nd = [\n  1,\n  {e = 2},\n]\n[[f]]\ng = 1\n[[f]]\n'h i' = \"\"\"\nx\n\"\"\"\n";
+    let tree = parse(text);
+    for (key, line, column) in [("a.b", 1, 3), ("c", 2, 2), ("c.d", 3, 1), ("c.d.1.e", 5, 4), ("f.0.g", 8, 1)] {
+        let at = tree.get(&path(key)).unwrap().key;
+        assert_eq!((at.line, at.column), (line, column), "{key}");
+    }
+    let at = tree.get(&["f".into(), "1".into(), "h i".into()]).unwrap().key;
+    assert_eq!((at.line, at.column), (10, 1));
+}
+
+#[test]
+fn columns_count_characters() {
+    let fault = config::parse("é = \"ü\" x".as_bytes()).unwrap_err();
+    assert_eq!((fault.at.line, fault.at.column, fault.source_line.as_str()), (1, 9, "é = \"ü\" x"));
+}
+
+#[test]
+fn what_is_no_utf8_is_a_fault_with_its_place() {
+    let fault = config::parse(b"a = 1\nb = \"\xff\"\n").unwrap_err();
+    assert_eq!((fault.at.line, fault.at.column, fault.message.as_str()), (2, 6, "invalid UTF-8"));
+}
+
+#[test]
+fn depth_is_limited() {
+    for text in [format!("a = {}", "[".repeat(100_000)), format!("{}a = 1", "a.".repeat(100_000))] {
+        assert!(config::parse(text.as_bytes()).is_err());
+    }
+    assert!(config::overrides(&[format!("{}a=1", "a.".repeat(100_000))]).is_err());
+    assert!(config::overrides(&[format!("{}a=1", "a.".repeat(200))]).is_ok());
+}
+
+#[test]
+fn the_highest_layer_wins_and_arrays_are_replaced() {
+    let (low, high) = (parse("a = [1, 2]\n[t]\nx = 1\ny = 1\n"), parse("a = [3]\n[t]\n\ny = 2\n"));
+    let merged = Layered::new(&[&low, &high]);
+    assert_eq!(config::canonical(merged.root()), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
+    let origin = |key| merged.origin(&path(key)).map(|origin| (origin.layer, origin.at.line));
+    assert_eq!(origin("t.x"), Some((0, 3)));
+    assert_eq!(origin("t.y"), Some((1, 4)));
+    assert_eq!(origin("a.0"), Some((1, 1)));
+    assert_eq!(origin("a.1"), None);
+    assert_eq!(config::leaves(merged.root()).len(), 3);
+}
+
+#[test]
+fn problems_have_the_words_of_the_cli() {
+    use Reason::*;
+    use Weight::*;
+    let case = |text: &str, expected: (Reason, Weight, &str, u32)| {
+        let found = problems(text);
+        assert_eq!(found, [(expected.0, expected.1, expected.2.to_owned(), expected.3)], "{text}");
+    };
+    case("model = 3", (Type, Error, "invalid type: integer `3`, expected a string", 1));
+    case("\n[history]\nmax_bytes = -1", (Value, Error, "invalid value: integer `-1`, expected usize", 3));
+    case("history.persistence = \"x\"", (Value, Error, "unknown variant `x`, expected `save-all` or `none`", 1));
+    case("modle = 3", (UnknownKey, Strict, "unknown configuration field `modle`", 1));
+    case("[tui]\nbar = 1", (UnknownKey, Strict, "unknown configuration field `tui.bar`", 2));
+    case("[agents.x]\nbla = 1", (UnknownKey, Silent, "unknown configuration field `agents.x.bla`", 2));
+    case("[mcp_servers.x]\nargs = []", (MissingKey, Error, "invalid transport", 1));
+    case("[mcp_servers.x]\ncommand = \"a\"\nauth = \"oauth\"", (Refused, Error, "auth is not supported for stdio", 3));
+    case("[projects.\"/a\"]\ntrust_level = true", (Type, Error, TRUST, 2));
+}
+
+const TRUST: &str = "invalid type: boolean `true`, expected `trusted` or `untrusted`";
+
+#[test]
+fn an_unknown_key_comes_with_the_nearest_known_one() {
+    let nearest = |text| config::check(&schema(), &parse(text)).remove(0).nearest;
+    assert_eq!(nearest("modle = 3").as_deref(), Some("model"));
+    assert_eq!(nearest("[history]\npersistance = \"none\"").as_deref(), Some("persistence"));
+    assert_eq!(nearest("qqqqqq = 3"), None);
+}
+
+#[test]
+fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
+    let schema = schema();
+    let mut tree = parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
+    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").is_empty());
+    let expected = r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
+    assert_eq!(config::canonical(&tree), expected);
+
+    let mut tree = parse("log_dir = \"a\"\nmodel = 3\n");
+    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").len(), 1);
+    assert_eq!(config::canonical(&tree), r#"{"log_dir":"a","model":3}"#);
+}

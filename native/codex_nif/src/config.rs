@@ -1,0 +1,149 @@
+//! Configuration trees as resources. What grows with the size of a file runs on dirty schedulers.
+
+use codex_core::config::{self, ConfigSchema, Layered, Node, OverrideError, Position, Problem, Reason, Weight};
+use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
+
+use crate::sink::TermSink;
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, none,
+        missing_equals, empty_key, too_deep,
+        r#type = "type", value, unknown_key, missing_key, refused,
+        strict, silent
+    }
+}
+
+pub struct SchemaResource(ConfigSchema);
+
+#[rustler::resource_impl]
+impl Resource for SchemaResource {}
+
+/// One layer, or several merged.
+pub struct TreeResource(Node);
+
+#[rustler::resource_impl]
+impl Resource for TreeResource {}
+
+type Place = (u32, u32);
+type Tree = ResourceArc<TreeResource>;
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_schema<'a>(env: Env<'a>, json: Binary<'a>) -> Term<'a> {
+    match ConfigSchema::from_json(&json) {
+        Ok(schema) => {
+            let cli = schema.cli.clone();
+            (atoms::ok(), ResourceArc::new(SchemaResource(schema)), cli).encode(env)
+        }
+        Err(fault) => (atoms::error(), fault.0).encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_parse<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
+    match config::parse(&text) {
+        Ok(node) => (atoms::ok(), tree(node)).encode(env),
+        Err(fault) => (atoms::error(), (place(fault.at), fault.message, fault.source_line)).encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
+    match config::overrides(&arguments) {
+        Ok(node) => (atoms::ok(), tree(node)).encode(env),
+        Err(OverrideError::MissingEquals(argument)) => {
+            (atoms::error(), (atoms::missing_equals(), argument)).encode(env)
+        }
+        Err(OverrideError::EmptyKey(argument)) => (atoms::error(), (atoms::empty_key(), argument)).encode(env),
+        Err(OverrideError::TooDeep(argument)) => (atoms::error(), (atoms::too_deep(), argument)).encode(env),
+    }
+}
+
+/// The layer as the CLI holds it, its version, its problems, and the keys that a project may not set.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_prepare<'a>(
+    env: Env<'a>,
+    schema: ResourceArc<SchemaResource>,
+    layer: Tree,
+    base: String,
+    home: String,
+    project: bool,
+) -> Term<'a> {
+    let mut node = layer.0.clone();
+    let dropped = if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
+    let problems = config::prepare(&schema.0, &mut node, &base, &home);
+    let version = config::version(&node);
+    (tree(node), version, problem_terms(env, &problems), dropped).encode(env)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_merge(layers: Vec<Tree>) -> Tree {
+    let nodes: Vec<&Node> = layers.iter().map(|layer| &layer.0).collect();
+    tree(Layered::new(&nodes).into_root())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_check<'a>(env: Env<'a>, schema: ResourceArc<SchemaResource>, layer: Tree) -> Vec<Term<'a>> {
+    problem_terms(env, &config::check(&schema.0, &layer.0))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_term<'a>(env: Env<'a>, layer: Tree) -> Term<'a> {
+    term(env, &layer.0)
+}
+
+/// The value at a path with its layer and place.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_get<'a>(env: Env<'a>, layer: Tree, path: Vec<String>) -> Term<'a> {
+    match layer.0.get(&path) {
+        Some(node) => (atoms::ok(), term(env, node), node.layer, place(node.key)).encode(env),
+        None => atoms::none().encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_leaves(layer: Tree) -> Vec<(Vec<String>, usize, Place)> {
+    config::leaves(&layer.0).into_iter().map(|(path, origin)| (path, origin.layer, place(origin.at))).collect()
+}
+
+fn tree(node: Node) -> Tree {
+    ResourceArc::new(TreeResource(node))
+}
+
+fn place(at: Position) -> Place {
+    (at.line, at.column)
+}
+
+fn term<'a>(env: Env<'a>, node: &Node) -> Term<'a> {
+    let mut sink = TermSink::new(env, &[]);
+    let made = config::build(node, &mut sink);
+    sink.term(made)
+}
+
+fn problem_terms<'a>(env: Env<'a>, problems: &[Problem]) -> Vec<Term<'a>> {
+    problems.iter().map(|problem| problem_term(env, problem)).collect()
+}
+
+fn problem_term<'a>(env: Env<'a>, problem: &Problem) -> Term<'a> {
+    let head = (reason(problem.reason), weight(problem.weight), problem.layer, place(problem.at));
+    let words = (&problem.message, &problem.found, &problem.expected, &problem.nearest);
+    (head, &problem.path, words).encode(env)
+}
+
+fn reason(reason: Reason) -> Atom {
+    match reason {
+        Reason::Type => atoms::r#type(),
+        Reason::Value => atoms::value(),
+        Reason::UnknownKey => atoms::unknown_key(),
+        Reason::MissingKey => atoms::missing_key(),
+        Reason::Refused => atoms::refused(),
+    }
+}
+
+fn weight(weight: Weight) -> Atom {
+    match weight {
+        Weight::Error => atoms::error(),
+        Weight::Strict => atoms::strict(),
+        Weight::Silent => atoms::silent(),
+    }
+}

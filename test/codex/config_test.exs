@@ -1,0 +1,231 @@
+defmodule Codex.ConfigTest do
+  use ExUnit.Case, async: true
+
+  alias Codex.{Config, JSON}
+  alias Codex.Config.{Error, LayerStack}
+
+  @moduletag :tmp_dir
+  @fixtures Path.expand("../fixtures/config", __DIR__)
+
+  setup %{tmp_dir: dir} do
+    for name <- ~w(home system work/sub), do: File.mkdir_p!(Path.join(dir, name))
+
+    %{
+      home: Path.join(dir, "home"),
+      system: Path.join(dir, "system"),
+      work: Path.join(dir, "work")
+    }
+  end
+
+  defp write(dir, name, text) do
+    path = Path.join(dir, name)
+    File.mkdir_p!(Path.dirname(path))
+    File.write!(path, text)
+    path
+  end
+
+  defp load(context, opts \\ []) do
+    opts = [codex_home: context.home, system_dir: context.system, cwd: context.work] ++ opts
+    Config.load(Keyword.new(opts))
+  end
+
+  defp load!(context, opts \\ []) do
+    {:ok, config} = load(context, opts)
+    config
+  end
+
+  defp fixture(name) do
+    {:ok, json} = @fixtures |> Path.join(name) |> File.read!() |> JSON.decode()
+    json
+  end
+
+  defp repository(context, trust \\ "trusted") do
+    write(context.work, ".git/HEAD", "ref: refs/heads/main\n")
+
+    write(
+      context.home,
+      "config.toml",
+      "[projects.#{inspect(context.work)}]\ntrust_level = \"#{trust}\"\n"
+    )
+  end
+
+  test "from the highest to the lowest layer", context do
+    repository(context)
+    write(context.system, "managed_config.toml", "model = \"managed\"\n")
+    write(context.system, "config.toml", "model = \"system\"\nreview_model = \"system\"\n")
+    write(context.home, "p.config.toml", "model_verbosity = \"low\"\nmodel = \"profile\"\n")
+    write(context.work, ".codex/config.toml", "model = \"root\"\nservice_tier = \"root\"\n")
+    write(context.work, "sub/.codex/config.toml", "model = \"sub\"\nservice_tier = \"sub\"\n")
+
+    config =
+      load!(%{context | work: Path.join(context.work, "sub")},
+        profile: "p",
+        overrides: ["model=flag"]
+      )
+
+    assert [:managed, :session_flags, :project, :project, :profile, :user, :system] =
+             Enum.map(Config.layers(config), & &1.name)
+
+    assert Config.get(config, "model") == "managed"
+    assert Config.get(config, "service_tier") == "sub"
+    assert %{layer: :profile, profile: "p", line: 1} = Config.origin(config, "model_verbosity")
+    assert %{layer: :system, line: 2, column: 1} = Config.origin(config, ["review_model"])
+    assert Config.origin(config, "nothing") == nil
+    assert Config.get(config, "nothing", :default) == :default
+
+    assert ["managed", "flag", "sub", "root", "profile", "system"] =
+             config |> Config.history("model") |> Enum.map(& &1.value)
+
+    assert Config.effective(config)["projects"] == %{
+             context.work => %{"trust_level" => "trusted"}
+           }
+  end
+
+  test "a project without trust is there and does not count", context do
+    repository(context, "untrusted")
+    write(context.work, ".codex/config.toml", "model = \"root\"\n")
+    config = load!(context)
+    assert [%{name: :project, disabled_reason: why} | _] = Config.layers(config)
+    assert why =~ "is marked as untrusted"
+    assert Config.get(config, "model") == nil
+    assert Config.explain(config, "model") =~ "not counted: \"root\" of project"
+  end
+
+  test "a broken file is an error with its place; where it does not count, a warning", context do
+    repository(context)
+    file = write(context.work, ".codex/config.toml", "a = 1\nmodel = [\"x\n")
+
+    assert {:error, %Error{reason: :syntax, file: ^file, line: 2, source_line: "model = [\"x"}} =
+             load(context)
+
+    repository(context, "untrusted")
+    assert [%Error{reason: :syntax, file: ^file, line: 2}] = Config.warnings(load!(context))
+
+    File.rm!(file)
+    File.mkdir!(file)
+
+    repository(context)
+    assert {:error, %Error{reason: :unreadable, file: ^file, found: "eisdir"}} = load(context)
+  end
+
+  test "a wrong type names its file, unless a higher layer sets the key anew", context do
+    file = write(context.home, "config.toml", "\n[tui]\nanimations = \"x\"\n")
+    assert {:error, error} = load(context)
+
+    assert Exception.message(error) ==
+             "#{file}:3:14: invalid type: string \"x\", expected a boolean\n  3 | animations = \"x\""
+
+    assert %Error{reason: :type, path: ["tui", "animations"], expected: "a boolean"} = error
+
+    config = load!(context, overrides: ["tui.animations=true"])
+    assert [%Error{reason: :type, line: 3}] = Config.warnings(config)
+  end
+
+  test "unknown keys are warnings, also where the CLI is silent, and errors where it is strict",
+       context do
+    file =
+      write(context.home, "config.toml", "[agents.x]\nnicknames = []\n[history]\nmax_byte = 1\n")
+
+    config = load!(context)
+
+    assert [
+             %{path: ["agents", "x", "nicknames"]},
+             %{path: ["history", "max_byte"], nearest: "max_bytes"}
+           ] = Config.warnings(config)
+
+    assert Config.explain(config) =~ "#{file}:4:1: unknown configuration field `history.max_byte`"
+
+    assert {:error, %Error{reason: :unknown_key, file: ^file, line: 4}} =
+             load(context, strict: true)
+  end
+
+  test "keys that a project may not set", context do
+    repository(context)
+    write(context.work, ".codex/config.toml", "notify = [\"x\"]\n")
+    config = load!(context)
+    assert [%{dropped: ["notify"], config: %{}} | _] = Config.layers(config)
+    assert [%Error{reason: :project_key, path: ["notify"]}] = Config.warnings(config)
+  end
+
+  test "requirements are shown; a broken file of them is an error", context do
+    write(context.system, "requirements.toml", "allowed_sandbox_modes = [\"read-only\"]\n")
+    assert Config.requirements(load!(context)) == %{"allowed_sandbox_modes" => ["read-only"]}
+    write(context.system, "requirements.toml", "[")
+    assert {:error, %Error{reason: :syntax}} = load(context)
+  end
+
+  test "a profile's name is no path; overrides have a key and a value", context do
+    assert {:error, %Error{reason: :bad_profile}} = load(context, profile: "../x")
+    assert {:error, %Error{reason: :bad_override, found: "x"}} = load(context, overrides: ["x"])
+    assert_raise ArgumentError, fn -> load(context, overrides: [1]) end
+    assert_raise ArgumentError, fn -> load(context, overides: []) end
+  end
+
+  test "overrides are read as the CLI reads them", context do
+    cases = fixture("c_override_parsing.json")
+
+    for %{"config" => expected} = given <- cases["single"] ++ cases["several"] do
+      overrides = given["args"] || [given["arg"]]
+      {:ok, tree} = Codex.Native.config_overrides(overrides)
+      assert {overrides, Codex.Native.config_term(tree)} == {overrides, expected}
+    end
+
+    for %{"arg" => override, "stderr" => words} <- cases["errors"],
+        override != "approval_policy=untrusted" do
+      assert {:error, error} = load(context, overrides: [override])
+      assert words =~ error.message
+    end
+
+    assert {:error,
+            %{reason: :refused, message: "approval_policy = \"untrusted\" is no longer" <> _}} =
+             load(context, overrides: ["approval_policy=untrusted"])
+  end
+
+  test "versions are those of the CLI", context do
+    for %{"config" => config, "version" => version} <-
+          fixture("version_examples.json")["examples"],
+        {:ok, toml} = Codex.Options.Overrides.toml(%{"v" => config}) do
+      {:ok, tree} = Codex.Native.config_overrides(["x=" <> toml])
+      {:ok, _value, _, _} = Codex.Native.config_get(tree, ["x", "v"])
+
+      overrides =
+        for {key, value} <- config,
+            {:ok, toml} = Codex.Options.Overrides.toml(value),
+            do: key <> "=" <> toml
+
+      {:ok, tree} = Codex.Native.config_overrides(overrides)
+
+      assert {_, ^version, _, _} =
+               Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/", false)
+    end
+
+    assert %{version: "sha256:44136fa3" <> _} = List.last(Config.layers(load!(context)))
+  end
+
+  test "nothing secret is shown by inspect", context do
+    write(
+      context.home,
+      "config.toml",
+      "[mcp_servers.x]\nurl = \"u\"\nhttp_headers.a = \"hush\"\n"
+    )
+
+    config = load!(context)
+    refute inspect({config, Config.layers(config)}) =~ "hush"
+  end
+
+  test "layer stacks", context do
+    repository(context)
+    write(context.work, ".codex/config.toml", "features.remote_models = false\n")
+    write(context.work, "sub/.codex/config.toml", "features.remote_models = true\n")
+    cwd = Path.join(context.work, "sub")
+    assert {:ok, layers} = LayerStack.load(context.home, cwd)
+
+    assert [:user, :project, :project] =
+             for(%{source: source} <- layers, source != :system, do: source)
+
+    assert %{"features" => %{"remote_models" => true}} = LayerStack.effective_config(layers)
+    assert LayerStack.remote_models_enabled?(context.home, cwd)
+    refute LayerStack.remote_models_enabled?(context.home, context.work)
+    refute LayerStack.remote_models_enabled?(Path.join(context.home, "none"), cwd)
+  end
+end
