@@ -28,15 +28,18 @@ defmodule Codex.OverridesTest do
     told = [
       {"desktop.a.b", 1},
       {"desktop", %{"a" => %{"c" => 2}, "x.y" => %{"z" => 1}}},
+      "desktop.raw=text that is no TOML",
+      "desktop.gone.a=1",
+      "desktop.gone={b=2}",
       {"desktop.a.b", 3},
-      {"desktop", %{"x.y" => %{"w" => ~D[2026-01-02]}}},
-      "desktop.raw=text that is no TOML"
+      {"desktop", %{"x.y" => %{"w" => ~D[2026-01-02]}}}
     ]
 
     assert read_back(model, told) == %{
              "a" => %{"b" => 3, "c" => 2},
              "x.y" => %{"z" => 1, "w" => "2026-01-02"},
-             "raw" => "text that is no TOML"
+             "raw" => "text that is no TOML",
+             "gone" => %{"b" => 2}
            }
   end
 
@@ -146,6 +149,7 @@ defmodule Codex.OverridesTest do
 
   defp answer(sub, buffer) do
     {:ok, sub, outputs} = Subprocess.next(sub, 20_000)
+    refute Enum.any?(outputs, &match?({:exit, _}, &1)), Subprocess.stderr(sub)
     buffer = for {:stdout, bytes} <- outputs, into: buffer, do: bytes
     lines = buffer |> String.split("\n") |> Enum.drop(-1)
 

@@ -7,6 +7,8 @@
 
 use std::fmt::Write;
 
+use crate::config;
+
 /// A configuration value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -14,7 +16,7 @@ pub enum Value {
     String(String),
     /// An integer; TOML has 64 bits.
     Integer(i64),
-    /// A finite number.
+    /// A number; TOML has infinite ones, too.
     Float(f64),
     /// True or false.
     Boolean(bool),
@@ -67,6 +69,11 @@ pub fn arguments(overrides: &[Override]) -> Result<Vec<String>, String> {
             Override::Raw(text) => {
                 flush(&mut pending, &merged, &mut arguments)?;
                 arguments.push(text.clone());
+                // Known as well, so that a table that is written later takes it along.
+                if let Some((key, value)) = text.split_once('=') {
+                    let path: Vec<String> = key.trim().split('.').map(str::to_owned).collect();
+                    replace(&mut merged, &path, read(config::override_value(value.trim())));
+                }
             }
         }
     }
@@ -157,6 +164,26 @@ fn set(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
+/// Sets a value as the CLI does: a table takes the place of what was there.
+fn replace(table: &mut Table, path: &[String], value: Value) {
+    set(table, path, Value::Boolean(false));
+    set(table, path, value);
+}
+
+fn read(value: config::Value) -> Value {
+    match value {
+        config::Value::String(text) => Value::String(text),
+        config::Value::Integer(n) => Value::Integer(n),
+        config::Value::Float(n) => Value::Float(n),
+        config::Value::Boolean(b) => Value::Boolean(b),
+        config::Value::Datetime(text) => Value::Datetime(text),
+        config::Value::Array(items) => Value::Array(items.into_iter().map(|node| read(node.value)).collect()),
+        config::Value::Table(members) => {
+            Value::Table(members.into_iter().map(|(name, node)| (name, read(node.value))).collect())
+        }
+    }
+}
+
 /// A value as TOML on one line.
 pub fn to_toml(value: &Value) -> String {
     let mut out = String::new();
@@ -173,6 +200,7 @@ fn write_value(out: &mut String, value: &Value) {
         }
         Value::Integer(n) => write!(out, "{n}"),
         // Debug, unlike Display, keeps a point or an exponent: without one it would be an integer.
+        Value::Float(n) if n.is_nan() => write!(out, "nan"),
         Value::Float(n) => write!(out, "{n:?}"),
         Value::Boolean(b) => write!(out, "{b}"),
         Value::Datetime(text) => write!(out, "{text}"),
@@ -259,7 +287,7 @@ mod tests {
         ];
         assert_eq!(
             arguments(&told),
-            Ok(vec!["a.plain=1".into(), "a.raw=9".into(), "a={\"plain\" = 1, \"x.y\" = 2}".into()])
+            Ok(vec!["a.plain=1".into(), "a.raw=9".into(), "a={\"plain\" = 1, \"raw\" = 9, \"x.y\" = 2}".into()])
         );
         for name in ["", "a.b", "a=b", " a", "a\n", "a\0"] {
             assert_eq!(arguments(&[set_to(&[name], int(1))]), Err(name.to_string()), "{name:?}");

@@ -1,4 +1,5 @@
 //! The configuration module from outside.
+#![allow(clippy::unwrap_used)]
 
 use codex_core::config::{self, ConfigSchema, Layered, Node, Reason, Weight};
 
