@@ -17,6 +17,9 @@ defmodule Codex.Config do
   A file that is no TOML, or sets a key to a value of another type, is an error, as it is for the CLI. Keys that do not exist
   are warnings, also where the CLI says nothing; with `strict: true` those that the CLI refuses then are errors.
 
+  Where a key has an older name that the CLI takes as well, merging puts it under the newer one
+  (`agents.max_threads` is `agents.max_concurrent_threads_per_session`); below `features` it stays as it is written.
+
   What the CLI has built in is not known here: a key that no layer sets has no value.
   """
 

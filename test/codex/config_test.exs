@@ -195,7 +195,7 @@ defmodule Codex.ConfigTest do
 
       {:ok, tree} = Codex.Native.config_overrides(overrides)
 
-      assert {_, ^version, _, _} =
+      assert {_, _, ^version, _, _} =
                Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/", false)
     end
 

@@ -163,10 +163,8 @@ defmodule Codex.Config.Loader do
   defp layer(name, path, tree, base, text, opts) do
     project? = name == :project
 
-    {tree, version, problems, dropped} =
+    {tree, config, version, problems, dropped} =
       Native.config_prepare(Schema.ref(), tree, base, opts.user_home, project?)
-
-    config = Native.config_term(tree)
 
     layer = %Layer{
       name: name,

@@ -29,7 +29,7 @@ pub use check::{Problem, Reason, Weight, check};
 pub use merge::{Layered, Origin, leaves};
 pub use overrides::{MAX_SEGMENTS, OverrideError, override_value, overrides};
 pub use parse::{Fault, parse};
-pub use resolve::{drop_project_keys, prepare, resolve};
+pub use resolve::{drop_project_keys, prepare, rename_aliases, resolve};
 pub use schema::{ConfigSchema, SchemaFault};
 pub use value::{Node, Position, Table, Value, build};
 pub use version::{canonical, version};

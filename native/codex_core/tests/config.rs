@@ -3,7 +3,7 @@
 use codex_core::config::{self, ConfigSchema, Layered, Node, Reason, Weight};
 
 fn parse(text: &str) -> Node {
-    config::parse(text.as_bytes()).unwrap()
+    config::parse(text.as_bytes()).expect("it is TOML")
 }
 
 fn path(key: &str) -> Vec<String> {
@@ -11,7 +11,7 @@ fn path(key: &str) -> Vec<String> {
 }
 
 fn schema() -> ConfigSchema {
-    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).unwrap()
+    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).expect("it is a schema")
 }
 
 fn problems(text: &str) -> Vec<(Reason, Weight, String, u32)> {
@@ -56,7 +56,7 @@ fn depth_is_limited() {
 fn the_highest_layer_wins_and_arrays_are_replaced() {
     let (low, high) = (parse("a = [1, 2]\n[t]\nx = 1\ny = 1\n"), parse("a = [3]\n[t]\n\ny = 2\n"));
     let merged = Layered::new(&[&low, &high]);
-    assert_eq!(config::canonical(merged.root()), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
+    assert_eq!(config::canonical(merged.root(), true), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
     let origin = |key| merged.origin(&path(key)).map(|origin| (origin.layer, origin.at.line));
     assert_eq!(origin("t.x"), Some((0, 3)));
     assert_eq!(origin("t.y"), Some((1, 4)));
@@ -98,11 +98,23 @@ fn an_unknown_key_comes_with_the_nearest_known_one() {
 fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
     let schema = schema();
     let mut tree = parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
-    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").is_empty());
+    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.is_empty());
     let expected = r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
-    assert_eq!(config::canonical(&tree), expected);
+    assert_eq!(config::canonical(&tree, true), expected);
 
     let mut tree = parse("log_dir = \"a\"\nmodel = 3\n");
-    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").len(), 1);
-    assert_eq!(config::canonical(&tree), r#"{"log_dir":"a","model":3}"#);
+    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.len(), 1);
+    assert_eq!(config::canonical(&tree, true), r#"{"log_dir":"a","model":3}"#);
+}
+
+#[test]
+fn older_names_of_keys_and_values_become_the_newer_ones() {
+    let schema = schema();
+    let mut tree = parse("approval_policy = \"on-failure\"\n[agents]\nmax_threads = 2\n[features]\ncollab = true\n");
+    config::prepare(&schema, &mut tree, "/", "/");
+    assert!(config::canonical(&tree, true).contains(r#""agents":{"max_threads":2},"approval_policy":"on-request""#));
+    config::rename_aliases(&schema, &mut tree);
+    assert!(tree.get(&path("agents.max_concurrent_threads_per_session")).is_some());
+    assert!(tree.get(&path("agents.max_threads")).is_none());
+    assert!(tree.get(&path("features.collab")).is_some());
 }

@@ -59,7 +59,8 @@ fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
     }
 }
 
-/// The layer as the CLI holds it, its version, its problems, and the keys that a project may not set.
+/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the keys that a project
+/// may not set.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_prepare<'a>(
     env: Env<'a>,
@@ -71,9 +72,10 @@ fn config_prepare<'a>(
 ) -> Term<'a> {
     let mut node = layer.0.clone();
     let dropped = if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
-    let problems = config::prepare(&schema.0, &mut node, &base, &home);
-    let version = config::version(&node);
-    (tree(node), version, problem_terms(env, &problems), dropped).encode(env)
+    let (version, problems) = config::prepare(&schema.0, &mut node, &base, &home);
+    let values = term(env, &node);
+    config::rename_aliases(&schema.0, &mut node);
+    (tree(node), values, version, problem_terms(env, &problems), dropped).encode(env)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
