@@ -274,8 +274,9 @@ defmodule Codex.ConfigStacks do
 
   def inline(list) when is_list(list), do: "[" <> Enum.map_join(list, ", ", &inline/1) <> "]"
 
-  def inline(value) do
-    {:ok, toml} = Codex.Options.Overrides.toml(value)
-    toml
-  end
+  # A JSON string is a TOML basic string, but for the DEL character.
+  def inline(text) when is_binary(text),
+    do: text |> Codex.JSON.encode!() |> String.replace("\x7F", "\\u007F")
+
+  def inline(value), do: to_string(value)
 end

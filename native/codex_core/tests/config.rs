@@ -1,6 +1,6 @@
 //! The configuration module from outside.
 
-use codex_core::config::{self, ConfigSchema, Layered, Node, Reason, Weight};
+use codex_core::config::{self, ConfigSchema, Edit, EditError, Layered, Node, Reason, Strategy, Weight};
 
 fn parse(text: &str) -> Node {
     config::parse(text.as_bytes()).expect("it is TOML")
@@ -117,4 +117,63 @@ fn older_names_of_keys_and_values_become_the_newer_ones() {
     assert!(tree.get(&path("agents.max_concurrent_threads_per_session")).is_some());
     assert!(tree.get(&path("agents.max_threads")).is_none());
     assert!(tree.get(&path("features.collab")).is_some());
+}
+
+fn edited(text: &str, edits: &[(&str, &str, Strategy)]) -> Result<String, EditError> {
+    let edits = edits.iter().map(|(key, json, strategy)| {
+        let json = if json.is_empty() { None } else { Some(*json) };
+        Edit::from_json(path(key), json, *strategy).expect("it is JSON")
+    });
+    config::edit(text, &edits.collect::<Vec<_>>())
+}
+
+#[test]
+fn edits_keep_comments_and_order() {
+    use Strategy::*;
+    let text = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n# end\n";
+    let case = |edits: &[_], expected: &str| assert_eq!(edited(text, edits).as_deref(), Ok(expected));
+    case(&[("model", "3", Replace)], "# top\nmodel = 3 # why\n\n[tui] # look\ntheme = \"x\"\n# end\n");
+    case(&[("tui.theme", "", Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\n# end\n");
+    let upserted = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\na = 1\n# end\n";
+    case(&[("tui", r#"{"a":1}"#, Upsert)], upserted);
+    case(&[("tui", r#"{"a":1}"#, Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\na = 1\n# end\n");
+    let server = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n\n[m.s]\nc = 1\n\n[m.s.e]\nk = 2\n# end\n";
+    case(&[("m.s", r#"{"c":1,"e":{"k":2}}"#, Replace)], server);
+}
+
+#[test]
+fn edits_go_into_tables_of_every_form() {
+    let texts = [
+        "",
+        "a.b = 1\n",
+        "a = {b = 1}\n",
+        "[a]\nb = 1\n",
+        "[a.b]\nc = 1\n",
+        "a = 3\n",
+        "[[a]]\nb = 1\n",
+        "x.a.b = 1\n",
+    ];
+    for text in texts {
+        for (key, json) in [("a.b", r#"{"d":{"e":{}},"f":[{"g":1}]}"#), ("a", r#"{"b":{"d":1}}"#), ("a.n.m", "true")] {
+            for strategy in [Strategy::Replace, Strategy::Upsert] {
+                let text = edited(text, &[(key, json, strategy)]).expect("it can be edited");
+                let tree = parse(&text);
+                let written = tree.get(&path(key)).expect("it is there");
+                if strategy == Strategy::Replace || !matches!(written.value, config::Value::Table(_)) {
+                    assert_eq!(config::canonical(written, false), json, "{text}");
+                }
+                let gone = edited(&text, &[(key, "", strategy)]).expect("it can be deleted");
+                assert!(parse(&gone).get(&path(key)).is_none(), "{gone}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_toml_cannot_hold_is_refused() {
+    use Strategy::Replace;
+    for json in ["null", "[1, null]", "9223372036854775808"] {
+        assert_eq!(edited("a = 1", &[("b", json, Replace)]), Err(EditError::Value(path("b"))));
+    }
+    assert_eq!(edited("a = ", &[("b", "1", Replace)]), Err(EditError::Syntax));
 }
