@@ -20,6 +20,7 @@ defmodule Codex.Native do
   def config_merge(_trees), do: not_loaded()
   def config_overrides(_arguments), do: not_loaded()
   def config_parse(_text), do: not_loaded()
+  def config_parse_null(_texts), do: not_loaded()
   def config_prepare(_schema, _tree, _base, _home, _project), do: not_loaded()
   def config_schema(_json), do: not_loaded()
   def config_term(_tree), do: not_loaded()
