@@ -17,10 +17,13 @@ defmodule Codex.Config do
   A file that is no TOML, or sets a key to a value of another type, is an error, as it is for the CLI. Keys that do not exist
   are warnings, also where the CLI says nothing; with `strict: true` those that the CLI refuses then are errors.
 
+  Where a key has an older name that the CLI takes as well, merging puts it under the newer one
+  (`agents.max_threads` is `agents.max_concurrent_threads_per_session`); below `features` it stays as it is written.
+
   What the CLI has built in is not known here: a key that no layer sets has no value.
   """
 
-  alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema}
+  alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
   alias Codex.{Home, Native}
 
   @enforce_keys [:home, :layers, :tree]
@@ -273,6 +276,55 @@ defmodule Codex.Config do
   @spec explain(t(), Key.t()) :: String.t()
   def explain(%__MODULE__{} = config, key),
     do: Explain.key(Key.parse!(key), get(config, key), history(config, key), requirements(config))
+
+  @typedoc """
+  A change to a file. A value is what JSON can hold, without nil; atoms are strings, but for `true` and `false`. The fourth
+  element says what a table does to one that is there: `:replace` it, or `:upsert`, be merged into it.
+  """
+  @type edit ::
+          {:put, Key.t(), term()}
+          | {:put, Key.t(), term(), :replace | :upsert}
+          | {:delete, Key.t()}
+
+  @doc """
+  Sets a key in the user's `config.toml`. See `batch/2`.
+
+      {:ok, %{version: _}} = Codex.Config.put("history.persistence", "none")
+  """
+  @spec put(Key.t(), term(), keyword()) ::
+          {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
+  def put(key, value, opts \\ []), do: batch([{:put, key, value}], opts)
+
+  @doc "Removes a key from the user's `config.toml`; one that is not there is no error. See `batch/2`."
+  @spec delete(Key.t(), keyword()) ::
+          {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
+  def delete(key, opts \\ []), do: batch([{:delete, key}], opts)
+
+  @doc """
+  Makes several changes to a file, all or none. Comments and order of everything else stay.
+
+  Options (keyword list):
+
+    * `:codex_home`, `:env` - as for `load/1`
+    * `:profile` - changes `<name>.config.toml` instead of `config.toml` (string, default none)
+    * `:expected_version` - the `version` of the layer that the changes are made for (string, default none: any)
+    * `:merge` - what a table does to one that is there, where an edit does not say it: `:replace` (default) or
+      `:upsert`
+    * `:timeout` - how long to wait for another writer (milliseconds, default 5000)
+
+  The file is replaced at once (a new one is written, synced and renamed; its mode stays, and a link stays a link), so a
+  reader sees the old or the new one. Writers of this library wait for each other, also in other VMs on the machine,
+  by a lock on `.config.toml.lock` beside the file. The CLI takes no lock: when it writes meanwhile, the changes are made
+  anew to what it wrote.
+
+  Returns `{:ok, %{file: path, version: version}}` with the new version, or `{:error, error}`, and then nothing is written:
+  `:conflict` (`:expected` and `:found` have the versions), `:bad_value`, `:bad_profile`, `:empty_home`, `:missing_home`,
+  `:unreadable`, `:unwritable`, `:syntax` of the file, and any reason that the schema gives for a value that the CLI would
+  refuse. Unknown keys are written. Raises `ArgumentError` for what is no edit, key or option.
+  """
+  @spec batch([edit()], keyword()) ::
+          {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
+  def batch(edits, opts \\ []) when is_list(edits), do: Writer.write(edits, opts)
 
   defimpl Inspect do
     # Values hold keys and headers.

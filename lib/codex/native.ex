@@ -13,14 +13,18 @@ defmodule Codex.Native do
   end
 
   def config_check(_schema, _tree), do: not_loaded()
+  def config_edit(_text, _edits), do: not_loaded()
   def config_get(_tree, _path), do: not_loaded()
   def config_leaves(_tree), do: not_loaded()
+  def config_lock(_path), do: not_loaded()
   def config_merge(_trees), do: not_loaded()
   def config_overrides(_arguments), do: not_loaded()
   def config_parse(_text), do: not_loaded()
+  def config_parse_null(_texts), do: not_loaded()
   def config_prepare(_schema, _tree, _base, _home, _project), do: not_loaded()
   def config_schema(_json), do: not_loaded()
   def config_term(_tree), do: not_loaded()
+  def config_unlock(_lock), do: not_loaded()
   def decoder_feed(_decoder, _chunk, _at), do: not_loaded()
   def decoder_feed_long(_decoder, _chunk, _at), do: not_loaded()
   def decoder_feed_null(_decoder, _chunks), do: not_loaded()

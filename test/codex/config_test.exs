@@ -183,19 +183,11 @@ defmodule Codex.ConfigTest do
 
   test "versions are those of the CLI", context do
     for %{"config" => config, "version" => version} <-
-          fixture("version_examples.json")["examples"],
-        {:ok, toml} = Codex.Options.Overrides.toml(%{"v" => config}) do
-      {:ok, tree} = Codex.Native.config_overrides(["x=" <> toml])
-      {:ok, _value, _, _} = Codex.Native.config_get(tree, ["x", "v"])
-
-      overrides =
-        for {key, value} <- config,
-            {:ok, toml} = Codex.Options.Overrides.toml(value),
-            do: key <> "=" <> toml
-
+          fixture("version_examples.json")["examples"] do
+      overrides = for {key, value} <- config, do: key <> "=" <> Codex.ConfigStacks.inline(value)
       {:ok, tree} = Codex.Native.config_overrides(overrides)
 
-      assert {_, ^version, _, _} =
+      assert {_, _, ^version, _, _} =
                Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/", false)
     end
 

@@ -163,10 +163,8 @@ defmodule Codex.Config.Loader do
   defp layer(name, path, tree, base, text, opts) do
     project? = name == :project
 
-    {tree, version, problems, dropped} =
+    {tree, config, version, problems, dropped} =
       Native.config_prepare(Schema.ref(), tree, base, opts.user_home, project?)
-
-    config = Native.config_term(tree)
 
     layer = %Layer{
       name: name,
@@ -198,29 +196,42 @@ defmodule Codex.Config.Loader do
 
   @doc "Problems of a tree; `source` gives file and text of a layer by its index."
   @spec problems([tuple()], (non_neg_integer() -> {Path.t() | nil, binary()})) :: [problem()]
-  def problems(problems, source) do
-    for {{reason, weight, index, {line, column}}, path, {message, found, expected, nearest}} <-
-          problems do
-      {file, text} = source.(index)
+  def problems([], _source), do: []
 
-      {weight,
-       %Error{
-         reason: reason,
-         file: file,
-         line: if(line > 0, do: line),
-         column: if(line > 0, do: column),
-         path: path,
-         message: message,
-         found: found,
-         expected: if(expected != "", do: expected),
-         nearest: nearest,
-         source_line: source_line(text, line)
-       }}
-    end
+  def problems(problems, source) do
+    indices =
+      for {{_reason, _weight, index, _place}, _path, _words} <- problems, uniq: true, do: index
+
+    # Split once: there may be as many problems as lines.
+    sources =
+      for index <- indices, {file, text} = source.(index), into: %{} do
+        {index, {file, text |> String.split("\n") |> List.to_tuple()}}
+      end
+
+    Enum.map(problems, &problem(&1, sources))
   end
 
-  defp source_line(_text, 0), do: nil
+  defp problem({{reason, weight, index, {line, column}}, path, words}, sources) do
+    {message, found, expected, nearest} = words
+    %{^index => {file, lines}} = sources
 
-  defp source_line(text, line),
-    do: text |> String.split("\n") |> Enum.at(line - 1, "") |> String.trim_trailing("\r")
+    {weight,
+     %Error{
+       reason: reason,
+       file: file,
+       line: if(line > 0, do: line),
+       column: if(line > 0, do: column),
+       path: path,
+       message: message,
+       found: found,
+       expected: if(expected != "", do: expected),
+       nearest: nearest,
+       source_line: source_line(lines, line)
+     }}
+  end
+
+  defp source_line(lines, line) when line in 1..tuple_size(lines),
+    do: lines |> elem(line - 1) |> String.trim_trailing("\r")
+
+  defp source_line(_lines, _line), do: nil
 end

@@ -17,6 +17,8 @@
 //! limit: TOML nests 80 levels at most, an override [`MAX_SEGMENTS`].
 
 mod check;
+mod edit;
+mod lock;
 mod merge;
 mod overrides;
 mod parse;
@@ -26,10 +28,12 @@ mod value;
 mod version;
 
 pub use check::{Problem, Reason, Weight, check};
+pub use edit::{Edit, EditError, Strategy, edit};
+pub use lock::{Lock, LockError};
 pub use merge::{Layered, Origin, leaves};
 pub use overrides::{MAX_SEGMENTS, OverrideError, override_value, overrides};
-pub use parse::{Fault, parse};
-pub use resolve::{drop_project_keys, prepare, resolve};
+pub use parse::{Fault, is_toml, parse};
+pub use resolve::{drop_project_keys, prepare, rename_aliases, resolve};
 pub use schema::{ConfigSchema, SchemaFault};
 pub use value::{Node, Position, Table, Value, build};
 pub use version::{canonical, version};

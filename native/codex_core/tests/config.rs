@@ -1,10 +1,10 @@
 //! The configuration module from outside.
 #![allow(clippy::unwrap_used)]
 
-use codex_core::config::{self, ConfigSchema, Layered, Node, Reason, Weight};
+use codex_core::config::{self, ConfigSchema, Edit, EditError, Layered, Node, Reason, Strategy, Weight};
 
 fn parse(text: &str) -> Node {
-    config::parse(text.as_bytes()).unwrap()
+    config::parse(text.as_bytes()).expect("it is TOML")
 }
 
 fn path(key: &str) -> Vec<String> {
@@ -12,7 +12,7 @@ fn path(key: &str) -> Vec<String> {
 }
 
 fn schema() -> ConfigSchema {
-    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).unwrap()
+    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).expect("it is a schema")
 }
 
 fn problems(text: &str) -> Vec<(Reason, Weight, String, u32)> {
@@ -57,7 +57,7 @@ fn depth_is_limited() {
 fn the_highest_layer_wins_and_arrays_are_replaced() {
     let (low, high) = (parse("a = [1, 2]\n[t]\nx = 1\ny = 1\n"), parse("a = [3]\n[t]\n\ny = 2\n"));
     let merged = Layered::new(&[&low, &high]);
-    assert_eq!(config::canonical(merged.root()), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
+    assert_eq!(config::canonical(merged.root(), true), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
     let origin = |key| merged.origin(&path(key)).map(|origin| (origin.layer, origin.at.line));
     assert_eq!(origin("t.x"), Some((0, 3)));
     assert_eq!(origin("t.y"), Some((1, 4)));
@@ -99,11 +99,82 @@ fn an_unknown_key_comes_with_the_nearest_known_one() {
 fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
     let schema = schema();
     let mut tree = parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
-    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").is_empty());
+    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.is_empty());
     let expected = r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
-    assert_eq!(config::canonical(&tree), expected);
+    assert_eq!(config::canonical(&tree, true), expected);
 
     let mut tree = parse("log_dir = \"a\"\nmodel = 3\n");
-    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").len(), 1);
-    assert_eq!(config::canonical(&tree), r#"{"log_dir":"a","model":3}"#);
+    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.len(), 1);
+    assert_eq!(config::canonical(&tree, true), r#"{"log_dir":"a","model":3}"#);
+}
+
+#[test]
+fn older_names_of_keys_and_values_become_the_newer_ones() {
+    let schema = schema();
+    let mut tree = parse("approval_policy = \"on-failure\"\n[agents]\nmax_threads = 2\n[features]\ncollab = true\n");
+    config::prepare(&schema, &mut tree, "/", "/");
+    assert!(config::canonical(&tree, true).contains(r#""agents":{"max_threads":2},"approval_policy":"on-request""#));
+    config::rename_aliases(&schema, &mut tree);
+    assert!(tree.get(&path("agents.max_concurrent_threads_per_session")).is_some());
+    assert!(tree.get(&path("agents.max_threads")).is_none());
+    assert!(tree.get(&path("features.collab")).is_some());
+}
+
+fn edited(text: &str, edits: &[(&str, &str, Strategy)]) -> Result<String, EditError> {
+    let edits = edits.iter().map(|(key, json, strategy)| {
+        let json = if json.is_empty() { None } else { Some(*json) };
+        Edit::from_json(path(key), json, *strategy).expect("it is JSON")
+    });
+    config::edit(text, &edits.collect::<Vec<_>>())
+}
+
+#[test]
+fn edits_keep_comments_and_order() {
+    use Strategy::*;
+    let text = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n# end\n";
+    let case = |edits: &[_], expected: &str| assert_eq!(edited(text, edits).as_deref(), Ok(expected));
+    case(&[("model", "3", Replace)], "# top\nmodel = 3 # why\n\n[tui] # look\ntheme = \"x\"\n# end\n");
+    case(&[("tui.theme", "", Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\n# end\n");
+    let upserted = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\na = 1\n# end\n";
+    case(&[("tui", r#"{"a":1}"#, Upsert)], upserted);
+    case(&[("tui", r#"{"a":1}"#, Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\na = 1\n# end\n");
+    let server = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n\n[m.s]\nc = 1\n\n[m.s.e]\nk = 2\n# end\n";
+    case(&[("m.s", r#"{"c":1,"e":{"k":2}}"#, Replace)], server);
+}
+
+#[test]
+fn edits_go_into_tables_of_every_form() {
+    let texts = [
+        "",
+        "a.b = 1\n",
+        "a = {b = 1}\n",
+        "[a]\nb = 1\n",
+        "[a.b]\nc = 1\n",
+        "a = 3\n",
+        "[[a]]\nb = 1\n",
+        "x.a.b = 1\n",
+    ];
+    for text in texts {
+        for (key, json) in [("a.b", r#"{"d":{"e":{}},"f":[{"g":1}]}"#), ("a", r#"{"b":{"d":1}}"#), ("a.n.m", "true")] {
+            for strategy in [Strategy::Replace, Strategy::Upsert] {
+                let text = edited(text, &[(key, json, strategy)]).expect("it can be edited");
+                let tree = parse(&text);
+                let written = tree.get(&path(key)).expect("it is there");
+                if strategy == Strategy::Replace || !matches!(written.value, config::Value::Table(_)) {
+                    assert_eq!(config::canonical(written, false), json, "{text}");
+                }
+                let gone = edited(&text, &[(key, "", strategy)]).expect("it can be deleted");
+                assert!(parse(&gone).get(&path(key)).is_none(), "{gone}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_toml_cannot_hold_is_refused() {
+    use Strategy::Replace;
+    for json in ["null", "[1, null]", "9223372036854775808"] {
+        assert_eq!(edited("a = 1", &[("b", json, Replace)]), Err(EditError::Value(path("b"))));
+    }
+    assert_eq!(edited("a = ", &[("b", "1", Replace)]), Err(EditError::Syntax));
 }

@@ -1,6 +1,12 @@
 //! Configuration trees as resources. What grows with the size of a file runs on dirty schedulers.
 
-use codex_core::config::{self, ConfigSchema, Layered, Node, OverrideError, Position, Problem, Reason, Weight};
+use codex_core::config::{
+    self, ConfigSchema, Edit, EditError, Layered, Lock, LockError, Node, OverrideError, Position, Problem, Reason,
+    Strategy, Weight,
+};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::sink::TermSink;
@@ -10,7 +16,8 @@ mod atoms {
         ok, error, none,
         missing_equals, empty_key, too_deep,
         r#type = "type", value, unknown_key, missing_key, refused,
-        strict, silent
+        strict, silent,
+        syntax, bad_value, held
     }
 }
 
@@ -24,6 +31,12 @@ pub struct TreeResource(Node);
 
 #[rustler::resource_impl]
 impl Resource for TreeResource {}
+
+/// A lock on a file; it is free again when the last reference is gone, or by `config_unlock`.
+pub struct LockResource(Mutex<Option<Lock>>);
+
+#[rustler::resource_impl]
+impl Resource for LockResource {}
 
 type Place = (u32, u32);
 type Tree = ResourceArc<TreeResource>;
@@ -47,6 +60,14 @@ fn config_parse<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
     }
 }
 
+/// Nanoseconds that parsing alone takes: the limit that a benchmark compares with.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_parse_null(texts: Vec<&str>) -> (bool, u64) {
+    let start = std::time::Instant::now();
+    let all = texts.iter().all(|text| config::is_toml(text));
+    (all, start.elapsed().as_nanos() as u64)
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
     match config::overrides(&arguments) {
@@ -59,7 +80,8 @@ fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
     }
 }
 
-/// The layer as the CLI holds it, its version, its problems, and the keys that a project may not set.
+/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the keys that a project
+/// may not set.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_prepare<'a>(
     env: Env<'a>,
@@ -71,9 +93,10 @@ fn config_prepare<'a>(
 ) -> Term<'a> {
     let mut node = layer.0.clone();
     let dropped = if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
-    let problems = config::prepare(&schema.0, &mut node, &base, &home);
-    let version = config::version(&node);
-    (tree(node), version, problem_terms(env, &problems), dropped).encode(env)
+    let (version, problems) = config::prepare(&schema.0, &mut node, &base, &home);
+    let values = term(env, &node);
+    config::rename_aliases(&schema.0, &mut node);
+    (tree(node), values, version, problem_terms(env, &problems), dropped).encode(env)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -104,6 +127,35 @@ fn config_get<'a>(env: Env<'a>, layer: Tree, path: Vec<String>) -> Term<'a> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_leaves(layer: Tree) -> Vec<(Vec<String>, usize, Place)> {
     config::leaves(&layer.0).into_iter().map(|(path, origin)| (path, origin.layer, place(origin.at))).collect()
+}
+
+/// Each change is the path, the value as JSON or nothing, and whether a table is merged.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_edit<'a>(env: Env<'a>, text: &str, edits: Vec<(Vec<String>, Option<String>, bool)>) -> Term<'a> {
+    let edits = edits.into_iter().map(|(path, json, upsert)| {
+        let strategy = if upsert { Strategy::Upsert } else { Strategy::Replace };
+        Edit::from_json(path, json.as_deref(), strategy)
+    });
+    match edits.collect::<Result<Vec<_>, _>>().and_then(|edits| config::edit(text, &edits)) {
+        Ok(text) => (atoms::ok(), text).encode(env),
+        Err(EditError::Syntax) => (atoms::error(), atoms::syntax()).encode(env),
+        Err(EditError::Value(path)) => (atoms::error(), (atoms::bad_value(), path)).encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn config_lock(env: Env<'_>, path: String) -> Term<'_> {
+    match Lock::try_take(Path::new(&path)) {
+        Ok(lock) => (atoms::ok(), ResourceArc::new(LockResource(Mutex::new(Some(lock))))).encode(env),
+        Err(LockError::Held) => (atoms::error(), atoms::held()).encode(env),
+        Err(LockError::Io(error)) => (atoms::error(), error.to_string()).encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn config_unlock(lock: ResourceArc<LockResource>) -> Atom {
+    lock.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    atoms::ok()
 }
 
 fn tree(node: Node) -> Tree {

@@ -3,15 +3,33 @@
 use super::check::{Problem, Weight, check};
 use super::schema::{ConfigSchema, Kind, Spec};
 use super::value::{Node, Value};
+use super::version::version;
 
-/// A layer on its own: what is wrong with it, and, where no error is among that, as [`resolve`] rewrites it. The CLI
-/// leaves a layer with an error as it is written: a higher layer may set the key anew.
-pub fn prepare(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) -> Vec<Problem> {
+/// A layer on its own: its version, what is wrong with it, and, where no error is among that, as [`resolve`] rewrites
+/// it. The CLI leaves a layer with an error as it is written: a higher layer may set the key anew.
+pub fn prepare(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) -> (String, Vec<Problem>) {
     let problems = check(schema, node);
-    if problems.iter().all(|problem| problem.weight != Weight::Error) {
+    let sound = problems.iter().all(|problem| problem.weight != Weight::Error);
+    if sound {
         resolve(schema, node, base, home);
     }
-    problems
+    (version(node, sound), problems)
+}
+
+/// Moves values to the newer names of their keys, as the CLI does when it merges layers: in the tables at the top of the
+/// file, but not in `features`, where the older names stay.
+pub fn rename_aliases(schema: &ConfigSchema, node: &mut Node) {
+    let (Value::Table(root), Kind::Table(known)) = (&mut node.value, &schema.root.kind) else { return };
+    for (name, below) in root.iter_mut().filter(|(name, _)| *name != "features") {
+        let (Some(spec), Value::Table(table)) = (known.fields.get(name), &mut below.value) else { continue };
+        let Kind::Table(spec) = &spec.kind else { continue };
+        for (alias, field) in &spec.fields {
+            if let (Some(newer), Some(value)) = (&field.alias_of, table.get(alias).cloned()) {
+                table.remove(alias);
+                table.entry(newer.clone()).or_insert(value);
+            }
+        }
+    }
 }
 
 /// Drops the top-level keys that the CLI does not take from a project's file, and names them.
@@ -19,6 +37,9 @@ pub fn drop_project_keys(schema: &ConfigSchema, node: &mut Node) -> Vec<String> 
     let Value::Table(table) = &mut node.value else { return Vec::new() };
     schema.not_in_projects.iter().filter(|key| table.remove(key.as_str()).is_some()).cloned().collect()
 }
+
+/// Values of enums that the CLI still takes and holds under a newer name. Its 0.169.0 has these two.
+const RENAMED: [(&str, &str); 2] = [("guardian_subagent", "auto_review"), ("on-failure", "on-request")];
 
 /// Where relative paths begin, and what `~` stands for.
 struct Places<'p> {
@@ -42,10 +63,11 @@ impl Places<'_> {
             (Kind::Number { .. }, Value::Integer(value)) => node.value = Value::Float(*value as f64),
             (Kind::Any, _) => plain_dates(node),
             (Kind::String, Value::Datetime(text)) => node.value = Value::String(std::mem::take(text)),
-            (Kind::Enum(values), Value::String(text))
-                if text == "guardian_subagent" && values.iter().any(|value| value == "auto_review") =>
-            {
-                *text = "auto_review".to_owned();
+            (Kind::Enum(values), Value::String(text)) => {
+                let newer = RENAMED.iter().find(|(old, _)| text == old).map(|(_, new)| *new);
+                if let Some(newer) = newer.filter(|newer| values.iter().any(|value| value == newer)) {
+                    *text = newer.to_owned();
+                }
             }
             (Kind::Array(inner), Value::Array(items)) => items.iter_mut().for_each(|item| self.node(inner, item)),
             (Kind::Map(inner), Value::Table(table)) => table.values_mut().for_each(|item| self.node(inner, item)),

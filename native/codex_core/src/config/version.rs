@@ -5,10 +5,10 @@ use sha2::{Digest, Sha256};
 use super::value::{Node, Value};
 
 /// `sha256:` and the hex digest of [`canonical`]. Comments, order and layout of the file do not change it.
-pub fn version(node: &Node) -> String {
+pub fn version(node: &Node, rewritten: bool) -> String {
     use std::fmt::Write;
 
-    let digest = Sha256::digest(canonical(node).as_bytes());
+    let digest = Sha256::digest(canonical(node, rewritten).as_bytes());
     digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
         // Writing into a string does not fail.
         let _ = write!(text, "{byte:02x}");
@@ -16,12 +16,15 @@ pub fn version(node: &Node) -> String {
     })
 }
 
-/// Compact JSON with sorted keys and nothing escaped that need not be. Below the top-level key `desktop` a number is
-/// an object with its text, since that is what the CLI hashes there.
-pub fn canonical(node: &Node) -> String {
+/// Compact JSON with sorted keys and nothing escaped that need not be. In a layer that was rewritten
+/// ([`prepare`](super::prepare)), a number below the top-level key `desktop` is an object with its text, since that is
+/// what the CLI hashes there.
+pub fn canonical(node: &Node, rewritten: bool) -> String {
     let mut text = String::new();
     match node.table() {
-        Some(table) => object(table.iter(), &mut text, |key, node, text| write(node, text, key == "desktop")),
+        Some(table) => {
+            object(table.iter(), &mut text, |key, node, text| write(node, text, rewritten && key == "desktop"))
+        }
         None => write(node, &mut text, false),
     }
     text

@@ -1,0 +1,179 @@
+defmodule Codex.Config.Core do
+  @moduledoc """
+  The core tables of a configuration as plain maps with atom keys, defaults of CLI 0.169.0 filled in where they are known.
+
+      {:ok, config} = Codex.Config.load()
+      Codex.Config.Core.history(config)
+      #=> %{persistence: :save_all, max_bytes: nil}
+  """
+
+  alias Codex.Config
+  alias Codex.Config.Project
+
+  # Strings of the CLI's enums; nothing else becomes an atom.
+  @enums %{
+    "save-all" => :save_all,
+    "none" => :none,
+    "core" => :core,
+    "all" => :all,
+    "include" => :include,
+    "exclude" => :exclude,
+    "file" => :file,
+    "keyring" => :keyring,
+    "auto" => :auto,
+    "ephemeral" => :ephemeral,
+    "chatgpt" => :chatgpt,
+    "api" => :api,
+    "read-only" => :read_only,
+    "workspace-write" => :workspace_write,
+    "danger-full-access" => :danger_full_access,
+    "trusted" => :trusted,
+    "untrusted" => :untrusted
+  }
+
+  @doc "What is recorded of prompts: `persistence` (default `:save_all`), and `max_bytes` (bytes, nil for no limit)."
+  @spec history(Config.t()) :: %{
+          persistence: :save_all | :none,
+          max_bytes: non_neg_integer() | nil
+        }
+  def history(config) do
+    %{
+      persistence: enum(config, "history.persistence") || :save_all,
+      max_bytes: Config.get(config, "history.max_bytes")
+    }
+  end
+
+  @doc """
+  What commands see of the environment: `inherit`, nil where it is not set (everything, then); `exclude` and `include_only`,
+  lists of patterns; `set`, variables that are added; `filters`, patterns with `:include` or `:exclude`.
+  """
+  @spec shell_environment_policy(Config.t()) :: %{
+          inherit: :core | :all | :none | nil,
+          ignore_default_excludes: boolean() | nil,
+          exclude: [String.t()],
+          include_only: [String.t()],
+          set: %{String.t() => String.t()},
+          filters: %{String.t() => :include | :exclude},
+          experimental_use_profile: boolean() | nil
+        }
+  def shell_environment_policy(config) do
+    policy = Config.get(config, "shell_environment_policy", %{})
+
+    %{
+      inherit: @enums[policy["inherit"]],
+      ignore_default_excludes: policy["ignore_default_excludes"],
+      exclude: policy["exclude"] || [],
+      include_only: policy["include_only"] || [],
+      set: policy["set"] || %{},
+      filters:
+        Map.new(policy["filters"] || %{}, fn {pattern, what} -> {pattern, @enums[what]} end),
+      experimental_use_profile: policy["experimental_use_profile"]
+    }
+  end
+
+  @doc "Where the login is kept (default `:file`)."
+  @spec cli_auth_credentials_store(Config.t()) :: :file | :keyring | :auto | :ephemeral
+  def cli_auth_credentials_store(config),
+    do: enum(config, "cli_auth_credentials_store") || :file
+
+  @doc "Where tokens of MCP servers are kept (default `:auto`)."
+  @spec mcp_oauth_credentials_store(Config.t()) :: :file | :keyring | :auto
+  def mcp_oauth_credentials_store(config),
+    do: enum(config, "mcp_oauth_credentials_store") || :auto
+
+  @doc "The only way to log in that is allowed, or nil."
+  @spec forced_login_method(Config.t()) :: :chatgpt | :api | nil
+  def forced_login_method(config), do: enum(config, "forced_login_method")
+
+  @doc "The ids of the workspaces that a login has to be of; none for any."
+  @spec forced_chatgpt_workspace_ids(Config.t()) :: [String.t()]
+  def forced_chatgpt_workspace_ids(config),
+    do: config |> Config.get("forced_chatgpt_workspace_id", []) |> List.wrap()
+
+  @doc "The model and how it is asked; nil for what is not set. Efforts and summaries are strings: models have their own."
+  @spec model(Config.t()) :: %{
+          model: String.t() | nil,
+          review_model: String.t() | nil,
+          model_provider: String.t() | nil,
+          model_reasoning_effort: String.t() | nil,
+          model_reasoning_summary: String.t() | nil,
+          model_verbosity: String.t() | nil,
+          model_context_window: integer() | nil
+        }
+  def model(config) do
+    %{
+      model: Config.get(config, "model"),
+      review_model: Config.get(config, "review_model"),
+      model_provider: Config.get(config, "model_provider"),
+      model_reasoning_effort: Config.get(config, "model_reasoning_effort"),
+      model_reasoning_summary: Config.get(config, "model_reasoning_summary"),
+      model_verbosity: Config.get(config, "model_verbosity"),
+      model_context_window: Config.get(config, "model_context_window")
+    }
+  end
+
+  @doc "The providers that are configured, by name, each with its keys as they are; built-in ones are not among them."
+  @spec model_providers(Config.t()) :: %{String.t() => map()}
+  def model_providers(config), do: Config.get(config, "model_providers", %{})
+
+  @doc "The sandbox of commands: `mode` is nil where it is not set; `writable_roots` are absolute paths."
+  @spec sandbox(Config.t()) :: %{
+          mode: :read_only | :workspace_write | :danger_full_access | nil,
+          writable_roots: [Path.t()],
+          network_access: boolean(),
+          exclude_tmpdir_env_var: boolean(),
+          exclude_slash_tmp: boolean()
+        }
+  def sandbox(config) do
+    details = Config.get(config, "sandbox_workspace_write", %{})
+
+    %{
+      mode: enum(config, "sandbox_mode"),
+      writable_roots: details["writable_roots"] || [],
+      network_access: details["network_access"] || false,
+      exclude_tmpdir_env_var: details["exclude_tmpdir_env_var"] || false,
+      exclude_slash_tmp: details["exclude_slash_tmp"] || false
+    }
+  end
+
+  @doc "Names of the files and directories that mark the root of a project (default `[\".git\"]`)."
+  @spec project_root_markers(Config.t()) :: [String.t()]
+  def project_root_markers(config), do: Config.get(config, "project_root_markers", [".git"])
+
+  @doc "The root of the project that a directory is in; the directory itself where nothing marks one."
+  @spec project_root(Config.t(), Path.t()) :: Path.t()
+  def project_root(config, cwd),
+    do: Project.root(Path.expand(cwd), %{"project_root_markers" => project_root_markers(config)})
+
+  @doc "The trust that the configuration gives to exactly this directory, or nil where it does not name it."
+  @spec trust(Config.t(), Path.t()) :: :trusted | :untrusted | nil
+  def trust(config, dir), do: enum(config, ["projects", Path.expand(dir), "trust_level"])
+
+  @doc "The features that are set, by name: a boolean, or a table of settings as it is."
+  @spec features(Config.t()) :: %{String.t() => boolean() | map()}
+  def features(config), do: Config.get(config, "features", %{})
+
+  @doc "Whether a feature is switched on or off; nil where no layer says it. A table of settings says it with `enabled`."
+  @spec feature_enabled?(Config.t(), String.t()) :: boolean() | nil
+  def feature_enabled?(config, name) do
+    case features(config)[name] do
+      %{} = settings -> settings["enabled"]
+      value -> value
+    end
+  end
+
+  @doc "The names of the profiles in the home, sorted: those that have a file."
+  @spec profiles(Config.t()) :: [String.t()]
+  def profiles(%Config{home: home}) do
+    for path <- Path.wildcard(Path.join(home, "*.config.toml")),
+        name = Path.basename(path, ".config.toml"),
+        name =~ ~r/\A[A-Za-z0-9_-]+\z/,
+        do: name
+  end
+
+  @doc "The table `[otel]` as it is, or an empty map."
+  @spec otel(Config.t()) :: map()
+  def otel(config), do: Config.get(config, "otel", %{})
+
+  defp enum(config, key), do: @enums[Config.get(config, key)]
+end

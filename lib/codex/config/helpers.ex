@@ -1,0 +1,114 @@
+defmodule Codex.Config.Helpers do
+  @moduledoc """
+  Common changes to the user's `config.toml`. All of them take the options of `Codex.Config.batch/2` and return what it
+  returns.
+  """
+
+  alias Codex.Config
+  alias Codex.Config.Error
+
+  @type result :: {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
+
+  @doc "Switches a feature on. A table of settings stays, with `enabled = true` in it."
+  @spec enable_feature(String.t(), keyword()) :: result()
+  def enable_feature(name, opts \\ []), do: feature(name, true, opts)
+
+  @doc "Switches a feature off. A table of settings stays, with `enabled = false` in it."
+  @spec disable_feature(String.t(), keyword()) :: result()
+  def disable_feature(name, opts \\ []), do: feature(name, false, opts)
+
+  defp feature(name, value, opts) do
+    with {:ok, config} <- user(opts) do
+      path =
+        if is_map(own(config, ["features", name])),
+          do: ["features", name, "enabled"],
+          else: ["features", name]
+
+      Config.put(path, value, opts)
+    end
+  end
+
+  @doc """
+  Adds an MCP server, or replaces the one of that name.
+
+  `server` is a map or keyword list with the keys of `[mcp_servers.<name>]`: `command` with `args`, `env` and `cwd` for
+  stdio, or `url` with `http_headers`, `bearer_token_env_var` and others for HTTP; `enabled`, `required`, `enabled_tools`,
+  `disabled_tools`, `startup_timeout_sec`, `tool_timeout_sec` (seconds). A server that the CLI would refuse is an error with
+  the reason `:missing_key`, `:refused`, `:type` or `:value`.
+  """
+  @spec put_mcp_server(String.t(), map() | keyword(), keyword()) :: result()
+  def put_mcp_server(name, server, opts \\ []),
+    do: Config.put(["mcp_servers", name], Map.new(server), Keyword.put(opts, :merge, :replace))
+
+  @doc "Removes an MCP server; one that is not there is no error."
+  @spec delete_mcp_server(String.t(), keyword()) :: result()
+  def delete_mcp_server(name, opts \\ []), do: Config.delete(["mcp_servers", name], opts)
+
+  @doc "The MCP servers of a configuration, by name, each with its keys as they are."
+  @spec mcp_servers(Config.t()) :: %{String.t() => map()}
+  def mcp_servers(config), do: Config.get(config, "mcp_servers", %{})
+
+  @doc "One MCP server of a configuration, or nil."
+  @spec mcp_server(Config.t(), String.t()) :: map() | nil
+  def mcp_server(config, name), do: Config.get(config, ["mcp_servers", name])
+
+  @doc "Trusts a project, or says that it is not to be trusted."
+  @spec put_trust(Path.t(), :trusted | :untrusted, keyword()) :: result()
+  def put_trust(dir, level, opts \\ []) when level in [:trusted, :untrusted],
+    do: Config.put(["projects", Path.expand(dir), "trust_level"], level, opts)
+
+  @doc """
+  Where the CLI sends its telemetry: `:none`, or `{protocol, settings}`.
+
+  `protocol` is `:otlp_http` or `:otlp_grpc`. Settings (keyword list): `:endpoint` (string, required), `:protocol` (`:binary` or
+  `:json`, only for `:otlp_http`, default `:binary`), `:headers` (map of strings, default none), `:environment` (string, default
+  not set), `:log_user_prompt` (boolean, default not set). Other keys of `[otel]` stay. Raises `ArgumentError` for another
+  setting, or without an endpoint.
+  """
+  @spec put_otel(:none | {:otlp_http | :otlp_grpc, keyword()}, keyword()) :: result()
+  def put_otel(exporter, opts \\ [])
+  def put_otel(:none, opts), do: Config.put("otel.exporter", "none", opts)
+
+  def put_otel({kind, settings}, opts) when kind in [:otlp_http, :otlp_grpc] do
+    known = [:endpoint, :headers, :environment, :log_user_prompt]
+
+    settings =
+      Keyword.validate!(
+        settings,
+        if(kind == :otlp_http, do: known ++ [protocol: :binary], else: known)
+      )
+
+    unless is_binary(settings[:endpoint]),
+      do:
+        raise(
+          ArgumentError,
+          "expected :endpoint to be a string, got: #{inspect(settings[:endpoint])}"
+        )
+
+    exporter = settings |> Keyword.take([:endpoint, :protocol, :headers]) |> Map.new()
+
+    Config.batch(
+      [{:put, "otel.exporter", %{wire(kind) => exporter}, :replace}] ++
+        for(
+          key <- [:environment, :log_user_prompt],
+          Keyword.has_key?(settings, key),
+          do: {:put, ["otel", "#{key}"], settings[key]}
+        ),
+      opts
+    )
+  end
+
+  defp wire(:otlp_http), do: "otlp-http"
+  defp wire(:otlp_grpc), do: "otlp-grpc"
+
+  defp user(opts),
+    do: Config.load([cwd: false] ++ Keyword.take(opts, [:codex_home, :env, :profile]))
+
+  # What the file itself says, not what lies above it.
+  defp own(config, path) do
+    names =
+      if Enum.any?(Config.layers(config), &(&1.name == :profile)), do: [:profile], else: [:user]
+
+    Enum.find_value(Config.history(config, path), &if(&1.origin.layer in names, do: &1.value))
+  end
+end

@@ -1,0 +1,279 @@
+defmodule Codex.Config.Writer do
+  @moduledoc false
+  # Changes to one configuration file: read, change, check, replace. All of it under a lock, and anew when somebody without
+  # the lock (the CLI has none) wrote in between.
+
+  alias Codex.Config.{Error, Key, Loader, Schema}
+  alias Codex.{Home, JSON, Native}
+
+  @lock_poll 5
+  @tries 20
+
+  @typedoc "Path, JSON or nil to delete, whether a table is merged."
+  @type change :: {[String.t()], String.t() | nil, boolean()}
+
+  @options [
+    codex_home: nil,
+    env: nil,
+    profile: nil,
+    expected_version: nil,
+    merge: :replace,
+    timeout: 5_000
+  ]
+
+  @doc "Makes all changes or none."
+  @spec write([Codex.Config.edit()], keyword()) ::
+          {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
+  def write(edits, opts) do
+    opts = opts |> Keyword.validate!(@options) |> Map.new() |> check!()
+
+    with {:ok, changes} <- changes(edits, opts.merge),
+         {:ok, home} <- Home.resolve(codex_home: opts.codex_home, env: opts.env),
+         {:ok, file} <- file(home, opts.profile),
+         {:ok, file} <- follow(file, 40) do
+      opts =
+        Map.merge(opts, %{
+          file: file,
+          changes: changes,
+          base: home,
+          user_home: user_home(opts.env)
+        })
+
+      locked(file, opts.timeout, fn -> replace(opts, @tries) end)
+    end
+  end
+
+  defp check!(%{merge: merge, timeout: timeout} = opts) do
+    unless merge in [:replace, :upsert],
+      do:
+        raise(ArgumentError, "expected :merge to be :replace or :upsert, got: #{inspect(merge)}")
+
+    unless is_integer(timeout) and timeout >= 0,
+      do: raise(ArgumentError, "expected :timeout in milliseconds, got: #{inspect(timeout)}")
+
+    opts
+  end
+
+  defp user_home(nil), do: System.user_home() || "/"
+  defp user_home(env), do: env["HOME"] || "/"
+
+  defp changes(edits, merge) do
+    Enum.reduce_while(Enum.reverse(edits), {:ok, []}, fn edit, {:ok, done} ->
+      case change(edit, merge) do
+        {:ok, change} -> {:cont, {:ok, [change | done]}}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp change({:delete, key}, _merge), do: {:ok, {Key.parse!(key), nil, false}}
+  defp change({:put, key, value}, merge), do: change({:put, key, value, merge}, merge)
+
+  defp change({:put, key, value, merge}, _merge) when merge in [:replace, :upsert] do
+    path = Key.parse!(key)
+
+    case JSON.encode(value) do
+      {:ok, json} -> {:ok, {path, json, merge == :upsert}}
+      {:error, _} -> bad_value(path)
+    end
+  end
+
+  defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{inspect(other)}")
+
+  # Never the value: it may be a key or a header.
+  defp bad_value(path) do
+    message = "TOML has no form for the value of `#{Key.format(path)}`"
+    {:error, %Error{reason: :bad_value, path: path, message: message}}
+  end
+
+  defp file(home, nil), do: {:ok, Home.path(home, :config)}
+
+  defp file(home, profile) do
+    if is_binary(profile) and profile =~ ~r/\A[A-Za-z0-9_-]+\z/,
+      do: {:ok, Path.join(home, profile <> ".config.toml")},
+      else:
+        {:error,
+         %Error{reason: :bad_profile, message: "a profile cannot be called #{inspect(profile)}"}}
+  end
+
+  # A link stays a link: what it leads to is replaced.
+  defp follow(file, 0), do: unwritable(file, :eloop)
+
+  defp follow(file, left) do
+    case File.read_link(file) do
+      {:ok, target} -> target |> Path.expand(Path.dirname(file)) |> follow(left - 1)
+      {:error, _not_a_link} -> {:ok, file}
+    end
+  end
+
+  # --- The lock -----------------------------------------------------------------------------------------------------
+
+  defp locked(file, timeout, fun) do
+    path = Path.join(Path.dirname(file), ".#{Path.basename(file)}.lock")
+
+    case lock(path, System.monotonic_time(:millisecond) + timeout) do
+      {:ok, lock} ->
+        try do
+          fun.()
+        after
+          Native.config_unlock(lock)
+        end
+
+      {:error, reason} ->
+        unwritable(file, reason)
+    end
+  end
+
+  defp lock(path, deadline) do
+    case Native.config_lock(path) do
+      {:ok, lock} ->
+        {:ok, lock}
+
+      {:error, :held} ->
+        if System.monotonic_time(:millisecond) < deadline do
+          Process.sleep(@lock_poll)
+          lock(path, deadline)
+        else
+          {:error, "another writer holds #{path}"}
+        end
+
+      {:error, reason} ->
+        {:error, "#{path}: #{reason}"}
+    end
+  end
+
+  # --- The change ---------------------------------------------------------------------------------------------------
+
+  defp replace(%{file: file}, 0), do: unwritable(file, "other programs keep writing to it")
+
+  defp replace(%{file: file} = opts, tries) do
+    with {:ok, before} <- Loader.read(file),
+         {:ok, old} <- prepare(before, opts),
+         :ok <- expected(old, opts),
+         {:ok, text} <- edit(before, opts),
+         {:ok, new} <- prepare(text, opts),
+         :ok <- no_new_error(old, new) do
+      case swap(file, before, text) do
+        :ok -> {:ok, %{file: file, version: new.version}}
+        :moved -> replace(opts, tries - 1)
+        {:error, reason} -> unwritable(file, reason)
+      end
+    end
+  end
+
+  defp prepare(text, %{file: file, base: base, user_home: user_home}) do
+    with {:ok, tree} <- Loader.parse(file, text) do
+      {_tree, _config, version, problems, _dropped} =
+        Native.config_prepare(Schema.ref(), tree, base, user_home, false)
+
+      errors =
+        for {:error, error} <- Loader.problems(problems, fn _ -> {file, text} end), do: error
+
+      {:ok, %{version: version, errors: errors}}
+    end
+  end
+
+  defp expected(_old, %{expected_version: nil}), do: :ok
+  defp expected(%{version: version}, %{expected_version: version}), do: :ok
+
+  defp expected(%{version: version}, %{file: file, expected_version: expected}) do
+    message = "it was changed since it was read: expected version #{expected}, found #{version}"
+
+    {:error,
+     %Error{
+       reason: :conflict,
+       file: file,
+       expected: expected,
+       found: version,
+       message: message
+     }}
+  end
+
+  defp edit(text, %{file: file, changes: changes}) do
+    case Native.config_edit(text, changes) do
+      {:ok, text} ->
+        {:ok, text}
+
+      {:error, {:bad_value, path}} ->
+        bad_value(path)
+
+      # prepare/2 has read it before
+      {:error, :syntax} ->
+        {:error, %Error{reason: :syntax, file: file, message: "it is not TOML"}}
+    end
+  end
+
+  # What was wrong before may stay wrong; nothing else may become so.
+  defp no_new_error(old, new) do
+    known = for error <- old.errors, do: {error.path, error.message}
+
+    case Enum.find(new.errors, &({&1.path, &1.message} not in known)) do
+      nil -> :ok
+      # The line is one of a text that is not written.
+      error -> {:error, %{error | line: nil, column: nil, source_line: nil}}
+    end
+  end
+
+  # --- The file -----------------------------------------------------------------------------------------------------
+
+  defp swap(file, before, text) do
+    new = Path.join(Path.dirname(file), ".#{Path.basename(file)}.#{random()}")
+
+    with :ok <- fill(new, text, mode(file)),
+         {:same, {:ok, ^before}} <- {:same, Loader.read(file)},
+         :ok <- File.rename(new, file) do
+      sync_directory(Path.dirname(file))
+    else
+      {:same, _other} ->
+        _ = File.rm(new)
+        :moved
+
+      {:error, reason} ->
+        _ = File.rm(new)
+        {:error, reason}
+    end
+  end
+
+  defp random, do: Base.encode32(:crypto.strong_rand_bytes(10), case: :lower, padding: false)
+
+  defp mode(file) do
+    case File.stat(file) do
+      {:ok, stat} -> Bitwise.band(stat.mode, 0o7777)
+      {:error, _} -> 0o600
+    end
+  end
+
+  defp fill(path, text, mode) do
+    with {:ok, io} <- :file.open(path, [:write, :exclusive, :raw, :binary]) do
+      result =
+        with :ok <- File.chmod(path, mode),
+             :ok <- :file.write(io, text),
+             do: :file.sync(io)
+
+      closed = :file.close(io)
+      if result == :ok, do: closed, else: result
+    end
+  end
+
+  # Not every system syncs a directory; the file itself is safe by then.
+  defp sync_directory(dir) do
+    with {:ok, io} <- :file.open(dir, [:read, :raw, :directory]) do
+      _ = :file.sync(io)
+      _ = :file.close(io)
+    end
+
+    :ok
+  end
+
+  defp unwritable(file, reason) do
+    words = if is_atom(reason), do: :file.format_error(reason), else: reason
+
+    {:error,
+     %Error{
+       reason: :unwritable,
+       file: file,
+       found: to_string(reason),
+       message: "it cannot be written: #{words}"
+     }}
+  end
+end

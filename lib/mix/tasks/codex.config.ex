@@ -1,0 +1,103 @@
+defmodule Mix.Tasks.Codex.Config do
+  @shortdoc "Shows a configuration key of the Codex CLI and where it comes from"
+
+  @moduledoc """
+  Shows what the Codex CLI is configured with, and which file says so.
+
+      mix codex.config explain model
+      mix codex.config get history.persistence --cwd apps/web
+      mix codex.config explain --json 'projects."/work/app".trust_level'
+      mix codex.config explain
+
+  `explain KEY` prints the value, its origin and the layers beneath. `explain` alone lists the layers and what is wrong with
+  them. `get KEY` prints the value as JSON, `null` where no layer sets it. A key is written as in TOML, with quotes around
+  segments that hold dots.
+
+  Options:
+
+    * `--json` - one object on one line: `{"key": …, "value": …, "origin": {"layer": …, "file": …}, "layers": […]}`.
+      `origin` is `null` where no layer sets the key; `layers` are those that do, the highest first, each with
+      `layer`, `file`, `line`, `value` and `disabledReason`
+    * `--cwd DIR` - the directory that a run would work in (default: the current one)
+    * `--profile NAME` - with this profile
+    * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
+
+  A configuration that the CLI refuses ends the task with the error.
+  """
+  use Mix.Task
+
+  alias Codex.Config
+  alias Codex.Config.Key
+
+  @switches [json: :boolean, cwd: :string, profile: :string, codex_home: :string]
+  @usage "usage: mix codex.config explain [KEY] | get KEY [--json] [--cwd DIR] [--profile NAME] [--codex-home DIR]"
+
+  @impl true
+  def run(argv) do
+    # The native library is built and on the path; the application itself need not run.
+    Mix.Task.run("compile")
+
+    case OptionParser.parse(argv, strict: @switches) do
+      {opts, arguments, []} -> arguments |> answer(opts) |> Mix.shell().info()
+      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
+    end
+  end
+
+  defp answer(["explain"], opts) do
+    if opts[:json], do: Mix.raise("--json needs a key\n#{@usage}")
+    opts |> load() |> Config.explain()
+  end
+
+  defp answer([command, key], opts) when command in ~w(explain get) do
+    path = parse(key)
+    config = load(opts)
+
+    cond do
+      opts[:json] -> json(config, path)
+      command == "get" -> encode(Config.get(config, path))
+      true -> Config.explain(config, path)
+    end
+  end
+
+  defp answer(_arguments, _opts), do: Mix.raise(@usage)
+
+  defp parse(key) do
+    Key.parse!(key)
+  rescue
+    error in ArgumentError -> Mix.raise(Exception.message(error))
+  end
+
+  defp load(opts) do
+    case Config.load(Keyword.take(opts, [:cwd, :profile, :codex_home])) do
+      {:ok, config} -> config
+      {:error, error} -> Mix.raise(Exception.message(error))
+    end
+  end
+
+  # The order of the members is that of the documentation.
+  defp json(config, path) do
+    members = [
+      {"key", encode(Key.format(path))},
+      {"value", encode(Config.get(config, path))},
+      {"origin", config |> Config.origin(path) |> origin()},
+      {"layers", "[" <> Enum.map_join(Config.history(config, path), ", ", &layer/1) <> "]"}
+    ]
+
+    "{" <> Enum.map_join(members, ", ", fn {name, value} -> ~s("#{name}": ) <> value end) <> "}"
+  end
+
+  defp origin(nil), do: "null"
+  defp origin(origin), do: encode(%{layer: origin.layer, file: origin.file, line: origin.line})
+
+  defp layer(%{origin: origin} = entry) do
+    encode(%{
+      layer: origin.layer,
+      file: origin.file,
+      line: origin.line,
+      value: entry.value,
+      disabledReason: entry.disabled_reason
+    })
+  end
+
+  defp encode(value), do: Codex.JSON.encode!(value)
+end
