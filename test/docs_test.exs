@@ -131,7 +131,11 @@ defmodule Codex.DocsTest do
   test "links and paths in the documents point to what exists" do
     for document <- @documents, [_, link] <- Regex.scan(~r/\]\(([^)]+)\)/, read(document)) do
       unless link =~ ~r/^https?:/,
-        do: assert(File.exists?(Path.join(@root, hd(String.split(link, "#")))), link)
+        do:
+          assert(
+            File.exists?(Path.join([@root, Path.dirname(document), hd(String.split(link, "#"))])),
+            link
+          )
     end
 
     for [_, path] <-
