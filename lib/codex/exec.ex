@@ -23,7 +23,8 @@ defmodule Codex.Exec do
     * `{:unsupported_option, option}`, `{:unsupported_option, option, value}` - the CLI has nothing like it (any more):
       see the table in `guides/options.md`
     * `{:dangerous, option}` - it needs `dangerous: true` beside it
-    * `{:option_too_long, option, bytes, limit}` - longer than one argument may be
+    * `{:invalid_profile, name}`, `Codex.Config.Error` - `developer_instructions` beyond 127 KiB stand in a profile that is
+      made for the run, in the home; the named profile, or the home, cannot be read
     * `{:invalid_config_overrides, name}` - a name that cannot stand at the top of a configuration
     * `:conflicting_auto_flags` - `full_auto` together with `dangerously_bypass_approvals_and_sandbox`
     * `{:invalid_output_schema, {:not_encodable, value, path}}`

@@ -4,12 +4,16 @@ defmodule Codex.TempFile do
 
   @type error :: {:write_failed, Path.t(), File.posix()}
 
-  @doc "Writes a new file that only its owner may read, with a name that no other run has."
-  @spec create(iodata(), String.t(), String.t()) :: {:ok, Path.t()} | {:error, error()}
-  def create(content, prefix, extension) do
+  @doc """
+  Writes a new file that only its owner may read, with a name that no other run has; in the temporary directory unless told
+  otherwise.
+  """
+  @spec create(iodata(), String.t(), String.t(), Path.t() | nil) ::
+          {:ok, Path.t()} | {:error, error()}
+  def create(content, prefix, extension, dir \\ nil) do
     name = prefix <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower) <> extension
     # Without a temporary directory, the reason is that there is no such file.
-    path = Path.join(System.tmp_dir() || "/tmp", name)
+    path = Path.join(dir || System.tmp_dir() || "/tmp", name)
     with {:error, reason} <- write(path, content), do: {:error, {:write_failed, path, reason}}
   end
 

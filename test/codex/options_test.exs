@@ -222,8 +222,15 @@ defmodule Codex.OptionsTest do
       {args, _} = sent(base_instructions: long)
       assert args == ["--config", {:file, long, {:config, "model_instructions_file"}}]
 
-      assert sent(developer_instructions: long) ==
-               {:error, {:option_too_long, :developer_instructions, 200_000, 130_048}}
+      home = Path.expand(System.tmp_dir!())
+
+      assert {["--profile", {:file, toml, {:profile, ^home}}], _} =
+               sent([developer_instructions: long], [], codex_home: home)
+
+      assert toml =~ long
+
+      assert {:error, %Codex.Config.Error{reason: :missing_home}} =
+               sent([developer_instructions: long], [], codex_home: "/no/such")
     end
   end
 
@@ -325,6 +332,8 @@ defmodule Codex.OptionsTest do
       {[base_instructions: String.duplicate("long é", 30_000)],
        {:has, String.duplicate("long é", 30_000)}},
       {[developer_instructions: "Dev 'x'"], {:has, "Dev 'x'"}},
+      {[developer_instructions: String.duplicate("dev \"é\"\n", 30_000) <> "."],
+       {:has, String.duplicate("dev \"é\"\n", 30_000) <> "."}},
       {[sandbox: :read_only], nil},
       {[
          sandbox_policy: %{
@@ -400,6 +409,32 @@ defmodule Codex.OptionsTest do
     end
 
     defp tools(body), do: Enum.map(body["tools"], &(&1["name"] || &1["type"]))
+
+    test "keeps the named profile where a text needs one of its own, and leaves no file" do
+      model = Codex.Test.start!(["Done."])
+
+      File.write!(
+        Path.join(model.home, "mine.config.toml"),
+        "# kept\nmodel_verbosity = \"high\"\n"
+      )
+
+      before = File.ls!(model.home)
+      text = String.duplicate("long ", 40_000) <> "end"
+
+      opts =
+        Codex.Test.thread_options(model) ++
+          [strict_config: true, profile: "mine", developer_instructions: text]
+
+      {:ok, thread} = Codex.start_thread(Codex.Test.options(model), opts)
+      assert {:ok, _} = Thread.run(thread, "hi")
+
+      [%{body: body}] =
+        for(%{method: "POST"} = request <- Codex.Test.requests(model), do: request)
+
+      check({:has, text}, body)
+      check({:verbosity, "high"}, body)
+      assert Enum.filter(File.ls!(model.home) -- before, &(&1 =~ "config.toml")) == []
+    end
 
     test "works in a worktree, resumes over folders, and writes the last message" do
       model = Codex.Test.start!(["One.", "Two.", "Three."], git: true)

@@ -2,7 +2,7 @@ defmodule Codex.Exec.Args do
   @moduledoc false
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
-  alias Codex.CLI
+  alias Codex.{CLI, Home, Native}
   alias Codex.Exec.{Options, Reach}
   alias Codex.Options.{Overrides, Table}
 
@@ -15,8 +15,11 @@ defmodule Codex.Exec.Args do
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
   defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, tokens: []]
 
-  @typedoc "An argument that names a file with this content: by its path, or as the value of a configuration key."
-  @type file :: {:file, binary(), :path | {:config, String.t()}}
+  @typedoc """
+  An argument that names a file with this content: by its path, as the value of a configuration key, or as a profile of the
+  home.
+  """
+  @type file :: {:file, binary(), :path | {:config, String.t()} | {:profile, Path.t()}}
 
   @typedoc "What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it."
   @type t :: %__MODULE__{
@@ -48,6 +51,8 @@ defmodule Codex.Exec.Args do
           | {:invalid_working_directory, Path.t()}
           | Reach.reason()
           | {:invalid_config_overrides, term()}
+          | {:invalid_profile, String.t()}
+          | Codex.Config.Error.t()
           | :conflicting_auto_flags
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | {:invalid_review_target, term()}
@@ -85,13 +90,15 @@ defmodule Codex.Exec.Args do
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
          :ok <- check_flags(settings),
          :ok <- check_directory(settings.working_directory),
+         {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Reach.all(settings),
          {:ok, overrides} <-
            overrides(sent.overrides ++ settings.config ++ settings.config_overrides),
          {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
       {:ok,
        %__MODULE__{
-         argv: [program, "exec", "--json"] ++ sent.flags ++ schema ++ overrides ++ command,
+         argv:
+           [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema ++ overrides ++ command,
          env: env(settings, sent.env, program),
          clear_env: clear_env?(settings),
          stdin: stdin,
@@ -100,6 +107,42 @@ defmodule Codex.Exec.Args do
          resume: resume
        }}
     end
+  end
+
+  # What is too long for an argument and has no file of its own stands in a profile that exists for this run: the one that
+  # was named, if any, and the text.
+  defp overlay(%{developer_instructions: text} = settings) when is_binary(text) do
+    if byte_size(text) <= Reach.max_argument() do
+      {:ok, settings, []}
+    else
+      with {:ok, home} <-
+             Home.resolve(codex_home: settings.codex_home || settings.env["CODEX_HOME"]),
+           {:ok, profile} <- profile(home, settings.profile),
+           {:ok, json} <- Codex.JSON.encode(text),
+           {:ok, profile} <-
+             edit(profile, settings.profile, [{["developer_instructions"], json, false}]) do
+        settings = %{settings | profile: nil, developer_instructions: nil}
+        {:ok, settings, ["--profile", {:file, profile, {:profile, home}}]}
+      end
+    end
+  end
+
+  defp overlay(settings), do: {:ok, settings, []}
+
+  # The CLI takes a profile without a file for an empty one.
+  defp profile(_home, nil), do: {:ok, ""}
+
+  defp profile(home, name) do
+    case File.read(Path.join(home, name <> ".config.toml")) do
+      {:ok, text} -> {:ok, text}
+      {:error, :enoent} -> {:ok, ""}
+      {:error, _} -> {:error, {:invalid_profile, name}}
+    end
+  end
+
+  defp edit(text, name, edits) do
+    with {:error, _not_toml} <- Native.config_edit(text, edits),
+         do: {:error, {:invalid_profile, name}}
   end
 
   defp overrides(overrides) do

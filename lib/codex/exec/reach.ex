@@ -23,7 +23,9 @@ defmodule Codex.Exec.Reach do
           {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
           | {:dangerous, atom()}
-          | {:option_too_long, atom(), pos_integer(), pos_integer()}
+
+  @doc "How long one text may be in an argument, in bytes."
+  def max_argument, do: @max_argument
 
   @doc "What these settings send. An override of kind `:file` names a file with this content."
   @spec all(map()) :: {:ok, t()} | {:error, reason()}
@@ -54,10 +56,6 @@ defmodule Codex.Exec.Reach do
 
   defp reach({:env, names}, value, _name, _settings), do: [env: Map.new(names, &{&1, value})]
   defp reach(:dropped, _value, name, _settings), do: {:error, {:unsupported_option, name}}
-
-  defp reach({:config, key}, text, name, _settings)
-       when is_binary(text) and byte_size(text) > @max_argument,
-       do: too_long(key, text, name)
 
   defp reach({:config, key}, value, _name, _settings), do: [overrides: [set(key, value)]]
 
@@ -150,9 +148,6 @@ defmodule Codex.Exec.Reach do
 
   defp ignore(settings, names),
     do: for(name <- names, not (settings[name] || false), do: "--" <> dashed(name))
-
-  defp too_long(_key, text, name),
-    do: {:error, {:option_too_long, name, byte_size(text), @max_argument}}
 
   defp sandbox(mode) when mode in [:strict, :read_only], do: "read-only"
   defp sandbox(:workspace_write), do: "workspace-write"

@@ -81,7 +81,7 @@ defmodule Codex.Exec.Run do
   defp write_files(argv) do
     Enum.map_reduce(argv, [], fn
       {:file, content, as}, files ->
-        case TempFile.create(content, "codex_sdk_", ".tmp") do
+        case create_file(content, as) do
           {:ok, path} ->
             {file_argument(as, path), [path | files]}
 
@@ -99,7 +99,13 @@ defmodule Codex.Exec.Run do
     end)
   end
 
+  defp create_file(content, {:profile, home}),
+    do: TempFile.create(content, "codex-sdk-", ".config.toml", home)
+
+  defp create_file(content, _as), do: TempFile.create(content, "codex_sdk_", ".tmp")
+
   defp file_argument(:path, path), do: path
+  defp file_argument({:profile, _home}, path), do: Path.basename(path, ".config.toml")
 
   defp file_argument({:config, key}, path) do
     {:ok, toml} = Overrides.toml(path)

@@ -115,7 +115,7 @@ defmodule Codex.Options.Rows do
      "instead of the model's own instructions; beyond 127 KiB through a file, of which the CLI trims the ends",
      exec: :base_instructions, app: "baseInstructions"},
     {:developer_instructions, [:thread], :text,
-     "besides the model's own instructions; at most 128 KiB on `codex exec`",
+     "besides the model's own instructions; beyond 127 KiB through a profile made for the run",
      exec: {:config, "developer_instructions"}, app: "developerInstructions"},
     {:cyber_access_program, [:thread, :turn],
      {:one_of, [:standard, :daybreak_blue, :daybreak_red]},
