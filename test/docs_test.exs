@@ -25,6 +25,7 @@ defmodule Codex.DocsTest do
 
   test "one version of the CLI: setup, code, hint and README" do
     tested = Codex.CLI.tested_version()
+    assert Codex.Config.Schema.cli_version() == tested
     assert read("bin/setup.sh") =~ ~r/^CLI_VERSION=#{Regex.escape(tested)}$/m
     assert read("lib/codex/test/executable.ex") =~ "@openai/codex@#{tested}\""
 

@@ -80,7 +80,7 @@ defmodule Codex.Config.Error do
   @impl true
   @spec message(t()) :: String.t()
   def message(%__MODULE__{} = error) do
-    IO.iodata_to_binary([place(error), error.message, meant(error), excerpt(error)])
+    IO.iodata_to_binary([place(error), error.message, key(error), meant(error), excerpt(error)])
   end
 
   defp place(%{file: file, line: line, column: column}) when is_binary(file) and line != nil,
@@ -90,6 +90,13 @@ defmodule Codex.Config.Error do
   defp place(%{reason: :missing_home}), do: ""
   defp place(%{file: file}) when is_binary(file), do: "#{file}: "
   defp place(_error), do: ""
+
+  # Session flags have no line to point at.
+  defp key(%{file: nil, path: [_ | _] = path, reason: reason})
+       when reason in [:type, :value, :missing_key, :refused],
+       do: " (-c #{Enum.join(path, ".")})"
+
+  defp key(_error), do: ""
 
   defp meant(%{nearest: nearest}) when is_binary(nearest), do: "; did you mean `#{nearest}`?"
   defp meant(_error), do: ""

@@ -26,6 +26,7 @@ mod resolve;
 mod schema;
 mod value;
 mod version;
+mod words;
 
 pub use check::{Problem, Reason, Weight, check};
 pub use edit::{Edit, EditError, Strategy, edit};

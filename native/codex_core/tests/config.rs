@@ -1,7 +1,11 @@
 //! The configuration module from outside.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::LazyLock;
+
 use codex_core::config::{self, ConfigSchema, Edit, EditError, Layered, Node, Reason, Strategy, Weight};
+
+use proptest::prelude::*;
 
 fn parse(text: &str) -> Node {
     config::parse(text.as_bytes()).expect("it is TOML")
@@ -11,12 +15,15 @@ fn path(key: &str) -> Vec<String> {
     key.split('.').map(str::to_owned).collect()
 }
 
-fn schema() -> ConfigSchema {
-    ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).expect("it is a schema")
+fn schema() -> &'static ConfigSchema {
+    static SCHEMA: LazyLock<ConfigSchema> = LazyLock::new(|| {
+        ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).expect("it is a schema")
+    });
+    &SCHEMA
 }
 
 fn problems(text: &str) -> Vec<(Reason, Weight, String, u32)> {
-    let problems = config::check(&schema(), &parse(text));
+    let problems = config::check(schema(), &parse(text));
     problems.into_iter().map(|p| (p.reason, p.weight, p.message, p.at.line)).collect()
 }
 
@@ -89,7 +96,7 @@ const TRUST: &str = "invalid type: boolean `true`, expected `trusted` or `untrus
 
 #[test]
 fn an_unknown_key_comes_with_the_nearest_known_one() {
-    let nearest = |text| config::check(&schema(), &parse(text)).remove(0).nearest;
+    let nearest = |text| config::check(schema(), &parse(text)).remove(0).nearest;
     assert_eq!(nearest("modle = 3").as_deref(), Some("model"));
     assert_eq!(nearest("[history]\npersistance = \"none\"").as_deref(), Some("persistence"));
     assert_eq!(nearest("qqqqqq = 3"), None);
@@ -99,12 +106,12 @@ fn an_unknown_key_comes_with_the_nearest_known_one() {
 fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
     let schema = schema();
     let mut tree = parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
-    assert!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.is_empty());
+    assert!(config::prepare(schema, &mut tree, "/base", "/home/u").1.is_empty());
     let expected = r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
     assert_eq!(config::canonical(&tree, true), expected);
 
     let mut tree = parse("log_dir = \"a\"\nmodel = 3\n");
-    assert_eq!(config::prepare(&schema, &mut tree, "/base", "/home/u").1.len(), 1);
+    assert_eq!(config::prepare(schema, &mut tree, "/base", "/home/u").1.len(), 1);
     assert_eq!(config::canonical(&tree, true), r#"{"log_dir":"a","model":3}"#);
 }
 
@@ -112,9 +119,9 @@ fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
 fn older_names_of_keys_and_values_become_the_newer_ones() {
     let schema = schema();
     let mut tree = parse("approval_policy = \"on-failure\"\n[agents]\nmax_threads = 2\n[features]\ncollab = true\n");
-    config::prepare(&schema, &mut tree, "/", "/");
+    config::prepare(schema, &mut tree, "/", "/");
     assert!(config::canonical(&tree, true).contains(r#""agents":{"max_threads":2},"approval_policy":"on-request""#));
-    config::rename_aliases(&schema, &mut tree);
+    config::rename_aliases(schema, &mut tree);
     assert!(tree.get(&path("agents.max_concurrent_threads_per_session")).is_some());
     assert!(tree.get(&path("agents.max_threads")).is_none());
     assert!(tree.get(&path("features.collab")).is_some());
@@ -177,4 +184,44 @@ fn what_toml_cannot_hold_is_refused() {
         assert_eq!(edited("a = 1", &[("b", json, Replace)]), Err(EditError::Value(path("b"))));
     }
     assert_eq!(edited("a = ", &[("b", "1", Replace)]), Err(EditError::Syntax));
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_bytes_are_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = config::parse(&bytes);
+    }
+
+    #[test]
+    fn what_looks_like_toml_is_checked_edited_and_read_again(
+        text in "(([abm](\\.[abm]){0,2} = (1|\"x\"|\\[1, \\{b = 2\\}\\]|\\{a = 1\\})|\\[[abm](\\.[abm]){0,2}\\]|\\[\\[[abm]\\]\\]|# c)\n){0,5}",
+        key in prop::collection::vec("[abm]", 1..4),
+        json in prop::sample::select(vec!["1", "{\"a\":{\"b\":[1]}}", "{}", "[]", "\"x\""]),
+        upsert in any::<bool>(),
+    ) {
+        let Ok(tree) = config::parse(text.as_bytes()) else { return Ok(()) };
+        let _ = config::check(schema(), &tree);
+        let _ = config::overrides(std::slice::from_ref(&text));
+        let strategy = if upsert { Strategy::Upsert } else { Strategy::Replace };
+        let put = Edit::from_json(key.clone(), Some(json), strategy).expect("it is JSON");
+        let text = config::edit(&text, &[put]).expect("it was TOML");
+        let edited = parse(&text);
+        let written = edited.get(&key).map(|node| config::canonical(node, false));
+        if upsert {
+            prop_assert!(written.is_some(), "{text}");
+        } else {
+            prop_assert_eq!(written.as_deref(), Some(json), "{}", text);
+        }
+        for (path, _) in config::leaves(&tree) {
+            let in_the_way = path.iter().zip(&key).all(|(one, other)| one == other);
+            let through_array = (1..key.len()).any(|n| matches!(tree.get(&key[..n]), Some(Node { value: config::Value::Array(_), .. })));
+            if !in_the_way && !through_array {
+                let value = |tree: &Node| tree.get(&path).map(|node| config::canonical(node, false));
+                prop_assert_eq!(value(&edited), value(&tree), "{} of {}", path.join("."), text);
+            }
+        }
+        let delete = Edit::from_json(key.clone(), None, strategy).expect("nothing to read");
+        let text = config::edit(&text, &[delete]).expect("it was TOML");
+        prop_assert!(parse(&text).get(&key).is_none(), "{text}");
+    }
 }

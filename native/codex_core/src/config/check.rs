@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::schema::{ConfigSchema, Kind, Spec, TableSpec, Unknown};
 use super::value::{Node, Position, Table, Value};
+use super::words::{expected, integer, json_text, list, nearest};
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,51 +263,4 @@ fn shaped(kind: &Kind, node: &Node) -> bool {
         (Kind::Integer { .. } | Kind::Number { .. }, value) => matches!(value, Value::Integer(_) | Value::Float(_)),
         _ => true,
     }
-}
-
-fn expected(kind: &Kind) -> String {
-    match kind {
-        Kind::String => "a string".to_owned(),
-        Kind::Path => "path string".to_owned(),
-        Kind::Keybinding => "a string or a sequence of strings".to_owned(),
-        Kind::Boolean => "a boolean".to_owned(),
-        Kind::Integer { int, min, .. } => integer(int, *min),
-        Kind::Number { .. } => "f64".to_owned(),
-        Kind::Enum(values) => list(&values.iter().map(json_text).collect::<Vec<_>>()),
-        Kind::Array(_) => "a sequence".to_owned(),
-        Kind::Map(_) | Kind::Table(_) => "a map".to_owned(),
-        Kind::Union(all) => all.iter().map(|spec| expected(&spec.kind)).collect::<Vec<_>>().join(" or "),
-        Kind::Any | Kind::Ref(_) => "a value".to_owned(),
-    }
-}
-
-fn integer(int: &str, min: Option<i64>) -> String {
-    match min {
-        Some(1) if int.starts_with('u') => format!("a nonzero {int}"),
-        _ => int.to_owned(),
-    }
-}
-
-fn list(words: &[String]) -> String {
-    match words {
-        [] => "there are no fields".to_owned(),
-        [one] => format!("`{one}`"),
-        [one, two] => format!("`{one}` or `{two}`"),
-        many => format!("one of {}", many.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-fn json_text(json: &Json) -> String {
-    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
-}
-
-/// Spelled alike enough to be meant.
-const ALIKE: f64 = 0.75;
-
-fn nearest<'k>(key: &str, known: impl Iterator<Item = (&'k String, &'k Spec)>) -> Option<String> {
-    known
-        .map(|(name, _)| (strsim::jaro_winkler(key, name), name))
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|(one, _), (two, _)| one.total_cmp(two))
-        .map(|(_, name)| name.clone())
 }

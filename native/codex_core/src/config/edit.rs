@@ -100,6 +100,9 @@ fn put((table, headed): (&mut dyn TableLike, bool), key: &str, value: Value, str
     match (table.get_mut(key), value) {
         (Some(item), Value::InlineTable(new)) if item.is_table_like() => {
             let headed = headed && has_header(item);
+            if strategy == Strategy::Replace && new.is_empty() {
+                return empty(item);
+            }
             let Some(old) = item.as_table_like_mut() else { return };
             if strategy == Strategy::Replace {
                 old.clear();
@@ -122,6 +125,17 @@ fn put((table, headed): (&mut dyn TableLike, bool), key: &str, value: Value, str
             };
             table.insert(key, item);
         }
+    }
+}
+
+/// A table of dotted keys is not there without them; one without a header of its own needs it now.
+fn empty(item: &mut Item) {
+    match item {
+        Item::Table(table) if !table.is_dotted() => {
+            table.clear();
+            table.set_implicit(false);
+        }
+        item => *item = Item::Value(InlineTable::new().into()),
     }
 }
 
