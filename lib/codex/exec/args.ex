@@ -4,7 +4,7 @@ defmodule Codex.Exec.Args do
 
   alias Codex.{CLI, Home, Native}
   alias Codex.Exec.{Options, Reach}
-  alias Codex.Options.{Overrides, Table}
+  alias Codex.Options.Overrides
 
   # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
   @max_prompt 1_048_576
@@ -158,34 +158,8 @@ defmodule Codex.Exec.Args do
     end
   end
 
-  ## Settings: the turn's value, else the thread's, else the global one
-
-  defp settings(%Options{codex_opts: global, thread: thread, turn_opts: turn}) do
-    thread =
-      if thread, do: Map.from_struct(thread.thread_opts), else: Map.new(Table.defaults(:thread))
-
-    sources = [turn, thread, Map.from_struct(global)]
-
-    settings =
-      for row <- Table.rows(), into: %{} do
-        value =
-          Enum.find_value(sources, fn source ->
-            if source[row.name] != nil, do: {:ok, source[row.name]}
-          end)
-
-        {row.name, if(value, do: elem(value, 1), else: row.opts[:default])}
-      end
-
-    # These add up instead.
-    Map.merge(settings, %{
-      env: Map.merge(global.env || %{}, turn[:env] || %{}),
-      images: (thread.attachments || []) ++ (turn[:images] || []),
-      enable: (thread.enable || []) ++ (turn[:enable] || []),
-      disable: (thread.disable || []) ++ (turn[:disable] || []),
-      config: thread.config || [],
-      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
-    })
-  end
+  defp settings(%Options{codex_opts: global, thread: thread, turn_opts: turn}),
+    do: Reach.settings(global, thread && thread.thread_opts, turn)
 
   ## Checks
 

@@ -24,6 +24,35 @@ defmodule Codex.Exec.Reach do
           | {:unsupported_option, atom(), term()}
           | {:dangerous, atom()}
 
+  @doc """
+  What holds for a run: of each option the turn's value, else the thread's, else the client's, else its default; those that
+  add up, together.
+  """
+  @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()
+  def settings(global, thread, turn) do
+    thread = if thread, do: Map.from_struct(thread), else: Map.new(Table.defaults(:thread))
+    sources = [turn, thread, Map.from_struct(global)]
+
+    settings =
+      for row <- Table.rows(), into: %{} do
+        value =
+          Enum.find_value(sources, fn source ->
+            if source[row.name] != nil, do: {:ok, source[row.name]}
+          end)
+
+        {row.name, if(value, do: elem(value, 1), else: row.opts[:default])}
+      end
+
+    Map.merge(settings, %{
+      env: Map.merge(global.env || %{}, turn[:env] || %{}),
+      images: (thread.attachments || []) ++ (turn[:images] || []),
+      enable: (thread.enable || []) ++ (turn[:enable] || []),
+      disable: (thread.disable || []) ++ (turn[:disable] || []),
+      config: thread.config || [],
+      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
+    })
+  end
+
   @doc "How long one text may be in an argument, in bytes."
   def max_argument, do: @max_argument
 

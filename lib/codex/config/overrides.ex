@@ -1,0 +1,95 @@
+defmodule Codex.Config.Overrides do
+  @moduledoc """
+  The configuration that options stand for, as `--config` of the CLI takes it.
+
+      iex> {:ok, options} = Codex.Options.new(reasoning_effort: :high)
+      iex> {:ok, thread} = Codex.Thread.Options.new(personality: :pragmatic)
+      iex> Codex.Config.Overrides.derived_overrides(options, thread)
+      [{"model_reasoning_effort", "high"}, {"personality", "pragmatic"}]
+      iex> Codex.Config.Overrides.cli_args([{"features.view_image", false}])
+      ["--config", "features.view_image=false"]
+  """
+
+  alias Codex.Exec.Reach
+  alias Codex.Options.Overrides
+
+  @doc """
+  The overrides of these options, in the order of the table in `guides/options.md`, as `{key, value}`. A thread's value beats
+  the client's. Options that are an error on `codex exec` raise `ArgumentError`, which names them.
+  """
+  @spec derived_overrides(Codex.Options.t(), Codex.Thread.Options.t() | nil) :: [
+          {String.t(), term()}
+        ]
+  def derived_overrides(%Codex.Options{} = options, thread_options \\ nil) do
+    case Reach.all(Reach.settings(options, thread_options, %{})) do
+      {:ok, sent} ->
+        for {path, value} <- sent.overrides,
+            is_list(path),
+            do: {Enum.join(path, "."), plain(value)}
+
+      {:error, reason} ->
+        raise ArgumentError, "these options cannot be sent: #{inspect(reason)}"
+    end
+  end
+
+  @doc """
+  `config` with the overrides of these options below it, under dotted keys: what `config` has already, under such a key or
+  nested, stays. nil where there is nothing.
+
+      iex> {:ok, options} = Codex.Options.new(reasoning_effort: :high, model_verbosity: :low)
+      iex> Codex.Config.Overrides.merge_config(%{model_verbosity: "high"}, options, nil)
+      %{:model_verbosity => "high", "model_reasoning_effort" => "high"}
+  """
+  @spec merge_config(map() | nil, Codex.Options.t(), Codex.Thread.Options.t() | nil) ::
+          map() | nil
+  def merge_config(config, %Codex.Options{} = options, thread_options) do
+    derived = derived_overrides(options, thread_options)
+
+    merged =
+      for {key, value} <- derived,
+          not has?(config || %{}, key),
+          into: config || %{},
+          do: {key, value}
+
+    if merged == %{} and config == nil, do: nil, else: merged
+  end
+
+  defp has?(config, key) do
+    flat? = Enum.any?(config, fn {name, _} -> to_string(name) == key end)
+    flat? or nested?(config, String.split(key, "."))
+  end
+
+  defp nested?(_value, []), do: true
+
+  defp nested?(%{} = map, [segment | rest]) do
+    case Enum.find(map, fn {name, _} -> to_string(name) == segment end) do
+      {_, value} -> nested?(value, rest)
+      nil -> false
+    end
+  end
+
+  # A value that is no table leaves nothing below it.
+  defp nested?(_value, _path), do: false
+
+  @doc """
+  The arguments for a list of `{key, value}` pairs or `"key=value"` strings; empty strings are dropped. All of it is merged, see
+  `guides/options.md`. Raises `ArgumentError`, which names the key, for a value that TOML has no form for.
+  """
+  @spec cli_args([{String.t() | atom(), term()} | String.t()]) :: [String.t()]
+  def cli_args(overrides) when is_list(overrides) do
+    with {:ok, told} <- overrides |> Enum.reject(&(&1 == "")) |> Overrides.new(),
+         {:ok, arguments} <- Overrides.arguments(told) do
+      Enum.flat_map(arguments, &["--config", &1])
+    else
+      {:error, which} ->
+        raise ArgumentError, "not an override that can be written: #{inspect(which)}"
+    end
+  end
+
+  defp plain({:table, members}),
+    do: Map.new(members, fn {name, value} -> {name, plain(value)} end)
+
+  defp plain({:datetime, text}), do: text
+  defp plain(list) when is_list(list), do: Enum.map(list, &plain/1)
+  defp plain(value), do: value
+end
