@@ -210,7 +210,8 @@ defmodule Codex.Thread do
     with {:ok, opts} <- as_map(opts),
          {turn_opts, opts} = pop(opts, :turn_opts, nil),
          {max_turns, opts} = pop(opts, :max_turns, 1),
-         :ok <- check_max_turns(max_turns) do
+         :ok <- check_max_turns(max_turns),
+         :ok <- check_runner(opts) do
       if turn_opts, do: as_map(turn_opts), else: {:ok, opts}
     end
   end
@@ -228,6 +229,13 @@ defmodule Codex.Thread do
         do: {:ok, Map.new(opts)},
         else: {:error, {:invalid_options, first_odd(opts)}}
       )
+
+  # Options of a loop over turns, which this version does not have.
+  defp check_runner(opts) do
+    Enum.find_value([:agent, :run_config, :backoff], :ok, fn key ->
+      if opts[key] || opts[Atom.to_string(key)], do: {:error, {:unsupported_option, key}}
+    end)
+  end
 
   defp first_odd(opts) when is_list(opts), do: Table.first_odd(opts)
   defp first_odd(opts), do: opts

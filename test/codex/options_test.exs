@@ -92,7 +92,11 @@ defmodule Codex.OptionsTest do
     :sandbox_policy,
     :dangerously_bypass_approvals_and_sandbox,
     :dangerously_bypass_hook_trust,
-    :mcp_servers
+    :mcp_servers,
+    :retry,
+    :retry_opts,
+    :rate_limit,
+    :rate_limit_opts
   ]
 
   describe "reach" do
@@ -140,6 +144,10 @@ defmodule Codex.OptionsTest do
              {:unsupported_option, :sandbox, :external_sandbox}},
             {{:sandbox_policy, :external_sandbox},
              {:unsupported_option, :sandbox_policy, "external-sandbox"}},
+            {{:retry, true}, {:unsupported_option, :retry}},
+            {{:retry_opts, [max_attempts: 2]}, {:unsupported_option, :retry_opts}},
+            {{:rate_limit, true}, {:unsupported_option, :rate_limit}},
+            {{:rate_limit_opts, %{a: 1}}, {:unsupported_option, :rate_limit_opts}},
             {{:request_max_retries, 1}, {:unsupported_option, :request_max_retries}},
             {{:stream_max_retries, 1}, {:unsupported_option, :stream_max_retries}},
             {{:dangerously_bypass_approvals_and_sandbox, true},
@@ -147,6 +155,22 @@ defmodule Codex.OptionsTest do
             {{:dangerously_bypass_hook_trust, true}, {:dangerous, :dangerously_bypass_hook_trust}}
           ] do
         assert sent([option]) == {:error, reason}
+      end
+    end
+
+    test "what belongs to the host is kept, and what is off is off" do
+      assert sent(
+               retry: false,
+               rate_limit_opts: [],
+               approval_hook: Some.Hook,
+               approval_timeout_ms: 5,
+               file_search: %{}
+             ) == {[], %{}}
+
+      {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
+
+      for key <- [:agent, :run_config, :backoff] do
+        assert Thread.run(thread, "hi", [{key, %{}}]) == {:error, {:unsupported_option, key}}
       end
     end
 
@@ -288,6 +312,8 @@ defmodule Codex.OptionsTest do
             {[request_max_retries: 0], {:invalid_request_max_retries, 0}},
             {[features: %{a: 1}], {:invalid_features, %{a: 1}}},
             {[personality: :rude], {:invalid_personality, :rude}},
+            {[retry_opts: 1], {:invalid_retry_opts, 1}},
+            {[approval_timeout_ms: 0], {:invalid_timeout, 0}},
             {[mcp_servers: %{"a" => nil}], {:invalid_mcp_servers, "[redacted]"}}
           ] do
         assert Thread.Options.new(options) == {:error, reason}

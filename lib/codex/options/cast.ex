@@ -18,6 +18,8 @@ defmodule Codex.Options.Cast do
   def doc(type) when type in [:env, :tables, :flags, :shell_environment_policy],
     do: "map or keyword"
 
+  def doc(:opts), do: "map or keyword"
+  def doc(:any), do: "any"
   def doc(:sandbox_policy), do: "map, keyword, or the type alone"
   def doc(:overrides), do: "map or list"
   def doc(:text), do: "string"
@@ -44,6 +46,8 @@ defmodule Codex.Options.Cast do
   def cast(:timeout, :infinity), do: {:ok, :infinity}
   def cast(:timeout, value), do: cast(:milliseconds, value)
   def cast(:map, %{} = value), do: {:ok, value}
+  def cast(:any, value), do: {:ok, value}
+  def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})
 
   def cast(:atoms, [_ | _] = value) do
     if not List.improper?(value) and Enum.all?(value, &is_atom/1), do: {:ok, value}, else: :error

@@ -10,7 +10,8 @@ defmodule Codex.Options.Rows do
   #   * `exec:`    - how it reaches `codex exec`: `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true,
   #     `{:each, "--x"}` once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
   #     below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:env, names}` in the environment, `:dropped`
-  #     where the CLI has nothing like it any more (an error that names the option), or the name of a function clause of
+  #     where the CLI has nothing like it any more (an error that names the option), `:later` where this SDK has not (an
+  #     error, unless it is off), or the name of a function clause of
   #     `Codex.Exec.Reach`
   #   * `app:`     - the parameter of the app-server's `thread/start` or `turn/start`
   #   * `secret:`  - never shown
@@ -219,6 +220,21 @@ defmodule Codex.Options.Rows do
   ]
 
   @host [
+    {:approval_policy, [:thread], :any,
+     "who decides about tools of the host; kept, not used on `codex exec`", []},
+    {:approval_hook, [:thread], :any,
+     "a module that decides instead; kept, not used on `codex exec`", []},
+    {:approval_timeout_ms, [:thread], :milliseconds,
+     "how long that may take, in ms; kept, not used on `codex exec`",
+     default: 30_000, error: :timeout},
+    {:file_search, [:thread], :opts, "for tools of the host; kept, not used on `codex exec`", []},
+    {:retry, [:thread, :turn], :boolean, "not in this version: true is an error", exec: :later},
+    {:retry_opts, [:thread, :turn], :opts, "not in this version: an error unless empty",
+     exec: :later},
+    {:rate_limit, [:thread, :turn], :boolean, "not in this version: true is an error",
+     exec: :later},
+    {:rate_limit_opts, [:thread, :turn], :opts, "not in this version: an error unless empty",
+     exec: :later},
     {:metadata, [:thread], :map, "for the host; not sent", default: %{}},
     {:labels, [:thread], :map, "for the host; not sent", default: %{}},
     {:auto_run, [:thread], :boolean, "not used", default: false},
