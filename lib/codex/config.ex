@@ -2,11 +2,11 @@ defmodule Codex.Config do
   @moduledoc """
   The configuration that the Codex CLI would run with, layer by layer, and where each value comes from.
 
-      {:ok, config} = Codex.Config.load(cwd: "/work/app")
+      {:ok, config} = Codex.Config.load(cwd: "/srv/app")
       Codex.Config.get(config, "model")
       #=> "gpt-5.5"
       Codex.Config.origin(config, "model")
-      #=> %{layer: :project, file: "/work/app/.codex/config.toml", line: 3, column: 1, profile: nil}
+      #=> %{layer: :project, file: "/srv/app/.codex/config.toml", line: 3, column: 1, profile: nil}
       IO.puts(Codex.Config.explain(config, "model"))
 
   Layers, the highest first: the administrator's `managed_config.toml`, session flags (`-c`), `.codex/config.toml` of

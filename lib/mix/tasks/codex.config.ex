@@ -6,7 +6,7 @@ defmodule Mix.Tasks.Codex.Config do
 
       mix codex.config explain model
       mix codex.config get history.persistence --cwd apps/web
-      mix codex.config explain --json 'projects."/work/app".trust_level'
+      mix codex.config explain --json 'projects."/srv/app".trust_level'
       mix codex.config explain
 
   `explain KEY` prints the value, its origin and the layers beneath. `explain` alone lists the layers and what is wrong with
