@@ -126,10 +126,9 @@ defmodule Codex.Subprocess do
   """
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
   def open(argv, opts \\ []) do
-    start = Options.new!(argv, opts)
-
-    with {:ok, frame} <- Frame.start(start),
-         {:ok, port} <- open_port(),
+    # First of all: the launcher comes up while we put together what it is to run.
+    with {:ok, port} <- open_port(),
+         {:ok, start, frame} <- start_frame(port, argv, opts),
          :ok <- send_start(port, frame),
          {:ok, os_pid} <- await_started(port, start.start_timeout) do
       {:ok,
@@ -141,6 +140,19 @@ defmodule Codex.Subprocess do
          stderr_limit: start.stderr_limit
        }}
     end
+  end
+
+  defp start_frame(port, argv, opts) do
+    start = Options.new!(argv, opts)
+
+    case Frame.start(start) do
+      {:ok, frame} -> {:ok, start, frame}
+      {:error, error} -> abandon(port, error)
+    end
+  rescue
+    error in ArgumentError ->
+      close(port)
+      reraise error, __STACKTRACE__
   end
 
   @doc """
