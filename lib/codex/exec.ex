@@ -36,6 +36,15 @@ defmodule Codex.Exec do
 
   @type reason :: Options.reason() | Args.reason()
 
+  @typedoc "What a call that waits for the end of the turn returns."
+  @type result ::
+          {:ok, %{events: [Events.t()]}}
+          | {:error,
+             {:turn_failed, Error.t()}
+             | {:codex_timeout, pos_integer()}
+             | TransportError.t()
+             | reason()}
+
   @doc """
   Runs a turn to its end. `opts` as in `Codex.Exec.Options`.
 
@@ -46,12 +55,7 @@ defmodule Codex.Exec do
     * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn
   """
   @spec run(Args.input(), Options.t() | map() | keyword()) ::
-          {:ok, %{events: [Events.t()]}}
-          | {:error,
-             {:turn_failed, Error.t()}
-             | {:codex_timeout, pos_integer()}
-             | TransportError.t()
-             | reason()}
+          result()
   def run(input, opts), do: collect(&Args.run(input, &1), opts)
 
   @doc """
@@ -71,12 +75,7 @@ defmodule Codex.Exec do
   Returns what `run/2` returns. The findings are in the last `Codex.Items.AgentMessage`, as text; the CLI reports no usage.
   """
   @spec review(Args.review(), Options.t() | map() | keyword()) ::
-          {:ok, %{events: [Events.t()]}}
-          | {:error,
-             {:turn_failed, Error.t()}
-             | {:codex_timeout, pos_integer()}
-             | TransportError.t()
-             | reason()}
+          result()
   def review(target, opts), do: collect(&Args.review(target, &1), opts)
 
   @doc "Runs a code review lazily; as `run_stream/2`."

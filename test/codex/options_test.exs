@@ -526,6 +526,16 @@ defmodule Codex.OptionsTest do
       assert headers["x-own"] == "sk-header"
     end
 
+    test "sends the key to the built-in provider, at the base URL" do
+      model = Codex.Test.start!(["Done."])
+      global = [base_url: model.url, api_key: "sk-client"] ++ Codex.Test.options(model)
+      opts = Codex.Test.thread_options(model) ++ [strict_config: true, model_provider: "openai"]
+      {:ok, thread} = Codex.start_thread(global, opts)
+      assert {:ok, _} = Thread.run(thread, "hi")
+      posts = for %{method: "POST"} = request <- Codex.Test.requests(model), do: request
+      assert [%{headers: %{"authorization" => "Bearer sk-client"}}] = posts
+    end
+
     test "hands an MCP server its variables, and nobody sees them in ps" do
       model = Codex.Test.start!(["Done."])
       seen = Path.join(model.home, "seen")

@@ -73,13 +73,7 @@ defmodule Codex.Options.Cast do
          else: (found -> {:ok, found})
   end
 
-  def cast(:env, env),
-    do:
-      with(
-        {:ok, pairs} <- pairs(env),
-        {:ok, pairs} <- all(pairs, &variable/1),
-        do: {:ok, Map.new(pairs)}
-      )
+  def cast(:env, env), do: members(env, &variable/1)
 
   # The error names the override: its value, and the others, may be secrets.
   def cast(:overrides, value) do
@@ -87,38 +81,24 @@ defmodule Codex.Options.Cast do
   end
 
   # Tables by name, with text as keys all the way down.
-  def cast(:tables, tables),
-    do:
-      with(
-        {:ok, pairs} <- pairs(tables),
-        {:ok, pairs} <- all(pairs, &table/1),
-        do: {:ok, Map.new(pairs)}
-      )
+  def cast(:tables, tables), do: members(tables, &table/1)
 
-  def cast(:flags, flags),
-    do:
-      with(
-        {:ok, pairs} <- pairs(flags),
-        {:ok, pairs} <- all(pairs, &flag/1),
-        do: {:ok, Map.new(pairs)}
-      )
+  def cast(:flags, flags), do: members(flags, &flag/1)
 
   def cast(:sandbox_policy, type) when is_binary(type) or (is_atom(type) and type != nil),
     do: cast(:sandbox_policy, type: type)
 
-  def cast(:sandbox_policy, policy) do
-    with {:ok, pairs} <- pairs(policy),
-         {:ok, pairs} <- all(pairs, &sandbox_member/1),
-         do: {:ok, Map.new(pairs)}
-  end
+  def cast(:sandbox_policy, policy), do: members(policy, &sandbox_member/1)
 
-  def cast(:shell_environment_policy, policy) do
-    with {:ok, pairs} <- pairs(policy),
-         {:ok, pairs} <- all(pairs, fn {key, value} -> shell_member(to_name(key), value) end),
-         do: {:ok, Map.new(pairs)}
-  end
+  def cast(:shell_environment_policy, policy),
+    do: members(policy, fn {key, value} -> shell_member(to_name(key), value) end)
 
   def cast(_type, _value), do: :error
+
+  # A map or list of pairs, each cast by itself, as a map.
+  defp members(value, cast) do
+    with {:ok, pairs} <- pairs(value), {:ok, pairs} <- all(pairs, cast), do: {:ok, Map.new(pairs)}
+  end
 
   @doc "A map or list of pairs as a list of pairs."
   def pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
