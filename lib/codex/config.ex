@@ -54,6 +54,7 @@ defmodule Codex.Config do
     cwd: nil,
     profile: nil,
     overrides: [],
+    ignore_user_config: false,
     strict: false,
     system_dir: "/etc/codex"
   ]
@@ -70,6 +71,8 @@ defmodule Codex.Config do
     * `:profile` - the name of a profile, which stands in `<name>.config.toml` of the home (string, default none). A
       profile without a file is an empty layer
     * `:overrides` - what `-c` would be given (list of `"key=value"` strings, default `[]`), read as the CLI reads it
+    * `:ignore_user_config` - whether the user's `config.toml` counts as empty, as with `--ignore-user-config` (boolean, default
+      `false`). Projects are trusted there, so none is then
     * `:strict` - whether unknown keys are errors, as with `--strict-config` (boolean, default `false`)
     * `:system_dir` - where the system's files are (path, default `"/etc/codex"`)
 
@@ -98,6 +101,7 @@ defmodule Codex.Config do
       "a list of strings"
     )
 
+    check!(opts, :ignore_user_config, &is_boolean/1, "a boolean")
     check!(opts, :strict, &is_boolean/1, "a boolean")
     check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
     check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")

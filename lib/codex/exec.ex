@@ -29,12 +29,14 @@ defmodule Codex.Exec do
     * `:conflicting_auto_flags` - `full_auto` together with `dangerously_bypass_approvals_and_sandbox`
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
     * `{:invalid_review_target, value}`
+    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` - a rule of the configuration
+      forbids the credential of this run. The CLI would not only refuse it but delete the login
   """
 
   alias Codex.Exec.{Args, Options, Run}
-  alias Codex.{Error, Events, Subprocess, TransportError}
+  alias Codex.{Auth, Error, Events, Subprocess, TransportError}
 
-  @type reason :: Options.reason() | Args.reason()
+  @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
 
   @typedoc "What a call that waits for the end of the turn returns."
   @type result ::
@@ -128,7 +130,9 @@ defmodule Codex.Exec do
   @doc false
   # Everything is checked here; the stream only runs.
   def stream(build, opts, default_timeout) do
-    with {:ok, options} <- Options.new(opts), {:ok, args} <- build.(options) do
+    with {:ok, options} <- Options.new(opts),
+         {:ok, args} <- build.(options),
+         :ok <- Auth.allow(Args.surroundings(args)) do
       {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, &Run.next/1, &Run.stop/1)}
     end
   end

@@ -12,6 +12,17 @@ defmodule Codex.Native do
     :erlang.load_nif(path, Codex.Wire.native())
   end
 
+  def auth_account(_home), do: not_loaded()
+  def auth_api_key_login(_key), do: not_loaded()
+  def auth_claims(_token), do: not_loaded()
+  def auth_delete(_pool, _ref, _request), do: not_loaded()
+  def auth_load(_pool, _ref, _request), do: not_loaded()
+  def auth_login(_document), do: not_loaded()
+  def auth_mcp_account(_server, _url), do: not_loaded()
+  def auth_mcp_servers(_home), do: not_loaded()
+  def auth_pool, do: not_loaded()
+  def auth_probe(_pool, _ref, _request), do: not_loaded()
+  def auth_save(_pool, _ref, _request, _document), do: not_loaded()
   def config_check(_schema, _tree), do: not_loaded()
   def config_edit(_text, _edits), do: not_loaded()
   def config_get(_tree, _path), do: not_loaded()

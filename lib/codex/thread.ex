@@ -249,6 +249,22 @@ defmodule Codex.Thread do
   @spec rate_limits(t()) :: map() | nil
   def rate_limits(%__MODULE__{rate_limits: limits}), do: limits
 
+  @doc """
+  Which credential a run of this thread would use, and what would come of it. Nothing runs.
+
+  Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), `{:error, %Codex.Config.Error{}}` where the configuration cannot be read, or
+  what `Codex.Exec` returns before anything runs.
+  """
+  @spec preflight(t()) ::
+          {:ok, Codex.Auth.Preflight.t()}
+          | {:error, Codex.Config.Error.t() | Codex.Exec.reason()}
+  def preflight(%__MODULE__{} = thread) do
+    with {:ok, options} <- Codex.Exec.Options.new(codex_opts: thread.codex_opts, thread: thread),
+         # Only what surrounds the prompt counts.
+         {:ok, args} <- Codex.Exec.Args.run("?", options),
+         do: Codex.Auth.preflight(Codex.Exec.Args.surroundings(args))
+  end
+
   @doc false
   @spec build(Codex.Options.t(), Codex.Thread.Options.t(), keyword()) :: t()
   def build(%Codex.Options{} = opts, %Codex.Thread.Options{} = thread_opts, extra \\ []) do

@@ -18,7 +18,7 @@ defmodule Codex.Config.Loader do
     managed = Path.join(system_dir, "managed_config.toml")
 
     with {:ok, system} <- file(:system, Path.join(system_dir, "config.toml"), opts),
-         {:ok, user} <- file(:user, Home.path(home, :config), opts),
+         {:ok, user} <- user(Home.path(home, :config), opts),
          {:ok, profile} <- profile(opts),
          {:ok, flags} <- flags(opts),
          {:ok, managed} <- if_there(:managed, managed, opts),
@@ -27,6 +27,11 @@ defmodule Codex.Config.Loader do
       {:ok, managed ++ flags ++ projects ++ profile ++ user ++ system}
     end
   end
+
+  defp user(path, %{ignore_user_config: true} = opts),
+    do: {:ok, [parsed(:user, path, "", opts)]}
+
+  defp user(path, opts), do: file(:user, path, opts)
 
   defp profile(%{profile: nil}), do: {:ok, []}
 

@@ -77,6 +77,26 @@ defmodule Codex.Exec.Args do
     end
   end
 
+  @doc "What counts for the credentials of a run: options of `Codex.Auth`."
+  @spec surroundings(t()) :: keyword()
+  def surroundings(%__MODULE__{settings: settings} = args) do
+    host = if args.clear_env, do: %{}, else: System.get_env()
+
+    [
+      env: Map.merge(host, args.env),
+      cwd: settings.working_directory,
+      profile: settings.profile,
+      overrides: overrides_of(args.argv),
+      ignore_user_config: "--ignore-user-config" in args.argv
+    ]
+  end
+
+  defp overrides_of(["--config", override | rest]) when is_binary(override),
+    do: [override | overrides_of(rest)]
+
+  defp overrides_of([_other | rest]), do: overrides_of(rest)
+  defp overrides_of([]), do: []
+
   # `codex exec review` takes none.
   defp no_images(options) do
     if options.attachments ++ settings(options).images == [],

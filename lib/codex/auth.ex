@@ -1,0 +1,342 @@
+defmodule Codex.Auth do
+  @moduledoc """
+  Who pays: the CLI's login, where it is kept, and which credential a run would use.
+
+      {:ok, preflight} = Codex.Auth.preflight()
+      preflight.ready?
+      #=> true
+      preflight.source
+      #=> {:keyring, "cli|252ac2d3c7e8f134"}
+
+  A login is kept where `cli_auth_credentials_store` of the configuration says, and this module reads and writes it exactly there, so
+  that the CLI (0.169) and this library see the same one:
+
+    * `file` (the CLI's default) - `auth.json` in the home, mode 0600, replaced at once under the CLI's own locks
+    * `keyring` - the keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. A home has an entry of
+      its own
+    * `auto` - the keyring, and the file where none can be reached. Writing to the keyring removes the file
+    * `ephemeral` - the memory of one process; here, of this VM. The CLI does not see it
+
+  Keyring calls never hold a scheduler: they run on threads of their own and have a deadline (`:timeout`). A locked keyring
+  asks its user, unless `prompt: false`. The bus is looked up for each call, so one that comes up later is found; it is the one of `:env`.
+
+  Where no keyring can be reached, a warning in the log says so once, with the reason and what is used instead.
+
+  ## Options
+
+  All functions take a keyword list with
+
+    * `:codex_home`, `:cwd`, `:profile`, `:overrides`, `:ignore_user_config`, `:system_dir` - which configuration counts, as for
+      `Codex.Config.load/1`
+    * `:env` - the environment of the run (map; default that of the VM): `CODEX_HOME`, keys, and the address of the bus
+    * `:store` - instead of what the configuration says: `:file`, `:keyring`, `:auto` or `:ephemeral`
+    * `:timeout` - how long a keyring may take, and how long to wait for a lock (milliseconds, default 15_000)
+    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`)
+
+  Options that do not exist, or have a value of another type, raise `ArgumentError`.
+  """
+
+  alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
+  alias Codex.{Config, Home, JSON}
+
+  @typedoc """
+  Why credentials could not be read, written or removed:
+
+    * `:keyring_unavailable` - no keyring can be reached: no bus, no service on it, or this library was built without
+    * `{:keyring, kind, words}` - it is there, but `:locked`, took too long (`:timeout`), has several entries of the same name
+      (`:ambiguous`), or failed otherwise (`:other`)
+    * `{:invalid_credentials, source, words}` - what is kept is nothing that the CLI would take. The words name members and
+      places, never values
+    * `{:unreadable, path, words}` - the file system refuses
+    * `{:lock_held, path}` - another process changed it all the time
+    * `{:native, words}` - the operating system gave no thread
+    * `{:forced_login_method, forced, given}`, `{:forced_chatgpt_workspace_id, allowed, given}` - the configuration forbids it
+    * `Codex.Config.Error` - the configuration, or the home, cannot be read
+  """
+  @type reason :: Store.reason() | Rules.violation() | Config.Error.t()
+
+  @doc """
+  The login that is kept: `{:ok, credentials}`, `{:ok, nil}` where there is none, or `{:error, reason}`.
+
+  It does not look at variables of the environment; `preflight/1` does.
+  """
+  @spec read(keyword()) :: {:ok, Credentials.t() | nil} | {:error, reason()}
+  def read(opts \\ []) do
+    with {:ok, context} <- Context.new(opts), do: load(context)
+  end
+
+  defp load(context) do
+    case Store.load(:login, context) do
+      {:ok, login, source, fault} ->
+        :ok = Store.warn_once(fault, "#{inspect(source)} is used instead")
+        {:ok, Credentials.from_native(login, source)}
+
+      # In mode auto, no keyring and no file: nothing is kept anywhere that can be seen.
+      {:none, {:unavailable, _} = fault} ->
+        :ok = Store.warn_once(fault, "there is no auth.json either")
+        {:ok, nil}
+
+      {:none, _fault} ->
+        {:ok, nil}
+
+      {:error, reason} ->
+        {:error, reason}
+    end
+  end
+
+  @doc """
+  Keeps a login, instead of the one that is there.
+
+      :ok = Codex.Auth.write(Codex.Auth.Credentials.api_key(key))
+
+  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there. A login that
+  `forced_login_method` or `forced_chatgpt_workspace_id` forbid is not kept.
+  """
+  @spec write(Credentials.t(), keyword()) :: :ok | {:error, reason()}
+  def write(%Credentials{} = login, opts \\ []) do
+    with {:ok, context} <- Context.new(opts),
+         :ok <-
+           Rules.check(
+             Rules.new(context.config),
+             login.method,
+             login.workspace_id || login.account_id
+           ),
+         {:ok, source, fault} <- Store.save(:login, login.document, context) do
+      Store.warn_once(fault, "#{inspect(source)} is used instead")
+    end
+  end
+
+  @doc """
+  Removes the login, from the keyring and from the file.
+
+  Returns `{:ok, removed?}`, or `{:error, reason}`. In mode `auto` the file is removed also where no keyring can be reached, unlike
+  with `codex logout`, which then leaves it; a warning in the log says that the keyring was not looked at.
+  """
+  @spec delete(keyword()) :: {:ok, boolean()} | {:error, reason()}
+  def delete(opts \\ []) do
+    with {:ok, context} <- Context.new(opts),
+         {:ok, keyring?, file?, fault} <- Store.delete(:login, context) do
+      :ok = Store.warn_once(fault, "an entry in it, if any, was not removed")
+      {:ok, keyring? or file?}
+    end
+  end
+
+  @doc """
+  Which credential a run would use, from where, and what would come of it: a `Codex.Auth.Preflight`.
+
+  Takes a `Codex.Options`, for what its runs would use, or the options above and
+
+    * `:lane` - `:exec` (default) or `:app_server`. `codex exec` takes `CODEX_API_KEY` before any login; the app-server does not
+      look at it
+    * `:api_key` - as in `Codex.Options`
+
+  `Codex.Thread.preflight/1` asks for a thread, with all that was set for it.
+
+  Nothing is sent, and nothing is changed. What cannot be had is no error of this function but in the result (`error`). Returns
+  `{:ok, preflight}`, or `{:error, %Codex.Config.Error{}}` where the configuration cannot be read.
+  """
+  @spec preflight(keyword() | Codex.Options.t()) ::
+          {:ok, Preflight.t()} | {:error, Config.Error.t()}
+  def preflight(what \\ [])
+
+  def preflight(opts) when is_list(opts) do
+    {own, opts} = Keyword.split(opts, [:lane, :api_key])
+    lane = lane!(Keyword.get(own, :lane, :exec))
+
+    with {:ok, context} <- Context.new(opts),
+         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]))}
+  end
+
+  def preflight(%Codex.Options{} = options) do
+    env = Map.merge(System.get_env(), options.env || %{})
+    preflight(env: env, codex_home: options.codex_home, api_key: options.api_key)
+  end
+
+  defp lane!(lane) when lane in [:exec, :app_server], do: lane
+
+  defp lane!(lane),
+    do: raise(ArgumentError, "expected :lane to be :exec or :app_server, got: #{inspect(lane)}")
+
+  defp with_key(context, nil), do: context
+
+  defp with_key(context, key),
+    do: %{
+      context
+      | env: Map.merge(context.env, %{"CODEX_API_KEY" => key, "OPENAI_API_KEY" => key})
+    }
+
+  @doc false
+  # Before `codex exec` runs: it would delete the login where that breaks a rule. Without rules no credential is looked at,
+  # and where it cannot be had the CLI cannot have it either.
+  @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
+  def allow(opts) do
+    with {:ok, context} <- Context.new(opts),
+         true <- Rules.any?(Rules.new(context.config)),
+         %Preflight{error: {rule, _, _} = why}
+         when rule in [:forced_login_method, :forced_chatgpt_workspace_id] <-
+           Preflight.run(:exec, context) do
+      {:error, why}
+    else
+      _ -> :ok
+    end
+  end
+
+  # --- The functions of before ----------------------------------------------------------------------------------------
+
+  @doc "The home: `CODEX_HOME`, else `~/.codex`. It need not exist."
+  @spec codex_home() :: Path.t()
+  def codex_home do
+    case System.get_env("CODEX_HOME") do
+      empty when empty in [nil, ""] -> Path.expand("~/.codex")
+      home -> Path.expand(home)
+    end
+  end
+
+  @doc """
+  Files that may hold a key or a token: those of the home first. The CLI looks at these alone; the others, where `CODEX_HOME` is not
+  set, are of older programs.
+  """
+  @spec auth_paths() :: [Path.t()]
+  def auth_paths do
+    home = codex_home()
+
+    older =
+      if System.get_env("CODEX_HOME") in [nil, ""],
+        do:
+          Enum.map(
+            [
+              "~/.config/codex/credentials.json",
+              "~/.config/openai/codex.json",
+              "~/.codex/credentials.json"
+            ],
+            &Path.expand/1
+          ),
+        else: []
+
+    [Home.path(home, :auth), Home.path(home, :credentials)] ++ older
+  end
+
+  @doc """
+  An API key, or nil: `CODEX_API_KEY`, else that of the login, else of the older files of `auth_paths/0`.
+
+  A login that cannot be read counts as none; `read/1` says why. This reads files, and the keyring where the configuration says so.
+  """
+  @spec api_key() :: String.t() | nil
+  def api_key do
+    case String.trim(System.get_env("CODEX_API_KEY", "")) do
+      "" -> from_login(& &1.api_key) || from_older(["OPENAI_API_KEY", "openai_api_key"])
+      key -> key
+    end
+  end
+
+  @doc """
+  The access token of a ChatGPT login, or nil. The CLI renews it when it runs; this does not.
+  """
+  @spec chatgpt_access_token() :: String.t() | nil
+  def chatgpt_access_token do
+    from_login(& &1.access_token) || from_older(["access_token", "token"])
+  end
+
+  @doc "`:api` where `api_key/0` has one, else `:chatgpt`."
+  @spec infer_auth_mode() :: :api | :chatgpt
+  def infer_auth_mode, do: if(api_key(), do: :api, else: :chatgpt)
+
+  defp from_login(get) do
+    with {:ok, context} <- kept_context(),
+         {:ok, %Credentials{} = login} <- load(context) do
+      present(get.(login))
+    else
+      {:error, :keyring_unavailable} ->
+        :ok = Store.warn_once({:unavailable, "no keyring can be reached"}, "no login is used")
+        nil
+
+      _none ->
+        nil
+    end
+  end
+
+  # A configuration that is broken stops the CLI, not these.
+  defp kept_context do
+    with {:error, %Config.Error{}} <- Context.new(cwd: false), do: Context.plain([])
+  end
+
+  defp from_older(keys) do
+    Enum.find_value(Enum.drop(auth_paths(), 2), fn path ->
+      with {:ok, text} <- File.read(path), {:ok, %{} = object} <- JSON.decode(text) do
+        Enum.find_value(keys, &(present(object[&1]) || present(get_in_tokens(object, &1))))
+      else
+        _ -> nil
+      end
+    end)
+  end
+
+  defp get_in_tokens(%{"tokens" => %{} = tokens}, key), do: tokens[key]
+  defp get_in_tokens(_object, _key), do: nil
+
+  defp present(text) when is_binary(text) and text != "", do: text
+  defp present(_other), do: nil
+
+  # --- For people -----------------------------------------------------------------------------------------------------
+
+  @doc """
+  A reason in words. Nothing secret stands in it.
+
+      iex> Codex.Auth.explain({:forced_login_method, :chatgpt, :api_key})
+      "the configuration allows ChatGPT logins only (forced_login_method), and this is an API key"
+  """
+  @spec explain(reason() | Preflight.error()) :: String.t()
+  def explain(%Config.Error{} = error), do: Exception.message(error)
+  def explain(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
+  def explain(:keyring_unavailable), do: "no keyring can be reached"
+  def explain({:keyring, _kind, words}), do: words
+
+  def explain({:invalid_credentials, {:file, path}, words}),
+    do: "#{path} holds no login that the CLI would take: #{words}"
+
+  def explain({:invalid_credentials, _keyring, words}),
+    do: "the keyring holds no login that the CLI would take: #{words}"
+
+  def explain({:unreadable, path, words}), do: "#{path}: #{words}"
+  def explain({:lock_held, path}), do: "another process holds #{path}"
+  def explain({:native, words}), do: "credentials cannot be read: #{words}"
+  def explain({:invalid_access_token, words}), do: words
+
+  def explain({:missing_env, variable}),
+    do: "the provider takes its key from #{variable}, which is not set"
+
+  def explain({:unknown_provider, id}),
+    do: "the configuration has no model provider #{inspect(id)}"
+
+  def explain({:forced_login_method, :chatgpt, _found}),
+    do:
+      "the configuration allows ChatGPT logins only (forced_login_method), and this is an API key"
+
+  def explain({:forced_login_method, :api, _found}),
+    do:
+      "the configuration allows API keys only (forced_login_method), and this is a ChatGPT login"
+
+  def explain({:forced_chatgpt_workspace_id, allowed, found}) do
+    whose = if found, do: "this login is of #{found}", else: "this login names none"
+
+    "the configuration allows workspaces #{Enum.join(allowed, ", ")} only (forced_chatgpt_workspace_id), and #{whose}"
+  end
+
+  @doc """
+  The value of `shell_environment_policy` that keeps keys away from the commands that Codex runs.
+
+  By default commands inherit the whole environment of the CLI (0.169), and with it `CODEX_API_KEY` and what the SDK
+  hands over for providers and MCP servers.
+
+      Codex.start_thread([api_key: key], shell_environment_policy: Codex.Auth.shell_environment_policy())
+
+  `more` are names of further variables, with `*` for any text; `policy` is a policy to add to.
+
+      iex> Codex.Auth.shell_environment_policy(["MY_TOKEN"]).exclude
+      ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*", "MY_TOKEN"]
+  """
+  @spec shell_environment_policy([String.t()], map()) :: map()
+  def shell_environment_policy(more \\ [], policy \\ %{}) do
+    keys = ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*" | more]
+    Map.update(policy, :exclude, keys, &Enum.uniq(&1 ++ keys))
+  end
+end

@@ -1,0 +1,108 @@
+defmodule Codex.Auth.Context do
+  @moduledoc false
+  # What every function about credentials has to know: which home, where credentials are kept, which rules hold, and how long
+  # a keyring may take. All of it comes from the configuration that a run would have.
+
+  alias Codex.{Config, Home}
+
+  @enforce_keys [:home, :store, :env, :timeout]
+  defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
+
+  @type store :: :file | :keyring | :auto | :ephemeral
+  @type t :: %__MODULE__{
+          home: Path.t(),
+          store: store(),
+          mcp_store: store(),
+          env: %{String.t() => String.t()},
+          timeout: pos_integer(),
+          config: Config.t() | nil,
+          prompt: boolean()
+        }
+
+  @stores %{"file" => :file, "keyring" => :keyring, "auto" => :auto, "ephemeral" => :ephemeral}
+
+  @options [
+    codex_home: nil,
+    env: nil,
+    cwd: nil,
+    profile: nil,
+    overrides: [],
+    ignore_user_config: false,
+    system_dir: "/etc/codex",
+    store: nil,
+    timeout: 15_000,
+    prompt: true
+  ]
+
+  @doc "The options that `new/1` takes, with their defaults."
+  def options, do: @options
+
+  @spec new(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
+  def new(opts) do
+    opts = Keyword.validate!(opts, @options)
+    env = env(opts[:env])
+
+    config =
+      Keyword.take(opts, [
+        :codex_home,
+        :cwd,
+        :profile,
+        :overrides,
+        :ignore_user_config,
+        :system_dir
+      ])
+
+    check!(opts)
+
+    with {:ok, config} <- Config.load([env: env] ++ config) do
+      {:ok,
+       %__MODULE__{
+         home: config.home,
+         store: opts[:store] || @stores[Config.get(config, "cli_auth_credentials_store", "file")],
+         mcp_store:
+           opts[:store] || @stores[Config.get(config, "mcp_oauth_credentials_store", "auto")],
+         env: env,
+         timeout: opts[:timeout],
+         prompt: opts[:prompt],
+         config: config
+       }}
+    end
+  end
+
+  @doc "The same without a configuration, for what must go on where that is broken: everything is in files."
+  @spec plain(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
+  def plain(opts) do
+    opts = Keyword.validate!(opts, @options)
+    env = env(opts[:env])
+
+    with {:ok, home} <- Home.resolve(codex_home: opts[:codex_home], env: env),
+         do: {:ok, %__MODULE__{home: home, store: :file, env: env, timeout: opts[:timeout]}}
+  end
+
+  # nil takes a variable away, as in the options of a run.
+  defp env(nil), do: System.get_env()
+
+  defp env(env) do
+    env = Map.new(env, fn {name, value} -> {to_string(name), value} end)
+    for {name, value} <- env, value != nil, into: %{}, do: {name, value}
+  end
+
+  defp check!(opts) do
+    unless opts[:store] in [nil | Map.values(@stores)],
+      do:
+        raise(
+          ArgumentError,
+          "expected :store to be :file, :keyring, :auto or :ephemeral, got: #{inspect(opts[:store])}"
+        )
+
+    unless is_integer(opts[:timeout]) and opts[:timeout] > 0,
+      do:
+        raise(
+          ArgumentError,
+          "expected :timeout in milliseconds, above 0, got: #{inspect(opts[:timeout])}"
+        )
+
+    unless is_boolean(opts[:prompt]),
+      do: raise(ArgumentError, "expected :prompt to be a boolean, got: #{inspect(opts[:prompt])}")
+  end
+end

@@ -1,0 +1,185 @@
+defmodule Codex.Auth.Credentials do
+  @moduledoc """
+  A login of the CLI, as `auth.json` or the keyring has it.
+
+    * `method` - how it pays: `:api_key`, `:chatgpt`, `:chatgpt_auth_tokens`, `:agent_identity`,
+      `:personal_access_token`, `:bedrock_api_key` or `:bedrock_access_keys`
+    * `source` - where it was found: `{:file, path}`, `{:keyring, account}` or `:memory`; nil before it was kept
+    * `api_key`, `access_token`, `personal_access_token`, `agent_identity` - secrets, or nil
+    * `account_id` - the account that requests are made for
+    * `email`, `plan`, `user_id`, `workspace_id` - claims of the identity token. **They are decoded, not verified**: whoever can
+      write the file can write them
+    * `expires_at` - when the access token ends (`DateTime`), where it says so
+    * `renewable?` - whether the CLI can renew it
+    * `last_refresh` - when it did so last (`DateTime`)
+    * `document` - all of it, as JSON
+
+  `inspect/1` shows no secret.
+  """
+
+  alias Codex.Native
+
+  @secrets [:api_key, :access_token, :personal_access_token, :agent_identity, :document]
+
+  defstruct [
+    :method,
+    :source,
+    :api_key,
+    :access_token,
+    :personal_access_token,
+    :agent_identity,
+    :account_id,
+    :email,
+    :plan,
+    :user_id,
+    :workspace_id,
+    :expires_at,
+    :last_refresh,
+    :document,
+    renewable?: false
+  ]
+
+  @type method ::
+          :api_key
+          | :chatgpt
+          | :chatgpt_auth_tokens
+          | :agent_identity
+          | :personal_access_token
+          | :bedrock_api_key
+          | :bedrock_access_keys
+
+  @type source :: {:file, Path.t()} | {:keyring, String.t()} | :memory
+
+  @type t :: %__MODULE__{
+          method: method(),
+          source: source() | nil,
+          api_key: String.t() | nil,
+          access_token: String.t() | nil,
+          personal_access_token: String.t() | nil,
+          agent_identity: String.t() | nil,
+          account_id: String.t() | nil,
+          email: String.t() | nil,
+          plan: String.t() | nil,
+          user_id: String.t() | nil,
+          workspace_id: String.t() | nil,
+          expires_at: DateTime.t() | nil,
+          last_refresh: DateTime.t() | nil,
+          document: String.t(),
+          renewable?: boolean()
+        }
+
+  @doc """
+  A login with a key.
+
+      iex> login = Codex.Auth.Credentials.api_key("sk-example")
+      iex> {login.method, login.document}
+      {:api_key, ~s({"auth_mode":"apikey","OPENAI_API_KEY":"sk-example"})}
+      iex> inspect(login) =~ "sk-example"
+      false
+  """
+  @spec api_key(String.t()) :: t()
+  def api_key(key) when is_binary(key) do
+    {:ok, login} = parse(Native.auth_api_key_login(key))
+    login
+  end
+
+  @doc """
+  Reads a document. Returns `{:ok, credentials}` or `{:error, why}`, for what the CLI would refuse. Words about it name
+  members, never values.
+
+      iex> {:ok, login} = Codex.Auth.Credentials.parse(~s({"OPENAI_API_KEY":"sk-example"}))
+      iex> login.method
+      :api_key
+      iex> Codex.Auth.Credentials.parse(~s({"tokens":{}}))
+      {:error, "tokens.id_token is missing"}
+  """
+  @spec parse(String.t()) :: {:ok, t()} | {:error, String.t()}
+  def parse(document) when is_binary(document) do
+    with {:ok, login} <- Native.auth_login(document), do: {:ok, from_native(login, nil)}
+  end
+
+  @doc false
+  def from_native(login, source) do
+    {renewable?, login} = Map.pop!(login, :renewable)
+
+    login
+    |> Map.merge(%{
+      source: source,
+      renewable?: renewable?,
+      expires_at: unix(login.expires_at),
+      last_refresh: time(login.last_refresh)
+    })
+    |> then(&struct!(__MODULE__, &1))
+  end
+
+  @doc false
+  def unix(nil), do: nil
+
+  def unix(seconds) do
+    case DateTime.from_unix(seconds) do
+      {:ok, time} -> time
+      # A number that is no time of the calendar.
+      {:error, _} -> nil
+    end
+  end
+
+  defp time(nil), do: nil
+
+  defp time(text) do
+    case DateTime.from_iso8601(text) do
+      {:ok, time, _offset} -> time
+      {:error, _} -> nil
+    end
+  end
+
+  @doc """
+  The secret that requests carry, or nil.
+
+      iex> Codex.Auth.Credentials.secret(Codex.Auth.Credentials.api_key("sk-example"))
+      "sk-example"
+  """
+  @spec secret(t()) :: String.t() | nil
+  def secret(%__MODULE__{method: :api_key, api_key: key}), do: key
+
+  def secret(%__MODULE__{method: method, access_token: token})
+      when method in [:chatgpt, :chatgpt_auth_tokens],
+      do: token
+
+  def secret(%__MODULE__{method: :personal_access_token, personal_access_token: token}), do: token
+  def secret(%__MODULE__{}), do: nil
+
+  @doc """
+  A key as people may see it: as `codex login status` shows it.
+
+      iex> Codex.Auth.Credentials.mask("sk-test-aaaaaaaaaaaaaaaa1234")
+      "sk-test-***a1234"
+      iex> Codex.Auth.Credentials.mask("sk-short")
+      "***"
+  """
+  @spec mask(String.t()) :: String.t()
+  def mask(key) when byte_size(key) > 13 do
+    if String.valid?(key),
+      do: String.slice(key, 0, 8) <> "***" <> String.slice(key, -5, 5),
+      else: "***"
+  end
+
+  def mask(_key), do: "***"
+
+  defimpl Inspect do
+    import Inspect.Algebra
+
+    @secrets [:api_key, :access_token, :personal_access_token, :agent_identity, :document]
+
+    def inspect(credentials, opts) do
+      fields =
+        for {name, value} <- Map.from_struct(credentials), value not in [nil, false] do
+          {name, if(name in @secrets, do: "[redacted]", else: value)}
+        end
+
+      concat(["#Codex.Auth.Credentials<", to_doc(fields, opts), ">"])
+    end
+  end
+
+  @doc false
+  def secrets, do: @secrets
+end

@@ -1,0 +1,377 @@
+defmodule Codex.Auth.Preflight do
+  @moduledoc """
+  Which credential a run would use, and what would come of it. Made by `Codex.Auth.preflight/1`.
+
+    * `lane` - `:exec` or `:app_server`: they do not look at the same places
+    * `ready?` - whether a run has what its provider asks for. It says nothing about whether the provider will take it: a key is not
+      checked before the first request
+    * `error` - why it is not ready: one of `t:error/0`, or nil
+    * `provider` - the id of the model provider
+    * `method` - how it pays: as in `Codex.Auth.Credentials`, or `:bearer_token` (a token of the provider's own), or `:none`
+      (the provider asks for none), or nil where there is nothing
+    * `source` - where the credential is: `{:env, variable}`, `{:file, path}`, `{:keyring, account}`, `{:config, key}`, or nil
+    * `key_hint` - what may be shown of the key, as `codex login status` does
+    * `account_id`, `email`, `plan`, `user_id`, `workspace_id`, `expires_at`, `renewable?` - of a ChatGPT login. They are
+      **decoded, not verified**
+    * `store` - where the CLI keeps its login: `:file`, `:keyring`, `:auto` or `:ephemeral`
+    * `remote_models?` - whether the CLI will ask the provider for its models. It does so with a ChatGPT login only; without one
+      its built-in list holds
+    * `warnings` - what is there and does not count, or will not hold: `%{code: code, message: text}`, see `t:code/0`
+  """
+
+  alias Codex.Auth.{Context, Credentials, Rules, Store}
+  alias Codex.{Config, Native}
+
+  @enforce_keys [:lane, :store, :provider]
+  defstruct [
+    :lane,
+    :store,
+    :provider,
+    :error,
+    :method,
+    :source,
+    :key_hint,
+    :account_id,
+    :email,
+    :plan,
+    :user_id,
+    :workspace_id,
+    :expires_at,
+    ready?: false,
+    renewable?: false,
+    remote_models?: false,
+    warnings: []
+  ]
+
+  @typedoc """
+    * `:no_credentials` - there is none
+    * `:keyring_unavailable`, `{:keyring, kind, words}`, `{:invalid_credentials, source, words}`, and the other reasons of
+      `t:Codex.Auth.reason/0` - there may be one, but it cannot be had; the CLI would go on without
+    * `{:invalid_access_token, words}` - `CODEX_ACCESS_TOKEN` is set and of no use; the CLI sends nothing then
+    * `{:missing_env, variable}` - the provider takes its key from a variable that is not set
+    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` - the rules of the
+      configuration forbid it; `codex exec` would delete the login
+    * `{:unknown_provider, id}` - the configuration has no such provider
+  """
+  @type error ::
+          :no_credentials
+          | Store.reason()
+          | {:invalid_access_token, String.t()}
+          | {:missing_env, String.t()}
+          | Rules.violation()
+          | {:unknown_provider, String.t()}
+
+  @typedoc """
+    * `:openai_api_key_ignored` - the CLI does not look at `OPENAI_API_KEY`
+    * `:codex_api_key_ignored` - the app-server does not look at `CODEX_API_KEY`
+    * `:login_hidden` - the login is not used, because a variable wins
+    * `:access_token_hides_login` - it is not used because of a `CODEX_ACCESS_TOKEN` that is of no use
+    * `:keyring_unavailable` - the keyring was not asked, and the file is used instead
+    * `:token_expired` - the access token has ended
+    * `:ephemeral` - a login in this mode ends with the process that made it
+    * `:encrypted_store` - the configuration switches on `secret_auth_storage`, which is not read here
+    * `:access_token_unchecked` - a personal access token is checked by the provider only
+  """
+  @type code ::
+          :openai_api_key_ignored
+          | :codex_api_key_ignored
+          | :login_hidden
+          | :access_token_hides_login
+          | :keyring_unavailable
+          | :token_expired
+          | :ephemeral
+          | :encrypted_store
+          | :access_token_unchecked
+
+  @type lane :: :exec | :app_server
+
+  @type t :: %__MODULE__{
+          lane: lane(),
+          ready?: boolean(),
+          error: error() | nil,
+          provider: String.t(),
+          method: Credentials.method() | :bearer_token | :none | nil,
+          source: {:env, String.t()} | {:config, String.t()} | Credentials.source() | nil,
+          key_hint: String.t() | nil,
+          account_id: String.t() | nil,
+          email: String.t() | nil,
+          plan: String.t() | nil,
+          user_id: String.t() | nil,
+          workspace_id: String.t() | nil,
+          expires_at: DateTime.t() | nil,
+          renewable?: boolean(),
+          store: Context.store(),
+          remote_models?: boolean(),
+          warnings: [%{code: code(), message: String.t()}]
+        }
+
+  # Built into the CLI (0.169), with what they ask for.
+  @built_in %{
+    "openai" => :login,
+    "ollama" => :none,
+    "lmstudio" => :none,
+    "amazon-bedrock" => :none
+  }
+
+  @doc false
+  @spec run(lane(), Context.t()) :: t()
+  def run(lane, %Context{} = context) do
+    provider = Config.get(context.config, "model_provider", "openai")
+    preflight = %__MODULE__{lane: lane, store: context.store, provider: provider}
+    found = login(lane, context)
+
+    preflight
+    |> wants(provider(context.config, provider), found, context)
+    |> obey(found, Rules.new(context.config))
+    |> warn(context)
+  end
+
+  # --- What the provider asks for -------------------------------------------------------------------------------------
+
+  defp provider(config, id) do
+    case {Config.get(config, ["model_providers", id]), @built_in[id]} do
+      {_any, want} when want != nil -> want
+      {%{"env_key" => variable}, nil} when is_binary(variable) -> {:env, variable}
+      {%{"experimental_bearer_token" => _}, nil} -> {:config, id}
+      {%{"requires_openai_auth" => true}, nil} -> :login
+      {%{}, nil} -> :none
+      {nil, nil} -> :unknown
+    end
+  end
+
+  defp wants(preflight, :none, _found, _context), do: %{preflight | ready?: true, method: :none}
+
+  defp wants(preflight, :unknown, _found, _context),
+    do: %{preflight | error: {:unknown_provider, preflight.provider}}
+
+  defp wants(preflight, {:config, id}, _found, _context) do
+    source = {:config, "model_providers.#{id}.experimental_bearer_token"}
+    %{preflight | ready?: true, method: :bearer_token, source: source}
+  end
+
+  defp wants(preflight, {:env, variable}, _found, context) do
+    case context.env[variable] do
+      value when value in [nil, ""] ->
+        %{preflight | error: {:missing_env, variable}}
+
+      value ->
+        hint = Credentials.mask(value)
+        source = {:env, variable}
+        %{preflight | ready?: true, method: :bearer_token, source: source, key_hint: hint}
+    end
+  end
+
+  defp wants(preflight, :login, {:ok, login, faults}, _context) do
+    fields =
+      Map.take(Map.from_struct(login), [
+        :method,
+        :source,
+        :account_id,
+        :email,
+        :plan,
+        :user_id,
+        :workspace_id,
+        :expires_at,
+        :renewable?
+      ])
+
+    preflight = struct!(preflight, fields)
+    chatgpt? = login.method in [:chatgpt, :chatgpt_auth_tokens]
+    hint = if login.method == :api_key, do: Credentials.mask(login.api_key || "")
+    # `{}` is a ChatGPT login to `login status`; no request can be made with it.
+    error = if usable?(login), do: nil, else: :no_credentials
+
+    %{
+      preflight
+      | ready?: error == nil,
+        error: error,
+        key_hint: hint,
+        remote_models?: chatgpt? and error == nil,
+        warnings: faults
+    }
+  end
+
+  defp wants(preflight, :login, {:error, error, faults}, _context),
+    do: %{preflight | error: error, warnings: faults}
+
+  defp usable?(%{method: :api_key, api_key: key}), do: key not in [nil, ""]
+
+  defp usable?(%{method: method, access_token: token})
+       when method in [:chatgpt, :chatgpt_auth_tokens],
+       do: token != nil
+
+  defp usable?(_other), do: true
+
+  # --- The CLI's login ------------------------------------------------------------------------------------------------
+
+  # The first that is there, in the CLI's order.
+  defp login(lane, context) do
+    key = if lane == :exec, do: trimmed(context.env["CODEX_API_KEY"])
+
+    cond do
+      key != nil ->
+        login = %{Credentials.api_key(key) | source: {:env, "CODEX_API_KEY"}}
+        {:ok, login, hidden(context)}
+
+      token = trimmed(context.env["CODEX_ACCESS_TOKEN"]) ->
+        access_token(token, context)
+
+      true ->
+        stored(context)
+    end
+  end
+
+  defp trimmed(nil), do: nil
+
+  defp trimmed(text) do
+    case String.trim(text) do
+      "" -> nil
+      text -> text
+    end
+  end
+
+  # A file costs nothing to look at; a keyring might ask its user, for a login that is not used.
+  defp hidden(%{store: store, home: home}) when store in [:file, :auto] do
+    if File.exists?(Codex.Home.path(home, :auth)),
+      do: [warning(:login_hidden, "CODEX_API_KEY is used instead of auth.json")],
+      else: []
+  end
+
+  defp hidden(_context), do: []
+
+  defp access_token("at-" <> _ = token, _context) do
+    source = {:env, "CODEX_ACCESS_TOKEN"}
+
+    login = %Credentials{
+      method: :personal_access_token,
+      personal_access_token: token,
+      source: source
+    }
+
+    {:ok, login,
+     [warning(:access_token_unchecked, "whose CODEX_ACCESS_TOKEN is, only the provider knows")]}
+  end
+
+  defp access_token(token, context) do
+    case Native.auth_claims(token) do
+      {:ok, claims} ->
+        login = %Credentials{
+          method: :agent_identity,
+          agent_identity: token,
+          source: {:env, "CODEX_ACCESS_TOKEN"},
+          email: claims.email,
+          plan: claims.plan,
+          user_id: claims.user_id,
+          workspace_id: claims.workspace_id,
+          expires_at: Credentials.unix(claims.expires_at)
+        }
+
+        {:ok, login, []}
+
+      {:error, kind} ->
+        words = "CODEX_ACCESS_TOKEN is neither a personal access token nor #{expected(kind)}"
+
+        {:error, {:invalid_access_token, words},
+         for(
+           %{message: _} <- hidden(context),
+           do:
+             warning(
+               :access_token_hides_login,
+               words <> ", and auth.json is not used because of it"
+             )
+         )}
+    end
+  end
+
+  defp expected(:format), do: "a JSON Web Token"
+  defp expected(:base64), do: "one whose claims are base64url"
+  defp expected(:json), do: "one whose claims are JSON"
+
+  defp stored(context) do
+    case Store.load(:login, context) do
+      {:ok, login, source, fault} ->
+        {:ok, Credentials.from_native(login, source), fault(fault, "#{elem(source, 1)} is used")}
+
+      {:none, {:unavailable, _} = fault} when context.store == :auto ->
+        {:error, :no_credentials, fault(fault, "and there is no auth.json")}
+
+      {:none, fault} ->
+        {:error, :no_credentials, fault(fault, "and there is no auth.json")}
+
+      {:error, reason} ->
+        {:error, reason, []}
+    end
+  end
+
+  defp fault(nil, _instead), do: []
+
+  defp fault({_kind, words} = fault, instead) do
+    :ok = Store.warn_once(fault, instead)
+    [warning(:keyring_unavailable, "#{words}; #{instead}")]
+  end
+
+  # --- Rules ----------------------------------------------------------------------------------------------------------
+
+  # Whatever the provider asks for: the CLI looks at its login all the same. The app-server only does not use what is
+  # forbidden.
+  defp obey(preflight, {:ok, login, _faults}, rules) do
+    workspace = login.workspace_id || login.account_id
+
+    case Rules.check(rules, login.method, workspace) do
+      :ok -> preflight
+      {:error, why} -> forbid(preflight, why)
+    end
+  end
+
+  defp obey(preflight, {:error, {:invalid_access_token, _} = why, _faults}, rules) do
+    # With rules, `codex exec` wants to know whose it is, and ends.
+    if preflight.lane == :exec and Rules.any?(rules),
+      do: %{preflight | ready?: false, error: why},
+      else: preflight
+  end
+
+  defp obey(preflight, {:error, _why, _faults}, _rules), do: preflight
+
+  defp forbid(%{lane: :app_server, method: method} = preflight, _why)
+       when method in [:none, :bearer_token],
+       do: preflight
+
+  defp forbid(preflight, why), do: %{preflight | ready?: false, error: why, remote_models?: false}
+
+  # --- Warnings -------------------------------------------------------------------------------------------------------
+
+  defp warn(preflight, context) do
+    more = [
+      {ignored?(context.env["OPENAI_API_KEY"]) and not ignored?(context.env["CODEX_API_KEY"]) and
+         preflight.source != {:env, "OPENAI_API_KEY"}, :openai_api_key_ignored,
+       "OPENAI_API_KEY is set, but the CLI looks at CODEX_API_KEY"},
+      {preflight.lane == :app_server and ignored?(context.env["CODEX_API_KEY"]) and
+         preflight.source != {:env, "CODEX_API_KEY"}, :codex_api_key_ignored,
+       "CODEX_API_KEY is set, but the app-server takes a key from a login only"},
+      {expired?(preflight.expires_at), :token_expired, expired(preflight)},
+      {context.store == :ephemeral, :ephemeral,
+       "cli_auth_credentials_store is \"ephemeral\": each process of the CLI starts without a login"},
+      {Config.get(context.config, "features.secret_auth_storage") == true and
+         context.store in [:keyring, :auto], :encrypted_store,
+       "features.secret_auth_storage is on: what the CLI encrypts is not read here"}
+    ]
+
+    %{
+      preflight
+      | warnings:
+          preflight.warnings ++ for({true, code, message} <- more, do: warning(code, message))
+    }
+  end
+
+  defp ignored?(value), do: trimmed(value) != nil
+
+  defp expired?(nil), do: false
+  defp expired?(time), do: DateTime.compare(time, DateTime.utc_now()) == :lt
+
+  defp expired(%{renewable?: true, expires_at: time}),
+    do: "the access token ended at #{time}; the CLI will renew it"
+
+  defp expired(%{expires_at: time}), do: "the access token ended at #{time}"
+
+  defp warning(code, message), do: %{code: code, message: message}
+end

@@ -1,0 +1,51 @@
+defmodule Codex.Auth.Runtime do
+  @moduledoc false
+  # Owns the native threads on which credentials are read and written, and what is kept in this VM alone. The threads start
+  # with the first call and end with this process and the last call that is under way.
+  use GenServer
+
+  alias Codex.Native
+
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "The threads."
+  @spec pool() :: {:ok, reference()} | {:error, String.t()}
+  def pool, do: GenServer.call(__MODULE__, :pool)
+
+  @doc "What is kept for an account in this VM: a document, or nil."
+  @spec get(String.t()) :: String.t() | nil
+  def get(account), do: GenServer.call(__MODULE__, {:get, account})
+
+  @spec put(String.t(), String.t()) :: :ok
+  def put(account, document), do: GenServer.call(__MODULE__, {:put, account, document})
+
+  @doc "Whether there was one."
+  @spec delete(String.t()) :: boolean()
+  def delete(account), do: GenServer.call(__MODULE__, {:delete, account})
+
+  @impl true
+  def init(nil), do: {:ok, %{pool: nil, kept: %{}}}
+
+  @impl true
+  def handle_call(:pool, _from, %{pool: nil} = state) do
+    case Native.auth_pool() do
+      {:ok, pool} -> {:reply, {:ok, pool}, %{state | pool: pool}}
+      error -> {:reply, error, state}
+    end
+  end
+
+  def handle_call(:pool, _from, state), do: {:reply, {:ok, state.pool}, state}
+  def handle_call({:get, account}, _from, state), do: {:reply, state.kept[account], state}
+
+  def handle_call({:put, account, document}, _from, state),
+    do: {:reply, :ok, put_in(state.kept[account], document)}
+
+  def handle_call({:delete, account}, _from, state) do
+    {document, kept} = Map.pop(state.kept, account)
+    {:reply, document != nil, %{state | kept: kept}}
+  end
+
+  # Crash reports and `:sys.get_status/1` show neither documents nor the last message.
+  @impl true
+  def format_status(_reason, [_dictionary, state]), do: %{state | kept: Map.keys(state.kept)}
+end

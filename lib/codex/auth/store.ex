@@ -1,0 +1,120 @@
+defmodule Codex.Auth.Store do
+  @moduledoc false
+  # Reads, writes and removes one set of credentials. The rules are Rust's (`codex_core::auth::store`); here are the call,
+  # which waits for a message, what is kept in this VM alone, and the words for what went wrong.
+
+  alias Codex.Auth.{Context, Credentials, Runtime}
+  alias Codex.Native
+
+  require Logger
+
+  @type slot :: :login | {:mcp, server :: String.t(), url :: String.t()}
+  @type reason ::
+          :keyring_unavailable
+          | {:keyring, :locked | :timeout | :ambiguous | :other, String.t()}
+          | {:invalid_credentials, Credentials.source(), String.t()}
+          | {:unreadable, Path.t(), String.t()}
+          | {:lock_held, Path.t()}
+          | {:native, String.t()}
+
+  @typedoc "Why a keyring gave nothing: kind and words."
+  @type fault :: {atom(), String.t()} | nil
+
+  @spec load(slot(), Context.t()) ::
+          {:ok, term(), Credentials.source(), fault()} | {:none, fault()} | {:error, reason()}
+  def load(:login, %Context{store: :ephemeral} = context) do
+    case Runtime.get(Native.auth_account(context.home)) do
+      nil ->
+        {:none, nil}
+
+      document ->
+        {:ok, login} = Native.auth_login(document)
+        {:ok, login, :memory, nil}
+    end
+  end
+
+  def load(slot, context) do
+    case call(&Native.auth_load(&1, &2, request(slot, context))) do
+      {:error, why} -> {:error, reason(why)}
+      answer -> answer
+    end
+  end
+
+  @spec save(slot(), String.t(), Context.t()) ::
+          {:ok, Credentials.source(), fault()} | {:error, reason()}
+  def save(:login, document, %Context{store: :ephemeral} = context) do
+    :ok = Runtime.put(Native.auth_account(context.home), document)
+    {:ok, :memory, nil}
+  end
+
+  def save(slot, document, context) do
+    case call(&Native.auth_save(&1, &2, request(slot, context), document)) do
+      {:error, why} -> {:error, reason(why)}
+      answer -> answer
+    end
+  end
+
+  @doc "What was removed: from the keyring, from the file."
+  @spec delete(slot(), Context.t()) :: {:ok, boolean(), boolean(), fault()} | {:error, reason()}
+  def delete(:login, %Context{store: :ephemeral} = context),
+    do: {:ok, Runtime.delete(Native.auth_account(context.home)), false, nil}
+
+  def delete(slot, context) do
+    case call(&Native.auth_delete(&1, &2, request(slot, context))) do
+      {:error, why} -> {:error, reason(why)}
+      answer -> answer
+    end
+  end
+
+  @doc "Whether there is a keyring that is open."
+  @spec probe(Context.t()) :: :ok | {:error, {atom(), String.t()}}
+  def probe(context), do: call(&Native.auth_probe(&1, &2, request(:login, context)))
+
+  @doc """
+  Says once in the log of this VM that there is no keyring, why, and what is used instead.
+  """
+  @spec warn_once(fault(), String.t()) :: :ok
+  def warn_once(nil, _instead), do: :ok
+
+  def warn_once({_kind, words}, instead) do
+    # The name by which tests of applications reset it; no alias, for Codex.Auth stands above.
+    key = {:"Elixir.Codex.Auth", :keyring_warning_emitted}
+
+    unless :persistent_term.get(key, false) do
+      :persistent_term.put(key, true)
+      Logger.warning("codex_sdk keyring auth: #{words}; #{instead}")
+    end
+
+    :ok
+  end
+
+  # Exactly one answer comes, in the request's own time: the pool holds nothing that this process would have to wait for.
+  defp call(start) do
+    with {:ok, pool} <- pool() do
+      ref = make_ref()
+      :ok = start.(pool, ref)
+
+      receive do
+        {^ref, answer} -> answer
+      end
+    end
+  end
+
+  defp pool do
+    with {:error, words} <- Runtime.pool(), do: {:error, {:native, words}}
+  end
+
+  defp request(slot, context) do
+    mode = if slot == :login, do: context.store, else: context.mcp_store
+    bus = {context.env["DBUS_SESSION_BUS_ADDRESS"], context.env["XDG_RUNTIME_DIR"]}
+    {slot, mode, context.home, bus, context.prompt, context.timeout}
+  end
+
+  defp reason({:keyring, {:unavailable, _words}}), do: :keyring_unavailable
+  defp reason({:keyring, {kind, words}}), do: {:keyring, kind, words}
+  defp reason({:invalid, source, words}), do: {:invalid_credentials, source, words}
+  defp reason({:io, path, _code, words}), do: {:unreadable, path, words}
+  defp reason({:held, path}), do: {:lock_held, path}
+  defp reason({:native, words}), do: {:native, words}
+  defp reason(:crashed), do: {:native, "it crashed"}
+end

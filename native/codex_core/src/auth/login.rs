@@ -1,0 +1,273 @@
+//! The CLI's own login: what `auth.json`, or the same object in the keyring, says (CLI 0.169).
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
+
+use super::jwt::{self, Claims};
+
+/// How requests are paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// A key of the API.
+    ApiKey,
+    /// A ChatGPT account, with tokens that the CLI renews.
+    Chatgpt,
+    /// A ChatGPT account, with tokens that a host hands over.
+    ChatgptAuthTokens,
+    /// An agent with an identity of its own.
+    AgentIdentity,
+    /// A personal access token (`at-…`).
+    PersonalAccessToken,
+    /// A key of Amazon Bedrock.
+    BedrockApiKey,
+    /// Access keys of Amazon Bedrock.
+    BedrockAccessKeys,
+}
+
+/// The word that stands for a method in the document.
+const METHODS: [(&str, Method); 7] = [
+    ("apikey", Method::ApiKey),
+    ("chatgpt", Method::Chatgpt),
+    ("chatgptAuthTokens", Method::ChatgptAuthTokens),
+    ("agentIdentity", Method::AgentIdentity),
+    ("personalAccessToken", Method::PersonalAccessToken),
+    ("bedrockApiKey", Method::BedrockApiKey),
+    ("bedrockAccessKeys", Method::BedrockAccessKeys),
+];
+
+/// The members in the order in which the CLI writes them; what it does not know comes after.
+const ORDER: [&str; 8] = [
+    "auth_mode",
+    "OPENAI_API_KEY",
+    "tokens",
+    "last_refresh",
+    "agent_identity",
+    "personal_access_token",
+    "bedrock_api_key",
+    "bedrock_access_keys",
+];
+
+/// A login that the CLI would take.
+#[derive(Clone, PartialEq)]
+pub struct Login {
+    /// How it pays: what the document says, else what it holds.
+    pub method: Method,
+    /// The key of the API.
+    pub api_key: Option<String>,
+    /// Tokens of a ChatGPT account.
+    pub tokens: Option<Tokens>,
+    /// When the tokens were last renewed, as it is written.
+    pub last_refresh: Option<String>,
+    /// A personal access token.
+    pub personal_access_token: Option<String>,
+    /// The identity of an agent, a JSON Web Token.
+    pub agent_identity: Option<String>,
+    members: Map<String, Value>,
+}
+
+/// Tokens of a ChatGPT account.
+#[derive(Clone, PartialEq)]
+pub struct Tokens {
+    /// What the identity token claims.
+    pub id: Claims,
+    /// The token that requests carry.
+    pub access_token: String,
+    /// When the access token ends, in seconds since 1970, where it says so.
+    pub expires_at: Option<i64>,
+    /// The token that renews the others.
+    pub refresh_token: String,
+    /// The account that requests are made for.
+    pub account_id: Option<String>,
+}
+
+/// Why a text is no login. It names members and places, never values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginError(pub String);
+
+impl std::fmt::Display for LoginError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Login {
+    /// Reads a document. What is refused is what the CLI refuses.
+    ///
+    /// ```
+    /// use codex_core::auth::login::{Login, Method};
+    ///
+    /// let login = Login::parse(br#"{"OPENAI_API_KEY":"sk-1"}"#).unwrap();
+    /// assert_eq!(login.method, Method::ApiKey);
+    /// let error = Login::parse(br#"{"OPENAI_API_KEY":5}"#).err().unwrap();
+    /// assert_eq!(error.to_string(), "OPENAI_API_KEY is not a string");
+    /// ```
+    pub fn parse(text: &[u8]) -> Result<Self, LoginError> {
+        let members = object(text)?;
+        let api_key = optional(&members, "OPENAI_API_KEY")?;
+        let personal_access_token = optional(&members, "personal_access_token")?;
+        let agent_identity = optional(&members, "agent_identity")?;
+        let last_refresh = optional(&members, "last_refresh")?;
+        if let Some(time) = &last_refresh {
+            time.parse::<chrono::DateTime<chrono::Utc>>()
+                .map_err(|_| LoginError("last_refresh is not a time".to_owned()))?;
+        }
+        let tokens = present(&members, "tokens").map(Tokens::read).transpose()?;
+        for bedrock in ["bedrock_api_key", "bedrock_access_keys"] {
+            if present(&members, bedrock).is_some_and(|value| !value.is_object()) {
+                return Err(LoginError(format!("{bedrock} is not an object")));
+            }
+        }
+        let method = match optional(&members, "auth_mode")? {
+            Some(word) => match METHODS.iter().find(|(known, _)| *known == word) {
+                Some((_, method)) => *method,
+                None => return Err(LoginError("auth_mode is none that the CLI knows".to_owned())),
+            },
+            None if personal_access_token.is_some() => Method::PersonalAccessToken,
+            None if present(&members, "bedrock_api_key").is_some() => Method::BedrockApiKey,
+            None if present(&members, "bedrock_access_keys").is_some() => Method::BedrockAccessKeys,
+            None if api_key.is_some() => Method::ApiKey,
+            None => Method::Chatgpt,
+        };
+        Ok(Login { method, api_key, tokens, last_refresh, personal_access_token, agent_identity, members })
+    }
+
+    /// A login with a key.
+    pub fn with_api_key(key: &str) -> Self {
+        let members = [("auth_mode", "apikey"), ("OPENAI_API_KEY", key)];
+        Login {
+            method: Method::ApiKey,
+            api_key: Some(key.to_owned()),
+            tokens: None,
+            last_refresh: None,
+            personal_access_token: None,
+            agent_identity: None,
+            members: members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        }
+    }
+
+    /// The document as the CLI writes it into the keyring.
+    pub fn compact(&self) -> String {
+        // Strings as keys and values of JSON: this does not fail.
+        serde_json::to_string(&Ordered(&self.members)).unwrap_or_default()
+    }
+
+    /// The document as the CLI writes it into `auth.json`.
+    pub fn pretty(&self) -> String {
+        serde_json::to_string_pretty(&Ordered(&self.members)).unwrap_or_default()
+    }
+}
+
+impl Tokens {
+    fn read(value: &Value) -> Result<Self, LoginError> {
+        let Some(members) = value.as_object() else { return Err(LoginError("tokens is not an object".to_owned())) };
+        let required = |name: &str| match members.get(name) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => Err(LoginError(format!("tokens.{name} is not a string"))),
+            None => Err(LoginError(format!("tokens.{name} is missing"))),
+        };
+        let id = jwt::claims(&required("id_token")?).map_err(|why| LoginError(format!("tokens.id_token: {why}")))?;
+        let access_token = required("access_token")?;
+        let expires_at = jwt::claims(&access_token).ok().and_then(|claims| claims.expires_at);
+        let refresh_token = required("refresh_token")?;
+        let account_id = match members.get("account_id") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => return Err(LoginError("tokens.account_id is not a string".to_owned())),
+        };
+        Ok(Tokens { id, access_token, expires_at, refresh_token, account_id })
+    }
+}
+
+/// A JSON object, or where the text stops being one. The place is of our own parser, and no value stands in the message.
+pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, LoginError> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(LoginError("it is not a JSON object".to_owned())),
+        Err(error) => Err(LoginError(format!("it is not JSON (line {}, column {})", error.line(), error.column()))),
+    }
+}
+
+fn present<'m>(members: &'m Map<String, Value>, name: &str) -> Option<&'m Value> {
+    members.get(name).filter(|value| !value.is_null())
+}
+
+fn optional(members: &Map<String, Value>, name: &str) -> Result<Option<String>, LoginError> {
+    match present(members, name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(LoginError(format!("{name} is not a string"))),
+    }
+}
+
+struct Ordered<'m>(&'m Map<String, Value>);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = ORDER.iter().filter_map(|name| self.0.get_key_value(*name));
+        let others = self.0.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in known.chain(others) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    // {"email":"a@b.c","https://api.openai.com/auth":{"chatgpt_plan_type":"pro","chatgpt_account_id":"acc-1"}}
+    const ID: &str = concat!(
+        "eyJhbGciOiJub25lIn0.",
+        "eyJlbWFpbCI6ImFAYi5jIiwiaHR0cHM6Ly9hcGkub3BlbmFpLmNvbS9hdXRoIjp7ImNoYXRncHRfcGxhbl90eXBlIjoicHJvIiwiY2hhdGdwdF",
+        "9hY2NvdW50X2lkIjoiYWNjLTEifX0.c2ln"
+    );
+
+    fn message(text: &str) -> String {
+        Login::parse(text.as_bytes()).err().unwrap().to_string()
+    }
+
+    fn method(text: &str) -> Method {
+        Login::parse(text.as_bytes()).ok().unwrap().method
+    }
+
+    #[test]
+    fn what_pays_is_what_the_document_says_else_what_it_holds() {
+        assert_eq!(method("{}"), Method::Chatgpt);
+        assert_eq!(method(r#"{"OPENAI_API_KEY":null}"#), Method::Chatgpt);
+        assert_eq!(method(r#"{"OPENAI_API_KEY":""}"#), Method::ApiKey);
+        assert_eq!(method(r#"{"OPENAI_API_KEY":"k","auth_mode":"chatgpt"}"#), Method::Chatgpt);
+        assert_eq!(method(r#"{"OPENAI_API_KEY":"k","personal_access_token":"at-1"}"#), Method::PersonalAccessToken);
+        assert_eq!(method(r#"{"OPENAI_API_KEY":"k","bedrock_api_key":{}}"#), Method::BedrockApiKey);
+        assert_eq!(method(r#"{"agent_identity":"x"}"#), Method::Chatgpt);
+    }
+
+    #[test]
+    fn errors_name_members_and_places_and_no_values() {
+        assert_eq!(message("{nope"), "it is not JSON (line 1, column 2)");
+        assert_eq!(message("[]"), "it is not a JSON object");
+        assert_eq!(message(r#"{"auth_mode":"sk-secret"}"#), "auth_mode is none that the CLI knows");
+        assert_eq!(message(r#"{"last_refresh":"sk-secret"}"#), "last_refresh is not a time");
+        assert_eq!(message(r#"{"tokens":{"id_token":"sk-secret"}}"#), "tokens.id_token: it is not a JSON Web Token");
+        assert_eq!(message(&format!(r#"{{"tokens":{{"id_token":"{ID}"}}}}"#)), "tokens.access_token is missing");
+    }
+
+    #[test]
+    fn claims_of_the_tokens_are_there() {
+        let text = format!(r#"{{"tokens":{{"id_token":"{ID}","access_token":"a","refresh_token":"r"}}}}"#);
+        let tokens = Login::parse(text.as_bytes()).ok().unwrap().tokens.unwrap();
+        assert_eq!(tokens.id.plan.as_deref(), Some("pro"));
+        assert_eq!(tokens.id.workspace_id.as_deref(), Some("acc-1"));
+        assert_eq!((tokens.account_id, tokens.expires_at), (None, None));
+    }
+
+    #[test]
+    fn it_is_written_in_the_order_of_the_cli_and_keeps_what_is_unknown() {
+        let login = Login::parse(br#"{"zz":1,"OPENAI_API_KEY":"k","aa":[2],"auth_mode":"apikey"}"#).ok().unwrap();
+        assert_eq!(login.compact(), r#"{"auth_mode":"apikey","OPENAI_API_KEY":"k","aa":[2],"zz":1}"#);
+        let pretty = "{\n  \"auth_mode\": \"apikey\",\n  \"OPENAI_API_KEY\": \"k\"\n}";
+        assert_eq!(Login::with_api_key("k").pretty(), pretty);
+    }
+}

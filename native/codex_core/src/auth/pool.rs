@@ -1,0 +1,48 @@
+//! Threads for what may wait: one that drives keyring calls, and a few for files. They end with the pool.
+
+use std::future::Future;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that read and write files. A home that hangs (a lost network disk) holds these and nothing else.
+const FILE_THREADS: usize = 4;
+
+/// Runs [`store`](super::store)'s functions off the caller's thread.
+#[derive(Debug)]
+pub struct Pool {
+    runtime: Option<Runtime>,
+}
+
+/// The operating system gave no thread.
+#[derive(Debug)]
+pub struct PoolError(pub std::io::Error);
+
+impl Pool {
+    /// Starts the threads.
+    pub fn new() -> Result<Self, PoolError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(FILE_THREADS)
+            .thread_name("codex_auth")
+            .enable_all()
+            .build()
+            .map_err(PoolError)?;
+        Ok(Pool { runtime: Some(runtime) })
+    }
+
+    /// Starts some work and returns at once.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            drop(runtime.spawn(work));
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Never waits: this may run on a scheduler.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

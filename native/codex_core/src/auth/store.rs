@@ -1,0 +1,237 @@
+//! The rules of the CLI's `cli_auth_credentials_store` and `mcp_oauth_credentials_store` (0.169): where credentials are read,
+//! written and removed, and what happens where there is no keyring.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::keyring::{self, Bus, Fault};
+use super::login::Login;
+use super::{Slot, mcp};
+
+/// Where credentials are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In a file of the home.
+    File,
+    /// In the keyring, and nowhere else.
+    Keyring,
+    /// In the keyring where one can be had, else in the file.
+    Auto,
+}
+
+/// What to do it with.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Which credentials.
+    pub slot: Slot,
+    /// Where they are kept.
+    pub mode: Mode,
+    /// The CLI's home.
+    pub home: PathBuf,
+    /// How a keyring is reached.
+    pub bus: Bus,
+    /// Whether a locked keyring may ask its user.
+    pub prompt: bool,
+    /// How long the keyring may take, and how long to wait for the lock of a file.
+    pub timeout: Duration,
+}
+
+/// Where credentials were found or put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// An entry of the keyring, by its user name.
+    Keyring(String),
+}
+
+/// Credentials and where they were. In mode [`Mode::Auto`], also why the keyring did not give them.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The document: of a login as it stands, of MCP tokens in the form of the file.
+    pub text: String,
+    /// Where it was.
+    pub origin: Origin,
+    /// Why not the keyring.
+    pub instead: Option<Fault>,
+}
+
+/// Where credentials were put.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// Where they are now.
+    pub origin: Origin,
+    /// Why they are not in the keyring.
+    pub instead: Option<Fault>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Default)]
+pub struct Removed {
+    /// An entry of the keyring.
+    pub keyring: bool,
+    /// The file, or what was in it.
+    pub file: bool,
+    /// Why the keyring was not looked at. There may be an entry in it.
+    pub unchecked: Option<Fault>,
+}
+
+/// Why it could not be done. Nothing secret stands in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The keyring, which has the credentials or should get them.
+    Keyring(Fault),
+    /// What is there are no credentials.
+    Invalid {
+        /// Where.
+        origin: Origin,
+        /// Why not, without a value.
+        message: String,
+    },
+    /// A file.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The number of the operating system.
+        code: Option<i32>,
+        /// Its words.
+        message: String,
+    },
+    /// Somebody else holds a lock.
+    Locked {
+        /// On this file.
+        path: PathBuf,
+    },
+}
+
+/// Reads credentials; `Ok(None, why)` where there are none, with the reason why the keyring could not be asked.
+pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Failure> {
+    let instead = match request.mode {
+        Mode::File => None,
+        mode => match from_keyring(&request).await {
+            Ok(Some(loaded)) => return Ok(Ok(loaded)),
+            Ok(None) if mode == Mode::Keyring => return Ok(Err(None)),
+            Ok(None) => None,
+            Err(failure) if mode == Mode::Keyring => return Err(failure),
+            // What the CLI does: a keyring that is broken in any way is as good as none.
+            Err(failure) => Some(fault(failure)),
+        },
+    };
+    blocking(request.home.clone(), request.timeout, move || {
+        let path = request.slot.path(&request.home);
+        match request.slot.read_file(&request.home)? {
+            None => Ok(Err(instead)),
+            Some(text) => match request.slot.check(&text) {
+                Ok(()) => Ok(Ok(Loaded { text, origin: Origin::File(path), instead })),
+                Err(why) => Err(Failure::Invalid { origin: Origin::File(path), message: why.0 }),
+            },
+        }
+    })
+    .await
+}
+
+/// Puts credentials where they belong, and removes them from the file where the keyring has them now.
+pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
+    let account = request.slot.account(&request.home);
+    let origin = || Origin::Keyring(account.clone());
+    request.slot.check(&text).map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
+    let instead = match request.mode {
+        Mode::File => None,
+        mode => {
+            let payload = match &request.slot {
+                Slot::Login => Login::parse(text.as_bytes()).map(|login| login.compact()),
+                Slot::Mcp { .. } => mcp::to_keyring(&text),
+            };
+            let payload = payload.map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
+            let set = keyring::set(&request.bus, request.slot.service(), &account, &payload, request.prompt);
+            match within(request.timeout, set).await {
+                Ok(()) => {
+                    let (home, timeout) = (request.home.clone(), request.timeout);
+                    let rest = move || request.slot.remove_file(&request.home, patience(&request));
+                    return blocking(home, timeout, rest).await.map(|_| Saved { origin: origin(), instead: None });
+                }
+                // Whether it was written is not known: a second copy would make it worse.
+                Err(fault) if mode == Mode::Keyring || fault == Fault::Timeout => return Err(Failure::Keyring(fault)),
+                Err(fault) => Some(fault),
+            }
+        }
+    };
+    blocking(request.home.clone(), request.timeout, move || {
+        request.slot.write_file(&request.home, &text, patience(&request))?;
+        Ok(Saved { origin: Origin::File(request.slot.path(&request.home)), instead })
+    })
+    .await
+}
+
+/// Removes credentials wherever the mode may have put them.
+pub async fn delete(request: Request) -> Result<Removed, Failure> {
+    let (keyring, unchecked) = match request.mode {
+        Mode::File => (false, None),
+        mode => {
+            let account = request.slot.account(&request.home);
+            let gone = keyring::delete(&request.bus, request.slot.service(), &account, request.prompt);
+            match within(request.timeout, gone).await {
+                Ok(removed) => (removed, None),
+                Err(fault) if mode == Mode::Keyring => return Err(Failure::Keyring(fault)),
+                Err(fault) => (false, Some(fault)),
+            }
+        }
+    };
+    blocking(request.home.clone(), request.timeout, move || {
+        let file = request.slot.remove_file(&request.home, patience(&request))?;
+        Ok(Removed { keyring, file, unchecked })
+    })
+    .await
+}
+
+async fn from_keyring(request: &Request) -> Result<Option<Loaded>, Failure> {
+    let account = request.slot.account(&request.home);
+    let get = keyring::get(&request.bus, request.slot.service(), &account, request.prompt);
+    let Some(text) = within(request.timeout, get).await.map_err(Failure::Keyring)? else { return Ok(None) };
+    let text = match &request.slot {
+        Slot::Login => request.slot.check(&text).map(|()| text),
+        Slot::Mcp { .. } => mcp::from_keyring(&text),
+    };
+    let origin = Origin::Keyring(account);
+    match text {
+        Ok(text) => Ok(Some(Loaded { text, origin, instead: None })),
+        Err(why) => Err(Failure::Invalid { origin, message: why.0 }),
+    }
+}
+
+fn fault(failure: Failure) -> Fault {
+    match failure {
+        Failure::Keyring(fault) => fault,
+        Failure::Invalid { message, .. } => Fault::Content(message),
+        // from_keyring/1 has no other.
+        Failure::Io { message, .. } => Fault::Other(message),
+        Failure::Locked { path } => Fault::Other(path.display().to_string()),
+    }
+}
+
+/// The future is dropped when its time is over, and with it the connection: a prompt that is open then is dismissed.
+async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(timeout, work).await.unwrap_or(Err(Fault::Timeout))
+}
+
+fn patience(request: &Request) -> Instant {
+    Instant::now() + request.timeout
+}
+
+/// File work on a thread that may wait. A file system that does not answer keeps the thread, not the caller.
+async fn blocking<T: Send + 'static>(
+    home: PathBuf,
+    timeout: Duration,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let io = |message: &str| Err(Failure::Io { path: home, code: None, message: message.to_owned() });
+    // A lock may take all of the time; a file system gets a second more.
+    match tokio::time::timeout(timeout + Duration::from_secs(1), tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => io("the runtime has ended"),
+        },
+        Err(_elapsed) => io("the file system did not answer in time"),
+    }
+}

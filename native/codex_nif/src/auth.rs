@@ -1,0 +1,336 @@
+//! Credentials: work that may wait runs in the pool of a resource and answers its caller with a message
+//! `{Ref, Result}`. Exactly one comes, also after a panic.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use codex_core::auth::keyring::{self, Bus, Fault};
+use codex_core::auth::login::{Login, Method};
+use codex_core::auth::{self, Failure, Mode, Origin, Pool, Request, Slot, file, jwt, mcp};
+use rustler::env::SavedTerm;
+use rustler::{Atom, Binary, Encoder, Env, Error, LocalPid, NifMap, NifResult, OwnedEnv, Resource, ResourceArc, Term};
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, none,
+        login, mcp,
+        file, keyring, auto,
+        unavailable, locked, timeout, ambiguous, content, other,
+        invalid, io, held, crashed,
+        api_key, chatgpt, chatgpt_auth_tokens, agent_identity, personal_access_token, bedrock_api_key,
+        bedrock_access_keys,
+        format, base64, json
+    }
+}
+
+pub struct PoolResource(Pool);
+
+#[rustler::resource_impl]
+impl Resource for PoolResource {}
+
+#[rustler::nif]
+fn auth_pool(env: Env<'_>) -> Term<'_> {
+    match Pool::new() {
+        Ok(pool) => (atoms::ok(), ResourceArc::new(PoolResource(pool))).encode(env),
+        Err(error) => (atoms::error(), error.0.to_string()).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn auth_load(env: Env<'_>, pool: ResourceArc<PoolResource>, reference: Term<'_>, request: Term<'_>) -> NifResult<Atom> {
+    let request = decode(request)?;
+    let login = request.slot == Slot::Login;
+    let mut reply = Reply::new(env, reference);
+    pool.0.spawn(async move {
+        let result = auth::store::load(request).await;
+        reply.send(|env| match result {
+            Ok(Ok(loaded)) => match document(env, login, &loaded.text) {
+                Some(document) => {
+                    (atoms::ok(), document, origin(env, &loaded.origin), fault(env, loaded.instead)).encode(env)
+                }
+                // It was checked when it was read.
+                None => (atoms::error(), atoms::crashed()).encode(env),
+            },
+            Ok(Err(why)) => (atoms::none(), fault(env, why)).encode(env),
+            Err(why) => (atoms::error(), failure(env, why)).encode(env),
+        });
+    });
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn auth_save(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    request: Term<'_>,
+    text: String,
+) -> NifResult<Atom> {
+    let request = decode(request)?;
+    let mut reply = Reply::new(env, reference);
+    pool.0.spawn(async move {
+        let result = auth::store::save(request, text).await;
+        reply.send(|env| match result {
+            Ok(saved) => (atoms::ok(), origin(env, &saved.origin), fault(env, saved.instead)).encode(env),
+            Err(why) => (atoms::error(), failure(env, why)).encode(env),
+        });
+    });
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn auth_delete(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    request: Term<'_>,
+) -> NifResult<Atom> {
+    let request = decode(request)?;
+    let mut reply = Reply::new(env, reference);
+    pool.0.spawn(async move {
+        let result = auth::store::delete(request).await;
+        reply.send(|env| match result {
+            Ok(removed) => (atoms::ok(), removed.keyring, removed.file, fault(env, removed.unchecked)).encode(env),
+            Err(why) => (atoms::error(), failure(env, why)).encode(env),
+        });
+    });
+    Ok(atoms::ok())
+}
+
+/// Whether there is a keyring that is open.
+#[rustler::nif]
+fn auth_probe(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    request: Term<'_>,
+) -> NifResult<Atom> {
+    let request = decode(request)?;
+    let mut reply = Reply::new(env, reference);
+    pool.0.spawn(async move {
+        let probe = tokio::time::timeout(request.timeout, keyring::probe(&request.bus)).await;
+        let result = probe.unwrap_or(Err(Fault::Timeout));
+        reply.send(|env| match result {
+            Ok(()) => atoms::ok().encode(env),
+            Err(why) => (atoms::error(), fault(env, Some(why))).encode(env),
+        });
+    });
+    Ok(atoms::ok())
+}
+
+/// The document of a login with a key.
+#[rustler::nif]
+fn auth_api_key_login(key: &str) -> String {
+    Login::with_api_key(key).compact()
+}
+
+/// What a document says; for a store that holds documents itself.
+#[rustler::nif]
+fn auth_login<'a>(env: Env<'a>, text: &str) -> Term<'a> {
+    match Login::parse(text.as_bytes()) {
+        Ok(login) => (atoms::ok(), LoginTerm::new(login)).encode(env),
+        Err(why) => (atoms::error(), why.0).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn auth_claims<'a>(env: Env<'a>, token: &str) -> Term<'a> {
+    match jwt::claims(token) {
+        Ok(claims) => (atoms::ok(), ClaimsTerm::from(claims)).encode(env),
+        Err(jwt::JwtError::Format) => (atoms::error(), atoms::format()).encode(env),
+        Err(jwt::JwtError::Base64) => (atoms::error(), atoms::base64()).encode(env),
+        Err(jwt::JwtError::Json) => (atoms::error(), atoms::json()).encode(env),
+    }
+}
+
+/// The user name of a login in the keyring. Looks at the file system: a home may be a link.
+#[rustler::nif(schedule = "DirtyIo")]
+fn auth_account(home: Binary) -> String {
+    Slot::Login.account(&path(&home))
+}
+
+#[rustler::nif]
+fn auth_mcp_account(server: &str, url: &str) -> String {
+    mcp::account(server, url)
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn auth_mcp_servers<'a>(env: Env<'a>, home: Binary) -> Term<'a> {
+    match file::mcp_servers(&path(&home)) {
+        Ok(servers) => (atoms::ok(), servers).encode(env),
+        Err(why) => (atoms::error(), failure(env, why)).encode(env),
+    }
+}
+
+// --- The answer -----------------------------------------------------------------------------------------------------
+
+struct Reply {
+    to: LocalPid,
+    env: Option<(OwnedEnv, SavedTerm)>,
+}
+
+impl Reply {
+    fn new(env: Env<'_>, reference: Term<'_>) -> Self {
+        let own = OwnedEnv::new();
+        let saved = own.save(reference);
+        Reply { to: env.pid(), env: Some((own, saved)) }
+    }
+
+    fn send(&mut self, result: impl for<'e> FnOnce(Env<'e>) -> Term<'e>) {
+        if let Some((mut own, saved)) = self.env.take() {
+            // A caller that is gone needs no answer.
+            let _ = own.send_and_clear(&self.to, |env| (saved.load(env), result(env)).encode(env));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // A panic unwinds a thread of the pool; anywhere else nothing may be sent from here.
+        if std::thread::panicking() {
+            self.send(|env| (atoms::error(), atoms::crashed()).encode(env));
+        }
+    }
+}
+
+// --- Terms ----------------------------------------------------------------------------------------------------------
+
+/// `{Slot, Mode, Home, {Address, RuntimeDir}, Prompt, TimeoutMs}`.
+fn decode(term: Term<'_>) -> NifResult<Request> {
+    let (slot, mode, home, bus, prompt, timeout): (Term, Atom, Binary, (Option<String>, Option<String>), bool, u64) =
+        term.decode()?;
+    let slot = match slot.decode::<(Atom, String, String)>() {
+        Ok((tag, server, url)) if tag == atoms::mcp() => Slot::Mcp { server, url },
+        Ok(_) => return Err(Error::BadArg),
+        Err(_) if slot.decode::<Atom>()? == atoms::login() => Slot::Login,
+        Err(_) => return Err(Error::BadArg),
+    };
+    let mode = match mode {
+        mode if mode == atoms::file() => Mode::File,
+        mode if mode == atoms::keyring() => Mode::Keyring,
+        mode if mode == atoms::auto() => Mode::Auto,
+        _ => return Err(Error::BadArg),
+    };
+    let bus = Bus { address: bus.0, runtime_dir: bus.1 };
+    Ok(Request { slot, mode, home: path(&home), bus, prompt, timeout: Duration::from_millis(timeout) })
+}
+
+fn path(bytes: &Binary<'_>) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+
+    Path::new(std::ffi::OsStr::from_bytes(bytes)).to_path_buf()
+}
+
+#[derive(NifMap)]
+struct ClaimsTerm {
+    email: Option<String>,
+    plan: Option<String>,
+    user_id: Option<String>,
+    workspace_id: Option<String>,
+    expires_at: Option<i64>,
+}
+
+impl From<jwt::Claims> for ClaimsTerm {
+    fn from(claims: jwt::Claims) -> Self {
+        let jwt::Claims { email, plan, user_id, workspace_id, expires_at } = claims;
+        ClaimsTerm { email, plan, user_id, workspace_id, expires_at }
+    }
+}
+
+#[derive(NifMap)]
+struct LoginTerm {
+    method: Atom,
+    api_key: Option<String>,
+    access_token: Option<String>,
+    account_id: Option<String>,
+    email: Option<String>,
+    plan: Option<String>,
+    user_id: Option<String>,
+    workspace_id: Option<String>,
+    expires_at: Option<i64>,
+    renewable: bool,
+    last_refresh: Option<String>,
+    personal_access_token: Option<String>,
+    agent_identity: Option<String>,
+    document: String,
+}
+
+impl LoginTerm {
+    fn new(login: Login) -> Self {
+        let document = login.compact();
+        let tokens = login.tokens;
+        let id = tokens.as_ref().map(|tokens| tokens.id.clone()).unwrap_or_default();
+        LoginTerm {
+            method: match login.method {
+                Method::ApiKey => atoms::api_key(),
+                Method::Chatgpt => atoms::chatgpt(),
+                Method::ChatgptAuthTokens => atoms::chatgpt_auth_tokens(),
+                Method::AgentIdentity => atoms::agent_identity(),
+                Method::PersonalAccessToken => atoms::personal_access_token(),
+                Method::BedrockApiKey => atoms::bedrock_api_key(),
+                Method::BedrockAccessKeys => atoms::bedrock_access_keys(),
+            },
+            api_key: login.api_key,
+            account_id: tokens.as_ref().and_then(|tokens| tokens.account_id.clone()),
+            email: id.email,
+            plan: id.plan,
+            user_id: id.user_id,
+            workspace_id: id.workspace_id,
+            expires_at: tokens.as_ref().and_then(|tokens| tokens.expires_at),
+            renewable: tokens.as_ref().is_some_and(|tokens| !tokens.refresh_token.is_empty()),
+            access_token: tokens.map(|tokens| tokens.access_token),
+            last_refresh: login.last_refresh,
+            personal_access_token: login.personal_access_token,
+            agent_identity: login.agent_identity,
+            document,
+        }
+    }
+}
+
+fn document<'e>(env: Env<'e>, login: bool, text: &str) -> Option<Term<'e>> {
+    if login {
+        Login::parse(text.as_bytes()).ok().map(|login| LoginTerm::new(login).encode(env))
+    } else {
+        Some(text.encode(env))
+    }
+}
+
+fn origin<'e>(env: Env<'e>, origin: &Origin) -> Term<'e> {
+    match origin {
+        Origin::File(path) => (atoms::file(), bytes(env, path)).encode(env),
+        Origin::Keyring(account) => (atoms::keyring(), account).encode(env),
+    }
+}
+
+/// A path need not be UTF-8.
+fn bytes<'e>(env: Env<'e>, path: &Path) -> Term<'e> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let path = path.as_os_str().as_bytes();
+    let mut binary = rustler::NewBinary::new(env, path.len());
+    binary.as_mut_slice().copy_from_slice(path);
+    binary.into()
+}
+
+/// nil, or a kind and words for people.
+fn fault(env: Env<'_>, fault: Option<Fault>) -> Term<'_> {
+    let Some(fault) = fault else { return rustler::types::atom::nil().encode(env) };
+    let kind = match &fault {
+        Fault::Unavailable(_) => atoms::unavailable(),
+        Fault::Locked => atoms::locked(),
+        Fault::Timeout => atoms::timeout(),
+        Fault::Ambiguous => atoms::ambiguous(),
+        Fault::Content(_) => atoms::content(),
+        Fault::Other(_) => atoms::other(),
+    };
+    (kind, fault.to_string()).encode(env)
+}
+
+fn failure(env: Env<'_>, failure: Failure) -> Term<'_> {
+    match failure {
+        Failure::Keyring(why) => (atoms::keyring(), fault(env, Some(why))).encode(env),
+        Failure::Invalid { origin: place, message } => (atoms::invalid(), origin(env, &place), message).encode(env),
+        Failure::Io { path, code, message } => (atoms::io(), bytes(env, &path), code, message).encode(env),
+        Failure::Locked { path } => (atoms::held(), bytes(env, &path)).encode(env),
+    }
+}
