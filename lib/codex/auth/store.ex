@@ -110,11 +110,12 @@ defmodule Codex.Auth.Store do
     {slot, mode, context.home, bus, context.prompt, context.timeout}
   end
 
-  defp reason({:keyring, {:unavailable, _words}}), do: :keyring_unavailable
-  defp reason({:keyring, {kind, words}}), do: {:keyring, kind, words}
-  defp reason({:invalid, source, words}), do: {:invalid_credentials, source, words}
-  defp reason({:io, path, _code, words}), do: {:unreadable, path, words}
-  defp reason({:held, path}), do: {:lock_held, path}
-  defp reason({:native, words}), do: {:native, words}
-  defp reason(:crashed), do: {:native, "it crashed"}
+  @doc false
+  def reason({:keyring, {:unavailable, _words}}), do: :keyring_unavailable
+  def reason({:keyring, {kind, words}}), do: {:keyring, kind, words}
+  def reason({:invalid, source, words}), do: {:invalid_credentials, source, words}
+  def reason({:io, path, _code, words}), do: {:unreadable, path, words}
+  def reason({:held, path}), do: {:lock_held, path}
+  def reason({:native, words}), do: {:native, words}
+  def reason(:crashed), do: {:native, "it crashed"}
 end

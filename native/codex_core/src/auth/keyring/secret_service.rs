@@ -10,6 +10,8 @@ use super::{Bus, Fault};
 const APPLICATION: &str = "rust-keyring";
 const TARGET: &str = "default";
 const LABEL_SUFFIX: &str = ":default (keyring v3.6.3)";
+// What a bus says when nobody has the name that a call is for.
+const NOBODY: [&str; 2] = ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
 const CONTENT_TYPE: &str = "text/plain";
 
 pub(super) async fn get(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<Option<String>, Fault> {
@@ -119,6 +121,7 @@ fn fault(error: Error) -> Fault {
         Error::Locked | Error::Prompt => Fault::Locked,
         Error::Unavailable => no_service(),
         Error::NoResult => Fault::Other("it has no default collection".to_owned()),
+        Error::Zbus(zbus::Error::MethodError(name, _, _)) if NOBODY.contains(&name.as_str()) => no_service(),
         other => Fault::Other(other.to_string()),
     }
 }

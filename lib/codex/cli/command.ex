@@ -1,0 +1,125 @@
+defmodule Codex.CLI.Command do
+  @moduledoc false
+  # One command of the CLI that ends by itself: its output, whole, or why there is none.
+
+  alias Codex.Subprocess
+
+  @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
+
+  @type ended :: %{exit: Subprocess.Exit.t(), stdout: binary(), stderr: binary()}
+  @type reason ::
+          {:not_started, Subprocess.Error.t()}
+          | {:lost, Subprocess.Error.t()}
+          | {:timeout, pos_integer()}
+          | {:too_long, pos_integer()}
+
+  @doc """
+  Runs it. Options: `:stdin` (default none; it is closed), `:env`, `:clear_env`, `:cwd` as in `Codex.Subprocess`, `:timeout` (ms; 0 or
+  `:infinity` for none; default 30_000), `:most` (bytes of stdout, default 16 MiB).
+  """
+  @spec run([String.t()], keyword()) :: {:ok, ended()} | {:error, reason()}
+  def run(argv, opts \\ []) do
+    {own, opts} = Keyword.split(opts, [:stdin, :timeout, :most])
+    timeout = timeout(own[:timeout])
+    # Starting counts as well, where it hangs.
+    start = [ladder: @ladder, start_timeout: min(timeout, 5_000)]
+
+    with {:ok, sub} <- Subprocess.open(argv, start ++ opts),
+         {:ok, sub} <- feed(sub, own[:stdin] || "") do
+      collect(%{
+        sub: sub,
+        stdout: [],
+        size: 0,
+        most: own[:most] || 16 * 1024 * 1024,
+        timeout: timeout,
+        deadline: deadline(timeout)
+      })
+    else
+      {:error, %{reason: :start_timeout} = error} ->
+        if timeout <= 5_000,
+          do: {:error, {:timeout, timeout}},
+          else: {:error, {:not_started, error}}
+
+      {:error, error} ->
+        {:error, {:not_started, error}}
+    end
+  end
+
+  @doc "0 stands for none, too."
+  @spec timeout(nil | timeout()) :: pos_integer() | :infinity
+  def timeout(nil), do: 30_000
+  def timeout(none) when none in [0, :infinity], do: :infinity
+  def timeout(ms) when is_integer(ms) and ms > 0, do: ms
+
+  def timeout(other) do
+    raise ArgumentError,
+          "expected :timeout in milliseconds, or 0 or :infinity for none, got: #{inspect(other)}"
+  end
+
+  @doc "When a timeout that begins now is over."
+  def deadline(:infinity), do: :infinity
+  def deadline(ms), do: now() + ms
+
+  @doc "How long it is until then, as `receive` wants it."
+  def left(:infinity), do: :infinity
+  def left(deadline), do: max(deadline - now(), 0)
+
+  @doc "Hands over stdin and closes it. A child that ends before it has read everything says more by its exit."
+  def feed(sub, text) do
+    with {:ok, sub} <- Subprocess.write(sub, text),
+         {:ok, sub} <- Subprocess.close_stdin(sub) do
+      {:ok, sub}
+    else
+      {:error, sub, error} ->
+        _ = Subprocess.stop(sub)
+        {:error, error}
+    end
+  end
+
+  @doc "Bytes as text: what is no UTF-8 becomes U+FFFD."
+  @spec text(binary()) :: String.t()
+  def text(bytes) do
+    bytes
+    |> String.chunk(:valid)
+    |> Enum.map_join(&if(String.valid?(&1), do: &1, else: "\uFFFD"))
+    |> String.trim()
+  end
+
+  defp collect(run) do
+    case Subprocess.next(run.sub, left(run.deadline)) do
+      {:ok, sub, outputs} -> take(%{run | sub: sub}, outputs)
+      {:error, _sub, error} -> {:error, {:lost, error}}
+      :timeout -> give_up(run, {:timeout, run.timeout})
+    end
+  end
+
+  defp take(run, []), do: collect(run)
+
+  defp take(run, [{:stdout, bytes} | rest]) do
+    size = run.size + byte_size(bytes)
+
+    # A grant that is refused comes before an exit.
+    sub =
+      case Subprocess.grant(run.sub, byte_size(bytes)) do
+        {:ok, sub} -> sub
+        {:error, sub, _} -> sub
+      end
+
+    run = %{run | sub: sub, size: size, stdout: [run.stdout, bytes]}
+    if size > run.most, do: give_up(run, {:too_long, run.most}), else: take(run, rest)
+  end
+
+  defp take(run, [{:exit, exit} | _]) do
+    {:ok,
+     %{exit: exit, stdout: IO.iodata_to_binary(run.stdout), stderr: Subprocess.stderr(run.sub)}}
+  end
+
+  defp take(run, [_other | rest]), do: take(run, rest)
+
+  defp give_up(run, reason) do
+    _ = Subprocess.stop(run.sub)
+    {:error, reason}
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

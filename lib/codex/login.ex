@@ -1,0 +1,246 @@
+defmodule Codex.Login do
+  @moduledoc """
+  Logging in and out through the CLI (0.169).
+
+      {:ok, _status} = Codex.Login.api_key(key)
+      {:ok, %{method: :api_key}} = Codex.Login.status()
+
+  A ChatGPT login needs a person with a browser, so it waits while others go on. The process that starts it gets messages:
+
+      {:ok, login} = Codex.Login.device()
+
+      receive do
+        {:codex_login, ^login, {:open, %{url: url, code: code}}} -> show(url, code)
+      end
+
+      receive do
+        {:codex_login, ^login, {:done, %Codex.Login.Status{}}} -> :logged_in
+        {:codex_login, ^login, {:error, reason}} -> reason
+      end
+
+  `Codex.Auth` reads what is kept then, and tells which credential a run would use.
+
+  `forced_login_method` of the configuration is checked before the CLI starts. Secrets go to its stdin.
+
+  ## Options
+
+    * `:codex_path` - the CLI (default: `CODEX_PATH`, else `codex` on the PATH)
+    * `:codex_home` - its home (default: see `Codex.Home.resolve/1`)
+    * `:env` - more variables for it (map; nil takes one away)
+    * `:overrides` - what `-c` is given (list of `"key=value"`, default `[]`), for instance
+      `["cli_auth_credentials_store=keyring"]`
+    * `:timeout` - milliseconds; 0 or `:infinity` for none. Default 30_000; of `chatgpt/1` and `device/1` 900_000, which is how long a
+      code holds
+    * `:issuer` - who issues the tokens, a URL (default: the CLI's own, `https://auth.openai.com`)
+
+  ## Errors
+
+    * `:codex_binary_not_found` and the other errors of `Codex.Options.codex_path/1`
+    * `{:forced_login_method, forced, given}` - the configuration forbids this kind of login. See `Codex.Auth.explain/1`
+    * `Codex.Config.Error` - the configuration cannot be read
+    * `{:login_failed, exit_status, words}` - the CLI refused, in its own words
+    * `{:killed, signal}` - somebody ended it
+    * `{:timeout, ms}`, `:cancelled`
+    * `{:not_started, error}`, `{:lost, error}` - a `Codex.Subprocess.Error`
+  """
+
+  alias Codex.Auth.{Context, Rules}
+  alias Codex.{CLI, Subprocess}
+  alias Codex.CLI.Command
+  alias Codex.Login.{Session, Status}
+
+  @typedoc "A login that waits for a person."
+  @opaque t :: reference()
+
+  @type reason ::
+          CLI.path_error()
+          | Rules.violation()
+          | Codex.Config.Error.t()
+          | {:login_failed, non_neg_integer(), String.t()}
+          | {:killed, atom() | pos_integer()}
+          | {:timeout, pos_integer()}
+          | :cancelled
+          | {:not_started | :lost, Subprocess.Error.t()}
+          | {:invalid_api_key, :empty}
+          | {:invalid_access_token, :empty}
+
+  @options [codex_path: nil, codex_home: nil, env: %{}, overrides: [], timeout: nil, issuer: nil]
+
+  @doc """
+  Logs in with a key. Returns `{:ok, status}`. The key is kept, not checked. `{:error, {:invalid_api_key, :empty}}` for
+  an empty one; else the errors above.
+  """
+  @spec api_key(String.t(), keyword()) :: {:ok, Status.t()} | {:error, reason()}
+  def api_key(key, opts \\ []) when is_binary(key) do
+    if String.trim(key) == "",
+      do: {:error, {:invalid_api_key, :empty}},
+      else: at_once(["--with-api-key"], key, :api_key, opts)
+  end
+
+  @doc """
+  Logs in with an access token: a personal one (`at-…`), or the identity of an agent. The CLI asks the issuer about it.
+  `{:error, {:invalid_access_token, :empty}}` for an empty one; else the errors above.
+  """
+  @spec access_token(String.t(), keyword()) :: {:ok, Status.t()} | {:error, reason()}
+  def access_token(token, opts \\ []) when is_binary(token) do
+    if String.trim(token) == "",
+      do: {:error, {:invalid_access_token, :empty}},
+      else: at_once(["--with-access-token"], token, :chatgpt, opts)
+  end
+
+  @doc """
+  Starts a ChatGPT login in a browser. The CLI listens on port 1455 of this machine until the browser comes back to it, so the browser
+  has to be on this machine, too; it tries to open one.
+
+  Returns `{:ok, login}` or the errors above. The calling process gets `{:codex_login, login, {:open, %{url: url, code: nil}}}`, and
+  at the end `{:codex_login, login, {:done, status}}` or `{:codex_login, login, {:error, reason}}`. When it ends before, the
+  login is cancelled.
+  """
+  @spec chatgpt(keyword()) :: {:ok, t()} | {:error, reason()}
+  def chatgpt(opts \\ []), do: waiting([], opts)
+
+  @doc """
+  Starts a ChatGPT login with a code that a person types into a page, on any machine.
+
+  As `chatgpt/1`; the message `:open` has a `code`.
+  """
+  @spec device(keyword()) :: {:ok, t()} | {:error, reason()}
+  def device(opts \\ []), do: waiting(["--device-auth"], opts)
+
+  @doc "Waits for the end of a login in the process that started it. Messages about it that come before are taken, too."
+  @spec await(t(), timeout()) :: {:ok, Status.t()} | {:error, reason()}
+  def await(login, timeout \\ :infinity) when is_reference(login),
+    do: await_until(login, Command.deadline(timeout), timeout)
+
+  defp await_until(login, deadline, timeout) do
+    receive do
+      {:codex_login, ^login, {:done, status}} -> {:ok, status}
+      {:codex_login, ^login, {:error, reason}} -> {:error, reason}
+      {:codex_login, ^login, _before} -> await_until(login, deadline, timeout)
+    after
+      Command.left(deadline) -> {:error, {:timeout, timeout}}
+    end
+  end
+
+  @doc "Cancels a login. It ends with the message `{:error, :cancelled}`, once the CLI is gone. Returns `:ok` at once, also where it has ended."
+  @spec cancel(t()) :: :ok
+  def cancel(login) when is_reference(login), do: Session.cancel(login)
+
+  @doc """
+  What `codex login status` says. It looks at the login that is kept, not at `CODEX_API_KEY`.
+
+  Returns `{:ok, status}` also where there is no login, or where the CLI cannot tell; `{:error, reason}` where it did not run.
+  """
+  @spec status(keyword()) :: {:ok, Status.t()} | {:error, reason()}
+  def status(opts \\ []) do
+    opts = options!(opts)
+
+    with {:ok, program} <- CLI.find(opts.codex_path), do: status_of(program, opts)
+  end
+
+  @doc false
+  def status_of(program, opts) do
+    with {:ok, ended} <- command(program, ["login", "status"], "", opts) do
+      case ended.exit do
+        %{status: nil, signal: signal} -> {:error, {:killed, signal}}
+        %{status: status} -> {:ok, Status.parse(words(ended), status)}
+      end
+    end
+  end
+
+  @doc "Logs out. Returns `{:ok, true}`, `{:ok, false}` where there was no login, or the errors above."
+  @spec logout(keyword()) :: {:ok, boolean()} | {:error, reason()}
+  def logout(opts \\ []) do
+    opts = options!(opts)
+
+    with {:ok, program} <- CLI.find(opts.codex_path),
+         {:ok, ended} <- command(program, ["logout"], "", opts),
+         {:ok, words} <- succeeded(ended, "") do
+      {:ok, words =~ "Successfully logged out"}
+    end
+  end
+
+  # --- Commands -------------------------------------------------------------------------------------------------------
+
+  defp at_once(flags, secret, kind, opts) do
+    opts = options!(opts)
+
+    with {:ok, program} <- CLI.find(opts.codex_path),
+         :ok <- allowed(kind, opts),
+         {:ok, ended} <- command(program, ["login" | flags ++ issuer(opts)], secret, opts),
+         {:ok, _words} <- succeeded(ended, secret),
+         do: status_of(program, opts)
+  end
+
+  defp waiting(flags, opts) do
+    opts = options!(opts)
+    timeout = Command.timeout(opts.timeout || 900_000)
+
+    with {:ok, program} <- CLI.find(opts.codex_path),
+         :ok <- allowed(:chatgpt, opts) do
+      argv = [program | overrides(opts)] ++ ["login" | flags ++ issuer(opts)]
+
+      Session.start(%{
+        argv: argv,
+        env: env(opts),
+        timeout: timeout,
+        code?: flags != [],
+        status: fn -> status_of(program, %{opts | timeout: 30_000}) end
+      })
+    end
+  end
+
+  defp allowed(kind, opts) do
+    opts = [
+      codex_home: opts.codex_home,
+      env: Map.merge(System.get_env(), opts.env),
+      overrides: opts.overrides
+    ]
+
+    with {:ok, context} <- Context.new(opts),
+         do: Rules.check_method(Rules.new(context.config).method, kind)
+  end
+
+  defp command(program, command, stdin, opts) do
+    Command.run([program | overrides(opts)] ++ command,
+      stdin: stdin,
+      env: env(opts),
+      timeout: opts.timeout
+    )
+  end
+
+  defp succeeded(%{exit: %{status: 0}} = ended, _secret), do: {:ok, words(ended)}
+
+  defp succeeded(%{exit: %{status: nil, signal: signal}}, _secret),
+    do: {:error, {:killed, signal}}
+
+  defp succeeded(%{exit: %{status: status}} = ended, secret),
+    do: {:error, {:login_failed, status, ended |> words() |> hide(String.trim(secret))}}
+
+  defp hide(words, ""), do: words
+  defp hide(words, secret), do: String.replace(words, secret, "[redacted]")
+
+  # All texts are on stderr, but for those of a device's login.
+  defp words(ended), do: Command.text(ended.stderr <> ended.stdout)
+
+  defp overrides(opts), do: Enum.flat_map(opts.overrides, &["-c", &1])
+  defp issuer(%{issuer: nil}), do: []
+  defp issuer(%{issuer: issuer}), do: ["--experimental_issuer", issuer]
+
+  defp env(%{codex_home: nil, env: env}), do: env
+  defp env(%{codex_home: home, env: env}), do: Map.put(env, "CODEX_HOME", Path.expand(home))
+
+  defp options!(opts) do
+    opts = opts |> Keyword.validate!(@options) |> Map.new()
+    _ = Command.timeout(opts.timeout)
+
+    unless is_list(opts.overrides) and Enum.all?(opts.overrides, &is_binary/1),
+      do:
+        raise(
+          ArgumentError,
+          "expected :overrides to be a list of strings, got: #{inspect(opts.overrides)}"
+        )
+
+    %{opts | env: Map.new(opts.env, fn {name, value} -> {to_string(name), value} end)}
+  end
+end

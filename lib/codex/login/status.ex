@@ -1,0 +1,69 @@
+defmodule Codex.Login.Status do
+  @moduledoc """
+  What `codex login status` says (CLI 0.169).
+
+    * `logged_in?` - whether there is a login. It is not checked before a request
+    * `method` - `:api_key`, `:chatgpt`, `:bedrock`, `:other` (words that this version does not know), or nil
+    * `key_hint` - the key as the CLI shows it, or nil
+    * `error` - why the CLI could not tell, or nil
+    * `message` - all of its words
+    * `exit_status` - 0 where there is a login
+  """
+
+  @enforce_keys [:logged_in?, :message, :exit_status]
+  defstruct [:logged_in?, :method, :key_hint, :error, :message, :exit_status]
+
+  @type t :: %__MODULE__{
+          logged_in?: boolean(),
+          method: :api_key | :chatgpt | :bedrock | :other | nil,
+          key_hint: String.t() | nil,
+          error: String.t() | nil,
+          message: String.t(),
+          exit_status: non_neg_integer()
+        }
+
+  @doc """
+  Reads the words and the exit status.
+
+      iex> status = Codex.Login.Status.parse("API key configured - sk-test-***a1234\\nAuthentication is checked when you send a request.", 0)
+      iex> {status.logged_in?, status.method, status.key_hint}
+      {true, :api_key, "sk-test-***a1234"}
+      iex> Codex.Login.Status.parse("Not logged in", 1).logged_in?
+      false
+      iex> Codex.Login.Status.parse("Error checking login status: no bus", 1).error
+      "no bus"
+  """
+  @spec parse(String.t(), non_neg_integer()) :: t()
+  def parse(message, exit_status) do
+    status = %__MODULE__{
+      logged_in?: exit_status == 0,
+      message: message,
+      exit_status: exit_status
+    }
+
+    struct!(status, said(message, exit_status))
+  end
+
+  defp said(message, 0) do
+    cond do
+      match = Regex.run(~r/^API key configured - (\S+)/m, message) ->
+        [method: :api_key, key_hint: Enum.at(match, 1)]
+
+      message =~ ~r/^Logged in using ChatGPT/m ->
+        [method: :chatgpt]
+
+      message =~ ~r/^Logged in using Amazon Bedrock/m ->
+        [method: :bedrock]
+
+      true ->
+        [method: :other]
+    end
+  end
+
+  defp said(message, _status) do
+    case Regex.run(~r/^Error checking login status: (.*)/ms, message) do
+      [_, why] -> [error: why]
+      nil -> if message =~ ~r/^Not logged in/m, do: [], else: [error: message]
+    end
+  end
+end
