@@ -24,6 +24,7 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod errors;
 mod json;
 mod keys;
 mod lines;

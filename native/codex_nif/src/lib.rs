@@ -4,6 +4,7 @@
 
 mod config;
 mod decoder;
+mod errors;
 mod faults;
 mod json;
 mod overrides;
