@@ -69,7 +69,6 @@ pub static ROWS: &[Row] = &[
     row(&[Signal(None)], Killed, NEVER, "exec/signal_sighup_during_command", CLI),
     // On SIGINT the CLI exits like this; every other end with status 1 has words.
     row(&[Ended, Exit(1), Started, Silent], Interrupted, NEVER, "exec/signal_sigint_during_command", CLI),
-    row(&[Ended, Exit(0), Silent], Protocol, NEVER, "package", ""),
 
     // What the CLI says on stderr instead of running a turn.
     row(&[Ended, Exit(2), Has("try '--help'")], CliUnsupported, NEVER, "exec/bad_flag", CLI),
@@ -94,6 +93,7 @@ pub static ROWS: &[Row] = &[
     row(&[Ended, Begins("no prompt provided")], InvalidRequest, NEVER, "exec/stdin_empty_noarg", CLI),
     row(&[Ended, Begins("failed to read prompt from stdin")], InvalidRequest, NEVER, "exec/stdin_nonutf8", CLI),
     row(&[Ended, Begins("specify --uncommitted")], InvalidRequest, NEVER, "exec/review_noargs", CLI),
+    row(&[Ended, Exit(0)], Protocol, NEVER, "package", ""),
     // EX_UNAVAILABLE and EX_TEMPFAIL, and what a shell makes of KILL, PIPE and TERM.
     row(&[Ended, Exit(69)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(75)], Crashed, AGAIN, "package", ""),
