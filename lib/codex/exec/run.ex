@@ -342,7 +342,7 @@ defmodule Codex.Exec.Run do
         %{error | reason_code: :interrupted, retryable?: false, message: cancelled}
 
       verdict.kind == :thread_not_found ->
-        thread_not_found(run, last)
+        %{error | message: thread_not_found(run, last).message}
 
       true ->
         %{error | message: why(error, last)}
