@@ -3,7 +3,7 @@ defmodule Codex.DocsTest do
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md guides/configuration.md)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md guides/configuration.md guides/errors.md)
 
   defp read(path), do: File.read!(Path.join(@root, path))
   defp version, do: Mix.Project.config()[:version]
@@ -41,6 +41,13 @@ defmodule Codex.DocsTest do
 
     assert String.trim(table) == Codex.Options.Table.reach(),
            "run `mix codex.options --write guides/options.md`"
+  end
+
+  test "the table of kinds of errors in the guide is the one of the code" do
+    [_, table, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
+
+    assert String.trim(table) == Codex.Error.Kinds.table(),
+           "run `mix codex.errors --write guides/errors.md`"
   end
 
   test "one least version of Rust and of Elixir" do

@@ -2,75 +2,131 @@ defmodule Codex.Error do
   @moduledoc """
   What went wrong, in one shape.
 
-    * `kind` - an atom of `t:kind/0`
-    * `message` - for people
-    * `details` - a map; the keys that apply of `:exit_status`, `:signal`, `:stderr` (its newest bytes),
-      `:stderr_truncated?`, `:retryable?`, `:timeout_ms`, `:code`, `:type`, `:status`, `:additional_details`,
-      `:codex_error_info`, `:raw` (the failure as the CLI sent it)
-    * `retry_after_ms` - how long to wait before trying again, where that is known
+    * `kind` - one of the closed set below
+    * `message` - the words of the CLI, or of whatever failed, for people
+    * `retryable?` - whether the same call may succeed later, without anybody doing anything about it
+    * `retry_after_ms` - how long to wait before that, where it is known
+    * `resets_at` - when a limit ends, as a `DateTime` in UTC, where it is known. The CLI tells it in words, as a clock on
+      the wall shows it, to the minute
+    * `http_status`, `codex_error_info` - what server and CLI said of it; `codex exec` says neither, but for what stands in
+      its words
+    * `exit_status`, `signal`, `stderr` - of the process, where it ended without ending the turn. The status is 128 + n for signal n,
+      and -1 where the process did not end by itself; `stderr` is its newest bytes
+    * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last `Codex.Events.Error` of a turn that was lost
+    * `result` - what there was until then: a `Codex.Turn.Result` from a thread's turn (its `thread` is the one to go on with), a
+      map of `:events` from `Codex.Exec`, nil where the caller has read the events itself
+    * `details` - a map with what has no field: `:clock` and `:timeout_ms` of a timeout, `:stderr_truncated?`, and of a failure that
+      came as a map `:code`, `:type`, `:status`, `:retry_after`, `:additional_details`, `:details`, `:raw` (all of it). The keys
+      `:exit_status`, `:signal`, `:stderr`, `:retryable?` and `:codex_error_info` stand here as well
+
+  Keys of ours that a provider repeats in its text are `[redacted]`, and `inspect/1` shows neither `stderr` nor what was sent.
+
+  ## Kinds
+
+  #{Codex.Error.Kinds.docs()}
+
+  How they are told apart: by `codexErrorInfo`, where the CLI sends it, else by the code or the HTTP status, else by the text (CLI
+  0.169; of a longer text the first and the last 8 KiB).
+
+  ## Clocks
+
+  `details.clock` of a `:timeout`: `:idle` (the CLI was silent for `details.timeout_ms`), `:start`, `:request`, `:total`, `:stop`, or
+  `:provider`: the model's server was silent, and the CLI gave up.
   """
 
+  alias Codex.Error.{Classifier, Kinds, Reasons}
   alias Codex.TransportError
 
-  defexception [:message, :kind, :retry_after_ms, details: %{}]
+  @derive {Inspect,
+           only: [
+             :kind,
+             :message,
+             :retryable?,
+             :retry_after_ms,
+             :resets_at,
+             :http_status,
+             :codex_error_info,
+             :exit_status,
+             :signal
+           ]}
+  defexception [
+    :message,
+    :kind,
+    :retry_after_ms,
+    :resets_at,
+    :http_status,
+    :codex_error_info,
+    :exit_status,
+    :signal,
+    :stderr,
+    :event,
+    :result,
+    retryable?: false,
+    details: %{}
+  ]
 
-  @typedoc """
-    * `:unknown` - a turn that failed with a text that is not told apart further
-    * `:rate_limit` - too many requests
-    * `:sandbox_assessment_failed` - a command could not be assessed
-    * `:interrupted` - SIGINT, or a cancel by the host
-    * `:killed` - another signal ended the CLI; `details.signal` names it
-    * `:crashed` - the CLI exited with a status other than 0 and told no failure of the turn; see `details.stderr`
-    * `:protocol` - the CLI ended, or closed its output, without ending the turn
-    * `:timeout` - nothing came for `details.timeout_ms`
-    * `:cli_not_found` - the program could not be started
-    * `:thread_not_found` - there is no such thread to resume
-    * `:config` - the set-up does not allow the run: the file of an output schema cannot be written
-    * `:tool_failure`, `:approval_hook_failed`, `:unsupported_feature` - from the host side of tools
-  """
-  @type kind ::
-          :unknown
-          | :rate_limit
-          | :sandbox_assessment_failed
-          | :interrupted
-          | :killed
-          | :crashed
-          | :protocol
-          | :timeout
-          | :cli_not_found
-          | :thread_not_found
-          | :config
-          | :tool_failure
-          | :approval_hook_failed
-          | :unsupported_feature
+  @typedoc "See the list of kinds above."
+  @type kind :: Kinds.kind()
 
   @type t :: %__MODULE__{
           message: String.t(),
           kind: kind(),
-          details: map(),
-          retry_after_ms: pos_integer() | nil
+          retryable?: boolean(),
+          retry_after_ms: pos_integer() | nil,
+          resets_at: DateTime.t() | nil,
+          http_status: 100..599 | nil,
+          codex_error_info: term(),
+          exit_status: integer() | nil,
+          signal: atom() | pos_integer() | nil,
+          stderr: String.t() | nil,
+          event: struct() | nil,
+          result: struct() | map() | nil,
+          details: map()
         }
 
-  @rate_limit_codes ~w(rate_limit rate_limit_exceeded rate_limit_error azure_rate_limit)
-  @sandbox_codes ~w(sandbox_assessment_failed sandbox_assessment)
+  @doc """
+  All kinds.
+
+      iex> :rate_limit in Codex.Error.kinds()
+      true
+  """
+  @spec kinds() :: [kind(), ...]
+  def kinds, do: Kinds.all()
+
+  # Fields that stand in the details, too.
+  @lifted [:exit_status, :signal, :stderr, :codex_error_info, :http_status, :resets_at]
 
   @doc """
+  An error of a kind. Whether it is retryable is `details.retryable?`, else as the kind is; other fields that `details` has are set.
+
       iex> Codex.Error.new(:tool_failure, "no such file").kind
       :tool_failure
+      iex> Codex.Error.new(:overloaded, "try later").retryable?
+      true
+
+  Raises `ArgumentError` for a kind that is none.
   """
   @spec new(kind(), String.t(), map()) :: t()
-  def new(kind, message, details \\ %{}),
-    do: %__MODULE__{kind: kind, message: message, details: details}
+  def new(kind, message, details \\ %{}) do
+    unless kind in Kinds.all(),
+      do: raise(ArgumentError, "expected one of the kinds of Codex.Error, got: #{inspect(kind)}")
+
+    struct!(
+      %__MODULE__{
+        kind: kind,
+        message: message,
+        details: details,
+        retryable?: Map.get(details, :retryable?, Kinds.retryable?(kind)) == true
+      },
+      Map.take(details, @lifted)
+    )
+  end
 
   @doc "An error of kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map)."
   @spec rate_limit(String.t(), keyword()) :: t()
   def rate_limit(message, opts \\ []) do
-    %__MODULE__{
-      kind: :rate_limit,
-      message: message,
-      retry_after_ms: opts[:retry_after_ms],
-      details: opts[:details] || %{}
-    }
+    error = new(:rate_limit, message, opts[:details] || %{})
+    %{error | retry_after_ms: opts[:retry_after_ms]}
   end
 
   @doc """
@@ -88,27 +144,82 @@ defmodule Codex.Error do
   def retry_after_ms(%__MODULE__{retry_after_ms: ms}), do: ms
 
   @doc """
-  Any failure as a `Codex.Error`: exceptions, the `error` map of a failed turn, a timeout tuple, text.
+  Whether the same call may succeed later, for whatever `normalize/1` takes: trouble with network and server yes; quota, limits of
+  the plan, logins, requests that cannot succeed, no.
+
+      iex> Codex.Error.retryable?({:http_error, 503})
+      true
+      iex> Codex.Error.retryable?({:turn_failed, Codex.Error.new(:quota, "pay first")})
+      false
+  """
+  @spec retryable?(term()) :: boolean()
+  def retryable?(failure), do: normalize(failure).retryable?
+
+  @doc """
+  Any failure as a `Codex.Error`: exceptions, `{:turn_failed, error}` and its like, the `error` map of a failed turn or of a refused
+  request, reasons that functions of this package return, a timeout tuple. Text and all that is not known are of the kind
+  `:unknown`.
 
       iex> Codex.Error.normalize(%{"message" => "Rate limit reached", "code" => "rate_limit_exceeded"}).kind
       :rate_limit
+      iex> error = Codex.Error.normalize(%{
+      ...>   "message" => "exceeded retry limit, last status: 429 Too Many Requests",
+      ...>   "codexErrorInfo" => %{"responseTooManyFailedAttempts" => %{"httpStatusCode" => 429}},
+      ...>   "retry_after" => "20"
+      ...> })
+      iex> {error.kind, error.retryable?, error.retry_after_ms, error.http_status}
+      {:rate_limit, true, 20_000, 429}
       iex> Codex.Error.normalize({:codex_timeout, 5_000}).details
-      %{timeout_ms: 5_000}
+      %{clock: :idle, timeout_ms: 5_000}
   """
   @spec normalize(term()) :: t()
   def normalize(%__MODULE__{} = error), do: error
 
-  def normalize(%TransportError{} = error) do
-    details =
-      error
-      |> Map.take([:exit_status, :signal, :stderr, :stderr_truncated?, :retryable?, :timeout_ms])
-      |> drop_nils()
+  def normalize({tag, %{__exception__: true} = error}) when tag in [:turn_failed, :exec_failed],
+    do: normalize(error)
 
-    new(error.reason_code, error.message, details)
+  def normalize(%TransportError{} = error) do
+    keys =
+      ~w(exit_status signal stderr stderr_truncated? retryable? timeout_ms clock http_status resets_at)a
+
+    details = error |> Map.take(keys) |> drop_nils()
+
+    %{
+      new(error.reason_code, error.message, Map.drop(details, [:http_status, :resets_at]))
+      | event: error.event,
+        retry_after_ms: error.retry_after_ms,
+        resets_at: error.resets_at,
+        http_status: error.http_status
+    }
   end
 
+  # By name: this module stands below them.
+  def normalize(%{__struct__: Codex.Subprocess.Error, reason: reason} = error) do
+    {kind, retryable?} = Reasons.subprocess(reason)
+    details = drop_nils(%{retryable?: retryable?, clock: Reasons.clock(reason), raw: error})
+    new(kind, Exception.message(error), details)
+  end
+
+  def normalize(%{__struct__: module} = error)
+      when module in [Codex.Config.Error, Codex.Config.ConstraintError],
+      do: new(:config, Exception.message(error), %{raw: error})
+
+  def normalize(%{__struct__: Codex.ApprovalError} = error),
+    do: new(:approval_denied, Exception.message(error), %{raw: error})
+
+  def normalize(%{__struct__: Codex.GuardrailError} = error),
+    do: new(:guardrail, Exception.message(error), %{raw: error})
+
   def normalize({:codex_timeout, ms}),
-    do: new(:timeout, "codex sent nothing for #{ms} ms", %{timeout_ms: ms})
+    do: new(:timeout, "codex sent nothing for #{inspect(ms)} ms", %{timeout_ms: ms, clock: :idle})
+
+  def normalize({:timeout, method, ms}) do
+    message = "no answer to #{inspect(method)} within #{inspect(ms)} ms"
+    new(:timeout, message, %{timeout_ms: ms, clock: :request})
+  end
+
+  def normalize({:http_error, status}) when is_integer(status),
+    do: from_map(%{message: "HTTP status #{status}", status: status}, {:http_error, status})
 
   def normalize(text) when is_binary(text), do: new(:unknown, text)
 
@@ -116,58 +227,54 @@ defmodule Codex.Error do
     do: from_map(%{message: Exception.message(error)}, error)
 
   def normalize(%{} = map), do: from_map(map, map)
-  def normalize(other), do: new(:unknown, inspect(other))
+  def normalize(other), do: new(Reasons.kind(other) || :unknown, inspect(other))
 
   defp from_map(map, raw) do
     message = text(get(map, :message)) || "turn failed"
-    code = get(map, :code)
-    type = get(map, :type)
+    info = get(map, :codex_error_info) || get(map, :codexErrorInfo)
+    verdict = Classifier.failure(message, facts(map, info))
 
     details =
       drop_nils(%{
-        code: code,
-        type: type,
+        code: get(map, :code),
+        type: get(map, :type),
         status: get(map, :status),
         retry_after: get(map, :retry_after),
         additional_details: get(map, :additional_details) || get(map, :additionalDetails),
-        codex_error_info: get(map, :codex_error_info) || get(map, :codexErrorInfo),
+        codex_error_info: info,
         details: get(map, :details) || %{},
-        raw: raw
+        raw: raw,
+        clock: if(verdict.kind == :timeout, do: :provider)
       })
 
-    %__MODULE__{
-      kind: classify(code, type, String.downcase(message)),
-      message: message,
-      details: details,
-      retry_after_ms: retry_after(get(map, :retry_after))
+    %{
+      new(verdict.kind, message, details)
+      | retryable?: verdict.retryable?,
+        retry_after_ms: verdict.retry_after_ms,
+        resets_at: verdict.resets_at,
+        http_status: verdict.http_status
     }
   end
 
-  defp classify(code, type, message) do
-    cond do
-      code in @rate_limit_codes or type in @rate_limit_codes or message =~ "rate limit" ->
-        :rate_limit
+  # The app-server puts the code that says most into the data of a refused request.
+  defp facts(map, info) do
+    code = get(map, :code)
+    inner = inner_code(get(map, :data))
 
-      code in @sandbox_codes or type in @sandbox_codes or message =~ "sandbox assessment" ->
-        :sandbox_assessment_failed
-
-      true ->
-        :unknown
-    end
+    %{
+      codex_error_info: info,
+      code: inner || code,
+      type: if(inner, do: code, else: get(map, :type)),
+      http_status: get(map, :http_status) || get(map, :status),
+      retry_after: get(map, :retry_after),
+      resets_at: get(map, :resets_at) || get(map, :resetsAt)
+    }
   end
 
-  # An integer below 1000 means seconds, otherwise milliseconds; text is seconds.
-  defp retry_after(n) when is_integer(n) and n > 0 and n < 1000, do: n * 1000
-  defp retry_after(n) when is_integer(n) and n > 0, do: n
+  defp inner_code(%{} = data),
+    do: Enum.find_value(~w(config_write_error_code input_error_code)a, &get(data, &1))
 
-  defp retry_after(text) when is_binary(text) do
-    case Integer.parse(text) do
-      {seconds, _} when seconds > 0 -> seconds * 1000
-      _ -> nil
-    end
-  end
-
-  defp retry_after(_other), do: nil
+  defp inner_code(_other), do: nil
 
   defp get(map, key), do: Map.get(map, key) || Map.get(map, Atom.to_string(key))
   defp text(value) when is_binary(value), do: value

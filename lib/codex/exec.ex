@@ -52,7 +52,7 @@ defmodule Codex.Exec do
 
   Returns `{:ok, %{events: events}}`, or besides the errors above:
 
-    * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message
+    * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message; `event` and `result` have what came
     * `{:error, {:codex_timeout, ms}}` - nothing came for `timeout_ms` (default 3_600_000)
     * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn
   """
@@ -115,8 +115,12 @@ defmodule Codex.Exec do
       events = Enum.to_list(stream)
 
       case Enum.find(events, &match?(%Events.TurnFailed{}, &1)) do
-        nil -> {:ok, %{events: events}}
-        failed -> {:error, {:turn_failed, Error.normalize(failed.error)}}
+        nil ->
+          {:ok, %{events: events}}
+
+        failed ->
+          error = Error.normalize(failed.error)
+          {:error, {:turn_failed, %{error | event: failed, result: %{events: events}}}}
       end
     end
   rescue
@@ -128,12 +132,12 @@ defmodule Codex.Exec do
   end
 
   @doc false
-  # Everything is checked here; the stream only runs.
-  def stream(build, opts, default_timeout) do
+  # Everything is checked here; the stream only runs. `next` is `&Run.next/1`, or `&Run.next_or_failure/1`.
+  def stream(build, opts, default_timeout, next \\ &Run.next/1) do
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- build.(options),
          :ok <- Auth.allow(Args.surroundings(args)) do
-      {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, &Run.next/1, &Run.stop/1)}
+      {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)}
     end
   end
 end

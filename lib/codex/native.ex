@@ -1,7 +1,7 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
-  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration).
+  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`.
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -41,6 +41,10 @@ defmodule Codex.Native do
   def decoder_feed_null(_decoder, _chunks), do: not_loaded()
   def decoder_finish(_decoder), do: not_loaded()
   def decoder_new(_max_line), do: not_loaded()
+  def error_classify(_text, _names, _ended, _times), do: not_loaded()
+  def error_kinds, do: not_loaded()
+  def error_last_words(_text), do: not_loaded()
+  def error_retry_after(_value, _now), do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
   def override_arguments(_overrides), do: not_loaded()

@@ -74,7 +74,7 @@ defmodule Codex.RunResultStreaming do
 
           {[done], turn}
 
-        {:error, {:turn_failed, error}} ->
+        {:error, {_tag, error}} ->
           raise error
       end
     end

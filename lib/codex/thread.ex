@@ -22,8 +22,10 @@ defmodule Codex.Thread do
   What began:
 
     * `{:turn_failed, error}` - the turn failed; the `Codex.Error` has the CLI's message
-    * `{:exec_failed, error}` - the CLI did not end the turn; the kind of the `Codex.Error` tells why, its details have
-      `:exit_status`, `:signal` and `:stderr`
+    * `{:exec_failed, error}` - the CLI did not end the turn; the kind of the `Codex.Error` tells why, it has `exit_status`,
+      `signal` and `stderr`
+
+  In both, `error.result` is the `Codex.Turn.Result` of what there was until then. Its `thread` can be resumed.
   """
 
   alias Codex.{Error, Exec, Turn, TransportError}
@@ -164,13 +166,18 @@ defmodule Codex.Thread do
   @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000) do
-      stream
-      |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
-      |> Turn.result()
+    next = &Exec.Run.next_or_failure/1
+
+    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000, nil, next) do
+      try do
+        stream
+        |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
+        |> Turn.result()
+      rescue
+        # The CLI could not be started.
+        error in TransportError -> turn |> Turn.lost(error) |> Turn.result()
+      end
     end
-  rescue
-    error in TransportError -> {:error, {:exec_failed, Error.normalize(error)}}
   end
 
   @doc """
@@ -186,7 +193,14 @@ defmodule Codex.Thread do
   end
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
-  defp prepare(%__MODULE__{} = thread, input, turn_opts, default_timeout, run_token \\ nil) do
+  defp prepare(
+         %__MODULE__{} = thread,
+         input,
+         turn_opts,
+         default_timeout,
+         run_token \\ nil,
+         next \\ &Exec.Run.next/1
+       ) do
     thread = if new?(input), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
@@ -197,7 +211,7 @@ defmodule Codex.Thread do
         run_token: run_token
       }
 
-      with {:ok, stream} <- Exec.stream(&Exec.Args.run(input, &1), exec, default_timeout),
+      with {:ok, stream} <- Exec.stream(&Exec.Args.run(input, &1), exec, default_timeout, next),
            do: {:ok, stream, Turn.new(thread, turn_opts[:output_schema] != nil)}
     end
   end

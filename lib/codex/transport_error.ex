@@ -2,20 +2,32 @@ defmodule Codex.TransportError do
   @moduledoc """
   The `codex` process did not bring the turn to its end.
 
-    * `reason_code` - `:crashed`, `:killed`, `:interrupted`, `:protocol`, `:timeout`, `:cli_not_found`,
-      `:thread_not_found`, `:config`; see `t:Codex.Error.kind/0`
+    * `reason_code` - why: a kind of `Codex.Error`. What the CLI says on stderr instead of running a turn tells `:config`,
+      `:thread_not_found`, `:thread_busy`, `:not_a_git_repo`, `:mcp`, `:cli_unsupported`, …; besides there are `:interrupted`, `:killed`,
+      `:crashed`, `:protocol`, `:timeout`, `:cli_not_found`
+    * `message` - the CLI's own words, where it had some
     * `exit_status` - of the process; 128 + n for signal n; -1 where it did not end by itself
     * `signal` - what ended it, as an atom (a number where it has no name), or nil
     * `stderr` - its newest bytes, followed by what stood on stdout and was no event
     * `stderr_truncated?` - whether older bytes were dropped
     * `retryable?` - whether the same call may succeed later
-    * `timeout_ms` - for `:timeout`
+    * `retry_after_ms`, `resets_at`, `http_status` - as in `Codex.Error`
+    * `timeout_ms`, `clock` - for `:timeout`
+    * `event` - the last `Codex.Events.Error` of the run, or nil: what the CLI was struggling with
+
+  `Codex.Error.normalize/1` keeps all of it.
   """
 
+  @derive {Inspect, except: [:stderr, :event]}
   defexception [
     :message,
     :signal,
     :timeout_ms,
+    :clock,
+    :retry_after_ms,
+    :resets_at,
+    :http_status,
+    :event,
     exit_status: -1,
     stderr: "",
     stderr_truncated?: false,
@@ -31,7 +43,12 @@ defmodule Codex.TransportError do
           stderr: String.t(),
           stderr_truncated?: boolean(),
           retryable?: boolean(),
-          timeout_ms: non_neg_integer() | nil
+          retry_after_ms: pos_integer() | nil,
+          resets_at: DateTime.t() | nil,
+          http_status: 100..599 | nil,
+          timeout_ms: non_neg_integer() | nil,
+          clock: atom() | nil,
+          event: struct() | nil
         }
 
   # EX_UNAVAILABLE, EX_TEMPFAIL, and the ends by KILL, PIPE and TERM.

@@ -14,6 +14,8 @@ defmodule Codex.Turn do
     :declared,
     :total,
     :failure,
+    :event,
+    :lost,
     :response_id,
     events: [],
     keep?: true,
@@ -30,7 +32,15 @@ defmodule Codex.Turn do
   defp baseline(%{usage: usage}) when usage == %{}, do: :unknown
   defp baseline(%{usage: usage}), do: usage
 
-  @doc "One more event. With an output schema, the returned event has the message decoded."
+  @doc "The turn of a run that was lost."
+  def lost(%__MODULE__{} = turn, error), do: %{turn | lost: error}
+
+  @doc """
+  One more event, or `{:failed, exception}` of a run that was lost. With an output schema, the returned event has the
+  message decoded.
+  """
+  def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, lost(turn, error)}
+
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
     events = if turn.keep?, do: [event | turn.events], else: []
@@ -72,7 +82,8 @@ defmodule Codex.Turn do
   defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{} = message}),
     do: %{turn | message: message}
 
-  defp take(turn, %Events.TurnFailed{error: error}), do: %{turn | failure: error}
+  defp take(turn, %Events.TurnFailed{error: error} = event),
+    do: %{turn | failure: error, event: event}
 
   defp take(turn, %Events.TurnCompleted{} = event) do
     turn = if is_map(event.usage), do: total(turn, event.usage), else: turn
@@ -85,7 +96,8 @@ defmodule Codex.Turn do
 
     cond do
       event.status in ["failed", "error"] ->
-        %{turn | failure: turn.failure || event.error || %{"message" => "turn failed"}}
+        failure = turn.failure || event.error || %{"message" => "turn failed"}
+        %{turn | failure: failure, event: turn.event || event}
 
       event.status == "early_exit" ->
         prune(turn)
@@ -133,32 +145,39 @@ defmodule Codex.Turn do
 
   defp declared(_other, _structured?), do: nil
 
-  @doc "What it came to."
-  @spec result(%__MODULE__{}) :: {:ok, Result.t()} | {:error, {:turn_failed, Error.t()}}
-  def result(%__MODULE__{failure: nil} = turn) do
+  @doc "What it came to. Its own failure counts more than how the run ended."
+  @spec result(%__MODULE__{}) ::
+          {:ok, Result.t()} | {:error, {:turn_failed | :exec_failed, Error.t()}}
+  def result(%__MODULE__{failure: nil, lost: nil} = turn), do: {:ok, so_far(turn)}
+
+  def result(%__MODULE__{failure: nil, lost: lost} = turn),
+    do: {:error, {:exec_failed, %{Error.normalize(lost) | result: so_far(turn)}}}
+
+  def result(%__MODULE__{failure: failure, event: event} = turn) do
+    error = Error.normalize(failure)
+    {:error, {:turn_failed, %{error | event: event, result: so_far(turn)}}}
+  end
+
+  defp so_far(turn) do
     events = Enum.reverse(turn.events)
     {usage, scope} = share(turn.total, turn.baseline)
 
-    {:ok,
-     %Result{
-       thread: turn.thread,
-       events: events,
-       final_response: turn.declared || turn.message,
-       usage: usage,
-       usage_scope: scope,
-       last_response_id: turn.response_id,
-       raw: %{
-         events: events,
-         structured_output?: turn.structured?,
-         pruned?: turn.pruned?,
-         tool_outputs: [],
-         tool_failures: []
-       }
-     }}
+    %Result{
+      thread: turn.thread,
+      events: events,
+      final_response: turn.declared || turn.message,
+      usage: usage,
+      usage_scope: scope,
+      last_response_id: turn.response_id,
+      raw: %{
+        events: events,
+        structured_output?: turn.structured?,
+        pruned?: turn.pruned?,
+        tool_outputs: [],
+        tool_failures: []
+      }
+    }
   end
-
-  def result(%__MODULE__{failure: failure}),
-    do: {:error, {:turn_failed, Error.normalize(failure)}}
 
   @doc """
   The part of the running total that came after `baseline`, and whether it is that: a total below the baseline belongs to

@@ -1,8 +1,6 @@
 defmodule Codex.ExecTest do
   use ExUnit.Case, async: true
   doctest Codex
-  doctest Codex.Error
-  doctest Codex.TransportError
   doctest Codex.Options
   doctest Codex.Options.Overrides
   doctest Codex.Thread.Options

@@ -323,6 +323,13 @@ defmodule Codex.Exec.Args do
 
   defp target(other), do: {:error, {:invalid_review_target, other}}
 
+  @doc "What must not be shown of the environment of this call."
+  @spec secrets(t()) :: [String.t()]
+  def secrets(%__MODULE__{env: env, clear_env: clear_env}) do
+    host = if clear_env, do: %{}, else: System.get_env()
+    Codex.Error.Redact.secrets(Map.merge(host, env))
+  end
+
   ## Environment
 
   defp clear_env?(%{clear_env?: nil, isolation: :hermetic}), do: true

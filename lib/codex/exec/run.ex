@@ -4,7 +4,9 @@ defmodule Codex.Exec.Run do
   # still missing to its end. That is the turn's terminal event and the exit; end of output alone means nothing, because
   # a grandchild may hold it open, and the exit alone means that the turn was lost.
 
-  alias Codex.{CLI, Events, JSONL, Subprocess, TempFile, TransportError}
+  alias Codex.{CLI, Error, Events, JSONL, Subprocess, TempFile, TransportError}
+  alias Codex.Error.{Classifier, Redact}
+  alias Codex.Exec.Args
   alias Codex.Options.Overrides
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
@@ -15,7 +17,8 @@ defmodule Codex.Exec.Run do
   # fifth of the speed where processors are few, more of it gains nothing (bench/pipe).
   @window 512 * 1024
 
-  @telling [Events.ThreadStarted, Events.TurnCompleted, Events.TurnFailed, Events.Unknown]
+  @failing [Events.Error, Events.TurnFailed]
+  @telling [Events.ThreadStarted, Events.TurnCompleted, Events.Unknown] ++ @failing
 
   # Output that was no event, kept for the error message.
   @stray_limit 16 * 1024
@@ -31,6 +34,9 @@ defmodule Codex.Exec.Run do
     to_grant: 0,
     ended?: false,
     exit: nil,
+    started?: false,
+    failing: 0,
+    event: nil,
     stray: "",
     stopped?: false,
     started_at: 0,
@@ -140,10 +146,18 @@ defmodule Codex.Exec.Run do
     cancelled
   end
 
-  defp not_started(error) do
+  defp not_started(error), do: failed_child(error, "codex could not be started")
+
+  defp lost(error), do: failed_child(error, "codex was lost")
+
+  defp failed_child(error, what) do
+    known = Error.normalize(error)
+
     %TransportError{
-      reason_code: :cli_not_found,
-      message: "codex could not be started: #{Exception.message(error)}"
+      reason_code: known.kind,
+      message: "#{what}: #{known.message}",
+      retryable?: known.retryable?,
+      clock: known.details[:clock]
     }
   end
 
@@ -154,13 +168,22 @@ defmodule Codex.Exec.Run do
     case Subprocess.next(run.sub, patience(run)) do
       {:ok, sub, [output]} -> output(output, %{run | sub: sub})
       {:ok, sub, outputs} -> outputs |> Enum.flat_map_reduce(%{run | sub: sub}, &output/2)
-      {:error, sub, error} -> fail(%{run | sub: sub}, lost(run, error))
+      {:error, sub, error} -> fail(%{run | sub: sub}, lost(error))
       :timeout -> out_of_time(run)
     end
   end
 
   def next(%{ended?: true} = run), do: {:halt, run}
   def next(run), do: fail(run, cut_short(run))
+
+  @doc "The same, but a run that is lost ends with `{:failed, exception}`: its reader keeps what came before."
+  def next_or_failure(:failed), do: {:halt, :failed}
+
+  def next_or_failure(run) do
+    next(run)
+  rescue
+    error in TransportError -> {[{:failed, error}], :failed}
+  end
 
   # What was handed out has been consumed when more is asked for.
   defp grant(%{to_grant: 0} = run), do: run
@@ -175,19 +198,31 @@ defmodule Codex.Exec.Run do
 
   defp output({:stdout, bytes}, run) do
     events = JSONL.feed(run.decoder, bytes)
-    {events, saw(%{run | to_grant: run.to_grant + byte_size(bytes)}, events)}
+    tell(%{run | to_grant: run.to_grant + byte_size(bytes)}, events)
   end
 
   defp output({:stderr, _bytes}, run), do: {[], run}
 
   defp output({:eof, :stdout}, run) do
-    events = JSONL.finish(run.decoder)
-    run = saw(run, events)
+    {events, run} = tell(run, JSONL.finish(run.decoder))
     {events, %{run | exit_deadline: run.exit_deadline || deadline(run)}}
   end
 
   defp output({:eof, :stderr}, run), do: {[], run}
   defp output({:exit, exit}, run), do: {[], %{run | exit: exit}}
+
+  # What providers say of a failure may have our own key in it.
+  defp tell(%{failing: failing} = run, events) do
+    case saw(run, events) do
+      %{failing: ^failing} = run -> {events, run}
+      run -> {Enum.map(events, &redact(&1, run)), run}
+    end
+  end
+
+  defp redact(%type{} = event, run) when type in @failing,
+    do: Redact.redact(event, Args.secrets(run.args))
+
+  defp redact(event, _run), do: event
 
   # Most events tell the run nothing, and there are many: one look at their name.
   defp saw(run, [%{__struct__: name} = event | events]) when name in @telling,
@@ -199,11 +234,15 @@ defmodule Codex.Exec.Run do
   defp see(%Events.ThreadStarted{thread_id: id}, run) do
     if wrong_thread?(run, id),
       do: fail(run, thread_not_found(run, "the CLI started a new thread instead")),
-      else: run
+      else: %{run | started?: true}
   end
 
-  defp see(%type{}, run) when type in [Events.TurnCompleted, Events.TurnFailed],
-    do: %{run | ended?: true, exit_deadline: run.exit_deadline || deadline(run)}
+  defp see(%Events.TurnCompleted{}, run), do: ended(run)
+  defp see(%Events.TurnFailed{}, run), do: ended(%{run | failing: run.failing + 1})
+
+  # It ends nothing; of a turn that ends without a word, the last one says what the CLI was struggling with.
+  defp see(%Events.Error{} = event, run),
+    do: %{run | failing: run.failing + 1, event: redact(event, run)}
 
   defp see(%Events.Unknown{raw: raw, error: {_, _}}, run)
        when byte_size(run.stray) < @stray_limit,
@@ -213,6 +252,8 @@ defmodule Codex.Exec.Run do
        }
 
   defp see(_event, run), do: run
+
+  defp ended(run), do: %{run | ended?: true, exit_deadline: run.exit_deadline || deadline(run)}
 
   # The CLI starts a new thread where it knows no thread of this name. An id must come back as it is; of a name we know
   # only that its thread is older than this run, and ids are UUIDs with a time (version 7).
@@ -256,6 +297,7 @@ defmodule Codex.Exec.Run do
       reason_code: :timeout,
       message: "idle timeout: codex sent nothing for #{run.idle} ms",
       timeout_ms: run.idle,
+      clock: :idle,
       retryable?: true
     })
   end
@@ -272,50 +314,55 @@ defmodule Codex.Exec.Run do
   # Raised here, so that the error has what stderr said; `Stream.resource/3` calls `stop/1` with the state before.
   defp fail(run, error) do
     run = stop(run)
-    raise %{error | stderr: words(run), stderr_truncated?: dropped(run) > 0}
+    error = %{error | stderr: words(run), stderr_truncated?: dropped(run) > 0, event: run.event}
+    raise Redact.redact(error, Args.secrets(run.args))
   end
 
-  defp lost(_run, error),
-    do: %TransportError{
-      reason_code: :crashed,
-      message: "codex was lost: #{Exception.message(error)}",
-      retryable?: true
-    }
-
   defp cut_short(%{exit: exit} = run) do
-    status = exit.status || 128 + signal_number(exit.signal)
+    signal = exit.signal && signal_number(exit.signal)
     said = words(run)
+    end_ = %{status: exit.status, signal: signal, started?: run.started?}
+    verdict = Classifier.ended(said, end_)
 
     error = %TransportError{
-      exit_status: status,
+      exit_status: exit.status || 128 + signal,
       signal: exit.signal,
-      retryable?: TransportError.retryable_status?(status)
+      reason_code: verdict.kind,
+      retryable?: verdict.retryable?,
+      retry_after_ms: verdict.retry_after_ms,
+      resets_at: verdict.resets_at,
+      http_status: verdict.http_status
     }
+
+    last = Classifier.last_words(said)
 
     cond do
       :atomics.get(run.cancelled, 1) == 1 ->
-        %{error | reason_code: :interrupted, message: "the run was cancelled"}
+        cancelled = "the run was cancelled"
+        %{error | reason_code: :interrupted, retryable?: false, message: cancelled}
 
-      exit.signal == :int ->
-        %{error | reason_code: :interrupted, message: "codex was interrupted"}
-
-      exit.signal != nil ->
-        %{error | reason_code: :killed, message: "codex was ended by signal #{exit.signal}"}
-
-      said =~ "no rollout found for thread id" ->
-        thread_not_found(run, String.trim(said))
-
-      status == 0 ->
-        %{error | reason_code: :protocol, message: "codex exited without ending the turn"}
+      verdict.kind == :thread_not_found ->
+        %{error | message: thread_not_found(run, last).message}
 
       true ->
-        %{
-          error
-          | reason_code: :crashed,
-            message: "codex exited with status #{status}: #{last_line(said)}"
-        }
+        %{error | message: why(error, last)}
     end
   end
+
+  defp why(%{reason_code: :interrupted}, _last), do: "codex was interrupted"
+
+  defp why(%{reason_code: :killed, signal: signal}, _last),
+    do: "codex was ended by signal #{signal}"
+
+  defp why(%{reason_code: :protocol}, _last), do: "codex exited without ending the turn"
+
+  defp why(%{reason_code: :crashed, exit_status: status}, ""),
+    do: "codex exited with status #{status}: it said nothing"
+
+  defp why(%{reason_code: :crashed, exit_status: status}, last),
+    do: "codex exited with status #{status}: #{last}"
+
+  defp why(_error, last), do: last
 
   defp thread_not_found(run, why),
     do: %TransportError{
@@ -345,9 +392,6 @@ defmodule Codex.Exec.Run do
   defp dropped(%{exit: %{stderr_dropped: n}}), do: n
   defp dropped(_run), do: 0
 
-  defp last_line(""), do: "it said nothing"
-  defp last_line(text), do: text |> String.split("\n", trim: true) |> List.last()
-
   # The turn is over, and the CLI is closing its session: it gets a moment to end by itself.
   @linger 1_000
 
@@ -375,6 +419,7 @@ defmodule Codex.Exec.Run do
   end
 
   @doc "Stops the CLI if it still runs. Nothing of it is left afterwards."
+  def stop(:failed), do: :failed
   def stop(%{stopped?: true} = run), do: run
 
   def stop(run) do

@@ -10,26 +10,6 @@ defmodule Mix.Tasks.Codex.Options do
   """
   use Mix.Task
 
-  alias Codex.Options.Table
-
-  @marker "<!-- OPTIONS -->"
-
   @impl true
-  def run(args) do
-    case args do
-      [] -> Mix.shell().info(Table.reach())
-      ["--write", path] -> write(path)
-      _ -> Mix.raise("expected no argument or `--write FILE`, got: #{Enum.join(args, " ")}")
-    end
-  end
-
-  defp write(path) do
-    case path |> File.read!() |> String.split(@marker) do
-      [before, _table, rest] ->
-        File.write!(path, [before, @marker, "\n", Table.reach(), "\n", @marker, rest])
-
-      _ ->
-        Mix.raise("#{path} must have two lines with #{@marker}")
-    end
-  end
+  def run(args), do: Mix.CodexTable.run(args, "<!-- OPTIONS -->", Codex.Options.Table.reach())
 end

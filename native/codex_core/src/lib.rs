@@ -25,6 +25,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod errors;
 mod json;
 mod keys;
 mod lines;

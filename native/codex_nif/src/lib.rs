@@ -5,6 +5,7 @@
 mod auth;
 mod config;
 mod decoder;
+mod errors;
 mod faults;
 mod json;
 mod overrides;

@@ -1,0 +1,78 @@
+defmodule Codex.Error.Reasons do
+  @moduledoc false
+  # The reasons that functions of this package, and of others, give instead of an exception: which kind each is.
+
+  # Atoms that networks and timers give.
+  @atoms %{
+    timeout: :timeout,
+    stream_timeout: :timeout,
+    econnrefused: :connection_refused,
+    nxdomain: :connection_refused,
+    econnreset: :stream_disconnected,
+    closed: :stream_disconnected,
+    stream_reset: :stream_disconnected,
+    codex_binary_not_found: :cli_not_found,
+    not_authenticated: :auth_missing,
+    conflicting_auto_flags: :invalid_request
+  }
+
+  # The first element of a tuple.
+  @tags %{
+    codex_timeout: :timeout,
+    timeout: :timeout,
+    codex_binary_missing: :cli_not_found,
+    codex_binary_not_regular: :cli_not_found,
+    codex_binary_not_executable: :cli_not_found,
+    approval_denied: :approval_denied,
+    input_too_large: :input_too_large,
+    unsupported_option: :unsupported,
+    unsupported_input: :unsupported,
+    unknown_option: :invalid_request,
+    invalid_input: :invalid_request,
+    image_not_found: :invalid_request,
+    invalid_working_directory: :config,
+    invalid_config_overrides: :config,
+    invalid_profile: :config
+  }
+
+  # `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.
+  @subprocess %{
+    enoent: {:cli_not_found, false},
+    eacces: {:cli_not_found, false},
+    eisdir: {:cli_not_found, false},
+    enoexec: {:cli_not_found, false},
+    etxtbsy: {:cli_not_found, true},
+    launcher_missing: {:cli_not_found, false},
+    e2big: {:input_too_large, false},
+    einval: {:invalid_request, false},
+    bad_cwd: {:config, false},
+    enomem: {:crashed, true},
+    eagain: {:crashed, true},
+    emfile: {:crashed, true},
+    spawn_failed: {:cli_not_found, false},
+    start_timeout: {:timeout, true},
+    stop_timeout: {:timeout, false},
+    launcher_died: {:crashed, true},
+    terminated: {:killed, true},
+    unkillable: {:crashed, false},
+    protocol: {:protocol, false},
+    stdin_closed: {:protocol, false},
+    exited: {:protocol, false}
+  }
+
+  @doc "The kind of a reason, or nil."
+  @spec kind(term()) :: atom() | nil
+  def kind(reason) when is_atom(reason), do: @atoms[reason]
+  def kind(reason) when is_tuple(reason) and tuple_size(reason) > 0, do: @tags[elem(reason, 0)]
+  def kind(_reason), do: nil
+
+  @doc "The kind of a `Codex.Subprocess.Error`, and whether it is retryable."
+  @spec subprocess(atom()) :: {atom(), boolean()}
+  def subprocess(reason), do: Map.get(@subprocess, reason, {:unknown, false})
+
+  @doc "The clock that ran out, where a child process was waited for."
+  @spec clock(atom()) :: atom() | nil
+  def clock(:start_timeout), do: :start
+  def clock(:stop_timeout), do: :stop
+  def clock(_reason), do: nil
+end

@@ -1,0 +1,38 @@
+defmodule Codex.GuardrailError do
+  @moduledoc """
+  A guardrail of the host stopped a run. As a `Codex.Error` it is of the kind `:guardrail`.
+
+    * `stage` - where: `:input`, `:output`, `:tool_input`, `:tool_output`
+    * `guardrail` - its name
+    * `type` - `:tripwire` (default) or `:reject`
+    * `message` - for people
+  """
+
+  defexception [:stage, :guardrail, :message, type: :tripwire]
+
+  @type t :: %__MODULE__{
+          stage: atom(),
+          guardrail: term(),
+          message: String.t(),
+          type: atom()
+        }
+
+  @doc """
+  From a keyword list or map of the fields; without a message, one is made of the others.
+
+      iex> Exception.message(Codex.GuardrailError.exception(stage: :input, guardrail: "secrets"))
+      "guardrail \\"secrets\\" stopped the run at input"
+  """
+  @impl true
+  @spec exception(keyword() | map()) :: t()
+  def exception(opts) do
+    error = struct(__MODULE__, opts)
+    %{error | message: error.message || words(error)}
+  end
+
+  defp words(%{guardrail: guardrail, stage: nil}),
+    do: "guardrail #{inspect(guardrail)} stopped the run"
+
+  defp words(%{guardrail: guardrail, stage: stage}),
+    do: "guardrail #{inspect(guardrail)} stopped the run at #{stage}"
+end
