@@ -13,6 +13,8 @@ defmodule Codex.Error.Reasons do
     stream_reset: :stream_disconnected,
     codex_binary_not_found: :cli_not_found,
     not_authenticated: :auth_missing,
+    no_credentials: :auth_missing,
+    keyring_unavailable: :auth_missing,
     conflicting_auto_flags: :invalid_request
   }
 
@@ -24,6 +26,13 @@ defmodule Codex.Error.Reasons do
     codex_binary_not_regular: :cli_not_found,
     codex_binary_not_executable: :cli_not_found,
     approval_denied: :approval_denied,
+    keyring: :auth_missing,
+    invalid_credentials: :auth_missing,
+    invalid_access_token: :auth_missing,
+    missing_env: :auth_missing,
+    unknown_provider: :config,
+    forced_login_method: :login_forbidden,
+    forced_chatgpt_workspace_id: :login_forbidden,
     input_too_large: :input_too_large,
     unsupported_option: :unsupported,
     unsupported_input: :unsupported,
