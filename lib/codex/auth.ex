@@ -187,7 +187,7 @@ defmodule Codex.Auth do
   @spec codex_home() :: Path.t()
   def codex_home do
     case System.get_env("CODEX_HOME") do
-      empty when empty in [nil, ""] -> Path.expand("~/.codex")
+      empty when empty in [nil, ""] -> Path.join(user_home(), ".codex")
       home -> Path.expand(home)
     end
   end
@@ -202,19 +202,19 @@ defmodule Codex.Auth do
 
     older =
       if System.get_env("CODEX_HOME") in [nil, ""],
-        do:
-          Enum.map(
-            [
-              "~/.config/codex/credentials.json",
-              "~/.config/openai/codex.json",
-              "~/.codex/credentials.json"
-            ],
-            &Path.expand/1
-          ),
+        do: [
+          ".config/codex/credentials.json",
+          ".config/openai/codex.json",
+          ".codex/credentials.json"
+        ],
         else: []
 
-    [Home.path(home, :auth), Home.path(home, :credentials)] ++ older
+    [Home.path(home, :auth), Home.path(home, :credentials)] ++
+      Enum.map(older, &Path.join(user_home(), &1))
   end
+
+  # The one of now: the VM looks its own up once.
+  defp user_home, do: System.get_env("HOME") || System.user_home() || "/"
 
   @doc """
   An API key, or nil: `CODEX_API_KEY`, else that of the login, else of the older files of `auth_paths/0`.
