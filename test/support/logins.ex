@@ -110,7 +110,10 @@ defmodule Codex.Logins do
         "CODEX_HOME" => home,
         "HOME" => Path.dirname(home),
         "PATH" => System.get_env("PATH"),
-        "NO_PROXY" => "127.0.0.1"
+        "NO_PROXY" => "127.0.0.1",
+        # The CLI tells the issuer when it gives up tokens, and asks it for new ones: here there is nobody.
+        "CODEX_REVOKE_TOKEN_URL_OVERRIDE" => "http://127.0.0.1:9/revoke",
+        "CODEX_REFRESH_TOKEN_URL_OVERRIDE" => "http://127.0.0.1:9/token"
       },
       more
     )
