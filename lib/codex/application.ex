@@ -1,6 +1,7 @@
 defmodule Codex.Application do
   @moduledoc false
-  # Children that wait to be needed: who reads which run, the tasks behind it, and the homes to remove with their owners.
+  # Children that wait to be needed: who reads which run, the tasks behind it, the homes to remove with their owners, and
+  # the models that were asked for.
   # One that crashes is started anew by itself.
   use Application
 
@@ -10,7 +11,8 @@ defmodule Codex.Application do
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
-      Codex.Home.Isolated
+      Codex.Home.Isolated,
+      Codex.Models.Cache
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)
