@@ -142,8 +142,10 @@ defmodule Codex.Models.Query do
     unless Keyword.keyword?(opts),
       do: raise(ArgumentError, "expected options as a keyword list, got: #{inspect(opts)}")
 
-    for {name, value} <- opts,
-        reduce: Map.new(@table, fn {name, value, _, _} -> {name, value} end) do
+    defaults = Map.new(@table, fn {name, default, _, _} -> {name, default} end)
+
+    # As everywhere, the first of two counts.
+    for {name, value} <- Enum.reverse(opts), reduce: defaults do
       checked ->
         name = Map.get(@also, name, name)
         if value == nil, do: checked, else: Map.put(checked, name, value!(name, value))

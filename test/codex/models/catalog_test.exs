@@ -5,6 +5,7 @@ defmodule Codex.Models.CatalogTest do
   alias Codex.Models
   alias Codex.Models.{Catalog, Files}
 
+  doctest Codex.Models
   doctest Codex.Models.Catalog
 
   defp catalog(entries) do
