@@ -57,6 +57,9 @@ defmodule Codex.ModelsTest do
       assert asks.([]) == 0
       File.write!(Path.join(home, "config.toml"), "model = \"x\"\n")
       assert asks.([]) == 1
+      # Of the same length, within a second.
+      File.write!(Path.join(home, "config.toml"), "model = \"y\"\n")
+      assert asks.([]) == 1
       File.write!(Path.join(home, "auth.json"), "{}")
       assert asks.([]) == 1
       assert asks.(cwd: dir) == 1

@@ -3,11 +3,11 @@ defmodule Codex.Models.Cache do
   # Keeps catalogs for the VM, so that a request of a web server does not start a CLI, and lets any number of callers share
   # one run. A process, because a run has to have one owner that is none of the callers: the first of them may die.
   #
-  # Bounded: @most answers, each for as long as its source says; the one that holds least goes first. A run is a task
+  # Bounded: @most answers of some 50 KB, each for as long as its source says; the oldest goes first. A run is a task
   # of `Codex.TaskSupervisor`, with an end of its own; should this process end, the run ends by itself.
   use GenServer
 
-  @most 16
+  @most 64
   @most_names 256
 
   @type key :: term()
@@ -17,28 +17,29 @@ defmodule Codex.Models.Cache do
   What is kept under the key, else what `fun` returns: `{result, how long to keep it in ms}`. While it runs, others who ask for
   the same wait for it, also with `refresh?`. `{:error, {:exited, reason}}` where it did not return.
   """
-  @spec get(key(), (() -> {result(), non_neg_integer()}), boolean()) :: result()
-  def get(key, fun, refresh?),
-    do: GenServer.call(__MODULE__, {:get, key, fun, refresh?}, :infinity)
+  @spec get(key(), (() -> {result(), non_neg_integer()}), boolean(), GenServer.server()) ::
+          result()
+  def get(key, fun, refresh?, server \\ __MODULE__),
+    do: GenServer.call(server, {:get, key, fun, refresh?}, :infinity)
 
   @doc "Whether this is the first time that the VM asks for this name. After #{@most_names} names, none is the first."
-  @spec first?(term()) :: boolean()
-  def first?(name) do
+  @spec first?(term(), GenServer.server()) :: boolean()
+  def first?(name, server \\ __MODULE__) do
     # A name may be long, and come from anywhere.
-    GenServer.call(__MODULE__, {:first?, :crypto.hash(:sha256, :erlang.term_to_binary(name))})
+    GenServer.call(server, {:first?, :crypto.hash(:sha256, :erlang.term_to_binary(name))})
   end
 
   @doc false
   def start_link(_opts), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  # kept: %{key => {until, result}}, runs: %{monitor => {key, callers}}, running: %{key => monitor}
+  # kept: %{key => {since, until, result}}, runs: %{monitor => {key, callers}}, running: %{key => monitor}
   @impl true
   def init([]), do: {:ok, %{kept: %{}, runs: %{}, running: %{}, names: MapSet.new()}}
 
   @impl true
   def handle_call({:get, key, fun, refresh?}, from, state) do
     case state.kept do
-      %{^key => {until, result}} when not refresh? ->
+      %{^key => {_since, until, result}} when not refresh? ->
         if until > now(),
           do: {:reply, result, state},
           else: {:noreply, wait(state, key, fun, from)}
@@ -93,12 +94,14 @@ defmodule Codex.Models.Cache do
 
   defp keep(kept, key, result, hold) do
     now = now()
-    kept = Map.reject(kept, fn {_, {until, _}} -> until <= now end)
-    kept = if hold > 0, do: Map.put(kept, key, {now + hold, result}), else: Map.delete(kept, key)
+    kept = Map.reject(kept, fn {_, {_, until, _}} -> until <= now end)
+    # Two in the same millisecond have an order, too.
+    since = System.unique_integer([:monotonic])
+    kept = Map.put(kept, key, {since, now + hold, result})
 
     if map_size(kept) > @most do
-      {soonest, _} = Enum.min_by(kept, fn {_, {until, _}} -> until end)
-      Map.delete(kept, soonest)
+      {oldest, _} = Enum.min_by(kept, fn {_, {since, _, _}} -> since end)
+      Map.delete(kept, oldest)
     else
       kept
     end

@@ -38,6 +38,8 @@ defmodule Codex.Models.Query do
                ~w(HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy) ++
                ~w(SSL_CERT_FILE SSL_CERT_DIR CODEX_CA_CERTIFICATE)
 
+  @small 1024 * 1024
+
   @enforce_keys [:source, :bundled, :refresh, :timeout]
   @derive {Inspect, except: [:env]}
   defstruct [:source, :bundled, :refresh, :timeout, :home, :program, :cwd, env: []]
@@ -110,7 +112,7 @@ defmodule Codex.Models.Query do
 
   @doc """
   What the answer depends on, as far as it can be seen at once: another configuration, login, CLI or environment makes another
-  key. Only a digest of the environment is kept, as there may be keys in it.
+  key. Of files and environment only digests are kept, as there may be secrets in them.
   """
   @spec key(t()) :: term()
   def key(%__MODULE__{source: {:file, path}}), do: {:file, path, stamp(path)}
@@ -120,20 +122,24 @@ defmodule Codex.Models.Query do
 
   def key(%__MODULE__{home: home, program: program} = query) do
     env = :crypto.hash(:sha256, :erlang.term_to_binary(query.env))
-    files = [Home.path(home, :config), Home.path(home, :auth) | program(program)]
+    read = for entry <- [:config, :auth], do: home |> Home.path(entry) |> digest()
     # Who waits shorter than the others gets a run of its own, as it would end theirs.
-    {query.source, query.bundled, query.timeout, home, query.cwd, program, env,
-     Enum.map(files, &stamp/1)}
+    {query.source, query.bundled, query.timeout, home, query.cwd, program(program), env, read}
   end
 
-  defp program({:ok, path}), do: [path]
-  defp program(_missing), do: []
+  defp program({:ok, path}), do: {path, stamp(path)}
+  defp program(error), do: error
+
+  # Not the time of change: it is in seconds, and both files are small and written by programs.
+  defp digest(path) do
+    with {:ok, %{type: :regular, size: size}} when size <= @small <- File.stat(path),
+         {:ok, content} <- File.read(path),
+         do: :crypto.hash(:sha256, content),
+         else: (_ -> stamp(path))
+  end
 
   defp stamp(path) do
-    case :file.read_file_info(path, [:raw, time: :posix]) do
-      {:ok, info} -> {elem(info, 1), elem(info, 5), elem(info, 11)}
-      {:error, reason} -> reason
-    end
+    with {:ok, stat} <- File.stat(path, time: :posix), do: {stat.size, stat.mtime, stat.inode}
   end
 
   # --- Options ------------------------------------------------------------------------------------------------------
