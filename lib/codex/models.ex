@@ -24,7 +24,7 @@ defmodule Codex.Models do
   ## What is kept
 
   An answer is kept in the VM for 300 seconds, and a failure, or a cache file instead of the CLI, for 30: at most 64 of them, by home,
-  CLI, directory and environment, and by the state of `config.toml`, `auth.json` and the CLI's program, so that a change of these is
+  CLI, directory, environment and options, and by the state of `config.toml`, `auth.json` and the CLI's program, so that a change of these is
   seen at once. A change of the file that `model_catalog_json` names is seen later, or with `refresh: true`. Any number of callers
   share one run of the CLI.
 
