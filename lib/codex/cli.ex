@@ -22,6 +22,10 @@ defmodule Codex.CLI do
 
   def tested_version, do: @tested
 
+  @doc "Whether the tests have seen this version, or one that differs in its last number only."
+  @spec supported?(String.t()) :: boolean()
+  def supported?(version), do: Version.match?(version, @supported, allow_pre: true)
+
   @doc "The program: the one given, else `CODEX_PATH`, else `codex` on the PATH; native where npm installed a wrapper."
   @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
   def find(given) do
@@ -111,7 +115,7 @@ defmodule Codex.CLI do
   defp warn(program) do
     case version(program) do
       {:ok, version} ->
-        unless Version.match?(version, @supported, allow_pre: true),
+        unless supported?(version),
           do:
             Logger.warning(
               "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"

@@ -12,6 +12,7 @@ defmodule Codex.Native do
     :erlang.load_nif(path, Codex.Wire.native())
   end
 
+  def about, do: not_loaded()
   def auth_account(_home), do: not_loaded()
   def auth_api_key_login(_key), do: not_loaded()
   def auth_claims(_token), do: not_loaded()

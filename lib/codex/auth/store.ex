@@ -68,7 +68,10 @@ defmodule Codex.Auth.Store do
 
   @doc "Whether there is a keyring that is open."
   @spec probe(Context.t()) :: :ok | {:error, {atom(), String.t()}}
-  def probe(context), do: call(&Native.auth_probe(&1, &2, request(:login, context)))
+  def probe(context) do
+    with {:error, :crashed} <- call(&Native.auth_probe(&1, &2, request(:login, context))),
+         do: {:error, reason(:crashed)}
+  end
 
   @doc """
   Says once in the log of this VM that there is no keyring, why, and what is used instead.
