@@ -14,7 +14,8 @@ defmodule Mix.Tasks.Codex.Doctor do
 
   Options:
 
-    * `--json` - one object on one line, for programs: see `Codex.Doctor.json/1`
+    * `--json` - one object on one line, for programs: see `Codex.Doctor.json/1`. The compilers of the project print on stderr then; those
+      of dependencies, which Mix runs before, do not, so run `mix deps.compile` first
     * `--color`, `--no-color` - whether to print in colour (default: as Elixir's `ansi_enabled`)
     * `--cwd DIR` - the directory that a run would work in (default: the current one)
     * `--home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
@@ -38,10 +39,9 @@ defmodule Mix.Tasks.Codex.Doctor do
   @impl true
   def run(argv) do
     opts = parse(argv)
-    shell = Mix.shell()
-    checks = quietly(opts[:json] == true, fn -> checks(opts) end)
+    checks = without_log(fn -> checks(opts) end)
 
-    shell.info(
+    Mix.shell().info(
       if opts[:json],
         do: Doctor.json(checks),
         else: Doctor.text(checks, Keyword.take(opts, [:color]))
@@ -66,35 +66,41 @@ defmodule Mix.Tasks.Codex.Doctor do
   end
 
   defp checks(opts) do
-    # For credentials the application runs; that of the project need not.
-    Mix.Task.run("app.config")
+    compile(opts[:json] == true)
 
+    # For credentials the application runs; that of the project need not.
     with {:error, {application, why}} <- Application.ensure_all_started(:codex_sdk),
          do: Mix.raise("#{application} does not start: #{inspect(why)}")
 
     Doctor.run(
-      for {option, key} <- [
-            cwd: :cwd,
-            home: :codex_home,
-            codex: :codex_path,
-            timeout: :timeout
-          ],
+      for {option, key} <- [cwd: :cwd, home: :codex_home, codex: :codex_path, timeout: :timeout],
           value = opts[option],
           do: {key, value}
     )
   end
 
-  # Compilers print, and warnings of the log come on stdout, too; a program gets the object alone. What they would say is in it.
-  defp quietly(json?, fun) do
-    {shell, level} = {Mix.shell(), Logger.level()}
+  defp compile(false), do: Mix.Task.run("app.config")
 
-    if json?, do: Mix.shell(Mix.Shell.Quiet)
+  # What compilers say goes to stderr: a program that reads stdout gets the object alone.
+  defp compile(true) do
+    leader = Process.group_leader()
+    Process.group_leader(self(), Process.whereis(:standard_error))
+
+    try do
+      Mix.Task.run("app.config")
+    after
+      Process.group_leader(self(), leader)
+    end
+  end
+
+  # The log comes on stdout, too. What it would warn of is among the checks.
+  defp without_log(fun) do
+    level = Logger.level()
     Logger.configure(level: :none)
 
     try do
       fun.()
     after
-      Mix.shell(shell)
       Logger.configure(level: level)
     end
   end

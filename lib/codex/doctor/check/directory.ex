@@ -9,7 +9,7 @@ defmodule Codex.Doctor.Check.Directory do
   def run(place) do
     case directory(place.cwd) do
       {:ok, dir} -> {look(dir), %{place | cwd: dir}}
-      {:error, why} -> {Check.new(:directory, :error, why), place}
+      {:error, why} -> {Check.new(:directory, :error, why), %{place | cwd: nil}}
     end
   end
 

@@ -7,10 +7,13 @@ defmodule Codex.Doctor.Check.Sandbox do
   alias Codex.Config
   alias Codex.Doctor.{Check, Place}
   alias Codex.Error.Redact
+  alias Codex.Home
 
   # Of its words, what people can read.
   @lines 5
   @length 300
+  # Shorter texts would take ordinary words out of them.
+  @shortest 6
 
   @spec run(Place.t()) :: {Check.t(), Place.t()}
   def run(%Place{program: nil} = place), do: {skipped("there is no CLI to ask"), place}
@@ -88,25 +91,29 @@ defmodule Codex.Doctor.Check.Sandbox do
   # A home among temporary files has a check of its own. Excerpts of files may hold anything.
   defp noise?(line), do: line =~ ~r/^WARNING: proceeding, even though|^\s*\d*\s*\|/
 
-  # Texts of the configuration that may be secret, whatever the CLI says about them; and those of the environment.
+  # Whatever the CLI says: no text of the configuration or of auth.json is let through, but for folders, nor what variables
+  # hold that are called like secrets or proxies.
   defp secrets(place) do
-    config = for layer <- Config.layers(place.context.config), do: texts(layer.config, "")
+    config = for layer <- Config.layers(place.context.config), do: texts(layer.config)
+    kept = [login(place.home) | config] |> List.flatten() |> Enum.reject(&File.dir?/1)
+    env = Place.env(place)
+    proxies = for {name, value} <- env, name =~ ~r/proxy/i, do: value
 
-    named = for {path, text} <- List.flatten(config), byte_size(text) >= 6, do: {path, text}
-    sensitive = for {path, text} <- named, path =~ sensitive(), do: text
-
-    Enum.sort_by(
-      Enum.uniq(Redact.secrets(Place.env(place)) ++ sensitive),
-      &(-byte_size(&1))
-    )
+    (Redact.secrets(env) ++ proxies ++ kept)
+    |> Enum.filter(&(byte_size(&1) >= @shortest))
+    |> Enum.uniq()
+    |> Enum.sort_by(&(-byte_size(&1)))
   end
 
-  defp sensitive, do: ~r/key|token|secret|password|header|auth|env|set|args|url/i
+  defp login(home) do
+    with {:ok, text} <- File.read(Home.path(home, :auth)),
+         {:ok, document} <- Codex.JSON.decode(text),
+         do: texts(document),
+         else: (_none -> [])
+  end
 
-  defp texts(%{} = table, path),
-    do: for({key, value} <- table, do: texts(value, "#{path}.#{key}"))
-
-  defp texts(list, path) when is_list(list), do: Enum.map(list, &texts(&1, path))
-  defp texts(text, path) when is_binary(text), do: [{path, text}]
-  defp texts(_other, _path), do: []
+  defp texts(%{} = table), do: for({_key, value} <- table, do: texts(value))
+  defp texts(list) when is_list(list), do: Enum.map(list, &texts/1)
+  defp texts(text) when is_binary(text), do: [text]
+  defp texts(_other), do: []
 end
