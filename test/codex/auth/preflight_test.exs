@@ -5,6 +5,8 @@ defmodule Codex.Auth.PreflightTest do
   import ExUnit.CaptureLog
   alias Codex.{AppServerClient, Auth, JSON, Logins, Subprocess, Test, Thread}
 
+  alias Codex.Auth.Credentials
+
   @moduletag :tmp_dir
 
   @key ~s({"auth_mode":"apikey","OPENAI_API_KEY":"sk-test-of-the-file"})
@@ -223,26 +225,7 @@ defmodule Codex.Auth.PreflightTest do
       {:ok, preflight} = Thread.preflight(thread)
       result = Thread.run(thread, "pay")
 
-      case header do
-        :no_request ->
-          assert posts(model) == []
-          assert {:error, _} = result
-          assert {preflight.ready?, preflight.error} == {false, {:missing_env, "MY_KEY"}}
-
-        header ->
-          assert [%{headers: headers}] = posts(model)
-          sent = headers["authorization"]
-          # A provider that asks for nothing gets an empty token.
-          assert if(sent in ["Bearer", "Bearer "], do: nil, else: sent) == header
-          none? = preflight.method == :none
-          assert preflight.ready? == (is_binary(header) or none?)
-          assert is_nil(preflight.error) == preflight.ready?
-
-          if preflight.method == :api_key do
-            "Bearer " <> key = header
-            assert preflight.key_hint == Codex.Auth.Credentials.mask(key)
-          end
-      end
+      assert paid(model, preflight, result, header)
     end
   end
 
@@ -370,6 +353,29 @@ defmodule Codex.Auth.PreflightTest do
     {:ok, thread} = Codex.start_thread(global, working_directory: Path.join(dir, "none"))
     assert {:error, {:invalid_working_directory, _}} = Thread.preflight(thread)
     assert_raise ArgumentError, ~r/:lane/, fn -> Auth.preflight(lane: :both) end
+  end
+
+  defp paid(model, preflight, result, :no_request) do
+    assert posts(model) == []
+    assert {:error, _} = result
+    assert {preflight.ready?, preflight.error} == {false, {:missing_env, "MY_KEY"}}
+  end
+
+  defp paid(model, preflight, _result, header) do
+    assert [%{headers: headers}] = posts(model)
+    sent = headers["authorization"]
+    # A provider that asks for nothing gets an empty token.
+    assert if(sent in ["Bearer", "Bearer "], do: nil, else: sent) == header
+    none? = preflight.method == :none
+    assert preflight.ready? == (is_binary(header) or none?)
+    assert is_nil(preflight.error) == preflight.ready?
+
+    if preflight.method == :api_key do
+      assert "Bearer " <> key = header
+      assert preflight.key_hint == Credentials.mask(key)
+    end
+
+    true
   end
 
   defp thread!(env, overrides) do
