@@ -170,7 +170,8 @@ defmodule Codex.Auth do
   # and where it cannot be had the CLI cannot have it either.
   @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
   def allow(opts) do
-    with {:ok, context} <- Context.new(opts),
+    with true <- Rules.possible?(opts),
+         {:ok, context} <- Context.new(opts),
          true <- Rules.any?(Rules.new(context.config)),
          %Preflight{error: {rule, _, _} = why}
          when rule in [:forced_login_method, :forced_chatgpt_workspace_id] <-

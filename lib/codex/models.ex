@@ -40,7 +40,7 @@ defmodule Codex.Models do
 
   require Logger
 
-  alias Codex.{Error}
+  alias Codex.Error
   alias Codex.Models.{Cache, Catalog, Effort, Query, Source}
 
   @typedoc """

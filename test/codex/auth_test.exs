@@ -216,10 +216,7 @@ defmodule Codex.AuthTest do
       assert Auth.delete(opts(home, store: :keyring)) == {:error, :keyring_unavailable}
     end
 
-    test "a bus that answers nothing is given up on, and holds nobody else", %{
-      home: home,
-      tmp_dir: dir
-    } do
+    test "a bus that answers nothing is given up on, and holds nobody else", %{home: home} do
       # A socket's path has room for some hundred bytes.
       socket = Path.join(System.tmp_dir!(), "codex_sdk-bus-#{System.unique_integer([:positive])}")
       on_exit(fn -> File.rm(socket) end)

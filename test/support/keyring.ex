@@ -11,7 +11,7 @@ defmodule Codex.Keyring do
   @password "correct horse"
 
   @doc "What has to be installed."
-  def programs, do: ["dbus-daemon", "gnome-keyring-daemon", "secret-tool"]
+  def programs, do: ["dbus-daemon", "dbus-send", "gnome-keyring-daemon", "secret-tool"]
 
   @doc "A bus, and the daemon on it, open; or `:none` but the bus. `dir` must be short: sockets are made in it."
   def start!(dir, state \\ :open) do

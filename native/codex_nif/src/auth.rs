@@ -196,9 +196,10 @@ impl Drop for Reply {
 // --- Terms ----------------------------------------------------------------------------------------------------------
 
 /// `{Slot, Mode, Home, {Address, RuntimeDir}, Prompt, TimeoutMs}`.
+type RequestTerm<'a> = (Term<'a>, Atom, Binary<'a>, (Option<String>, Option<String>), bool, u64);
+
 fn decode(term: Term<'_>) -> NifResult<Request> {
-    let (slot, mode, home, bus, prompt, timeout): (Term, Atom, Binary, (Option<String>, Option<String>), bool, u64) =
-        term.decode()?;
+    let (slot, mode, home, bus, prompt, timeout): RequestTerm = term.decode()?;
     let slot = match slot.decode::<(Atom, String, String)>() {
         Ok((tag, server, url)) if tag == atoms::mcp() => Slot::Mcp { server, url },
         Ok(_) => return Err(Error::BadArg),
