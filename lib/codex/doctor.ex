@@ -8,8 +8,8 @@ defmodule Codex.Doctor do
       #=> true
       IO.puts(Codex.Doctor.text(checks))
 
-  It logs in nowhere, changes no file of its own, and sends nothing. It runs the CLI (0.169) twice, for `codex --version` and for `codex sandbox
-  -- true`; the latter makes its folder `tmp` in the home, as each run does. A locked keyring is not opened, and nobody is asked to open it.
+  It logs in nowhere, sends nothing and changes nothing. It runs the CLI (0.169) twice, for `codex --version` and for `codex sandbox --
+  true`; the latter makes the CLI's folder `tmp` in the home, as each run does. A locked keyring stays locked, and nobody is asked to open it.
 
   Neither keys nor tokens are in what it gives, nor values of the configuration or of variables; of a key, there is the hint that `codex login
   status` shows, and of a ChatGPT login its plan and when it ends.
@@ -65,7 +65,8 @@ defmodule Codex.Doctor do
     * `:system_dir` - where the system's configuration is (path, default `"/etc/codex"`)
     * `:timeout` - how long each look at the keyring, and the sandbox, may take (milliseconds, default 5_000)
 
-  It blocks until all is done: with a keyring and a CLI that hang, a little over five times `:timeout`. Nothing that is found is an error of this function.
+  It blocks until all is done: where keyring and CLI hang, for four times `:timeout` and some seconds more, which `codex --version` has.
+  What is found is no error of this function. The application `:codex_sdk` must run, as it does in a release and under `mix run`.
   Raises `ArgumentError` for an option that does not exist or has a value of another type.
   """
   @spec run(keyword()) :: [Check.t()]

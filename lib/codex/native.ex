@@ -1,7 +1,8 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
-  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`.
+  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
+  # `Codex.Auth` and what lies below it (credentials), `Codex.Doctor` (what the library is).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
