@@ -43,6 +43,8 @@ defmodule Codex.Auth do
   Why credentials could not be read, written or removed:
 
     * `:keyring_unavailable` - no keyring can be reached: no bus, no service on it, or this library was built without
+    * `:encrypted_store` - the configuration switches on `features.secret_auth_storage`: what the CLI encrypts then is read by it
+      alone. `Codex.Login.status/1` asks it
     * `{:keyring, kind, words}` - it is there, but `:locked`, took too long (`:timeout`), has several entries of the same name
       (`:ambiguous`), or failed otherwise (`:other`)
     * `{:invalid_credentials, source, words}` - what is kept is nothing that the CLI would take. The words name members and
@@ -289,6 +291,10 @@ defmodule Codex.Auth do
   def explain(%Config.Error{} = error), do: Exception.message(error)
   def explain(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
   def explain(:keyring_unavailable), do: "no keyring can be reached"
+
+  def explain(:encrypted_store),
+    do: "features.secret_auth_storage is on: only the CLI reads what it encrypts"
+
   def explain({:keyring, _kind, words}), do: words
 
   def explain({:invalid_credentials, {:file, path}, words}),

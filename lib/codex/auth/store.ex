@@ -11,6 +11,7 @@ defmodule Codex.Auth.Store do
   @type slot :: :login | {:mcp, server :: String.t(), url :: String.t()}
   @type reason ::
           :keyring_unavailable
+          | :encrypted_store
           | {:keyring, :locked | :timeout | :ambiguous | :other, String.t()}
           | {:invalid_credentials, Credentials.source(), String.t()}
           | {:unreadable, Path.t(), String.t()}
@@ -33,6 +34,8 @@ defmodule Codex.Auth.Store do
     end
   end
 
+  def load(:login, %{store: :encrypted}), do: {:error, :encrypted_store}
+
   def load(slot, context) do
     case call(&Native.auth_load(&1, &2, request(slot, context))) do
       {:error, why} -> {:error, reason(why)}
@@ -47,6 +50,8 @@ defmodule Codex.Auth.Store do
     {:ok, :memory, nil}
   end
 
+  def save(:login, _document, %{store: :encrypted}), do: {:error, :encrypted_store}
+
   def save(slot, document, context) do
     case call(&Native.auth_save(&1, &2, request(slot, context), document)) do
       {:error, why} -> {:error, reason(why)}
@@ -58,6 +63,8 @@ defmodule Codex.Auth.Store do
   @spec delete(slot(), Context.t()) :: {:ok, boolean(), boolean(), fault()} | {:error, reason()}
   def delete(:login, %Context{store: :ephemeral} = context),
     do: {:ok, Runtime.delete(Native.auth_account(context.home)), false, nil}
+
+  def delete(:login, %{store: :encrypted}), do: {:error, :encrypted_store}
 
   def delete(slot, context) do
     case call(&Native.auth_delete(&1, &2, request(slot, context))) do

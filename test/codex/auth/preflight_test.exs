@@ -2,7 +2,6 @@ defmodule Codex.Auth.PreflightTest do
   # What preflight says, beside what the CLI does.
   use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
   alias Codex.{AppServerClient, Auth, JSON, Logins, Subprocess, Test, Thread}
 
   alias Codex.Auth.Credentials
@@ -121,10 +120,16 @@ defmodule Codex.Auth.PreflightTest do
       assert %{ready?: false, error: :no_credentials} = found
       assert codes(found) == [:ephemeral]
 
-      capture_log(fn ->
-        found = preflight(home, store: :auto, overrides: ~w(features.secret_auth_storage=true))
-        assert :encrypted_store in codes(found)
-      end)
+      # What only the CLI can read; a file it does not encrypt.
+      encrypted = "features.secret_auth_storage=true"
+      auto = [encrypted, "cli_auth_credentials_store=auto"]
+      found = preflight(home, overrides: auto)
+      assert %{ready?: false, error: :encrypted_store, store: :encrypted} = found
+
+      assert Auth.read(codex_home: home, cwd: false, overrides: auto) ==
+               {:error, :encrypted_store}
+
+      assert %{ready?: true} = preflight(home, overrides: [encrypted])
     end
 
     test "rules of the configuration, for each credential", %{home: home} do
@@ -170,6 +175,7 @@ defmodule Codex.Auth.PreflightTest do
       for error <- [
             :no_credentials,
             :keyring_unavailable,
+            :encrypted_store,
             {:keyring, :locked, "words"},
             {:invalid_credentials, {:file, home}, "words"},
             {:invalid_credentials, {:keyring, "cli|1"}, "words"},
