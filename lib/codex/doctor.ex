@@ -28,7 +28,7 @@ defmodule Codex.Doctor do
     * `:config` - the layers, and what is wrong with them. `:error` for what the CLI refuses; `:warning` for the rest, and for a layer that
       does not count
     * `:auth` - which credential each lane would use (`Codex.Auth.preflight/1`). `:error` where `codex exec` has none; `:warning` where only
-      the app-server has none, and for the warnings of the preflight
+      the app-server has none, for the warnings of the preflight, and where only the CLI can read it (`features.secret_auth_storage`)
     * `:keyring` - whether it is open, locked, or not to be had. `:error` only where a login is kept in it
       (`cli_auth_credentials_store = "keyring"`) and `codex exec` needs that; `:warning` where it would be used before a file (`"auto"`)
     * `:sandbox` - whether commands can be run in Codex's sandbox. Where not, a turn goes on, but each of its commands fails: a `:warning`, unless the

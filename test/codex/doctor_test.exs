@@ -296,6 +296,11 @@ defmodule Codex.DoctorTest do
   end
 
   describe "the keyring that is none" do
+    defp configured("encrypted"),
+      do: "features.secret_auth_storage = true\n" <> configured("keyring")
+
+    defp configured(store), do: "cli_auth_credentials_store = \"#{store}\"\n"
+
     test "is an error where the login is kept in it, and `codex exec` needs that", context do
       path = Path.join(context.home, "config.toml")
       config = File.read!(path)
@@ -304,9 +309,11 @@ defmodule Codex.DoctorTest do
             {"keyring", %{}, :error, :error},
             {"keyring", %{"CODEX_API_KEY" => "sk-1"}, :warning, :warning},
             {"auto", %{}, :error, :warning},
-            {"file", %{}, :error, :ok}
+            {"file", %{}, :error, :ok},
+            {"ephemeral", %{}, :error, :ok},
+            {"encrypted", %{}, :warning, :warning}
           ] do
-        File.write!(path, "cli_auth_credentials_store = \"#{store}\"\n" <> config)
+        File.write!(path, configured(store) <> config)
         checks = run(context, environment: environment)
         assert {store, checks.auth.status} == {store, auth}
         assert {store, checks.keyring.status} == {store, keyring}

@@ -76,7 +76,10 @@ defmodule Codex.Auth.Store do
   @doc "Whether there is a keyring that is open."
   @spec probe(Context.t()) :: :ok | {:error, {atom(), String.t()}}
   def probe(context) do
-    with {:error, :crashed} <- call(&Native.auth_probe(&1, &2, request(:login, context))),
+    # Whatever is kept in it.
+    request = request(:login, %{context | store: :keyring})
+
+    with {:error, :crashed} <- call(&Native.auth_probe(&1, &2, request)),
          do: {:error, reason(:crashed)}
   end
 

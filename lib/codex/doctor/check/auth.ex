@@ -42,8 +42,9 @@ defmodule Codex.Doctor.Check.Auth do
     [Map.merge(facts, status(preflight, exec)) | warnings(preflight)]
   end
 
-  # Threads run on `codex exec`.
+  # Threads run on `codex exec`. What the CLI alone can read may be there.
   defp status(%{ready?: true}, _exec), do: %{}
+  defp status(%{error: :encrypted_store}, _exec), do: %{status: :warning}
   defp status(%{lane: :app_server}, %{ready?: true}), do: %{status: :warning}
   defp status(_preflight, _exec), do: %{status: :error}
 

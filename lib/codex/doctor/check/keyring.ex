@@ -21,7 +21,7 @@ defmodule Codex.Doctor.Check.Keyring do
     }
 
     status = status(state, context, needed?)
-    {Check.new(:keyring, status, words <> so(status, state), [detail]), place}
+    {Check.new(:keyring, status, words <> so(status, state, context.store), [detail]), place}
   end
 
   defp state(:ok), do: {:open, "open"}
@@ -32,11 +32,13 @@ defmodule Codex.Doctor.Check.Keyring do
 
   defp status(:open, _context, _needed?), do: :ok
   defp status(_state, _context, true), do: :error
-  defp status(_state, %{store: store}, _needed?) when store in [:keyring, :auto], do: :warning
+  defp status(_state, %{store: store}, _needed?) when store in [:keyring, :auto, :encrypted],
+    do: :warning
   defp status(_state, _context, _needed?), do: :ok
 
-  defp so(:ok, :open), do: ""
-  defp so(:ok, _state), do: "; no login is kept there"
-  defp so(:error, _state), do: "; the login is kept there"
-  defp so(:warning, _state), do: "; `codex exec` does without"
+  defp so(:ok, :open, _store), do: ""
+  defp so(:ok, _state, _store), do: "; no login is kept there"
+  defp so(:error, _state, _store), do: "; the login is kept there"
+  defp so(:warning, _state, :encrypted), do: "; what the CLI encrypts needs it"
+  defp so(:warning, _state, _store), do: "; `codex exec` does without"
 end
