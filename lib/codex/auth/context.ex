@@ -58,9 +58,8 @@ defmodule Codex.Auth.Context do
       {:ok,
        %__MODULE__{
          home: config.home,
-         store: opts[:store] || store(config),
-         mcp_store:
-           opts[:store] || @stores[Config.get(config, "mcp_oauth_credentials_store", "auto")],
+         store: opts[:store] || store(config, "cli_auth_credentials_store", "file"),
+         mcp_store: opts[:store] || store(config, "mcp_oauth_credentials_store", "auto"),
          env: env,
          timeout: opts[:timeout],
          prompt: opts[:prompt],
@@ -70,8 +69,8 @@ defmodule Codex.Auth.Context do
   end
 
   # What the CLI encrypts then is its own (0.169: a feature that is off).
-  defp store(config) do
-    store = @stores[Config.get(config, "cli_auth_credentials_store", "file")]
+  defp store(config, key, default) do
+    store = @stores[Config.get(config, key, default)]
     encrypted? = Config.get(config, "features.secret_auth_storage") == true
     if encrypted? and store in [:keyring, :auto], do: :encrypted, else: store
   end

@@ -34,13 +34,8 @@ defmodule Codex.Auth.Store do
     end
   end
 
-  def load(:login, %{store: :encrypted}), do: {:error, :encrypted_store}
-
   def load(slot, context) do
-    case call(&Native.auth_load(&1, &2, request(slot, context))) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_load(&1, &2, request(slot, context)))
   end
 
   @spec save(slot(), String.t(), Context.t()) ::
@@ -50,13 +45,8 @@ defmodule Codex.Auth.Store do
     {:ok, :memory, nil}
   end
 
-  def save(:login, _document, %{store: :encrypted}), do: {:error, :encrypted_store}
-
   def save(slot, document, context) do
-    case call(&Native.auth_save(&1, &2, request(slot, context), document)) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_save(&1, &2, request(slot, context), document))
   end
 
   @doc "What was removed: from the keyring, from the file."
@@ -64,13 +54,8 @@ defmodule Codex.Auth.Store do
   def delete(:login, %Context{store: :ephemeral} = context),
     do: {:ok, Runtime.delete(Native.auth_account(context.home)), false, nil}
 
-  def delete(:login, %{store: :encrypted}), do: {:error, :encrypted_store}
-
   def delete(slot, context) do
-    case call(&Native.auth_delete(&1, &2, request(slot, context))) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_delete(&1, &2, request(slot, context)))
   end
 
   @doc "Whether there is a keyring that is open."
@@ -101,6 +86,17 @@ defmodule Codex.Auth.Store do
     :ok
   end
 
+  defp answer(slot, context, start) do
+    if mode(slot, context) == :encrypted do
+      {:error, :encrypted_store}
+    else
+      with {:error, why} <- call(start), do: {:error, reason(why)}
+    end
+  end
+
+  defp mode(:login, context), do: context.store
+  defp mode({:mcp, _server, _url}, context), do: context.mcp_store
+
   # Exactly one answer comes, in the request's own time: the pool holds nothing that this process would have to wait for.
   defp call(start) do
     with {:ok, pool} <- pool() do
@@ -118,9 +114,8 @@ defmodule Codex.Auth.Store do
   end
 
   defp request(slot, context) do
-    mode = if slot == :login, do: context.store, else: context.mcp_store
     bus = {context.env["DBUS_SESSION_BUS_ADDRESS"], context.env["XDG_RUNTIME_DIR"]}
-    {slot, mode, context.home, bus, context.prompt, context.timeout}
+    {slot, mode(slot, context), context.home, bus, context.prompt, context.timeout}
   end
 
   @doc false

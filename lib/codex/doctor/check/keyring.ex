@@ -32,8 +32,10 @@ defmodule Codex.Doctor.Check.Keyring do
 
   defp status(:open, _context, _needed?), do: :ok
   defp status(_state, _context, true), do: :error
+
   defp status(_state, %{store: store}, _needed?) when store in [:keyring, :auto, :encrypted],
     do: :warning
+
   defp status(_state, _context, _needed?), do: :ok
 
   defp so(:ok, :open, _store), do: ""
