@@ -20,10 +20,11 @@ defmodule Codex.DoctorTest do
   # folder, so that is another one.
   defp opts(context, more \\ []) do
     {env, more} = Keyword.pop(more, :environment, %{})
+    temporary = Path.join(context.tmp_dir, "temporary")
 
     Keyword.merge(
       [
-        env: Logins.env(context.home, Map.put_new(env, "TMPDIR", "/var/tmp")),
+        env: Logins.env(context.home, Map.put_new(env, "TMPDIR", temporary)),
         cwd: context.work,
         system_dir: Path.join(context.tmp_dir, "system"),
         codex_path: Stub.write!(context.tmp_dir, "exit 0")

@@ -20,7 +20,7 @@ defmodule Codex.Doctor.RealTest do
   # The home of a test may be among temporary files; what the CLI would say about that is told elsewhere.
   defp run(context, env, more \\ []) do
     opts = [
-      env: Map.put(env, "TMPDIR", "/var/tmp"),
+      env: Map.put(env, "TMPDIR", temporary(context)),
       cwd: context.work,
       system_dir: Path.join(context.tmp_dir, "system"),
       codex_path: context.codex
@@ -28,6 +28,12 @@ defmodule Codex.Doctor.RealTest do
 
     {checks, _log} = with_log(fn -> Doctor.run(Keyword.merge(opts, more)) end)
     Map.new(checks, &{&1.name, &1})
+  end
+
+  defp temporary(context) do
+    dir = Path.join(context.tmp_dir, "temporary")
+    File.mkdir_p!(dir)
+    dir
   end
 
   describe "the CLI" do
