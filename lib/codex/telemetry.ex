@@ -39,12 +39,12 @@ defmodule Codex.Telemetry do
   @spec execute([atom(), ...], map(), map()) :: :ok
   def execute([_ | _] = event, measurements, metadata)
       when is_map(measurements) and is_map(metadata) do
-    # Captured, not called: the module need not exist when this one is compiled.
-    if listening?(),
-      do: Function.capture(:telemetry, :execute, 3).(event, measurements, metadata)
-
+    if listening?(), do: telemetry().execute(event, measurements, metadata)
     :ok
   end
+
+  # By way of a function: the module need not exist when this one is compiled.
+  defp telemetry, do: :telemetry
 
   @doc "Whether anybody could hear: `:telemetry` is loaded."
   @spec listening?() :: boolean()
@@ -99,9 +99,8 @@ defmodule Codex.Telemetry do
 
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
-      attach = Function.capture(:telemetry, :attach_many, 4)
       events = DefaultLogger.events(opts[:prefix])
-      attach.(opts[:handler_id], events, &DefaultLogger.handle/4, config)
+      telemetry().attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
     else
       {:error, :no_telemetry}
     end

@@ -37,7 +37,14 @@ defmodule Codex.Auth.Rules do
   """
   @spec possible?(keyword()) :: boolean()
   def possible?(opts) do
-    case Codex.Home.resolve(codex_home: opts[:codex_home], env: opts[:env]) do
+    # nil takes a variable away, as in the options of a run.
+    env =
+      for {name, value} <- opts[:env] || System.get_env(),
+          value != nil,
+          into: %{},
+          do: {name, value}
+
+    case Codex.Home.resolve(codex_home: opts[:codex_home], env: env) do
       {:ok, home} ->
         String.contains?(Enum.join(opts[:overrides] || [], "\n"), @signs) or
           Enum.any?(files(home, opts), &sign?/1)
