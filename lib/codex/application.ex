@@ -1,7 +1,7 @@
 defmodule Codex.Application do
   @moduledoc false
   # Children that wait to be needed: who reads which run, the tasks behind it, the homes to remove with their owners,
-  # and the threads on which credentials are read.
+  # the threads on which credentials are read, and what is known of accounts' limits.
   # One that crashes is started anew by itself.
   use Application
 
@@ -12,7 +12,8 @@ defmodule Codex.Application do
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
       Codex.Home.Isolated,
-      Codex.Auth.Runtime
+      Codex.Auth.Runtime,
+      Codex.RateLimit.Accounts
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)
