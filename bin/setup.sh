@@ -83,6 +83,13 @@ need_elixir() {
 
 need_dialyzer() { have dialyzer || apt_install "Dialyzer" erlang-dialyzer; }
 
+# A real keyring for the tests, which start and stop it. macOS has its own, which they leave alone.
+need_keyring() {
+  [ "$(uname -s)" = Linux ] || return 0
+  if have dbus-daemon && have dbus-send && have gnome-keyring-daemon && have secret-tool; then return; fi
+  apt_install "A keyring for the tests" dbus gnome-keyring libsecret-tools
+}
+
 # The CLI that the tests know, in .codex-cli; or the one that CODEX_PATH names, and then nothing is installed.
 need_cli() {
   if [ -n "${CODEX_PATH:-}" ]; then

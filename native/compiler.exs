@@ -9,6 +9,9 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
 
     Set `CODEX_SDK_NATIVE_DIR` to a folder that holds both files to use them instead of building: no Rust is
     needed then.
+
+    The keyring of the operating system (`Codex.Auth`) takes most of the time of a first build. Set `CODEX_SDK_KEYRING` to
+    `false` to build without: credentials are in files then.
     """
     use Mix.Task.Compiler
 
@@ -35,7 +38,7 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
     def clean, do: File.rm_rf!(@out)
 
     defp build do
-      inputs = digest(sources())
+      inputs = digest(sources()) <> Enum.join(features())
 
       if fresh?(inputs) do
         {:noop, []}
@@ -80,9 +83,16 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
       target = System.get_env("CARGO_TARGET_DIR") || Path.join(@root, "target")
       Mix.shell().info("Compiling the native parts of codex_sdk with cargo (release)")
 
-      with :ok <- cargo(~w(build -p codex_nif), target, []),
+      with :ok <- cargo(~w(build -p codex_nif) ++ features(), target, []),
            :ok <- cargo(~w(rustc -p codex_launcher --bin codex_launcher), target, static()) do
         {:ok, Enum.map(built_names(), &Path.join([target, "release", &1]))}
+      end
+    end
+
+    defp features do
+      case System.get_env("CODEX_SDK_KEYRING") do
+        off when off in ["false", "0"] -> ["--no-default-features"]
+        _ -> []
       end
     end
 

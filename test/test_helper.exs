@@ -1,13 +1,25 @@
-# Tests that need the Codex CLI run where it is found. bin/test installs it, and insists.
-exclude =
-  case Codex.Test.codex_path() do
-    {:ok, _path} ->
-      []
+# Tests that need the Codex CLI, or a keyring, run where they are found. bin/test installs both, and insists.
+missing = [
+  codex_cli:
+    case Codex.Test.codex_path() do
+      {:ok, _path} -> nil
+      {:error, message} -> "Tests with the Codex CLI are left out: #{message}"
+    end,
+  keyring:
+    case Enum.reject(Codex.Keyring.programs(), &System.find_executable/1) do
+      [] -> nil
+      names -> "Tests with a keyring are left out: there is no #{Enum.join(names, ", ")} on PATH"
+    end
+]
 
-    {:error, message} ->
-      if System.get_env("CODEX_SDK_REQUIRE_CLI") == "1", do: raise(message)
-      IO.puts("Tests with the Codex CLI are left out: #{message}")
-      [:codex_cli]
+exclude =
+  for {tag, message} <- missing, message != nil do
+    if System.get_env("CODEX_SDK_REQUIRE_CLI") == "1" and
+         (tag == :codex_cli or :os.type() == {:unix, :linux}),
+       do: raise(message)
+
+    IO.puts(message)
+    tag
   end
 
 ExUnit.start(exclude: exclude)

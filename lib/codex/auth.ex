@@ -43,6 +43,8 @@ defmodule Codex.Auth do
   Why credentials could not be read, written or removed:
 
     * `:keyring_unavailable` - no keyring can be reached: no bus, no service on it, or this library was built without
+    * `:encrypted_store` - the configuration switches on `features.secret_auth_storage`: what the CLI encrypts then is read by it
+      alone. `Codex.Login.status/1` asks it
     * `{:keyring, kind, words}` - it is there, but `:locked`, took too long (`:timeout`), has several entries of the same name
       (`:ambiguous`), or failed otherwise (`:other`)
     * `{:invalid_credentials, source, words}` - what is kept is nothing that the CLI would take. The words name members and
@@ -170,7 +172,8 @@ defmodule Codex.Auth do
   # and where it cannot be had the CLI cannot have it either.
   @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
   def allow(opts) do
-    with {:ok, context} <- Context.new(opts),
+    with true <- Rules.possible?(opts),
+         {:ok, context} <- Context.new(opts),
          true <- Rules.any?(Rules.new(context.config)),
          %Preflight{error: {rule, _, _} = why}
          when rule in [:forced_login_method, :forced_chatgpt_workspace_id] <-
@@ -187,7 +190,7 @@ defmodule Codex.Auth do
   @spec codex_home() :: Path.t()
   def codex_home do
     case System.get_env("CODEX_HOME") do
-      empty when empty in [nil, ""] -> Path.expand("~/.codex")
+      empty when empty in [nil, ""] -> Path.join(user_home(), ".codex")
       home -> Path.expand(home)
     end
   end
@@ -202,19 +205,19 @@ defmodule Codex.Auth do
 
     older =
       if System.get_env("CODEX_HOME") in [nil, ""],
-        do:
-          Enum.map(
-            [
-              "~/.config/codex/credentials.json",
-              "~/.config/openai/codex.json",
-              "~/.codex/credentials.json"
-            ],
-            &Path.expand/1
-          ),
+        do: [
+          ".config/codex/credentials.json",
+          ".config/openai/codex.json",
+          ".codex/credentials.json"
+        ],
         else: []
 
-    [Home.path(home, :auth), Home.path(home, :credentials)] ++ older
+    [Home.path(home, :auth), Home.path(home, :credentials)] ++
+      Enum.map(older, &Path.join(user_home(), &1))
   end
+
+  # The one of now: the VM looks its own up once.
+  defp user_home, do: System.get_env("HOME") || System.user_home() || "/"
 
   @doc """
   An API key, or nil: `CODEX_API_KEY`, else that of the login, else of the older files of `auth_paths/0`.
@@ -288,6 +291,10 @@ defmodule Codex.Auth do
   def explain(%Config.Error{} = error), do: Exception.message(error)
   def explain(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
   def explain(:keyring_unavailable), do: "no keyring can be reached"
+
+  def explain(:encrypted_store),
+    do: "features.secret_auth_storage is on: only the CLI reads what it encrypts"
+
   def explain({:keyring, _kind, words}), do: words
 
   def explain({:invalid_credentials, {:file, path}, words}),

@@ -4,7 +4,7 @@ defmodule Codex.CLI do
 
   require Logger
 
-  alias Codex.Subprocess
+  alias Codex.CLI.Command
 
   # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
   @tested "0.169.0"
@@ -12,7 +12,7 @@ defmodule Codex.CLI do
 
   # The CLI makes folders in its home before it looks at its arguments. With a home that cannot be one it only says so:
   # neither the user's home nor that of a run, which may just be going away, is touched.
-  @ask [ladder: [{:signal, :term, 500}], window: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
+  @ask [timeout: 5_000, most: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
 
   @type path_error ::
           :codex_binary_not_found
@@ -21,6 +21,10 @@ defmodule Codex.CLI do
           | {:codex_binary_not_executable, Path.t()}
 
   def tested_version, do: @tested
+
+  @doc "Whether the tests have seen this version, or one that differs in its last number only."
+  @spec supported?(String.t()) :: boolean()
+  def supported?(version), do: Version.match?(version, @supported, allow_pre: true)
 
   @doc "The program: the one given, else `CODEX_PATH`, else `codex` on the PATH; native where npm installed a wrapper."
   @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
@@ -111,7 +115,7 @@ defmodule Codex.CLI do
   defp warn(program) do
     case version(program) do
       {:ok, version} ->
-        unless Version.match?(version, @supported, allow_pre: true),
+        unless supported?(version),
           do:
             Logger.warning(
               "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"
@@ -132,42 +136,13 @@ defmodule Codex.CLI do
   @spec version(Path.t()) ::
           {:ok, String.t()} | {:error, :no_version | {:not_started, Exception.t()}}
   def version(program) do
-    with {:ok, output} <- output([program, "--version"], 5_000),
+    with {:ok, %{stdout: output}} <- Command.run([program, "--version"], @ask),
          [_, version] <- Regex.run(~r/^\S+ (\d+\.\d+\.\d+\S*)$/m, output),
          {:ok, _} <- Version.parse(version) do
       {:ok, version}
     else
       {:error, {:not_started, _}} = error -> error
       _ -> {:error, :no_version}
-    end
-  end
-
-  defp output(argv, timeout) do
-    with {:ok, sub} <- Subprocess.open(argv, @ask),
-         {:ok, sub} <- Subprocess.close_stdin(sub) do
-      collect(sub, "", System.monotonic_time(:millisecond) + timeout)
-    else
-      {:error, error} -> {:error, {:not_started, error}}
-      {:error, _sub, error} -> {:error, {:not_started, error}}
-    end
-  end
-
-  # Without grants: a version is shorter than the window, and a program that prints more has none.
-  defp collect(sub, output, deadline) do
-    case Subprocess.next(sub, max(deadline - System.monotonic_time(:millisecond), 0)) do
-      {:ok, sub, outputs} ->
-        output = output <> for({:stdout, bytes} <- outputs, into: "", do: bytes)
-
-        if Enum.any?(outputs, &match?({:exit, _}, &1)),
-          do: {:ok, output},
-          else: collect(sub, output, deadline)
-
-      {:error, _sub, _error} ->
-        {:error, :no_version}
-
-      :timeout ->
-        _ = Subprocess.stop(sub)
-        {:error, :no_version}
     end
   end
 end

@@ -20,6 +20,9 @@ defmodule Codex.Login do
 
   `Codex.Auth` reads what is kept then, and tells which credential a run would use.
 
+  **A new login takes the place of the old one before it is known to succeed**: `codex login` gives up the ChatGPT login that is
+  there, and tells its issuer so, before it asks for another (seen with 0.169), as `logout/1` does.
+
   `forced_login_method` of the configuration is checked before the CLI starts. Secrets go to its stdin.
 
   ## Options

@@ -1,7 +1,8 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
-  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`.
+  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
+  # `Codex.Auth` and what lies below it (credentials), `Codex.Doctor` (what the library is).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -12,6 +13,7 @@ defmodule Codex.Native do
     :erlang.load_nif(path, Codex.Wire.native())
   end
 
+  def about, do: not_loaded()
   def auth_account(_home), do: not_loaded()
   def auth_api_key_login(_key), do: not_loaded()
   def auth_claims(_token), do: not_loaded()

@@ -1,25 +1,34 @@
 defmodule Codex.Telemetry do
   @moduledoc """
-  What the SDK tells to `:telemetry`, where the host application has it. Without it nothing happens.
+  What the SDK tells to `:telemetry`, where the host application has it. Without it nothing happens, and nothing is paid.
+
+      :ok = Codex.Telemetry.attach_default_logger(level: :info)
+
+      :telemetry.attach("tokens", [:codex, :thread, :token_usage, :updated], &MyApp.count/4, nil)
 
   The first part of every name is the option `telemetry_prefix` of the client, `[:codex]` by default.
 
+  **Prompts, commands and outputs are not told**, unless the client has `telemetry_content: true`; then events have the keys marked
+  (content). Errors have the CLI's own words; keys that the SDK knows are redacted in them.
+
   ## Events
 
-  `[:codex, :retry, :attempt]` - an attempt of a call with `retry` or `rate_limit` on has ended; from `Codex.Retry` as well.
+  #{Codex.Telemetry.Table.docs()}
 
-    * measurements: `system_time` (native units), `duration` (of the attempt, native units), `delay_ms` (the wait that
-      follows, 0 where none does; where the gate of `Codex.RateLimit` is waited for, it is how long that is closed)
-    * metadata: `attempt` (from 1), `max_attempts`, `outcome` (`:ok`; `:retry`: another attempt follows; `:error`: none does),
-      `reason` (what failed, nil for `:ok`), `kind` (its kind, as in `Codex.Error`), `mode` (what follows: `:repeat`, `:resume`, or nil)
+  Measurements: `system_time` and `duration` are in native units (`System.convert_time_unit/3`), `duration_ms` and
+  `delay_ms` in milliseconds.
 
-  `[:codex, :rate_limit, :rate_limited]` - a limit was hit.
+  Metadata of a turn: `lane` (`:exec`), `originator` (`:sdk`), `span_token` (a reference that all events of a turn share) and
+  `thread_id` (nil until the CLI has told it).
 
-    * measurements: `system_time` (native units)
-    * metadata: `delay_ms`, `attempt` (how often this call was limited), `info` (see `Codex.RateLimit.detect/1`)
+  A turn is a span: `[:codex, :thread, :start]`, then `:stop` or `:exception`, exactly one of both, however it ends, also where its
+  reader goes away (`:early_exit`) - but not where the reader is killed: a dead process tells nothing. Attempts of one call
+  (`retry`) are one span.
 
-  A duration becomes milliseconds with `System.convert_time_unit(duration, :native, :millisecond)`.
+  Codex has an export of its own, `[otel]` in its configuration; `guides/telemetry.md` says how both join up.
   """
+
+  alias Codex.Telemetry.{DefaultLogger, Table}
 
   @doc """
   Calls `:telemetry.execute/3` where that module is loaded: whoever attached a handler has loaded it.
@@ -30,12 +39,100 @@ defmodule Codex.Telemetry do
   @spec execute([atom(), ...], map(), map()) :: :ok
   def execute([_ | _] = event, measurements, metadata)
       when is_map(measurements) and is_map(metadata) do
-    if :erlang.function_exported(:telemetry, :execute, 3),
-      do: call(:telemetry, [event, measurements, metadata])
-
+    if listening?(), do: call(:telemetry, :execute, [event, measurements, metadata])
     :ok
   end
 
   # The module need not exist when this one is compiled, nor when Dialyzer looks at it: it is named only when it is called.
-  defp call(module, arguments), do: apply(module, :execute, arguments)
+  defp call(module, name, arguments), do: apply(module, name, arguments)
+
+  @doc "Whether anybody could hear: `:telemetry` is loaded."
+  @spec listening?() :: boolean()
+  def listening?, do: :erlang.function_exported(:telemetry, :execute, 3)
+
+  @doc """
+  Tells an event of the application's own, as the SDK tells its: with `originator: :sdk`, with `duration_ms` where there is a
+  `duration`, and with paths in `warnings` and `sandbox_warnings` in one form, each once.
+
+      iex> Codex.Telemetry.emit([:my_app, :step], %{duration: 0}, %{warnings: ["C:\\\\a", "C:/a"]})
+      :ok
+  """
+  @spec emit([atom(), ...], map(), map()) :: :ok
+  def emit(event, measurements \\ %{}, metadata \\ %{}) do
+    measurements =
+      case measurements do
+        %{duration: duration} when is_integer(duration) ->
+          ms = System.convert_time_unit(duration, :native, :millisecond)
+          Map.put_new(measurements, :duration_ms, ms)
+
+        _ ->
+          measurements
+      end
+
+    metadata =
+      [:warnings, :sandbox_warnings]
+      |> Enum.reduce(metadata, fn key, metadata ->
+        if is_list(metadata[key]), do: Map.update!(metadata, key, &paths/1), else: metadata
+      end)
+      |> Map.put_new(:originator, :sdk)
+
+    execute(event, measurements, metadata)
+  end
+
+  defp paths(warnings) do
+    warnings
+    |> Enum.map(&if(is_binary(&1), do: String.replace(&1, "\\", "/"), else: &1))
+    |> Enum.uniq()
+  end
+
+  @doc """
+  Writes a line to the log for each turn, failed attempt and limit; those of tools and processes are of level debug, failures of
+  level warning. No content stands in it.
+
+  Options: `:handler_id` (default `"codex-default-logger"`), `:level` (of turns that went well, default `:info`), `:prefix` (default
+  `[:codex]`). Returns `:ok`, `{:error, :already_exists}`, or `{:error, :no_telemetry}` where the application has no `:telemetry`.
+  """
+  @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists | :no_telemetry}
+  def attach_default_logger(opts \\ []) do
+    opts =
+      Keyword.validate!(opts, handler_id: "codex-default-logger", level: :info, prefix: [:codex])
+
+    if Code.ensure_loaded?(:telemetry) do
+      config = %{level: opts[:level], prefix: opts[:prefix]}
+      events = DefaultLogger.events(opts[:prefix])
+      arguments = [opts[:handler_id], events, &DefaultLogger.handle/4, config]
+      call(:telemetry, :attach_many, arguments)
+    else
+      {:error, :no_telemetry}
+    end
+  end
+
+  @doc """
+  Names of all events, with a prefix.
+
+      iex> [:codex, :thread, :stop] in Codex.Telemetry.events()
+      true
+  """
+  @spec events([atom()]) :: [[atom(), ...]]
+  def events(prefix \\ [:codex]), do: Enum.map(Table.names(), &(prefix ++ &1))
+
+  @doc """
+  The SDK exports nothing by itself, and changes nothing of other applications. Kept for callers of 0.4.5, whose `configure/1` set up
+  an exporter of OpenTelemetry: attach handlers to the events instead, and let Codex export its own (`guides/telemetry.md`).
+
+  Returns `:ok` where nothing is asked for (`enabled?: false`, or no options), else
+  `{:error, %Codex.Error{kind: :unsupported}}`.
+  """
+  @spec configure(keyword()) :: :ok | {:error, Codex.Error.t()}
+  def configure(opts \\ []) do
+    if opts == [] or opts[:enabled?] == false do
+      :ok
+    else
+      message =
+        "the SDK has no exporter of its own: attach handlers to Codex.Telemetry.events/1, " <>
+          "or set [otel] in Codex's configuration (Codex.Config.Helpers)"
+
+      {:error, Codex.Error.new(:unsupported, message)}
+    end
+  end
 end

@@ -12,6 +12,7 @@ defmodule Codex.AppServerClient do
   def start!(home, user_home, args \\ [], opts \\ []) do
     {:ok, codex} = Codex.Test.codex_path()
     env = %{"CODEX_HOME" => home, "HOME" => user_home, "PATH" => System.get_env("PATH")}
+    env = Map.merge(env, Keyword.get(opts, :env, %{}))
     argv = [codex | args] ++ ["app-server"] ++ Keyword.get(opts, :flags, [])
     {:ok, sub} = Subprocess.open(argv, env: env, cwd: user_home)
     client = %__MODULE__{sub: sub}

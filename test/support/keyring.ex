@@ -11,19 +11,19 @@ defmodule Codex.Keyring do
   @password "correct horse"
 
   @doc "What has to be installed."
-  def programs, do: ["dbus-daemon", "gnome-keyring-daemon", "secret-tool"]
+  def programs, do: ["dbus-daemon", "dbus-send", "gnome-keyring-daemon", "secret-tool"]
 
-  @doc "A bus, and the daemon on it: `:open`, `:locked`, or none."
+  @doc "A bus, and the daemon on it, open; or `:none` but the bus. `dir` must be short: sockets are made in it."
   def start!(dir, state \\ :open) do
     File.mkdir_p!(dir)
     keyring = bus!(%__MODULE__{dir: dir})
-
-    case state do
-      :none -> keyring
-      :open -> daemon!(keyring)
-      :locked -> keyring |> daemon!() |> stop_daemon!() |> locked_daemon!()
-    end
+    if state == :none, do: keyring, else: start_daemon!(keyring)
   end
+
+  def start_daemon!(keyring), do: daemon!(keyring, ["--unlock"], @password)
+
+  @doc "What is in it stays, and nobody gives its password."
+  def relock!(keyring), do: keyring |> stop_daemon!() |> daemon!([], "")
 
   @doc "Variables under which programs find it."
   def env(keyring, more \\ %{}) do
@@ -109,11 +109,6 @@ defmodule Codex.Keyring do
     {sub, line} = line(sub, "")
     %{keyring | bus: sub, address: String.trim(line)}
   end
-
-  defp daemon!(keyring), do: daemon!(keyring, ["--unlock"], @password)
-
-  # A login keyring is there, and nobody gave its password.
-  defp locked_daemon!(keyring), do: daemon!(keyring, [], "")
 
   defp daemon!(keyring, flags, stdin) do
     argv = ["gnome-keyring-daemon", "--foreground", "--components=secrets"] ++ flags

@@ -8,7 +8,7 @@ defmodule Codex.Auth.Context do
   @enforce_keys [:home, :store, :env, :timeout]
   defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
 
-  @type store :: :file | :keyring | :auto | :ephemeral
+  @type store :: :file | :keyring | :auto | :ephemeral | :encrypted
   @type t :: %__MODULE__{
           home: Path.t(),
           store: store(),
@@ -58,15 +58,21 @@ defmodule Codex.Auth.Context do
       {:ok,
        %__MODULE__{
          home: config.home,
-         store: opts[:store] || @stores[Config.get(config, "cli_auth_credentials_store", "file")],
-         mcp_store:
-           opts[:store] || @stores[Config.get(config, "mcp_oauth_credentials_store", "auto")],
+         store: opts[:store] || store(config, "cli_auth_credentials_store", "file"),
+         mcp_store: opts[:store] || store(config, "mcp_oauth_credentials_store", "auto"),
          env: env,
          timeout: opts[:timeout],
          prompt: opts[:prompt],
          config: config
        }}
     end
+  end
+
+  # What the CLI encrypts then is its own (0.169: a feature that is off).
+  defp store(config, key, default) do
+    store = @stores[Config.get(config, key, default)]
+    encrypted? = Config.get(config, "features.secret_auth_storage") == true
+    if encrypted? and store in [:keyring, :auto], do: :encrypted, else: store
   end
 
   @doc "The same without a configuration, for what must go on where that is broken: everything is in files."

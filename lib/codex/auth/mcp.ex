@@ -98,7 +98,7 @@ defmodule Codex.Auth.MCP do
   The key of a server in both stores: its name, and a digest of its address.
 
       iex> Codex.Auth.MCP.account("github", "https://mcp.example.com/mcp")
-      "github|e0c9ff5b1f0b76e2"
+      "github|4282f2a9112820d2"
   """
   @spec account(String.t(), String.t()) :: String.t()
   def account(server, url), do: Native.auth_mcp_account(server, url)

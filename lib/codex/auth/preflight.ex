@@ -13,7 +13,7 @@ defmodule Codex.Auth.Preflight do
     * `key_hint` - what may be shown of the key, as `codex login status` does
     * `account_id`, `email`, `plan`, `user_id`, `workspace_id`, `expires_at`, `renewable?` - of a ChatGPT login. They are
       **decoded, not verified**
-    * `store` - where the CLI keeps its login: `:file`, `:keyring`, `:auto` or `:ephemeral`
+    * `store` - where the CLI keeps its login: `:file`, `:keyring`, `:auto`, `:ephemeral` or `:encrypted`
     * `remote_models?` - whether the CLI will ask the provider for its models. It does so with a ChatGPT login only; without one
       its built-in list holds
     * `warnings` - what is there and does not count, or will not hold: `%{code: code, message: text}`, see `t:code/0`
@@ -69,7 +69,6 @@ defmodule Codex.Auth.Preflight do
     * `:keyring_unavailable` - the keyring was not asked, and the file is used instead
     * `:token_expired` - the access token has ended
     * `:ephemeral` - a login in this mode ends with the process that made it
-    * `:encrypted_store` - the configuration switches on `secret_auth_storage`, which is not read here
     * `:access_token_unchecked` - a personal access token is checked by the provider only
   """
   @type code ::
@@ -80,7 +79,6 @@ defmodule Codex.Auth.Preflight do
           | :keyring_unavailable
           | :token_expired
           | :ephemeral
-          | :encrypted_store
           | :access_token_unchecked
 
   @type lane :: :exec | :app_server
@@ -350,10 +348,7 @@ defmodule Codex.Auth.Preflight do
        "CODEX_API_KEY is set, but the app-server takes a key from a login only"},
       {expired?(preflight.expires_at), :token_expired, expired(preflight)},
       {context.store == :ephemeral, :ephemeral,
-       "cli_auth_credentials_store is \"ephemeral\": each process of the CLI starts without a login"},
-      {Config.get(context.config, "features.secret_auth_storage") == true and
-         context.store in [:keyring, :auto], :encrypted_store,
-       "features.secret_auth_storage is on: what the CLI encrypts is not read here"}
+       "cli_auth_credentials_store is \"ephemeral\": each process of the CLI starts without a login"}
     ]
 
     %{

@@ -27,6 +27,58 @@ defmodule Codex.Auth.Rules do
   defp method("api"), do: :api
   defp method(_none), do: nil
 
+  # A key may be spelt with escapes.
+  @signs ["forced_", "\\u", "\\U", "\\x"]
+  @longest 16 * 1024 * 1024
+
+  @doc """
+  Whether a configuration loaded with these options might have a rule. It looks at the texts alone: most have none, and then a run
+  need not load one, which takes a fifth of a millisecond.
+  """
+  @spec possible?(keyword()) :: boolean()
+  def possible?(opts) do
+    case Codex.Home.resolve(codex_home: opts[:codex_home], env: opts[:env]) do
+      {:ok, home} ->
+        String.contains?(Enum.join(opts[:overrides] || [], "\n"), @signs) or
+          Enum.any?(files(home, opts), &sign?/1)
+
+      {:error, _} ->
+        true
+    end
+  end
+
+  # More than count in the end: whether a project is trusted, and where it begins, is for the loader to know.
+  defp files(home, opts) do
+    system = opts[:system_dir] || "/etc/codex"
+    profile = if opts[:profile], do: [Path.join(home, opts[:profile] <> ".config.toml")], else: []
+
+    [Path.join(system, "managed_config.toml"), Path.join(system, "config.toml")] ++
+      [Codex.Home.path(home, :config) | profile] ++
+      above(Path.expand(opts[:cwd] || File.cwd!()))
+  end
+
+  defp above("/" = root), do: [Path.join(root, ".codex/config.toml")]
+  defp above(dir), do: [Path.join(dir, ".codex/config.toml") | above(Path.dirname(dir))]
+
+  # Raw: without the file server, which has one thing to do at a time.
+  defp sign?(path) do
+    case :file.open(path, [:raw, :read, :binary]) do
+      {:ok, io} ->
+        found =
+          case :file.read(io, @longest) do
+            {:ok, text} -> byte_size(text) == @longest or String.contains?(text, @signs)
+            :eof -> false
+            {:error, _} -> true
+          end
+
+        _ = :file.close(io)
+        found
+
+      {:error, reason} ->
+        reason not in [:enoent, :enotdir]
+    end
+  end
+
   @doc "Whether there is any."
   @spec any?(t()) :: boolean()
   def any?(rules), do: rules != %__MODULE__{}

@@ -14,10 +14,14 @@ defmodule Codex.Auth.Runtime do
 
   @doc "What is kept for an account in this VM: a document, or nil."
   @spec get(String.t()) :: String.t() | nil
-  def get(account), do: GenServer.call(__MODULE__, {:get, account})
+  def get(account) do
+    with show when is_function(show) <- GenServer.call(__MODULE__, {:get, account}), do: show.()
+  end
 
   @spec put(String.t(), String.t()) :: :ok
-  def put(account, document), do: GenServer.call(__MODULE__, {:put, account, document})
+  def put(account, document),
+    # A function shows nothing of what it holds: not in a crash report, not in a state, not in a last message.
+    do: GenServer.call(__MODULE__, {:put, account, fn -> document end})
 
   @doc "Whether there was one."
   @spec delete(String.t()) :: boolean()
@@ -37,15 +41,11 @@ defmodule Codex.Auth.Runtime do
   def handle_call(:pool, _from, state), do: {:reply, {:ok, state.pool}, state}
   def handle_call({:get, account}, _from, state), do: {:reply, state.kept[account], state}
 
-  def handle_call({:put, account, document}, _from, state),
-    do: {:reply, :ok, put_in(state.kept[account], document)}
+  def handle_call({:put, account, show}, _from, state),
+    do: {:reply, :ok, put_in(state.kept[account], show)}
 
   def handle_call({:delete, account}, _from, state) do
-    {document, kept} = Map.pop(state.kept, account)
-    {:reply, document != nil, %{state | kept: kept}}
+    {show, kept} = Map.pop(state.kept, account)
+    {:reply, show != nil, %{state | kept: kept}}
   end
-
-  # Crash reports and `:sys.get_status/1` show neither documents nor the last message.
-  @impl true
-  def format_status(_reason, [_dictionary, state]), do: %{state | kept: Map.keys(state.kept)}
 end

@@ -11,6 +11,7 @@ defmodule Codex.Auth.Store do
   @type slot :: :login | {:mcp, server :: String.t(), url :: String.t()}
   @type reason ::
           :keyring_unavailable
+          | :encrypted_store
           | {:keyring, :locked | :timeout | :ambiguous | :other, String.t()}
           | {:invalid_credentials, Credentials.source(), String.t()}
           | {:unreadable, Path.t(), String.t()}
@@ -34,10 +35,7 @@ defmodule Codex.Auth.Store do
   end
 
   def load(slot, context) do
-    case call(&Native.auth_load(&1, &2, request(slot, context))) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_load(&1, &2, request(slot, context)))
   end
 
   @spec save(slot(), String.t(), Context.t()) ::
@@ -48,10 +46,7 @@ defmodule Codex.Auth.Store do
   end
 
   def save(slot, document, context) do
-    case call(&Native.auth_save(&1, &2, request(slot, context), document)) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_save(&1, &2, request(slot, context), document))
   end
 
   @doc "What was removed: from the keyring, from the file."
@@ -60,15 +55,18 @@ defmodule Codex.Auth.Store do
     do: {:ok, Runtime.delete(Native.auth_account(context.home)), false, nil}
 
   def delete(slot, context) do
-    case call(&Native.auth_delete(&1, &2, request(slot, context))) do
-      {:error, why} -> {:error, reason(why)}
-      answer -> answer
-    end
+    answer(slot, context, &Native.auth_delete(&1, &2, request(slot, context)))
   end
 
   @doc "Whether there is a keyring that is open."
   @spec probe(Context.t()) :: :ok | {:error, {atom(), String.t()}}
-  def probe(context), do: call(&Native.auth_probe(&1, &2, request(:login, context)))
+  def probe(context) do
+    # Whatever is kept in it.
+    request = request(:login, %{context | store: :keyring})
+
+    with {:error, :crashed} <- call(&Native.auth_probe(&1, &2, request)),
+         do: {:error, reason(:crashed)}
+  end
 
   @doc """
   Says once in the log of this VM that there is no keyring, why, and what is used instead.
@@ -88,6 +86,17 @@ defmodule Codex.Auth.Store do
     :ok
   end
 
+  defp answer(slot, context, start) do
+    if mode(slot, context) == :encrypted do
+      {:error, :encrypted_store}
+    else
+      with {:error, why} <- call(start), do: {:error, reason(why)}
+    end
+  end
+
+  defp mode(:login, context), do: context.store
+  defp mode({:mcp, _server, _url}, context), do: context.mcp_store
+
   # Exactly one answer comes, in the request's own time: the pool holds nothing that this process would have to wait for.
   defp call(start) do
     with {:ok, pool} <- pool() do
@@ -105,9 +114,8 @@ defmodule Codex.Auth.Store do
   end
 
   defp request(slot, context) do
-    mode = if slot == :login, do: context.store, else: context.mcp_store
     bus = {context.env["DBUS_SESSION_BUS_ADDRESS"], context.env["XDG_RUNTIME_DIR"]}
-    {slot, mode, context.home, bus, context.prompt, context.timeout}
+    {slot, mode(slot, context), context.home, bus, context.prompt, context.timeout}
   end
 
   @doc false

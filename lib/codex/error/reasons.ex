@@ -15,6 +15,7 @@ defmodule Codex.Error.Reasons do
     not_authenticated: :auth_missing,
     no_credentials: :auth_missing,
     keyring_unavailable: :auth_missing,
+    encrypted_store: :unsupported,
     conflicting_auto_flags: :invalid_request
   }
 

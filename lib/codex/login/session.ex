@@ -124,10 +124,11 @@ defmodule Codex.Login.Session do
   """
   @spec invitation(binary(), boolean()) :: %{url: String.t(), code: String.t() | nil} | nil
   def invitation(said, code?) do
+    # Lines of their own, and such as have ended.
     plain = said |> Command.text() |> String.replace(~r/\e\[[0-9;]*m/, "")
-    # A line of its own, and one that has ended.
-    url = Regex.run(~r{^\s*(https?://\S+)\s*\n}m, plain <> if(ended?(said), do: "\n", else: ""))
-    code = Regex.run(~r/^\s+([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})+)\s*$/m, plain)
+    plain = if String.ends_with?(said, "\n"), do: plain <> "\n", else: plain
+    url = Regex.run(~r{^\s*(https?://\S+)[ \t]*\n}m, plain)
+    code = Regex.run(~r/^\s+([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})+)[ \t]*\n/m, plain)
 
     case {url, code, code?} do
       {[_, url], _, false} -> %{url: url, code: nil}
@@ -135,8 +136,6 @@ defmodule Codex.Login.Session do
       _ -> nil
     end
   end
-
-  defp ended?(said), do: String.ends_with?(said, "\n")
 
   defp ended(login, %{status: 0}) do
     case login.status.() do

@@ -2,7 +2,7 @@ defmodule Codex.Options.Cast do
   @moduledoc false
   # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
 
-  alias Codex.Options.Overrides
+  alias Codex.{Models, Options.Overrides}
 
   @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
 
@@ -12,7 +12,7 @@ defmodule Codex.Options.Cast do
   def doc(type) when type in [:positive, :milliseconds, :bytes], do: "positive integer"
   def doc(:count), do: "0 or a positive integer"
   def doc(:timeout), do: "positive integer or `:infinity`"
-  def doc(:word), do: "atom or string"
+  def doc(type) when type in [:word, :effort], do: "atom or string"
   def doc(:atoms), do: "list of atoms"
 
   def doc(type) when type in [:env, :tables, :flags, :shell_environment_policy],
@@ -68,6 +68,11 @@ defmodule Codex.Options.Cast do
     do: {:ok, Atom.to_string(value)}
 
   def cast(:word, value) when is_binary(value), do: cast(:string, String.trim(value))
+
+  # The CLI takes any word; those that are known are taken in any spelling.
+  def cast(:effort, value),
+    do: with({:ok, word} <- cast(:word, value), do: {:ok, Models.Effort.word(word)})
+
   def cast({:list, type}, values) when is_list(values), do: all(values, &cast(type, &1))
   def cast(:image, %{path: path}), do: cast(:string, path)
   def cast(:image, path), do: cast(:string, path)

@@ -40,7 +40,7 @@ fn auth_pool(env: Env<'_>) -> Term<'_> {
 fn auth_load(env: Env<'_>, pool: ResourceArc<PoolResource>, reference: Term<'_>, request: Term<'_>) -> NifResult<Atom> {
     let request = decode(request)?;
     let login = request.slot == Slot::Login;
-    let mut reply = Reply::new(env, reference);
+    let mut reply = Reply::new(env, &pool, reference);
     pool.0.spawn(async move {
         let result = auth::store::load(request).await;
         reply.send(|env| match result {
@@ -67,7 +67,7 @@ fn auth_save(
     text: String,
 ) -> NifResult<Atom> {
     let request = decode(request)?;
-    let mut reply = Reply::new(env, reference);
+    let mut reply = Reply::new(env, &pool, reference);
     pool.0.spawn(async move {
         let result = auth::store::save(request, text).await;
         reply.send(|env| match result {
@@ -86,7 +86,7 @@ fn auth_delete(
     request: Term<'_>,
 ) -> NifResult<Atom> {
     let request = decode(request)?;
-    let mut reply = Reply::new(env, reference);
+    let mut reply = Reply::new(env, &pool, reference);
     pool.0.spawn(async move {
         let result = auth::store::delete(request).await;
         reply.send(|env| match result {
@@ -106,7 +106,7 @@ fn auth_probe(
     request: Term<'_>,
 ) -> NifResult<Atom> {
     let request = decode(request)?;
-    let mut reply = Reply::new(env, reference);
+    let mut reply = Reply::new(env, &pool, reference);
     pool.0.spawn(async move {
         let probe = tokio::time::timeout(request.timeout, keyring::probe(&request.bus)).await;
         let result = probe.unwrap_or(Err(Fault::Timeout));
@@ -165,15 +165,17 @@ fn auth_mcp_servers<'a>(env: Env<'a>, home: Binary) -> Term<'a> {
 // --- The answer -----------------------------------------------------------------------------------------------------
 
 struct Reply {
+    // The threads stay while somebody waits for them, whoever else lets them go.
+    _pool: ResourceArc<PoolResource>,
     to: LocalPid,
     env: Option<(OwnedEnv, SavedTerm)>,
 }
 
 impl Reply {
-    fn new(env: Env<'_>, reference: Term<'_>) -> Self {
+    fn new(env: Env<'_>, pool: &ResourceArc<PoolResource>, reference: Term<'_>) -> Self {
         let own = OwnedEnv::new();
         let saved = own.save(reference);
-        Reply { to: env.pid(), env: Some((own, saved)) }
+        Reply { _pool: pool.clone(), to: env.pid(), env: Some((own, saved)) }
     }
 
     fn send(&mut self, result: impl for<'e> FnOnce(Env<'e>) -> Term<'e>) {
@@ -196,9 +198,10 @@ impl Drop for Reply {
 // --- Terms ----------------------------------------------------------------------------------------------------------
 
 /// `{Slot, Mode, Home, {Address, RuntimeDir}, Prompt, TimeoutMs}`.
+type RequestTerm<'a> = (Term<'a>, Atom, Binary<'a>, (Option<String>, Option<String>), bool, u64);
+
 fn decode(term: Term<'_>) -> NifResult<Request> {
-    let (slot, mode, home, bus, prompt, timeout): (Term, Atom, Binary, (Option<String>, Option<String>), bool, u64) =
-        term.decode()?;
+    let (slot, mode, home, bus, prompt, timeout): RequestTerm = term.decode()?;
     let slot = match slot.decode::<(Atom, String, String)>() {
         Ok((tag, server, url)) if tag == atoms::mcp() => Slot::Mcp { server, url },
         Ok(_) => return Err(Error::BadArg),

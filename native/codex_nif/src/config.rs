@@ -87,10 +87,12 @@ fn config_prepare<'a>(
     env: Env<'a>,
     schema: ResourceArc<SchemaResource>,
     layer: Tree,
-    base: String,
-    home: String,
+    base: Binary<'a>,
+    home: Binary<'a>,
     project: bool,
 ) -> Term<'a> {
+    // Paths need not be UTF-8; what is made of them for the values is.
+    let (base, home) = (String::from_utf8_lossy(&base), String::from_utf8_lossy(&home));
     let mut node = layer.0.clone();
     let dropped = if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
     let (version, problems) = config::prepare(&schema.0, &mut node, &base, &home);

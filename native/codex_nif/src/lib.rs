@@ -2,6 +2,7 @@
 //!
 //! `Codex.Native` has one stub for each function here. Rustler turns a panic into an Elixir exception.
 
+mod about;
 mod auth;
 mod config;
 mod decoder;

@@ -1,7 +1,7 @@
 //! The keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. Entries are those of the
 //! CLI's own library (keyring 3.6.3): each side reads what the other wrote.
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 #[cfg(all(feature = "keyring", unix, not(target_os = "macos")))]
 #[path = "keyring/secret_service.rs"]
@@ -56,28 +56,35 @@ impl std::fmt::Display for Fault {
 }
 
 /// Calls that are with the keyring at once; others wait their turn, on their own time. Each is a connection.
-static TURNS: Semaphore = Semaphore::const_new(8);
+static TURNS: Semaphore = Semaphore::const_new(MAX_CALLS);
+
+/// See [`TURNS`].
+pub(super) const MAX_CALLS: usize = 8;
+
+/// Kept for as long as the keyring may be busy with a call: also when nobody waits for it any more.
+type Turn = SemaphorePermit<'static>;
+
+async fn turn() -> Result<Turn, Fault> {
+    // It is never closed.
+    TURNS.acquire().await.map_err(|_| Fault::Other("the runtime has ended".to_owned()))
+}
 
 /// The secret of an entry.
 pub async fn get(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<Option<String>, Fault> {
-    let _turn = TURNS.acquire().await;
-    backend::get(bus, service, account, prompt).await
+    backend::get(turn().await?, bus, service, account, prompt).await
 }
 
 /// Makes or changes an entry.
 pub async fn set(bus: &Bus, service: &str, account: &str, secret: &str, prompt: bool) -> Result<(), Fault> {
-    let _turn = TURNS.acquire().await;
-    backend::set(bus, service, account, secret, prompt).await
+    backend::set(turn().await?, bus, service, account, secret, prompt).await
 }
 
 /// Removes an entry; whether there was one.
 pub async fn delete(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<bool, Fault> {
-    let _turn = TURNS.acquire().await;
-    backend::delete(bus, service, account, prompt).await
+    backend::delete(turn().await?, bus, service, account, prompt).await
 }
 
 /// Whether there is a keyring and whether it is open, without touching an entry.
 pub async fn probe(bus: &Bus) -> Result<(), Fault> {
-    let _turn = TURNS.acquire().await;
-    backend::probe(bus).await
+    backend::probe(turn().await?, bus).await
 }

@@ -8,9 +8,9 @@ use super::slot::digest;
 
 /// The key of a server: its name, and a digest of its address.
 pub fn account(server: &str, url: &str) -> String {
-    // The CLI hashes this object; its keys are sorted.
-    let identity = json!({"headers": {}, "type": "http", "url": url});
-    format!("{server}|{}", digest(identity.to_string().as_bytes()))
+    // The CLI hashes this object with its members in this order.
+    let identity = format!(r#"{{"type":"http","url":{},"headers":{{}}}}"#, Value::from(url));
+    format!("{server}|{}", digest(identity.as_bytes()))
 }
 
 /// Whether a text has what the CLI needs.

@@ -4,7 +4,10 @@ use std::future::Future;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that read and write files. A home that hangs (a lost network disk) holds these and nothing else.
+use super::keyring::MAX_CALLS;
+
+/// Threads that read and write files. A home that hangs (a lost network disk) holds these and nothing else. Beside them there
+/// is one for each keyring call, where those block.
 const FILE_THREADS: usize = 4;
 
 /// Runs [`store`](super::store)'s functions off the caller's thread.
@@ -22,7 +25,7 @@ impl Pool {
     pub fn new() -> Result<Self, PoolError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(FILE_THREADS)
+            .max_blocking_threads(FILE_THREADS + MAX_CALLS)
             .thread_name("codex_auth")
             .enable_all()
             .build()

@@ -2,10 +2,10 @@
 
 use keyring::{Entry, Error};
 
-use super::{Bus, Fault};
+use super::{Bus, Fault, Turn};
 
-pub(super) async fn get(_: &Bus, service: &str, account: &str, _: bool) -> Result<Option<String>, Fault> {
-    with(service, account, |entry| match entry.get_password() {
+pub(super) async fn get(turn: Turn, _: &Bus, service: &str, account: &str, _: bool) -> Result<Option<String>, Fault> {
+    with(turn, service, account, |entry| match entry.get_password() {
         Ok(secret) => Ok(Some(secret)),
         Err(Error::NoEntry) => Ok(None),
         Err(error) => Err(fault(error)),
@@ -13,13 +13,13 @@ pub(super) async fn get(_: &Bus, service: &str, account: &str, _: bool) -> Resul
     .await
 }
 
-pub(super) async fn set(_: &Bus, service: &str, account: &str, secret: &str, _: bool) -> Result<(), Fault> {
+pub(super) async fn set(turn: Turn, _: &Bus, service: &str, account: &str, secret: &str, _: bool) -> Result<(), Fault> {
     let secret = secret.to_owned();
-    with(service, account, move |entry| entry.set_password(&secret).map_err(fault)).await
+    with(turn, service, account, move |entry| entry.set_password(&secret).map_err(fault)).await
 }
 
-pub(super) async fn delete(_: &Bus, service: &str, account: &str, _: bool) -> Result<bool, Fault> {
-    with(service, account, |entry| match entry.delete_credential() {
+pub(super) async fn delete(turn: Turn, _: &Bus, service: &str, account: &str, _: bool) -> Result<bool, Fault> {
+    with(turn, service, account, |entry| match entry.delete_credential() {
         Ok(()) => Ok(true),
         Err(Error::NoEntry) => Ok(false),
         Err(error) => Err(fault(error)),
@@ -27,17 +27,22 @@ pub(super) async fn delete(_: &Bus, service: &str, account: &str, _: bool) -> Re
     .await
 }
 
-pub(super) async fn probe(_: &Bus) -> Result<(), Fault> {
+pub(super) async fn probe(_: Turn, _: &Bus) -> Result<(), Fault> {
     Ok(())
 }
 
 async fn with<T: Send + 'static>(
+    turn: Turn,
     service: &str,
     account: &str,
     work: impl FnOnce(Entry) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let (service, account) = (service.to_owned(), account.to_owned());
-    let task = tokio::task::spawn_blocking(move || work(Entry::new(&service, &account).map_err(fault)?));
+    let task = tokio::task::spawn_blocking(move || {
+        // A call that asks its user lasts until that is answered.
+        let _turn = turn;
+        work(Entry::new(&service, &account).map_err(fault)?)
+    });
     task.await.unwrap_or_else(|_| Err(Fault::Other("the call did not return".to_owned())))
 }
 

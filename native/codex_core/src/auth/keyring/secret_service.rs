@@ -1,10 +1,16 @@
 //! The Secret Service over D-Bus, in Rust alone. A call is a connection of its own to the bus that the caller names.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use secret_service::{EncryptionType, Error, Item, SecretService};
+use tokio::net::UnixStream;
+use zbus::address::Transport;
+use zbus::address::transport::UnixSocket;
 
-use super::{Bus, Fault};
+use super::{Bus, Fault, Turn};
 
 // What the CLI's library writes.
 const APPLICATION: &str = "rust-keyring";
@@ -14,7 +20,15 @@ const LABEL_SUFFIX: &str = ":default (keyring v3.6.3)";
 const NOBODY: [&str; 2] = ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
 const CONTENT_TYPE: &str = "text/plain";
 
-pub(super) async fn get(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<Option<String>, Fault> {
+const RETRY: Duration = Duration::from_millis(10);
+
+pub(super) async fn get(
+    _turn: Turn,
+    bus: &Bus,
+    service: &str,
+    account: &str,
+    prompt: bool,
+) -> Result<Option<String>, Fault> {
     let keyring = connect(bus).await?;
     let Some(item) = find(&keyring, service, account).await? else { return Ok(None) };
     open(&item, prompt).await?;
@@ -22,7 +36,14 @@ pub(super) async fn get(bus: &Bus, service: &str, account: &str, prompt: bool) -
     String::from_utf8(secret).map(Some).map_err(|_| Fault::Content("it is not UTF-8".to_owned()))
 }
 
-pub(super) async fn set(bus: &Bus, service: &str, account: &str, secret: &str, prompt: bool) -> Result<(), Fault> {
+pub(super) async fn set(
+    _turn: Turn,
+    bus: &Bus,
+    service: &str,
+    account: &str,
+    secret: &str,
+    prompt: bool,
+) -> Result<(), Fault> {
     let keyring = connect(bus).await?;
     if let Some(item) = find(&keyring, service, account).await? {
         open(&item, prompt).await?;
@@ -42,14 +63,14 @@ pub(super) async fn set(bus: &Bus, service: &str, account: &str, secret: &str, p
     made.map(drop).map_err(fault)
 }
 
-pub(super) async fn delete(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<bool, Fault> {
+pub(super) async fn delete(_turn: Turn, bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<bool, Fault> {
     let keyring = connect(bus).await?;
     let Some(item) = find(&keyring, service, account).await? else { return Ok(false) };
     open(&item, prompt).await?;
     item.delete().await.map_err(fault).map(|()| true)
 }
 
-pub(super) async fn probe(bus: &Bus) -> Result<(), Fault> {
+pub(super) async fn probe(_turn: Turn, bus: &Bus) -> Result<(), Fault> {
     let keyring = connect(bus).await?;
     let collection = keyring.get_default_collection().await.map_err(fault)?;
     if collection.is_locked().await.map_err(fault)? { Err(Fault::Locked) } else { Ok(()) }
@@ -58,13 +79,37 @@ pub(super) async fn probe(bus: &Bus) -> Result<(), Fault> {
 async fn connect(bus: &Bus) -> Result<SecretService<'static>, Fault> {
     let address = address(bus)
         .ok_or_else(|| Fault::Unavailable("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set".to_owned()))?;
-    let no_bus = |error: zbus::Error| Fault::Unavailable(format!("the bus at {address} does not answer: {error}"));
-    let connection = zbus::connection::Builder::address(address.as_str()).map_err(no_bus)?.build().await;
-    let connection = connection.map_err(no_bus)?;
+    let no_bus = |why: String| Fault::Unavailable(format!("the bus at {address} does not answer: {why}"));
+    let stream = dial(&address).await.map_err(no_bus)?;
+    let connection = zbus::connection::Builder::unix_stream(stream).build().await;
+    let connection = connection.map_err(|error| no_bus(error.to_string()))?;
     SecretService::connect_with_existing(EncryptionType::Dh, connection).await.map_err(|error| match error {
         Error::Unavailable => no_service(),
         error => fault(error),
     })
+}
+
+/// zbus would connect on a thread, which a bus that takes no one keeps for ever.
+async fn dial(address: &str) -> Result<UnixStream, String> {
+    let path = address
+        .split(';')
+        .find_map(|one| match one.parse::<zbus::Address>().ok()?.transport() {
+            Transport::Unix(unix) => match unix.path() {
+                UnixSocket::File(path) => Some(path.as_os_str().to_owned()),
+                UnixSocket::Abstract(name) => Some([OsStr::new("\0"), name].into_iter().collect::<OsString>()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .ok_or("it is no Unix socket")?;
+    loop {
+        match UnixStream::connect(&path).await {
+            Ok(stream) => return Ok(stream),
+            // Others are being let in. Our own time ends this.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
 }
 
 fn no_service() -> Fault {

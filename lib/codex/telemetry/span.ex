@@ -1,0 +1,272 @@
+defmodule Codex.Telemetry.Span do
+  @moduledoc false
+  # A turn as `:telemetry` is told of it: a stream of its elements, with what is emitted on the way. Lane-neutral: elements are
+  # events, `{:attempts, n}`, and at the end of a turn that was lost `{:failed, exception}`.
+
+  alias Codex.{Error, Events, Items, Telemetry, TransportError}
+
+  # More tools are not in use at once. Of others only the end is told.
+  @max_open 1_000
+
+  @tools [
+    Items.CommandExecution,
+    Items.McpToolCall,
+    Items.FileChange,
+    Items.WebSearch,
+    Items.CollabToolCall
+  ]
+
+  @enforce_keys [:prefix, :meta, :began]
+  defstruct [
+    :prefix,
+    :meta,
+    :began,
+    :usage,
+    :failed,
+    :known,
+    content?: false,
+    attempts: 1,
+    open: %{}
+  ]
+
+  @type t :: %__MODULE__{}
+
+  @typedoc """
+  Which turn: the prefix of names, metadata that all of its events have, its input, what its thread has used before (nil
+  where that is not known), and whether content is told.
+  """
+  @type about :: %{
+          prefix: [atom(), ...],
+          meta: map(),
+          input: term(),
+          known: map() | nil,
+          content?: boolean()
+        }
+
+  @doc """
+  The stream, told of. With `:raise`, a turn that was lost raises; with `:element`, `{:failed, exception}` goes on to the reader.
+  """
+  @spec observe(Enumerable.t(), about(), :raise | :element) :: Enumerable.t()
+  def observe(stream, about, lost) do
+    fn acc, reducer -> first(acc, reducer, stream, about, lost) end
+  end
+
+  # Nothing begins before the reader wants an element.
+  defp first({:suspend, acc}, reducer, stream, about, lost),
+    do: {:suspended, acc, &first(&1, reducer, stream, about, lost)}
+
+  defp first({:halt, acc}, _reducer, _stream, _about, _lost), do: {:halted, acc}
+
+  defp first({:cont, acc}, reducer, stream, about, lost) do
+    span = start(about)
+
+    step = fn element, {acc, span} ->
+      span = saw(element, span)
+      deliver(element, acc, reducer, span, lost)
+    end
+
+    drive(fn -> Enumerable.reduce(stream, {:cont, {acc, span}}, step) end, span, lost)
+  end
+
+  defp deliver({:attempts, _n}, acc, _reducer, span, :raise), do: {:cont, {acc, span}}
+  defp deliver({:failed, _error}, acc, _reducer, span, :raise), do: {:halt, {acc, span}}
+
+  defp deliver(element, acc, reducer, span, _lost) do
+    {command, acc} = reducer.(element, acc)
+    {command, {acc, span}}
+  end
+
+  # What is known travels with the accumulator.
+  defp drive(reduce, span, lost) do
+    case guarded(reduce, span) do
+      {:suspended, {acc, span}, continue} ->
+        {:suspended, acc,
+         fn {command, acc} -> drive(fn -> continue.({command, {acc, span}}) end, span, lost) end}
+
+      {how, {acc, span}} ->
+        finish(span)
+
+        case {span.failed, lost} do
+          {{:lost, error}, :raise} -> raise error
+          _ -> {how, acc}
+        end
+    end
+  end
+
+  # Something was raised: then what was known at the last stop has to do.
+  defp guarded(reduce, span) do
+    reduce.()
+  catch
+    kind, reason ->
+      trace = __STACKTRACE__
+      finish(if is_struct(reason, TransportError), do: saw({:failed, reason}, span), else: span)
+      :erlang.raise(kind, reason, trace)
+  end
+
+  # --- Beginning and end ------------------------------------------------------------------------------------------------
+
+  defp start(about) do
+    meta = Map.merge(%{originator: :sdk, span_token: make_ref(), thread_id: nil}, about.meta)
+
+    span = %__MODULE__{
+      prefix: about.prefix,
+      meta: meta,
+      began: System.monotonic_time(),
+      known: about.known,
+      content?: about.content?
+    }
+
+    emit(span, [:thread, :start], %{}, %{}, fn -> %{input: about.input} end)
+    span
+  end
+
+  defp finish(%{failed: {:lost, error}} = span) do
+    details = %{result: :error, reason: Error.normalize(error), attempts: span.attempts}
+    emit(span, [:thread, :exception], spent(span.began), details)
+  end
+
+  defp finish(span) do
+    {result, error} =
+      case span.failed do
+        {:turn, error} -> {:error, %{kind: error.kind, message: error.message}}
+        nil when span.usage == nil -> {:early_exit, nil}
+        nil -> {:ok, nil}
+      end
+
+    details = %{
+      result: result,
+      early_exit?: result == :early_exit,
+      error: error,
+      attempts: span.attempts,
+      usage: span.usage
+    }
+
+    emit(span, [:thread, :stop], spent(span.began), details)
+  end
+
+  # --- On the way -------------------------------------------------------------------------------------------------------
+
+  defp saw({:attempts, n}, span), do: %{span | attempts: n}
+  defp saw({:failed, error}, span), do: %{span | failed: {:lost, error}}
+  defp saw(%Events.ThreadStarted{thread_id: id}, span), do: put_in(span.meta.thread_id, id)
+
+  defp saw(%Events.TurnCompleted{usage: usage}, span) do
+    if is_map(usage) do
+      delta = delta(usage, span.known)
+      emit(span, [:thread, :token_usage, :updated], %{}, %{usage: usage, delta: delta})
+    end
+
+    %{span | usage: usage || %{}}
+  end
+
+  defp saw(%Events.TurnFailed{error: error}, span),
+    do: %{span | failed: {:turn, Error.normalize(error)}}
+
+  defp saw(%Events.ItemStarted{item: item}, span), do: span |> item(:started, item) |> open(item)
+  defp saw(%Events.ItemUpdated{item: item}, span), do: item(span, :updated, item)
+
+  defp saw(%Events.ItemCompleted{item: item}, span),
+    do: span |> item(:completed, item) |> close(item)
+
+  defp saw(_event, span), do: span
+
+  defp delta(_usage, nil), do: nil
+
+  defp delta(usage, known) do
+    Map.new(usage, fn
+      {name, n} when is_number(n) -> {name, n - number(known[name])}
+      other -> other
+    end)
+  end
+
+  defp number(n) when is_number(n), do: n
+  defp number(_none), do: 0
+
+  defp item(span, stage, item) do
+    details = %{
+      item_id: Map.get(item, :id),
+      item_type: type(item),
+      status: Map.get(item, :status)
+    }
+
+    emit(span, [:item, stage], %{}, details, fn -> %{item: item} end)
+    span
+  end
+
+  defp type(%{type: type}), do: type
+  defp type(_item), do: nil
+
+  # --- Tools ------------------------------------------------------------------------------------------------------------
+
+  defp open(span, %type{id: id} = item) when type in @tools do
+    emit(span, [:tool, :start], %{}, tool(item), fn -> %{arguments: arguments(item)} end)
+
+    if map_size(span.open) < @max_open,
+      do: put_in(span.open[id], System.monotonic_time()),
+      else: span
+  end
+
+  defp open(span, _item), do: span
+
+  defp close(span, %type{id: id} = item) when type in @tools do
+    {began, open} = Map.pop(span.open, id)
+    content = fn -> %{arguments: arguments(item), output: output(item)} end
+
+    case error(item) do
+      nil ->
+        emit(span, [:tool, :success], spent(began), Map.put(tool(item), :result, :ok), content)
+
+      error ->
+        details = %{result: :error, error: error, exit_code: Map.get(item, :exit_code)}
+        emit(span, [:tool, :failure], spent(began), Map.merge(tool(item), details), content)
+    end
+
+    %{span | open: open}
+  end
+
+  defp close(span, _item), do: span
+
+  defp tool(item),
+    do: %{
+      tool: name(item),
+      server: Map.get(item, :server),
+      call_id: item.id,
+      item_type: type(item)
+    }
+
+  defp name(%Items.CommandExecution{}), do: "command"
+  defp name(%Items.FileChange{}), do: "apply_patch"
+  defp name(%Items.WebSearch{}), do: "web_search"
+  defp name(%{tool: tool}), do: tool
+
+  defp error(%{status: status}) when status in [:failed, :declined], do: status
+  defp error(_item), do: nil
+
+  defp arguments(%Items.CommandExecution{command: command}), do: command
+  defp arguments(%Items.FileChange{changes: changes}), do: changes
+  defp arguments(%Items.WebSearch{query: query}), do: query
+  defp arguments(%{arguments: arguments}), do: arguments
+  defp arguments(%{prompt: prompt}), do: prompt
+
+  defp output(%Items.CommandExecution{aggregated_output: output}), do: output
+  defp output(%Items.McpToolCall{result: result, error: error}), do: error || result
+  defp output(_item), do: nil
+
+  # --- Events -----------------------------------------------------------------------------------------------------------
+
+  @doc "Measurements of something that began then."
+  @spec spent(integer() | nil) :: map()
+  def spent(nil), do: %{duration: nil, duration_ms: nil}
+
+  def spent(began) do
+    duration = System.monotonic_time() - began
+    %{duration: duration, duration_ms: System.convert_time_unit(duration, :native, :millisecond)}
+  end
+
+  defp emit(span, name, measurements, details, content \\ nil) do
+    metadata = Map.merge(span.meta, details)
+    metadata = if span.content? and content, do: Map.merge(metadata, content.()), else: metadata
+    measurements = Map.put(measurements, :system_time, System.system_time())
+    Telemetry.execute(span.prefix ++ name, measurements, metadata)
+  end
+end

@@ -1,0 +1,107 @@
+defmodule Codex.OtelTest do
+  # Codex's own export, of a real turn, to a collector on loopback.
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  alias Codex.{Http, JSON, Test, Thread}
+
+  @moduletag :codex_cli
+
+  @prompt "a prompt with private words"
+  @parent "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+  defp run!(options, env \\ %{}) do
+    test = self()
+
+    url =
+      Http.start!(fn
+        "/v1/logs", body ->
+          send(test, {:logs, body})
+          {200, %{}}
+
+        "/v1/traces", _spans ->
+          {200, %{}}
+      end)
+
+    options = String.replace(options, "COLLECTOR", url)
+
+    config = """
+    otel.environment = "test"
+    otel.metrics_exporter = "none"
+    otel.exporter.otlp-http.endpoint = "#{url}/v1/logs"
+    otel.exporter.otlp-http.protocol = "json"
+    #{options}
+    """
+
+    model = Test.start!([shell("echo private output"), "done"], config: config)
+    global = Keyword.update!(Test.options(model), :env, &Map.merge(&1, env))
+    {:ok, thread} = Codex.start_thread(global, Test.thread_options(model))
+    assert {:ok, result} = Thread.run(thread, @prompt)
+    {result.thread.thread_id, records()}
+  end
+
+  # The CLI has sent all of them when it has ended.
+  defp records do
+    receive do
+      {:logs, body} ->
+        {:ok, logs} = JSON.decode(body)
+
+        for(
+          %{"scopeLogs" => scopes} <- logs["resourceLogs"],
+          %{"logRecords" => records} <- scopes,
+          record <- records,
+          do: Map.put(attributes(record), "trace", record["traceId"])
+        ) ++ records()
+    after
+      0 -> []
+    end
+  end
+
+  defp attributes(%{"attributes" => attributes}) do
+    Map.new(attributes, fn %{"key" => key, "value" => value} ->
+      {key, value |> Map.values() |> List.first()}
+    end)
+  end
+
+  defp named(records, name), do: Enum.filter(records, &(&1["event.name"] == name))
+
+  test "records of a turn arrive: request, decision, result, and a prompt that is redacted" do
+    {thread_id, records} = run!("")
+    assert [%{"prompt" => "[REDACTED]"}] = named(records, "codex.user_prompt")
+    refute inspect(records, limit: :infinity, printable_limit: :infinity) =~ @prompt
+
+    assert [_, _] = requests = named(records, "codex.api_request")
+    assert Enum.all?(requests, &(&1["http.response.status_code"] in ["200", 200]))
+
+    assert [%{"tool_name" => "exec_command", "decision" => "approved"}] =
+             named(records, "codex.tool_decision")
+
+    assert [%{"tool_name" => "exec_command", "success" => success} = result] =
+             named(records, "codex.tool_result")
+
+    assert success in ["true", true]
+    # Arguments and outputs of tools are in it, whatever is said of prompts.
+    assert result["arguments"] =~ "echo private output"
+    assert result["output"] =~ "private output"
+
+    # What joins both sides.
+    assert records |> Enum.map(& &1["conversation.id"]) |> Enum.uniq() == [thread_id]
+  end
+
+  test "the prompt is there when it is asked for" do
+    {_, records} = run!("otel.log_user_prompt = true")
+    assert [%{"prompt" => @prompt}] = named(records, "codex.user_prompt")
+  end
+
+  test "a trace of the application goes on in the CLI" do
+    # Without an exporter of traces there are none, and records have no trace.
+    traces = """
+    otel.trace_exporter.otlp-http.endpoint = "COLLECTOR/v1/traces"
+    otel.trace_exporter.otlp-http.protocol = "json"
+    """
+
+    {_, records} = run!(traces, %{"TRACEPARENT" => @parent})
+    traced = for %{"trace" => trace} <- records, trace != "", uniq: true, do: trace
+    assert traced == ["0af7651916cd43dd8448eb211c80319c"]
+  end
+end

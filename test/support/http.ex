@@ -1,0 +1,70 @@
+defmodule Codex.Http do
+  @moduledoc "A server on loopback for what the CLI talks to beside its model: one answer for each request."
+
+  @doc """
+  Starts one, linked to the caller. `answer` is called in the connection's process with the path (without its query) and the body, and returns
+  `{status, body}`; a map is sent as JSON. Returns the URL.
+  """
+  @spec start!((String.t(), binary() -> {pos_integer(), binary() | map()})) :: String.t()
+  def start!(answer) do
+    opts = [:binary, packet: :http_bin, active: false, ip: {127, 0, 0, 1}, backlog: 128]
+    {:ok, listen} = :gen_tcp.listen(0, opts)
+    {:ok, port} = :inet.port(listen)
+
+    pid =
+      spawn_link(fn ->
+        receive(do: (:go -> :ok))
+        accept(listen, answer)
+      end)
+
+    :ok = :gen_tcp.controlling_process(listen, pid)
+    send(pid, :go)
+    "http://127.0.0.1:#{port}"
+  end
+
+  defp accept(listen, answer) do
+    {:ok, socket} = :gen_tcp.accept(listen)
+    pid = spawn_link(fn -> receive(do: (:go -> serve(socket, answer))) end)
+    :ok = :gen_tcp.controlling_process(socket, pid)
+    send(pid, :go)
+    accept(listen, answer)
+  end
+
+  defp serve(socket, answer) do
+    with {:ok, {:http_request, _method, {:abs_path, path}, _}} <-
+           :gen_tcp.recv(socket, 0, 10_000),
+         {:ok, length} <- headers(socket, 0),
+         :ok <- :inet.setopts(socket, packet: :raw),
+         {:ok, body} <- body(socket, length) do
+      {status, answer} = answer.(path |> String.split("?") |> hd(), body)
+      answer = if is_map(answer), do: Codex.JSON.encode!(answer), else: answer
+
+      :gen_tcp.send(socket, [
+        "HTTP/1.1 #{status} X\r\ncontent-type: application/json\r\n",
+        "content-length: #{byte_size(answer)}\r\nconnection: close\r\n\r\n",
+        answer
+      ])
+    end
+
+    :gen_tcp.close(socket)
+  end
+
+  defp body(_socket, 0), do: {:ok, ""}
+  defp body(socket, length), do: :gen_tcp.recv(socket, length, 10_000)
+
+  defp headers(socket, length) do
+    case :gen_tcp.recv(socket, 0, 10_000) do
+      {:ok, :http_eoh} ->
+        {:ok, length}
+
+      {:ok, {:http_header, _, :"Content-Length", _, value}} ->
+        headers(socket, String.to_integer(value))
+
+      {:ok, {:http_header, _, _, _, _}} ->
+        headers(socket, length)
+
+      other ->
+        other
+    end
+  end
+end
