@@ -1,4 +1,4 @@
-defmodule Codex.TelemetryTest do
+defmodule Codex.Retry.TelemetryTest do
   # With and without `:telemetry`; it stands in for that application, so nothing else may run meanwhile.
   use ExUnit.Case, async: false
 
@@ -96,6 +96,20 @@ defmodule Codex.TelemetryTest do
     assert_received {:event, [:acme, :retry, :attempt], _, %{attempt: 2, outcome: :ok}}
     refute_received {:event, _, _, _}
     refute inspect({limited, failed}, structs: false, limit: :infinity) =~ "secret"
+  end
+
+  test "the table of events has what is told" do
+    load_telemetry()
+    ExUnit.CaptureLog.capture_log(fn -> RateLimit.handle(%{retry_after_ms: 1}) end)
+    Retry.with_retry(fn -> {:ok, 1} end)
+
+    for name <- [[:retry, :attempt], [:rate_limit, :rate_limited]] do
+      event = [:codex | name]
+      assert_received {:event, ^event, measurements, metadata}
+      {told, known, _content} = Codex.Telemetry.Table.keys(name)
+      assert Enum.sort(Map.keys(measurements)) == Enum.sort(told)
+      assert Enum.sort(Map.keys(metadata)) == Enum.sort(known)
+    end
   end
 
   test "Codex.RateLimit.handle/2 tells of the limit" do
