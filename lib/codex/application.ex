@@ -1,7 +1,7 @@
 defmodule Codex.Application do
   @moduledoc false
   # Children that wait to be needed: who reads which run, the tasks behind it, the homes to remove with their owners, the
-  # threads on which credentials are read, and the models that were asked for.
+  # threads on which credentials are read, the models that were asked for, and what is known of accounts' limits.
   # One that crashes is started anew by itself.
   use Application
 
@@ -13,7 +13,8 @@ defmodule Codex.Application do
       {Task.Supervisor, name: Codex.TaskSupervisor},
       Codex.Home.Isolated,
       Codex.Auth.Runtime,
-      Codex.Models.Cache
+      Codex.Models.Cache,
+      Codex.RateLimit.Accounts
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)

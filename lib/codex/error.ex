@@ -15,7 +15,7 @@ defmodule Codex.Error do
     * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last `Codex.Events.Error` of a turn that was lost
     * `result` - what there was until then: a `Codex.Turn.Result` from a thread's turn (its `thread` is the one to go on with), a
       map of `:events` from `Codex.Exec`, nil where the caller has read the events itself
-    * `details` - a map with what has no field: `:clock` and `:timeout_ms` of a timeout, `:stderr_truncated?`, and of a failure that
+    * `details` - a map with what has no field: `:clock`, `:timeout_ms`, `:option` and `:open` of a timeout, `:stderr_truncated?`, and of a failure that
       came as a map `:code`, `:type`, `:status`, `:retry_after`, `:additional_details`, `:details`, `:raw` (all of it). The keys
       `:exit_status`, `:signal`, `:stderr`, `:retryable?` and `:codex_error_info` stand here as well
 
@@ -30,8 +30,15 @@ defmodule Codex.Error do
 
   ## Clocks
 
-  `details.clock` of a `:timeout`: `:idle` (the CLI was silent for `details.timeout_ms`), `:start`, `:request`, `:total`, `:stop`, or
-  `:provider`: the model's server was silent, and the CLI gave up.
+  `details.clock` of a `:timeout`, after `details.timeout_ms`, which `details.option` sets, with the items in `details.open` begun and not
+  ended:
+
+    * `:start` - no event came
+    * `:idle` - the CLI was silent, or the turn came no further
+    * `:total` - the run was not over
+    * `:request` - one request to the app-server had no answer
+    * `:stop` - the process could not be ended
+    * `:provider` - the model's server was silent, and the CLI gave up
   """
 
   alias Codex.Error.{Classifier, Kinds, Reasons}
@@ -180,13 +187,14 @@ defmodule Codex.Error do
 
   def normalize(%TransportError{} = error) do
     keys =
-      ~w(exit_status signal stderr stderr_truncated? retryable? timeout_ms clock http_status resets_at)a
+      ~w(exit_status signal stderr stderr_truncated? retryable? timeout_ms clock option open http_status resets_at)a
 
     details = error |> Map.take(keys) |> drop_nils()
 
     %{
       new(error.reason_code, error.message, Map.drop(details, [:http_status, :resets_at]))
       | event: error.event,
+        result: error.result,
         retry_after_ms: error.retry_after_ms,
         resets_at: error.resets_at,
         http_status: error.http_status

@@ -11,6 +11,8 @@ defmodule Codex.Exec do
   A stream ends after `Codex.Events.TurnCompleted` or `TurnFailed`, once the CLI has exited. When the CLI ends in any other
   way, the stream raises `Codex.TransportError`. It never just stops.
 
+  A run is tried once, and as long as it takes, unless `turn_opts` have `retry`, `rate_limit` or clocks: see `guides/errors.md`.
+
   ## Errors
 
   Before anything runs, functions return `{:error, reason}`:
@@ -33,8 +35,9 @@ defmodule Codex.Exec do
       forbids the credential of this run. The CLI would not only refuse it but delete the login
   """
 
-  alias Codex.Exec.{Args, Options, Run}
+  alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.{Auth, Error, Events, Subprocess, TransportError}
+  alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
 
@@ -54,11 +57,12 @@ defmodule Codex.Exec do
 
     * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message; `event` and `result` have what came
     * `{:error, {:codex_timeout, ms}}` - nothing came for `timeout_ms` (default 3_600_000)
-    * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn
+    * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn, or another clock ran out; `result` has the
+      events that came
   """
   @spec run(Args.input(), Options.t() | map() | keyword()) ::
           result()
-  def run(input, opts), do: collect(&Args.run(input, &1), opts)
+  def run(input, opts), do: collect({:run, input}, opts)
 
   @doc """
   Runs a turn lazily: the CLI starts when the stream is first read, in the process that reads it.
@@ -68,7 +72,7 @@ defmodule Codex.Exec do
   """
   @spec run_stream(Args.input(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
-  def run_stream(input, opts), do: stream(&Args.run(input, &1), opts, nil)
+  def run_stream(input, opts), do: stream({:run, input}, opts, nil, :raise)
 
   @doc """
   Runs a code review to its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`,
@@ -78,15 +82,16 @@ defmodule Codex.Exec do
   """
   @spec review(Args.review(), Options.t() | map() | keyword()) ::
           result()
-  def review(target, opts), do: collect(&Args.review(target, &1), opts)
+  def review(target, opts), do: collect({:review, target}, opts)
 
   @doc "Runs a code review lazily; as `run_stream/2`."
   @spec review_stream(Args.review(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
-  def review_stream(target, opts), do: stream(&Args.review(target, &1), opts, nil)
+  def review_stream(target, opts), do: stream({:review, target}, opts, nil, :raise)
 
   @doc """
-  Stops the runs that were started with this `cancellation_token`, from any process.
+  Stops the runs that were started with this `cancellation_token`, from any process, and ends waiting for a next attempt
+  (`retry`, `rate_limit`).
 
   Their readers get a `Codex.TransportError` with the reason `:interrupted`. Returns `:ok`, or `{:error, :not_found}` where
   no such run is going on.
@@ -98,46 +103,68 @@ defmodule Codex.Exec do
         {:error, :not_found}
 
       runs ->
-        for {_pid, {sub, cancelled}} <- runs do
-          :atomics.put(cancelled, 1, 1)
-          Subprocess.request_stop(sub)
-        end
-
-        :ok
+        Enum.each(runs, fn {_pid, run} -> stop(run) end)
     end
+  end
+
+  defp stop({:call, _, _} = call), do: Call.cancel(call)
+
+  defp stop({sub, cancelled}) do
+    :atomics.put(cancelled, 1, 1)
+    Subprocess.request_stop(sub)
   end
 
   # The default holds where the call blocks; a stream waits as long as its reader does.
   @blocking_timeout 3_600_000
 
-  defp collect(build, opts) do
-    with {:ok, stream} <- stream(build, opts, @blocking_timeout) do
-      events = Enum.to_list(stream)
+  defp collect(what, opts) do
+    with {:ok, stream} <- stream(what, opts, @blocking_timeout, :element) do
+      {events, lost} = stream |> Enum.to_list() |> part()
 
-      case Enum.find(events, &match?(%Events.TurnFailed{}, &1)) do
-        nil ->
-          {:ok, %{events: events}}
-
-        failed ->
-          error = Error.normalize(failed.error)
-          {:error, {:turn_failed, %{error | event: failed, result: %{events: events}}}}
+      case {Enum.find(events, &match?(%Events.TurnFailed{}, &1)), lost} do
+        {nil, nil} -> {:ok, %{events: events}}
+        {nil, error} -> {:error, lost(error, events)}
+        {failed, _} -> {:error, {:turn_failed, failed(failed, events)}}
       end
     end
   rescue
-    error in TransportError ->
-      case error do
-        %{reason_code: :timeout, timeout_ms: ms} -> {:error, {:codex_timeout, ms}}
-        error -> {:error, error}
-      end
+    # The CLI could not be started.
+    error in TransportError -> {:error, lost(error, [])}
   end
 
+  defp part(elements) do
+    events = Enum.reject(elements, &is_tuple/1)
+    {events, Enum.find_value(elements, &(match?({:failed, _}, &1) && elem(&1, 1)))}
+  end
+
+  defp failed(event, events),
+    do: %{Error.normalize(event.error) | event: event, result: %{events: events}}
+
+  defp lost(%{option: :timeout_ms, timeout_ms: ms}, _events), do: {:codex_timeout, ms}
+  defp lost(error, events), do: %{error | result: %{events: events}}
+
   @doc false
-  # Everything is checked here; the stream only runs. `next` is `&Run.next/1`, or `&Run.next_or_failure/1`.
-  def stream(build, opts, default_timeout, next \\ &Run.next/1) do
+  # Everything is checked here; the stream only runs. A run that is lost raises, or (`:element`) ends with
+  # `{:failed, exception}`, and `{:attempts, n}` before that or before the end of a failed turn.
+  @spec stream(
+          {:run, Args.input()} | {:review, Args.review()},
+          Options.t() | map() | keyword(),
+          timeout() | nil,
+          :raise | :element
+        ) :: {:ok, Enumerable.t()} | {:error, reason()}
+  def stream(what, opts, default_timeout, lost) do
     with {:ok, options} <- Options.new(opts),
-         {:ok, args} <- build.(options),
+         {:ok, args} <- Args.build(what, options),
          :ok <- Auth.allow(Args.surroundings(args)) do
-      {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)}
+      case Policy.of(what, args) do
+        nil ->
+          next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
+          {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)}
+
+        policy ->
+          source = Policy.source(what, options, args, default_timeout)
+          {:ok, Attempts.stream(source, policy, lost)}
+      end
     end
   end
 end

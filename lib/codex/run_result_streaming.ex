@@ -56,8 +56,12 @@ defmodule Codex.RunResultStreaming do
 
     each = fn event, turn ->
       if cancelled?(usage), do: raise(interrupted())
-      {event, turn} = Turn.add(turn, event)
-      {[StreamEvent.run_item(event)], turn}
+
+      case Turn.add(turn, event) do
+        {{:failed, error}, _turn} -> raise error
+        {{:attempts, _}, turn} -> {[], turn}
+        {event, turn} -> {[StreamEvent.run_item(event)], turn}
+      end
     end
 
     last = fn turn ->

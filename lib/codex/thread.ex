@@ -26,9 +26,12 @@ defmodule Codex.Thread do
       `signal` and `stderr`
 
   In both, `error.result` is the `Codex.Turn.Result` of what there was until then. Its `thread` can be resumed.
+
+  A run is tried once, unless `retry` or `rate_limit` say otherwise: see `guides/errors.md`. `attempts` of the result tells how often it
+  was.
   """
 
-  alias Codex.{Error, Exec, Turn, TransportError}
+  alias Codex.{Error, Exec, RateLimit, Turn, TransportError}
   alias Codex.Options.Table
   alias Codex.Turn.Result
 
@@ -63,7 +66,7 @@ defmodule Codex.Thread do
           resume: :last | nil,
           fork_of: String.t() | nil,
           continuation_token: String.t() | nil,
-          rate_limits: map() | nil,
+          rate_limits: RateLimit.Snapshot.t() | nil,
           transport_ref: nil,
           metadata: map(),
           labels: map(),
@@ -103,7 +106,7 @@ defmodule Codex.Thread do
     with {:ok, opts} <- runner_opts(opts),
          {:ok, opts} <- Table.check(:turn, opts),
          token = unique_token(),
-         {:ok, stream, turn} <- prepare(thread, input, opts, nil, token) do
+         {:ok, stream, turn} <- prepare(thread, input, opts, nil, :element, token) do
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
   end
@@ -146,7 +149,7 @@ defmodule Codex.Thread do
   defp attempt(thread, input, turn_opts, backoff, n, max) do
     case run_turn(thread, input, turn_opts) do
       {:ok, %Result{thread: %{continuation_token: nil}} = result} ->
-        {:ok, %{result | attempts: n}}
+        {:ok, %{result | attempts: result.attempts + n - 1}}
 
       {:ok, %Result{thread: %{continuation_token: token}}} when n == max ->
         {:error, {:max_attempts_reached, max, %{continuation: token}}}
@@ -166,9 +169,7 @@ defmodule Codex.Thread do
   @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
-    next = &Exec.Run.next_or_failure/1
-
-    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000, nil, next) do
+    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000, :element) do
       try do
         stream
         |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
@@ -187,20 +188,13 @@ defmodule Codex.Thread do
   @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
   def run_turn_streamed(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, nil) do
+    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, nil, :raise) do
       {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
     end
   end
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
-  defp prepare(
-         %__MODULE__{} = thread,
-         input,
-         turn_opts,
-         default_timeout,
-         run_token \\ nil,
-         next \\ &Exec.Run.next/1
-       ) do
+  defp prepare(%__MODULE__{} = thread, input, turn_opts, default, lost, run_token \\ nil) do
     thread = if new?(input), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
@@ -211,7 +205,7 @@ defmodule Codex.Thread do
         run_token: run_token
       }
 
-      with {:ok, stream} <- Exec.stream(&Exec.Args.run(input, &1), exec, default_timeout, next),
+      with {:ok, stream} <- Exec.stream({:run, input}, exec, default, lost),
            do: {:ok, stream, Turn.new(thread, turn_opts[:output_schema] != nil)}
     end
   end
@@ -259,8 +253,16 @@ defmodule Codex.Thread do
 
   defp unique_token, do: "run-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
 
-  @doc "The newest snapshot of the account's limits that a turn of this thread reported, or nil. CLI 0.169 reports none on this lane."
-  @spec rate_limits(t()) :: map() | nil
+  @doc """
+  The newest that is known of the limits of the thread's account, or nil: what a turn of this thread reported, else what any run
+  of the account did (`Codex.RateLimit.snapshot/1`). On `codex exec` (0.169) that is when the limit ends that a turn ran into.
+  """
+  @spec rate_limits(t()) :: RateLimit.Snapshot.t() | nil
+  def rate_limits(%__MODULE__{rate_limits: nil} = thread) do
+    settings = Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
+    RateLimit.snapshot(RateLimit.account(settings))
+  end
+
   def rate_limits(%__MODULE__{rate_limits: limits}), do: limits
 
   @doc """

@@ -12,22 +12,27 @@ defmodule Codex.TransportError do
     * `stderr_truncated?` - whether older bytes were dropped
     * `retryable?` - whether the same call may succeed later
     * `retry_after_ms`, `resets_at`, `http_status` - as in `Codex.Error`
-    * `timeout_ms`, `clock` - for `:timeout`
+    * `timeout_ms`, `clock`, `option`, `open` - for `:timeout`: the limit, which clock it was (see `Codex.Error`), the option that sets
+      it, and the items that were open when it ran out
+    * `result` - from `Codex.Exec.run/2`, a map of the `:events` that came; nil where the reader has read them
     * `event` - the last `Codex.Events.Error` of the run, or nil: what the CLI was struggling with
 
   `Codex.Error.normalize/1` keeps all of it.
   """
 
-  @derive {Inspect, except: [:stderr, :event]}
+  @derive {Inspect, except: [:stderr, :event, :open, :result]}
   defexception [
     :message,
     :signal,
     :timeout_ms,
     :clock,
+    :option,
     :retry_after_ms,
     :resets_at,
     :http_status,
     :event,
+    :open,
+    :result,
     exit_status: -1,
     stderr: "",
     stderr_truncated?: false,
@@ -48,7 +53,10 @@ defmodule Codex.TransportError do
           http_status: 100..599 | nil,
           timeout_ms: non_neg_integer() | nil,
           clock: atom() | nil,
-          event: struct() | nil
+          option: atom() | nil,
+          event: struct() | nil,
+          open: [struct()] | nil,
+          result: %{events: [struct()]} | nil
         }
 
   # EX_UNAVAILABLE, EX_TEMPFAIL, and the ends by KILL, PIPE and TERM.

@@ -3,6 +3,7 @@ defmodule Codex.Turn do
   # Puts a turn together from its events. Pure.
 
   alias Codex.{Error, Events, Items}
+  alias Codex.RateLimit.Snapshot
   alias Codex.Turn.Result
 
   @enforce_keys [:thread, :structured?, :baseline]
@@ -17,6 +18,7 @@ defmodule Codex.Turn do
     :event,
     :lost,
     :response_id,
+    attempts: 1,
     events: [],
     keep?: true,
     pruned?: false
@@ -36,10 +38,11 @@ defmodule Codex.Turn do
   def lost(%__MODULE__{} = turn, error), do: %{turn | lost: error}
 
   @doc """
-  One more event, or `{:failed, exception}` of a run that was lost. With an output schema, the returned event has the
+  One more event, or `{:failed, exception}` of a run that was lost, or `{:attempts, n}` where it took several. With an output schema, the returned event has the
   message decoded.
   """
   def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, lost(turn, error)}
+  def add(%__MODULE__{} = turn, {:attempts, n} = event), do: {event, %{turn | attempts: n}}
 
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
@@ -74,8 +77,10 @@ defmodule Codex.Turn do
   defp take(turn, %Events.TurnContinuation{continuation_token: token}),
     do: put_in(turn.thread.continuation_token, token)
 
-  defp take(turn, %Events.AccountRateLimitsUpdated{rate_limits: limits}),
-    do: put_in(turn.thread.rate_limits, limits)
+  defp take(turn, %Events.AccountRateLimitsUpdated{rate_limits: %{} = limits}) do
+    snapshot = Snapshot.merge(turn.thread.rate_limits, Snapshot.new(limits))
+    put_in(turn.thread.rate_limits, snapshot)
+  end
 
   defp take(turn, %Events.ThreadTokenUsageUpdated{usage: %{} = usage}), do: total(turn, usage)
 
@@ -169,6 +174,7 @@ defmodule Codex.Turn do
       usage: usage,
       usage_scope: scope,
       last_response_id: turn.response_id,
+      attempts: turn.attempts,
       raw: %{
         events: events,
         structured_output?: turn.structured?,

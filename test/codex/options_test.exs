@@ -92,11 +92,7 @@ defmodule Codex.OptionsTest do
     :sandbox_policy,
     :dangerously_bypass_approvals_and_sandbox,
     :dangerously_bypass_hook_trust,
-    :mcp_servers,
-    :retry,
-    :retry_opts,
-    :rate_limit,
-    :rate_limit_opts
+    :mcp_servers
   ]
 
   describe "reach" do
@@ -144,10 +140,6 @@ defmodule Codex.OptionsTest do
              {:unsupported_option, :sandbox, :external_sandbox}},
             {{:sandbox_policy, :external_sandbox},
              {:unsupported_option, :sandbox_policy, "external-sandbox"}},
-            {{:retry, true}, {:unsupported_option, :retry}},
-            {{:retry_opts, [max_attempts: 2]}, {:unsupported_option, :retry_opts}},
-            {{:rate_limit, true}, {:unsupported_option, :rate_limit}},
-            {{:rate_limit_opts, %{a: 1}}, {:unsupported_option, :rate_limit_opts}},
             {{:request_max_retries, 1}, {:unsupported_option, :request_max_retries}},
             {{:stream_max_retries, 1}, {:unsupported_option, :stream_max_retries}},
             {{:dangerously_bypass_approvals_and_sandbox, true},
@@ -313,6 +305,17 @@ defmodule Codex.OptionsTest do
             {[features: %{a: 1}], {:invalid_features, %{a: 1}}},
             {[personality: :rude], {:invalid_personality, :rude}},
             {[retry_opts: 1], {:invalid_retry_opts, 1}},
+            {[retry_opts: [max_attemps: 2]],
+             {:invalid_retry_opts, {:unknown_option, :max_attemps, :max_attempts}}},
+            {[retry_opts: %{"max_attempts" => 0}], {:invalid_retry_opts, {:max_attempts, 0}}},
+            {[retry: :again], {:invalid_retry, :again}},
+            {[rate_limit: 1], {:invalid_rate_limit, 1}},
+            {[rate_limit_opts: [:gate]], {:invalid_rate_limit_opts, [:gate]}},
+            {[rate_limit_opts: [gate: 1]], {:invalid_rate_limit_opts, {:gate, 1}}},
+            {[idle_timeout_ms: 0], {:invalid_idle_timeout_ms, 0}},
+            {[start_timeout_ms: :infinity], {:invalid_start_timeout_ms, :infinity}},
+            {[total_timeout_ms: -1], {:invalid_total_timeout_ms, -1}},
+            {[request_timeout_ms: "1"], {:invalid_request_timeout_ms, "1"}},
             {[approval_timeout_ms: 0], {:invalid_timeout, 0}},
             {[mcp_servers: %{"a" => nil}], {:invalid_mcp_servers, "[redacted]"}}
           ] do

@@ -57,6 +57,12 @@ defmodule Codex.Exec.Args do
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | {:invalid_review_target, term()}
 
+  @doc "The call that does this."
+  @spec build({:run, input()} | {:review, review()}, Options.t()) ::
+          {:ok, t()} | {:error, reason()}
+  def build({:run, input}, options), do: run(input, options)
+  def build({:review, target}, options), do: review(target, options)
+
   @doc "The call that runs a turn."
   @spec run(input(), Options.t()) :: {:ok, t()} | {:error, reason()}
   def run(input, %Options{} = options) do

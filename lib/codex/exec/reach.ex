@@ -85,8 +85,6 @@ defmodule Codex.Exec.Reach do
 
   defp reach({:env, names}, value, _name, _settings), do: [env: Map.new(names, &{&1, value})]
   defp reach(:dropped, _value, name, _settings), do: {:error, {:unsupported_option, name}}
-  defp reach(:later, off, _name, _settings) when off in [false, [], %{}], do: []
-  defp reach(:later, _value, name, _settings), do: {:error, {:unsupported_option, name}}
 
   defp reach({:config, key}, value, _name, _settings), do: [overrides: [set(key, value)]]
 

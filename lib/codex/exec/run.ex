@@ -4,7 +4,7 @@ defmodule Codex.Exec.Run do
   # still missing to its end. That is the turn's terminal event and the exit; end of output alone means nothing, because
   # a grandchild may hold it open, and the exit alone means that the turn was lost.
 
-  alias Codex.{CLI, Error, Events, JSONL, Subprocess, TempFile, TransportError}
+  alias Codex.{CLI, Clocks, Error, Events, JSONL, RateLimit, Subprocess, TempFile, TransportError}
   alias Codex.Error.{Classifier, Redact}
   alias Codex.Exec.Args
   alias Codex.Options.Overrides
@@ -23,15 +23,17 @@ defmodule Codex.Exec.Run do
   # Output that was no event, kept for the error message.
   @stray_limit 16 * 1024
 
-  @enforce_keys [:sub, :decoder, :args, :idle, :cancelled]
+  @enforce_keys [:sub, :decoder, :args, :clocks, :cancelled]
   defstruct [
     :sub,
     :decoder,
     :args,
-    :idle,
+    :clocks,
     :cancelled,
     :exit_deadline,
     to_grant: 0,
+    streams?: false,
+    late: nil,
     ended?: false,
     exit: nil,
     started?: false,
@@ -43,8 +45,14 @@ defmodule Codex.Exec.Run do
     cleanup: nil
   ]
 
+  @typedoc """
+  The call that a run is part of, where there may be several: since when it goes on, in ms of the monotonic clock, and the flag
+  that tells that it was cancelled.
+  """
+  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref()}
+
   @doc "Starts the CLI, hands it the prompt and closes its stdin."
-  def start(args, default_timeout) do
+  def start(args, default_timeout, call \\ nil) do
     CLI.warn_once(hd(args.argv))
     # Before there is a child: what cannot be had must not leave one.
     decoder =
@@ -64,24 +72,55 @@ defmodule Codex.Exec.Run do
     ]
 
     started_at = System.system_time(:millisecond)
+    clocks = clocks(args.settings, default_timeout, call)
 
-    case open(argv, opts, args.stdin) do
+    case open(argv, opts ++ start_timeout(args.settings), args.stdin) do
       {:ok, sub} ->
         %__MODULE__{
           sub: sub,
           decoder: decoder,
           args: args,
-          idle: idle(args.settings, default_timeout),
-          cancelled: register(sub, args.tokens),
+          clocks: clocks,
+          streams?: default_timeout == nil and args.settings.stream_idle_timeout_ms != nil,
+          cancelled: register(sub, args.tokens, call),
           started_at: started_at,
           cleanup: cleanup
         }
 
       {:error, error} ->
         cleanup.()
-        raise not_started(error)
+        raise not_started(error, args.settings)
     end
   end
+
+  @doc "The same, as a value."
+  @spec try_start(Args.t(), timeout(), call()) ::
+          {:ok, %__MODULE__{}} | {:error, TransportError.t()}
+  def try_start(args, default_timeout, call) do
+    {:ok, start(args, default_timeout, call)}
+  rescue
+    error in TransportError -> {:error, error}
+  end
+
+  # Of the launcher; what holds for the first event holds for the program, too.
+  @program_timeout 5_000
+  defp start_timeout(%{start_timeout_ms: ms}) when is_integer(ms), do: [start_timeout: ms]
+  defp start_timeout(_settings), do: []
+
+  defp clocks(settings, default, call) do
+    limits = [
+      start: settings.start_timeout_ms,
+      silence: silence(settings, default),
+      stall: settings.idle_timeout_ms,
+      total: settings.total_timeout_ms
+    ]
+
+    Clocks.new(limits, now(), call && call.since)
+  end
+
+  # Where the call blocks, there is a default, and the limit for streams does not count.
+  defp silence(settings, nil), do: settings.stream_idle_timeout_ms || settings.timeout_ms
+  defp silence(settings, default), do: settings.timeout_ms || default
 
   # The arguments, with the paths of the files that they need.
   defp write_files(argv) do
@@ -126,27 +165,33 @@ defmodule Codex.Exec.Run do
     end
   end
 
-  # Where the call blocks, there is a default, and the limit for streams does not count.
-  defp idle(settings, nil),
-    do: settings.stream_idle_timeout_ms || settings.timeout_ms || :infinity
-
-  defp idle(settings, default), do: settings.timeout_ms || default
-
   # A child that dies before it has read everything is no error here: its exit says more.
   defp feed(sub, prompt) do
     with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
   end
 
-  defp register(sub, tokens) do
-    cancelled = :atomics.new(1, [])
+  defp register(sub, tokens, call) do
+    cancelled = if call, do: call.cancelled, else: :atomics.new(1, [])
 
     for token <- tokens,
         do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
 
+    # Whoever cancelled the call in this moment did not find the run yet.
+    _ = if :atomics.get(cancelled, 1) == 1, do: Subprocess.request_stop(sub)
     cancelled
   end
 
-  defp not_started(error), do: failed_child(error, "codex could not be started")
+  defp not_started(error, settings) do
+    error = failed_child(error, "codex could not be started")
+
+    if error.clock == :start,
+      do: %{
+        error
+        | timeout_ms: settings.start_timeout_ms || @program_timeout,
+          option: :start_timeout_ms
+      },
+      else: error
+  end
 
   defp lost(error), do: failed_child(error, "codex was lost")
 
@@ -163,18 +208,51 @@ defmodule Codex.Exec.Run do
 
   @doc "The next events, as `Stream.resource/3` wants them."
   def next(%{exit: nil} = run) do
-    run = grant(run)
+    asked_at = now()
+    run = grant(%{run | clocks: Clocks.resume(run.clocks, asked_at)})
 
-    case Subprocess.next(run.sub, patience(run)) do
-      {:ok, sub, [output]} -> output(output, %{run | sub: sub})
-      {:ok, sub, outputs} -> outputs |> Enum.flat_map_reduce(%{run | sub: sub}, &output/2)
-      {:error, sub, error} -> fail(%{run | sub: sub}, lost(error))
-      :timeout -> out_of_time(run)
+    case patience(run, asked_at) do
+      {:wait, ms} -> wait(%{run | late: nil}, ms)
+      {:expired, name, _} when name != :total and run.late != 0 -> wait(late(run), 0)
+      {:expired, name, limit} -> fail(run, expired(run, name, limit))
     end
   end
 
   def next(%{ended?: true} = run), do: {:halt, run}
   def next(run), do: fail(run, cut_short(run))
+
+  # A clock has run out, but what lies in the mailbox came in time. What comes after that did not.
+  defp late(%{late: nil} = run) do
+    {:message_queue_len, messages} = Process.info(self(), :message_queue_len)
+    %{run | late: messages}
+  end
+
+  defp late(run), do: %{run | late: run.late - 1}
+
+  defp wait(run, ms) do
+    case Subprocess.next(run.sub, ms) do
+      {:ok, sub, outputs} -> outputs(outputs, %{run | sub: sub}, now())
+      {:error, sub, error} -> fail(%{run | sub: sub}, lost(error))
+      :timeout -> out_of_time(run)
+    end
+  end
+
+  # An acknowledgement of what we wrote says nothing of the turn.
+  defp outputs([], run, _now), do: {[], pause(run)}
+
+  defp outputs(outputs, run, now) do
+    {events, run} =
+      case outputs do
+        [output] -> output(output, run)
+        outputs -> Enum.flat_map_reduce(outputs, run, &output/2)
+      end
+
+    clocks = run.clocks |> Clocks.heard(now) |> Clocks.saw(events, now)
+    {events, pause(%{run | clocks: clocks})}
+  end
+
+  # Until the reader asks for more.
+  defp pause(run), do: %{run | clocks: Clocks.pause(run.clocks, now())}
 
   @doc "The same, but a run that is lost ends with `{:failed, exception}`: its reader keeps what came before."
   def next_or_failure(:failed), do: {:halt, :failed}
@@ -238,7 +316,11 @@ defmodule Codex.Exec.Run do
   end
 
   defp see(%Events.TurnCompleted{}, run), do: ended(run)
-  defp see(%Events.TurnFailed{}, run), do: ended(%{run | failing: run.failing + 1})
+
+  defp see(%Events.TurnFailed{error: error}, run) do
+    :ok = RateLimit.observe(RateLimit.account(run.args.settings), Error.normalize(error))
+    ended(%{run | failing: run.failing + 1})
+  end
 
   # It ends nothing; of a turn that ends without a word, the last one says what the CLI was struggling with.
   defp see(%Events.Error{} = event, run),
@@ -280,12 +362,10 @@ defmodule Codex.Exec.Run do
 
   ## Waiting
 
-  defp patience(%{exit_deadline: nil, idle: idle}), do: idle
+  defp patience(%{exit_deadline: nil, clocks: clocks}, now), do: Clocks.due(clocks, now)
+  defp patience(%{exit_deadline: deadline}, now), do: {:wait, max(deadline - now, 0)}
 
-  defp patience(%{exit_deadline: deadline}),
-    do: max(deadline - System.monotonic_time(:millisecond), 0)
-
-  defp deadline(run), do: System.monotonic_time(:millisecond) + run.args.settings.exit_timeout_ms
+  defp deadline(run), do: now() + run.args.settings.exit_timeout_ms
 
   # The turn has ended: what the CLI does then is not worth an error.
   defp out_of_time(%{ended?: true} = run) do
@@ -293,13 +373,10 @@ defmodule Codex.Exec.Run do
   end
 
   defp out_of_time(%{exit_deadline: nil} = run) do
-    fail(run, %TransportError{
-      reason_code: :timeout,
-      message: "idle timeout: codex sent nothing for #{run.idle} ms",
-      timeout_ms: run.idle,
-      clock: :idle,
-      retryable?: true
-    })
+    case Clocks.due(run.clocks, now()) do
+      {:expired, clock, limit} -> fail(run, expired(run, clock, limit))
+      {:wait, ms} -> wait(run, ms)
+    end
   end
 
   defp out_of_time(run) do
@@ -308,6 +385,31 @@ defmodule Codex.Exec.Run do
       message: "codex closed its output without ending the turn, and lives on"
     })
   end
+
+  defp expired(run, name, limit) do
+    %TransportError{
+      reason_code: :timeout,
+      message: expiry(name, limit),
+      timeout_ms: limit,
+      clock: Clocks.clock(name),
+      option: option(run, name),
+      open: Clocks.open(run.clocks),
+      retryable?: true
+    }
+  end
+
+  defp expiry(:start, ms), do: "start timeout: codex sent no event for #{ms} ms"
+  defp expiry(:silence, ms), do: "idle timeout: codex sent nothing for #{ms} ms"
+  defp expiry(:stall, ms), do: "idle timeout: the turn came no further for #{ms} ms"
+  defp expiry(:total, ms), do: "total timeout: the run was not over after #{ms} ms"
+
+  # The one that has to be raised.
+  defp option(_run, :start), do: :start_timeout_ms
+  defp option(_run, :stall), do: :idle_timeout_ms
+  defp option(_run, :total), do: :total_timeout_ms
+  defp option(run, :silence), do: if(run.streams?, do: :stream_idle_timeout_ms, else: :timeout_ms)
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   ## Ending
 

@@ -18,7 +18,8 @@ defmodule Codex.Options.Cast do
   def doc(type) when type in [:env, :tables, :flags, :shell_environment_policy],
     do: "map or keyword"
 
-  def doc(:opts), do: "map or keyword"
+  def doc(type) when type in [:opts, :retry_opts, :rate_limit_opts], do: "map or keyword"
+  def doc(:retry), do: "boolean or `:resume`"
   def doc(:any), do: "any"
   def doc(:sandbox_policy), do: "map, keyword, or the type alone"
   def doc(:overrides), do: "map or list"
@@ -48,6 +49,16 @@ defmodule Codex.Options.Cast do
   def cast(:map, %{} = value), do: {:ok, value}
   def cast(:any, value), do: {:ok, value}
   def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})
+
+  def cast(:retry, value) when value in [:resume, "resume"], do: {:ok, :resume}
+  def cast(:retry, value), do: cast(:boolean, value)
+
+  # The error says what of them it is.
+  def cast(:retry_opts, value),
+    do: nested(Codex.Retry.Options.check(value), value, :invalid_retry_opts)
+
+  def cast(:rate_limit_opts, value),
+    do: nested(Codex.RateLimit.Options.check(value), value, :invalid_rate_limit_opts)
 
   def cast(:atoms, [_ | _] = value) do
     if not List.improper?(value) and Enum.all?(value, &is_atom/1), do: {:ok, value}, else: :error
@@ -99,6 +110,9 @@ defmodule Codex.Options.Cast do
     do: members(policy, fn {key, value} -> shell_member(to_name(key), value) end)
 
   def cast(_type, _value), do: :error
+
+  defp nested({:ok, _checked}, value, _name), do: {:ok, value}
+  defp nested({:error, reason}, _value, name), do: {:error, {name, reason}}
 
   # A map or list of pairs, each cast by itself, as a map.
   defp members(value, cast) do

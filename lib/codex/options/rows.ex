@@ -10,8 +10,7 @@ defmodule Codex.Options.Rows do
   #   * `exec:`    - how it reaches `codex exec`: `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true,
   #     `{:each, "--x"}` once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
   #     below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:env, names}` in the environment, `:dropped`
-  #     where the CLI has nothing like it any more (an error that names the option), `:later` where this SDK has not (an
-  #     error, unless it is off), or the name of a function clause of
+  #     where the CLI has nothing like it any more (an error that names the option), or the name of a function clause of
   #     `Codex.Exec.Reach`
   #   * `app:`     - the parameter of the app-server's `thread/start` or `turn/start`
   #   * `secret:`  - never shown
@@ -209,10 +208,22 @@ defmodule Codex.Options.Rows do
      []},
     {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`", []},
     {:timeout_ms, [:turn], :timeout,
-     "how long the CLI may be silent, in ms; 3_600_000 where the call blocks, none where it streams",
+     "clock `:idle`: how long the CLI may be silent, whatever it does, in ms; 3_600_000 where the call blocks, none where it streams",
      error: :timeout},
     {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
      "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is `provider_stream_idle_timeout_ms`",
+     []},
+    {:start_timeout_ms, [:thread, :turn], :milliseconds,
+     "clock `:start`: how long it may take until the CLI runs and its first event is there, in ms; 5_000 for the program alone, else none",
+     []},
+    {:request_timeout_ms, [:thread, :turn], :milliseconds,
+     "clock `:request`: how long one request to the app-server may take, in ms; not used on `codex exec`",
+     []},
+    {:idle_timeout_ms, [:thread, :turn], :timeout,
+     "clock `:idle`: how long nothing may come of the turn while no command, tool call or the like is open, in ms; that the CLI tries again (`error` events) does not count. While something is open, `timeout_ms` holds alone",
+     []},
+    {:total_timeout_ms, [:thread, :turn], :timeout,
+     "clock `:total`: how long the run may take in all, waits and further attempts included, in ms",
      []},
     {:exit_timeout_ms, [:turn], :milliseconds,
      "how long the CLI may take to exit after the end of the turn, in ms", default: 5_000},
@@ -228,13 +239,15 @@ defmodule Codex.Options.Rows do
      "how long that may take, in ms; kept, not used on `codex exec`",
      default: 30_000, error: :timeout},
     {:file_search, [:thread], :opts, "for tools of the host; kept, not used on `codex exec`", []},
-    {:retry, [:thread, :turn], :boolean, "not in this version: true is an error", exec: :later},
-    {:retry_opts, [:thread, :turn], :opts, "not in this version: an error unless empty",
-     exec: :later},
-    {:rate_limit, [:thread, :turn], :boolean, "not in this version: true is an error",
-     exec: :later},
-    {:rate_limit_opts, [:thread, :turn], :opts, "not in this version: an error unless empty",
-     exec: :later},
+    {:retry, [:thread, :turn], :retry,
+     "whether a run that failed is tried again: `true` repeats it where nothing was done, `:resume` goes on in its thread; on where `retry_opts` are set, unless false",
+     []},
+    {:retry_opts, [:thread, :turn], :retry_opts, "how: the options of `Codex.Retry`", []},
+    {:rate_limit, [:thread, :turn], :boolean,
+     "whether a run waits until a limit of the account ends, and is tried again; on where `rate_limit_opts` are set, unless false",
+     []},
+    {:rate_limit_opts, [:thread, :turn], :rate_limit_opts,
+     "how: the options of `Codex.RateLimit`", []},
     {:metadata, [:thread], :map, "for the host; not sent", default: %{}},
     {:labels, [:thread], :map, "for the host; not sent", default: %{}},
     {:auto_run, [:thread], :boolean, "not used", default: false},

@@ -115,7 +115,7 @@ defmodule Codex.Options.Table do
   defp exec_doc({:table, key}), do: "`-c #{key}.…=…`"
   defp exec_doc({:provider, key}), do: "`-c model_providers.<id>.#{key}=…`"
   defp exec_doc({:env, names}), do: "environment: #{Enum.map_join(names, ", ", &"`#{&1}`")}"
-  defp exec_doc(how) when how in [:dropped, :later], do: "an error"
+  defp exec_doc(:dropped), do: "an error"
 
   defp exec_doc(:isolation),
     do: "`--ignore-user-config`, `--ignore-rules`, `-c project_doc_max_bytes=0`"

@@ -1,0 +1,45 @@
+defmodule Codex.RateLimit.Window do
+  @moduledoc """
+  One window of a limit: what part of it is used, and when it begins anew.
+
+    * `used_percent` - a number from 0; the app-server rounds it, session files do not
+    * `window_minutes` - how long the window is
+    * `resets_at` - a `DateTime` in UTC
+
+  Each is nil where it was not told.
+  """
+
+  defstruct [:used_percent, :window_minutes, :resets_at]
+
+  @type t :: %__MODULE__{
+          used_percent: number() | nil,
+          window_minutes: non_neg_integer() | nil,
+          resets_at: DateTime.t() | nil
+        }
+
+  @doc false
+  @spec new(term()) :: t() | nil
+  def new(%{} = window) do
+    %__MODULE__{
+      used_percent: number(window["usedPercent"] || window["used_percent"]),
+      window_minutes: count(window["windowDurationMins"] || window["window_minutes"]),
+      resets_at: time(window["resetsAt"] || window["resets_at"])
+    }
+  end
+
+  def new(_none), do: nil
+
+  defp number(n) when is_number(n) and n >= 0, do: n
+  defp number(_other), do: nil
+  defp count(n) when is_integer(n) and n >= 0, do: n
+  defp count(_other), do: nil
+
+  defp time(seconds) when is_integer(seconds) do
+    case DateTime.from_unix(seconds) do
+      {:ok, time} -> time
+      {:error, _} -> nil
+    end
+  end
+
+  defp time(_other), do: nil
+end

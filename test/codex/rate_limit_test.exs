@@ -1,0 +1,411 @@
+defmodule Codex.RateLimitTest do
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+  alias Codex.{Error, Events, RateLimit, Thread, TransportError}
+  alias Codex.RateLimit.{Accounts, Options, Snapshot, Window}
+
+  doctest Codex.RateLimit
+  doctest Codex.RateLimit.Snapshot
+
+  defp account, do: "test:#{System.unique_integer([:positive])}"
+
+  describe "detect/1" do
+    test "knows the shapes of a limit" do
+      limit = Error.rate_limit("slow down", retry_after_ms: 20, details: %{a: 1})
+
+      for result <- [
+            {:error, limit},
+            {:error, {:turn_failed, limit}},
+            {:error, {:exec_failed, limit}}
+          ] do
+        assert {:rate_limited, %{retry_after_ms: 20, source: :codex_error} = info} =
+                 RateLimit.detect(result)
+
+        assert {info.message, info.details, info.kind} == {"slow down", %{a: 1}, :rate_limit}
+      end
+
+      assert {:rate_limited, %{source: :codex_error}} =
+               RateLimit.detect({:error, %TransportError{message: "m", reason_code: :rate_limit}})
+
+      body = %{"error" => %{"code" => "rate_limit_exceeded"}}
+
+      assert RateLimit.detect({:error, body}) ==
+               {:rate_limited, %{retry_after_ms: nil, source: :api_error, body: body}}
+
+      assert RateLimit.detect({:error, {:http_error, 429}}) ==
+               {:rate_limited, %{retry_after_ms: nil, source: :http_error_tuple}}
+
+      assert {:rate_limited, %{retry_after_ms: nil, source: :http_429}} =
+               RateLimit.detect({:error, %{status: 429}})
+    end
+
+    test "a limit of the plan counts where its end is known, a quota never" do
+      at = DateTime.utc_now()
+      limit = %{Error.new(:usage_limit, "used up") | resets_at: at}
+
+      assert {:rate_limited, %{kind: :usage_limit, resets_at: ^at}} =
+               RateLimit.detect({:error, limit})
+
+      assert RateLimit.detect({:error, Error.new(:usage_limit, "used up")}) == :ok
+      assert RateLimit.detect({:error, %{Error.new(:quota, "pay") | resets_at: at}}) == :ok
+      assert RateLimit.detect({:error, {:http_error, 503}}) == :ok
+      assert RateLimit.detect({:ok, limit}) == :ok
+    end
+  end
+
+  describe "how long to wait" do
+    defp delay(info, attempt \\ 1, opts \\ []),
+      do: RateLimit.delay(info, attempt, Options.complete!(opts))
+
+    test "is what the server said" do
+      assert delay(%{retry_after_ms: 1_300}, 3) == 1_300
+      soon = DateTime.add(DateTime.utc_now(), 30, :second) |> Map.put(:second, 30)
+      assert delay(%{retry_after_ms: 5, resets_at: soon}) in 0..60_000
+      past = ~U[2020-01-01 00:00:30Z]
+      assert delay(%{retry_after_ms: nil, resets_at: past}) == 0
+    end
+
+    test "is until the end of the minute that the CLI's clock shows" do
+      now = DateTime.utc_now()
+      minute = %{now | second: 0, microsecond: {0, 0}}
+      left = (60 - now.second) * 1000
+      assert delay(%{retry_after_ms: nil, resets_at: minute}) in (left - 2_000)..left
+    end
+
+    test "is a guess that grows where nobody said, from options or the application's environment" do
+      for {attempt, ms} <- [
+            {1, 60_000},
+            {2, 120_000},
+            {3, 240_000},
+            {4, 300_000},
+            {10_000, 300_000}
+          ],
+          do: assert(delay(%{retry_after_ms: nil}, attempt) == ms)
+
+      opts = [default_delay_ms: 10, multiplier: 1.5, max_delay_ms: 20]
+      assert for(n <- 1..4, do: delay(%{retry_after_ms: nil}, n, opts)) == [10, 15, 20, 20]
+      assert delay(%{retry_after_ms: nil}, 1_000_000, default_delay_ms: 5, multiplier: 1) == 5
+      assert delay(%{retry_after_ms: nil}, 9, default_delay_ms: 0) == 0
+      assert RateLimit.calculate_delay(%{retry_after_ms: nil}) == 60_000
+    end
+
+    test "refuses options that are none" do
+      assert_raise ArgumentError, ~r/unknown option :gait; did you mean :gate\?/, fn ->
+        RateLimit.with_rate_limit_handling(fn -> :ok end, gait: true)
+      end
+
+      assert_raise ArgumentError, ~r/:multiplier to be a number from 1 to 1000, got: 0/, fn ->
+        RateLimit.handle(%{retry_after_ms: 1}, multiplier: 0)
+      end
+    end
+  end
+
+  test "headers: names in any case, seconds or a date" do
+    for {headers, ms} <- [
+          {%{"retry-after" => "20"}, 20_000},
+          {%{"Retry-After" => 20}, 20_000},
+          {%{"x-ratelimit-reset-after" => "2"}, 2_000},
+          {[{"RETRY-AFTER", "7"}], 7_000},
+          {%{"retry-after" => ["3"]}, 3_000},
+          {%{"retry-after" => "1500"}, 1_500_000},
+          {%{"retry-after" => "soon"}, nil},
+          {%{"retry-after" => "Fri, 31 Dec 1999 23:59:59 GMT"}, nil},
+          {%{}, nil},
+          {nil, nil}
+        ],
+        do: assert({headers, RateLimit.parse_retry_after(%{headers: headers})} == {headers, ms})
+
+    later = System.os_time(:second) + 3_600
+    date = :calendar.system_time_to_universal_time(later, :second) |> :httpd_util.rfc1123_date()
+
+    assert RateLimit.parse_retry_after(%{headers: %{"retry-after" => to_string(date)}}) in 3_590_000..3_600_000
+  end
+
+  describe "with_rate_limit_handling/2" do
+    @fast [default_delay_ms: 0]
+
+    test "calls again while limited, and returns the last result" do
+      {:ok, agent} =
+        Agent.start_link(fn ->
+          [{:error, {:http_error, 429}}, {:error, {:http_error, 429}}, :done]
+        end)
+
+      fun = fn -> Agent.get_and_update(agent, fn [a | rest] -> {a, rest} end) end
+
+      log = capture_log(fn -> assert RateLimit.with_rate_limit_handling(fun, @fast) == :done end)
+      assert log =~ "rate limited, waiting 0 ms (attempt 2)"
+      assert Agent.get(agent, & &1) == []
+    end
+
+    test "gives up after max_attempts, or where the wait would be too long" do
+      limited = fn ->
+        send(self(), :called)
+        {:error, {:http_error, 429}}
+      end
+
+      capture_log(fn ->
+        assert {:error, {:http_error, 429}} =
+                 RateLimit.with_rate_limit_handling(limited, [max_attempts: 2] ++ @fast)
+      end)
+
+      assert_received :called
+      assert_received :called
+      refute_received :called
+
+      assert {:error, _} = RateLimit.with_rate_limit_handling(limited, max_wait_ms: 59_999)
+      assert_received :called
+      refute_received :called
+    end
+  end
+
+  describe "snapshots" do
+    test "are read from what the app-server answers, and what session files hold" do
+      answer = %{
+        "rateLimits" => %{
+          "limitId" => "codex",
+          "primary" => %{
+            "usedPercent" => 12,
+            "windowDurationMins" => 300,
+            "resetsAt" => 1_795_150_000
+          },
+          "secondary" => %{
+            "usedPercent" => 30,
+            "windowDurationMins" => 10_080,
+            "resetsAt" => 1_795_500_000
+          },
+          "credits" => %{"hasCredits" => true, "unlimited" => false, "balance" => "5.00"},
+          "planType" => "plus",
+          "rateLimitReachedType" => nil
+        }
+      }
+
+      account = account()
+      assert RateLimit.snapshot(account) == nil
+      assert RateLimit.observe(account, answer) == :ok
+
+      assert %Snapshot{plan: "plus", limit_id: "codex", reached: nil} =
+               snapshot = RateLimit.snapshot(account)
+
+      assert snapshot.primary == %Window{
+               used_percent: 12,
+               window_minutes: 300,
+               resets_at: ~U[2026-11-20 04:46:40Z]
+             }
+
+      assert snapshot.credits == %{has_credits: true, unlimited: false, balance: "5.00"}
+      assert snapshot.raw == answer["rateLimits"]
+
+      # An update is sparse, and of another spelling in a session file.
+      update = %{
+        "limit_id" => "codex",
+        "primary" => %{
+          "used_percent" => 42.5,
+          "window_minutes" => 300,
+          "resets_at" => 1_795_150_000
+        },
+        "secondary" => nil,
+        "plan_type" => nil
+      }
+
+      RateLimit.observe(account, %Events.AccountRateLimitsUpdated{rate_limits: update})
+      assert %{primary: %{used_percent: 42.5}, plan: "plus"} = newer = RateLimit.snapshot(account)
+      assert newer.secondary == snapshot.secondary
+
+      # The limit of a single model is not that of the account.
+      RateLimit.observe(account, %{"limitId" => "other", "primary" => %{"usedPercent" => 99}})
+      assert RateLimit.snapshot(account) == newer
+    end
+
+    test "take the end of a limit from a failure" do
+      account = account()
+      at = ~U[2030-01-01 10:00:00Z]
+      RateLimit.observe(account, %{Error.new(:usage_limit, "used up") | resets_at: at})
+      assert %{limited_until: ^at, primary: nil} = RateLimit.snapshot(account)
+      RateLimit.observe(account, %{"primary" => %{"usedPercent" => 1}})
+      assert %{limited_until: ^at, primary: %{used_percent: 1}} = RateLimit.snapshot(account)
+    end
+
+    test "make nothing of what is odd" do
+      account = account()
+
+      for odd <- [
+            nil,
+            1,
+            "x",
+            %{},
+            [],
+            %Error{kind: :rate_limit, message: "m"},
+            %{"rateLimits" => 1}
+          ],
+          do: assert(RateLimit.observe(account, odd) == :ok)
+
+      assert RateLimit.snapshot(account) == nil
+
+      RateLimit.observe(account, %{
+        "primary" => %{"usedPercent" => "a", "resetsAt" => 1.0e300},
+        "credits" => 3,
+        "planType" => 1
+      })
+
+      assert %{primary: %Window{used_percent: nil, resets_at: nil}, credits: nil, plan: nil} =
+               RateLimit.snapshot(account)
+    end
+
+    test "are read from every recorded update" do
+      recorded =
+        for path <- Path.wildcard("test/fixtures/app_server/*.jsonl"),
+            line <- File.stream!(path),
+            {:ok, %{"msg" => %{"method" => "account/rateLimits/updated", "params" => params}}} <-
+              [
+                Codex.JSON.decode(line)
+              ],
+            do: params["rateLimits"]
+
+      assert recorded != []
+      for limits <- recorded, do: assert(%Snapshot{raw: ^limits} = Snapshot.new(limits))
+    end
+  end
+
+  describe "accounts" do
+    defp account_of(opts, thread_opts \\ []) do
+      {:ok, thread} = Codex.start_thread(opts, thread_opts)
+      RateLimit.account(Codex.Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{}))
+    end
+
+    test "are told apart by who pays, without the key" do
+      name = account_of(api_key: "sk-secret-1")
+      assert name == account_of(api_key: "sk-secret-1", codex_home: "/other")
+      assert name == account_of(env: %{"CODEX_API_KEY" => "sk-secret-1"})
+      refute name =~ "secret"
+
+      others = [
+        account_of(api_key: "sk-secret-2"),
+        account_of([api_key: "sk-secret-1"], model_provider: "p"),
+        account_of(api_key: "sk-secret-1", base_url: "https://example.org/v1"),
+        account_of(codex_home: "/a"),
+        account_of(codex_home: "/b")
+      ]
+
+      assert length(Enum.uniq([name | others])) == 6
+      assert account_of(codex_home: "/a") == account_of(env: %{"CODEX_HOME" => "/a"})
+    end
+
+    test "a thread shows the limits of its account" do
+      {:ok, thread} = Codex.start_thread(api_key: "sk-#{account()}")
+      assert Thread.rate_limits(thread) == nil
+
+      settings = Codex.Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
+      RateLimit.observe(RateLimit.account(settings), %{"primary" => %{"usedPercent" => 7}})
+      assert %Snapshot{primary: %{used_percent: 7}} = Thread.rate_limits(thread)
+
+      own = %Events.AccountRateLimitsUpdated{rate_limits: %{"primary" => %{"usedPercent" => 8}}}
+      {thread, _, _} = Thread.reduce_events(thread, [own])
+      assert %Snapshot{primary: %{used_percent: 8}} = Thread.rate_limits(thread)
+    end
+  end
+
+  describe "the gate" do
+    # A process that waits, and tells the test how that ended.
+    defp waiter(account, opts \\ []) do
+      test = self()
+      cancel = make_ref()
+
+      {pid, _} =
+        spawn_monitor(fn ->
+          answer =
+            Accounts.wait(
+              account,
+              opts[:max_waiting] || 100,
+              opts[:max_wait_ms] || 60_000,
+              cancel
+            )
+
+          send(test, {:waited, self(), answer})
+          assert {:messages, []} = Process.info(self(), :messages)
+        end)
+
+      {pid, cancel}
+    end
+
+    defp queued(account, n),
+      do: assert(Codex.Stub.eventually(fn -> RateLimit.gate(account).waiting == n end))
+
+    test "open, it costs nobody anything" do
+      assert Accounts.wait(account(), 1, 0, make_ref()) == :ok
+    end
+
+    # One process stands there for all, so that the order of the answers is that of its mailbox.
+    test "lets all go in the order in which they came" do
+      account = account()
+      RateLimit.close(account, 300)
+
+      refs =
+        for _ <- 1..20 do
+          ref = :erlang.monitor(:process, Accounts, alias: :demonitor)
+          assert GenServer.call(Accounts, {:wait, account, ref, 100, 60_000}) == :queued
+          ref
+        end
+
+      answers =
+        for _ <- refs do
+          assert_receive {ref, :ok} when is_reference(ref), 5_000
+          ref
+        end
+
+      assert answers == refs
+      for ref <- refs, do: Process.demonitor(ref)
+      assert RateLimit.gate(account) == %{closed_ms: 0, waiting: 0}
+    end
+
+    test "refuses at once whom it cannot let wait" do
+      account = account()
+      RateLimit.close(account, 60_000)
+      assert {:refused, :too_long, ms} = Accounts.wait(account, 5, 59_000, make_ref())
+      assert ms in 59_001..60_000
+      {pid, _} = waiter(account)
+      queued(account, 1)
+      assert {:refused, :full, _} = Accounts.wait(account, 1, 61_000, make_ref())
+      Process.exit(pid, :kill)
+    end
+
+    test "closed for longer, tells those that cannot wait so long" do
+      account = account()
+      RateLimit.close(account, 10_000)
+      {patient, _} = waiter(account, max_wait_ms: 500_000)
+      {impatient, _} = waiter(account, max_wait_ms: 15_000)
+      queued(account, 2)
+      RateLimit.close(account, 100_000)
+      # Not for shorter.
+      RateLimit.close(account, 1)
+      assert_receive {:waited, ^impatient, {:refused, :too_long, _}}
+      queued(account, 1)
+      Process.exit(patient, :kill)
+    end
+
+    test "a waiter that is cancelled or killed leaves no trace" do
+      account = account()
+      RateLimit.close(account, 60_000)
+      before = :sys.get_state(Accounts)
+      {one, cancel} = waiter(account)
+      {two, _} = waiter(account)
+      queued(account, 2)
+      send(one, {cancel, :cancelled})
+      assert_receive {:waited, ^one, :cancelled}
+      assert_receive {:DOWN, _, :process, ^one, :normal}
+      Process.exit(two, :kill)
+      queued(account, 0)
+
+      now = :sys.get_state(Accounts)
+      assert :queue.is_empty(now.gates[account].queue)
+      assert for({_, %{account: ^account}} <- now.waiters, do: :left) == []
+      assert now.gates[account].timer == before.gates[account].timer
+    end
+
+    test "a limit of a year is no trouble" do
+      account = account()
+      RateLimit.close(account, 366 * 24 * 3600 * 1000)
+      assert RateLimit.gate(account).closed_ms > 365 * 24 * 3600 * 1000
+    end
+  end
+end

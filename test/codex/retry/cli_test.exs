@@ -1,0 +1,216 @@
+defmodule Codex.Retry.CLITest do
+  # The real CLI against a scripted server that fails.
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  alias Codex.{Error, Events, Items, RateLimit, RunResultStreaming, Stub, Thread}
+
+  @moduletag :codex_cli
+  @moduletag timeout: 120_000
+
+  @fast [base_delay_ms: 1, jitter: false]
+
+  defp start(script, opts \\ [], thread_opts \\ []) do
+    model = Codex.Test.start!(script, opts)
+
+    {:ok, thread} =
+      Codex.start_thread(
+        Codex.Test.options(model),
+        Codex.Test.thread_options(model) ++ thread_opts
+      )
+
+    {model, thread}
+  end
+
+  defp account, do: "cli-#{System.unique_integer([:positive])}"
+
+  # What fails once, and what kind of failure it is.
+  for {name, step, kind} <- [
+        {"429 without Retry-After", quote(do: http_error(429, %{error: %{message: "slow down"}})),
+         :rate_limit},
+        {"429 with Retry-After",
+         quote(do: http_error(429, %{error: %{message: "slow down"}}, %{"retry-after" => 1})),
+         :rate_limit},
+        {"a limit told in the stream",
+         quote(do: failed("rate_limit_exceeded", "Please try again in 0.2s.")), :rate_limit},
+        {"500", quote(do: http_error(500, "oops")), :server_error},
+        {"no room", quote(do: failed("server_is_overloaded", "full")), :overloaded},
+        {"a stream that is cut", quote(do: cut([message("half")], after: 1)),
+         :stream_disconnected}
+      ] do
+    test "#{name}, then success" do
+      step = unquote(step)
+      {model, thread} = start([step, step, "Done.", step, "Streamed.", step, "Seen."])
+
+      # Off, which is the default.
+      assert {:error, {:turn_failed, %Error{kind: unquote(kind), result: %{attempts: 1}}}} =
+               Thread.run(thread, "hi")
+
+      assert Codex.Test.remaining(model) == 6
+
+      opts = [retry: true, retry_opts: @fast]
+
+      assert {:ok, %{attempts: 2, final_response: %{text: "Done."}} = result} =
+               Thread.run(thread, "hi", opts)
+
+      assert [
+               %Events.ThreadStarted{},
+               %Events.TurnStarted{},
+               %Events.ItemCompleted{},
+               %Events.TurnCompleted{}
+             ] = result.events
+
+      {:ok, stream} = Thread.run_turn_streamed(thread, "hi", opts)
+
+      assert [
+               %Events.ThreadStarted{},
+               %Events.TurnStarted{},
+               %Events.ItemCompleted{},
+               %Events.TurnCompleted{}
+             ] = Enum.to_list(stream)
+
+      {:ok, run} = Thread.run_streamed(thread, "hi", opts)
+
+      assert [%{item: %{text: "Seen."}}] =
+               run
+               |> RunResultStreaming.raw_events()
+               |> Enum.filter(&is_struct(&1, Events.ItemCompleted))
+
+      assert Codex.Test.remaining(model) == 0
+    end
+  end
+
+  test "what cannot succeed is asked once" do
+    for {step, kind} <- [
+          {http_error(401, %{error: %{message: "bad key"}}), :unauthorized},
+          {http_error(429, %{error: %{message: "pay", code: "insufficient_quota"}}), :quota}
+        ] do
+      {model, thread} = start([step, step, "never"])
+
+      opts = [
+        retry: :resume,
+        retry_opts: @fast,
+        rate_limit: true,
+        rate_limit_opts: [default_delay_ms: 1, gate: true, account: account()]
+      ]
+
+      assert {:error, {:turn_failed, %Error{kind: ^kind}}} = Thread.run(thread, "hi", opts)
+      {:ok, stream} = Thread.run_turn_streamed(thread, "hi", opts)
+      assert %Events.TurnFailed{} = stream |> Enum.to_list() |> List.last()
+      assert Codex.Test.remaining(model) == 1
+    end
+  end
+
+  test "a limit of the plan tells when it ends: kept with the account, too long to wait for" do
+    account = account()
+    ends = System.os_time(:second) + 7_200
+
+    step =
+      http_error(429, %{error: %{type: "usage_limit_reached", plan_type: "plus", resets_at: ends}})
+
+    {model, thread} = start([step, "never"])
+    opts = [rate_limit: true, rate_limit_opts: [gate: true, account: account, max_wait_ms: 1_000]]
+
+    assert {:error, {:turn_failed, %Error{kind: :usage_limit, resets_at: at}}} =
+             Thread.run(thread, "hi", opts)
+
+    # To the minute.
+    assert DateTime.to_unix(at) == ends - rem(ends, 60)
+    assert %RateLimit.Snapshot{limited_until: ^at} = Thread.rate_limits(thread)
+    assert RateLimit.gate(account).closed_ms > 7_000_000
+
+    assert {:error, {:exec_failed, %Error{kind: :rate_limit}}} = Thread.run(thread, "hi", opts)
+    assert Codex.Test.remaining(model) == 1
+  end
+
+  test "a turn that did something is not repeated, but resumed" do
+    script = [shell("echo done >> log"), http_error(500, "oops")]
+    opts = [retry: true, retry_opts: @fast]
+    {model, thread} = start(script ++ ["never"], [], sandbox: :danger_full_access)
+
+    assert {:error, {:turn_failed, %Error{kind: :server_error} = error}} =
+             Thread.run(thread, "do it", opts)
+
+    assert Enum.any?(
+             error.result.events,
+             &match?(%Events.ItemCompleted{item: %Items.CommandExecution{}}, &1)
+           )
+
+    assert Codex.Test.remaining(model) == 1
+
+    {model, thread} = start(script ++ ["All done."], [], sandbox: :danger_full_access)
+    assert {:ok, result} = Thread.run(thread, "do it", retry: :resume, retry_opts: @fast)
+    assert {result.attempts, result.final_response.text} == {2, "All done."}
+    assert File.read!(Path.join(model.workspace, "log")) == "done\n"
+    assert [%{thread_id: id}] = Enum.filter(result.events, &is_struct(&1, Events.ThreadStarted))
+    assert result.thread.thread_id == id
+    input = inspect(List.last(Codex.Test.requests(model)).body["input"], limit: :infinity)
+    assert input =~ "do it" and input =~ "echo done" and input =~ "Continue."
+  end
+
+  describe "twenty runs and one limit" do
+    # The first request is limited. Each other one tells whether it came while the gate was closed.
+    defp limited_once(account) do
+      test = self()
+      asked = :counters.new(1, [])
+
+      step = fn _request ->
+        :counters.add(asked, 1, 1)
+
+        if :counters.get(asked, 1) == 1 do
+          failed("rate_limit_exceeded", "Rate limit. Please try again in 3s.")
+        else
+          send(test, {:asked, RateLimit.gate(account).closed_ms})
+          message("Done.")
+        end
+      end
+
+      {model, thread} = start([], default: step)
+      {model, thread, asked}
+    end
+
+    defp twenty(thread, opts, between) do
+      first = Task.async(fn -> Thread.run(thread, "hi", opts) end)
+      between.(first)
+      others = for _ <- 1..19, do: Task.async(fn -> Thread.run(thread, "hi", opts) end)
+      Task.await_many([first | others], 100_000)
+    end
+
+    test "with the gate they pause once, and all finish" do
+      account = account()
+      {_model, thread, asked} = limited_once(account)
+      opts = [rate_limit_opts: [gate: true, account: account]]
+
+      closed = fn _first ->
+        assert Stub.eventually(fn -> RateLimit.gate(account).waiting == 1 end)
+      end
+
+      results = twenty(thread, opts, closed)
+      assert Enum.all?(results, &match?({:ok, %{final_response: %{text: "Done."}}}, &1))
+
+      assert Enum.map(results, fn {:ok, result} -> result.attempts end) == [
+               2 | List.duplicate(1, 19)
+             ]
+
+      assert :counters.get(asked, 1) == 21
+      for _ <- 1..20, do: assert_received({:asked, 0})
+      assert RateLimit.gate(account) == %{closed_ms: 0, waiting: 0}
+    end
+
+    test "without it nothing changes: one fails, and the others do not wait" do
+      account = account()
+      {_model, thread, asked} = limited_once(account)
+
+      limited = fn first ->
+        assert {:error, {:turn_failed, %Error{kind: :rate_limit}}} = Task.await(first, 60_000)
+      end
+
+      first = Task.async(fn -> Thread.run(thread, "hi") end)
+      limited.(first)
+      others = for _ <- 1..19, do: Task.async(fn -> Thread.run(thread, "hi") end)
+      assert Enum.all?(Task.await_many(others, 100_000), &match?({:ok, %{attempts: 1}}, &1))
+      assert :counters.get(asked, 1) == 20
+      assert RateLimit.gate(account).closed_ms == 0
+    end
+  end
+end
