@@ -36,7 +36,8 @@ defmodule Codex.Exec do
   """
 
   alias Codex.Exec.{Args, Options, Policy, Run}
-  alias Codex.{Auth, Error, Events, Subprocess, TransportError}
+  alias Codex.Telemetry.Span
+  alias Codex.{Auth, Error, Events, Subprocess, Telemetry, TransportError}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
@@ -156,15 +157,43 @@ defmodule Codex.Exec do
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- Args.build(what, options),
          :ok <- Auth.allow(Args.surroundings(args)) do
-      case Policy.of(what, args) do
-        nil ->
-          next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
-          {:ok, Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)}
-
-        policy ->
-          source = Policy.source(what, options, args, default_timeout)
-          {:ok, Attempts.stream(source, policy, lost)}
+      if Telemetry.listening?() do
+        about = about(what, options, args)
+        run = &attempts(what, options, %{args | telemetry: &1}, default_timeout, :element)
+        {:ok, Span.observe(run, about, lost)}
+      else
+        {:ok, attempts(what, options, args, default_timeout, lost)}
       end
     end
+  end
+
+  defp attempts(what, options, args, default_timeout, lost) do
+    case Policy.of(what, args) do
+      nil ->
+        next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
+        Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)
+
+      policy ->
+        source = Policy.source(what, options, args, default_timeout)
+        Attempts.stream(source, policy, lost)
+    end
+  end
+
+  # What `:telemetry` is told of a run.
+  defp about({_kind, input}, %{thread: thread}, %{settings: settings}) do
+    known =
+      case thread do
+        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
+        %{usage: usage} when usage != %{} -> usage
+        _ -> nil
+      end
+
+    %{
+      prefix: settings.telemetry_prefix,
+      meta: %{lane: :exec, thread_id: thread && thread.thread_id},
+      input: input,
+      known: known,
+      content?: settings.telemetry_content == true
+    }
   end
 end

@@ -19,6 +19,7 @@ defmodule Codex.Options do
           codex_path_override: Path.t() | nil,
           codex_home: Path.t() | nil,
           telemetry_prefix: [atom()],
+          telemetry_content: boolean() | nil,
           model: String.t() | nil,
           reasoning_effort: String.t() | nil,
           model_reasoning_summary: atom() | nil,

@@ -13,7 +13,7 @@ defmodule Codex.Exec.Args do
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, tokens: []]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, :telemetry, tokens: []]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration key, or as a profile of the
@@ -21,7 +21,10 @@ defmodule Codex.Exec.Args do
   """
   @type file :: {:file, binary(), :path | {:config, String.t()} | {:profile, Path.t()}}
 
-  @typedoc "What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it."
+  @typedoc """
+  What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it; `telemetry` is prefix and metadata of what is
+  told of the process, or nil.
+  """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
           tokens: [String.t()],
@@ -29,6 +32,7 @@ defmodule Codex.Exec.Args do
           clear_env: boolean(),
           stdin: String.t(),
           settings: map(),
+          telemetry: {[atom(), ...], map()} | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 

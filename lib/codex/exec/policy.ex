@@ -45,8 +45,8 @@ defmodule Codex.Exec.Policy do
   def source(what, options, args, default_timeout) do
     %{
       start: fn how, call ->
-        with {:ok, args} <- args(how, what, options, args),
-             do: Run.try_start(args, default_timeout, call)
+        with {:ok, next} <- args(how, what, options, args),
+             do: Run.try_start(%{next | telemetry: args.telemetry}, default_timeout, call)
       end,
       next: &Run.next_or_failure/1,
       stop: &Run.stop/1

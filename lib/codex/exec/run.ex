@@ -7,6 +7,8 @@ defmodule Codex.Exec.Run do
   alias Codex.{CLI, Clocks, Error, Events, JSONL, RateLimit, Subprocess, TempFile, TransportError}
   alias Codex.Error.{Classifier, Redact}
   alias Codex.Exec.Args
+  alias Codex.Telemetry
+  alias Codex.Telemetry.Span
   alias Codex.Options.Overrides
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
@@ -41,6 +43,7 @@ defmodule Codex.Exec.Run do
     event: nil,
     stray: "",
     stopped?: false,
+    began: nil,
     started_at: 0,
     cleanup: nil
   ]
@@ -78,6 +81,7 @@ defmodule Codex.Exec.Run do
       {:ok, sub} ->
         %__MODULE__{
           sub: sub,
+          began: tell_start(args.telemetry, sub),
           decoder: decoder,
           args: args,
           clocks: clocks,
@@ -526,12 +530,47 @@ defmodule Codex.Exec.Run do
 
   def stop(run) do
     run = if run.ended?, do: linger(run), else: run
-    _ = if run.exit == nil, do: Subprocess.stop(run.sub)
+    run = if run.exit == nil, do: %{run | exit: stop_child(run.sub)}, else: run
     run.cleanup.()
+    tell_stop(run)
 
     for token <- run.args.tokens,
         do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
 
     %{run | stopped?: true}
+  end
+
+  defp stop_child(sub) do
+    case Subprocess.stop(sub) do
+      {:ok, exit} -> exit
+      {:error, _} -> nil
+    end
+  end
+
+  # --- Telemetry ----------------------------------------------------------------------------------------------------
+
+  defp tell_start(nil, _sub), do: nil
+
+  defp tell_start({prefix, meta}, sub) do
+    meta = Map.put(meta, :os_pid, Subprocess.os_pid(sub))
+    Telemetry.execute(prefix ++ [:process, :start], %{system_time: System.system_time()}, meta)
+    System.monotonic_time()
+  end
+
+  defp tell_stop(%{args: %{telemetry: nil}}), do: :ok
+
+  defp tell_stop(%{args: %{telemetry: {prefix, meta}}} = run) do
+    exit = run.exit || %{status: nil, signal: nil, stderr_dropped: 0}
+
+    meta =
+      Map.merge(meta, %{
+        os_pid: Subprocess.os_pid(run.sub),
+        exit_status: exit.status,
+        signal: exit.signal,
+        dropped_stderr_bytes: exit.stderr_dropped
+      })
+
+    measurements = Map.put(Span.spent(run.began), :system_time, System.system_time())
+    Telemetry.execute(prefix ++ [:process, :stop], measurements, meta)
   end
 end

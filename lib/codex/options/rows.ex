@@ -40,7 +40,9 @@ defmodule Codex.Options.Rows do
     {:codex_home, [:global], :string,
      "folder with config, login and sessions (`CODEX_HOME`); it must exist",
      exec: {:env, ["CODEX_HOME"]}},
-    {:telemetry_prefix, [:global], :atoms, "first part of event names", default: [:codex]}
+    {:telemetry_prefix, [:global], :atoms, "first part of event names", default: [:codex]},
+    {:telemetry_content, [:global], :boolean,
+     "events have prompts, commands and outputs as well: see `Codex.Telemetry`", []}
   ]
 
   @where [

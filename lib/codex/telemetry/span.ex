@@ -44,21 +44,24 @@ defmodule Codex.Telemetry.Span do
         }
 
   @doc """
-  The stream, told of. With `:raise`, a turn that was lost raises; with `:element`, `{:failed, exception}` goes on to the reader.
+  The stream that `run` gives, told of. With `:raise`, a turn that was lost raises; with `:element`, `{:failed, exception}` goes on to the
+  reader. `run` gets prefix and metadata for what else there is to tell of the turn.
   """
-  @spec observe(Enumerable.t(), about(), :raise | :element) :: Enumerable.t()
-  def observe(stream, about, lost) do
-    fn acc, reducer -> first(acc, reducer, stream, about, lost) end
+  @spec observe(({[atom(), ...], map()} -> Enumerable.t()), about(), :raise | :element) ::
+          Enumerable.t()
+  def observe(run, about, lost) when is_function(run, 1) do
+    fn acc, reducer -> first(acc, reducer, run, about, lost) end
   end
 
   # Nothing begins before the reader wants an element.
-  defp first({:suspend, acc}, reducer, stream, about, lost),
-    do: {:suspended, acc, &first(&1, reducer, stream, about, lost)}
+  defp first({:suspend, acc}, reducer, run, about, lost),
+    do: {:suspended, acc, &first(&1, reducer, run, about, lost)}
 
-  defp first({:halt, acc}, _reducer, _stream, _about, _lost), do: {:halted, acc}
+  defp first({:halt, acc}, _reducer, _run, _about, _lost), do: {:halted, acc}
 
-  defp first({:cont, acc}, reducer, stream, about, lost) do
+  defp first({:cont, acc}, reducer, run, about, lost) do
     span = start(about)
+    stream = run.({span.prefix, span.meta})
 
     step = fn element, {acc, span} ->
       span = saw(element, span)
@@ -74,6 +77,9 @@ defmodule Codex.Telemetry.Span do
   defp deliver(element, acc, reducer, span, _lost) do
     {command, acc} = reducer.(element, acc)
     {command, {acc, span}}
+  catch
+    # What the reader raises passes through the stream, which ends the run on the way.
+    kind, reason -> throw({__MODULE__, span, kind, reason, __STACKTRACE__})
   end
 
   # What is known travels with the accumulator.
@@ -93,13 +99,22 @@ defmodule Codex.Telemetry.Span do
     end
   end
 
-  # Something was raised: then what was known at the last stop has to do.
   defp guarded(reduce, span) do
     reduce.()
   catch
+    :throw, {__MODULE__, span, kind, reason, trace} ->
+      finish(span)
+      :erlang.raise(kind, reason, trace)
+
+    # The run could not begin.
+    :error, %TransportError{} = error ->
+      trace = __STACKTRACE__
+      finish(saw({:failed, error}, span))
+      :erlang.raise(:error, error, trace)
+
     kind, reason ->
       trace = __STACKTRACE__
-      finish(if is_struct(reason, TransportError), do: saw({:failed, reason}, span), else: span)
+      finish(span)
       :erlang.raise(kind, reason, trace)
   end
 

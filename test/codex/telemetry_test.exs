@@ -1,0 +1,299 @@
+defmodule Codex.TelemetryTest do
+  # The whole VM has `:telemetry`, or has not.
+  use ExUnit.Case, async: false
+
+  import Codex.Test.Steps
+  import Codex.TelemetryStandIn
+  import ExUnit.CaptureLog
+  alias Codex.{Exec, Stub, Telemetry, Test, Thread}
+  alias Codex.Telemetry.Table
+
+  doctest Codex.Telemetry
+
+  @moduletag :tmp_dir
+
+  @prompt "a prompt with private words"
+  @command ~s(printf '%s\\n' '{"type":"item.started","item":{"id":"item_1","type":"command_execution","command":"make","aggregated_output":"","exit_code":null,"status":"in_progress"}}')
+  @failed ~s(printf '%s\\n' '{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"make","aggregated_output":"private output","exit_code":2,"status":"failed"}}')
+
+  defp names(told), do: for({name, _, _} <- told, do: name)
+
+  # Everything that is told has exactly the keys of the table, and the same turn.
+  defp check!(told, content? \\ false) do
+    for {name, measurements, metadata} <- told do
+      {wanted, known, content} = Table.keys(name)
+      known = if content?, do: known ++ content, else: known
+      assert {name, Enum.sort(Map.keys(measurements))} == {name, Enum.sort(wanted)}
+      assert {name, Enum.sort(Map.keys(metadata))} == {name, Enum.sort(known)}
+    end
+
+    tokens = for {_, _, %{span_token: token}} <- told, uniq: true, do: token
+    assert length(tokens) <= 1
+    told
+  end
+
+  describe "without :telemetry" do
+    test "nothing happens, and a run is what it was", %{tmp_dir: dir} do
+      refute Telemetry.listening?()
+      assert Telemetry.execute([:codex, :x], %{}, %{}) == :ok
+      assert Telemetry.emit([:codex, :x]) == :ok
+      assert Telemetry.attach_default_logger() == {:error, :no_telemetry}
+      assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), @prompt)
+    end
+  end
+
+  describe "with :telemetry" do
+    setup do: load!()
+
+    test "a turn is a span, with its process, items and tools", %{tmp_dir: dir} do
+      listen!()
+
+      thread =
+        Stub.thread(
+          dir,
+          ~s(cat >/dev/null; echo "$started"; #{@command}; #{@failed}; echo "$message"; echo "$completed")
+        )
+
+      assert {:ok, result} = Thread.run(thread, @prompt)
+      told = check!(told())
+
+      assert names(told) == [
+               [:thread, :start],
+               [:process, :start],
+               [:item, :started],
+               [:tool, :start],
+               [:item, :completed],
+               [:tool, :failure],
+               [:item, :completed],
+               [:thread, :token_usage, :updated],
+               [:process, :stop],
+               [:thread, :stop]
+             ]
+
+      refute inspect(told, limit: :infinity, printable_limit: :infinity) =~ "private"
+
+      metadata = Map.new(told, fn {name, _, metadata} -> {name, metadata} end)
+      id = result.thread.thread_id
+      assert metadata[[:thread, :start]].thread_id == nil
+
+      assert %{thread_id: ^id, result: :ok, early_exit?: false, error: nil, attempts: 1} =
+               metadata[[:thread, :stop]]
+
+      assert %{tool: "command", call_id: "item_1", exit_code: 2, error: :failed} =
+               metadata[[:tool, :failure]]
+
+      assert %{exit_status: 0, signal: nil} = metadata[[:process, :stop]]
+
+      assert %{usage: %{"input_tokens" => 100}, delta: %{"input_tokens" => 100}} =
+               metadata[[:thread, :token_usage, :updated]]
+
+      for {name, %{duration: duration} = measurements, _} <- told do
+        assert {name, is_integer(duration) and measurements.duration_ms >= 0} == {name, true}
+      end
+
+      # The next turn of the thread: its own share of the total.
+      again = %{result.thread | codex_opts: thread.codex_opts}
+
+      body =
+        ~s(cat >/dev/null; echo "$started"; printf '%s\\n' '{"type":"turn.completed","usage":{"input_tokens":130,"output_tokens":20}}')
+
+      {:ok, options} = Codex.Options.new(codex_path: Stub.write!(dir, body))
+      assert {:ok, _} = Thread.run(%{again | codex_opts: options}, @prompt)
+      told = check!(told())
+
+      assert [%{delta: %{"input_tokens" => 30}, thread_id: ^id}] =
+               for({[:thread, :token_usage, :updated], _, m} <- told, do: m)
+
+      assert [%{thread_id: ^id}] = for({[:thread, :start], _, m} <- told, do: m)
+    end
+
+    test "content is told where it was asked for, under another name", %{tmp_dir: dir} do
+      listen!([:my, :agent])
+      opts = [telemetry_content: true, telemetry_prefix: [:my, :agent]]
+      body = ~s(cat >/dev/null; echo "$started"; #{@command}; #{@failed}; echo "$completed")
+      assert {:ok, _} = Thread.run(Stub.thread(dir, body, opts), @prompt)
+      told = check!(told(), true)
+      assert [%{input: @prompt}] = for({[:thread, :start], _, m} <- told, do: m)
+
+      assert [%{arguments: "make", output: "private output"}] =
+               for({[:tool, :failure], _, m} <- told, do: m)
+
+      assert [%{item: %{command: "make"}}] = for({[:item, :started], _, m} <- told, do: m)
+    end
+
+    test "every way to end tells it once", %{tmp_dir: dir} do
+      listen!()
+      start = ~s(cat >/dev/null; echo "$started")
+
+      failure =
+        ~s(printf '%s\\n' '{"type":"turn.failed","error":{"message":"Quota exceeded. Check your plan and billing details."}}')
+
+      for {body, run, ending} <- [
+            {"#{start}; #{failure}; exit 1", &Thread.run(&1, @prompt), {:stop, :error, :quota}},
+            {"#{start}; exit 70", &Thread.run(&1, @prompt), {:exception, :error, :crashed}},
+            {"#{start}; kill -9 $$", &Thread.run(&1, @prompt), {:exception, :error, :killed}},
+            {"#{start}; exit 70", &stream(&1, fn stream -> Enum.to_list(stream) end),
+             {:exception, :error, :crashed}},
+            {"#{start}; echo \"$completed\"", &stream(&1, fn stream -> Enum.to_list(stream) end),
+             {:stop, :ok, nil}},
+            {"#{start}; #{failure}; exit 1", &stream(&1, fn stream -> Enum.to_list(stream) end),
+             {:stop, :error, :quota}},
+            {"#{start}; sleep 60", &stream(&1, fn stream -> Enum.take(stream, 1) end),
+             {:stop, :early_exit, nil}},
+            {"#{start}; sleep 60",
+             &stream(&1, fn stream -> Enum.each(stream, fn _ -> raise "mine" end) end),
+             {:stop, :early_exit, nil}},
+            {"#{start}; sleep 60",
+             &stream(&1, fn stream -> Enum.each(stream, fn _ -> throw(:mine) end) end),
+             {:stop, :early_exit, nil}}
+          ] do
+        run.(Stub.thread(dir, body))
+        told = check!(told())
+        assert [[:thread, :start], [:process, :start] | _] = names(told)
+        assert Enum.count(names(told), &(&1 == [:process, :stop])) == 1
+
+        assert [{stage, meta}] =
+                 for({[:thread, stage], _, meta} <- told, stage != :start, do: {stage, meta})
+
+        kind = if stage == :exception, do: meta.reason.kind, else: meta.error[:kind]
+        assert {body, {stage, meta.result, kind}} == {body, ending}
+        assert meta.thread_id == "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"
+      end
+    end
+
+    test "what cannot start is told, what is refused before is not", %{tmp_dir: dir} do
+      listen!()
+      none = Path.join(dir, "broken")
+      File.write!(none, "no program")
+      File.chmod!(none, 0o755)
+      {:ok, thread} = Codex.start_thread(codex_path: none)
+      assert {:error, _} = Thread.run(thread, @prompt)
+      assert names(check!(told())) == [[:thread, :start], [:thread, :exception]]
+      assert {:error, {:invalid_input, ""}} = Thread.run(thread, "")
+      assert told() == []
+    end
+
+    test "attempts of one call are one span", %{tmp_dir: dir} do
+      listen!()
+      count = Path.join(dir, "n")
+
+      body =
+        ~s'cat >/dev/null; echo >> #{count}; [ $(wc -l < #{count}) = 2 ] && { echo "$turn"; exit 0; }; echo "$started"; exit 75'
+
+      retry = [retry: true, retry_opts: [base_delay_ms: 1, jitter: false]]
+      assert {:ok, %{attempts: 2}} = Thread.run(Stub.thread(dir, body), @prompt, retry)
+      told = check!(told())
+      assert Enum.count(names(told), &(&1 == [:thread, :start])) == 1
+      assert Enum.count(names(told), &(&1 == [:process, :start])) == 2
+      assert Enum.count(names(told), &(&1 == [:process, :stop])) == 2
+
+      assert [%{outcome: :retry}, %{outcome: :ok}] =
+               for({[:retry, :attempt], _, m} <- told, do: m)
+
+      assert [%{attempts: 2, result: :ok}] = for({[:thread, :stop], _, m} <- told, do: m)
+    end
+
+    test "a stream is what it was: lazy, read again, zipped, halted", %{tmp_dir: dir} do
+      listen!()
+      thread = Stub.thread(dir, ~s(cat >/dev/null; echo "$turn"))
+      {:ok, stream} = Exec.run_stream(@prompt, codex_opts: thread.codex_opts, thread: thread)
+      assert told() == []
+      types = Enum.map(stream, & &1.__struct__)
+      assert Enum.map(stream, & &1.__struct__) == types
+
+      assert stream
+             |> Stream.zip(types)
+             |> Enum.all?(fn {event, type} -> event.__struct__ == type end)
+
+      assert Enum.count(names(told()), &(&1 == [:thread, :stop])) == 3
+      assert Enum.take(stream, 0) == []
+      assert told() == []
+    end
+
+    test "the default logger writes lines without content", %{tmp_dir: dir} do
+      assert Telemetry.attach_default_logger(level: :info) == :ok
+      assert Telemetry.attach_default_logger(level: :info) == {:error, :already_exists}
+      body = ~s(cat >/dev/null; echo "$started"; #{@command}; #{@failed}; echo "$completed")
+
+      log =
+        capture_log(fn -> Thread.run(Stub.thread(dir, body, telemetry_content: true), @prompt) end)
+
+      assert log =~ ~r/\[info\] +codex turn ok in \d+ ms, 100 tokens in, 20 out, thread 01a1f6cd/
+      assert log =~ ~r/\[debug\] +codex tool command failure in/
+      assert log =~ ~r/\[debug\] +codex process \d+ ended with status 0/
+      refute log =~ "private"
+
+      log =
+        capture_log(fn ->
+          Thread.run(Stub.thread(dir, ~s(cat >/dev/null; exit 75)), @prompt,
+            retry: true,
+            retry_opts: [max_attempts: 2, base_delay_ms: 1]
+          )
+        end)
+
+      assert log =~ ~r/\[warning\] +codex attempt 1 of 2 failed \(crashed\), next in \d+ ms/
+      assert log =~ ~r/\[warning\] +codex attempt 2 of 2 failed \(crashed\), no more/
+      assert log =~ ~r/\[warning\] +codex turn lost \(crashed\)/
+    end
+
+    @tag :codex_cli
+    test "a real turn with tools, and its thread going on" do
+      listen!()
+      model = Test.start!([shell("echo hi"), "done", "again"])
+      {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model))
+      assert {:ok, result} = Thread.run(thread, @prompt)
+      told = check!(told())
+      assert [%{tool: "command", result: :ok}] = for({[:tool, :success], _, m} <- told, do: m)
+      assert [%{result: :ok, usage: usage}] = for({[:thread, :stop], _, m} <- told, do: m)
+      assert usage["input_tokens"] == result.thread.usage["input_tokens"]
+      assert {:ok, second} = Thread.run(result.thread, "and again")
+
+      assert [%{delta: delta}] =
+               for({[:thread, :token_usage, :updated], _, m} <- check!(told()), do: m)
+
+      assert delta == second.usage
+    end
+
+    test "a handler that fails ends no run", %{tmp_dir: dir} do
+      fail = fn _, _, _, _ -> raise "mine" end
+      :ok = apply(:telemetry, :attach_many, ["fails", Telemetry.events(), fail, nil])
+      assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), @prompt)
+    end
+
+    test "an application's own events are told like the SDK's" do
+      :ok =
+        apply(:telemetry, :attach, [
+          "own",
+          [:my, :step],
+          fn _, m, d, test -> send(test, {:own, m, d}) end,
+          self()
+        ])
+
+      duration = System.convert_time_unit(1_500, :millisecond, :native)
+      Telemetry.emit([:my, :step], %{duration: duration}, %{warnings: ["C:\\a", "C:/a", "b"]})
+      assert_received {:own, %{duration_ms: 1_500}, %{originator: :sdk, warnings: ["C:/a", "b"]}}
+    end
+  end
+
+  test "configure/1 changes nothing, and says where to go" do
+    assert Telemetry.configure() == :ok
+    assert Telemetry.configure(enabled?: false) == :ok
+
+    assert {:error, %Codex.Error{kind: :unsupported, message: message}} =
+             Telemetry.configure(exporter: :otlp)
+
+    assert message =~ "[otel]"
+  end
+
+  defp stream(thread, read) do
+    {:ok, stream} = Thread.run_turn_streamed(thread, @prompt)
+
+    try do
+      read.(stream)
+    rescue
+      error -> error
+    catch
+      thrown -> thrown
+    end
+  end
+end
