@@ -146,6 +146,33 @@ defmodule Codex.CanaryTest do
     end
   end
 
+  test "what :telemetry is told, and what its default logger writes", %{tmp_dir: dir} do
+    Codex.TelemetryStandIn.load!()
+    Codex.TelemetryStandIn.listen!()
+    {global, thread} = secrets()
+
+    log =
+      capture_log(fn ->
+        :ok = Codex.Telemetry.attach_default_logger()
+
+        for body <- [
+              "env >&2; exit 1",
+              ~s(echo "$turn"),
+              ~s(echo "$started"; printf '{"type":"turn.failed","error":{"message":"no: %s %s"}}\\n' "$CODEX_API_KEY" "$MY_SECRET_TOKEN"; exit 1)
+            ] do
+          {:ok, thread} = Codex.start_thread([codex_path: write!(dir, body)] ++ global, thread)
+
+          Thread.run(thread, "hello", retry: true, retry_opts: [max_attempts: 2, base_delay_ms: 1])
+        end
+      end)
+
+    told = Codex.TelemetryStandIn.told()
+    assert Enum.count(told, &match?({[:thread, :start], _, _}, &1)) == 3
+    assert hidden!(inspect(told, limit: :infinity, printable_limit: :infinity))
+    assert log =~ "codex turn"
+    assert hidden!(log)
+  end
+
   test "a process that crashes with all of them at hand", %{tmp_dir: dir} do
     {global, thread} = secrets()
     {:ok, thread} = Codex.start_thread([codex_path: write!(dir, "exit 1")] ++ global, thread)
