@@ -9,6 +9,7 @@ defmodule Codex.Auth.KeyringTest do
   @moduletag :tmp_dir
   @moduletag :codex_cli
   @moduletag :keyring
+  @moduletag :capture_log
 
   # A socket's path has room for some hundred bytes; the directories of tests are longer.
   setup %{tmp_dir: dir} do
@@ -307,24 +308,23 @@ defmodule Codex.Auth.KeyringTest do
       flags = Enum.flat_map(overrides, &["-c", &1])
       env = Map.to_list(opts[:env])
 
-      mcp = fn args ->
-        System.cmd(codex, flags ++ ["mcp" | args], env: env, stderr_to_stdout: true)
-      end
+      # Warnings about the home are on stderr.
+      mcp = fn args, opts -> System.cmd(codex, flags ++ ["mcp" | args], [env: env] ++ opts) end
 
       assert {:ok, nil} = MCP.read("tiny", url, opts)
       assert MCP.write(tokens, opts) == :ok
       assert {:ok, found} = MCP.read("tiny", url, opts)
       assert %{found | source: nil} == tokens
       refute inspect(found) =~ "mcp-access-1"
-      assert {list, 0} = mcp.(["list", "--json"])
+      assert {list, 0} = mcp.(["list", "--json"], [])
       assert {:ok, [%{"auth_status" => "o_auth"}]} = Codex.JSON.decode(list)
-      assert {said, 0} = mcp.(["logout", "tiny"])
+      assert {said, 0} = mcp.(["logout", "tiny"], stderr_to_stdout: true)
       assert said =~ "Removed OAuth credentials"
       assert {:ok, nil} = MCP.read("tiny", url, opts)
       assert MCP.write(tokens, opts) == :ok
       assert MCP.delete("tiny", url, opts) == {:ok, true}
       assert MCP.delete("tiny", url, opts) == {:ok, false}
-      assert {list, 0} = mcp.(["list", "--json"])
+      assert {list, 0} = mcp.(["list", "--json"], [])
       refute match?({:ok, [%{"auth_status" => "o_auth"}]}, Codex.JSON.decode(list))
     end
 
