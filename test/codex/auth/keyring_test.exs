@@ -309,22 +309,28 @@ defmodule Codex.Auth.KeyringTest do
       env = Map.to_list(opts[:env])
 
       # Warnings about the home are on stderr.
-      mcp = fn args, opts -> System.cmd(codex, flags ++ ["mcp" | args], [env: env] ++ opts) end
+      mcp = fn args ->
+        System.cmd(
+          "sh",
+          ["-c", ~s(exec "$@" 2>/dev/null), "sh", codex] ++ flags ++ ["mcp" | args],
+          env: env
+        )
+      end
 
       assert {:ok, nil} = MCP.read("tiny", url, opts)
       assert MCP.write(tokens, opts) == :ok
       assert {:ok, found} = MCP.read("tiny", url, opts)
       assert %{found | source: nil} == tokens
       refute inspect(found) =~ "mcp-access-1"
-      assert {list, 0} = mcp.(["list", "--json"], [])
+      assert {list, 0} = mcp.(["list", "--json"])
       assert {:ok, [%{"auth_status" => "o_auth"}]} = Codex.JSON.decode(list)
-      assert {said, 0} = mcp.(["logout", "tiny"], stderr_to_stdout: true)
+      assert {said, 0} = mcp.(["logout", "tiny"])
       assert said =~ "Removed OAuth credentials"
       assert {:ok, nil} = MCP.read("tiny", url, opts)
       assert MCP.write(tokens, opts) == :ok
       assert MCP.delete("tiny", url, opts) == {:ok, true}
       assert MCP.delete("tiny", url, opts) == {:ok, false}
-      assert {list, 0} = mcp.(["list", "--json"], [])
+      assert {list, 0} = mcp.(["list", "--json"])
       refute match?({:ok, [%{"auth_status" => "o_auth"}]}, Codex.JSON.decode(list))
     end
 
