@@ -97,14 +97,14 @@ defmodule Codex.Protocol do
       iex> Codex.Protocol.check("ThreadStartParams", sandbox: :read_ony)
       {:error,
        {:invalid_option, :sandbox, :read_ony,
-        ~S(one of "read-only", "workspace-write", "danger-full-access" or nil)}}
+        ~S(one of "read-only", "workspace-write", "danger-full-access")}}
 
   The path of something inside an option is a list: `{:missing_option, [:input, 0, :text]}`. Values under names that sound like
   secrets are `[redacted]`. Raises `KeyError` for a type that is none.
   """
   @spec check(String.t(), term()) :: {:ok, term()} | {:error, Check.reason()}
   def check(type, options) do
-    with {:ok, wire, _uses} <- Check.run(Map.fetch!(@types, type), options || %{}, @types),
+    with {:ok, wire, _uses} <- Check.run(Map.fetch!(types(), type), options || %{}, types()),
          do: {:ok, wire}
   end
 
@@ -112,8 +112,8 @@ defmodule Codex.Protocol do
   The parameters of a request of the client, and what in them is experimental: the method itself, or fields of it. Without any
   parameters they are nil.
 
-      iex> Codex.Protocol.params("thread/start", cwd: "/srv", dynamic_tools: [])
-      {:ok, %{"cwd" => "/srv", "dynamicTools" => []}, []}
+      iex> Codex.Protocol.params("thread/start", cwd: "/srv", experimental_raw_events: false)
+      {:ok, %{"cwd" => "/srv", "experimentalRawEvents" => false}, []}
       iex> Codex.Protocol.params("thread/start", history_mode: :paginated)
       {:ok, %{"historyMode" => "paginated"}, ["thread/start.historyMode"]}
       iex> Codex.Protocol.params("memory/reset", nil)
@@ -137,7 +137,7 @@ defmodule Codex.Protocol do
   end
 
   defp checked(:null, none) when none in [nil, [], %{}], do: {:ok, nil, []}
-  defp checked(:null, options), do: Check.run({:object, %{}, [], nil}, options, @types)
+  defp checked(:null, options), do: Check.run({:object, %{}, [], nil}, options, types())
   defp checked({:nullable, _type}, none) when none in [nil, [], %{}], do: {:ok, nil, []}
-  defp checked(type, options), do: Check.run(type, options || %{}, @types)
+  defp checked(type, options), do: Check.run(type, options || %{}, types())
 end

@@ -139,8 +139,7 @@ defmodule Codex.Protocol.Check do
           with {:ok, value, more} <- cast(type, value, here) do
             more = Enum.map(more, &"#{name}.#{&1}")
 
-            # An empty value of an experimental field is what is not there.
-            more = if experimental and value not in [nil, false, [], %{}], do: [name], else: more
+            more = if experimental and used?(type, value), do: [name], else: more
             members(pairs, names, rest, at, Map.put(wire, name, value), uses ++ more)
           end
         end
@@ -151,6 +150,11 @@ defmodule Codex.Protocol.Check do
              do: members(pairs, names, rest, at, Map.put(wire, name, value), uses)
     end
   end
+
+  # As the server sees it: where there may be a null, everything else was meant (observed with 0.169).
+  defp used?(_type, nil), do: false
+  defp used?({:nullable, _}, _value), do: true
+  defp used?(_type, value), do: value not in [false, [], %{}]
 
   # nil is null where the protocol has a null, and no option elsewhere.
   defp unset?({:nullable, _}, nil, _required), do: false
@@ -302,6 +306,7 @@ defmodule Codex.Protocol.Check do
   end
 
   @secret ~r/key|token|secret|password|credential|authorization|header|^env$/i
+  @no_secret ~w(key_path keyPath sort_key sortKey)
 
   # Names may be seen; what stands under one of these may not.
   defp hide(value, path) do
@@ -312,16 +317,14 @@ defmodule Codex.Protocol.Check do
     do: Map.new(map, fn {key, value} -> {key, hide(value, [key])} end)
 
   defp hide([_ | _] = list) do
-    if List.improper?(list), do: "[redacted]", else: Enum.map(list, &hide_one/1)
+    if List.improper?(list), do: "[redacted]", else: Enum.map(list, &hide/1)
   end
 
+  defp hide({key, value}), do: {key, hide(value, [key])}
   defp hide(value), do: value
 
-  defp hide_one({key, value}), do: {key, hide(value, [key])}
-  defp hide_one(value), do: hide(value)
-
-  defp secret?(key) when is_binary(key), do: key =~ @secret and key != "keyPath"
-  defp secret?(key) when is_atom(key), do: key != :key_path and secret?(Atom.to_string(key))
+  defp secret?(key) when is_binary(key), do: key =~ @secret and key not in @no_secret
+  defp secret?(key) when is_atom(key), do: key |> Atom.to_string() |> secret?()
   defp secret?(_index), do: false
 
   @doc "How a type is called in errors and documentation."

@@ -17,6 +17,8 @@ defmodule Codex.Protocol.Schema do
     "externalAgentConfig/import/readHistories" => "ExternalAgentConfigImportHistoriesReadResponse"
   }
 
+  @unions ~w(ClientRequest ClientNotification ServerRequest ServerNotification)
+
   @doc """
   The data of two decoded schemas. Raises `ArgumentError` where one says what this module has no word for.
   """
@@ -34,10 +36,12 @@ defmodule Codex.Protocol.Schema do
       types: %{}
     }
 
-    stable_types = Map.new(now, fn {name, schema} -> {name, type(schema, name)} end)
+    # What holds the methods together is no type.
+    stable_types =
+      Map.new(Map.drop(now, @unions), fn {name, schema} -> {name, type(schema, name)} end)
 
     types =
-      Map.new(all, fn {name, schema} ->
+      Map.new(Map.drop(all, @unions), fn {name, schema} ->
         {name, schema |> type(name) |> mark(stable_types[name])}
       end)
 
@@ -56,8 +60,6 @@ defmodule Codex.Protocol.Schema do
 
   defp definitions(_other),
     do: raise(ArgumentError, "expected a JSON schema with definitions, the second version in v2")
-
-  @unions ~w(ClientRequest ClientNotification ServerRequest ServerNotification)
 
   defp methods(all, stable, union) do
     known = for schema <- stable[union]["oneOf"], into: MapSet.new(), do: method(schema)
@@ -217,7 +219,6 @@ defmodule Codex.Protocol.Schema do
       seen -> reach(name, types, seen)
     end
     |> Map.keys()
-    |> Kernel.--(@unions)
   end
 
   defp reach(name, _types, seen) when is_map_key(seen, name), do: seen

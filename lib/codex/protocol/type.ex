@@ -35,7 +35,7 @@ defmodule Codex.Protocol.Type do
       iex> Codex.Protocol.Type.parse!("[Name]?|'a'")
       {:one_of, [{:nullable, {:list, {:ref, "Name"}}}, {:word, "a"}]}
       iex> Codex.Protocol.Type.parse!("{a")
-      ** (ArgumentError) expected \\":\\", got the end, in the type {a
+      ** (ArgumentError) expected ":", got the end, in the type {a
   """
   @spec parse!(String.t()) :: t()
   def parse!(text) do

@@ -40,9 +40,10 @@ defmodule Mix.Tasks.Codex.Protocol do
     # The native library is built and on the path; the application itself need not run.
     Mix.Task.run("compile")
     path = opts[:data] || Codex.Protocol.path()
-    data = generate(opts[:codex])
 
-    if opts[:check], do: check(path, data), else: write(path, data)
+    if opts[:check],
+      do: check(known(path), generate(opts[:codex])),
+      else: write(path, generate(opts[:codex]))
   end
 
   defp parse(argv) do
@@ -68,9 +69,7 @@ defmodule Mix.Tasks.Codex.Protocol do
     Mix.shell().info("#{path}: the protocol of codex #{data.cli}")
   end
 
-  defp check(path, data) do
-    known = known(path)
-
+  defp check(known, data) do
     case Diff.lines(known, data) do
       [] ->
         Mix.shell().info("The protocol of codex #{data.cli} is the one of #{known.cli}.")
