@@ -152,9 +152,10 @@ defmodule Codex.AppServer.Calls do
   def params(row, args, options) do
     with {:ok, pairs} <- pairs(options) do
       given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
-      fixed = for {key, value} <- row.fixed, not List.keymember?(given, key, 0), do: {key, value}
+      # What is given comes later, and counts.
+      fixed = Map.to_list(row.fixed)
       args = for {key, value} <- args, do: {key, value(row, Atom.to_string(key), value)}
-      Codex.Protocol.params(row.method, given ++ fixed ++ args)
+      Codex.Protocol.params(row.method, fixed ++ given ++ args)
     end
   end
 
@@ -165,18 +166,11 @@ defmodule Codex.AppServer.Calls do
          do: {:error, {:invalid_options, Codex.Options.Table.first_odd(options)}}
   end
 
-  # An option that is known here gets its snake_case name; any other is for the protocol to judge.
+  # Keys stay as they were given, so that errors show them so.
   defp option(row, key, value) do
     name = with text when is_binary(text) <- text(key), do: Macro.underscore(text)
-
-    key =
-      if is_map_key(row.also, name) or is_map_key(row.values, name) or
-           is_map_key(row.fixed, name),
-         do: Map.get(row.also, name, name),
-         else: key
-
-    value = value(row, key, value)
-    if value in row.omit, do: nil, else: {key, value}
+    value = value(row, Map.get(row.also, name, name), value)
+    if value in row.omit, do: nil, else: {Map.get(row.also, name, key), value}
   end
 
   defp value(_row, _key, nil), do: nil
