@@ -131,7 +131,7 @@ defmodule Codex.Protocol.Check do
   defp members([{key, value} | pairs], names, rest, at, wire, uses) do
     here = inside(at, key)
 
-    case {names[spelling(key)], rest} do
+    case {field(names, spelling(key)), rest} do
       {{name, _, type, required, experimental}, _} ->
         if unset?(type, value, required) do
           members(pairs, names, rest, at, wire, uses)
@@ -150,6 +150,12 @@ defmodule Codex.Protocol.Check do
              do: members(pairs, names, rest, at, Map.put(wire, name, value), uses)
     end
   end
+
+  # Some names are snake_case on the wire; they may be written as the others are. A longer key is no name.
+  defp field(names, key) when is_binary(key) and byte_size(key) <= 64,
+    do: names[key] || names[Macro.underscore(key)]
+
+  defp field(_names, _key), do: nil
 
   # As the server sees it: where there may be a null, everything else was meant (observed with 0.169).
   defp used?(_type, nil), do: false
