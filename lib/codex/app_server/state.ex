@@ -457,11 +457,15 @@ defmodule Codex.AppServer.State do
   def follow(state, who, thread_id, turn_id),
     do: turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
 
+  @doc "They follow no turn any more, nor will they one that a request of theirs starts."
+  @spec unfollow(t(), term()) :: step()
+  def unfollow(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
+
   @doc "Somebody is gone: no subscription and no turn is for them. What they were asked waits for another's answer."
   @spec gone(t(), term()) :: step()
   def gone(state, who) do
     {[], state} = unsubscribe(state, who)
-    {[], %{state | turns: Turns.forget(state.turns, who)}}
+    unfollow(state, who)
   end
 
   ## Time

@@ -1,7 +1,10 @@
 defmodule Codex.AppServer.Turns do
   @moduledoc false
-  # The turns that run, and who follows them. A follower gets everything that the server tells of its turn, then how it
-  # ended, once. Items are handed on and not kept; what is kept of a turn is small and bounded.
+  # The turns that somebody follows. A follower gets everything that the server tells of the turn, then how it ended, once.
+  # Items are handed on and not kept; what is kept of a turn is small and bounded.
+  #
+  # A turn is the id in the answer to `turn/start` or `review/start`. The server's `turn/started` names another one for a
+  # review, of which it tells nothing else (CLI 0.169), so that notification alone makes no turn.
   #
   # Functions return messages for followers, as `{follower, thread_id, turn_id, what}`:
   #
@@ -83,7 +86,6 @@ defmodule Codex.AppServer.Turns do
           do: {follower, thread_id, turn_id, {:notification, method, params}}
 
     key = {thread_id, turn_id}
-    turns = room(turns)
 
     case turns.running do
       %{^key => run} ->
@@ -115,9 +117,11 @@ defmodule Codex.AppServer.Turns do
   @spec forget(t(), term()) :: t()
   def forget(turns, follower) do
     running =
-      Map.new(turns.running, fn {key, run} ->
-        {key, %{run | followers: List.delete(run.followers, follower)}}
-      end)
+      for {key, run} <- turns.running,
+          followers = List.delete(run.followers, follower),
+          followers != [],
+          into: %{},
+          do: {key, %{run | followers: followers}}
 
     starting = Map.reject(turns.starting, fn {_, start} -> start.follower == follower end)
     %{turns | running: running, starting: starting}
@@ -170,22 +174,10 @@ defmodule Codex.AppServer.Turns do
           {told, put_in(turns.running[key], run)}
         end
 
-      _ when method == "turn/started" ->
-        turns = room(turns)
-        run = %{followers: [], summary: note(@empty, method, params)}
-        full? = map_size(turns.running) >= turns.most
-        {[], if(full?, do: turns, else: put_in(turns.running[key], run))}
-
       _ ->
         {[], turns}
     end
   end
-
-  # Where there is no room, turns that nobody follows make some: they may have ended without a word.
-  defp room(turns) when map_size(turns.running) < turns.most, do: turns
-
-  defp room(turns),
-    do: %{turns | running: Map.reject(turns.running, fn {_, run} -> run.followers == [] end)}
 
   # A turn can be told of before the request that starts it is answered.
   defp keep_early(%{starting: none} = turns, _, _, _, _) when none == %{}, do: turns
