@@ -10,7 +10,7 @@ defmodule Codex.AppServer.Denials do
     "item/fileChange/requestApproval" => %{"decision" => "decline"},
     # No permission is what is granted.
     "item/permissions/requestApproval" => %{"permissions" => %{}, "scope" => "turn"},
-    "mcpServer/elicitation/request" => %{"action" => "decline", "content" => nil},
+    "mcpServer/elicitation/request" => %{"action" => "decline"},
     "item/tool/requestUserInput" => %{"answers" => %{}},
     "item/tool/call" => %{
       "contentItems" => [%{"type" => "inputText", "text" => @text}],

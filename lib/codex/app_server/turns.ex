@@ -93,19 +93,19 @@ defmodule Codex.AppServer.Turns do
         {told, put_in(turns.running[key], %{run | followers: followers})}
 
       _ ->
+        summary =
+          Enum.reduce(early, @empty, fn {method, params}, s -> note(s, method, params) end)
+
         cond do
           end_of(early) ->
-            summary =
-              Enum.reduce(early, @empty, fn {method, params}, s -> note(s, method, params) end)
-
             {told ++ [{follower, thread_id, turn_id, {:completed, summary}}], turns}
 
           map_size(turns.running) >= turns.most ->
-            lost = {:lost, {:overflow, :turns, turns.most}, @empty}
+            lost = {:lost, {:overflow, :turns, turns.most}, summary}
             {told ++ [{follower, thread_id, turn_id, lost}], turns}
 
           true ->
-            run = %{followers: [follower], summary: @empty}
+            run = %{followers: [follower], summary: summary}
             {told, put_in(turns.running[key], run)}
         end
     end
