@@ -31,7 +31,7 @@ defmodule CodexSdk.MixProject do
     [
       licenses: ["MIT"],
       files:
-        ~w(lib guides priv/config native/*/src native/*/Cargo.toml native/compiler.exs Cargo.toml Cargo.lock) ++
+        ~w(lib guides priv/config priv/protocol native/*/src native/*/Cargo.toml native/compiler.exs Cargo.toml Cargo.lock) ++
           ~w(mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
     ]
   end

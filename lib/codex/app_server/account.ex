@@ -1,0 +1,57 @@
+defmodule Codex.AppServer.Account do
+  @moduledoc false
+  # Logins of an app-server. What a configuration forbids the server refuses itself: a map whose kind, as
+  # `Codex.Error.normalize/1` tells it, is `:login_forbidden`.
+
+  alias Codex.AppServer
+
+  @type error :: {:error, AppServer.reason() | {:invalid_login_type, term()}}
+
+  # Words for a type that the protocol has not.
+  @types %{"api" => "apiKey", "api_key" => "apiKey", "apikey" => "apiKey"}
+
+  @doc """
+  Begins a login: `:chatgpt`, `{:api_key, key}`, or a map with a `type` and what that one needs. A key is not checked by the
+  server; the login with ChatGPT answers with `"loginId"` and `"authUrl"`.
+  """
+  @spec login_start(AppServer.conn(), term()) :: {:ok, map()} | error()
+  def login_start(conn, {:api_key, key}), do: login_start(conn, %{type: "apiKey", api_key: key})
+
+  def login_start(conn, type) when is_atom(type) or is_binary(type),
+    do: login_start(conn, %{type: type})
+
+  def login_start(conn, login) do
+    with {:ok, pairs} <- pairs(login),
+         {:error, {:invalid_option, :type, type, _}} <-
+           AppServer.account_login_start(conn, Enum.map(pairs, &typed/1)),
+         do: {:error, {:invalid_login_type, type}}
+  end
+
+  # What is given may be a key: it is not shown.
+  defp pairs(login) do
+    with :error <- Codex.Options.Cast.pairs(login),
+         do: {:error, {:invalid_options, "[redacted]"}}
+  end
+
+  defp typed({key, type}) when key in [:type, "type"] and (is_atom(type) or is_binary(type)),
+    do: {:type, Map.get(@types, to_string(type), type)}
+
+  defp typed({key, type}) when key in [:type, "type"], do: {:type, type}
+  defp typed(pair), do: pair
+
+  @doc "Gives up a login. `\"status\"` of the result is `\"canceled\"` or `\"notFound\"`."
+  @spec login_cancel(AppServer.conn(), String.t()) :: {:ok, map()} | error()
+  def login_cancel(conn, login_id), do: AppServer.account_login_cancel(conn, login_id: login_id)
+
+  @doc "Removes the login."
+  @spec logout(AppServer.conn()) :: {:ok, map()} | error()
+  def logout(conn), do: AppServer.account_logout(conn)
+
+  @doc "Who is logged in. Option: `:refresh_token` (default false)."
+  @spec read(AppServer.conn(), AppServer.options()) :: {:ok, map()} | error()
+  def read(conn, opts \\ []), do: AppServer.account_read(conn, opts)
+
+  @doc "The limits of a login with ChatGPT; an error for any other."
+  @spec rate_limits(AppServer.conn()) :: {:ok, map()} | error()
+  def rate_limits(conn), do: AppServer.account_rate_limits_read(conn)
+end

@@ -1,0 +1,202 @@
+defmodule Codex.AppServer.Calls do
+  @moduledoc false
+  # How the functions of `Codex.AppServer` look: each method is one, with options alone; those below take some of their
+  # parameters by position, or in more forms than the protocol has.
+  #
+  # A row: method, and
+  #
+  #   * `name:`    - of the function, instead of the method's (`thread/start` is `thread_start`)
+  #   * `args:`    - parameters by position, before the options
+  #   * `values:`  - options that `Codex.AppServer.Params` turns into what the protocol has
+  #   * `also:`    - other names of options
+  #   * `omit:`    - options with one of these values are not sent
+  #   * `fixed:`   - options that are sent unless they are given
+  #   * `timeout:` - how long the answer may take, in ms (default 30_000)
+  #   * `returns:` - `:ok` instead of `{:ok, map}`
+  #   * `doc:`     - what the protocol does not say
+
+  @default_timeout 30_000
+
+  @thread [
+    also: %{"working_directory" => "cwd"},
+    values: %{"approval_policy" => :ask_for_approval, "sandbox" => :sandbox_mode},
+    omit: [nil, [], false]
+  ]
+  @thread_doc "`:working_directory` is `:cwd`; `:sandbox` also takes `:strict`, `:permissive` and `:default`, which is not sent. Options that are nil, false or `[]` are not sent."
+  @optional [omit: [nil, []]]
+  @config [timeout: 10_000] ++ @optional
+
+  @rows [
+    {"thread/start", [doc: @thread_doc] ++ @thread},
+    {"thread/resume", [args: [:thread_id], doc: @thread_doc] ++ @thread},
+    {"thread/list", @optional},
+    {"thread/archive", args: [:thread_id], returns: :ok},
+    {"turn/start",
+     [
+       args: [:thread_id, :input],
+       doc:
+         "`input` is text, or a list of text and blocks: `%{type: :text, text: text}`, `%{type: :image, url: url}`, `%{type: :local_image, path: path}`, … While a turn is active the server takes it as more input to that one, and answers with its id.",
+       timeout: 300_000,
+       values: %{
+         "input" => :user_input,
+         "approval_policy" => :ask_for_approval,
+         "sandbox_policy" => :sandbox_policy,
+         "effort" => :reasoning_effort
+       }
+     ] ++ @optional},
+    {"turn/interrupt", args: [:thread_id, :turn_id], returns: :ok},
+    {"turn/steer", values: %{"input" => :user_input}},
+    {"review/start",
+     [
+       args: [:thread_id, :target],
+       doc:
+         "`target` is `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha, title}`, `{:custom, text}`, text, or a map as on the wire.",
+       timeout: 300_000,
+       values: %{"target" => :review_target}
+     ] ++ @optional},
+    {"skills/list", omit: [nil, [], false]},
+    {"fuzzyFileSearch",
+     [args: [:query], doc: "Without `:roots` nothing is found.", fixed: %{"roots" => []}] ++
+       @optional},
+    {"model/list", @optional},
+    {"config/read", @config},
+    {"config/value/write",
+     [
+       name: :config_write,
+       args: [:key_path, :value],
+       doc: "`:merge_strategy` is `:replace` unless it is given. A value of nil deletes the key.",
+       fixed: %{"merge_strategy" => "replace"}
+     ] ++ @config},
+    {"config/value/write", timeout: 10_000},
+    {"config/batchWrite",
+     [
+       args: [:edits],
+       doc:
+         "`edits` is a list of maps with `:key_path`, `:value` (nil deletes) and `:merge_strategy` (default `:replace`). They are written all, or none.",
+       values: %{"edits" => :edits}
+     ] ++ @config},
+    {"command/exec", [args: [:command], timeout: :own] ++ @optional},
+    {"command/exec/write",
+     [
+       name: :command_write_stdin,
+       args: [:process_id, :delta_base64],
+       doc:
+         "For a command that `command_exec/4` started with a `:process_id` and `:stream_stdin`; the bytes are given as they are.",
+       values: %{"delta_base64" => :base64}
+     ] ++ @optional},
+    {"command/exec/write", []},
+    {"thread/compact/start",
+     name: :thread_compact,
+     args: [:thread_id],
+     doc: "The former name of `thread_compact_start/3`."},
+    {"thread/compact/start", []},
+    {"feedback/upload", @optional}
+  ]
+
+  @type row :: %{
+          method: String.t(),
+          name: atom(),
+          args: [atom()],
+          values: %{String.t() => atom()},
+          also: %{String.t() => String.t()},
+          omit: [term()],
+          fixed: %{String.t() => term()},
+          timeout: pos_integer() | :own,
+          returns: :ok | :map,
+          doc: String.t() | nil
+        }
+
+  @doc "Every function for the given methods."
+  @spec rows([String.t()]) :: [row()]
+  def rows(methods) do
+    known = Enum.map(@rows, &elem(&1, 0))
+
+    for({method, opts} <- @rows, method in methods, do: row(method, opts)) ++
+      for method <- methods -- known, do: row(method, [])
+  end
+
+  defp row(method, opts) do
+    %{
+      method: method,
+      name: opts[:name] || name(method),
+      args: opts[:args] || [],
+      values: opts[:values] || %{},
+      also: opts[:also] || %{},
+      omit: opts[:omit] || [],
+      fixed: opts[:fixed] || %{},
+      timeout: opts[:timeout] || @default_timeout,
+      returns: opts[:returns] || :map,
+      doc: opts[:doc]
+    }
+  end
+
+  @doc """
+  The function of a method.
+
+      iex> Codex.AppServer.Calls.name("account/gatewayOAuth/read")
+      :account_gateway_oauth_read
+  """
+  @spec name(String.t()) :: atom()
+  def name(method) do
+    # The methods are those of our own file.
+    method
+    |> String.replace("OAuth", "Oauth")
+    |> Macro.underscore()
+    |> String.replace("/", "_")
+    |> String.to_atom()
+  end
+
+  @doc "The parameters that go over the wire, and what is experimental in them."
+  @spec params(row(), keyword(), term()) ::
+          {:ok, map() | nil, [String.t()]} | {:error, Codex.Protocol.reason()}
+  def params(row, args, options) do
+    with {:ok, pairs} <- pairs(options) do
+      given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
+      # What is given comes later, and counts.
+      fixed = Map.to_list(row.fixed)
+      args = for {key, value} <- args, do: {key, value(row, Atom.to_string(key), value)}
+      Codex.Protocol.params(row.method, fixed ++ given ++ args)
+    end
+  end
+
+  defp pairs(nil), do: {:ok, []}
+
+  defp pairs(options) do
+    with :error <- Codex.Options.Cast.pairs(options),
+         do: {:error, {:invalid_options, Codex.Options.Table.first_odd(options)}}
+  end
+
+  # Keys stay as they were given, so that errors show them so.
+  defp option(row, key, value) do
+    name = with text when is_binary(text) <- text(key), do: Macro.underscore(text)
+    value = value(row, Map.get(row.also, name, name), value)
+    if value in row.omit, do: nil, else: {Map.get(row.also, name, key), value}
+  end
+
+  defp value(_row, _key, nil), do: nil
+
+  defp value(row, key, value) do
+    case row.values do
+      %{^key => fun} -> apply(Codex.AppServer.Params, fun, [value])
+      _ -> value
+    end
+  end
+
+  defp text(key) when is_atom(key) and key != nil, do: Atom.to_string(key)
+  defp text(key) when is_binary(key) and byte_size(key) <= 64, do: key
+  defp text(_key), do: nil
+
+  # A command has a clock of its own; the answer comes after it.
+  @grace 5_000
+  @longest 0xFFFFFFFF
+
+  @doc "How long the answer to these parameters may take, in ms."
+  @spec timeout(row(), map() | nil) :: pos_integer() | :infinity
+  def timeout(%{timeout: :own}, %{"disableTimeout" => true}), do: :infinity
+
+  def timeout(%{timeout: :own}, %{"timeoutMs" => ms}) when is_integer(ms) and ms >= 0,
+    do: min(ms + @grace, @longest)
+
+  def timeout(%{timeout: :own}, _params), do: @default_timeout
+  def timeout(%{timeout: ms}, _params), do: ms
+end

@@ -1,0 +1,25 @@
+defmodule Codex.AppServer.Connection do
+  @moduledoc false
+  # Requests to the process of a connection: one call, whatever the method.
+
+  @type conn :: GenServer.server()
+  @type down :: %{
+          optional(:exit_status) => integer() | nil,
+          optional(:signal) => atom() | integer() | nil,
+          optional(:stderr) => String.t(),
+          optional(:reason) => term()
+        }
+
+  @doc """
+  Sends a request and waits for its answer. The connection's process gets `{:request, method, params, opts}`; it keeps the clock.
+
+  Options: `:timeout_ms` (positive integer or `:infinity`, default 30_000), `:experimental` (what in the parameters needs
+  `experimental_api: true`, default `[]`).
+  """
+  @spec request(conn(), String.t(), map() | nil, keyword()) :: {:ok, term()} | {:error, term()}
+  def request(conn, method, params \\ nil, opts \\ []) do
+    GenServer.call(conn, {:request, method, params, opts}, :infinity)
+  catch
+    :exit, {reason, {GenServer, :call, _}} -> {:error, {:app_server_down, %{reason: reason}}}
+  end
+end

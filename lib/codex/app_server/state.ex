@@ -1,0 +1,555 @@
+defmodule Codex.AppServer.State do
+  @moduledoc false
+  # What a connection to an app-server knows, and what follows from each thing that happens to it. There is no process, no
+  # clock and no line in it: times are arguments (ms, of any clock that does not go back), messages are decoded.
+  #
+  # Every function returns `{actions, state}`; the actions are done in order:
+  #
+  #   * `{:send, map}`              - a message for the server
+  #   * `{:reply, from, result}`    - the answer to a call, once for each `from`
+  #   * `{:notify, who, message}`   - for a subscriber: `{:codex_notification, method, params}` or
+  #     `{:codex_request, id, method, params}`
+  #   * `{:turn, who, thread_id, turn_id, what}` - for somebody who follows a turn; see `Codex.AppServer.Turns`
+  #   * `{:note, what}`             - for telemetry: nothing has to be done
+  #   * `{:stop, reason}`           - the connection is over, and everybody who waited has been told
+  #
+  # After each, `deadline/1` says when `tick/2` has to be called.
+
+  alias Codex.AppServer.{Denials, Message, Requests, Subscribers, Timers, Turns}
+  alias Codex.Protocol
+
+  @defaults [
+    client_name: "codex_sdk",
+    client_version: "0",
+    client_title: nil,
+    experimental_api: false,
+    opt_out: [],
+    # How long initialize may take.
+    init_timeout_ms: 10_000,
+    # How long a request of the server waits for an answer of ours before it gets the no of its kind.
+    answer_timeout_ms: 300_000,
+    # A server that is overloaded is asked again so often, after 100 ms, 200 ms, …
+    retries: 5,
+    retry_ms: 100,
+    # What may wait or be known at a time.
+    max_requests: 1024,
+    max_asked: 256,
+    max_subscribers: 1024,
+    max_turns: 256
+  ]
+
+  @overloaded -32_001
+  @longest_pause 5_000
+
+  @enforce_keys [:config, :requests, :turns, :timers]
+  defstruct [
+    :config,
+    :requests,
+    :turns,
+    :timers,
+    phase: :new,
+    awaiting: [],
+    asked: %{},
+    subscribers: %{}
+  ]
+
+  @typedoc "`down` is for ever, with the reason that every call gets."
+  @type phase :: :new | :initializing | {:ready, map()} | {:down, reason()}
+  @type reason ::
+          {:app_server_down, map()}
+          | {:init_timeout, pos_integer()}
+          | {:initialize_refused, map()}
+          | {:overflow, :line, non_neg_integer() | nil}
+  @type t :: %__MODULE__{
+          config: map(),
+          requests: Requests.t(),
+          turns: Turns.t(),
+          timers: Timers.t(),
+          phase: phase(),
+          awaiting: [term()],
+          asked: map(),
+          subscribers: Subscribers.t()
+        }
+  @type note ::
+          {:malformed, Message.reason()}
+          | {:unexpected_answer, :late | :never_sent, Message.id()}
+          | {:overloaded, String.t(), attempt :: pos_integer()}
+          | {:duplicate_request, Message.id(), String.t()}
+          | {:denied, :nobody | :expired | {:overflow, pos_integer()}, Message.id(), String.t()}
+          | {:resolved, Message.id(), String.t()}
+  @type action ::
+          {:send, map()}
+          | {:reply, term(), term()}
+          | {:notify, term(), tuple()}
+          | {:turn, term(), String.t(), String.t(), Turns.what()}
+          | {:note, note()}
+          | {:stop, reason()}
+  @type step :: {[action()], t()}
+
+  @doc "A connection that has not said hello. Options: those above. Raises `KeyError` for one that is none."
+  @spec new(keyword()) :: t()
+  def new(opts \\ []) do
+    config = struct_of(opts)
+
+    %__MODULE__{
+      config: config,
+      requests: Requests.new(config.max_requests),
+      turns: Turns.new(config.max_turns),
+      timers: Timers.new()
+    }
+  end
+
+  defp struct_of(opts) do
+    Enum.reduce(opts, Map.new(@defaults), fn {key, value}, config ->
+      Map.replace!(config, key, value)
+    end)
+  end
+
+  @doc "When `tick/2` is due."
+  @spec deadline(t()) :: integer() | :infinity
+  def deadline(state), do: Timers.next(state.timers)
+
+  ## Hello
+
+  @doc "Says hello."
+  @spec start(t(), integer()) :: step()
+  def start(%{phase: :new, config: config} = state, now) do
+    capabilities =
+      %{"experimentalApi" => config.experimental_api}
+      |> put_unless("optOutNotificationMethods", config.opt_out, [])
+
+    info =
+      %{"name" => config.client_name, "version" => config.client_version}
+      |> put_unless("title", config.client_title, nil)
+
+    params = %{"clientInfo" => info, "capabilities" => capabilities}
+
+    send_request(
+      %{state | phase: :initializing},
+      :hello,
+      "initialize",
+      params,
+      config.init_timeout_ms,
+      now
+    )
+  end
+
+  defp put_unless(map, _key, none, none), do: map
+  defp put_unless(map, key, value, _none), do: Map.put(map, key, value)
+
+  @doc "Replies `{:ok, hello of the server}` when it is ready, or `{:error, reason}`."
+  @spec await(t(), term()) :: step()
+  def await(%{phase: {:ready, hello}} = state, from), do: {[{:reply, from, {:ok, hello}}], state}
+
+  def await(%{phase: {:down, reason}} = state, from),
+    do: {[{:reply, from, {:error, reason}}], state}
+
+  def await(%{config: %{max_requests: most}} = state, from) when length(state.awaiting) >= most,
+    do: {[{:reply, from, {:error, {:overflow, :requests, most}}}], state}
+
+  def await(state, from), do: {[], %{state | awaiting: [from | state.awaiting]}}
+
+  ## Requests of ours
+
+  @doc """
+  Sends a request; its answer is a reply to `from`. Options:
+
+    * `:timeout_ms` - until the answer (default 30_000), or `:infinity`
+    * `:experimental` - what in it needs `experimental_api` (default `[]`)
+    * `:follow` - who follows the turn that the request starts in the thread of its parameters
+  """
+  @spec request(t(), term(), String.t(), map() | nil, keyword(), integer()) :: step()
+  def request(state, from, method, params, opts, now) do
+    experimental = opts[:experimental] || []
+
+    case state.phase do
+      {:down, reason} ->
+        {[{:reply, from, {:error, reason}}], state}
+
+      {:ready, _} when experimental != [] and not state.config.experimental_api ->
+        {[{:reply, from, {:error, {:experimental, experimental}}}], state}
+
+      {:ready, _} ->
+        id = state.requests.next
+
+        {actions, state} =
+          send_request(state, from, method, params, opts[:timeout_ms] || 30_000, now)
+
+        sent? = state.requests.next > id
+        {actions, if(sent?, do: follow_start(state, id, opts[:follow], params), else: state)}
+
+      _not_yet ->
+        {[{:reply, from, {:error, :not_ready}}], state}
+    end
+  end
+
+  defp follow_start(state, id, who, %{"threadId" => thread_id}) when who != nil,
+    do: %{state | turns: Turns.starting(state.turns, id, who, thread_id)}
+
+  defp follow_start(state, _id, _who, _params), do: state
+
+  defp send_request(state, from, method, params, timeout, now) do
+    send_entry(state, %{
+      from: from,
+      method: method,
+      params: params,
+      timeout: timeout,
+      deadline: if(timeout == :infinity, do: :infinity, else: now + timeout),
+      attempt: 0,
+      retry_at: nil
+    })
+  end
+
+  defp send_entry(state, entry) do
+    case Requests.add(state.requests, entry) do
+      {:ok, id, requests} ->
+        timers = Timers.put(state.timers, entry.deadline, {:timeout, id})
+        message = put_unless(%{"id" => id, "method" => entry.method}, "params", entry.params, nil)
+        {[{:send, message}], %{state | requests: requests, timers: timers}}
+
+      {:error, overflow} ->
+        {[{:reply, entry.from, {:error, overflow}}], state}
+    end
+  end
+
+  @doc "The caller does not wait any more. An answer that comes later is dropped."
+  @spec cancel(t(), term()) :: step()
+  def cancel(state, from) do
+    state = %{state | awaiting: List.delete(state.awaiting, from)}
+
+    Enum.reduce(Requests.of(state.requests, from), {[], state}, fn id, {actions, state} ->
+      {:ok, _entry, state} = take(state, id)
+      {_, turns} = Turns.started(state.turns, id, nil)
+      {actions, %{state | turns: turns}}
+    end)
+  end
+
+  defp take(state, id) do
+    with {:ok, entry, requests} <- Requests.take(state.requests, id) do
+      timers =
+        state.timers
+        |> Timers.delete(entry.deadline, {:timeout, id})
+        |> Timers.delete(entry.retry_at || :infinity, {:retry, id})
+
+      {:ok, entry, %{state | requests: requests, timers: timers}}
+    end
+  end
+
+  ## Messages of the server
+
+  @doc "A message of the server."
+  @spec message(t(), Message.t(), integer()) :: step()
+  def message(%{phase: {:down, _}} = state, _message, _now), do: {[], state}
+
+  def message(state, {:result, id, result}, _now) do
+    case take(state, id) do
+      {:ok, %{from: :hello}, state} -> ready(state, result)
+      {:ok, entry, state} -> answered(state, id, entry, {:ok, result})
+      unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
+    end
+  end
+
+  def message(state, {:error, id, error}, now) do
+    case take(state, id) do
+      {:ok, %{from: :hello}, state} -> fail(state, {:initialize_refused, error})
+      {:ok, entry, state} -> refused(state, id, entry, error, now)
+      unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
+    end
+  end
+
+  def message(state, {:notification, method, params}, _now) do
+    {turns, state} = turns(state, Turns.told(state.turns, method, params))
+    {resolved, state} = resolved(state, method, params)
+
+    told =
+      for who <- Subscribers.of(state.subscribers, method, params),
+          do: {:notify, who, {:codex_notification, method, params}}
+
+    {resolved ++ told ++ turns, state}
+  end
+
+  def message(state, {:request, id, method, params}, now),
+    do: asked(state, id, method, params, now)
+
+  # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
+  def message(state, {:malformed, {:oversized, bytes}}, _now),
+    do: fail(state, {:overflow, :line, bytes})
+
+  def message(state, {:malformed, reason}, _now), do: {[{:note, {:malformed, reason}}], state}
+
+  defp ready(state, hello) do
+    hello = if is_map(hello), do: hello, else: %{}
+    replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
+
+    {[{:send, %{"method" => "initialized"}} | replies],
+     %{state | phase: {:ready, hello}, awaiting: []}}
+  end
+
+  defp answered(state, id, entry, result) do
+    {turns, state} = turns(state, Turns.started(state.turns, id, turn_of(result)))
+    {[{:reply, entry.from, result} | turns], state}
+  end
+
+  defp turn_of({:ok, %{} = result}), do: Message.turn_id(result)
+  defp turn_of(_none), do: nil
+
+  # Nothing was done yet when a server says so. It is asked again while there is time for that.
+  defp refused(state, id, entry, %{"code" => @overloaded} = error, now) do
+    attempt = entry.attempt + 1
+    at = now + pause(state.config.retry_ms, attempt, id)
+
+    if attempt > state.config.retries or at >= entry.deadline do
+      answered(state, id, entry, {:error, error})
+    else
+      entry = %{entry | attempt: attempt, retry_at: at}
+      requests = %{state.requests | waiting: Map.put(state.requests.waiting, id, entry)}
+
+      timers =
+        state.timers
+        |> Timers.put(entry.deadline, {:timeout, id})
+        |> Timers.put(at, {:retry, id})
+
+      {[{:note, {:overloaded, entry.method, attempt}}],
+       %{state | requests: requests, timers: timers}}
+    end
+  end
+
+  defp refused(state, id, entry, error, _now), do: answered(state, id, entry, {:error, error})
+
+  # Twice as long each time; ids spread those that were refused together.
+  defp pause(ms, attempt, id),
+    do: min(ms * Integer.pow(2, attempt - 1), @longest_pause) + rem(id * 37, max(ms, 1))
+
+  defp turns(state, {messages, turns}) do
+    actions = for {who, thread, turn, what} <- messages, do: {:turn, who, thread, turn, what}
+    {actions, %{state | turns: turns}}
+  end
+
+  ## What the server asks
+
+  defp asked(state, id, method, params, now) do
+    subscribers = Subscribers.of(state.subscribers, method, params)
+    followers = Turns.followers(state.turns, Message.thread_id(params), Message.turn_id(params))
+    most = state.config.max_asked
+
+    cond do
+      is_map_key(state.asked, id) ->
+        {[{:note, {:duplicate_request, id, method}}], state}
+
+      subscribers == [] and followers == [] ->
+        {deny(id, method, :nobody), state}
+
+      map_size(state.asked) >= most ->
+        {deny(id, method, {:overflow, most}), state}
+
+      true ->
+        wait = state.config.answer_timeout_ms
+        deadline = if wait == :infinity, do: :infinity, else: now + wait
+        timers = Timers.put(state.timers, deadline, {:asked, id})
+        asked = Map.put(state.asked, id, %{method: method, deadline: deadline})
+        message = {:codex_request, id, method, params}
+
+        told = for who <- Enum.uniq(subscribers ++ followers), do: {:notify, who, message}
+        {told, %{state | asked: asked, timers: timers}}
+    end
+  end
+
+  defp deny(id, method, why),
+    do: [{:send, answer(id, Denials.answer(method))}, {:note, {:denied, why, id, method}}]
+
+  defp answer(id, {:ok, result}), do: %{"id" => id, "result" => result}
+  defp answer(id, {:error, error}), do: %{"id" => id, "error" => error}
+
+  @doc """
+  Answers what the server asked, once. `from` gets `:ok`, or `{:error, reason}`:
+
+    * `{:request_closed, id}` - it has its answer, its time was over, the server took it back, or it was never asked
+    * `{:unknown_option, …}`, `{:missing_option, …}`, `{:invalid_option, …}`, `{:invalid_options, …}` - not an answer to what was asked; it still
+      waits for one
+  """
+  @spec respond(t(), term(), Message.id(), {:ok, map() | keyword()} | {:error, map()}) :: step()
+  def respond(state, from, id, answer) do
+    with %{^id => asked} <- state.asked,
+         {:ok, answer} <- check(asked.method, answer) do
+      {[{:send, answer(id, answer)}, {:reply, from, :ok}], close(state, id)}
+    else
+      %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
+      {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
+    end
+  end
+
+  # An answer that is none would fail what was asked for, without a word to anybody here.
+  defp check(method, {:ok, result}) do
+    case Protocol.method(method) do
+      {:ok, %{result: type}} when type != nil ->
+        with {:ok, wire} <- Protocol.check(type, result), do: {:ok, {:ok, wire}}
+
+      _unknown ->
+        json(result, &{:ok, &1})
+    end
+  end
+
+  defp check(_method, {:error, %{"code" => code, "message" => message} = error})
+       when is_integer(code) and is_binary(message),
+       do: json(error, &{:error, &1})
+
+  defp check(_method, {:error, error}), do: {:error, {:invalid_options, error}}
+
+  defp json(value, wrap) do
+    case Codex.JSON.encode(value) do
+      {:ok, _} -> {:ok, wrap.(value)}
+      {:error, _} -> {:error, {:invalid_options, value}}
+    end
+  end
+
+  defp close(state, id) do
+    {%{deadline: deadline}, asked} = Map.pop!(state.asked, id)
+    %{state | asked: asked, timers: Timers.delete(state.timers, deadline, {:asked, id})}
+  end
+
+  # The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too.
+  defp resolved(state, "serverRequest/resolved", %{"requestId" => id})
+       when is_map_key(state.asked, id),
+       do: {[{:note, {:resolved, id, state.asked[id].method}}], close(state, id)}
+
+  defp resolved(state, _method, _params), do: {[], state}
+
+  ## Subscribers
+
+  @doc """
+  Somebody wants to hear what passes a filter (see `Codex.AppServer.Subscribers.filter/1`), instead of what they heard before. `from`
+  gets `:ok` or `{:error, reason}`: `{:overflow, :subscribers, limit}`, or what is wrong with the filter.
+  """
+  @spec subscribe(t(), term(), term(), term()) :: step()
+  def subscribe(state, from, who, options) do
+    full? = map_size(state.subscribers) >= state.config.max_subscribers
+
+    case Subscribers.filter(options) do
+      {:ok, _} when full? and not is_map_key(state.subscribers, who) ->
+        overflow = {:overflow, :subscribers, state.config.max_subscribers}
+        {[{:reply, from, {:error, overflow}}], state}
+
+      {:ok, filter} ->
+        {[{:reply, from, :ok}], put_in(state.subscribers[who], filter)}
+
+      {:error, reason} ->
+        {[{:reply, from, {:error, reason}}], state}
+    end
+  end
+
+  @doc "They want to hear nothing any more."
+  @spec unsubscribe(t(), term()) :: step()
+  def unsubscribe(state, who),
+    do: {[], %{state | subscribers: Map.delete(state.subscribers, who)}}
+
+  @doc """
+  Somebody follows a turn by its id, from now on. What they get are `:turn` actions; they get the server's requests of that turn as
+  subscribers do.
+  """
+  @spec follow(t(), term(), String.t(), String.t()) :: step()
+  def follow(%{phase: {:down, reason}} = state, who, thread_id, turn_id) do
+    {lost, _} =
+      Turns.new(1) |> Turns.follow(who, thread_id, turn_id) |> elem(1) |> Turns.down(reason)
+
+    turns(state, {lost, state.turns})
+  end
+
+  def follow(state, who, thread_id, turn_id),
+    do: turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
+
+  @doc "They follow no turn any more, nor will they one that a request of theirs starts."
+  @spec unfollow(t(), term()) :: step()
+  def unfollow(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
+
+  @doc "Somebody is gone: no subscription and no turn is for them. What they were asked waits for another's answer."
+  @spec gone(t(), term()) :: step()
+  def gone(state, who) do
+    {[], state} = unsubscribe(state, who)
+    unfollow(state, who)
+  end
+
+  ## Time
+
+  @doc "What is due at `now`."
+  @spec tick(t(), integer()) :: step()
+  def tick(state, now) do
+    {keys, timers} = Timers.due(state.timers, now)
+
+    Enum.reduce(keys, {[], %{state | timers: timers}}, fn key, {actions, state} ->
+      {more, state} = due(state, key)
+      {actions ++ more, state}
+    end)
+  end
+
+  defp due(state, {:timeout, id}) do
+    case take(state, id) do
+      {:ok, %{from: :hello, timeout: ms}, state} ->
+        fail(state, {:init_timeout, ms})
+
+      {:ok, entry, state} ->
+        answered(state, id, entry, {:error, {:timeout, entry.method, entry.timeout}})
+
+      # Whatever was due before it at the same time has closed it.
+      _closed ->
+        {[], state}
+    end
+  end
+
+  defp due(state, {:retry, id}) do
+    case take(state, id) do
+      {:ok, entry, state} ->
+        new = state.requests.next
+        {actions, state} = send_entry(state, %{entry | retry_at: nil})
+        {actions, %{state | turns: Turns.renamed(state.turns, id, new)}}
+
+      _closed ->
+        {[], state}
+    end
+  end
+
+  defp due(state, {:asked, id}) do
+    case state.asked do
+      %{^id => %{method: method}} -> {deny(id, method, :expired), close(state, id)}
+      _closed -> {[], state}
+    end
+  end
+
+  ## The end
+
+  @doc "The server is gone, or the way to it; `info` is what is known of that. Everybody who waits is told."
+  @spec down(t(), map()) :: step()
+  def down(%{phase: {:down, _}} = state, _info), do: {[], state}
+
+  def down(state, info) do
+    {actions, state} = close_all(state, {:app_server_down, info})
+    {actions, state}
+  end
+
+  defp fail(%{phase: {:down, _}} = state, _reason), do: {[], state}
+
+  defp fail(state, reason) do
+    {actions, state} = close_all(state, reason)
+    {actions ++ [{:stop, reason}], state}
+  end
+
+  defp close_all(state, reason) do
+    waiting =
+      for {_, %{from: from}} <- Enum.sort(state.requests.waiting), from != :hello, do: from
+
+    replies =
+      for from <- Enum.reverse(state.awaiting) ++ waiting, do: {:reply, from, {:error, reason}}
+
+    {turns, state} = turns(state, Turns.down(state.turns, reason))
+    requests = %{state.requests | waiting: %{}}
+
+    {replies ++ turns,
+     %{
+       state
+       | phase: {:down, reason},
+         requests: requests,
+         awaiting: [],
+         asked: %{},
+         timers: Timers.new()
+     }}
+  end
+end

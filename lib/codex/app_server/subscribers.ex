@@ -1,0 +1,66 @@
+defmodule Codex.AppServer.Subscribers do
+  @moduledoc false
+  # Who wants to hear what. One filter for each subscriber: a second one takes the place of the first.
+
+  alias Codex.AppServer.Message
+
+  @type filter :: %{methods: MapSet.t(String.t()) | nil, thread_id: String.t() | nil}
+  @type t :: %{term() => filter()}
+
+  @doc """
+  A filter from options: `:methods` (list of text), `:thread_id` (text). What is about no thread does not pass a filter with one.
+
+      iex> {:ok, filter} = Codex.AppServer.Subscribers.filter(thread_id: "t")
+      iex> Codex.AppServer.Subscribers.pass?(filter, "turn/started", %{"threadId" => "t"})
+      true
+      iex> Codex.AppServer.Subscribers.filter(thread: "t")
+      {:error, {:unknown_option, :thread, :thread_id}}
+  """
+  @spec filter(term()) ::
+          {:ok, filter()}
+          | {:error,
+             {:unknown_option, term(), atom() | nil}
+             | {:invalid_option, atom(), term(), String.t()}
+             | {:invalid_options, term()}}
+  def filter(options) do
+    case Codex.Options.Cast.pairs(options || []) do
+      {:ok, pairs} -> filter(pairs, %{methods: nil, thread_id: nil})
+      :error -> {:error, {:invalid_options, options}}
+    end
+  end
+
+  defp filter([], filter), do: {:ok, filter}
+
+  defp filter([{key, value} | pairs], filter) do
+    case {key, value} do
+      {:methods, nil} ->
+        filter(pairs, filter)
+
+      {:methods, methods} ->
+        if is_list(methods) and not List.improper?(methods) and Enum.all?(methods, &is_binary/1),
+          do: filter(pairs, %{filter | methods: MapSet.new(methods)}),
+          else: {:error, {:invalid_option, :methods, methods, "a list of strings"}}
+
+      {:thread_id, id} when is_binary(id) or id == nil ->
+        filter(pairs, %{filter | thread_id: id})
+
+      {:thread_id, id} ->
+        {:error, {:invalid_option, :thread_id, id, "a string"}}
+
+      {key, _} ->
+        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:methods, :thread_id])}}
+    end
+  end
+
+  @doc "Whether a notification or request passes a filter."
+  @spec pass?(filter(), String.t(), map()) :: boolean()
+  def pass?(filter, method, params) do
+    (filter.methods == nil or method in filter.methods) and
+      (filter.thread_id == nil or filter.thread_id == Message.thread_id(params))
+  end
+
+  @doc "The subscribers that want it."
+  @spec of(t(), String.t(), map()) :: [term()]
+  def of(subscribers, method, params),
+    do: for({who, filter} <- subscribers, pass?(filter, method, params), do: who)
+end

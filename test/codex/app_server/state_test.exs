@@ -1,0 +1,919 @@
+defmodule Codex.AppServer.StateTest do
+  use ExUnit.Case, async: true
+
+  alias Codex.AppServer.{Denials, Message, State, Subscribers, Turns}
+  alias Codex.Protocol
+
+  doctest Codex.AppServer.Message
+  doctest Codex.AppServer.Subscribers
+  doctest Codex.AppServer.Denials
+
+  @approval "item/commandExecution/requestApproval"
+  @hello %{"userAgent" => "codex"}
+
+  defp ready(opts \\ []) do
+    {[{:send, %{"id" => 0}}], state} = opts |> State.new() |> State.start(0)
+    {[{:send, %{"method" => "initialized"}}], state} = message(state, {:result, 0, @hello})
+    state
+  end
+
+  defp message(state, message, now \\ 0), do: State.message(state, message, now)
+
+  # A request and its id.
+  defp request(state, from, opts \\ [], now \\ 0) do
+    {method, opts} = Keyword.pop(opts, :method, "model/list")
+    {params, opts} = Keyword.pop(opts, :params, %{})
+    {[{:send, %{"id" => id}}], state} = State.request(state, from, method, params, opts, now)
+    {id, state}
+  end
+
+  defp subscribe(state, who, options \\ []) do
+    {[{:reply, :us, :ok}], state} = State.subscribe(state, :us, who, options)
+    state
+  end
+
+  describe "hello" do
+    test "names the client and what it wants, and is followed by initialized" do
+      {actions, state} = State.start(State.new(), 7)
+
+      assert actions == [
+               {:send,
+                %{
+                  "id" => 0,
+                  "method" => "initialize",
+                  "params" => %{
+                    "clientInfo" => %{"name" => "codex_sdk", "version" => "0"},
+                    "capabilities" => %{"experimentalApi" => false}
+                  }
+                }}
+             ]
+
+      assert State.deadline(state) == 10_007
+      {[], state} = State.await(state, :a)
+      {[], state} = State.await(state, :b)
+      {actions, state} = message(state, {:result, 0, @hello})
+
+      assert actions == [
+               {:send, %{"method" => "initialized"}},
+               {:reply, :a, {:ok, @hello}},
+               {:reply, :b, {:ok, @hello}}
+             ]
+
+      assert State.deadline(state) == :infinity
+      assert {[{:reply, :c, {:ok, @hello}}], _} = State.await(state, :c)
+
+      options = [
+        client_name: "n",
+        client_version: "1",
+        client_title: "T",
+        experimental_api: true,
+        opt_out: ["turn/diff/updated"]
+      ]
+
+      {[{:send, %{"params" => params}}], _} = options |> State.new() |> State.start(0)
+
+      assert params == %{
+               "clientInfo" => %{"name" => "n", "version" => "1", "title" => "T"},
+               "capabilities" => %{
+                 "experimentalApi" => true,
+                 "optOutNotificationMethods" => ["turn/diff/updated"]
+               }
+             }
+
+      # The protocol knows no title; the server ignores it.
+      assert {:ok, _, _} =
+               Protocol.params(
+                 "initialize",
+                 update_in(params["clientInfo"], &Map.delete(&1, "title"))
+               )
+
+      assert_raise KeyError, fn -> State.new(client: "n") end
+    end
+
+    test "a refusal, or none in time, is the end for everybody" do
+      error = %{"code" => -32600, "message" => "no"}
+
+      for {happens, reason} <- [
+            {&message(&1, {:error, 0, error}), {:initialize_refused, error}},
+            {&State.tick(&1, 50), {:init_timeout, 50}}
+          ] do
+        {_, state} = State.start(State.new(init_timeout_ms: 50), 0)
+        {[], state} = State.await(state, :a)
+        {actions, state} = happens.(state)
+        assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
+        assert State.deadline(state) == :infinity
+
+        assert {[{:reply, :b, {:error, ^reason}}], _} = State.await(state, :b)
+
+        assert {[{:reply, :c, {:error, ^reason}}], _} =
+                 State.request(state, :c, "model/list", %{}, [], 60)
+
+        assert {[], _} = message(state, {:result, 0, @hello})
+        assert {[], _} = State.down(state, %{})
+      end
+    end
+
+    test "requests before it are refused, notifications and requests of the server are heard" do
+      {_, state} = State.start(State.new(), 0)
+
+      assert {[{:reply, :a, {:error, :not_ready}}], _} =
+               State.request(state, :a, "model/list", %{}, [], 0)
+
+      assert {[{:reply, :a, {:error, :not_ready}}], _} =
+               State.request(State.new(), :a, "x", nil, [], 0)
+
+      state = subscribe(state, :s)
+
+      assert {[{:notify, :s, {:codex_notification, "configWarning", %{}}}], _} =
+               message(state, {:notification, "configWarning", %{}})
+
+      assert {[{:notify, :s, {:codex_request, 0, @approval, %{}}}], _} =
+               message(state, {:request, 0, @approval, %{}})
+    end
+  end
+
+  describe "requests" do
+    test "have ids of their own; the answers may come in any order, and twice" do
+      state = ready()
+      {one, state} = request(state, :a)
+      {two, state} = request(state, :b)
+      assert [one, two] == [1, 2]
+
+      {[{:reply, :b, {:ok, "2"}}], state} = message(state, {:result, two, "2"})
+      {[{:note, {:unexpected_answer, :late, 2}}], state} = message(state, {:result, two, "again"})
+
+      {[{:reply, :a, {:error, %{"code" => 1}}}], state} =
+        message(state, {:error, one, %{"code" => 1}})
+
+      {[{:note, {:unexpected_answer, :never_sent, 3}}], state} = message(state, {:result, 3, nil})
+
+      {[{:note, {:unexpected_answer, :never_sent, "1"}}], state} =
+        message(state, {:error, "1", %{}})
+
+      {[{:note, {:unexpected_answer, :never_sent, -1}}], state} =
+        message(state, {:result, -1, nil})
+
+      assert State.deadline(state) == :infinity
+    end
+
+    test "leave parameters out where there are none" do
+      {[{:send, sent}], _} = State.request(ready(), :a, "account/logout", nil, [], 0)
+      assert sent == %{"id" => 1, "method" => "account/logout"}
+    end
+
+    test "without an answer in time are told so, and only they" do
+      state = ready()
+      {slow, state} = request(state, :slow, timeout_ms: 100)
+      {_, state} = request(state, :never, timeout_ms: :infinity)
+      {_, state} = request(state, :usual, [], 50)
+      assert State.deadline(state) == 100
+
+      assert {[], ^state} = State.tick(state, 99)
+      {actions, state} = State.tick(state, 100)
+      assert actions == [{:reply, :slow, {:error, {:timeout, "model/list", 100}}}]
+
+      assert {[{:note, {:unexpected_answer, :late, ^slow}}], _} =
+               message(state, {:result, slow, 1})
+
+      assert State.deadline(state) == 30_050
+      {[{:reply, :usual, {:error, {:timeout, _, 30_000}}}], state} = State.tick(state, 99_999)
+      assert State.deadline(state) == :infinity
+    end
+
+    test "that need the experimental protocol are refused without it, by name" do
+      experimental = [experimental: ["thread/start.dynamicTools"]]
+
+      assert {[{:reply, :a, {:error, {:experimental, ["thread/start.dynamicTools"]}}}], _} =
+               State.request(ready(), :a, "thread/start", %{}, experimental, 0)
+
+      assert {[{:send, _}], _} =
+               State.request(
+                 ready(experimental_api: true),
+                 :a,
+                 "thread/start",
+                 %{},
+                 experimental,
+                 0
+               )
+    end
+
+    test "are sent again while the server is overloaded, later each time, with a new id" do
+      state = ready(retries: 3, retry_ms: 100)
+      error = %{"code" => -32001, "message" => "Server overloaded; retry later."}
+      {id, state} = request(state, :a, params: %{"limit" => 1})
+
+      {last, state, now} =
+        Enum.reduce(1..3, {id, state, 0}, fn attempt, {id, state, now} ->
+          {actions, state} = message(state, {:error, id, error}, now)
+          assert actions == [{:note, {:overloaded, "model/list", attempt}}]
+          at = State.deadline(state)
+          assert (at - now) in (100 * 2 ** (attempt - 1))..(100 * 2 ** (attempt - 1) + 100)
+          assert {[], ^state} = State.tick(state, at - 1)
+          {[{:send, sent}], state} = State.tick(state, at)
+          assert %{"method" => "model/list", "params" => %{"limit" => 1}, "id" => next} = sent
+          assert next > id
+          {next, state, at}
+        end)
+
+      assert {[{:reply, :a, {:error, ^error}}], state} =
+               message(state, {:error, last, error}, now)
+
+      assert State.deadline(state) == :infinity
+    end
+
+    test "are not sent again when their time would be over, nor after a cancel" do
+      error = %{"code" => -32001, "message" => "Server overloaded; retry later."}
+      {id, state} = request(ready(), :a, timeout_ms: 120)
+      assert {[{:reply, :a, {:error, ^error}}], _} = message(state, {:error, id, error}, 50)
+
+      {id, state} = request(ready(), :b)
+      {[{:note, {:overloaded, _, 1}}], state} = message(state, {:error, id, error})
+      {[], state} = State.cancel(state, :b)
+      assert State.deadline(state) == :infinity
+    end
+
+    test "of a caller that is gone are forgotten" do
+      {id, state} = request(ready(), :a)
+      {_, state} = request(state, :b)
+      {[], state} = State.cancel(state, :a)
+      assert {[{:note, {:unexpected_answer, :late, ^id}}], _} = message(state, {:result, id, 1})
+      assert {[{:reply, :b, {:error, {:app_server_down, %{}}}}], _} = State.down(state, %{})
+    end
+
+    test "are refused beyond the most that may wait, which is no matter of the ids" do
+      state = ready(max_requests: 2)
+      {one, state} = request(state, :a)
+      {_, state} = request(state, :b)
+
+      {[{:reply, :c, {:error, {:overflow, :requests, 2}}}], state} =
+        State.request(state, :c, "model/list", %{}, [follow: :c], 0)
+
+      {_, state} = message(state, {:result, one, nil})
+      assert {3, _state} = request(state, :c)
+
+      {_, state} = State.start(State.new(max_requests: 1), 0)
+      {[], state} = State.await(state, :a)
+      assert {[{:reply, :b, {:error, {:overflow, :requests, 1}}}], _} = State.await(state, :b)
+    end
+
+    test "show no parameters when the state is inspected" do
+      {_, state} =
+        request(ready(), :a, method: "account/login/start", params: %{"apiKey" => "sk-marked"})
+
+      assert inspect(state) =~ ~s("account/login/start" => 1)
+      refute inspect(state, limit: :infinity, structs: true) =~ "marked"
+    end
+  end
+
+  describe "lines" do
+    test "that are no message are told, and end nothing" do
+      state = ready()
+
+      for line <- [
+            "nope",
+            "[1]",
+            "7",
+            "{}",
+            ~s({"id":1.5,"result":1}),
+            ~s({"method":7}),
+            ~s({"id":null,"method":"x"}),
+            ~s({"method":"x","params":[1]}),
+            ~s({"type":"turn.started"}),
+            ~s({"id":1})
+          ] do
+        assert [event] = Codex.JSONL.decode(line <> "\n")
+        assert {:malformed, reason} = message = Message.from_line(event)
+        assert message(state, message) == {[{:note, {:malformed, reason}}], state}
+      end
+    end
+
+    test "over the byte budget are the end: what was in them is missing" do
+      {id, state} = request(ready(), :a)
+      [event] = Codex.JSONL.decode(String.duplicate("x", 100) <> "\n", max_line_bytes: 10)
+      {actions, state} = message(state, Message.from_line(event))
+      reason = {:overflow, :line, 100}
+      assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
+      assert {[], _} = message(state, {:result, id, 1})
+    end
+
+    test "are sorted by what they have" do
+      for {line, message} <- [
+            {~s({"id":0,"method":"m","params":{"a":1}}), {:request, 0, "m", %{"a" => 1}}},
+            {~s({"id":"s","method":"m"}), {:request, "s", "m", %{}}},
+            {~s({"method":"m","params":null,"emittedAtMs":1}), {:notification, "m", %{}}},
+            {~s({"id":1,"result":null}), {:result, 1, nil}},
+            {~s({"id":1,"error":{"code":1},"result":null}), {:error, 1, %{"code" => 1}}},
+            {~s({"id":1,"error":"x"}), {:error, 1, %{"message" => ~s("x")}}}
+          ] do
+        [event] = Codex.JSONL.decode(line)
+        assert Message.from_line(event) == message
+      end
+    end
+  end
+
+  describe "subscribers" do
+    @told {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+
+    test "hear what passes their filter; a second filter takes the place of the first" do
+      state =
+        ready()
+        |> subscribe(:all)
+        |> subscribe(:thread, thread_id: "t")
+        |> subscribe(:other, thread_id: "x")
+        |> subscribe(:method, %{methods: ["turn/started"]})
+        |> subscribe(:both, methods: ["turn/started"], thread_id: "x")
+
+      {actions, state} = message(state, @told)
+      assert Enum.sort(for {:notify, who, _} <- actions, do: who) == [:all, :method, :thread]
+
+      # What is about no thread does not pass a filter with one.
+      {actions, state} = message(state, {:notification, "configWarning", %{}})
+      assert [{:notify, :all, {:codex_notification, "configWarning", %{}}}] = actions
+
+      # A thread in its own map is one.
+      {actions, state} =
+        message(state, {:notification, "thread/started", %{"thread" => %{"id" => "x"}}})
+
+      assert Enum.sort(for {:notify, who, _} <- actions, do: who) == [:all, :other]
+
+      state = subscribe(state, :all, methods: [])
+      {[], state} = State.unsubscribe(state, :thread)
+      {[], state} = State.gone(state, :method)
+      assert {[], _} = message(state, @told)
+    end
+
+    test "are refused with a filter that is none, and beyond the most" do
+      state = ready(max_subscribers: 1)
+
+      for {options, reason} <- [
+            {[method: "x"], {:unknown_option, :method, :methods}},
+            {[methods: "x"], {:invalid_option, :methods, "x", "a list of strings"}},
+            {[methods: [:x]], {:invalid_option, :methods, [:x], "a list of strings"}},
+            {[thread_id: :x], {:invalid_option, :thread_id, :x, "a string"}},
+            {7, {:invalid_options, 7}}
+          ] do
+        assert State.subscribe(state, :us, :s, options) ==
+                 {[{:reply, :us, {:error, reason}}], state}
+      end
+
+      state = subscribe(state, :s)
+
+      assert {[{:reply, :us, {:error, {:overflow, :subscribers, 1}}}], _} =
+               State.subscribe(state, :us, :more, [])
+
+      subscribe(state, :s, thread_id: "t")
+    end
+  end
+
+  describe "what the server asks" do
+    test "is denied at once where nobody listens" do
+      {actions, state} = message(ready(), {:request, 0, @approval, %{}})
+
+      assert actions == [
+               {:send, %{"id" => 0, "result" => %{"decision" => "decline"}}},
+               {:note, {:denied, :nobody, 0, @approval}}
+             ]
+
+      state = subscribe(state, :s, thread_id: "t")
+      {actions, _} = message(state, {:request, 1, "currentTime/read", %{"threadId" => "x"}})
+      assert [{:send, %{"id" => 1, "error" => %{"code" => -32601}}}, {:note, _}] = actions
+    end
+
+    test "is answered once, by whom it may be, in any spelling" do
+      state = subscribe(ready(), :s)
+      {[{:notify, :s, _}], state} = message(state, {:request, 0, @approval, %{}})
+      {[{:notify, :s, _}], state} = message(state, {:request, "0", @approval, %{}})
+
+      {actions, state} = State.respond(state, :a, 0, {:ok, %{decision: :accept_for_session}})
+
+      assert actions == [
+               {:send, %{"id" => 0, "result" => %{"decision" => "acceptForSession"}}},
+               {:reply, :a, :ok}
+             ]
+
+      closed = {:error, {:request_closed, 0}}
+
+      assert {[{:reply, :b, ^closed}], _} =
+               State.respond(state, :b, 0, {:ok, %{decision: :accept}})
+
+      error = %{"code" => -32000, "message" => "busy"}
+      {actions, state} = State.respond(state, :a, "0", {:error, error})
+      assert actions == [{:send, %{"id" => "0", "error" => error}}, {:reply, :a, :ok}]
+      assert State.deadline(state) == :infinity
+
+      assert {[{:reply, :b, {:error, {:request_closed, 9}}}], _} =
+               State.respond(state, :b, 9, {:ok, %{}})
+    end
+
+    test "waits on when the answer is none" do
+      state = subscribe(ready(), :s)
+      {_, state} = message(state, {:request, 0, @approval, %{}})
+
+      for {answer, reason} <- [
+            {{:ok, %{}}, {:missing_option, :decision}},
+            {{:ok, %{decision: :maybe}},
+             {:invalid_option, :decision, :maybe,
+              ~S(one of "accept", "acceptForSession", "decline", "cancel" or a map)}},
+            {{:ok, [:accept]}, {:invalid_options, [:accept]}},
+            {{:error, "no"}, {:invalid_options, "no"}},
+            {{:error, %{"code" => 1, "message" => "m", "data" => {1}}},
+             {:invalid_options, %{"code" => 1, "message" => "m", "data" => {1}}}}
+          ] do
+        assert State.respond(state, :a, 0, answer) == {[{:reply, :a, {:error, reason}}], state}
+      end
+
+      # Of a kind that is not known, anything that JSON can say.
+      {_, state} = message(state, {:request, 1, "new/thing", %{}})
+
+      assert {[{:reply, :a, {:error, {:invalid_options, _}}}], _} =
+               State.respond(state, :a, 1, {:ok, %{a: {1}}})
+
+      assert {[{:send, %{"id" => 1, "result" => %{a: 1}}}, _], _} =
+               State.respond(state, :a, 1, {:ok, %{a: 1}})
+    end
+
+    test "an amendment may be written as everything else is" do
+      state = subscribe(ready(), :s)
+      {_, state} = message(state, {:request, 0, @approval, %{}})
+
+      answer = %{
+        decision: %{"acceptWithExecpolicyAmendment" => %{"execpolicyAmendment" => ["echo"]}}
+      }
+
+      {[{:send, %{"result" => result}}, _], _} = State.respond(state, :a, 0, {:ok, answer})
+
+      assert result == %{
+               "decision" => %{
+                 "acceptWithExecpolicyAmendment" => %{"execpolicy_amendment" => ["echo"]}
+               }
+             }
+    end
+
+    test "gets the no of its kind when its time is over" do
+      state = subscribe(ready(answer_timeout_ms: 100), :s)
+      {_, state} = message(state, {:request, 0, "item/tool/call", %{}}, 5)
+      assert State.deadline(state) == 105
+      {actions, state} = State.tick(state, 105)
+
+      assert [
+               {:send, %{"id" => 0, "result" => %{"success" => false}}},
+               {:note, {:denied, :expired, 0, "item/tool/call"}}
+             ] = actions
+
+      assert {[{:reply, :a, {:error, {:request_closed, 0}}}], _} =
+               State.respond(state, :a, 0, {:ok, %{success: true, content_items: []}})
+
+      state = subscribe(ready(answer_timeout_ms: :infinity), :s)
+      {_, state} = message(state, {:request, 0, "item/tool/call", %{}}, 5)
+      assert State.deadline(state) == :infinity
+    end
+
+    test "is closed when the server takes it back" do
+      state = subscribe(ready(), :s)
+      {_, state} = message(state, {:request, 0, @approval, %{}})
+      resolved = {:notification, "serverRequest/resolved", %{"threadId" => "t", "requestId" => 0}}
+      {actions, state} = message(state, resolved)
+      assert [{:note, {:resolved, 0, @approval}}, {:notify, :s, _}] = actions
+      assert State.deadline(state) == :infinity
+
+      assert {[{:reply, :a, {:error, {:request_closed, 0}}}], _} =
+               State.respond(state, :a, 0, {:ok, %{decision: :accept}})
+
+      # As it does after each answer of ours.
+      assert {[{:notify, :s, _}], _} = message(state, resolved)
+    end
+
+    test "is denied beyond the most that may wait; an id that is open is not asked twice" do
+      state = subscribe(ready(max_asked: 1), :s)
+      {_, state} = message(state, {:request, 0, @approval, %{}})
+
+      assert {[{:note, {:duplicate_request, 0, @approval}}], _} =
+               message(state, {:request, 0, @approval, %{}})
+
+      {actions, _} = message(state, {:request, 1, @approval, %{}})
+
+      assert [
+               {:send, %{"id" => 1, "result" => %{"decision" => "decline"}}},
+               {:note, {:denied, {:overflow, 1}, 1, _}}
+             ] = actions
+    end
+
+    test "every kind that the protocol has is denied with an answer that it takes" do
+      for method <- Protocol.server_requests() do
+        {:ok, %{result: type}} = Protocol.method(method)
+
+        case Denials.answer(method) do
+          {:ok, result} -> assert Protocol.check(type, result) == {:ok, result}
+          {:error, error} -> assert %{"code" => -32601, "message" => _} = error
+        end
+      end
+
+      # Kinds with a word for no have one.
+      kinds =
+        for method <- Protocol.server_requests(),
+            match?({:error, _}, Denials.answer(method)),
+            do: method
+
+      assert kinds == ~w(account/chatgptAuthTokens/refresh attestation/generate currentTime/read)
+    end
+  end
+
+  describe "turns" do
+    @turn %{"threadId" => "t", "turnId" => "u"}
+
+    defp turn(state, method, params \\ %{}),
+      do: message(state, {:notification, method, Map.merge(@turn, params)})
+
+    defp started(opts \\ []) do
+      {id, state} =
+        request(ready(opts), :a, method: "turn/start", params: %{"threadId" => "t"}, follow: :f)
+
+      {id, state}
+    end
+
+    defp answer(state, id) do
+      {[{:reply, :a, {:ok, _}} | turns], state} =
+        message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
+
+      {turns, state}
+    end
+
+    test "are followed from the answer to their end, with what they came to" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+
+      item = %{"item" => %{"id" => "i", "type" => "commandExecution"}}
+
+      {[{:turn, :f, "t", "u", {:notification, "item/started", _}}], state} =
+        turn(state, "item/started", item)
+
+      {_, state} = turn(state, "item/started", %{"item" => %{"id" => "j", "type" => "plan"}})
+      {_, state} = turn(state, "item/completed", item)
+      {_, state} = turn(state, "thread/tokenUsage/updated", %{"tokenUsage" => %{"total" => 1}})
+      {_, state} = turn(state, "error", %{"error" => %{"message" => "m"}, "willRetry" => true})
+
+      # Of other turns, nothing.
+      {[], state} =
+        message(state, {:notification, "item/completed", %{"threadId" => "t", "turnId" => "v"}})
+
+      {[], state} =
+        message(state, {:notification, "item/completed", %{"threadId" => "x", "turnId" => "u"}})
+
+      {actions, state} =
+        message(
+          state,
+          {:notification, "turn/completed",
+           %{"threadId" => "t", "turn" => %{"id" => "u", "status" => "completed"}}}
+        )
+
+      assert [
+               {:turn, :f, "t", "u", {:notification, "turn/completed", _}},
+               {:turn, :f, "t", "u", {:completed, summary}}
+             ] = actions
+
+      assert summary == %{
+               turn: %{"id" => "u", "status" => "completed"},
+               usage: %{"total" => 1},
+               open: %{"j" => "plan"},
+               items: 1,
+               error: %{"error" => %{"message" => "m"}, "willRetry" => true}
+             }
+
+      assert {[], _} = turn(state, "item/completed", item)
+    end
+
+    test "that are told of before the answer are told whole, in order" do
+      {id, state} = started()
+      {[], state} = turn(state, "item/started", %{"item" => %{"id" => "i"}})
+
+      {[], state} =
+        message(state, {:notification, "item/started", %{"threadId" => "t", "turnId" => "other"}})
+
+      {[], state} = turn(state, "item/completed", %{"item" => %{"id" => "i"}})
+      {turns, state} = answer(state, id)
+
+      assert for({:turn, :f, "t", "u", {:notification, method, _}} <- turns, do: method) ==
+               ~w(item/started item/completed)
+
+      assert [_, {:turn, :f, "t", "u", {:completed, %{items: items}}}] =
+               elem(
+                 message(
+                   state,
+                   {:notification, "turn/completed",
+                    %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+                 ),
+                 0
+               )
+
+      assert items == 1
+
+      # Even where that is all there is.
+      {id, state} = started()
+
+      {[], state} =
+        message(
+          state,
+          {:notification, "turn/completed", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+        )
+
+      {turns, state} = answer(state, id)
+
+      assert [
+               {:turn, :f, "t", "u", {:notification, "turn/completed", _}},
+               {:turn, :f, "t", "u", {:completed, %{turn: %{"id" => "u"}}}}
+             ] = turns
+
+      assert state.turns.running == %{}
+    end
+
+    test "too much before the answer is a loss that is told" do
+      {id, state} = started()
+
+      state =
+        Enum.reduce(1..300, state, fn _, state ->
+          {[], state} = turn(state, "x")
+          state
+        end)
+
+      {turns, state} = answer(state, id)
+      assert [{:turn, :f, "t", "u", {:lost, {:overflow, :notifications, 256}, _}}] = turns
+      assert {[], _} = turn(state, "x")
+    end
+
+    test "that are not started, or in no time, are followed by nobody" do
+      for happens <- [
+            &message(&1, {:error, &2, %{"code" => 1}}),
+            &message(&1, {:result, &2, %{}}),
+            fn state, _ -> State.tick(state, 30_000) end,
+            fn state, _ -> State.cancel(state, :a) end
+          ] do
+        {id, state} = started()
+        {_, state} = happens.(state, id)
+        assert state.turns == Turns.new(256)
+      end
+    end
+
+    test "are followed when their request was sent again" do
+      {id, state} = started()
+      {_, state} = message(state, {:error, id, %{"code" => -32001}})
+      {[{:send, %{"id" => again}}], state} = State.tick(state, State.deadline(state))
+      {[], state} = answer(state, again)
+      assert {[{:turn, :f, "t", "u", _}], _} = turn(state, "x")
+    end
+
+    test "have as many followers as want to, until they do not" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      {[], state} = State.follow(state, :g, "t", "u")
+      {[], state} = State.follow(state, :g, "t", "u")
+      {actions, state} = turn(state, "x")
+      assert for({:turn, who, _, _, _} <- actions, do: who) == [:f, :g]
+      {[], state} = State.unfollow(state, :f)
+      assert {[{:turn, :g, _, _, _}], state} = turn(state, "x")
+      {[], state} = State.gone(state, :g)
+      assert {[], state} = turn(state, "x")
+      assert state.turns.running == %{}
+    end
+
+    test "their followers are asked what the server asks about them" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      state = subscribe(state, :f)
+      {actions, state} = message(state, {:request, 0, @approval, @turn})
+      assert actions == [{:notify, :f, {:codex_request, 0, @approval, @turn}}]
+      {[], state} = State.unsubscribe(state, :f)
+      assert {[{:notify, :f, _}], _} = message(state, {:request, 1, @approval, @turn})
+      # Of another turn, nobody.
+      assert {[{:send, _}, {:note, {:denied, :nobody, 2, _}}], _} =
+               message(state, {:request, 2, @approval, %{@turn | "turnId" => "v"}})
+    end
+
+    test "end with their thread" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      {[], state} = message(state, {:notification, "thread/closed", %{"threadId" => "x"}})
+      {actions, state} = message(state, {:notification, "thread/closed", %{"threadId" => "t"}})
+      assert [{:turn, :f, "t", "u", {:lost, "thread/closed", %{items: 0}}}] = actions
+      assert state.turns.running == %{}
+    end
+
+    test "are lost beyond the most that are followed, and when the server is gone" do
+      {id, state} = started(max_turns: 1)
+      {[], state} = answer(state, id)
+      {_, state} = turn(state, "item/started", %{"item" => %{"id" => "i", "type" => "plan"}})
+
+      assert {[{:turn, :g, "t", "v", {:lost, {:overflow, :turns, 1}, _}}], _} =
+               State.follow(state, :g, "t", "v")
+
+      {_, state} = request(state, :b)
+      info = %{exit_status: 1, stderr: "gone"}
+      {actions, state} = State.down(state, info)
+      down = {:app_server_down, info}
+
+      assert [{:reply, :b, {:error, ^down}}, {:turn, :f, "t", "u", {:lost, ^down, summary}}] =
+               actions
+
+      assert summary.open == %{"i" => "plan"}
+      assert {[{:turn, :g, "t", "v", {:lost, ^down, _}}], _} = State.follow(state, :g, "t", "v")
+      assert {[], _} = State.tick(state, 1_000_000)
+    end
+
+    test "keep a bounded tally of what is open" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+
+      state =
+        Enum.reduce(1..5000, state, fn n, state ->
+          {_, state} =
+            turn(state, "item/started", %{"item" => %{"id" => "i#{n}", "type" => "plan"}})
+
+          state
+        end)
+
+      assert %{{"t", "u"} => %{summary: %{open: open}}} = state.turns.running
+      assert map_size(open) == 4096
+    end
+  end
+
+  # Anything may happen at any time. What must hold: everybody is answered once, ids are used once, the server gets one answer to
+  # each question, and nothing grows past its cap.
+  describe "whatever happens" do
+    @caps [max_requests: 6, max_asked: 4, max_subscribers: 2, max_turns: 3]
+
+    for seed <- 1..60 do
+      test "in any order (#{seed})" do
+        :rand.seed(:exsss, {unquote(seed), 21, 34})
+        opts = @caps ++ [answer_timeout_ms: 40, retries: 2, retry_ms: 5]
+        world = %{state: ready(opts), now: 0, froms: [], sent: [0], asked: [], actions: []}
+        world = Enum.reduce(1..300, world, fn _, world -> happen(world, :rand.uniform(14)) end)
+        {actions, state} = State.down(world.state, %{})
+        check(Enum.reverse(world.actions) ++ actions, world, state)
+      end
+    end
+
+    defp happen(world, n) when n <= 3 do
+      from = {:from, length(world.froms)}
+      follow = Enum.random([nil, :f, :g])
+      opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow]
+      world = %{world | froms: [from | world.froms]}
+      world |> step(&State.request(&1, from, "turn/start", %{"threadId" => "t"}, opts, world.now))
+    end
+
+    defp happen(world, 4),
+      do:
+        step(
+          world,
+          &message(&1, {:result, any_id(world), %{"turn" => %{"id" => any_turn()}}}, world.now)
+        )
+
+    defp happen(world, 5),
+      do:
+        step(
+          world,
+          &message(
+            &1,
+            {:error, any_id(world), %{"code" => Enum.random([-32001, -32600])}},
+            world.now
+          )
+        )
+
+    defp happen(world, 6) do
+      id = Enum.random([length(world.asked), "#{length(world.asked)}", :rand.uniform(20)])
+      about = %{"threadId" => "t", "turnId" => any_turn()}
+      world = %{world | asked: [id | world.asked]}
+
+      step(
+        world,
+        &message(&1, {:request, id, Enum.random([@approval, "new/thing"]), about}, world.now)
+      )
+    end
+
+    defp happen(world, 7) do
+      answer =
+        Enum.random([
+          {:ok, %{"decision" => "accept"}},
+          {:ok, %{}},
+          {:error, %{"code" => 1, "message" => "m"}}
+        ])
+
+      step(world, &State.respond(&1, :answerer, Enum.random([0 | world.asked]), answer))
+    end
+
+    defp happen(world, 8) do
+      now = world.now + :rand.uniform(15)
+      step(%{world | now: now}, &State.tick(&1, now))
+    end
+
+    defp happen(world, 9),
+      do: step(world, &State.subscribe(&1, :subscriber, Enum.random([:s, :t, :u]), []))
+
+    defp happen(world, 10), do: step(world, &State.gone(&1, Enum.random([:s, :t, :f])))
+
+    defp happen(world, 11),
+      do: step(world, &State.cancel(&1, Enum.random([:nobody | Enum.take(world.froms, 5)])))
+
+    defp happen(world, 12), do: step(world, &message(&1, {:malformed, :not_json}, world.now))
+
+    defp happen(world, 13),
+      do:
+        step(
+          world,
+          &message(
+            &1,
+            {:notification, "serverRequest/resolved",
+             %{"requestId" => Enum.random([0 | world.asked])}},
+            world.now
+          )
+        )
+
+    defp happen(world, 14) do
+      method =
+        Enum.random(~w(turn/started item/started item/completed turn/completed thread/closed))
+
+      params = %{"threadId" => "t", "turn" => %{"id" => any_turn()}, "item" => %{"id" => "i"}}
+      step(world, &message(&1, {:notification, method, params}, world.now))
+    end
+
+    # Most of the ids that were sent, some that were not.
+    defp any_id(world), do: Enum.random([10_000, -1, "x" | Enum.take(world.sent, 8)])
+    defp any_turn, do: "u#{:rand.uniform(5)}"
+
+    defp step(world, fun) do
+      {actions, state} = fun.(world.state)
+      sent = for {:send, %{"id" => id, "method" => _}} <- actions, do: id
+      assert map_size(state.requests.waiting) <= @caps[:max_requests]
+      assert map_size(state.asked) <= @caps[:max_asked]
+      assert map_size(state.subscribers) <= @caps[:max_subscribers]
+      assert map_size(state.turns.running) <= @caps[:max_turns]
+      assert map_size(state.turns.starting) <= map_size(state.requests.waiting)
+      # A time for each that waits, and none besides.
+      times = Enum.count(state.requests.waiting, fn {_, e} -> e.deadline != :infinity end)
+      times = times + Enum.count(state.requests.waiting, fn {_, e} -> e.retry_at != nil end)
+      assert :gb_sets.size(state.timers) == times + map_size(state.asked)
+
+      %{
+        world
+        | state: state,
+          sent: Enum.reverse(sent) ++ world.sent,
+          actions: Enum.reverse(actions) ++ world.actions
+      }
+    end
+
+    defp check(actions, world, state) do
+      replies = for {:reply, {:from, _} = from, _} <- actions, do: from
+      assert replies == Enum.uniq(replies)
+
+      # Who has none gave up.
+      assert MapSet.subset?(MapSet.new(replies), MapSet.new(world.froms))
+
+      ids = for {:send, %{"id" => id, "method" => _}} <- actions, do: id
+      assert ids == Enum.sort(ids) and ids == Enum.uniq(ids)
+
+      answers =
+        for {:send, %{"id" => id} = sent} <- actions, not is_map_key(sent, "method"), do: id
+
+      notes = for {:note, {:duplicate_request, id, _}} <- actions, do: id
+      taken_back = for {:note, {:resolved, id, _}} <- actions, do: id
+
+      # One answer for each time that it was asked and not taken back, but for those that were open at the end.
+      for id <- Enum.uniq(world.asked) do
+        count = fn list -> Enum.count(list, &(&1 === id)) end
+        left = count.(world.asked) - count.(answers) - count.(notes) - count.(taken_back)
+        assert left == if(is_map_key(world.state.asked, id), do: 1, else: 0)
+      end
+
+      assert state.requests.waiting == %{} and state.asked == %{} and state.turns.running == %{}
+      assert State.deadline(state) == :infinity
+    end
+  end
+
+  test "every caller that does not give up is answered" do
+    for seed <- 1..30 do
+      :rand.seed(:exsss, {seed, 55, 89})
+
+      {ids, state} =
+        Enum.map_reduce(1..50, ready(), fn n, state -> request(state, n, timeout_ms: 100) end)
+
+      {actions, state} =
+        ids
+        |> Enum.shuffle()
+        |> Enum.take(30)
+        |> Enum.flat_map(&[&1, &1])
+        |> Enum.shuffle()
+        |> Enum.flat_map_reduce(state, &message(&2, {:result, &1, &1}))
+
+      {late, state} = State.tick(state, 100)
+      replies = for {:reply, from, result} <- actions ++ late, do: {from, result}
+      assert Enum.sort(Enum.map(replies, &elem(&1, 0))) == Enum.to_list(1..50)
+      # The answer is the one to the own request.
+      for {from, {:ok, id}} <- replies, do: assert(id == Enum.at(ids, from - 1))
+      assert Enum.count(replies, &match?({_, {:error, {:timeout, _, 100}}}, &1)) == 20
+      assert State.deadline(state) == :infinity
+    end
+  end
+
+  test "filters are options" do
+    assert Subscribers.filter(nil) == {:ok, %{methods: nil, thread_id: nil}}
+    assert Subscribers.filter(thread_id: nil, methods: nil) == Subscribers.filter(nil)
+  end
+end

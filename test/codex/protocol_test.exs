@@ -1,0 +1,398 @@
+defmodule Codex.ProtocolTest do
+  use ExUnit.Case, async: true
+
+  alias Codex.Protocol
+  alias Codex.Protocol.{Check, Type}
+
+  doctest Codex.Protocol
+  doctest Codex.Protocol.Type
+
+  @data Protocol.path() |> File.read!() |> Protocol.File.parse!()
+
+  describe "the data" do
+    test "has the methods that were counted in CLI 0.169" do
+      count = fn kind, experimental ->
+        Enum.count(@data[kind], fn {_, method} -> method.experimental == experimental end)
+      end
+
+      assert {count.(:requests, false), count.(:requests, true)} == {109, 75}
+      assert {count.(:server_requests, false), count.(:server_requests, true)} == {10, 1}
+      assert Map.keys(@data.client_notifications) == ["initialized"]
+      assert @data.cli == Codex.CLI.tested_version()
+    end
+
+    test "is written as it is read, one line for each method and type" do
+      text = File.read!(Protocol.path())
+      assert Protocol.File.write(@data) == text
+
+      names =
+        for line <- text |> String.split("\n", trim: true) |> tl(),
+            do: line |> String.trim_leading("~") |> String.split(" ") |> Enum.take(2)
+
+      assert names == Enum.uniq(names)
+      assert length(names) == Enum.sum(for {_, map} <- Map.delete(@data, :cli), do: map_size(map))
+    end
+
+    test "mentions no type that it does not have, and no type that nothing mentions" do
+      methods = for {kind, _} <- Protocol.File.kinds(), {_, method} <- @data[kind], do: method
+
+      mentioned =
+        Enum.flat_map(methods, &(Protocol.Schema.refs(&1.params) ++ List.wrap(&1.result))) ++
+          Enum.flat_map(@data.types, fn {_, type} -> Protocol.Schema.refs(type) end)
+
+      assert MapSet.new(mentioned) == MapSet.new(Map.keys(@data.types))
+    end
+
+    test "knows the result of every request" do
+      for kind <- [:requests, :server_requests], {name, method} <- @data[kind] do
+        assert is_map_key(@data.types, method.result), name
+      end
+    end
+
+    test "spells no two fields of an object the same in snake_case" do
+      for {name, type} <- @data.types, fields <- objects(type) do
+        snake = Enum.map(fields, fn {wire, _} -> Macro.underscore(wire) end)
+        assert snake == Enum.uniq(snake), name
+      end
+    end
+
+    test "a line that is none is an error that shows it" do
+      for line <- ["request", "reqest a b", "type A {", "type A {a:b}", "request a b -> c -> d"] do
+        assert_raise ArgumentError, fn -> Protocol.File.parse!(line) end
+      end
+
+      assert_raise ArgumentError, ~r/reqest thread/, fn ->
+        Protocol.File.parse!("reqest thread/x any")
+      end
+    end
+  end
+
+  defp objects({:fields, fields, rest}) do
+    [Map.to_list(fields)] ++
+      Enum.flat_map(fields, fn {_, field} -> objects(field.type) end) ++
+      if(rest, do: objects(rest), else: [])
+  end
+
+  defp objects({tag, type}) when tag in [:nullable, :list], do: objects(type)
+  defp objects({:one_of, types}), do: Enum.flat_map(types, &objects/1)
+  defp objects(_plain), do: []
+
+  describe "checks" do
+    test "take keys and words in either spelling, as atoms or text, in maps and keywords" do
+      wire =
+        {:ok,
+         %{
+           "threadId" => "t",
+           "input" => [%{"type" => "localImage", "path" => "/a.png"}],
+           "approvalPolicy" => "on-request",
+           "sandboxPolicy" => %{"type" => "workspaceWrite", "writableRoots" => ["/srv"]}
+         }}
+
+      assert wire ==
+               Protocol.check("TurnStartParams",
+                 thread_id: "t",
+                 input: [[type: :local_image, path: "/a.png"]],
+                 approval_policy: :on_request,
+                 sandbox_policy: %{type: "workspace-write", writable_roots: ["/srv"]}
+               )
+
+      assert wire ==
+               Protocol.check("TurnStartParams", %{
+                 "threadId" => "t",
+                 "input" => [%{"type" => "localImage", path: "/a.png"}],
+                 "approval_policy" => "on-request",
+                 :sandboxPolicy => %{"type" => :workspaceWrite, "writableRoots" => ["/srv"]}
+               })
+    end
+
+    test "name the key that is not known, the nearest one, and the way to it" do
+      assert Protocol.check("ThreadStartParams", modle: "x") ==
+               {:error, {:unknown_option, :modle, :model}}
+
+      assert Protocol.check("ThreadStartParams", %{"sandBox_" => 1}) ==
+               {:error, {:unknown_option, "sandBox_", :sandbox}}
+
+      assert Protocol.check("ThreadStartParams", %{7 => 1, cwd: "/"}) ==
+               {:error, {:unknown_option, 7, nil}}
+
+      assert Protocol.check("TurnStartParams",
+               thread_id: "t",
+               input: [%{type: :text, txt: "a", text: "b"}]
+             ) == {:error, {:unknown_option, [:input, 0, :txt], :text}}
+    end
+
+    test "what is given never becomes an atom" do
+      key = "NeverSeen#{System.unique_integer([:positive])}"
+      assert {:error, _} = Protocol.check("ThreadStartParams", %{key => 1})
+      assert {:error, _} = Protocol.check("ThreadStartParams", %{"sandbox" => key})
+      assert {:error, _} = Protocol.params(key, %{})
+      assert {:ok, _} = Protocol.check("ThreadStartParams", %{"config" => %{key => key}})
+
+      for word <- [key, Macro.underscore(key)],
+          do: assert_raise(ArgumentError, fn -> String.to_existing_atom(word) end)
+    end
+
+    test "say what is missing, in objects inside as well" do
+      assert Protocol.check("TurnStartParams", thread_id: "t") ==
+               {:error, {:missing_option, :input}}
+
+      assert Protocol.check("TurnStartParams", thread_id: nil, input: []) ==
+               {:error, {:missing_option, :thread_id}}
+
+      assert Protocol.check("ThreadStartParams", approval_policy: [granular: [rules: true]]) ==
+               {:error, {:missing_option, [:approval_policy, :granular, :mcp_elicitations]}}
+    end
+
+    test "say what was expected instead, type by type" do
+      for {type, options, error} <- [
+            {"ThreadStartParams", [cwd: 1], {:invalid_option, :cwd, 1, "a string"}},
+            {"ThreadStartParams", [cwd: "\xFF"], {:invalid_option, :cwd, "\xFF", "a string"}},
+            {"ThreadStartParams", [cwd: true], {:invalid_option, :cwd, true, "a string"}},
+            {"ThreadStartParams", [ephemeral: "yes"],
+             {:invalid_option, :ephemeral, "yes", "a boolean"}},
+            {"ThreadListParams", [limit: -1], {:invalid_option, :limit, -1, "an integer from 0"}},
+            {"ThreadListParams", [limit: 1.0],
+             {:invalid_option, :limit, 1.0, "an integer from 0"}},
+            {"ThreadListParams", [sort_key: :name],
+             {:invalid_option, :sort_key, :name,
+              ~S(one of "created_at", "updated_at", "recency_at", "section_position")}},
+            {"ThreadListParams", [model_providers: "mock"],
+             {:invalid_option, :model_providers, "mock", "a list of strings"}},
+            {"ThreadListParams", [model_providers: ["a" | "b"]],
+             {:invalid_option, :model_providers, "[redacted]", "a list of strings"}},
+            {"ThreadListParams", [model_providers: ["a", 2]],
+             {:invalid_option, [:model_providers, 1], 2, "a string"}},
+            {"ThreadListParams", [cwd: 1],
+             {:invalid_option, :cwd, 1, "a string or a list of strings"}},
+            {"CommandExecParams", [command: [], env: [A: 1]],
+             {:invalid_option, [:env, :A], "[redacted]", "a string"}},
+            {"ConfigValueWriteParams",
+             [key_path: "a", merge_strategy: :replace, value: %{"a" => [1, {2, 3}]}],
+             {:invalid_option, [:value, "a", 1], {2, 3}, "a value that JSON has a form for"}},
+            {"ThreadStartParams", [:cwd], {:invalid_options, [:cwd]}},
+            {"ThreadStartParams", "cwd", {:invalid_options, "cwd"}}
+          ] do
+        assert Protocol.check(type, options) == {:error, error}
+      end
+    end
+
+    test "objects with a tag are checked as the one it names" do
+      check = &Protocol.check("ReviewStartParams", thread_id: "t", target: &1)
+
+      assert {:ok, %{"target" => %{"type" => "commit", "sha" => "a"}}} =
+               check.(%{type: :commit, sha: "a"})
+
+      assert check.(%{type: :commit}) == {:error, {:missing_option, [:target, :sha]}}
+      assert check.(%{sha: "a"}) == {:error, {:missing_option, [:target, :type]}}
+
+      assert check.(%{type: :commit, branch: "a"}) ==
+               {:error, {:unknown_option, [:target, :branch], nil}}
+
+      assert {:error, {:invalid_option, [:target, :type], :tag, expected}} = check.(%{type: :tag})
+      assert expected =~ ~S("uncommittedChanges", "baseBranch")
+
+      # The tag alone, where nothing else is needed.
+      assert {:ok, %{"target" => %{"type" => "uncommittedChanges"}}} =
+               check.(:uncommitted_changes)
+
+      assert {:error, {:invalid_option, :target, :commit, _}} = check.(:commit)
+    end
+
+    test "objects with the same tag are told apart by their fields" do
+      check = &Protocol.check("TurnStartParams", thread_id: "t", input: [&1])
+      assert {:ok, _} = check.(type: :image, url: "data:")
+      assert {:ok, _} = check.(type: :image, file_id: "f", detail: :high)
+      assert check.(type: :image) == {:error, {:missing_option, [:input, 0, :url]}}
+
+      assert check.(type: :image, file_id: 1) ==
+               {:error, {:invalid_option, [:input, 0, :file_id], 1, "a string"}}
+    end
+
+    test "unions without a tag take what fits" do
+      decision = &Protocol.check("CommandExecutionRequestApprovalResponse", decision: &1)
+      amendment = %{"execpolicy_amendment" => ["echo"]}
+
+      assert decision.(:accept_for_session) == {:ok, %{"decision" => "acceptForSession"}}
+
+      assert decision.(accept_with_execpolicy_amendment: amendment) ==
+               {:ok, %{"decision" => %{"acceptWithExecpolicyAmendment" => amendment}}}
+
+      assert {:error, {:invalid_option, :decision, :maybe, expected}} = decision.(:maybe)
+      assert expected == ~S[one of "accept", "acceptForSession", "decline", "cancel" or a map]
+
+      assert {:error, {:unknown_option, [:decision, :nothing], nil}} = decision.(nothing: 1)
+    end
+
+    test "nil is null where there is one, and nothing elsewhere" do
+      assert Protocol.check("ThreadStartParams", model: nil) == {:ok, %{"model" => nil}}
+      assert Protocol.check("SkillsListParams", cwds: nil) == {:ok, %{}}
+
+      # Of a required value of any kind, nil is one.
+      options = [key_path: "a", merge_strategy: :replace]
+
+      assert {:ok, %{"value" => nil}} =
+               Protocol.check("ConfigValueWriteParams", [value: nil] ++ options)
+
+      assert Protocol.check("ConfigValueWriteParams", options) ==
+               {:error, {:missing_option, :value}}
+
+      assert Protocol.check("TurnStartParams", thread_id: "t", input: [], output_schema: nil) ==
+               {:ok, %{"threadId" => "t", "input" => []}}
+    end
+
+    test "show no secret" do
+      for {type, options} <- [
+            {"LoginAccountParams", [type: :api_key, api_key: {:marked, 1}]},
+            {"LoginAccountParams", [type: :api_key, api_key: ["marked"]]},
+            {"LoginAccountParams", [%{type: :api_key, api_key: "marked"}]},
+            {"ChatgptAuthTokensRefreshResponse",
+             [access_token: 'marked', chatgpt_account_id: "a"]},
+            {"CommandExecParams", [command: [%{env: "marked"}]]},
+            {"CommandExecParams", [command: ["a"], env: %{"A" => 'marked'}]},
+            {"ConfigBatchWriteParams", [edits: [{:api_key, "marked"}]]}
+          ] do
+        assert {:error, error} = Protocol.check(type, options)
+        refute inspect(error) =~ "marked"
+        refute inspect(error) =~ inspect('marked')
+      end
+    end
+
+    test "count what is experimental as the server does" do
+      uses = fn method, options ->
+        {:ok, _, uses} = Protocol.params(method, options)
+        uses
+      end
+
+      assert uses.("thread/start", cwd: "/") == []
+      assert uses.("thread/start", dynamic_tools: nil, experimental_raw_events: false) == []
+      assert uses.("thread/start", dynamic_tools: []) == ["thread/start.dynamicTools"]
+      assert uses.("thread/start", daybreak_enabled: false) == ["thread/start.daybreakEnabled"]
+
+      assert uses.("thread/list", include_attached_threads: true, limit: 1) ==
+               ["thread/list.includeAttachedThreads"]
+
+      assert uses.("memory/reset", []) == ["memory/reset"]
+    end
+
+    test "methods without parameters take none" do
+      assert Protocol.params("account/logout", %{}) == {:ok, nil, []}
+      assert Protocol.params("account/logout", x: 1) == {:error, {:unknown_option, :x, nil}}
+      assert Protocol.params("account/rateLimits/read", nil) == {:ok, nil, []}
+      assert {:ok, %{}, []} = Protocol.params("model/list", nil)
+      # What the server sends is no request of ours.
+      assert {:error, {:unknown_method, _}} = Protocol.params("item/tool/call", %{})
+    end
+  end
+
+  # Values made from the types themselves: each of them has to pass, in either spelling, and to be JSON then.
+  test "every value of every type of parameters passes, and comes out as it would go over the wire" do
+    for method <- Protocol.methods(), seed <- 1..8 do
+      :rand.seed(:exsss, {seed, 3, 5})
+      {:ok, %{params: params}} = Protocol.method(method)
+      wire = value(params, 0)
+      assert {:ok, checked, _} = Check.run(params, snake(wire), Protocol.types()), method
+      assert checked == wire
+      assert {:ok, ^checked, _} = Check.run(params, wire, Protocol.types())
+      assert {:ok, _} = Codex.JSON.encode(checked)
+    end
+  end
+
+  test "a value that is none, a function, is refused wherever it stands" do
+    for method <- Protocol.methods(), seed <- 1..4 do
+      :rand.seed(:exsss, {seed, 7, 11})
+      {:ok, %{params: params}} = Protocol.method(method)
+
+      case spoil(value(params, 0)) do
+        :nothing_to_spoil -> :ok
+        spoiled -> assert {:error, _} = Check.run(params, spoiled, Protocol.types())
+      end
+    end
+  end
+
+  defp value({:ref, name}, depth), do: value(Protocol.types()[name], depth)
+
+  defp value({:nullable, type}, depth),
+    do: if(depth > 6 or chance(), do: nil, else: value(type, depth))
+
+  defp value({:list, _type}, depth) when depth > 6, do: []
+  defp value({:list, type}, depth), do: for(_ <- 1..:rand.uniform(2), do: value(type, depth + 1))
+  defp value({:one_of, types}, depth), do: types |> Enum.random() |> value(depth)
+  defp value({:word, word}, _depth), do: word
+  defp value(:string, _depth), do: Enum.random(["", "text", "/srv/ä"])
+  defp value(:integer, _depth), do: Enum.random([-1, 0, 5_000_000_000])
+  defp value(:count, _depth), do: Enum.random([0, 7])
+  defp value(:number, _depth), do: Enum.random([1, 2.5])
+  defp value(:boolean, _depth), do: chance()
+  defp value(:any, _depth), do: Enum.random([%{"any" => [1, nil]}, "any", false])
+  defp value(:null, _depth), do: nil
+
+  defp value({:object, names, _required, rest}, depth) do
+    fields =
+      for {_, {wire, _, type, required, _}} <- names,
+          required or (depth < 3 and chance()),
+          into: %{},
+          do: {wire, value(type, depth + 1)}
+
+    if rest && depth < 3, do: Map.put(fields, "other key", value(rest, depth + 1)), else: fields
+  end
+
+  defp chance, do: :rand.uniform(2) == 1
+
+  # Keys only: where a map may have any key, it stays.
+  defp snake(%{"any" => _} = map), do: map
+
+  defp snake(%{} = map),
+    do:
+      Map.new(map, fn {key, value} ->
+        {if(key == "other key", do: key, else: Macro.underscore(key)), snake(value)}
+      end)
+
+  defp snake(list) when is_list(list), do: Enum.map(list, &snake/1)
+  defp snake(other), do: other
+
+  defp spoil(%{} = map) when map_size(map) > 0 do
+    {key, value} = Enum.random(Map.to_list(map))
+    Map.put(map, key, with(:nothing_to_spoil <- spoil(value), do: &spoil/1))
+  end
+
+  defp spoil([_ | _] = list) do
+    List.update_at(list, :rand.uniform(length(list)) - 1, fn value ->
+      with(:nothing_to_spoil <- spoil(value), do: &spoil/1)
+    end)
+  end
+
+  defp spoil(_other), do: :nothing_to_spoil
+
+  test "types are read as they are written, whatever they hold" do
+    for seed <- 1..300 do
+      :rand.seed(:exsss, {seed, 13, 17})
+      type = any_type(0)
+      assert type |> Type.write() |> Type.parse!() == type
+    end
+  end
+
+  defp any_type(depth) do
+    case :rand.uniform(if depth > 3, do: 3, else: 7) do
+      1 -> Enum.random(~w(string integer count number boolean null any)a)
+      2 -> {:word, Enum.random(["a", "on-request", "with space", "x/y"])}
+      3 -> {:ref, Enum.random(["Name", "V2Name"])}
+      4 -> {:list, any_type(depth + 1)}
+      5 -> {:nullable, not_nullable(any_type(depth + 1))}
+      6 -> {:one_of, for(_ <- 1..2, do: not_union(any_type(depth + 1)))}
+      7 -> {:fields, fields(depth), if(chance(), do: any_type(depth + 1))}
+    end
+  end
+
+  defp not_nullable({:nullable, type}), do: type
+  defp not_nullable(type), do: type
+
+  # A union in a union is one union; a null beside others is nullable.
+  defp not_union({:one_of, [type | _]}), do: not_union(type)
+  defp not_union(type), do: type
+
+  defp fields(depth) do
+    for name <- Enum.take_random(~w(a threadId _meta x-y $z type), :rand.uniform(3)), into: %{} do
+      {name, %{type: any_type(depth + 1), required: chance(), experimental: chance()}}
+    end
+  end
+end
