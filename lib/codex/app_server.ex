@@ -130,4 +130,136 @@ defmodule Codex.AppServer do
   defp timeout(other, _default), do: {:error, {:invalid_options, other}}
 
   defp invalid(where, value, expected), do: {:error, {:invalid_option, where, value, expected}}
+
+  # --- Connections ------------------------------------------------------------------------------------------------------
+
+  alias Codex.AppServer.{Child, Options, Server}
+
+  @typedoc "Why there is no connection, or no more."
+  @type connect_reason ::
+          {:invalid_option, atom(), term(), String.t()}
+          | {:unknown_option, term(), atom() | nil}
+          | {:invalid_options, term()}
+          | Codex.Options.Table.reason()
+          | Child.reason()
+          | {:not_started, Codex.Subprocess.Error.t()}
+          | {:init_timeout, pos_integer()}
+          | {:initialize_refused, map()}
+          | {:app_server_down, map()}
+
+  @doc """
+  Starts a `codex app-server` and says hello.
+
+      {:ok, conn} = Codex.AppServer.connect([], cwd: "/srv/app")
+      {:ok, %{"thread" => %{"id" => id}}} = Codex.AppServer.thread_start(conn)
+      :ok = Codex.AppServer.subscribe(conn, thread_id: id)
+      {:ok, _} = Codex.AppServer.turn_start(conn, id, "What is in here?")
+
+  `client` are the options of a client (`Codex.Options`): which CLI, which home, `env`, `base_url`. The server takes no key from its
+  environment for itself (0.169): `Codex.Auth.preflight(lane: :app_server)` says what it would use.
+
+  Options:
+
+  #{Codex.AppServer.Options.docs()}
+
+  The server runs under the launcher and ends with the connection's process, which is supervised by the SDK, and with the VM; it is not
+  started anew. `Process.monitor/1` tells of its end; whoever waits for an answer then gets
+  `{:error, {:app_server_down, info}}` at once.
+
+  Returns `{:ok, conn}`. Errors: `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}`, those
+  of `Codex.Options.new/1` and `Codex.Options.codex_path/1`, `{:invalid_working_directory, path}`, `Codex.Config.Error` (see
+  `:broken_config`), `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error), and
+  `{:app_server_down, info}` (it ended before its hello; `info` has `:exit_status`, `:signal` and `:stderr`).
+  """
+  @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
+          {:ok, pid()} | {:error, connect_reason()}
+  def connect(client \\ [], options \\ []) do
+    with {:ok, client} <- Codex.Options.new(client),
+         {:ok, options} <- Options.new(options),
+         {:ok, argv, child} <- Child.new(client, options) do
+      ref = make_ref()
+      from = {self(), ref}
+      options = Map.put(options, :telemetry_prefix, client.telemetry_prefix)
+      spec = {Server, fn -> {argv, child, options, from} end}
+
+      case DynamicSupervisor.start_child(Codex.AppServer.Supervisor, spec) do
+        {:ok, pid} -> hello(pid, ref)
+        {:error, {:shutdown, reason}} -> {:error, reason}
+        {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
+      end
+    end
+  end
+
+  defp hello(pid, ref) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {^ref, result} ->
+        Process.demonitor(monitor, [:flush])
+        with {:ok, _hello} <- result, do: {:ok, pid}
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        # It answers before it ends, unless it was killed.
+        receive do
+          {^ref, {:error, reason}} -> {:error, reason}
+        after
+          0 -> {:error, {:app_server_down, %{reason: reason}}}
+        end
+    end
+  end
+
+  @doc "Ends a connection and its server: stdin is closed, so that the server ends all that it has started. Returns `:ok`, also where it is gone."
+  @spec disconnect(conn()) :: :ok
+  def disconnect(conn) do
+    GenServer.stop(conn, :normal)
+  catch
+    :exit, _ -> :ok
+  end
+
+  @doc "Whether the connection's process lives."
+  @spec alive?(conn()) :: boolean()
+  def alive?(conn) do
+    case GenServer.whereis(conn) do
+      pid when is_pid(pid) and node(pid) == node() -> Process.alive?(pid)
+      nil -> false
+      # Of another node: ask it.
+      remote -> match?({:ok, _}, Connection.call(remote, :os_pid))
+    end
+  end
+
+  @doc """
+  Sends the calling process what the server tells and asks, from now on:
+
+    * `{:codex_notification, method, params}`
+    * `{:codex_request, id, method, params}` - to be answered with `respond/3`, by any process; nobody answering means no
+
+  Options: `:methods` (list of texts; default all), `:thread_id` (text; what is about no thread does not come then). A second
+  subscription of the same process takes the place of the first. A process that has over `:max_queue` messages makes the server wait.
+
+  Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, what is wrong with the options, or `{:error, {:app_server_down, info}}`.
+  """
+  @spec subscribe(conn(), keyword() | map()) :: :ok | {:error, reason()}
+  def subscribe(conn, options \\ []), do: flat(Connection.call(conn, {:subscribe, options}))
+
+  @doc "Sends the calling process nothing any more. What is in its mailbox stays there."
+  @spec unsubscribe(conn()) :: :ok | {:error, reason()}
+  def unsubscribe(conn), do: flat(Connection.call(conn, :unsubscribe))
+
+  @doc """
+  Answers what the server asked, from any process on any node. The answer is checked against the protocol.
+
+  Returns `:ok`, or `{:error, reason}`: `{:request_closed, id}` where it has its answer already, its time was over or the server took it
+  back; what is wrong with the answer, which can be given again; `{:app_server_down, info}`.
+  """
+  @spec respond(conn(), integer() | String.t(), map() | keyword()) :: :ok | {:error, reason()}
+  def respond(conn, id, answer), do: flat(Connection.call(conn, {:respond, id, {:ok, answer}}))
+
+  @doc "Refuses what the server asked with an error: a map with `\"code\"` (integer) and `\"message\"`. As `respond/3`."
+  @spec respond_error(conn(), integer() | String.t(), map()) :: :ok | {:error, reason()}
+  def respond_error(conn, id, error),
+    do: flat(Connection.call(conn, {:respond, id, {:error, error}}))
+
+  defp flat({:ok, :ok}), do: :ok
+  defp flat({:ok, {:error, _} = error}), do: error
+  defp flat({:error, _} = error), do: error
 end

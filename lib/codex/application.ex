@@ -11,6 +11,7 @@ defmodule Codex.Application do
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
+      {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Home.Isolated,
       Codex.Auth.Runtime,
       Codex.Models.Cache,

@@ -5,7 +5,7 @@ defmodule Codex.TelemetryTest do
   import Codex.Test.Steps
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
-  alias Codex.{Exec, Stub, Telemetry, Test, Thread}
+  alias Codex.{AppServer, Exec, Stub, Telemetry, Test, Thread}
   alias Codex.Telemetry.Table
 
   doctest Codex.Telemetry
@@ -252,6 +252,68 @@ defmodule Codex.TelemetryTest do
                for({[:thread, :token_usage, :updated], _, m} <- check!(told()), do: m)
 
       assert delta == second.usage
+    end
+
+    @tag :codex_cli
+    test "requests and approvals of an app-server" do
+      listen!()
+      escalated = &shell(&1, sandbox_permissions: "require_escalated", justification: "private")
+
+      model =
+        Test.start!([
+          escalated.("true"),
+          "done",
+          escalated.("true"),
+          "done",
+          escalated.("true"),
+          "done"
+        ])
+
+      {:ok, conn} =
+        AppServer.connect(Test.options(model), cwd: model.workspace, answer_timeout_ms: 300)
+
+      {:ok, %{"thread" => %{"id" => id}}} =
+        AppServer.thread_start(conn, approval_policy: :on_request, sandbox: :read_only)
+
+      :ok = AppServer.subscribe(conn, thread_id: id)
+
+      for decision <- [:accept, :decline, nil] do
+        {:ok, _} = AppServer.turn_start(conn, id, @prompt)
+
+        assert_receive {:codex_request, request, "item/commandExecution/requestApproval", _},
+                       10_000
+
+        if decision, do: :ok = AppServer.respond(conn, request, decision: decision)
+        assert_receive {:codex_notification, "turn/completed", _}, 10_000
+      end
+
+      assert {:error, _} = AppServer.turn_start(conn, "none", @prompt)
+      AppServer.disconnect(conn)
+      told = check!(told())
+      refute inspect(told) =~ "private"
+
+      requests = for {[:request, :stop], _, m} <- told, do: {m.method, m.thread_id, m.result}
+
+      assert [
+               {"thread/start", nil, :ok},
+               {"turn/start", ^id, :ok},
+               _,
+               _,
+               {"turn/start", "none", :error}
+             ] = requests
+
+      assert Enum.count(names(told), &(&1 == [:request, :start])) == 5
+
+      approvals = for {[:approval, stage], _, m} <- told, do: {stage, m.tool, m[:reason]}
+
+      assert approvals == [
+               {:requested, "command", nil},
+               {:approved, "command", nil},
+               {:requested, "command", nil},
+               {:denied, "command", "decline"},
+               {:requested, "command", nil},
+               {:timeout, "command", nil}
+             ]
     end
 
     test "a handler that fails ends no run", %{tmp_dir: dir} do

@@ -18,8 +18,18 @@ defmodule Codex.AppServer.Connection do
   """
   @spec request(conn(), String.t(), map() | nil, keyword()) :: {:ok, term()} | {:error, term()}
   def request(conn, method, params \\ nil, opts \\ []) do
-    GenServer.call(conn, {:request, method, params, opts}, :infinity)
+    with {:ok, answer} <- call(conn, {:request, method, params, opts}), do: answer
+  end
+
+  @doc "Asks the connection's process. Where it is gone, or goes, that is an error and no exit."
+  @spec call(conn(), term()) :: {:ok, term()} | {:error, {:app_server_down, down()}}
+  def call(conn, request) do
+    {:ok, GenServer.call(conn, request, :infinity)}
   catch
-    :exit, {reason, {GenServer, :call, _}} -> {:error, {:app_server_down, %{reason: reason}}}
+    :exit, {{:shutdown, {:app_server_down, info}}, {GenServer, :call, _}} ->
+      {:error, {:app_server_down, info}}
+
+    :exit, {reason, {GenServer, :call, _}} ->
+      {:error, {:app_server_down, %{reason: reason}}}
   end
 end

@@ -60,6 +60,7 @@ defmodule Codex.AppServer.State do
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:overflow, :line, non_neg_integer() | nil}
+          | {:overflow, :subscribers, pos_integer()}
   @type t :: %__MODULE__{
           config: map(),
           requests: Requests.t(),
@@ -524,6 +525,10 @@ defmodule Codex.AppServer.State do
     {actions, state} = close_all(state, {:app_server_down, info})
     {actions, state}
   end
+
+  @doc "More came than could be kept. What comes later would have a gap before it, so nothing does."
+  @spec overflow(t(), {:overflow, :subscribers, pos_integer()}) :: step()
+  def overflow(state, reason), do: fail(state, reason)
 
   defp fail(%{phase: {:down, _}} = state, _reason), do: {[], state}
 

@@ -8,6 +8,9 @@ defmodule Codex.Telemetry.Table do
   @turn [:lane, :originator, :span_token, :thread_id]
   @tool @turn ++ [:tool, :server, :call_id, :item_type]
 
+  @request [:lane, :originator, :method, :thread_id]
+  @approval [:lane, :originator, :method, :tool, :call_id, :thread_id, :turn_id]
+
   @rows [
     {[:thread, :start], "a turn begins: the first attempt of a run, when it is first read",
      [:system_time], @turn},
@@ -37,6 +40,17 @@ defmodule Codex.Telemetry.Table do
      @spent, @tool ++ [:result]},
     {[:tool, :failure], "it has failed, or was declined", @spent,
      @tool ++ [:result, :error, :exit_code]},
+    {[:request, :start], "a request goes to an app-server", [:system_time], @request},
+    {[:request, :stop],
+     "it has its answer, or will have none. `result` is `:ok` or `:error`, `error` what was answered instead",
+     @spent, @request ++ [:result, :error]},
+    {[:approval, :requested],
+     "an app-server asks whether it may: `tool` is `\"command\"`, `\"apply_patch\"` or `\"permissions\"`",
+     [:system_time], @approval},
+    {[:approval, :approved], "it may", @spent, @approval},
+    {[:approval, :denied], "it may not. `reason` is the word of the answer", @spent,
+     @approval ++ [:reason]},
+    {[:approval, :timeout], "nobody answered in time, which means no", @spent, @approval},
     {[:retry, :attempt],
      "an attempt of a call with `retry` or `rate_limit` on has ended; from `Codex.Retry` as well. `delay_ms` is the wait that follows; where the gate of `Codex.RateLimit` is waited for, how long that is closed. `outcome` is `:ok`, `:retry` (another follows) or `:error`; `mode` is what follows: `:repeat`, `:resume` or nil",
      [:system_time, :duration, :delay_ms],

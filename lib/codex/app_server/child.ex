@@ -1,0 +1,83 @@
+defmodule Codex.AppServer.Child do
+  @moduledoc false
+  # How the server is started: argv, environment, and whether its configuration can be read. Where that cannot, the server (0.169)
+  # starts with defaults, and so with the built-in provider.
+
+  alias Codex.{CLI, Config}
+  alias Codex.Options.Overrides
+
+  # Closing stdin ends the server at once, with all that it has started.
+  @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
+
+  @type reason ::
+          CLI.path_error() | Config.Error.t() | {:invalid_working_directory, Path.t()}
+
+  @doc "Arguments and options of `Codex.Subprocess.open/2`."
+  @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
+  def new(%Codex.Options{} = client, options) do
+    {:ok, overrides} = Overrides.arguments(base_url(client) ++ List.wrap(told(options.config)))
+    env = env(client, options)
+
+    with {:ok, program} <- CLI.find(client.codex_path_override),
+         :ok <- directory(options.cwd),
+         :ok <- config(env, overrides, options) do
+      :ok = CLI.warn_once(program)
+      strict = if options.strict_config, do: ["--strict-config"], else: []
+      argv = [program, "app-server"] ++ strict ++ Enum.flat_map(overrides, &["-c", &1])
+
+      {:ok, argv,
+       [
+         env: path(env, program),
+         clear_env: options.clear_env,
+         cwd: options.cwd,
+         ladder: @ladder,
+         start_timeout: options.init_timeout_ms
+       ]}
+    end
+  end
+
+  defp told(config) when config == %{}, do: []
+  defp told(config), do: config
+
+  defp base_url(%{base_url: url}) do
+    if url == Codex.Options.Table.defaults(:global)[:base_url],
+      do: [],
+      else: [{["openai_base_url"], elem(Overrides.value(url), 1)}]
+  end
+
+  # The server takes no key from its environment for itself (0.169); providers with an `env_key` do, and tools.
+  defp env(client, options) do
+    keys =
+      if client.api_key,
+        do: %{"CODEX_API_KEY" => client.api_key, "OPENAI_API_KEY" => client.api_key},
+        else: %{}
+
+    home = if client.codex_home, do: %{"CODEX_HOME" => client.codex_home}, else: %{}
+    host = if options.clear_env, do: Map.take(System.get_env(), ["PATH", "HOME"]), else: %{}
+
+    [host, keys, home, client.env || %{}, Map.new(options.env)] |> Enum.reduce(&Map.merge(&2, &1))
+  end
+
+  defp path(env, program) do
+    path = Map.get(env, "PATH", System.get_env("PATH"))
+
+    case CLI.path_entries(program) do
+      [] -> env
+      dirs -> Map.put(env, "PATH", Enum.join(dirs ++ List.wrap(path), ":"))
+    end
+  end
+
+  defp directory(nil), do: :ok
+
+  defp directory(dir),
+    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+
+  defp config(_env, _overrides, %{broken_config: :allow}), do: :ok
+
+  defp config(env, overrides, options) do
+    host = if options.clear_env, do: %{}, else: System.get_env()
+    env = for {name, value} <- Map.merge(host, env), value != nil, into: %{}, do: {name, value}
+    opts = [env: env, cwd: options.cwd, overrides: overrides, strict: options.strict_config]
+    with {:ok, _config} <- Config.load(opts), do: :ok
+  end
+end

@@ -1,0 +1,293 @@
+defmodule Codex.AppServer.Server do
+  @moduledoc false
+  # The process of a connection. It does what `Codex.AppServer.State` says, and nothing else: lines in, messages out, one timer.
+  #
+  # It reads from the server as fast as its subscribers take: while one of them has too many messages, what was read is not
+  # granted anew, and the server waits at its pipe. Answers that somebody waits for come through the same pipe, so while there are any
+  # it reads on, up to a limit.
+  use GenServer, restart: :temporary
+
+  alias Codex.AppServer.{Message, Spans, State}
+  alias Codex.{JSON, JSONL, Subprocess, Telemetry}
+
+  # How often a full mailbox is looked at again.
+  @poll 10
+  # Heap for several chunks: see bench/decode.
+  @spawn_opt [min_heap_size: 65_536]
+
+  defstruct [
+    :sub,
+    :decoder,
+    :state,
+    :timer,
+    :options,
+    :owner,
+    :poll,
+    :spans,
+    watched: %{},
+    owed: 0,
+    ahead: 0
+  ]
+
+  @doc """
+  Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call.
+
+  The arguments come as a function: an environment has keys, and reports of supervisors show arguments.
+  """
+  @spec start_link((() -> {[String.t()], keyword(), map(), GenServer.from()})) ::
+          GenServer.on_start()
+  def start_link(args) when is_function(args, 0),
+    do: GenServer.start_link(__MODULE__, args, spawn_opt: @spawn_opt)
+
+  @impl true
+  def init(args) do
+    {argv, child, options, from} = args.()
+    # What the supervisor ends, ends by the ladder.
+    Process.flag(:trap_exit, true)
+
+    case Subprocess.open(argv, child) do
+      {:ok, sub} ->
+        server = %__MODULE__{
+          sub: sub,
+          decoder: JSONL.new(),
+          state: State.new(machine(options)),
+          options: Map.drop(options, [:env, :config]),
+          spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
+          owner: options.owner && Process.monitor(options.owner)
+        }
+
+        {:ok, server |> step(&State.start(&1, now())) |> step(&State.await(&1, from))}
+
+      {:error, error} ->
+        {:stop, {:shutdown, {:not_started, error}}}
+    end
+  end
+
+  defp machine(options) do
+    [
+      client_name: options.client_name,
+      client_title: options.client_title,
+      client_version: options.client_version || version(),
+      experimental_api: options.experimental_api,
+      opt_out: options.opt_out,
+      init_timeout_ms: options.init_timeout_ms,
+      answer_timeout_ms: options.answer_timeout_ms
+    ]
+  end
+
+  defp version, do: :codex_sdk |> Application.spec(:vsn) |> to_string()
+
+  @impl true
+  def handle_call({:request, method, params, opts}, {pid, _} = from, server) do
+    server = if opts[:follow], do: watch(server, pid), else: server
+    opts = if opts[:follow], do: Keyword.put(opts, :follow, pid), else: opts
+
+    server = tell(server, &Spans.request(&1, from, method, params))
+    # What holds back while nobody waits for an answer, does not now.
+    server |> step(&State.request(&1, from, method, params, opts, now())) |> grant() |> noreply()
+  end
+
+  def handle_call({:subscribe, options}, {pid, _} = from, server),
+    do: server |> watch(pid) |> step(&State.subscribe(&1, from, pid, options)) |> noreply()
+
+  def handle_call(:unsubscribe, {pid, _}, server),
+    do: {:reply, :ok, step(server, &State.unsubscribe(&1, pid))}
+
+  def handle_call({:follow, thread_id, turn_id}, {pid, _}, server) do
+    server = server |> watch(pid) |> step(&State.follow(&1, pid, thread_id, turn_id))
+    {:reply, :ok, server}
+  end
+
+  def handle_call(:unfollow, {pid, _}, server),
+    do: {:reply, :ok, step(server, &State.unfollow(&1, pid))}
+
+  def handle_call({:respond, id, answer}, from, server) do
+    {actions, _state} = step = State.respond(server.state, from, id, answer)
+
+    server =
+      if {:reply, from, :ok} in actions,
+        do: tell(server, &Spans.answered(&1, id, answer)),
+        else: server
+
+    server |> step(fn _state -> step end) |> noreply()
+  end
+
+  def handle_call(:os_pid, _from, server), do: {:reply, Subprocess.os_pid(server.sub), server}
+
+  @impl true
+  def handle_info(:tick, server), do: server |> step(&State.tick(&1, now())) |> noreply()
+  def handle_info(:poll, server), do: %{server | poll: nil} |> grant() |> noreply()
+
+  def handle_info({:DOWN, owner, :process, _, _}, %{owner: owner} = server),
+    do: {:stop, :normal, server}
+
+  def handle_info({:DOWN, monitor, :process, pid, _}, server) do
+    case server.watched do
+      %{^pid => ^monitor} ->
+        server = %{server | watched: Map.delete(server.watched, pid)}
+        server |> step(&State.gone(&1, pid)) |> grant() |> noreply()
+
+      _ ->
+        {:noreply, server}
+    end
+  end
+
+  def handle_info(message, server) do
+    case Subprocess.stream(server.sub, message) do
+      {:ok, sub, outputs} -> outputs |> Enum.reduce(%{server | sub: sub}, &output/2) |> noreply()
+      {:error, sub, error} -> noreply(lost(%{server | sub: sub}, %{reason: error}))
+      :unknown -> {:noreply, server}
+    end
+  end
+
+  # Where the machine has come to an end, this process has.
+  defp noreply(%{state: %{phase: {:down, reason}}} = server),
+    do: {:stop, {:shutdown, reason}, server}
+
+  defp noreply(server), do: {:noreply, server}
+
+  defp lost(server, info) do
+    stderr = server.sub |> Subprocess.stderr() |> Codex.CLI.Command.text()
+    step(server, &State.down(&1, Map.put(info, :stderr, stderr)))
+  end
+
+  # Whoever waits is told, and nothing of the server is left.
+  @impl true
+  def terminate(_reason, server) do
+    _ = step(server, &State.down(&1, %{reason: :disconnected}))
+    Subprocess.stop(server.sub)
+  end
+
+  # --- From the server --------------------------------------------------------------------------------------------------
+
+  defp output({:stdout, bytes}, server) do
+    events = JSONL.feed(server.decoder, bytes)
+    server = %{server | owed: server.owed + byte_size(bytes)}
+    events |> Enum.reduce(server, &line/2) |> grant()
+  end
+
+  defp output({:exit, exit}, server) do
+    server = server.decoder |> JSONL.finish() |> Enum.reduce(server, &line/2)
+    lost(server, %{exit_status: exit.status, signal: exit.signal})
+  end
+
+  defp output(_other, server), do: server
+
+  defp line(event, server),
+    do: step(server, &State.message(&1, Message.from_line(event), now()))
+
+  # --- Reading on -------------------------------------------------------------------------------------------------------
+
+  defp grant(%{owed: 0, ahead: 0} = server), do: server
+
+  defp grant(server) do
+    cond do
+      not full?(server) -> %{give(server) | ahead: 0}
+      server.state.requests.waiting == %{} -> later(server)
+      server.ahead + server.owed > server.options.max_ahead -> overflow(server)
+      true -> later(%{give(server) | ahead: server.ahead + server.owed})
+    end
+  end
+
+  defp give(%{owed: 0} = server), do: server
+
+  defp give(server) do
+    # Where it is refused, the last words are in the mailbox.
+    sub =
+      case Subprocess.grant(server.sub, server.owed) do
+        {:ok, sub} -> sub
+        {:error, sub, _} -> sub
+      end
+
+    %{server | sub: sub, owed: 0}
+  end
+
+  defp later(%{poll: nil} = server),
+    do: %{server | poll: Process.send_after(self(), :poll, @poll)}
+
+  defp later(server), do: server
+
+  defp overflow(server),
+    do: step(server, &State.overflow(&1, {:overflow, :subscribers, server.options.max_ahead}))
+
+  # Of a process on another node only the distribution knows; it blocks us where that is full.
+  defp full?(%{watched: watched, options: %{max_queue: most}}) do
+    Enum.any?(watched, fn {pid, _} ->
+      node(pid) == node() and match?({_, n} when n > most, Process.info(pid, :message_queue_len))
+    end)
+  end
+
+  defp watch(server, pid) do
+    if is_map_key(server.watched, pid),
+      do: server,
+      else: put_in(server.watched[pid], Process.monitor(pid))
+  end
+
+  # --- Actions ----------------------------------------------------------------------------------------------------------
+
+  defp step(server, fun) do
+    {actions, state} = fun.(server.state)
+    Enum.reduce(actions, timer(%{server | state: state}), &act/2)
+  end
+
+  # One timer, set anew where the next point in time is another.
+  defp timer(server) do
+    case {State.deadline(server.state), server.timer} do
+      {at, {at, _}} ->
+        server
+
+      {at, timer} ->
+        _ = with {_, ref} <- timer, do: Process.cancel_timer(ref)
+
+        %{
+          server
+          | timer:
+              if(at != :infinity, do: {at, Process.send_after(self(), :tick, max(at - now(), 0))})
+        }
+    end
+  end
+
+  defp act({:send, message}, server) do
+    # It was checked before it came here.
+    case Subprocess.write(server.sub, [JSON.encode!(message), ?\n]) do
+      {:ok, sub} -> %{server | sub: sub}
+      # A server that does not read any more is about to end.
+      {:error, sub, _} -> %{server | sub: sub}
+    end
+  end
+
+  defp act({:reply, from, result}, server) do
+    GenServer.reply(from, result)
+    tell(server, &Spans.reply(&1, from, result))
+  end
+
+  defp act({:notify, pid, {:codex_request, id, method, params} = message}, server) do
+    send(pid, message)
+    tell(server, &Spans.asked(&1, id, method, params))
+  end
+
+  defp act({:notify, pid, message}, server) do
+    send(pid, message)
+    server
+  end
+
+  defp act({:turn, pid, thread_id, turn_id, what}, server) do
+    send(pid, {:codex_turn, self(), thread_id, turn_id, what})
+    server
+  end
+
+  defp act({:note, {:denied, :expired, id, _method}}, server),
+    do: tell(server, &Spans.answered(&1, id, :expired))
+
+  defp act({:note, {:resolved, id, _method}}, server),
+    do: tell(server, &Spans.answered(&1, id, :resolved))
+
+  defp act({:note, _what}, server), do: server
+  defp act({:stop, _reason}, server), do: server
+
+  # Where nobody listens, nothing is kept.
+  defp tell(%{spans: nil} = server, _fun), do: server
+  defp tell(server, fun), do: %{server | spans: fun.(server.spans)}
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

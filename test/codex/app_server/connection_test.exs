@@ -1,0 +1,368 @@
+defmodule Codex.AppServer.ConnectionTest do
+  # A real server at the other end, or one that misbehaves.
+  use ExUnit.Case, async: true
+
+  import Codex.Stub, only: [alive?: 1, eventually: 1]
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Stub, Test}
+
+  @moduletag :tmp_dir
+
+  defp connect!(model, options \\ []) do
+    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    conn
+  end
+
+  defp thread!(conn, options \\ []) do
+    {:ok, %{"thread" => %{"id" => id}}} = AppServer.thread_start(conn, options)
+    id
+  end
+
+  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
+
+  # Notifications of a thread until the turn has ended.
+  defp turn(thread_id, told \\ []) do
+    receive do
+      {:codex_notification, "turn/completed" = method, %{"threadId" => ^thread_id} = params} ->
+        Enum.reverse([{method, params} | told])
+
+      {:codex_notification, method, %{"threadId" => ^thread_id} = params} ->
+        turn(thread_id, [{method, params} | told])
+    after
+      20_000 -> flunk("the turn did not end: #{inspect(told)}")
+    end
+  end
+
+  defp status(told), do: told |> List.last() |> elem(1) |> get_in(["turn", "status"])
+
+  describe "the real server" do
+    @describetag :codex_cli
+
+    test "threads, turns and notifications" do
+      model = Test.start!(["Hello there."])
+      conn = connect!(model)
+      assert AppServer.alive?(conn)
+      id = thread!(conn)
+      assert AppServer.subscribe(conn, thread_id: id) == :ok
+
+      assert {:ok, %{"turn" => %{"status" => "inProgress"}}} =
+               AppServer.turn_start(conn, id, "Hi")
+
+      told = turn(id)
+      assert status(told) == "completed"
+      assert {_, %{"item" => item}} = List.keyfind(Enum.reverse(told), "item/completed", 0)
+      assert item["type"] == "agentMessage" and item["text"] == "Hello there."
+
+      # Refused before it is sent, and by the server.
+      assert {:error, {:unknown_option, :modle, :model}} =
+               AppServer.thread_start(conn, modle: "x")
+
+      assert {:error, %{"code" => -32600}} = AppServer.request(conn, "no/such", %{})
+      assert {:error, %{"code" => _}} = AppServer.turn_start(conn, "no-such-thread", "Hi")
+
+      os_pid = os_pid(conn)
+      assert AppServer.disconnect(conn) == :ok
+      refute AppServer.alive?(conn)
+      assert eventually(fn -> not alive?(os_pid) end)
+      assert AppServer.disconnect(conn) == :ok
+      assert {:error, {:app_server_down, _}} = AppServer.model_list(conn)
+      assert {:error, {:app_server_down, _}} = AppServer.subscribe(conn)
+    end
+
+    test "an approval is answered later, by another process; nobody answering means no" do
+      model =
+        Test.start!([
+          shell("echo one > a.txt", sandbox_permissions: "require_escalated", justification: "why"),
+          "done",
+          shell("echo two > b.txt", sandbox_permissions: "require_escalated", justification: "why"),
+          "done"
+        ])
+
+      conn = connect!(model, answer_timeout_ms: 700)
+      id = thread!(conn, approval_policy: :on_request, sandbox: :read_only)
+      :ok = AppServer.subscribe(conn, thread_id: id)
+      {:ok, _} = AppServer.turn_start(conn, id, "one")
+
+      assert_receive {:codex_request, request, "item/commandExecution/requestApproval", params},
+                     10_000
+
+      assert params["command"] =~ "echo one"
+
+      # An answer that is none can be given again.
+      assert {:error, {:invalid_option, _, _, _}} =
+               AppServer.respond(conn, request, %{decision: :maybe})
+
+      answer = Task.async(fn -> AppServer.respond(conn, request, %{decision: :accept}) end)
+      assert Task.await(answer) == :ok
+
+      assert {:error, {:request_closed, ^request}} =
+               AppServer.respond(conn, request, %{decision: :accept})
+
+      assert status(turn(id)) == "completed"
+      assert File.read!(Path.join(model.workspace, "a.txt")) == "one\n"
+
+      {:ok, _} = AppServer.turn_start(conn, id, "two")
+      assert_receive {:codex_request, request, _, _}, 10_000
+      assert status(turn(id)) == "completed"
+      refute File.exists?(Path.join(model.workspace, "b.txt"))
+
+      assert {:error, {:request_closed, ^request}} =
+               AppServer.respond(conn, request, %{decision: :accept})
+    end
+
+    test "a server that is killed in mid-turn: everybody is told at once" do
+      model = Test.start!([silence(60_000)])
+      conn = connect!(model)
+      ref = Process.monitor(conn)
+      id = thread!(conn)
+      {:ok, _} = AppServer.turn_start(conn, id, "Hi")
+
+      waiting =
+        Task.async(fn ->
+          AppServer.request(conn, "command/exec", %{"command" => ["sleep", "60"]})
+        end)
+
+      assert eventually(fn -> :sys.get_state(conn).state.requests.waiting != %{} end)
+      {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
+      assert {:error, {:app_server_down, %{signal: :kill}}} = Task.await(waiting)
+
+      assert_receive {:DOWN, ^ref, :process, _,
+                      {:shutdown, {:app_server_down, %{signal: :kill}}}},
+                     5_000
+    end
+
+    test "a connection that is killed leaves no server; one that is owned ends with its owner" do
+      model = Test.start!([])
+      conn = connect!(model)
+      os_pid = os_pid(conn)
+
+      waiting =
+        Task.async(fn ->
+          AppServer.request(conn, "command/exec", %{"command" => ["sleep", "60"]})
+        end)
+
+      assert eventually(fn -> :sys.get_state(conn).state.requests.waiting != %{} end)
+      Process.exit(conn, :kill)
+      assert {:error, {:app_server_down, %{reason: :killed}}} = Task.await(waiting)
+      assert eventually(fn -> not alive?(os_pid) end)
+
+      owner = spawn(fn -> Process.sleep(:infinity) end)
+      conn = connect!(model, owner: owner)
+      os_pid = os_pid(conn)
+      Process.exit(owner, :kill)
+      assert eventually(fn -> not AppServer.alive?(conn) and not alive?(os_pid) end)
+    end
+
+    test "sixty-four threads on one server, their turns at once" do
+      answers = for n <- 1..64, do: message("answer #{n}")
+      model = Test.start!(answers)
+      conn = connect!(model)
+
+      results =
+        1..64
+        |> Enum.map(fn n ->
+          Task.async(fn ->
+            id = thread!(conn)
+            :ok = AppServer.subscribe(conn, thread_id: id)
+            {:ok, _} = AppServer.turn_start(conn, id, "turn #{n}")
+            told = turn(id)
+            assert Enum.all?(told, fn {_, params} -> params["threadId"] == id end)
+            {_, %{"item" => item}} = List.keyfind(Enum.reverse(told), "item/completed", 0)
+            {status(told), item["text"]}
+          end)
+        end)
+        |> Task.await_many(60_000)
+
+      assert Enum.all?(results, &match?({"completed", _}, &1))
+      assert results |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> length() == 64
+    end
+
+    test "a configuration that cannot be read is an error, not a server with defaults" do
+      model = Test.start!([])
+      config = Path.join(model.home, "config.toml")
+      File.write!(config, "broken = [\n" <> File.read!(config))
+
+      assert {:error, %Codex.Config.Error{reason: :syntax, line: 2}} =
+               AppServer.connect(Test.options(model))
+    end
+
+    test "configuration, strictness and experimental methods" do
+      model = Test.start!([])
+      conn = connect!(model, config: %{"model_verbosity" => :low})
+      assert {:ok, %{"config" => %{"model_verbosity" => "low"}}} = AppServer.config_read(conn)
+
+      assert {:error, {:experimental, ["thread/backgroundTerminals/list"]}} =
+               AppServer.thread_background_terminals_list(conn, thread_id: "x")
+
+      assert {:error, {:app_server_down, %{exit_status: 1, stderr: stderr}}} =
+               AppServer.connect(Test.options(model),
+                 config: %{"no_such_key" => 1},
+                 strict_config: true,
+                 broken_config: :allow
+               )
+
+      assert stderr =~ "no_such_key"
+    end
+  end
+
+  describe "a server that misbehaves" do
+    # Says hello, then does what `body` says.
+    defp stub!(dir, body) do
+      Stub.write!(dir, """
+      read -r line
+      echo '{"id":0,"result":{"userAgent":"stub"}}'
+      read -r line
+      #{body}
+      """)
+    end
+
+    defp stub_connect(dir, body, options \\ []),
+      do:
+        AppServer.connect([codex_path: stub!(dir, body), codex_home: dir], [cwd: dir] ++ options)
+
+    test "never says hello, refuses, exits, or is no program", %{tmp_dir: dir} do
+      connect = fn body, options ->
+        AppServer.connect(
+          [codex_path: Stub.write!(dir, body), codex_home: dir],
+          [cwd: dir] ++ options
+        )
+      end
+
+      assert connect.("sleep 60", init_timeout_ms: 200) == {:error, {:init_timeout, 200}}
+
+      refuse = ~s(read -r line; echo '{"id":0,"error":{"code":-32600,"message":"no"}}'; sleep 60)
+
+      assert connect.(refuse, []) ==
+               {:error, {:initialize_refused, %{"code" => -32600, "message" => "no"}}}
+
+      assert {:error, {:app_server_down, %{exit_status: 3, stderr: "why"}}} =
+               connect.("echo why >&2; exit 3", [])
+
+      file = Path.join(dir, "text")
+      File.write!(file, "text")
+      File.chmod!(file, 0o755)
+
+      assert {:error, {:not_started, %Codex.Subprocess.Error{}}} =
+               AppServer.connect([codex_path: file, codex_home: dir], cwd: dir)
+
+      assert {:error, {:codex_binary_missing, _}} = AppServer.connect(codex_path: file <> "-none")
+      assert {:error, {:unknown_option, :titel, _}} = AppServer.connect([], titel: "x")
+
+      assert {:error, {:invalid_option, :init_timeout_ms, 0, _}} =
+               AppServer.connect([], init_timeout_ms: 0)
+
+      assert {:error, {:invalid_option, :config, "[redacted]", _}} =
+               AppServer.connect([], config: %{"a" => {:odd, "sk-secret"}})
+
+      assert {:error, {:invalid_working_directory, _}} =
+               AppServer.connect([codex_path: "/bin/true"], cwd: Path.join(dir, "none"))
+    end
+
+    test "answers out of order, twice, late, with nonsense, or never", %{tmp_dir: dir} do
+      body = """
+      read -r one; read -r two; read -r three
+      echo 'nonsense'; echo '[1,2]'; echo '{"id":99,"result":{}}'
+      echo '{"id":2,"result":{"n":2}}'; echo '{"id":1,"result":{"n":1}}'; echo '{"id":1,"result":{"n":9}}'
+      cat > /dev/null
+      """
+
+      {:ok, conn} = stub_connect(dir, body)
+      first = Task.async(fn -> AppServer.request(conn, "a") end)
+      assert eventually(fn -> map_size(:sys.get_state(conn).state.requests.waiting) == 1 end)
+      second = Task.async(fn -> AppServer.request(conn, "b") end)
+      assert eventually(fn -> map_size(:sys.get_state(conn).state.requests.waiting) == 2 end)
+      assert AppServer.request(conn, "c", nil, timeout_ms: 200) == {:error, {:timeout, "c", 200}}
+      assert {Task.await(first), Task.await(second)} == {{:ok, %{"n" => 1}}, {:ok, %{"n" => 2}}}
+      AppServer.disconnect(conn)
+    end
+
+    test "floods a subscriber that sleeps: it waits at its pipe, and nothing is lost", %{
+      tmp_dir: dir
+    } do
+      body = ~S"""
+      i=0; while [ $i -lt 40000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
+      cat > /dev/null
+      """
+
+      {:ok, conn} = stub_connect(dir, body, max_queue: 500)
+      test = self()
+
+      reader =
+        spawn_link(fn ->
+          :ok = AppServer.subscribe(conn)
+          send(test, :subscribed)
+          receive(do: (:go -> :ok))
+          send(test, {:read, read(0)})
+        end)
+
+      assert_receive :subscribed, 5_000
+      assert eventually(fn -> elem(Process.info(reader, :message_queue_len), 1) > 500 end)
+      Process.sleep(300)
+      # One window's worth more than the limit, of forty thousand.
+      {_, waiting} = Process.info(reader, :message_queue_len)
+      assert waiting < 20_000
+      Process.sleep(100)
+      assert Process.info(reader, :message_queue_len) == {:message_queue_len, waiting}
+      send(reader, :go)
+      assert_receive {:read, 40_000}, 30_000
+      AppServer.disconnect(conn)
+    end
+
+    test "floods while an answer is waited for: an overflow, never a gap", %{tmp_dir: dir} do
+      body = ~S"""
+      read -r line
+      while :; do echo "{\"method\":\"x/y\",\"params\":{\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; done
+      """
+
+      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_ahead: 2_000_000)
+      ref = Process.monitor(conn)
+      sleeper = spawn_link(fn -> AppServer.subscribe(conn) && Process.sleep(:infinity) end)
+      assert eventually(fn -> map_size(:sys.get_state(conn).watched) == 1 end)
+
+      assert {:error, {:overflow, :subscribers, 2_000_000}} =
+               AppServer.request(conn, "a", nil, timeout_ms: :infinity)
+
+      assert_receive {:DOWN, ^ref, :process, _,
+                      {:shutdown, {:overflow, :subscribers, 2_000_000}}},
+                     5_000
+
+      Process.unlink(sleeper)
+      Process.exit(sleeper, :kill)
+    end
+
+    test "no report shows its environment", %{tmp_dir: dir} do
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          client = [
+            codex_path: stub!(dir, "cat > /dev/null"),
+            codex_home: dir,
+            api_key: "sk-canary-app"
+          ]
+
+          {:ok, conn} =
+            AppServer.connect(client,
+              cwd: dir,
+              env: %{"T" => "sk-canary-env"},
+              config: %{"a" => "sk-canary-config"}
+            )
+
+          ref = Process.monitor(conn)
+          catch_exit(GenServer.call(conn, :no_such_call))
+          assert_receive {:DOWN, ^ref, _, _, _}, 5_000
+        end)
+
+      assert log =~ "Codex.AppServer.Server"
+      refute log =~ "sk-canary-app"
+      refute log =~ "sk-canary-env"
+    end
+  end
+
+  defp read(n) do
+    receive do
+      {:codex_notification, "x/y", %{"n" => ^n}} -> read(n + 1)
+    after
+      5_000 -> n
+    end
+  end
+end
