@@ -179,7 +179,8 @@ defmodule Codex.AppServer do
          {:ok, argv, child} <- Child.new(client, options) do
       ref = make_ref()
       from = {self(), ref}
-      options = Map.put(options, :telemetry_prefix, client.telemetry_prefix)
+      known = %{telemetry_prefix: client.telemetry_prefix, account: account(client, options)}
+      options = Map.merge(options, known)
       spec = {Server, fn -> {argv, child, options, from} end}
 
       case DynamicSupervisor.start_child(Codex.AppServer.Supervisor, spec) do
@@ -188,6 +189,28 @@ defmodule Codex.AppServer do
         {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
       end
     end
+  end
+
+  @doc """
+  The account of the connection's limits, for `Codex.RateLimit`: its snapshots are kept as the server tells of them.
+
+  Takes what `connect/2` takes. A login has the same account on both lanes; a key in the environment pays for `codex exec` only.
+  """
+  @spec account(Codex.Options.t(), map() | keyword()) :: String.t()
+  def account(%Codex.Options{} = client, options \\ []) do
+    options = Map.new(options)
+    env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
+
+    Codex.RateLimit.account(%{
+      env: Map.put(env, "CODEX_API_KEY", nil),
+      clear_env?: options[:clear_env] == true,
+      api_key: nil,
+      codex_home: client.codex_home,
+      base_url: client.base_url,
+      model_provider: nil,
+      oss: nil,
+      local_provider: nil
+    })
   end
 
   defp hello(pid, ref) do

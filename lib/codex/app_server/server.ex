@@ -8,7 +8,7 @@ defmodule Codex.AppServer.Server do
   use GenServer, restart: :temporary
 
   alias Codex.AppServer.{Message, Spans, State}
-  alias Codex.{JSON, JSONL, Subprocess, Telemetry}
+  alias Codex.{JSON, JSONL, RateLimit, Subprocess, Telemetry}
 
   # How often a full mailbox is looked at again.
   @poll 10
@@ -173,8 +173,14 @@ defmodule Codex.AppServer.Server do
 
   defp output(_other, server), do: server
 
-  defp line(event, server),
-    do: step(server, &State.message(&1, Message.from_line(event), now()))
+  defp line(event, server) do
+    message = Message.from_line(event)
+
+    with {:notification, "account/rateLimits/updated", limits} <- message,
+         do: RateLimit.observe(server.options.account, limits)
+
+    step(server, &State.message(&1, message, now()))
+  end
 
   # --- Reading on -------------------------------------------------------------------------------------------------------
 

@@ -277,6 +277,24 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
+    test "tells of limits: they are kept for the account", %{tmp_dir: dir} do
+      body = """
+      read -r line
+      echo '{"method":"account/rateLimits/updated","params":{"rateLimits":{"primary":{"usedPercent":42,"windowDurationMins":300,"resetsAt":1900000000},"secondary":null}}}'
+      echo '{"id":1,"result":{}}'
+      cat > /dev/null
+      """
+
+      {:ok, client} = Codex.Options.new(codex_path: stub!(dir, body), codex_home: dir)
+      account = AppServer.account(client)
+      assert Codex.RateLimit.snapshot(account) == nil
+      {:ok, conn} = AppServer.connect(client, cwd: dir)
+      assert {:ok, %{}} = AppServer.request(conn, "a")
+      assert %{primary: %{used_percent: percent}} = Codex.RateLimit.snapshot(account)
+      assert percent == 42
+      AppServer.disconnect(conn)
+    end
+
     test "floods a subscriber that sleeps: it waits at its pipe, and nothing is lost", %{
       tmp_dir: dir
     } do
