@@ -79,8 +79,13 @@ defmodule Codex.AppServer.Server do
 
   @impl true
   def handle_call({:request, method, params, opts}, {pid, _} = from, server) do
+    # `:own` is a turn that does not go on without its follower.
     server = if opts[:follow], do: watch(server, pid), else: server
-    opts = if opts[:follow], do: Keyword.put(opts, :follow, pid), else: opts
+
+    opts =
+      if opts[:follow],
+        do: Keyword.merge(opts, follow: pid, own: opts[:follow] == :own),
+        else: opts
 
     server = tell(server, &Spans.request(&1, from, method, params))
     # What holds back while nobody waits for an answer, does not now.
@@ -101,6 +106,9 @@ defmodule Codex.AppServer.Server do
   def handle_call(:unfollow, {pid, _}, server),
     do: {:reply, :ok, step(server, &State.unfollow(&1, pid))}
 
+  def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server),
+    do: {:reply, :ok, step(server, &State.unfollow(&1, pid, thread_id, turn_id))}
+
   def handle_call({:respond, id, answer}, from, server) do
     {actions, _state} = step = State.respond(server.state, from, id, answer)
 
@@ -113,6 +121,7 @@ defmodule Codex.AppServer.Server do
   end
 
   def handle_call(:os_pid, _from, server), do: {:reply, Subprocess.os_pid(server.sub), server}
+  def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 
   @impl true
   def handle_info(:tick, server), do: server |> step(&State.tick(&1, now())) |> noreply()
@@ -279,11 +288,15 @@ defmodule Codex.AppServer.Server do
 
   defp act({:turn, pid, thread_id, turn_id, what}, server) do
     send(pid, {:codex_turn, self(), thread_id, turn_id, what})
-    server
+
+    case what do
+      {:request, id, method, params, _} -> tell(server, &Spans.asked(&1, id, method, params))
+      _ -> server
+    end
   end
 
-  defp act({:note, {:denied, :expired, id, _method}}, server),
-    do: tell(server, &Spans.answered(&1, id, :expired))
+  defp act({:note, {:denied, why, id, _method}}, server) when why in [:expired, :nobody],
+    do: tell(server, &Spans.answered(&1, id, why))
 
   defp act({:note, {:resolved, id, _method}}, server),
     do: tell(server, &Spans.answered(&1, id, :resolved))

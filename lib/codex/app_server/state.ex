@@ -158,6 +158,8 @@ defmodule Codex.AppServer.State do
     * `:timeout_ms` - until the answer (default 30_000), or `:infinity`
     * `:experimental` - what in it needs `experimental_api` (default `[]`)
     * `:follow` - who follows the turn that the request starts in the thread of its parameters
+    * `:own` - whether that turn is interrupted when they are gone. Then there must be no other such turn in the thread, for
+      which the server would take the request as more input: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
   """
   @spec request(t(), term(), String.t(), map() | nil, keyword(), integer()) :: step()
   def request(state, from, method, params, opts, now) do
@@ -171,23 +173,43 @@ defmodule Codex.AppServer.State do
         {[{:reply, from, {:error, {:experimental, experimental}}}], state}
 
       {:ready, _} ->
-        id = state.requests.next
-
-        {actions, state} =
-          send_request(state, from, method, params, opts[:timeout_ms] || 30_000, now)
-
-        sent? = state.requests.next > id
-        {actions, if(sent?, do: follow_start(state, id, opts[:follow], params), else: state)}
+        case opts[:own] && Turns.owned_in(state.turns, Message.thread_id(params)) do
+          turn when turn in [nil, false] -> send_followed(state, from, method, params, opts, now)
+          turn -> {[{:reply, from, {:error, running(params, turn)}}], state}
+        end
 
       _not_yet ->
         {[{:reply, from, {:error, :not_ready}}], state}
     end
   end
 
-  defp follow_start(state, id, who, %{"threadId" => thread_id}) when who != nil,
-    do: %{state | turns: Turns.starting(state.turns, id, who, thread_id)}
+  defp running(params, turn), do: {:turn_running, Message.thread_id(params), turn}
 
-  defp follow_start(state, _id, _who, _params), do: state
+  defp send_followed(state, from, method, params, opts, now) do
+    id = state.requests.next
+    {actions, state} = send_request(state, from, method, params, opts[:timeout_ms] || 30_000, now)
+    sent? = state.requests.next > id
+    {actions, if(sent?, do: follow_start(state, id, opts, params), else: state)}
+  end
+
+  defp follow_start(state, id, opts, %{"threadId" => thread_id}) do
+    case opts[:follow] do
+      nil -> state
+      who -> %{state | turns: Turns.starting(state.turns, id, who, thread_id, !!opts[:own])}
+    end
+  end
+
+  defp follow_start(state, _id, _opts, _params), do: state
+
+  # What nobody waits for. The server answers at once, or ends.
+  defp send_for_nobody(state, method, params),
+    do: send_request(state, :nobody, method, params, :infinity, 0)
+
+  defp interrupt(state, thread_id, turn_id),
+    do: send_for_nobody(state, "turn/interrupt", %{"threadId" => thread_id, "turnId" => turn_id})
+
+  defp reply(:nobody, _result), do: []
+  defp reply(from, result), do: [{:reply, from, result}]
 
   defp send_request(state, from, method, params, timeout, now) do
     send_entry(state, %{
@@ -209,7 +231,7 @@ defmodule Codex.AppServer.State do
         {[{:send, message}], %{state | requests: requests, timers: timers}}
 
       {:error, overflow} ->
-        {[{:reply, entry.from, {:error, overflow}}], state}
+        {reply(entry.from, {:error, overflow}), state}
     end
   end
 
@@ -288,7 +310,7 @@ defmodule Codex.AppServer.State do
 
   defp answered(state, id, entry, result) do
     {turns, state} = turns(state, Turns.started(state.turns, id, turn_of(result)))
-    {[{:reply, entry.from, result} | turns], state}
+    {reply(entry.from, result) ++ turns, state}
   end
 
   defp turn_of({:ok, %{} = result}), do: Message.turn_id(result)
@@ -322,8 +344,10 @@ defmodule Codex.AppServer.State do
     do: min(ms * Integer.pow(2, attempt - 1), @longest_pause) + rem(id * 37, max(ms, 1))
 
   defp turns(state, {messages, turns}) do
-    actions = for {who, thread, turn, what} <- messages, do: {:turn, who, thread, turn, what}
-    {actions, %{state | turns: turns}}
+    Enum.flat_map_reduce(messages, %{state | turns: turns}, fn
+      {nil, thread, turn, :abandoned}, state -> interrupt(state, thread, turn)
+      {who, thread, turn, what}, state -> {[{:turn, who, thread, turn, what}], state}
+    end)
   end
 
   ## What the server asks
@@ -347,11 +371,15 @@ defmodule Codex.AppServer.State do
         wait = state.config.answer_timeout_ms
         deadline = if wait == :infinity, do: :infinity, else: now + wait
         timers = Timers.put(state.timers, deadline, {:asked, id})
-        asked = Map.put(state.asked, id, %{method: method, deadline: deadline})
+        # Where only those who follow the turn know of it, it is over with them.
+        only = if subscribers == [], do: followers
+        asked = Map.put(state.asked, id, %{method: method, deadline: deadline, only: only})
         message = {:codex_request, id, method, params}
-
-        told = for who <- Enum.uniq(subscribers ++ followers), do: {:notify, who, message}
-        {told, %{state | asked: asked, timers: timers}}
+        told = for who <- subscribers, do: {:notify, who, message}
+        what = {:request, id, method, params, subscribers != []}
+        {thread, turn} = {Message.thread_id(params), Message.turn_id(params)}
+        followed = for who <- followers, do: {:turn, who, thread, turn, what}
+        {told ++ followed, %{state | asked: asked, timers: timers}}
     end
   end
 
@@ -444,8 +472,7 @@ defmodule Codex.AppServer.State do
     do: {[], %{state | subscribers: Map.delete(state.subscribers, who)}}
 
   @doc """
-  Somebody follows a turn by its id, from now on. What they get are `:turn` actions; they get the server's requests of that turn as
-  subscribers do.
+  Somebody follows a turn by its id, from now on. What they get are `:turn` actions, also for the server's requests of that turn.
   """
   @spec follow(t(), term(), String.t(), String.t()) :: step()
   def follow(%{phase: {:down, reason}} = state, who, thread_id, turn_id) do
@@ -462,11 +489,34 @@ defmodule Codex.AppServer.State do
   @spec unfollow(t(), term()) :: step()
   def unfollow(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
 
-  @doc "Somebody is gone: no subscription and no turn is for them. What they were asked waits for another's answer."
+  @doc "They do not follow this turn any more; others they do."
+  @spec unfollow(t(), term(), String.t(), String.t()) :: step()
+  def unfollow(state, who, thread_id, turn_id) do
+    turns = Turns.forget(state.turns, who, thread_id, turn_id)
+    {[], %{state | turns: turns}}
+  end
+
+  @doc """
+  Somebody is gone: no subscription and no turn is for them, and their own turns are interrupted. What they were asked as one of
+  several waits for another's answer; what only they were asked gets its no.
+  """
   @spec gone(t(), term()) :: step()
   def gone(state, who) do
     {[], state} = unsubscribe(state, who)
-    unfollow(state, who)
+    owned = Turns.owned(state.turns, who)
+    {[], state} = unfollow(state, who)
+    {denied, state} = Enum.flat_map_reduce(Enum.sort(state.asked), state, &unask(&1, &2, who))
+    {sent, state} = Enum.flat_map_reduce(owned, state, fn {t, u}, s -> interrupt(s, t, u) end)
+    {denied ++ sent, state}
+  end
+
+  defp unask({_id, %{only: nil}}, state, _who), do: {[], state}
+
+  defp unask({id, asked}, state, who) do
+    case List.delete(asked.only, who) do
+      [] -> {deny(id, asked.method, :nobody), close(state, id)}
+      only -> {[], put_in(state.asked[id].only, only)}
+    end
   end
 
   ## Time
@@ -541,8 +591,7 @@ defmodule Codex.AppServer.State do
     waiting =
       for {_, %{from: from}} <- Enum.sort(state.requests.waiting), from != :hello, do: from
 
-    replies =
-      for from <- Enum.reverse(state.awaiting) ++ waiting, do: {:reply, from, {:error, reason}}
+    replies = Enum.flat_map(Enum.reverse(state.awaiting) ++ waiting, &reply(&1, {:error, reason}))
 
     {turns, state} = turns(state, Turns.down(state.turns, reason))
     requests = %{state.requests | waiting: %{}}

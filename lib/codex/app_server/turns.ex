@@ -9,8 +9,10 @@ defmodule Codex.AppServer.Turns do
   # Functions return messages for followers, as `{follower, thread_id, turn_id, what}`:
   #
   #   * `{:notification, method, params}`
+  #   * `{:request, id, method, params, others?}` - the server asks; `others?` tells whether subscribers were asked, too
   #   * `{:completed, summary}` - the turn ended; `summary.turn` is the server's own word
   #   * `{:lost, reason, summary}` - there will be no more of it
+  #   * `:abandoned`, for the follower nil - who started it is gone, and nobody wants it
 
   alias Codex.AppServer.Message
 
@@ -33,6 +35,8 @@ defmodule Codex.AppServer.Turns do
         }
   @type what ::
           {:notification, String.t(), map()}
+          | {:request, term(), String.t(), map(), others? :: boolean()}
+          | :abandoned
           | {:completed, summary()}
           | {:lost, term(), summary()}
   @type message :: {follower :: term(), String.t(), String.t(), what()}
@@ -43,11 +47,30 @@ defmodule Codex.AppServer.Turns do
   @spec new(pos_integer()) :: t()
   def new(most), do: %__MODULE__{most: most}
 
-  @doc "Somebody wants to follow the turn that the request `ref` starts in a thread. What comes before its id is kept."
-  @spec starting(t(), term(), term(), String.t()) :: t()
-  def starting(turns, ref, follower, thread_id),
-    do:
-      put_in(turns.starting[ref], %{follower: follower, thread_id: thread_id, early: [], count: 0})
+  @doc """
+  Somebody wants to follow the turn that the request `ref` starts in a thread. What comes before its id is kept. A turn that is `own?` is
+  not to go on without them.
+  """
+  @spec starting(t(), term(), term(), String.t(), boolean()) :: t()
+  def starting(turns, ref, follower, thread_id, own? \\ false) do
+    start = %{follower: follower, thread_id: thread_id, own?: own?, early: [], count: 0}
+    put_in(turns.starting[ref], start)
+  end
+
+  @doc "A turn of this thread that somebody has for their own: its id, `:starting`, or nil."
+  @spec owned_in(t(), String.t()) :: String.t() | :starting | nil
+  def owned_in(turns, thread_id) do
+    Enum.find_value(turns.running, fn {{thread, turn}, run} ->
+      if thread == thread_id and run.owner != nil, do: turn
+    end) ||
+      Enum.find_value(turns.starting, fn {_ref, start} ->
+        if start.thread_id == thread_id and start.own?, do: :starting
+      end)
+  end
+
+  @doc "The turns that are this one's own."
+  @spec owned(t(), term()) :: [{String.t(), String.t()}]
+  def owned(turns, owner), do: for({key, %{owner: ^owner}} <- Enum.sort(turns.running), do: key)
 
   @doc "The request `ref` was sent again under another name."
   @spec renamed(t(), term(), term()) :: t()
@@ -68,14 +91,28 @@ defmodule Codex.AppServer.Turns do
       {_start, starting} when not is_binary(turn_id) ->
         {[], %{turns | starting: starting}}
 
+      {%{follower: nil} = start, starting} ->
+        {[{nil, start.thread_id, turn_id, :abandoned}], %{turns | starting: starting}}
+
       {%{early: :overflow} = start, starting} ->
         lost = {:lost, {:overflow, :notifications, @most_early}, @empty}
         {[{start.follower, start.thread_id, turn_id, lost}], %{turns | starting: starting}}
 
       {start, starting} ->
         early = for {^turn_id, method, params} <- Enum.reverse(start.early), do: {method, params}
-        follow(%{turns | starting: starting}, start.follower, start.thread_id, turn_id, early)
+        turns = %{turns | starting: starting}
+        {told, turns} = follow(turns, start.follower, start.thread_id, turn_id, early)
+        {told, if(start.own?, do: own(turns, start, turn_id), else: turns)}
     end
+  end
+
+  # It may be over already.
+  defp own(turns, start, turn_id) do
+    key = {start.thread_id, turn_id}
+
+    if is_map_key(turns.running, key),
+      do: put_in(turns.running[key].owner, start.follower),
+      else: turns
   end
 
   @doc "Somebody follows a turn by its id, from now on. What was told before (`early`) comes first."
@@ -105,7 +142,7 @@ defmodule Codex.AppServer.Turns do
             {told ++ [{follower, thread_id, turn_id, lost}], turns}
 
           true ->
-            run = %{followers: [follower], summary: summary}
+            run = %{followers: [follower], owner: nil, summary: summary}
             {told, put_in(turns.running[key], run)}
         end
     end
@@ -113,18 +150,45 @@ defmodule Codex.AppServer.Turns do
 
   defp end_of(early), do: List.keymember?(early, "turn/completed", 0)
 
-  @doc "Nobody follows on behalf of this one any more."
+  @doc "Nobody follows on behalf of this one any more. Of a turn of theirs that is only starting, nil is told when it has its id."
   @spec forget(t(), term()) :: t()
   def forget(turns, follower) do
-    running =
-      for {key, run} <- turns.running,
-          followers = List.delete(run.followers, follower),
-          followers != [],
-          into: %{},
-          do: {key, %{run | followers: followers}}
+    running = for entry <- turns.running, left = without(entry, follower), into: %{}, do: left
 
-    starting = Map.reject(turns.starting, fn {_, start} -> start.follower == follower end)
+    starting =
+      for {ref, start} <- turns.starting, start.follower != follower or start.own?, into: %{} do
+        if start.follower == follower,
+          do: {ref, %{start | follower: nil, early: []}},
+          else: {ref, start}
+      end
+
     %{turns | running: running, starting: starting}
+  end
+
+  @doc "This one does not follow this turn any more; others they do."
+  @spec forget(t(), term(), String.t(), String.t()) :: t()
+  def forget(turns, follower, thread_id, turn_id) do
+    key = {thread_id, turn_id}
+
+    case Map.pop(turns.running, key) do
+      {nil, _} ->
+        turns
+
+      {run, running} ->
+        left = without({key, run}, follower)
+        %{turns | running: if(left, do: Map.put(running, key, run_of(left)), else: running)}
+    end
+  end
+
+  defp run_of({_key, run}), do: run
+
+  defp without({key, run}, follower) do
+    owner = if run.owner != follower, do: run.owner
+
+    case List.delete(run.followers, follower) do
+      [] -> nil
+      followers -> {key, %{run | followers: followers, owner: owner}}
+    end
   end
 
   @doc "Who follows a turn."

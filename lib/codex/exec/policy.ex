@@ -4,39 +4,13 @@ defmodule Codex.Exec.Policy do
 
   alias Codex.Exec.{Args, Options, Run}
   alias Codex.{Error, RateLimit, TransportError}
-  alias Codex.Retry.Attempts
+  alias Codex.Retry.{Attempts, Policy}
 
   @doc "The policy of a run, or nil where nothing is on."
   @spec of({:run | :review, term()}, Args.t()) :: Attempts.policy() | nil
   def of({what, _}, %Args{settings: settings, tokens: tokens}) do
-    retry = if on?(settings.retry, settings.retry_opts), do: retry(settings)
-    limits = if on?(settings.rate_limit, settings.rate_limit_opts), do: limits(settings)
-
-    if retry || limits do
-      %{
-        retry: retry,
-        limits: limits,
-        # There is no such thing as half a review, and what is not kept cannot be resumed.
-        resume?: settings.retry == :resume and what == :run and settings.ephemeral != true,
-        account: (limits && limits.account) || RateLimit.account(settings),
-        total: settings.total_timeout_ms || :infinity,
-        tokens: tokens
-      }
-    end
-  end
-
-  # Options are as good as `true`, but not against `false`.
-  defp on?(nil, opts), do: opts not in [nil, [], %{}]
-  defp on?(switch, _opts), do: switch != false
-
-  defp retry(settings) do
-    opts = Codex.Retry.Options.check!(settings.retry_opts || [])
-    %{opts | telemetry_prefix: settings.telemetry_prefix}
-  end
-
-  defp limits(settings) do
-    opts = RateLimit.Options.complete!(settings.rate_limit_opts || [])
-    %{opts | telemetry_prefix: settings.telemetry_prefix}
+    # There is no such thing as half a review.
+    Policy.of(settings, tokens, what == :run, fn -> RateLimit.account(settings) end)
   end
 
   @doc "How this is run: at first with `args`, then as each attempt goes on."

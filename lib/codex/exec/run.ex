@@ -5,6 +5,7 @@ defmodule Codex.Exec.Run do
   # a grandchild may hold it open, and the exit alone means that the turn was lost.
 
   alias Codex.{CLI, Clocks, Error, Events, JSONL, RateLimit, Subprocess, TempFile, TransportError}
+  alias Codex.Clocks.Limits
   alias Codex.Error.{Classifier, Redact}
   alias Codex.Exec.Args
   alias Codex.Telemetry
@@ -34,7 +35,7 @@ defmodule Codex.Exec.Run do
     :cancelled,
     :exit_deadline,
     to_grant: 0,
-    streams?: false,
+    silence_option: :timeout_ms,
     late: nil,
     ended?: false,
     exit: nil,
@@ -85,7 +86,7 @@ defmodule Codex.Exec.Run do
           decoder: decoder,
           args: args,
           clocks: clocks,
-          streams?: default_timeout == nil and args.settings.stream_idle_timeout_ms != nil,
+          silence_option: Limits.silence_option(args.settings, default_timeout),
           cancelled: register(sub, args.tokens, call),
           started_at: started_at,
           cleanup: cleanup
@@ -111,20 +112,8 @@ defmodule Codex.Exec.Run do
   defp start_timeout(%{start_timeout_ms: ms}) when is_integer(ms), do: [start_timeout: ms]
   defp start_timeout(_settings), do: []
 
-  defp clocks(settings, default, call) do
-    limits = [
-      start: settings.start_timeout_ms,
-      silence: silence(settings, default),
-      stall: settings.idle_timeout_ms,
-      total: settings.total_timeout_ms
-    ]
-
-    Clocks.new(limits, now(), call && call.since)
-  end
-
-  # Where the call blocks, there is a default, and the limit for streams does not count.
-  defp silence(settings, nil), do: settings.stream_idle_timeout_ms || settings.timeout_ms
-  defp silence(settings, default), do: settings.timeout_ms || default
+  defp clocks(settings, default, call),
+    do: Clocks.new(Limits.of(settings, default), now(), call && call.since)
 
   # The arguments, with the paths of the files that they need.
   defp write_files(argv) do
@@ -390,28 +379,8 @@ defmodule Codex.Exec.Run do
     })
   end
 
-  defp expired(run, name, limit) do
-    %TransportError{
-      reason_code: :timeout,
-      message: expiry(name, limit),
-      timeout_ms: limit,
-      clock: Clocks.clock(name),
-      option: option(run, name),
-      open: Clocks.open(run.clocks),
-      retryable?: true
-    }
-  end
-
-  defp expiry(:start, ms), do: "start timeout: codex sent no event for #{ms} ms"
-  defp expiry(:silence, ms), do: "idle timeout: codex sent nothing for #{ms} ms"
-  defp expiry(:stall, ms), do: "idle timeout: the turn came no further for #{ms} ms"
-  defp expiry(:total, ms), do: "total timeout: the run was not over after #{ms} ms"
-
-  # The one that has to be raised.
-  defp option(_run, :start), do: :start_timeout_ms
-  defp option(_run, :stall), do: :idle_timeout_ms
-  defp option(_run, :total), do: :total_timeout_ms
-  defp option(run, :silence), do: if(run.streams?, do: :stream_idle_timeout_ms, else: :timeout_ms)
+  defp expired(run, name, limit),
+    do: Limits.error(run.clocks, name, limit, run.silence_option)
 
   defp now, do: System.monotonic_time(:millisecond)
 

@@ -140,10 +140,13 @@ defmodule Codex.AppServer.ReplayTest do
     asked =
       for {:notify, who, {:codex_request, id, method, _}} <- replay.actions, do: {who, id, method}
 
-    method = "item/commandExecution/requestApproval"
+    followed =
+      for {:turn, who, _, _, {:request, id, method, _, true}} <- replay.actions,
+          do: {who, id, method}
 
-    # The subscriber and the follower of the turn.
-    assert asked == for(id <- [0, 1], who <- [:all, {:turn, 2}], do: {who, id, method})
+    method = "item/commandExecution/requestApproval"
+    assert asked == for(id <- [0, 1], do: {:all, id, method})
+    assert followed == for(id <- [0, 1], do: {{:turn, 2}, id, method})
     sent = for {:send, %{"result" => _} = answer} <- replay.actions, do: answer
     assert sent == for(id <- [0, 1], do: %{"id" => id, "result" => %{"decision" => "accept"}})
     assert %{{:answer, 0} => :ok, {:answer, 1} => :ok} = replies(replay)

@@ -680,12 +680,88 @@ defmodule Codex.AppServer.StateTest do
       {[], state} = answer(state, id)
       state = subscribe(state, :f)
       {actions, state} = message(state, {:request, 0, @approval, @turn})
-      assert actions == [{:notify, :f, {:codex_request, 0, @approval, @turn}}]
+
+      # As a subscriber, and as who follows the turn: neither takes the other's.
+      assert actions == [
+               {:notify, :f, {:codex_request, 0, @approval, @turn}},
+               {:turn, :f, "t", "u", {:request, 0, @approval, @turn, true}}
+             ]
+
       {[], state} = State.unsubscribe(state, :f)
-      assert {[{:notify, :f, _}], _} = message(state, {:request, 1, @approval, @turn})
+
+      assert {[{:turn, :f, "t", "u", {:request, 1, @approval, @turn, false}}], _} =
+               message(state, {:request, 1, @approval, @turn})
+
       # Of another turn, nobody.
       assert {[{:send, _}, {:note, {:denied, :nobody, 2, _}}], _} =
                message(state, {:request, 2, @approval, %{@turn | "turnId" => "v"}})
+    end
+
+    test "that are somebody's own have no second beside them in their thread, and end with them" do
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      {id, state} = request(ready(), :a, opts)
+      again = fn state -> State.request(state, :b, "turn/start", opts[:params], opts, 0) end
+      starting = {:turn_running, "t", :starting}
+      assert {[{:reply, :b, {:error, ^starting}}], ^state} = again.(state)
+
+      {[{:reply, :a, {:ok, _}}], state} =
+        message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
+
+      running = {:turn_running, "t", "u"}
+      assert {[{:reply, :b, {:error, ^running}}], ^state} = again.(state)
+      # Whoever only follows it, and asks without that, may steer.
+      assert {[{:send, _}], _} = State.request(state, :b, "turn/start", opts[:params], [], 0)
+
+      {[], state} = State.follow(state, :g, "t", "u")
+      {[], followed} = State.gone(state, :g)
+      assert followed == put_in(state.turns.running[{"t", "u"}].followers, [:f])
+
+      interrupt = %{"threadId" => "t", "turnId" => "u"}
+
+      assert {[{:send, %{"id" => id, "method" => "turn/interrupt", "params" => ^interrupt}}],
+              state} = State.gone(state, :f)
+
+      # Nobody waits for the answer, and the end is told to who is left.
+      assert {[], state} = message(state, {:result, id, %{}})
+      ended = %{"threadId" => "t", "turn" => %{"id" => "u", "status" => "interrupted"}}
+      {actions, _} = message(state, {:notification, "turn/completed", ended})
+      assert for({:turn, who, _, _, _} <- actions, uniq: true, do: who) == [:g]
+    end
+
+    test "whose owner goes before they have an id are interrupted when they have one" do
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      {id, state} = request(ready(), :a, opts)
+      {[], state} = State.gone(state, :f)
+
+      {actions, state} = message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
+
+      assert [{:send, %{"method" => "turn/interrupt"}}, {:reply, :a, {:ok, _}}] =
+               Enum.sort(actions)
+
+      assert state.turns.starting == %{} and state.turns.running == %{}
+    end
+
+    test "are left one by one" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      {[], state} = State.follow(state, :f, "t", "v")
+      {[], state} = State.unfollow(state, :f, "t", "u")
+      assert Map.keys(state.turns.running) == [{"t", "v"}]
+      assert {[], ^state} = State.unfollow(state, :f, "t", "u")
+    end
+
+    test "ask only those who follow them: when these are gone, the answer is no" do
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      {[{:turn, :f, _, _, _}], state} = message(state, {:request, 7, @approval, @turn})
+      {actions, state} = State.gone(state, :f)
+
+      assert [
+               {:send, %{"id" => 7, "result" => %{"decision" => "decline"}}},
+               {:note, {:denied, :nobody, 7, @approval}}
+             ] = actions
+
+      assert state.asked == %{} and State.deadline(state) == :infinity
     end
 
     test "end with their thread" do
@@ -754,7 +830,8 @@ defmodule Codex.AppServer.StateTest do
     defp happen(world, n) when n <= 3 do
       from = {:from, length(world.froms)}
       follow = Enum.random([nil, :f, :g])
-      opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow]
+      own = follow != nil and Enum.random([true, false])
+      opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow, own: own]
       world = %{world | froms: [from | world.froms]}
       world |> step(&State.request(&1, from, "turn/start", %{"threadId" => "t"}, opts, world.now))
     end

@@ -1,0 +1,227 @@
+defmodule Codex.AppServer.Reach do
+  @moduledoc false
+  # How each option of a thread and of a turn reaches the app-server: as parameters of `thread/start` and `turn/start`, and as
+  # `config` of the thread. Pure; one pass over the table.
+
+  alias Codex.{AppServer, Native, Protocol}
+  alias Codex.AppServer.{Calls, Params}
+  alias Codex.Options.{Overrides, Table}
+
+  @threads ~w(thread/start thread/resume thread/fork)
+
+  # Those of the connection's own client, those of the SDK, and what this lane does not look at.
+  @ours Enum.reject(Table.rows(), &(&1.opts[:exec] || &1.opts[:app])) |> Enum.map(& &1.name)
+  @ignored [:skip_git_repo_check | @ours] -- [:clear_env?, :exit_timeout_ms, :max_line_bytes]
+
+  # The CLI refuses to change these (0.169).
+  @built_in ~w(openai ollama lmstudio amazon-bedrock)
+
+  # As `exec:` of the table, where the name of a function clause does not stand for something that only a process can have.
+  @config [
+    :web_search_enabled,
+    :mcp_servers,
+    :model_providers,
+    :enable,
+    :disable
+  ]
+
+  defstruct params: %{}, config: []
+
+  @typedoc "Parameters of the thread's methods by name, and of `turn/start`, but for thread and input; experimental ones, by name."
+  @type t :: %{
+          threads: %{String.t() => map()},
+          turn: map(),
+          experimental: %{String.t() => [String.t()]}
+        }
+
+  @type reason ::
+          Codex.Exec.Reach.reason()
+          | {:invalid_config_overrides, String.t()}
+          | {:invalid_output_schema, {:not_encodable, term(), list()}}
+          | AppServer.reason()
+
+  @doc "What these settings send (see `Codex.Exec.Reach.settings/3`); `turn` are those of the turn alone."
+  @spec all(map(), map()) :: {:ok, t()} | {:error, reason()}
+  def all(settings, turn) do
+    with :ok <- no_env(turn),
+         {:ok, settings} <- bundles(settings),
+         {:ok, sent} <- fold(settings),
+         {:ok, config} <- config(sent.config ++ settings.config ++ settings.config_overrides),
+         {:ok, schema} <- schema(settings.output_schema),
+         thread =
+           if(config == %{}, do: sent.params, else: Map.put(sent.params, "config", config)),
+         {:ok, threads} <- threads(thread),
+         {:ok, {turn, uses}} <- turn(sent.params, schema, settings) do
+      uses =
+        Map.put(Map.new(threads, fn {name, {_, uses}} -> {name, uses} end), "turn/start", uses)
+
+      threads = Map.new(threads, fn {name, {params, _}} -> {name, params} end)
+      {:ok, %{threads: threads, turn: turn, experimental: uses}}
+    end
+  end
+
+  # The server runs already.
+  defp no_env(%{env: env}) when env not in [nil, %{}], do: {:error, {:unsupported_option, :env}}
+  defp no_env(_turn), do: :ok
+
+  # Two options that stand for others, and words that the server does not know (0.169). What was set by name wins over `full_auto`.
+  defp bundles(%{ask_for_approval: :on_failure}),
+    do: {:error, {:unsupported_option, :ask_for_approval, :on_failure}}
+
+  defp bundles(%{sandbox: :external_sandbox}),
+    do: {:error, {:unsupported_option, :sandbox, :external_sandbox}}
+
+  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true, full_auto: true}),
+    do: {:error, :conflicting_auto_flags}
+
+  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true} = settings) do
+    if settings.dangerous,
+      do: {:ok, %{settings | sandbox: :danger_full_access, ask_for_approval: :never}},
+      else: {:error, {:dangerous, :dangerously_bypass_approvals_and_sandbox}}
+  end
+
+  defp bundles(%{full_auto: true} = settings) do
+    sandbox = if settings.sandbox == :default, do: :workspace_write, else: settings.sandbox
+
+    {:ok,
+     %{settings | sandbox: sandbox, ask_for_approval: settings.ask_for_approval || :on_request}}
+  end
+
+  defp bundles(settings), do: {:ok, settings}
+
+  defp fold(settings) do
+    Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
+      value = settings[row.name]
+
+      if value in [nil, false, [], row.opts[:default]],
+        do: {:cont, {:ok, sent}},
+        else: reach(row, value, settings, sent)
+    end)
+  end
+
+  defp reach(%{opts: opts} = row, value, settings, sent) do
+    case {opts[:app], opts[:exec]} do
+      {app, _} when app != nil ->
+        {:cont, {:ok, put_in(sent.params[app], value)}}
+
+      {_, {:config, key}} ->
+        more(sent, [set(String.split(key, "."), value)])
+
+      {_, {:table, key}} ->
+        more(sent, for({name, value} <- value, do: set([key, to_string(name)], value)))
+
+      {_, {:provider, key}} ->
+        if settings.model_provider in [nil | @built_in],
+          do: {:halt, {:error, {:unsupported_option, row.name}}},
+          else: more(sent, [set(["model_providers", settings.model_provider, key], value)])
+
+      _ when row.name in @config ->
+        more(sent, named(row.name, value, settings))
+
+      _ ->
+        if row.name in @ignored or row.scopes == [:global] or bundle?(row.name),
+          do: {:cont, {:ok, sent}},
+          else: {:halt, {:error, {:unsupported_option, row.name}}}
+    end
+  end
+
+  defp bundle?(name), do: name in [:full_auto, :dangerously_bypass_approvals_and_sandbox]
+
+  defp more(sent, overrides), do: {:cont, {:ok, %{sent | config: sent.config ++ overrides}}}
+
+  defp named(:web_search_enabled, true, %{web_search_mode: nil}),
+    do: [set(["web_search"], "live")]
+
+  defp named(:web_search_enabled, _value, _settings), do: []
+
+  defp named(:enable, names, _settings), do: for(name <- names, do: set(["features", name], true))
+
+  defp named(:disable, names, _settings),
+    do: for(name <- names, do: set(["features", name], false))
+
+  defp named(tables, value, _settings),
+    do: for({id, table} <- value, do: set([Atom.to_string(tables), id], table))
+
+  defp set(path, value) do
+    {:ok, value} = Overrides.value(value)
+    {path, value}
+  end
+
+  # What is told as for `--config`, as one map: the server gives all of it to its configuration.
+  defp config([]), do: {:ok, %{}}
+
+  defp config(overrides) do
+    with {:ok, arguments} <- told(Overrides.arguments(overrides)),
+         {:ok, document} = Overrides.document(arguments),
+         {:ok, tree} <- Native.config_parse(document) do
+      {:ok, Native.config_term(tree)}
+    else
+      {:error, {:invalid_config_overrides, _}} = error -> error
+      {:error, {_at, message, _line}} -> {:error, {:invalid_config_overrides, message}}
+    end
+  end
+
+  defp told({:error, name}), do: {:error, {:invalid_config_overrides, name}}
+  defp told(ok), do: ok
+
+  defp schema(nil), do: {:ok, nil}
+
+  defp schema(schema) do
+    with {:ok, json} <- Codex.JSON.encode(schema), {:ok, schema} <- Codex.JSON.decode(json) do
+      {:ok, schema}
+    else
+      {:error, reason} -> {:error, {:invalid_output_schema, reason}}
+    end
+  end
+
+  ## As the protocol has them
+
+  defp threads(params) do
+    Enum.reduce_while(@threads, {:ok, %{}}, fn method, {:ok, threads} ->
+      args = if method == "thread/start", do: [], else: [thread_id: ""]
+
+      case params("thread/start", method, params, args) do
+        {:ok, params, uses} -> {:cont, {:ok, Map.put(threads, method, {params || %{}, uses})}}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  # A policy says its kind; one that does not is of the kind of the sandbox.
+  defp turn(params, schema, settings) do
+    params =
+      case params do
+        %{"sandboxPolicy" => policy} ->
+          kind = if settings.sandbox == :default, do: :workspace_write, else: settings.sandbox
+          kind = policy[:type] || Params.sandbox_mode(kind)
+          %{params | "sandboxPolicy" => Map.put(policy, :type, kind)}
+
+        _ ->
+          params
+      end
+
+    params = if schema, do: Map.put(params, "outputSchema", schema), else: params
+    args = [thread_id: "", input: ""]
+
+    with {:ok, params, uses} <- params("turn/start", "turn/start", params, args),
+         do: {:ok, {Map.drop(params, ["threadId", "input"]), uses}}
+  end
+
+  # Checked as a call of `like`, with what `method` has of it.
+  defp params(like, method, params, args) do
+    [row | _] = Calls.rows([like])
+    params = Map.take(params, fields(method))
+
+    with {:ok, params, _} <- Calls.params(row, Keyword.take(args, row.args), params),
+         {:ok, wire, uses} <- Protocol.params(method, Map.merge(params || %{}, ids(args))),
+         do: {:ok, Map.delete(wire || %{}, "threadId"), uses}
+  end
+
+  defp ids(args), do: for({:thread_id, id} <- args, into: %{}, do: {"threadId", id})
+
+  defp fields(method) do
+    {:ok, %{params: {:ref, type}}} = Protocol.method(method)
+    {:object, fields, _required, _rest} = Map.fetch!(Protocol.types(), type)
+    Map.keys(fields)
+  end
+end

@@ -1,0 +1,43 @@
+defmodule Codex.Retry.Policy do
+  @moduledoc false
+  # What the options of a run say about failures, on any lane.
+
+  alias Codex.RateLimit
+  alias Codex.Retry.Attempts
+
+  @doc """
+  The policy of a run, or nil where nothing is on. `resume?` tells whether its thread could be continued; `account` is called for whose
+  limits count, where options do not say.
+  """
+  @spec of(map(), [String.t()], boolean(), (() -> String.t())) :: Attempts.policy() | nil
+  def of(settings, tokens, resume?, account) do
+    retry = if on?(settings.retry, settings.retry_opts), do: retry(settings)
+    limits = if on?(settings.rate_limit, settings.rate_limit_opts), do: limits(settings)
+
+    if retry || limits do
+      %{
+        retry: retry,
+        limits: limits,
+        # What is not kept cannot be resumed.
+        resume?: settings.retry == :resume and resume? and settings.ephemeral != true,
+        account: (limits && limits.account) || account.(),
+        total: settings.total_timeout_ms || :infinity,
+        tokens: tokens
+      }
+    end
+  end
+
+  # Options are as good as `true`, but not against `false`.
+  defp on?(nil, opts), do: opts not in [nil, [], %{}]
+  defp on?(switch, _opts), do: switch != false
+
+  defp retry(settings) do
+    opts = Codex.Retry.Options.check!(settings.retry_opts || [])
+    %{opts | telemetry_prefix: settings.telemetry_prefix}
+  end
+
+  defp limits(settings) do
+    opts = RateLimit.Options.complete!(settings.rate_limit_opts || [])
+    %{opts | telemetry_prefix: settings.telemetry_prefix}
+  end
+end
