@@ -89,6 +89,10 @@ defmodule Codex.Clocks do
     }
   end
 
+  @doc "Silence and standstill begin anew: until now, it was not the other side that was silent."
+  @spec restart(t(), integer()) :: t()
+  def restart(clocks, now), do: %{clocks | paused_at: nil, heard_at: now, moved_at: now}
+
   @doc "Something came, whatever it is."
   @spec heard(t(), integer()) :: t()
   def heard(clocks, now), do: %{clocks | heard_at: now}

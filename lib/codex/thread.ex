@@ -31,6 +31,7 @@ defmodule Codex.Thread do
   was.
   """
 
+  alias Codex.AppServer.Lane
   alias Codex.{Error, Exec, RateLimit, Turn, TransportError}
   alias Codex.Options.Table
   alias Codex.Turn.Result
@@ -58,6 +59,7 @@ defmodule Codex.Thread do
     * `resume` - `:last` where the next turn resumes the newest thread
     * `fork_of` - the thread that the first turn forks
     * `usage` - the last running total that the CLI reported
+    * `transport` - how its turns run; `transport_ref` - the connection that has it loaded
   """
   @type t :: %__MODULE__{
           codex_opts: Codex.Options.t(),
@@ -67,13 +69,13 @@ defmodule Codex.Thread do
           fork_of: String.t() | nil,
           continuation_token: String.t() | nil,
           rate_limits: RateLimit.Snapshot.t() | nil,
-          transport_ref: nil,
+          transport_ref: GenServer.server() | nil,
           metadata: map(),
           labels: map(),
           usage: map(),
           pending_tool_outputs: list(),
           pending_tool_failures: list(),
-          transport: :exec
+          transport: :exec | {:app_server, GenServer.server()}
         }
 
   @type failure ::
@@ -81,6 +83,7 @@ defmodule Codex.Thread do
           | {:exec_failed, Error.t()}
           | {:max_attempts_reached, pos_integer(), map()}
           | Exec.reason()
+          | Lane.reason()
 
   @doc """
   Runs a turn and waits for its end.
@@ -198,17 +201,37 @@ defmodule Codex.Thread do
     thread = if new?(input), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
-      exec = %Exec.Options{
-        codex_opts: thread.codex_opts,
-        thread: thread,
-        turn_opts: turn_opts,
-        run_token: run_token
-      }
-
-      with {:ok, stream} <- Exec.stream({:run, input}, exec, default, lost),
-           do: {:ok, stream, Turn.new(thread, turn_opts[:output_schema] != nil)}
+      with {:ok, stream} <- stream(thread, input, turn_opts, default, lost, run_token),
+           do: {:ok, stream, Turn.new(loaded(thread), turn_opts[:output_schema] != nil)}
     end
   end
+
+  defp stream(%{transport: :exec} = thread, input, turn_opts, default, lost, run_token) do
+    exec = %Exec.Options{
+      codex_opts: thread.codex_opts,
+      thread: thread,
+      turn_opts: turn_opts,
+      run_token: run_token
+    }
+
+    Exec.stream({:run, input}, exec, default, lost)
+  end
+
+  defp stream(
+         %{transport: {:app_server, _}} = thread,
+         input,
+         turn_opts,
+         default,
+         lost,
+         run_token
+       ),
+       do: Lane.stream(input, thread, turn_opts, run_token, default, lost)
+
+  # Where it stands from now on: a connection that lost it is asked to resume it.
+  defp loaded(%{transport: {:app_server, conn}} = thread),
+    do: %{thread | transport_ref: Lane.connection(conn)}
+
+  defp loaded(thread), do: thread
 
   defp new?(text) when is_binary(text), do: byte_size(text) < 64 and String.trim(text) == "/new"
   defp new?([%{type: type, text: text} | _]) when type in [:text, "text"], do: new?(text)
@@ -259,11 +282,18 @@ defmodule Codex.Thread do
   """
   @spec rate_limits(t()) :: RateLimit.Snapshot.t() | nil
   def rate_limits(%__MODULE__{rate_limits: nil} = thread) do
-    settings = Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
-    RateLimit.snapshot(RateLimit.account(settings))
+    RateLimit.snapshot(account(thread))
   end
 
   def rate_limits(%__MODULE__{rate_limits: limits}), do: limits
+
+  defp account(%{transport: {:app_server, conn}} = thread),
+    do: Lane.account(conn, thread.codex_opts)
+
+  defp account(thread) do
+    settings = Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
+    RateLimit.account(settings)
+  end
 
   @doc """
   Which credential a run of this thread would use, and what would come of it. Nothing runs.
@@ -288,7 +318,8 @@ defmodule Codex.Thread do
       codex_opts: opts,
       thread_opts: thread_opts,
       metadata: thread_opts.metadata,
-      labels: thread_opts.labels
+      labels: thread_opts.labels,
+      transport: thread_opts.transport
     ]
 
     struct!(__MODULE__, fields ++ extra)

@@ -82,6 +82,15 @@ defmodule Codex.Turn do
     put_in(turn.thread.rate_limits, snapshot)
   end
 
+  # The app-server tells what the last response took, and so what was used before this turn.
+  defp take(
+         %{baseline: :unknown} = turn,
+         %Events.ThreadTokenUsageUpdated{usage: %{} = usage, delta: %{} = delta}
+       ) do
+    {before, _scope} = share(usage, delta)
+    total(%{turn | baseline: before}, usage)
+  end
+
   defp take(turn, %Events.ThreadTokenUsageUpdated{usage: %{} = usage}), do: total(turn, usage)
 
   defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{} = message}),

@@ -151,18 +151,17 @@ defmodule Codex.AppServer.Reach do
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do
-    with {:ok, arguments} <- told(Overrides.arguments(overrides)),
-         {:ok, document} = Overrides.document(arguments),
-         {:ok, tree} <- Native.config_parse(document) do
+    with {:ok, arguments} <- Overrides.arguments(overrides),
+         {:ok, tree} <- Native.config_overrides(arguments) do
       {:ok, Native.config_term(tree)}
     else
-      {:error, {:invalid_config_overrides, _}} = error -> error
-      {:error, {_at, message, _line}} -> {:error, {:invalid_config_overrides, message}}
+      {:error, {_why, argument}} -> {:error, {:invalid_config_overrides, key(argument)}}
+      {:error, name} -> {:error, {:invalid_config_overrides, name}}
     end
   end
 
-  defp told({:error, name}), do: {:error, {:invalid_config_overrides, name}}
-  defp told(ok), do: ok
+  # Without its value, which may be a secret.
+  defp key(argument), do: argument |> String.split("=") |> hd()
 
   defp schema(nil), do: {:ok, nil}
 

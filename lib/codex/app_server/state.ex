@@ -503,11 +503,9 @@ defmodule Codex.AppServer.State do
   @spec gone(t(), term()) :: step()
   def gone(state, who) do
     {[], state} = unsubscribe(state, who)
-    owned = Turns.owned(state.turns, who)
-    {[], state} = unfollow(state, who)
+    {interrupted, state} = turns(state, Turns.gone(state.turns, who))
     {denied, state} = Enum.flat_map_reduce(Enum.sort(state.asked), state, &unask(&1, &2, who))
-    {sent, state} = Enum.flat_map_reduce(owned, state, fn {t, u}, s -> interrupt(s, t, u) end)
-    {denied ++ sent, state}
+    {denied ++ interrupted, state}
   end
 
   defp unask({_id, %{only: nil}}, state, _who), do: {[], state}

@@ -20,7 +20,7 @@ defmodule Codex.AppServer.Turns do
   @most_early 256
   @most_open 4096
 
-  defstruct [:most, running: %{}, starting: %{}]
+  defstruct [:most, running: %{}, starting: %{}, orphans: []]
 
   @typedoc """
   What is known of a turn: the server's turn as last seen, tokens as last told, items that began and did not end (type by id),
@@ -40,7 +40,12 @@ defmodule Codex.AppServer.Turns do
           | {:completed, summary()}
           | {:lost, term(), summary()}
   @type message :: {follower :: term(), String.t(), String.t(), what()}
-  @type t :: %__MODULE__{most: pos_integer(), running: map(), starting: map()}
+  @type t :: %__MODULE__{
+          most: pos_integer(),
+          running: map(),
+          starting: map(),
+          orphans: [{String.t(), String.t()}]
+        }
 
   @empty %{turn: nil, usage: nil, open: %{}, items: 0, error: nil}
 
@@ -68,9 +73,23 @@ defmodule Codex.AppServer.Turns do
       end)
   end
 
-  @doc "The turns that are this one's own."
-  @spec owned(t(), term()) :: [{String.t(), String.t()}]
-  def owned(turns, owner), do: for({key, %{owner: ^owner}} <- Enum.sort(turns.running), do: key)
+  @doc """
+  Somebody is gone: as `forget/2`, and what was their own is told as abandoned. The server refuses to interrupt a turn before it has told
+  of its beginning (0.169), so that of such a one is told then.
+  """
+  @spec gone(t(), term()) :: {[message()], t()}
+  def gone(turns, owner) do
+    {begun, not_begun} =
+      for({key, %{owner: ^owner} = run} <- Enum.sort(turns.running), do: {key, run})
+      |> Enum.split_with(fn {_key, run} -> run.summary.turn != nil end)
+
+    turns = forget(turns, owner)
+    turns = Enum.reduce(not_begun, turns, fn {key, _run}, turns -> orphan(turns, key) end)
+    {for({{thread, turn}, _run} <- begun, do: {nil, thread, turn, :abandoned}), turns}
+  end
+
+  # As many as may run. The oldest of more have long begun, or never will.
+  defp orphan(turns, key), do: %{turns | orphans: Enum.take([key | turns.orphans], turns.most)}
 
   @doc "The request `ref` was sent again under another name."
   @spec renamed(t(), term(), term()) :: t()
@@ -92,7 +111,7 @@ defmodule Codex.AppServer.Turns do
         {[], %{turns | starting: starting}}
 
       {%{follower: nil} = start, starting} ->
-        {[{nil, start.thread_id, turn_id, :abandoned}], %{turns | starting: starting}}
+        {[], orphan(%{turns | starting: starting}, {start.thread_id, turn_id})}
 
       {%{early: :overflow} = start, starting} ->
         lost = {:lost, {:overflow, :notifications, @most_early}, @empty}
@@ -221,7 +240,26 @@ defmodule Codex.AppServer.Turns do
   defp told(turns, thread_id, turn_id, method, params) do
     turns = keep_early(turns, thread_id, turn_id, method, params)
     key = {thread_id, turn_id}
+    {abandoned, turns} = begun(turns, key, method)
+    {told, turns} = hand_on(turns, key, method, params)
+    {told ++ abandoned, turns}
+  end
 
+  defp begun(%{orphans: []} = turns, _key, _method), do: {[], turns}
+
+  defp begun(turns, {thread_id, turn_id} = key, method)
+       when method in ["turn/started", "turn/completed"] do
+    if key in turns.orphans do
+      told = if method == "turn/started", do: [{nil, thread_id, turn_id, :abandoned}], else: []
+      {told, %{turns | orphans: List.delete(turns.orphans, key)}}
+    else
+      {[], turns}
+    end
+  end
+
+  defp begun(turns, _key, _method), do: {[], turns}
+
+  defp hand_on(turns, {thread_id, turn_id} = key, method, params) do
     case turns.running do
       %{^key => run} ->
         run = %{run | summary: note(run.summary, method, params)}

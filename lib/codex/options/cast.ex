@@ -21,6 +21,7 @@ defmodule Codex.Options.Cast do
   def doc(type) when type in [:opts, :retry_opts, :rate_limit_opts], do: "map or keyword"
   def doc(:retry), do: "boolean or `:resume`"
   def doc(:any), do: "any"
+  def doc(:transport), do: "`:exec` or `{:app_server, conn}`"
   def doc(:sandbox_policy), do: "map, keyword, or the type alone"
   def doc(:overrides), do: "map or list"
   def doc(:text), do: "string"
@@ -46,6 +47,20 @@ defmodule Codex.Options.Cast do
   def cast(:bytes, value), do: cast(:positive, value)
   def cast(:timeout, :infinity), do: {:ok, :infinity}
   def cast(:timeout, value), do: cast(:milliseconds, value)
+  def cast(:transport, exec) when exec in [:exec, "exec"], do: {:ok, :exec}
+  def cast(:transport, {:app_server, conn}) when is_pid(conn), do: {:ok, {:app_server, conn}}
+
+  # A name, as `GenServer.call/2` takes it.
+  def cast(:transport, {:app_server, name})
+      when is_atom(name) and name not in [nil, true, false],
+      do: {:ok, {:app_server, name}}
+
+  def cast(:transport, {:app_server, {kind, _} = name}) when is_atom(kind) and kind != nil,
+    do: {:ok, {:app_server, name}}
+
+  def cast(:transport, {:app_server, {:via, module, _} = name}) when is_atom(module),
+    do: {:ok, {:app_server, name}}
+
   def cast(:map, %{} = value), do: {:ok, value}
   def cast(:any, value), do: {:ok, value}
   def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})

@@ -234,12 +234,12 @@ defmodule Codex.Options.Rows do
 
   @host [
     {:approval_policy, [:thread], :any,
-     "who decides about tools of the host; kept, not used on `codex exec`", []},
-    {:approval_hook, [:thread], :any,
-     "a module that decides instead; kept, not used on `codex exec`", []},
+     "who decides where the agent asks: see `Codex.Approvals`; not used on `codex exec`, which asks nobody",
+     []},
+    {:approval_hook, [:thread], :any, "a module that decides instead; not used on `codex exec`",
+     []},
     {:approval_timeout_ms, [:thread], :milliseconds,
-     "how long that may take, in ms; kept, not used on `codex exec`",
-     default: 30_000, error: :timeout},
+     "how long that may take, in ms; not used on `codex exec`", default: 30_000, error: :timeout},
     {:file_search, [:thread], :opts, "for tools of the host; kept, not used on `codex exec`", []},
     {:retry, [:thread, :turn], :retry,
      "whether a run that failed is tried again: `true` repeats it where nothing was done, `:resume` goes on in its thread; on where `retry_opts` are set, unless false",
@@ -256,7 +256,9 @@ defmodule Codex.Options.Rows do
     {:experimental_raw_events, [:thread], :boolean,
      "raw events of the app-server; not used on `codex exec`",
      default: false, app: "experimentalRawEvents"},
-    {:transport, [:thread], {:one_of, [:exec]}, "`:exec`", default: :exec}
+    {:transport, [:thread], :transport,
+     "`:exec`: a process of `codex exec` for each turn. `{:app_server, conn}`: over a connection of `Codex.AppServer.connect/2`; see `guides/app_server.md`",
+     default: :exec}
   ]
 
   def all, do: @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host

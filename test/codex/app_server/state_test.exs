@@ -712,6 +712,8 @@ defmodule Codex.AppServer.StateTest do
       # Whoever only follows it, and asks without that, may steer.
       assert {[{:send, _}], _} = State.request(state, :b, "turn/start", opts[:params], [], 0)
 
+      begun = %{"threadId" => "t", "turn" => %{"id" => "u"}}
+      {[_], state} = message(state, {:notification, "turn/started", begun})
       {[], state} = State.follow(state, :g, "t", "u")
       {[], followed} = State.gone(state, :g)
       assert followed == put_in(state.turns.running[{"t", "u"}].followers, [:f])
@@ -733,12 +735,27 @@ defmodule Codex.AppServer.StateTest do
       {id, state} = request(ready(), :a, opts)
       {[], state} = State.gone(state, :f)
 
-      {actions, state} = message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
-
-      assert [{:send, %{"method" => "turn/interrupt"}}, {:reply, :a, {:ok, _}}] =
-               Enum.sort(actions)
+      {[{:reply, :a, {:ok, _}}], state} =
+        message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
 
       assert state.turns.starting == %{} and state.turns.running == %{}
+
+      # Not before it has begun: the server would refuse.
+      begun = {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+      assert {[{:send, %{"method" => "turn/interrupt"}}], state} = message(state, begun)
+      assert {[], _} = message(state, begun)
+    end
+
+    test "whose owner goes before they have begun are interrupted then" do
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      {id, state} = request(ready(), :a, opts)
+      {[_], state} = message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
+      {[], state} = State.gone(state, :f)
+      begun = {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+      assert {[{:send, %{"method" => "turn/interrupt"}}], _} = message(state, begun)
+      # One that ended without a beginning needs nothing.
+      ended = put_elem(begun, 1, "turn/completed")
+      assert {[], %{turns: %{orphans: []}}} = message(state, ended)
     end
 
     test "are left one by one" do

@@ -1,0 +1,204 @@
+defmodule Codex.AppServer.Lane do
+  @moduledoc false
+  # A turn of a thread over a connection, as the same stream of elements that `Codex.Exec` gives: what is checked, what is told to
+  # telemetry, and what happens after a failure, is that of both lanes.
+
+  alias Codex.{Approvals, AppServer, Error, Telemetry}
+  alias Codex.AppServer.{Connection, Params, Reach, Run}
+  alias Codex.Exec.Reach, as: Settings
+  alias Codex.Retry.{Attempts, Policy}
+  alias Codex.Telemetry.Span
+
+  @type reason ::
+          Reach.reason()
+          | {:invalid_input, term()}
+          | {:image_not_found, Path.t()}
+          | {:invalid_working_directory, Path.t()}
+          | {:invalid_approval_hook | :invalid_approval_policy, term()}
+
+  @doc """
+  Everything is checked here; the stream only runs. As `Codex.Exec.stream/4`: a turn that is lost raises, or (`:element`) ends with
+  `{:failed, exception}`, and `{:attempts, n}` before that or before the end of a failed turn.
+  """
+  @spec stream(term(), struct(), map(), String.t() | nil, timeout() | nil, :raise | :element) ::
+          {:ok, Enumerable.t()} | {:error, reason()}
+  def stream(input, thread, turn_opts, run_token, default_timeout, lost) do
+    {:app_server, conn} = thread.transport
+    settings = Settings.settings(thread.codex_opts, thread.thread_opts, turn_opts)
+
+    with {:ok, input} <- input(input, settings.images),
+         :ok <- directory(settings.working_directory),
+         {:ok, policy} <- policy(settings),
+         {:ok, reach} <- Reach.all(settings, turn_opts) do
+      job = %{
+        conn: conn,
+        thread: which(thread, settings),
+        input: input,
+        reach: reach,
+        settings: settings,
+        approvals: approvals(policy, thread, settings),
+        tokens: List.wrap(settings.cancellation_token) ++ List.wrap(run_token),
+        secrets: secrets(settings)
+      }
+
+      if Telemetry.listening?() do
+        run = fn _about -> attempts(job, default_timeout, :element) end
+        {:ok, Span.observe(run, about(thread, input, settings), lost)}
+      else
+        {:ok, attempts(job, default_timeout, lost)}
+      end
+    end
+  end
+
+  @doc "The process of a connection, or nil: what a thread has been begun, resumed or forked on."
+  @spec connection(GenServer.server()) :: pid() | {atom(), node()} | nil
+  def connection(conn), do: GenServer.whereis(conn)
+
+  @doc "The account of a connection's limits; that of the client where it is gone."
+  @spec account(GenServer.server(), Codex.Options.t()) :: String.t()
+  def account(conn, client) do
+    case Connection.call(conn, :account) do
+      {:ok, account} -> account
+      {:error, _} -> AppServer.account(client)
+    end
+  end
+
+  # --- What to run ------------------------------------------------------------------------------------------------------
+
+  defp which(%{thread_id: id, transport_ref: ref, transport: {_, conn}}, _settings)
+       when is_binary(id) do
+    if ref != nil and ref == connection(conn), do: {:loaded, id}, else: {:resume, id}
+  end
+
+  defp which(%{resume: :last}, settings),
+    do: {:last, if(settings.resume_all != true, do: settings.working_directory)}
+
+  defp which(%{fork_of: id}, _settings) when is_binary(id), do: {:fork, id}
+  defp which(_thread, _settings), do: :start
+
+  defp input(input, images) when (is_binary(input) and input != "") or is_list(input) do
+    blocks = Params.user_input(input)
+
+    with :ok <- blocks(blocks, input),
+         {:ok, images} <- existing(images),
+         do: {:ok, blocks ++ Enum.map(images, &%{"type" => "localImage", "path" => &1})}
+  end
+
+  defp input(other, _images), do: {:error, {:invalid_input, other}}
+
+  defp blocks([_ | _] = blocks, input) do
+    cond do
+      List.improper?(blocks) -> {:error, {:invalid_input, input}}
+      Enum.any?(blocks, &not_utf8?/1) -> {:error, {:invalid_input, :not_utf8}}
+      true -> checked(blocks)
+    end
+  end
+
+  defp blocks(_none, input), do: {:error, {:invalid_input, input}}
+
+  defp not_utf8?(%{"text" => text}) when is_binary(text), do: not String.valid?(text)
+  defp not_utf8?(_block), do: false
+
+  defp checked(blocks) do
+    case Codex.Protocol.check("TurnStartParams", %{"threadId" => "", "input" => blocks}) do
+      {:ok, _} ->
+        with {:ok, _} <-
+               existing(for %{"type" => "localImage", "path" => path} <- blocks, do: path),
+             do: :ok
+
+      {:error, reason} ->
+        {:error, reason}
+    end
+  end
+
+  # The server tells the model, not the user, that it could not read an image.
+  defp existing(images) do
+    images = Enum.map(images, &Path.expand/1)
+
+    case Enum.find(images, &(not File.regular?(&1))) do
+      nil -> {:ok, images}
+      path -> {:error, {:image_not_found, path}}
+    end
+  end
+
+  defp directory(nil), do: :ok
+
+  defp directory(dir),
+    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+
+  defp policy(%{approval_hook: hook}) when hook != nil,
+    do:
+      if(Approvals.policy?(hook), do: {:ok, hook}, else: {:error, {:invalid_approval_hook, hook}})
+
+  defp policy(%{approval_policy: policy}) when policy != nil do
+    if Approvals.policy?(policy),
+      do: {:ok, policy},
+      else: {:error, {:invalid_approval_policy, policy}}
+  end
+
+  defp policy(_settings), do: {:ok, nil}
+
+  defp approvals(policy, thread, settings) do
+    context = %{thread: thread, metadata: thread.metadata, transport: :app_server}
+    %{policy: policy, context: context, timeout_ms: settings.approval_timeout_ms}
+  end
+
+  # What the server was started with is known here only where it is the thread's own client.
+  defp secrets(settings) do
+    own = %{"api_key" => settings.api_key}
+    System.get_env() |> Map.merge(settings.env) |> Map.merge(own) |> Error.Redact.secrets()
+  end
+
+  # --- How often --------------------------------------------------------------------------------------------------------
+
+  defp attempts(job, default_timeout, lost) do
+    account = fn -> account(job.conn, job.approvals.context.thread.codex_opts) end
+
+    case Policy.of(job.settings, job.tokens, true, account) do
+      nil ->
+        next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
+        Stream.resource(fn -> Run.start(job, default_timeout) end, next, &Run.stop/1)
+
+      policy ->
+        Attempts.stream(source(job, default_timeout), policy, lost)
+    end
+  end
+
+  defp source(job, default_timeout) do
+    %{
+      start: fn how, call -> {:ok, Run.start(again(how, job), default_timeout, call)} end,
+      next: &Run.next_or_failure/1,
+      stop: &Run.stop/1
+    }
+  end
+
+  # The thread has the images of the turn.
+  defp again({:resume, id}, job) do
+    opts = Codex.Retry.Options.check!(job.settings.retry_opts || [])
+    %{job | thread: {:loaded, id}, input: Params.user_input(opts.resume_prompt)}
+  end
+
+  # The newest thread may be another one by now.
+  defp again({:repeat, id}, %{thread: {:last, _}} = job) when is_binary(id),
+    do: %{job | thread: {:loaded, id}}
+
+  defp again(_how, job), do: job
+
+  # What `:telemetry` is told of a run.
+  defp about(thread, input, settings) do
+    known =
+      case thread do
+        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
+        %{usage: usage} when usage != %{} -> usage
+        _ -> nil
+      end
+
+    %{
+      prefix: settings.telemetry_prefix,
+      meta: %{lane: :app_server, thread_id: thread.thread_id},
+      input: input,
+      known: known,
+      content?: settings.telemetry_content == true
+    }
+  end
+end

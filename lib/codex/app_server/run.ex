@@ -1,0 +1,388 @@
+defmodule Codex.AppServer.Run do
+  @moduledoc false
+  # One turn over a connection as the state of a stream, in the process that reads it: which thread, which turn, and the clocks. The
+  # connection sends what the turn says (`:codex_turn`, see `Codex.AppServer.Turns`), and nothing else is taken from the mailbox.
+  #
+  # The turn is this process's own: however the stream ends before it, it is interrupted, also by the connection where this process is
+  # killed.
+
+  alias Codex.{Clocks, Error, Events, TransportError}
+  alias Codex.AppServer.{Asked, Connection, Loss, Told}
+  alias Codex.Clocks.Limits
+  alias Codex.Error.Redact
+  alias Codex.Retry.Call
+
+  # How long the server may take to interrupt a turn.
+  @patience 5_000
+  @request_timeout 30_000
+  @longest 0xFFFFFFFF
+
+  @enforce_keys [:job, :conn, :clocks, :call, :own, :silence_option]
+  defstruct [
+    :job,
+    :conn,
+    :monitor,
+    :clocks,
+    :call,
+    :own,
+    :silence_option,
+    :thread_id,
+    :turn_id,
+    :total,
+    :event,
+    late: nil,
+    ended?: false,
+    asked: %{}
+  ]
+
+  @typedoc """
+  What is to run: over which connection, in which thread, with which parameters (`Codex.AppServer.Reach`), which tokens cancel it, and what
+  must not be shown.
+  """
+  @type job :: %{
+          conn: GenServer.server(),
+          thread:
+            :start
+            | {:loaded | :resume | :fork, String.t()}
+            | {:last, cwd :: String.t() | nil},
+          input: [map()],
+          reach: Codex.AppServer.Reach.t(),
+          settings: map(),
+          approvals: Asked.handler(),
+          tokens: [String.t()],
+          secrets: [String.t()]
+        }
+  @type t :: %__MODULE__{}
+
+  @doc "The beginning. Nothing is sent before the first event is wanted."
+  @spec start(job(), timeout() | nil, Codex.Retry.Attempts.call() | nil) :: t()
+  def start(job, default_timeout, call \\ nil) do
+    own = Call.begin(job.tokens)
+    conn = GenServer.whereis(job.conn)
+
+    %__MODULE__{
+      job: job,
+      conn: conn,
+      monitor: conn && Process.monitor(conn),
+      clocks: Clocks.new(Limits.of(job.settings, default_timeout), now(), call && call.since),
+      silence_option: Limits.silence_option(job.settings, default_timeout),
+      call: call,
+      own: own
+    }
+  end
+
+  @doc "The next events, as `Stream.resource/3` wants them."
+  @spec next(t()) :: {[Events.t()], t()} | {:halt, t()}
+  def next(%{ended?: true} = run), do: {:halt, run}
+  def next(%{conn: nil} = run), do: fail(run, Loss.error(:noproc))
+  def next(%{turn_id: nil} = run), do: run |> check_cancelled() |> open()
+
+  def next(run) do
+    asked_at = now()
+    run = %{run | clocks: resume(run, asked_at)}
+
+    case due(run, asked_at) do
+      {:wait, ms} -> wait(%{run | late: nil}, ms)
+      {:expired, name, _} when name != :total and run.late != 0 -> wait(late(run), 0)
+      {:expired, name, limit} -> fail(run, expired(run, name, limit))
+    end
+  end
+
+  @doc "The same, but a run that is lost ends with `{:failed, exception}`: its reader keeps what came before."
+  @spec next_or_failure(t() | :failed) ::
+          {[Events.t() | {:failed, Exception.t()}], t() | :failed} | {:halt, term()}
+  def next_or_failure(:failed), do: {:halt, :failed}
+
+  def next_or_failure(run) do
+    next(run)
+  rescue
+    error in TransportError ->
+      stop(run)
+      {[{:failed, error}], :failed}
+  end
+
+  # --- Opening ----------------------------------------------------------------------------------------------------------
+
+  defp open(run) do
+    {thread_id, run} = thread(run.job.thread, run)
+    run = %{run | thread_id: thread_id}
+    run = begin(run)
+    event = %Events.ThreadStarted{thread_id: thread_id}
+    {[event], saw(run, [event])}
+  end
+
+  defp thread({:loaded, id}, run), do: {id, run}
+  defp thread(:start, run), do: new(run, "thread/start", %{})
+  defp thread({:resume, id}, run), do: new(run, "thread/resume", %{"threadId" => id})
+  defp thread({:fork, id}, run), do: new(run, "thread/fork", %{"threadId" => id})
+
+  defp thread({:last, cwd}, run) do
+    params = %{"limit" => 1, "sortKey" => "updated_at"}
+    params = if cwd, do: Map.put(params, "cwd", cwd), else: params
+
+    case request!(run, "thread/list", params) do
+      %{"data" => [%{"id" => id} | _]} -> thread({:resume, id}, run)
+      _none -> thread(:start, run)
+    end
+  end
+
+  defp new(run, method, ids) do
+    params = Map.merge(Map.fetch!(run.job.reach.threads, method), ids)
+    # Turns are read one by one, where somebody wants them.
+    params = if method == "thread/start", do: params, else: Map.put(params, "excludeTurns", true)
+
+    case request!(run, method, params) do
+      %{"thread" => %{"id" => id}} -> {id, run}
+      other -> fail(run, Loss.error({:no_id, method, other}))
+    end
+  end
+
+  # A thread that this connection had may have been closed since.
+  defp begin(%{job: %{thread: {:loaded, id}}} = run) do
+    case start_turn(run) do
+      {:error, %{"message" => _} = error} ->
+        if Error.normalize(error).kind == :thread_not_found do
+          {^id, run} = thread({:resume, id}, run)
+          begun(run, start_turn(run))
+        else
+          fail(run, Loss.error(error))
+        end
+
+      result ->
+        begun(run, result)
+    end
+  end
+
+  defp begin(run), do: begun(run, start_turn(run))
+
+  defp start_turn(run) do
+    params =
+      Map.merge(run.job.reach.turn, %{"threadId" => run.thread_id, "input" => run.job.input})
+
+    request(run, "turn/start", params, follow: :own)
+  end
+
+  defp begun(run, {:ok, %{"turn" => %{"id" => id}}}), do: %{run | turn_id: id}
+  defp begun(run, {:ok, other}), do: fail(run, Loss.error({:no_id, "turn/start", other}))
+  defp begun(run, {:error, reason}), do: fail(run, unanswered(run, reason))
+
+  defp request!(run, method, params) do
+    case request(run, method, params, []) do
+      {:ok, result} -> result
+      {:error, reason} -> fail(run, unanswered(run, reason))
+    end
+  end
+
+  # No longer than the clocks of the run go on.
+  defp request(run, method, params, opts) do
+    limit = run.job.settings.request_timeout_ms || @request_timeout
+
+    case Clocks.due(run.clocks, now()) do
+      {:wait, ms} ->
+        experimental = Map.get(run.job.reach.experimental, method, [])
+        timeout = [limit, ms] |> Enum.min() |> max(1) |> min(@longest)
+        opts = [timeout_ms: timeout, experimental: experimental] ++ opts
+        Connection.request(run.conn, method, params, opts)
+
+      {:expired, name, limit} ->
+        fail(run, expired(run, name, limit))
+    end
+  end
+
+  # A clock of the run, or that of the request.
+  defp unanswered(run, {:timeout, _method, ms}) do
+    case Clocks.due(run.clocks, now()) do
+      {:expired, name, limit} -> expired(run, name, limit)
+      {:wait, _} -> expired(run, :request, ms)
+    end
+  end
+
+  defp unanswered(_run, reason), do: Loss.error(reason)
+
+  # --- Waiting ----------------------------------------------------------------------------------------------------------
+
+  # While somebody is asked, it is us who are silent.
+  defp due(%{asked: asked, clocks: clocks}, now) when asked == %{}, do: Clocks.due(clocks, now)
+
+  defp due(%{asked: asked, clocks: clocks}, now) do
+    case Clocks.due(%{clocks | silence: :infinity, stall: :infinity}, now) do
+      {:wait, ms} -> {:wait, min(ms, Asked.patience(asked, now))}
+      expired -> expired
+    end
+  end
+
+  defp resume(%{asked: asked, clocks: clocks}, now) when asked == %{},
+    do: Clocks.resume(clocks, now)
+
+  defp resume(run, _now), do: run.clocks
+
+  # A clock has run out, but what lies in the mailbox came in time. What comes after that did not.
+  defp late(%{late: nil} = run) do
+    {:message_queue_len, messages} = Process.info(self(), :message_queue_len)
+    %{run | late: messages}
+  end
+
+  defp late(run), do: %{run | late: run.late - 1}
+
+  defp wait(run, ms) do
+    %{thread_id: thread, turn_id: turn, monitor: monitor, asked: asked} = run
+    cancel = run.own.cancel
+
+    receive do
+      {:codex_turn, _conn, ^thread, ^turn, what} ->
+        {events, run} = told(what, %{run | clocks: Clocks.heard(run.clocks, now())})
+        {events, run |> saw(events) |> pause()}
+
+      {^cancel, :cancelled} ->
+        fail(run, cancelled())
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        fail(run, Loss.error({:down, reason}))
+
+      {:DOWN, ref, :process, _, reason} when is_map_key(asked, ref) ->
+        {[], answered(%{run | asked: Asked.decided(asked, ref, reason, run.conn)})}
+    after
+      ms -> {[], expire(run)}
+    end
+  end
+
+  # Which clock it was, the next look at them says.
+  defp expire(%{asked: asked} = run) when asked == %{}, do: %{run | late: run.late && 0}
+  defp expire(run), do: answered(%{run | asked: Asked.expire(run.asked, run.conn, now())})
+
+  defp told({:notification, "turn/completed", _params}, run), do: {[], run}
+
+  defp told({:notification, method, params}, run) do
+    case Told.event(method, params) do
+      %Events.ThreadTokenUsageUpdated{usage: total} = event -> {[event], %{run | total: total}}
+      %Events.Error{} = event -> failing(event, run)
+      event -> {[event], run}
+    end
+  end
+
+  defp told({:request, id, method, params, others?}, run) do
+    asked =
+      Asked.put(run.asked, run.conn, run.job.approvals, {id, method, params}, others?, now())
+
+    {[], %{run | asked: asked}}
+  end
+
+  defp told({:completed, %{turn: turn} = summary}, run) do
+    run = %{run | ended?: true}
+
+    case turn["status"] do
+      "interrupted" -> fail(run, interrupted())
+      "failed" -> failed(turn["error"] || get_in(summary, [:error, "error"]), run)
+      status -> {[ended(status, run)], run}
+    end
+  end
+
+  defp told({:lost, reason, _summary}, run),
+    do: fail(%{run | ended?: true}, Loss.error(reason))
+
+  defp ended(status, run),
+    do: %Events.TurnCompleted{
+      status: status,
+      usage: run.total,
+      thread_id: run.thread_id,
+      turn_id: run.turn_id
+    }
+
+  defp failed(error, run) do
+    error = if is_map(error), do: error, else: %{"message" => "turn failed"}
+    event = %Events.TurnFailed{error: error, thread_id: run.thread_id, turn_id: run.turn_id}
+    {[Redact.redact(event, run.job.secrets)], run}
+  end
+
+  # What providers say of a failure may have our own key in it.
+  defp failing(event, run) do
+    event = Redact.redact(event, run.job.secrets)
+    {[event], %{run | event: event}}
+  end
+
+  defp saw(run, events), do: %{run | clocks: Clocks.saw(run.clocks, events, now())}
+
+  # Until the reader asks for more.
+  defp pause(run), do: %{run | clocks: Clocks.pause(run.clocks, now())}
+
+  # The clocks that stood still begin anew.
+  defp answered(%{asked: asked} = run) when asked == %{},
+    do: %{run | clocks: Clocks.restart(run.clocks, now())}
+
+  defp answered(run), do: run
+
+  # --- The end ----------------------------------------------------------------------------------------------------------
+
+  defp check_cancelled(run) do
+    if Call.cancelled?(run.own) or (run.call != nil and Call.cancelled?(run.call)),
+      do: fail(run, cancelled()),
+      else: run
+  end
+
+  defp cancelled,
+    do: %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
+
+  defp interrupted,
+    do: %TransportError{reason_code: :interrupted, message: "the turn was interrupted"}
+
+  defp expired(run, name, limit), do: Limits.error(run.clocks, name, limit, run.silence_option)
+
+  @spec fail(t(), TransportError.t()) :: no_return()
+  defp fail(run, error), do: raise(Redact.redact(%{error | event: run.event}, run.job.secrets))
+
+  @doc "Interrupts the turn if it still goes on, and waits until it has ended. Nothing of it is left in the mailbox."
+  @spec stop(t() | :failed) :: t() | :failed
+  def stop(:failed), do: :failed
+
+  def stop(run) do
+    _ = if run.turn_id != nil and not run.ended?, do: interrupt(run)
+    _ = if run.turn_id != nil, do: leave(run)
+    Asked.stop(run.asked)
+    _ = if run.monitor, do: Process.demonitor(run.monitor, [:flush])
+    Call.finish(run.own)
+    run
+  end
+
+  defp interrupt(%{thread_id: thread, turn_id: turn, monitor: monitor} = run) do
+    ids = %{"threadId" => thread, "turnId" => turn}
+
+    # A turn of which the server has not told the beginning yet cannot be interrupted (0.169).
+    sent = fn -> Connection.request(run.conn, "turn/interrupt", ids, timeout_ms: @patience) end
+    _ = sent.()
+    await_end(thread, turn, monitor, sent, now() + @patience)
+  end
+
+  defp await_end(thread, turn, monitor, sent, deadline) do
+    receive do
+      {:codex_turn, _, ^thread, ^turn, {:completed, _}} ->
+        :ok
+
+      {:codex_turn, _, ^thread, ^turn, {:lost, _, _}} ->
+        :ok
+
+      {:codex_turn, _, ^thread, ^turn, what} ->
+        _ = if match?({:notification, "turn/started", _}, what), do: sent.()
+        await_end(thread, turn, monitor, sent, deadline)
+
+      {:DOWN, ^monitor, :process, _, _} ->
+        :ok
+    after
+      max(deadline - now(), 0) -> :ok
+    end
+  end
+
+  defp leave(%{thread_id: thread, turn_id: turn} = run) do
+    _ = Connection.call(run.conn, {:unfollow, thread, turn})
+    flush(thread, turn)
+  end
+
+  defp flush(thread, turn) do
+    receive do
+      {:codex_turn, _, ^thread, ^turn, _} -> flush(thread, turn)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

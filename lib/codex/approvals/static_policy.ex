@@ -1,0 +1,28 @@
+defmodule Codex.Approvals.StaticPolicy do
+  @moduledoc """
+  A policy that says the same to everything.
+
+      iex> alias Codex.Approvals.StaticPolicy
+      iex> Codex.Approvals.review_tool(StaticPolicy.deny(reason: "read only"), %{}, %{})
+      {:deny, "read only"}
+      iex> Codex.Approvals.review_tool(StaticPolicy.allow(), %{}, %{})
+      :allow
+  """
+
+  defstruct mode: :deny, reason: "denied"
+
+  @type t :: %__MODULE__{mode: :allow | :deny, reason: term()}
+
+  @doc "Allows everything. `opts` is not used."
+  @spec allow(keyword()) :: t()
+  def allow(_opts \\ []), do: %__MODULE__{mode: :allow}
+
+  @doc "Denies everything. Option: `:reason` (default `\"denied\"`)."
+  @spec deny(keyword()) :: t()
+  def deny(opts \\ []), do: %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
+
+  @doc "What it says."
+  @spec review_tool(t(), map(), map()) :: :allow | {:deny, term()}
+  def review_tool(%__MODULE__{mode: :allow}, _event, _context), do: :allow
+  def review_tool(%__MODULE__{reason: reason}, _event, _context), do: {:deny, reason}
+end

@@ -1,0 +1,390 @@
+defmodule Codex.AppServer.ThreadTest do
+  # Threads over a connection, with the real server against the scripted model; and the same on both lanes.
+  use ExUnit.Case, async: true
+
+  import Codex.Stub, only: [eventually: 1]
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Error, Events, Items, Test, Thread}
+
+  @moduletag :codex_cli
+  @moduletag timeout: 60_000
+
+  defp connect!(model, options \\ []) do
+    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    conn
+  end
+
+  defp thread!(model, conn, options \\ []) do
+    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
+    {:ok, thread} = Codex.start_thread(Test.options(model), options)
+    thread
+  end
+
+  defp start(script, options \\ []) do
+    model = Test.start!(script)
+    conn = connect!(model)
+    {model, conn, thread!(model, conn, options)}
+  end
+
+  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
+
+  # Requests of ours that the server got, by what it did: threads that it has loaded.
+  defp loaded(conn) do
+    {:ok, %{"data" => ids}} = AppServer.thread_loaded_list(conn)
+    Enum.sort(ids)
+  end
+
+  defp mailbox, do: Process.info(self(), :messages) |> elem(1)
+  defp followed(conn), do: :sys.get_state(conn).state.turns
+
+  describe "turns" do
+    test "go on in one thread that is begun once, and give what the other lane gives" do
+      script = [
+        respond([reasoning("**Hm**"), message("One.")],
+          usage: %{input_tokens: 100, output_tokens: 20}
+        ),
+        respond([shell("echo hi")], usage: %{input_tokens: 150, output_tokens: 7}),
+        respond([message("Two.")], usage: %{input_tokens: 9, output_tokens: 1})
+      ]
+
+      {model, conn, thread} =
+        start(script, sandbox: :danger_full_access, ask_for_approval: :never)
+
+      {:ok, first} = Thread.run(thread, "first")
+      assert %Items.AgentMessage{text: "One."} = first.final_response
+      id = first.thread.thread_id
+      assert loaded(conn) == [id]
+      {:ok, second} = Thread.run(first.thread, "second")
+      assert second.thread.thread_id == id
+      assert loaded(conn) == [id]
+      assert second.final_response.text == "Two."
+
+      other = Test.start!(script)
+
+      {:ok, exec} =
+        Codex.start_thread(
+          Test.options(other),
+          Test.thread_options(other) ++ [sandbox: :danger_full_access, ask_for_approval: :never]
+        )
+
+      {:ok, exec_first} = Thread.run(exec, "first")
+      {:ok, exec_second} = Thread.run(exec_first.thread, "second")
+
+      for {app, exec} <- [{first, exec_first}, {second, exec_second}] do
+        assert app.usage == exec.usage
+        assert app.usage_scope == :turn and exec.usage_scope == :turn
+        assert app.thread.usage == exec.thread.usage
+        assert kinds(app.events) == kinds(exec.events)
+        assert List.last(app.events).usage == List.last(exec.events).usage
+      end
+
+      assert %{"input_tokens" => 159, "output_tokens" => 8} = second.usage
+
+      assert [%{aggregated_output: "hi\n", exit_code: 0, status: :completed, command: command}] =
+               for(
+                 %Events.ItemCompleted{item: %Items.CommandExecution{} = i} <- second.events,
+                 do: i
+               )
+
+      assert command =~ "echo hi"
+      assert [_, _, %{body: %{"input" => input}}] = Test.requests(model)
+      assert inspect(input, limit: :infinity) =~ "first"
+      assert mailbox() == [] and followed(conn).running == %{}
+    end
+
+    # What the other lane has no word for, left out.
+    defp kinds(events) do
+      for event <- events,
+          kind = kind(event),
+          kind not in [Events.ThreadTokenUsageUpdated, Events.AppServerNotification, nil],
+          do: kind
+    end
+
+    defp kind(%type{item: %Items.UserMessage{}}) when type != nil, do: nil
+    # Messages and reasoning begin here, and there not.
+    defp kind(%Events.ItemStarted{item: %item{}})
+         when item in [Items.AgentMessage, Items.Reasoning],
+         do: nil
+
+    defp kind(%type{item: %item{}}), do: {type, item}
+
+    defp kind(%type{})
+         when type in [
+                Events.ReasoningSummaryPartAdded,
+                Events.ReasoningSummaryDelta,
+                Events.ItemAgentMessageDelta,
+                Events.CommandOutputDelta
+              ],
+         do: nil
+
+    defp kind(%type{}), do: type
+
+    test "stream with deltas, and the text is theirs" do
+      {_model, _conn, thread} = start([respond([message("Hello", deltas: ["Hel", "lo"])])])
+
+      {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
+      events = Enum.to_list(stream)
+      assert [%Events.ThreadStarted{}, %Events.TurnStarted{} | _] = events
+      assert %Events.TurnCompleted{status: "completed"} = List.last(events)
+
+      pieces = for %Events.ItemAgentMessageDelta{item: %{"text" => text}} <- events, do: text
+
+      assert pieces == ["Hel", "lo"]
+      assert mailbox() == []
+    end
+
+    test "of several threads run at a time in one process, interleaved, beside its own subscription" do
+      model =
+        Test.start!([],
+          rules: [
+            [contains: "say-one", step: "1", times: 1],
+            [contains: "say-two", step: "2", times: 1]
+          ]
+        )
+
+      conn = connect!(model)
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+      {:ok, one} = Thread.run_turn_streamed(thread!(model, conn), "say-one")
+      {:ok, two} = Thread.run_turn_streamed(thread!(model, conn), "say-two")
+
+      both = [one, two] |> Enum.zip() |> Enum.to_list()
+
+      assert [{%Events.ThreadStarted{thread_id: a}, %Events.ThreadStarted{thread_id: b}} | _] =
+               both
+
+      assert a != b
+
+      for n <- [0, 1] do
+        texts =
+          for pair <- both,
+              %Events.ItemCompleted{item: %Items.AgentMessage{text: t}} <- [elem(pair, n)],
+              do: t
+
+        assert texts == ["#{n + 1}"]
+      end
+
+      # The caller's own.
+      assert_receive {:codex_notification, "turn/completed", %{"threadId" => ^a}}
+      assert_receive {:codex_notification, "turn/completed", %{"threadId" => ^b}}
+      assert mailbox() == []
+    end
+
+    test "have output schemas, images and options, each for themselves" do
+      model = Test.start!([~s({"n":1}), "plain"])
+      conn = connect!(model)
+      thread = thread!(model, conn, developer_instructions: "be brief", model_verbosity: :low)
+
+      schema = %{
+        type: "object",
+        properties: %{n: %{type: "integer"}},
+        required: ["n"],
+        additionalProperties: false
+      }
+
+      image = Path.join(model.workspace, "a.png")
+
+      File.write!(
+        image,
+        Base.decode64!(
+          "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+        )
+      )
+
+      {:ok, first} = Thread.run(thread, "Hi", output_schema: schema, images: [image])
+      assert Codex.Turn.Result.json(first) == {:ok, %{"n" => 1}}
+      assert first.final_response.parsed == %{"n" => 1}
+      {:ok, second} = Thread.run(first.thread, "again")
+      assert second.final_response.parsed == nil
+
+      assert [%{body: one}, %{body: two}] = Test.requests(model)
+      assert one["text"]["format"]["schema"]["required"] == ["n"]
+      assert one["text"]["verbosity"] == "low"
+      assert inspect(one["input"], limit: :infinity) =~ "be brief"
+      assert inspect(one["input"], limit: :infinity, printable_limit: 100) =~ "input_image"
+      refute two["text"]["format"]
+
+      assert {:error, {:image_not_found, _}} = Thread.run(thread, "x", images: ["/no/such.png"])
+      assert {:error, {:unsupported_option, :profile}} = Thread.run(thread, "x", profile: "p")
+      assert {:error, {:unsupported_option, :env}} = Thread.run(thread, "x", env: %{A: "1"})
+      assert {:error, {:invalid_input, ""}} = Thread.run(thread, "")
+    end
+
+    test "of threads that are resumed or forked, with the usage of the turn" do
+      script =
+        for n <- 1..4,
+            do: respond([message("#{n}")], usage: %{input_tokens: n * 10, output_tokens: n})
+
+      {model, conn, thread} = start(script)
+      {:ok, first} = Thread.run(thread, "first")
+      id = first.thread.thread_id
+      AppServer.disconnect(conn)
+
+      conn = connect!(model)
+      options = Test.thread_options(model) ++ [transport: {:app_server, conn}]
+      {:ok, again} = Codex.resume_thread(id, Test.options(model), options)
+      {:ok, second} = Thread.run(again, "second")
+      assert second.thread.thread_id == id
+      assert %{"input_tokens" => 20, "output_tokens" => 2} = second.usage
+      assert second.usage_scope == :turn
+      assert %{"input_tokens" => 30} = second.thread.usage
+
+      {:ok, fork} = Codex.fork_thread(id, Test.options(model), options)
+      {:ok, forked} = Thread.run(fork, "third")
+      assert forked.thread.thread_id != id
+      assert %{"input_tokens" => 30} = forked.usage
+
+      {:ok, last} = Codex.resume_thread(:last, Test.options(model), options)
+      {:ok, fourth} = Thread.run(last, "fourth")
+      assert fourth.thread.thread_id in [id, forked.thread.thread_id]
+      assert inspect(List.last(Test.requests(model)).body["input"], limit: :infinity) =~ "first"
+
+      {:ok, none} =
+        Codex.resume_thread("00000000-0000-4000-8000-000000000000", Test.options(model), options)
+
+      assert {:error, {:exec_failed, %Error{kind: :thread_not_found}}} = Thread.run(none, "x")
+      assert mailbox() == []
+    end
+
+    test "of a thread that the connection does not have any more resume it" do
+      {model, conn, thread} = start(["one", "two"])
+      {:ok, first} = Thread.run(thread, "first")
+      AppServer.disconnect(conn)
+      conn = connect!(model)
+      # As if it had been there before.
+      thread = %{first.thread | transport: {:app_server, conn}, transport_ref: conn}
+      assert {:ok, %{final_response: %{text: "two"}}} = Thread.run(thread, "second")
+      assert loaded(conn) == [first.thread.thread_id]
+    end
+  end
+
+  describe "failures" do
+    test "of a turn are classified by what the server says" do
+      {_model, conn, thread} = start([failed("rate_limit_exceeded", "slow down"), "fine"])
+      assert {:error, {:turn_failed, error}} = Thread.run(thread, "Hi")
+
+      assert %Error{kind: :rate_limit, codex_error_info: info, event: %Events.TurnFailed{}} =
+               error
+
+      assert info != nil
+      assert %Codex.Turn.Result{thread: %{thread_id: id} = next} = error.result
+      assert is_binary(id)
+      assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(next, "again")
+      assert mailbox() == [] and followed(conn).running == %{}
+    end
+
+    test "a server that is killed loses the turn, with what there was" do
+      {_model, conn, thread} = start([silence(60_000)])
+      {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
+      test = self()
+
+      reader =
+        Task.async(fn ->
+          try do
+            Enum.each(stream, &send(test, {:event, &1}))
+          rescue
+            error -> error
+          end
+        end)
+
+      assert_receive {:event, %Events.TurnStarted{}}, 10_000
+      {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
+      assert %Codex.TransportError{reason_code: :killed, signal: :kill} = Task.await(reader)
+      assert {:error, {:exec_failed, %Error{kind: :crashed}}} = Thread.run(thread, "again")
+
+      {_model, conn, thread} = start([silence(60_000)])
+      run = Task.async(fn -> Thread.run(thread, "Hi") end)
+      assert eventually(fn -> map_size(followed(conn).running) == 1 end)
+      {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
+      assert {:error, {:exec_failed, %Error{kind: :killed, result: result}}} = Task.await(run)
+      assert is_binary(result.thread.thread_id)
+    end
+
+    test "a clock interrupts the turn; the thread goes on" do
+      {_model, conn, thread} = start([silence(60_000), "fine"])
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "Hi", total_timeout_ms: 1_500)
+      assert %Error{kind: :timeout, details: %{clock: :total, option: :total_timeout_ms}} = error
+      assert followed(conn).running == %{}
+      assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(error.result.thread, "again")
+      assert mailbox() == []
+    end
+
+    test "a cancelled run interrupts the turn" do
+      {_model, conn, thread} = start([silence(60_000)])
+      run = Task.async(fn -> Thread.run(thread, "Hi", cancellation_token: "app-token") end)
+      assert eventually(fn -> map_size(followed(conn).running) == 1 end)
+      assert Codex.Exec.cancel("app-token") == :ok
+      assert {:error, {:exec_failed, %Error{kind: :interrupted}}} = Task.await(run)
+      assert followed(conn).running == %{}
+      assert Codex.Exec.cancel("app-token") == {:error, :not_found}
+    end
+
+    test "a second turn of the thread is refused while one runs" do
+      {_model, conn, thread} = start(["one", silence(60_000)])
+      {:ok, %{thread: thread}} = Thread.run(thread, "first")
+      run = Task.async(fn -> Thread.run(thread, "Hi", cancellation_token: "busy-token") end)
+      assert eventually(fn -> map_size(followed(conn).running) == 1 end)
+      assert {:error, {:exec_failed, %Error{kind: :thread_busy}}} = Thread.run(thread, "more")
+      assert map_size(followed(conn).running) == 1
+      :ok = Codex.Exec.cancel("busy-token")
+      assert {:error, _} = Task.await(run)
+    end
+
+    test "what failed before anything was done is tried again" do
+      {model, _conn, thread} =
+        start([http_error(500), "fine"], retry: true, retry_opts: [base_delay_ms: 1])
+
+      assert {:ok, result} = Thread.run(thread, "Hi", config_overrides: [])
+      assert result.attempts == 2 or length(Test.requests(model)) == 2
+      assert result.final_response.text == "fine"
+      assert mailbox() == []
+    end
+  end
+
+  describe "readers" do
+    test "that halt interrupt the turn before they go on" do
+      {_model, conn, thread} = start([silence(60_000), "fine"])
+      {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
+      assert [%Events.ThreadStarted{thread_id: id}, _] = Enum.take(stream, 2)
+      assert followed(conn).running == %{} and mailbox() == []
+      {:ok, %{"thread" => %{"status" => status}}} = AppServer.thread_read(conn, thread_id: id)
+      assert status["type"] == "idle"
+    end
+
+    test "that are killed leave no turn" do
+      {_model, conn, thread} = start([silence(60_000)])
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+      {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
+      {reader, monitor} = spawn_monitor(fn -> Stream.run(stream) end)
+      assert eventually(fn -> map_size(followed(conn).running) == 1 end)
+      Process.exit(reader, :kill)
+      assert_receive {:DOWN, ^monitor, :process, _, :killed}
+
+      assert_receive {:codex_notification, "turn/completed",
+                      %{"turn" => %{"status" => "interrupted"}}},
+                     10_000
+    end
+
+    test "pop and cancel a streamed run as on the other lane" do
+      {_model, conn, thread} = start(["one", silence(60_000)])
+      {:ok, run} = Thread.run_streamed(thread, "Hi")
+      assert {:ok, %Codex.StreamEvent.AgentUpdated{}} = Codex.RunResultStreaming.pop(run, 10_000)
+
+      done =
+        Enum.find_value(Stream.repeatedly(fn -> Codex.RunResultStreaming.pop(run, 10_000) end), fn
+          {:ok, %Codex.StreamEvent.RawResponses{} = done} -> done
+          {:ok, _} -> nil
+        end)
+
+      assert done.thread.thread_id
+      assert Codex.RunResultStreaming.pop(run, 10_000) == :done
+
+      {:ok, run} = Thread.run_streamed(done.thread, "more")
+      {:ok, _} = Codex.RunResultStreaming.pop(run, 10_000)
+      {:ok, _} = Codex.RunResultStreaming.pop(run, 10_000)
+      :ok = Codex.RunResultStreaming.cancel(run)
+      assert {:error, %{}} = Codex.RunResultStreaming.pop(run, 10_000)
+      assert eventually(fn -> followed(conn).running == %{} end)
+    end
+  end
+end
