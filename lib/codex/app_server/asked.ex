@@ -105,13 +105,16 @@ defmodule Codex.AppServer.Asked do
     with {:error, reason} <- respond(conn, id, {:ok, answer}),
          true <- elem(reason, 0) not in [:request_closed, :app_server_down],
          do: decline(conn, id, method)
+
+    :ok
   end
 
   @doc "One of the processes has ended. In whatever way: the question is closed."
   @spec decided(t(), reference(), term(), pid()) :: t()
   def decided(asked, ref, reason, conn) do
     {entry, asked} = Map.pop!(asked, ref)
-    if reason not in [:normal, :noproc], do: decline(conn, entry.id, entry.method)
+    # One that was quicker than the monitor may have answered: then this is refused.
+    if reason != :normal, do: decline(conn, entry.id, entry.method)
     asked
   end
 

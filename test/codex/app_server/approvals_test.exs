@@ -1,0 +1,231 @@
+defmodule Codex.AppServer.ApprovalsTest do
+  # Who decides what the agent may do, with the real server.
+  use ExUnit.Case, async: true
+
+  import Codex.Stub, only: [eventually: 1]
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Events, Items, Test, Thread}
+  alias Codex.Approvals.StaticPolicy
+
+  doctest Codex.Approvals
+  doctest Codex.Approvals.StaticPolicy
+  doctest Codex.AppServer.ApprovalDecision
+  doctest Codex.AppServer.Told
+
+  defmodule Hook do
+    @behaviour Codex.Approvals.Hook
+
+    @impl true
+    def prepare(_event, context), do: {:ok, Map.put(context, :prepared, true)}
+
+    @impl true
+    def review_tool(_event, _context, _opts), do: :allow
+
+    @impl true
+    def review_command(event, %{metadata: %{test: test}} = context, opts) do
+      send(test, {:asked, event, context, opts})
+      {:async, test}
+    end
+
+    @impl true
+    def await(test, timeout) do
+      send(test, {:awaiting, self()})
+
+      receive do
+        {:decide, decision} -> {:ok, decision}
+      after
+        timeout -> {:error, :timeout}
+      end
+    end
+  end
+
+  defmodule OnlyTools do
+    @behaviour Codex.Approvals.Hook
+    @impl true
+    def review_tool(_event, _context, _opts), do: :allow
+  end
+
+  defp ask(command),
+    do: shell(command, sandbox_permissions: "require_escalated", justification: "May I?")
+
+  defp start(script, options, connect \\ []) do
+    model = Test.start!(script)
+    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ connect)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+
+    {:ok, thread} =
+      Codex.start_thread(
+        Test.options(model),
+        Test.thread_options(model) ++
+          [transport: {:app_server, conn}, ask_for_approval: :on_request, sandbox: :read_only] ++
+          options
+      )
+
+    {model, conn, thread}
+  end
+
+  defp statuses(result) do
+    for %Events.ItemCompleted{item: %type{status: status}} <- result.events,
+        type in [Items.CommandExecution, Items.FileChange],
+        do: status
+  end
+
+  defp file?(model, name), do: File.exists?(Path.join(model.workspace, name))
+
+  describe "policies" do
+    @describetag :codex_cli
+
+    test "as functions allow and deny, and nobody deciding is a no" do
+      test = self()
+
+      policy = fn event, context ->
+        send(test, {:asked, event, context})
+        if event.command =~ "yes", do: :allow, else: {:deny, "not this"}
+      end
+
+      {model, _conn, thread} =
+        start([ask("echo 1 > yes.txt"), ask("echo 2 > no.txt"), "done"], approval_policy: policy)
+
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:completed, :declined]
+      assert file?(model, "yes.txt") and not file?(model, "no.txt")
+
+      assert_received {:asked, event, context}
+      assert %{type: :command_execution_approval, reason: "May I?", turn_id: turn_id} = event
+      assert is_binary(turn_id) and event.thread_id == result.thread.thread_id
+      assert %{transport: :app_server, thread: %Thread{}, metadata: %{}} = context
+
+      {model, _conn, thread} = start([ask("echo 1 > yes.txt"), "done"], [])
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:declined]
+      refute file?(model, "yes.txt")
+    end
+
+    test "decide about files, for the session, and may end the turn" do
+      patch = "*** Begin Patch\n*** Add File: a.txt\n+hi\n*** End Patch\n"
+
+      {model, _conn, thread} =
+        start([apply_patch(patch), "done"], approval_policy: StaticPolicy.allow())
+
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:completed]
+      assert file?(model, "a.txt")
+
+      test = self()
+
+      once = fn %{type: :command_execution_approval}, _context, opts ->
+        send(test, {:opts, opts})
+        {:allow, for_session: true}
+      end
+
+      {_model, _conn, thread} =
+        start([ask("echo 1"), ask("echo 1"), "done"], approval_policy: once)
+
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:completed, :completed]
+      assert_received {:opts, [timeout: 30_000]}
+      refute_received {:opts, _}
+
+      {_model, _conn, thread} =
+        start([ask("echo 1"), "done"], approval_policy: fn _ -> {:deny, :cancel} end)
+
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Thread.run(thread, "go")
+    end
+
+    test "that crash, take too long, or say nothing of this are a no" do
+      for {policy, options} <- [
+            {fn _ -> raise "oops" end, []},
+            {fn _ -> exit(:oops) end, []},
+            {fn _ -> Process.exit(self(), :kill) end, []},
+            {fn _ -> :maybe end, []},
+            {fn _ -> {:allow, execpolicy_amendment: [1]} end, []},
+            {fn _ -> Process.sleep(:infinity) end, approval_timeout_ms: 100},
+            {OnlyTools, []},
+            {NoSuchModule, []}
+          ] do
+        {model, _conn, thread} =
+          start([ask("echo 1 > x.txt"), "done"], [approval_policy: policy] ++ options)
+
+        {:ok, result} = Thread.run(thread, "go")
+        assert statuses(result) == [:declined]
+        refute file?(model, "x.txt")
+        assert result.final_response.text == "done"
+      end
+
+      assert Process.info(self(), :messages) == {:messages, []}
+    end
+
+    test "that are none are refused before anything is sent" do
+      {_model, _conn, thread} = start([], approval_policy: fn -> :allow end)
+
+      assert {:error, {:invalid_approval_policy, policy}} = Thread.run(thread, "go")
+      assert is_function(policy, 0)
+      {_model, _conn, thread} = start([], approval_hook: "x", approval_policy: fn _ -> :allow end)
+      assert {:error, {:invalid_approval_hook, "x"}} = Thread.run(thread, "go")
+    end
+
+    test "as hooks may decide later, while the clocks stand still" do
+      {model, _conn, thread} =
+        start([ask("echo 1 > x.txt"), "done"],
+          approval_hook: Hook,
+          approval_policy: StaticPolicy.deny(),
+          metadata: %{test: self()}
+        )
+
+      run =
+        Task.async(fn -> Thread.run(thread, "go", timeout_ms: 2_500, idle_timeout_ms: 2_500) end)
+
+      assert_receive {:asked, %{command: command}, %{prepared: true}, [timeout: 30_000]}, 15_000
+      assert command =~ "echo 1"
+      assert_receive {:awaiting, decider}
+      # Longer than the clocks of the turn.
+      refute Task.yield(run, 3_500)
+      send(decider, {:decide, :allow})
+      assert {:ok, result} = Task.await(run, 15_000)
+      assert statuses(result) == [:completed]
+      assert file?(model, "x.txt")
+    end
+
+    test "end with the reader, and a dead one declines" do
+      test = self()
+
+      policy = fn _event ->
+        send(test, {:deciding, self()})
+        Process.sleep(:infinity)
+      end
+
+      {model, conn, thread} = start([ask("echo 1 > x.txt"), "done"], approval_policy: policy)
+      reader = spawn(fn -> Thread.run(thread, "go") end)
+      assert_receive {:deciding, decider}, 15_000
+      monitor = Process.monitor(decider)
+      Process.exit(reader, :kill)
+      assert_receive {:DOWN, ^monitor, :process, _, _}, 5_000
+      assert eventually(fn -> :sys.get_state(conn).state.asked == %{} end)
+      refute file?(model, "x.txt")
+    end
+
+    test "leave what a subscriber is asked to the subscriber, where there is no policy" do
+      {model, conn, thread} = start([ask("echo 1 > x.txt"), "done"], [])
+      :ok = AppServer.subscribe(conn, methods: ["item/commandExecution/requestApproval"])
+      run = Task.async(fn -> Thread.run(thread, "go") end)
+      assert_receive {:codex_request, id, _, _}, 15_000
+      assert AppServer.respond(conn, id, decision: :accept) == :ok
+      assert {:ok, result} = Task.await(run, 15_000)
+      assert statuses(result) == [:completed]
+      assert file?(model, "x.txt")
+    end
+  end
+
+  test "tools of the host" do
+    alias Codex.Approvals
+    assert Approvals.review_tool(OnlyTools, %{}, %{}) == :allow
+    assert {:deny, _} = Approvals.review_tool(NoSuchModule, %{}, %{})
+    assert Approvals.review_tool(StaticPolicy.deny(), %{requires_approval: false}, %{}) == :allow
+    assert Approvals.review_tool(StaticPolicy.deny(), %{approved: true}, %{}) == :allow
+
+    assert Approvals.review_tool(StaticPolicy.deny(), %{approved: false}, %{}) ==
+             {:deny, "denied"}
+
+    assert Approvals.review_tool(fn _ -> {:async, 1} end, %{}, %{}) == {:async, 1}
+  end
+end
