@@ -196,6 +196,54 @@ defmodule Codex.Thread do
     end
   end
 
+  @doc """
+  Gives the turn that runs in this thread more input, from any process: text or blocks, as `run/3` takes them.
+
+  Only over an app-server, where somebody runs the turn on the same connection. `thread.thread_id` must be known: of a first turn,
+  `Codex.Events.ThreadStarted` tells it.
+
+  Returns `:ok`, or `{:error, reason}`: `{:unsupported, :exec}`, `:missing_thread_id`, `{:no_turn, thread_id}`, what is wrong with the
+  input, the server's error (the turn has just ended, is another one, or a review, which cannot be steered), or
+  `{:app_server_down, info}`.
+  """
+  @spec steer(t(), Exec.Args.input()) :: :ok | {:error, steer_reason()}
+  def steer(%__MODULE__{transport: {:app_server, conn}} = thread, input),
+    do: Lane.steer(conn, thread.thread_id, input)
+
+  def steer(%__MODULE__{}, _input), do: {:error, {:unsupported, :exec}}
+
+  @type steer_reason :: {:unsupported, :exec} | Lane.steer_reason()
+
+  @doc """
+  Interrupts the turn that runs in this thread, from any process. Its reader gets an error of the kind `:interrupted`, with what there
+  was until then; the thread can go on.
+
+  The server (0.169) does not end the command that runs: it lives on in the background. `clean_background: true`, here or as an option of
+  the thread, ends it; that needs a connection with `experimental_api: true`.
+
+  Returns `:ok`, or `{:error, reason}` as `steer/2`; unknown options are `{:unknown_option, key, nearest}`. On `codex exec`, a
+  `cancellation_token` and `Codex.Exec.cancel/1` do this.
+  """
+  @spec interrupt(t(), keyword() | map()) ::
+          :ok | {:error, steer_reason() | Table.reason()}
+  def interrupt(thread, opts \\ [])
+
+  def interrupt(%__MODULE__{transport: {:app_server, conn}} = thread, opts) do
+    with {:ok, opts} <- as_map(opts),
+         nil <- Enum.find(Map.keys(opts), &(&1 != :clean_background)) do
+      clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
+      Lane.interrupt(conn, thread.thread_id, clean? == true)
+    else
+      {:error, _} = error ->
+        error
+
+      key ->
+        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:clean_background])}}
+    end
+  end
+
+  def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
+
   # The stream of a turn and the turn before its first event. Everything is checked now.
   defp prepare(%__MODULE__{} = thread, input, turn_opts, default, lost, run_token \\ nil) do
     thread = if new?(input), do: Turn.reset(thread), else: thread

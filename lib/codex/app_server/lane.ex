@@ -63,6 +63,39 @@ defmodule Codex.AppServer.Lane do
     end
   end
 
+  @type steer_reason ::
+          :missing_thread_id
+          | {:no_turn, String.t()}
+          | {:invalid_input, term()}
+          | AppServer.reason()
+
+  @doc "More input for the turn of a thread that runs."
+  @spec steer(GenServer.server(), String.t() | nil, term()) :: :ok | {:error, term()}
+  def steer(_conn, nil, _input), do: {:error, :missing_thread_id}
+
+  def steer(conn, thread_id, input) do
+    with {:ok, input} <- input(input, []),
+         {:ok, {turn_id, _begun?}} <- running(conn, thread_id),
+         params = %{"threadId" => thread_id, "expectedTurnId" => turn_id, "input" => input},
+         {:ok, _} <- Connection.request(conn, "turn/steer", params),
+         do: :ok
+  end
+
+  defp running(conn, thread_id) do
+    with {:ok, nil} <- Connection.call(conn, {:running, thread_id}),
+         do: {:error, {:no_turn, thread_id}}
+  end
+
+  @doc "Ends the turn of a thread that runs; with `clean?`, also what it left running in the background."
+  @spec interrupt(GenServer.server(), String.t() | nil, boolean()) :: :ok | {:error, term()}
+  def interrupt(_conn, nil, _clean?), do: {:error, :missing_thread_id}
+
+  def interrupt(conn, thread_id, clean?) do
+    with {:ok, result} <- Connection.call(conn, {:interrupt, thread_id}),
+         {:ok, _} <- result,
+         do: if(clean?, do: Run.clean(conn, thread_id), else: :ok)
+  end
+
   # --- What to run ------------------------------------------------------------------------------------------------------
 
   defp which(%{thread_id: id, transport_ref: ref, transport: {_, conn}}, _settings)

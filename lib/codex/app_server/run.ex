@@ -343,16 +343,19 @@ defmodule Codex.AppServer.Run do
     run
   end
 
-  defp interrupt(%{thread_id: thread, turn_id: turn, monitor: monitor} = run) do
-    ids = %{"threadId" => thread, "turnId" => turn}
-
-    # A turn of which the server has not told the beginning yet cannot be interrupted (0.169).
-    sent = fn -> Connection.request(run.conn, "turn/interrupt", ids, timeout_ms: @patience) end
-    _ = sent.()
-    await_end(thread, turn, monitor, sent, now() + @patience)
+  # Not where it has ended: its end may be what made us stop.
+  defp interrupt(%{thread_id: thread, turn_id: turn} = run) do
+    with {:ok, {^turn, _begun?}} <- Connection.call(run.conn, {:running, thread}) do
+      ids = %{"threadId" => thread, "turnId" => turn}
+      # A turn of which the server has not told the beginning yet cannot be interrupted (0.169).
+      sent = fn -> Connection.request(run.conn, "turn/interrupt", ids, timeout_ms: @patience) end
+      _ = sent.()
+      :ok = await_end(run, sent, now() + @patience)
+      if run.job.settings.clean_background == true, do: clean(run.conn, thread), else: :ok
+    end
   end
 
-  defp await_end(thread, turn, monitor, sent, deadline) do
+  defp await_end(%{thread_id: thread, turn_id: turn, monitor: monitor} = run, sent, deadline) do
     receive do
       {:codex_turn, _, ^thread, ^turn, {:completed, _}} ->
         :ok
@@ -362,13 +365,23 @@ defmodule Codex.AppServer.Run do
 
       {:codex_turn, _, ^thread, ^turn, what} ->
         _ = if match?({:notification, "turn/started", _}, what), do: sent.()
-        await_end(thread, turn, monitor, sent, deadline)
+        await_end(run, sent, deadline)
 
       {:DOWN, ^monitor, :process, _, _} ->
         :ok
     after
       max(deadline - now(), 0) -> :ok
     end
+  end
+
+  @doc "Ends commands of a thread that outlive an interrupted turn (0.169). Experimental."
+  @spec clean(GenServer.server(), String.t()) :: :ok | {:error, term()}
+  def clean(conn, thread_id) do
+    method = "thread/backgroundTerminals/clean"
+    opts = [timeout_ms: @patience, experimental: [method]]
+
+    with {:ok, _} <- Connection.request(conn, method, %{"threadId" => thread_id}, opts),
+         do: :ok
   end
 
   defp leave(%{thread_id: thread, turn_id: turn} = run) do

@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Server do
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Message, Spans, State}
+  alias Codex.AppServer.{Message, Spans, State, Turns}
   alias Codex.{JSON, JSONL, RateLimit, Subprocess, Telemetry}
 
   # How often a full mailbox is looked at again.
@@ -119,6 +119,16 @@ defmodule Codex.AppServer.Server do
 
     server |> step(fn _state -> step end) |> noreply()
   end
+
+  def handle_call({:interrupt, thread_id}, from, server) do
+    server
+    |> step(&State.interrupt_in(&1, from, thread_id, now()))
+    |> grant()
+    |> noreply()
+  end
+
+  def handle_call({:running, thread_id}, _from, server),
+    do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
 
   def handle_call(:os_pid, _from, server), do: {:reply, Subprocess.os_pid(server.sub), server}
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}

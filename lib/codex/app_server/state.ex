@@ -485,6 +485,26 @@ defmodule Codex.AppServer.State do
   def follow(state, who, thread_id, turn_id),
     do: turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
 
+  @doc """
+  Interrupts the turn of a thread that somebody follows, at its beginning where that is not told yet. `from` gets `{:ok, answer}`, or
+  `{:error, reason}`: `{:no_turn, thread_id}`, or that of the request.
+  """
+  @spec interrupt_in(t(), term(), String.t(), integer()) :: step()
+  def interrupt_in(state, from, thread_id, now) do
+    case Turns.running_in(state.turns, thread_id) do
+      nil ->
+        {[{:reply, from, {:error, {:no_turn, thread_id}}}], state}
+
+      {turn_id, true} ->
+        ids = %{"threadId" => thread_id, "turnId" => turn_id}
+        request(state, from, "turn/interrupt", ids, [], now)
+
+      {turn_id, false} ->
+        turns = Turns.orphan(state.turns, {thread_id, turn_id})
+        {[{:reply, from, {:ok, %{}}}], %{state | turns: turns}}
+    end
+  end
+
   @doc "They follow no turn any more, nor will they one that a request of theirs starts."
   @spec unfollow(t(), term()) :: step()
   def unfollow(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}

@@ -88,8 +88,17 @@ defmodule Codex.AppServer.Turns do
     {for({{thread, turn}, _run} <- begun, do: {nil, thread, turn, :abandoned}), turns}
   end
 
-  # As many as may run. The oldest of more have long begun, or never will.
-  defp orphan(turns, key), do: %{turns | orphans: Enum.take([key | turns.orphans], turns.most)}
+  @doc "The turn of this thread that somebody follows, and whether the server has told of its beginning; or nil."
+  @spec running_in(t(), String.t()) :: {String.t(), begun? :: boolean()} | nil
+  def running_in(turns, thread_id) do
+    Enum.find_value(turns.running, fn {{thread, turn}, run} ->
+      if thread == thread_id, do: {turn, run.summary.turn != nil}
+    end)
+  end
+
+  @doc "Nobody wants this turn: that is told when it begins. As many as may run: the oldest of more have long begun, or never will."
+  @spec orphan(t(), {String.t(), String.t()}) :: t()
+  def orphan(turns, key), do: %{turns | orphans: Enum.take([key | turns.orphans], turns.most)}
 
   @doc "The request `ref` was sent again under another name."
   @spec renamed(t(), term(), term()) :: t()

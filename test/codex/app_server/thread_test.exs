@@ -2,9 +2,11 @@ defmodule Codex.AppServer.ThreadTest do
   # Threads over a connection, with the real server against the scripted model; and the same on both lanes.
   use ExUnit.Case, async: true
 
-  import Codex.Stub, only: [eventually: 1]
+  import Codex.Stub, only: [eventually: 1, running: 1]
   import Codex.Test.Steps
   alias Codex.{AppServer, Error, Events, Items, Test, Thread}
+
+  doctest Codex.Stream
 
   @moduletag :codex_cli
   @moduletag timeout: 60_000
@@ -338,6 +340,85 @@ defmodule Codex.AppServer.ThreadTest do
       assert result.attempts == 2 or length(Test.requests(model)) == 2
       assert result.final_response.text == "fine"
       assert mailbox() == []
+    end
+  end
+
+  describe "a turn that runs" do
+    # A command line that no other test has.
+    defp unique_sleep,
+      do: "#{100_000 + System.unique_integer([:positive])}.#{:rand.uniform(999_999)}"
+
+    test "is steered by any process, and only on this lane" do
+      {model, conn, thread} = start([respond([shell("sleep 2")]), "done"])
+      run = Task.async(fn -> Thread.run(thread, "Hi") end)
+      assert eventually(fn -> map_size(followed(conn).running) == 1 end)
+      {id, _turn} = followed(conn).running |> Map.keys() |> hd()
+      assert {:ok, _} = Test.await_request(model, 10_000)
+      thread = %{thread | thread_id: id}
+      assert Thread.steer(thread, "look at the tests, too") == :ok
+      assert {:ok, result} = Task.await(run, 20_000)
+      assert result.final_response.text == "done"
+
+      inputs =
+        for request <- Test.requests(model), do: inspect(request.body["input"], limit: :infinity)
+
+      assert List.last(inputs) =~ "look at the tests, too"
+
+      assert Thread.steer(thread, "x") == {:error, {:no_turn, id}}
+      assert Thread.interrupt(thread) == {:error, {:no_turn, id}}
+      assert Thread.steer(thread, "") == {:error, {:invalid_input, ""}}
+      assert Thread.steer(%{thread | thread_id: nil}, "x") == {:error, :missing_thread_id}
+
+      assert Thread.interrupt(thread, clean: true) ==
+               {:error, {:unknown_option, :clean, :clean_background}}
+
+      exec = %{thread | transport: :exec}
+      assert Thread.steer(exec, "x") == {:error, {:unsupported, :exec}}
+      assert Thread.interrupt(exec) == {:error, {:unsupported, :exec}}
+      AppServer.disconnect(conn)
+      assert {:error, {:app_server_down, _}} = Thread.steer(thread, "x")
+    end
+
+    test "is interrupted by any process, with what still runs" do
+      seconds = unique_sleep()
+      model = Test.start!([shell("sleep #{seconds}"), shell("sleep #{seconds}1"), "fine"])
+      conn = connect!(model, experimental_api: true)
+      options = [sandbox: :danger_full_access, ask_for_approval: :never, clean_background: true]
+      thread = thread!(model, conn, options)
+      run = Task.async(fn -> Thread.run(thread, "Hi") end)
+      assert eventually(fn -> running("sleep #{seconds}") != [] end)
+      {id, _turn} = followed(conn).running |> Map.keys() |> hd()
+      assert Thread.interrupt(%{thread | thread_id: id}) == :ok
+
+      assert {:error, {:exec_failed, %Error{kind: :interrupted, result: result}}} =
+               Task.await(run)
+
+      assert result.thread.thread_id == id
+      assert eventually(fn -> running("sleep #{seconds}") == [] end)
+
+      # Halting does the same.
+      {:ok, stream} = Thread.run_turn_streamed(result.thread, "again")
+
+      Enum.find(stream, fn event ->
+        match?(%Events.ItemStarted{item: %Items.CommandExecution{}}, event) and
+          eventually(fn -> running("sleep #{seconds}1") != [] end)
+      end)
+
+      assert eventually(fn -> running("sleep #{seconds}1") == [] end)
+      assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(result.thread, "on")
+    end
+
+    test "gives its text as it grows; on the other lane, message by message" do
+      script = [respond([message("Hello", deltas: ["Hel", "lo"]), message("You")])]
+      {_model, _conn, thread} = start(script)
+      {:ok, events} = Thread.run_turn_streamed(thread, "Hi")
+      assert events |> Codex.Stream.text() |> Enum.take(2) == ["Hel", "lo"]
+
+      other = Test.start!(script)
+      {:ok, thread} = Codex.start_thread(Test.options(other), Test.thread_options(other))
+      {:ok, run} = Thread.run_streamed(thread, "Hi")
+      pieces = run |> Codex.RunResultStreaming.events() |> Codex.Stream.text() |> Enum.to_list()
+      assert pieces == ["Hello", "You"]
     end
   end
 
