@@ -18,7 +18,7 @@ defmodule Codex.Telemetry do
   Measurements: `system_time` and `duration` are in native units (`System.convert_time_unit/3`), `duration_ms` and
   `delay_ms` in milliseconds.
 
-  Metadata of a turn: `lane` (`:exec`), `originator` (`:sdk`), `span_token` (a reference that all events of a turn share) and
+  Metadata of a turn: `lane` (`:exec` or `:app_server`), `originator` (`:sdk`), `span_token` (a reference that all events of a turn share) and
   `thread_id` (nil until the CLI has told it).
 
   A turn is a span: `[:codex, :thread, :start]`, then `:stop` or `:exception`, exactly one of both, however it ends, also where its

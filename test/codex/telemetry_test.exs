@@ -316,6 +316,52 @@ defmodule Codex.TelemetryTest do
              ]
     end
 
+    @tag :codex_cli
+    test "a turn over a connection is a span as on the other lane, with its requests beside it" do
+      listen!()
+      model = Test.start!([shell("echo private"), "private words"])
+      {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
+
+      {:ok, thread} =
+        Codex.start_thread(
+          Test.options(model),
+          Test.thread_options(model) ++
+            [
+              transport: {:app_server, conn},
+              sandbox: :danger_full_access,
+              ask_for_approval: :never
+            ]
+        )
+
+      {:ok, result} = Thread.run(thread, @prompt)
+
+      {:error, {:exec_failed, _}} =
+        Thread.run(%{result.thread | thread_id: "none", transport_ref: nil}, @prompt)
+
+      AppServer.disconnect(conn)
+      told = told()
+      {spans, requests} = Enum.split_with(told, fn {_, _, meta} -> meta[:span_token] != nil end)
+      refute inspect(told, limit: :infinity, printable_limit: :infinity) =~ "private"
+      id = result.thread.thread_id
+
+      {turn, [{[:thread, :start], _, _}, {[:thread, :exception], _, lost}]} =
+        Enum.split_while(spans, fn {_, _, meta} -> meta.thread_id != "none" end)
+
+      check!(turn)
+      assert lost.reason.kind in [:invalid_request, :thread_not_found, :unknown]
+
+      assert [[:thread, :start], [:item, :started] | _] = names(turn)
+      assert [:tool, :start] in names(turn) and [:tool, :success] in names(turn)
+      assert [[:thread, :token_usage, :updated], [:thread, :stop]] = Enum.take(names(turn), -2)
+      assert Enum.all?(turn, fn {_, _, meta} -> meta.lane == :app_server end)
+      {_, _, stop} = List.last(turn)
+      assert %{result: :ok, thread_id: ^id, early_exit?: false, attempts: 1} = stop
+      assert stop.usage == result.usage
+
+      assert ["thread/start", "turn/start" | _] =
+               for({[:request, :stop], _, meta} <- requests, do: meta.method)
+    end
+
     test "a handler that fails ends no run", %{tmp_dir: dir} do
       fail = fn _, _, _, _ -> raise "mine" end
       :ok = apply(:telemetry, :attach_many, ["fails", Telemetry.events(), fail, nil])

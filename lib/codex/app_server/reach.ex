@@ -180,7 +180,7 @@ defmodule Codex.AppServer.Reach do
       args = if method == "thread/start", do: [], else: [thread_id: ""]
 
       case params("thread/start", method, params, args) do
-        {:ok, params, uses} -> {:cont, {:ok, Map.put(threads, method, {params || %{}, uses})}}
+        {:ok, params, uses} -> {:cont, {:ok, Map.put(threads, method, {params, uses})}}
         error -> {:halt, error}
       end
     end)

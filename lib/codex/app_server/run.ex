@@ -97,7 +97,7 @@ defmodule Codex.AppServer.Run do
     next(run)
   rescue
     error in TransportError ->
-      stop(run)
+      _ = stop(run)
       {[{:failed, error}], :failed}
   end
 
