@@ -136,7 +136,9 @@ defmodule Codex.Telemetry.Span do
   end
 
   defp finish(%{failed: {:lost, error}} = span) do
-    details = %{result: :error, reason: Error.normalize(error), attempts: span.attempts}
+    reason = Error.normalize(error)
+    reason = if span.content?, do: reason, else: Telemetry.bare(reason)
+    details = %{result: :error, reason: reason, attempts: span.attempts}
     emit(span, [:thread, :exception], spent(span.began), details)
   end
 
