@@ -1,31 +1,36 @@
 defmodule Codex.AppServer.CLITest do
-  # The functions and the state machine, with the real server on the other side.
+  # The functions of the methods, with the real server on the other side.
   use ExUnit.Case, async: true
   @moduletag :codex_cli
 
   import Codex.Test.Steps
   alias Codex.AppServer
-  alias Codex.AppServer.{Account, Mcp}
-  alias Codex.AppServerDriver, as: Driver
+  alias Codex.AppServer.{Account, Connection, Mcp}
 
   @approval "item/commandExecution/requestApproval"
 
+  defp connect!(model, options \\ []) do
+    options = [cwd: model.workspace] ++ options
+    assert {:ok, conn} = AppServer.connect(Codex.Test.options(model), options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    conn
+  end
+
+  # A thread that we hear of.
   defp thread!(conn, options) do
     assert {:ok, %{"thread" => %{"id" => id}}} = AppServer.thread_start(conn, options)
+    assert AppServer.subscribe(conn, thread_id: id) == :ok
     id
   end
 
-  # What was told of a turn, and how it ended.
-  defp follow(turn, told \\ []) do
+  # What was told of a turn, to its end.
+  defp told(turn, told \\ []) do
     receive do
-      {:turn, _, ^turn, {:notification, method, params}} ->
-        follow(turn, [{method, params} | told])
+      {:codex_notification, "turn/completed", %{"turn" => %{"id" => ^turn} = ended}} ->
+        {Enum.reverse(told), ended}
 
-      {:turn, _, ^turn, {ended, summary}} ->
-        {Enum.reverse(told), {ended, summary}}
-
-      {:turn, _, ^turn, {:lost, reason, summary}} ->
-        {Enum.reverse(told), {:lost, reason, summary}}
+      {:codex_notification, method, %{"turnId" => ^turn} = params} ->
+        told(turn, [{method, params} | told])
     after
       30_000 -> flunk("the turn does not end; told: #{inspect(Enum.map(told, &elem(&1, 0)))}")
     end
@@ -37,7 +42,7 @@ defmodule Codex.AppServer.CLITest do
 
   test "a turn, from the first word to the last, with its tokens" do
     model = Codex.Test.start!(["Hello", "Again"])
-    conn = Driver.start!(model)
+    conn = connect!(model)
     thread = thread!(conn, working_directory: model.workspace, sandbox: :strict)
 
     for {input, answer, total} <- [
@@ -47,14 +52,12 @@ defmodule Codex.AppServer.CLITest do
       assert {:ok, %{"turn" => %{"id" => turn}}} =
                AppServer.turn_start(conn, thread, input, effort: :low, sandbox_policy: :read_only)
 
-      assert {told, {:completed, summary}} = follow(turn)
+      assert {told, %{"status" => "completed"}} = told(turn)
       assert [%{"text" => ^answer}] = items(told, "agentMessage")
-      assert %{turn: %{"id" => ^turn, "status" => "completed"}, error: nil} = summary
+      usages = for {"thread/tokenUsage/updated", %{"tokenUsage" => usage}} <- told, do: usage
 
-      assert %{"total" => %{"totalTokens" => ^total}, "last" => %{"totalTokens" => 120}} =
-               summary.usage
-
-      assert summary.open == %{}
+      assert [%{"total" => %{"totalTokens" => ^total}, "last" => %{"totalTokens" => 120}}] =
+               usages
     end
 
     assert [_, %{body: %{"input" => input}}] =
@@ -71,10 +74,10 @@ defmodule Codex.AppServer.CLITest do
   test "threads, lists and searches" do
     model = Codex.Test.start!(["Hello", "Summary"])
     File.write!(Path.join(model.workspace, "needle.txt"), "")
-    conn = Driver.start!(model)
+    conn = connect!(model)
     thread = thread!(conn, cwd: model.workspace, approval_policy: :never)
     {:ok, %{"turn" => %{"id" => turn}}} = AppServer.turn_start(conn, thread, "Hi")
-    assert {_, {:completed, _}} = follow(turn)
+    assert {_, %{"status" => "completed"}} = told(turn)
 
     assert {:ok, %{"data" => [%{"id" => ^thread}]}} =
              AppServer.thread_list(conn, limit: 5, model_providers: [])
@@ -111,7 +114,7 @@ defmodule Codex.AppServer.CLITest do
 
   test "configuration, commands and accounts" do
     model = Codex.Test.start!()
-    conn = Driver.start!(model)
+    conn = connect!(model)
 
     assert {:ok, %{"status" => "ok", "version" => version}} =
              AppServer.config_write(conn, "hide_agent_reasoning", true)
@@ -189,13 +192,13 @@ defmodule Codex.AppServer.CLITest do
         git: true
       )
 
-    conn = Driver.start!(model)
+    conn = connect!(model)
     thread = thread!(conn, cwd: model.workspace)
 
     assert {:ok, %{"turn" => %{"id" => turn}}} =
              AppServer.review_start(conn, thread, {:custom, "Look"}, delivery: :inline)
 
-    assert {told, {:completed, %{turn: %{"status" => "completed"}}}} = follow(turn)
+    assert {told, %{"status" => "completed"}} = told(turn)
     assert [%{"review" => review}] = items(told, "exitedReviewMode")
     assert review =~ "Fine."
   end
@@ -207,19 +210,19 @@ defmodule Codex.AppServer.CLITest do
         "Done"
       ])
 
-    conn = Driver.start!(model, answer_timeout_ms: 50)
+    conn = connect!(model, answer_timeout_ms: 50)
 
     thread =
       thread!(conn, cwd: model.workspace, approval_policy: :on_request, sandbox: :read_only)
 
     {:ok, %{"turn" => %{"id" => turn}}} = AppServer.turn_start(conn, thread, "Do it")
 
-    assert {told, {:completed, %{turn: %{"status" => "completed"}}}} = follow(turn)
+    assert {told, %{"status" => "completed"}} = told(turn)
     assert_received {:codex_request, id, @approval, %{"turnId" => ^turn}}
     assert [%{"status" => "declined"}] = items(told, "commandExecution")
     refute File.exists?(Path.join(model.workspace, "made"))
 
-    assert Driver.respond(conn, id, {:ok, %{decision: :accept}}) ==
+    assert AppServer.respond(conn, id, %{decision: :accept}) ==
              {:error, {:request_closed, id}}
   end
 
@@ -230,7 +233,7 @@ defmodule Codex.AppServer.CLITest do
         "Done"
       ])
 
-    conn = Driver.start!(model)
+    conn = connect!(model)
 
     thread =
       thread!(conn, cwd: model.workspace, approval_policy: :on_request, sandbox: :read_only)
@@ -241,13 +244,13 @@ defmodule Codex.AppServer.CLITest do
     Task.await(
       Task.async(fn ->
         assert {:error, {:invalid_option, :decision, :yes, _}} =
-                 Driver.respond(conn, id, {:ok, %{decision: :yes}})
+                 AppServer.respond(conn, id, %{decision: :yes})
 
-        assert :ok = Driver.respond(conn, id, {:ok, decision: :accept})
+        assert :ok = AppServer.respond(conn, id, decision: :accept)
       end)
     )
 
-    assert {told, {:completed, _}} = follow(turn)
+    assert {told, %{"status" => "completed"}} = told(turn)
 
     assert [%{"status" => "completed", "aggregatedOutput" => "hi\n"}] =
              items(told, "commandExecution")
@@ -273,7 +276,7 @@ defmodule Codex.AppServer.CLITest do
         "No answer"
       ])
 
-    conn = Driver.start!(model, experimental_api: true, answer_timeout_ms: 50)
+    conn = connect!(model, experimental_api: true, answer_timeout_ms: 50)
 
     tool = %{
       type: :function,
@@ -284,7 +287,7 @@ defmodule Codex.AppServer.CLITest do
 
     thread = thread!(conn, cwd: model.workspace, approval_policy: :never, dynamic_tools: [tool])
     {:ok, %{"turn" => %{"id" => turn}}} = AppServer.turn_start(conn, thread, "Look")
-    assert {told, {:completed, %{turn: %{"status" => "completed"}}}} = follow(turn)
+    assert {told, %{"status" => "completed"}} = told(turn)
     assert [%{"status" => "failed", "success" => false}] = items(told, "dynamicToolCall")
 
     plan = %{mode: :plan, settings: %{model: "codex-test"}}
@@ -292,14 +295,14 @@ defmodule Codex.AppServer.CLITest do
     {:ok, %{"turn" => %{"id" => turn}}} =
       AppServer.turn_start(conn, thread, "Ask", collaboration_mode: plan)
 
-    assert {told, {:completed, %{turn: %{"status" => "completed"}}}} = follow(turn)
+    assert {told, %{"status" => "completed"}} = told(turn)
     assert_received {:codex_request, _, "item/tool/requestUserInput", _}
     assert [%{"text" => "No answer"}] = items(told, "agentMessage")
   end
 
   test "what is experimental is refused here with the words of the server" do
     model = Codex.Test.start!()
-    conn = Driver.start!(model)
+    conn = connect!(model)
 
     for {method, params, call} <- [
           {"memory/reset", nil, &AppServer.memory_reset(&1)},
@@ -323,30 +326,54 @@ defmodule Codex.AppServer.CLITest do
              AppServer.request(conn, "thread/clone", %{})
   end
 
-  test "when the server dies, everybody who waits is told, with what there was" do
-    model = Codex.Test.start!([shell("sleep 60"), "never"])
-    conn = Driver.start!(model)
+  # Who follows a turn.
+  defp followed(turn, told \\ []) do
+    receive do
+      {:codex_turn, _conn, _thread, ^turn, {:notification, method, _}} ->
+        followed(turn, [method | told])
 
-    thread =
-      thread!(conn, cwd: model.workspace, approval_policy: :never, sandbox: :danger_full_access)
+      {:codex_turn, _conn, _thread, ^turn, ended} ->
+        {Enum.reverse(told), ended}
+    after
+      30_000 -> flunk("the turn does not end; told: #{inspect(told)}")
+    end
+  end
 
-    {:ok, %{"turn" => %{"id" => turn}}} = AppServer.turn_start(conn, thread, "Sleep")
+  defp start_followed!(conn, thread) do
+    params = %{"threadId" => thread, "input" => [%{"type" => "text", "text" => "Go"}]}
 
-    assert_receive {:turn, _, ^turn,
-                    {:notification, "item/started", %{"item" => %{"type" => "commandExecution"}}}},
+    assert {:ok, %{"turn" => %{"id" => turn}}} =
+             Connection.request(conn, "turn/start", params, follow: true)
+
+    turn
+  end
+
+  test "a turn that is followed is told whole, with what it came to" do
+    conn = connect!(Codex.Test.start!(["Hello"]))
+    {:ok, %{"thread" => %{"id" => thread}}} = AppServer.thread_start(conn)
+    turn = start_followed!(conn, thread)
+
+    assert {told, {:completed, summary}} = followed(turn)
+    assert %{turn: %{"id" => ^turn, "status" => "completed"}, items: 2, error: nil} = summary
+    assert %{"total" => %{"totalTokens" => 120}} = summary.usage
+    assert summary.open == %{}
+    assert List.last(told) == "turn/completed"
+    assert Enum.count(told, &(&1 == "item/completed")) == 2
+  end
+
+  test "a turn whose server dies is lost, with what was open" do
+    conn = connect!(Codex.Test.start!([shell("sleep 60"), "never"]))
+    options = [approval_policy: :never, sandbox: :danger_full_access]
+    thread = thread!(conn, options)
+    turn = start_followed!(conn, thread)
+
+    assert_receive {:codex_notification, "item/started",
+                    %{"item" => %{"type" => "commandExecution"}}},
                    20_000
 
-    slow =
-      Task.async(fn ->
-        AppServer.command_exec(conn, ["sleep", "60"], sandbox_policy: :danger_full_access)
-      end)
+    {_, 0} = System.cmd("kill", ["-KILL", to_string(GenServer.call(conn, :os_pid))])
 
-    # It is on its way when another request was answered.
-    assert {:ok, _} = AppServer.model_list(conn)
-    {_, 0} = System.cmd("kill", ["-KILL", to_string(Driver.os_pid(conn))])
-
-    assert {:error, {:app_server_down, %{signal: :kill}}} = Task.await(slow, 20_000)
-    assert {_, {:lost, {:app_server_down, %{signal: :kill}}, %{open: open}}} = follow(turn)
+    assert {_, {:lost, {:app_server_down, %{signal: :kill}}, %{open: open}}} = followed(turn)
     assert "commandExecution" in Map.values(open)
     assert {:error, {:app_server_down, _}} = AppServer.model_list(conn)
   end
