@@ -31,7 +31,7 @@ defmodule Codex.Auth do
     * `:env` - the environment of the run (map; default that of the VM): `CODEX_HOME`, keys, and the address of the bus
     * `:store` - instead of what the configuration says: `:file`, `:keyring`, `:auto` or `:ephemeral`
     * `:timeout` - how long a keyring may take, and how long to wait for a lock (milliseconds, default 15_000)
-    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`)
+    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the system decides
 
   Options that do not exist, or have a value of another type, raise `ArgumentError`.
   """
@@ -91,7 +91,8 @@ defmodule Codex.Auth do
 
       :ok = Codex.Auth.write(Codex.Auth.Credentials.api_key(key))
 
-  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there. A login that
+  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there, but for
+  `{:keyring, :timeout, _}`: a keyring that did not answer may have taken it. A login that
   `forced_login_method` or `forced_chatgpt_workspace_id` forbid is not kept.
   """
   @spec write(Credentials.t(), keyword()) :: :ok | {:error, reason()}

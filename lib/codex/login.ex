@@ -269,12 +269,18 @@ defmodule Codex.Login do
       do: raise(ArgumentError, "expected :issuer to be a URL, got: #{inspect(opts.issuer)}")
 
     # Never the value: it may be a key.
-    case Codex.Options.Cast.cast(:env, opts.env) do
-      {:ok, env} ->
-        %{opts | env: Map.new(env)}
-
+    with {:ok, env} <- Codex.Options.Cast.cast(:env, opts.env),
+         true <- Enum.all?(env, &variable?/1) do
+      %{opts | env: Map.new(env)}
+    else
       _ ->
-        raise ArgumentError, "expected :env to be a map of variables, with texts or nil as values"
+        raise ArgumentError,
+              "expected :env to be a map of variables, with texts or nil as values"
     end
+  end
+
+  defp variable?({name, value}) do
+    name != "" and not String.contains?(name, ["=", "\0"]) and
+      (value == nil or not String.contains?(value, "\0"))
   end
 end

@@ -107,6 +107,21 @@ defmodule Codex.TelemetryTest do
       assert [%{thread_id: ^id}] = for({[:thread, :start], _, m} <- told, do: m)
     end
 
+    test "a failure tells nothing of what was open, of output, or of stderr", %{tmp_dir: dir} do
+      listen!()
+      body = ~s(cat >/dev/null; echo "$started"; #{@command}; echo private >&2; sleep 60)
+      opts = [total_timeout_ms: 700, retry: true, retry_opts: [max_attempts: 1]]
+      assert {:error, {:exec_failed, error}} = Thread.run(Stub.thread(dir, body), @prompt, opts)
+      assert [%{command: "make"}] = error.details.open
+      told = check!(told())
+
+      assert [%{reason: %{kind: :timeout, details: %{clock: :total}}}] =
+               for({[:thread, :exception], _, m} <- told, do: m)
+
+      refute inspect(told, limit: :infinity, printable_limit: :infinity, structs: false) =~
+               ~r/private|make/
+    end
+
     test "content is told where it was asked for, under another name", %{tmp_dir: dir} do
       listen!([:my, :agent])
       opts = [telemetry_content: true, telemetry_prefix: [:my, :agent]]
