@@ -5,7 +5,7 @@ defmodule Codex.TelemetryTest do
   import Codex.Test.Steps
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
-  alias Codex.{AppServer, Exec, Stub, Telemetry, Test, Thread}
+  alias Codex.{AppServer, Events, Exec, Items, Stub, Telemetry, Test, Thread}
   alias Codex.Telemetry.Table
 
   doctest Codex.Telemetry
@@ -329,6 +329,47 @@ defmodule Codex.TelemetryTest do
                {:requested, "command", nil},
                {:timeout, "command", nil}
              ]
+    end
+
+    test "diffs and compaction, as an app-server tells of them" do
+      listen!()
+
+      events = [
+        %Events.ThreadStarted{thread_id: "t"},
+        %Events.TurnDiffUpdated{diff: "private"},
+        %Events.TurnCompaction{
+          stage: :completed,
+          compaction: %{"tokenSavings" => 5, "x" => "private"}
+        },
+        %Events.TurnCompaction{stage: "later", compaction: %{}},
+        %Events.ItemStarted{item: %Items.Unknown{type: "contextCompaction", raw: %{}}},
+        %Events.TurnCompleted{usage: %{}}
+      ]
+
+      about = %{
+        prefix: [:codex],
+        meta: %{lane: :app_server},
+        input: "x",
+        known: %{},
+        content?: false
+      }
+
+      assert fn _ -> events end |> Telemetry.Span.observe(about, :raise) |> Enum.to_list() ==
+               events
+
+      told = check!(told())
+      refute inspect(told) =~ "private"
+
+      assert [
+               _,
+               [:turn, :diff, :updated],
+               [:turn, :compaction, :completed],
+               [:turn, :compaction, :unknown],
+               _,
+               [:turn, :compaction, :started] | _
+             ] = names(told)
+
+      assert [%{token_savings: 5}] = for({[:turn, :compaction, :completed], m, _} <- told, do: m)
     end
 
     test "a handler that fails ends no run", %{tmp_dir: dir} do
