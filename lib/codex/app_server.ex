@@ -239,6 +239,14 @@ defmodule Codex.AppServer do
     :exit, _ -> :ok
   end
 
+  @doc """
+  What the server said in its hello: `{:ok, %{"userAgent" => text, "codexHome" => path, …}}`, or `{:error, {:app_server_down, info}}`.
+  """
+  @spec server_info(conn()) :: {:ok, map()} | {:error, reason()}
+  def server_info(conn) do
+    with {:ok, {:ok, info}} <- Connection.call(conn, :hello), do: {:ok, info}
+  end
+
   @doc "Whether the connection's process lives."
   @spec alive?(conn()) :: boolean()
   def alive?(conn) do

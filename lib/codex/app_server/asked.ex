@@ -1,159 +1,56 @@
 defmodule Codex.AppServer.Asked do
   @moduledoc false
-  # What the server asks in a turn, and who decides: a process each, owned by the reader of the turn. It answers by itself, so that a
-  # reader that is away holds nothing up; where it cannot, the reader says no.
+  # Answers to what the server asks.
 
-  alias Codex.{Approvals, AppServer.ApprovalDecision, AppServer.Connection, AppServer.Denials}
+  alias Codex.AppServer.{Denials, Message, State}
+  alias Codex.Protocol
 
-  @types %{
-    "item/commandExecution/requestApproval" => :command_execution_approval,
-    "item/fileChange/requestApproval" => :file_change_approval,
-    "item/permissions/requestApproval" => :permissions_approval
-  }
+  @type answer :: {:ok, map() | keyword()} | {:error, map()}
 
-  # Fields of the event beside those that all have.
-  @fields %{
-    command_execution_approval: [
-      command: "command",
-      cwd: "cwd",
-      proposed_execpolicy_amendment: "proposedExecpolicyAmendment"
-    ],
-    file_change_approval: [grant_root: "grantRoot"],
-    permissions_approval: [cwd: "cwd", permissions: "permissions"]
-  }
+  @doc """
+  An answer as it goes over the wire. One that is none would fail what was asked for, without a word to anybody here.
 
-  @typedoc "Who decides (nil: nobody, which is no), what they are told besides, and how long they may take, in ms."
-  @type handler :: %{
-          policy: Approvals.policy() | nil,
-          context: map(),
-          timeout_ms: pos_integer()
-        }
+      iex> method = "item/fileChange/requestApproval"
+      iex> Codex.AppServer.Asked.check(method, {:ok, decision: :accept_for_session})
+      {:ok, {:ok, %{"decision" => "acceptForSession"}}}
+      iex> Codex.AppServer.Asked.check(method, {:ok, %{}})
+      {:error, {:missing_option, :decision}}
+      iex> Codex.AppServer.Asked.check(method, {:error, %{"code" => -32000, "message" => "busy"}})
+      {:ok, {:error, %{"code" => -32000, "message" => "busy"}}}
+  """
+  @spec check(String.t(), answer()) :: {:ok, {:ok | :error, term()}} | {:error, term()}
+  def check(method, {:ok, result}) do
+    case Protocol.method(method) do
+      {:ok, %{result: type}} when type != nil ->
+        with {:ok, wire} <- Protocol.check(type, result), do: {:ok, {:ok, wire}}
 
-  @typedoc "What is being decided, by the monitor of the process that does."
-  @type t :: %{reference() => %{id: term(), method: String.t(), pid: pid(), deadline: integer()}}
-
-  @doc "The server asks. Where nobody here decides it is a no at once, unless others were asked, too."
-  @spec put(t(), pid(), handler(), {term(), String.t(), map()}, boolean(), integer()) :: t()
-  def put(asked, conn, handler, {id, method, params}, others?, now) do
-    type = @types[method]
-
-    cond do
-      type != nil and handler.policy != nil ->
-        event = event(type, params)
-        pid = begin(conn, handler, {id, method, params}, event)
-        deadline = now + handler.timeout_ms
-        entry = %{id: id, method: method, pid: pid, deadline: deadline}
-        Map.put(asked, Process.monitor(pid), entry)
-
-      others? ->
-        asked
-
-      true ->
-        decline(conn, id, method)
-        asked
+      # Newer than the data: anything that JSON can say.
+      _unknown ->
+        json(:ok, result)
     end
   end
 
-  defp event(type, params) do
-    own = for {name, wire} <- @fields[type], into: %{}, do: {name, params[wire]}
+  def check(_method, {:error, %{"code" => code, "message" => message} = error})
+      when is_integer(code) and is_binary(message),
+      do: json(:error, error)
 
-    Map.merge(own, %{
-      type: type,
-      thread_id: params["threadId"],
-      turn_id: params["turnId"],
-      item_id: params["itemId"],
-      reason: params["reason"]
-    })
-  end
+  def check(_method, {:error, error}), do: {:error, {:invalid_options, error}}
 
-  defp begin(conn, handler, request, event) do
-    reader = self()
-
-    {:ok, pid} =
-      Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
-        watch(reader)
-        decide(conn, handler, request, event)
-      end)
-
-    pid
-  end
-
-  # A reader that is gone wants no decision.
-  defp watch(reader) do
-    decider = self()
-
-    spawn_link(fn ->
-      reader = Process.monitor(reader)
-      decider = Process.monitor(decider)
-
-      receive do
-        {:DOWN, ^reader, :process, _, _} -> exit(:shutdown)
-        {:DOWN, ^decider, :process, _, _} -> :ok
-      end
-    end)
-  end
-
-  defp decide(conn, handler, {id, method, params}, event) do
-    decision = Approvals.decide(handler.policy, event, handler.context, handler.timeout_ms)
-
-    answer =
-      if event.type == :permissions_approval,
-        do: ApprovalDecision.permissions(decision, params),
-        else: %{"decision" => ApprovalDecision.from_hook(decision)}
-
-    # What the protocol does not take is no answer.
-    with {:error, reason} <- respond(conn, id, {:ok, answer}),
-         true <- elem(reason, 0) not in [:request_closed, :app_server_down],
-         do: decline(conn, id, method)
-
-    :ok
-  end
-
-  @doc "One of the processes has ended. In whatever way: the question is closed."
-  @spec decided(t(), reference(), term(), pid()) :: t()
-  def decided(asked, ref, reason, conn) do
-    {entry, asked} = Map.pop!(asked, ref)
-    # One that was quicker than the monitor may have answered: then this is refused.
-    if reason != :normal, do: decline(conn, entry.id, entry.method)
-    asked
-  end
-
-  @doc "How long the next decision may be waited for, in ms."
-  @spec patience(t(), integer()) :: non_neg_integer()
-  def patience(asked, now) do
-    asked
-    |> Enum.map(fn {_, entry} -> entry.deadline end)
-    |> Enum.min()
-    |> Kernel.-(now)
-    |> max(0)
-  end
-
-  @doc "Those who took too long are ended, and the answer is no."
-  @spec expire(t(), pid(), integer()) :: t()
-  def expire(asked, conn, now) do
-    for {ref, entry} <- asked, entry.deadline <= now, reduce: asked do
-      asked ->
-        finish(ref, entry)
-        decline(conn, entry.id, entry.method)
-        Map.delete(asked, ref)
+  defp json(tag, value) do
+    case Codex.JSON.encode(value) do
+      {:ok, _} -> {:ok, {tag, value}}
+      {:error, _} -> {:error, {:invalid_options, value}}
     end
   end
 
-  @doc "Nobody is asked any more."
-  @spec stop(t()) :: :ok
-  def stop(asked), do: Enum.each(asked, fn {ref, entry} -> finish(ref, entry) end)
+  @doc "The message of a checked answer."
+  @spec answer(Message.id(), {:ok | :error, term()}) :: map()
+  def answer(id, {:ok, result}), do: %{"id" => id, "result" => result}
+  def answer(id, {:error, error}), do: %{"id" => id, "error" => error}
 
-  defp finish(ref, entry) do
-    Process.exit(entry.pid, :kill)
-    Process.demonitor(ref, [:flush])
-  end
-
-  defp decline(conn, id, method) do
-    _ = respond(conn, id, Denials.answer(method))
-    :ok
-  end
-
-  defp respond(conn, id, answer) do
-    with {:ok, result} <- Connection.call(conn, {:respond, id, answer}), do: result
-  end
+  @doc "The no of its kind, and why."
+  @spec deny(Message.id(), String.t(), :nobody | :expired | {:overflow, pos_integer()}) ::
+          [State.action()]
+  def deny(id, method, why),
+    do: [{:send, answer(id, Denials.answer(method))}, {:note, {:denied, why, id, method}}]
 end

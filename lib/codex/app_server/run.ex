@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Run do
   # killed.
 
   alias Codex.{Clocks, Error, Events, TransportError}
-  alias Codex.AppServer.{Asked, Connection, Loss, Told}
+  alias Codex.AppServer.{Deciders, Connection, Loss, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Run do
           input: [map()],
           reach: Codex.AppServer.Reach.t(),
           settings: map(),
-          approvals: Asked.handler(),
+          approvals: Deciders.handler(),
           tokens: [String.t()],
           secrets: [String.t()]
         }
@@ -206,7 +206,7 @@ defmodule Codex.AppServer.Run do
 
   defp due(%{asked: asked, clocks: clocks}, now) do
     case Clocks.due(%{clocks | silence: :infinity, stall: :infinity}, now) do
-      {:wait, ms} -> {:wait, min(ms, Asked.patience(asked, now))}
+      {:wait, ms} -> {:wait, min(ms, Deciders.patience(asked, now))}
       expired -> expired
     end
   end
@@ -240,7 +240,7 @@ defmodule Codex.AppServer.Run do
         fail(run, Loss.error({:down, reason}))
 
       {:DOWN, ref, :process, _, reason} when is_map_key(asked, ref) ->
-        {[], answered(%{run | asked: Asked.decided(asked, ref, reason, run.conn)})}
+        {[], answered(%{run | asked: Deciders.decided(asked, ref, reason, run.conn)})}
     after
       ms -> {[], expire(run)}
     end
@@ -248,7 +248,7 @@ defmodule Codex.AppServer.Run do
 
   # Which clock it was, the next look at them says.
   defp expire(%{asked: asked} = run) when asked == %{}, do: %{run | late: run.late && 0}
-  defp expire(run), do: answered(%{run | asked: Asked.expire(run.asked, run.conn, now())})
+  defp expire(run), do: answered(%{run | asked: Deciders.expire(run.asked, run.conn, now())})
 
   defp told({:notification, "turn/completed", _params}, run), do: {[], run}
 
@@ -262,7 +262,7 @@ defmodule Codex.AppServer.Run do
 
   defp told({:request, id, method, params, others?}, run) do
     asked =
-      Asked.put(run.asked, run.conn, run.job.approvals, {id, method, params}, others?, now())
+      Deciders.put(run.asked, run.conn, run.job.approvals, {id, method, params}, others?, now())
 
     {[], %{run | asked: asked}}
   end
@@ -337,7 +337,7 @@ defmodule Codex.AppServer.Run do
   def stop(run) do
     _ = if run.turn_id != nil and not run.ended?, do: interrupt(run)
     _ = if run.turn_id != nil, do: leave(run)
-    Asked.stop(run.asked)
+    Deciders.stop(run.asked)
     _ = if run.monitor, do: Process.demonitor(run.monitor, [:flush])
     Call.finish(run.own)
     run

@@ -130,6 +130,7 @@ defmodule Codex.AppServer.Server do
   def handle_call({:running, thread_id}, _from, server),
     do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
 
+  def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:os_pid, _from, server), do: {:reply, Subprocess.os_pid(server.sub), server}
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 

@@ -16,9 +16,10 @@ defmodule Codex.AppServer.Turns do
 
   alias Codex.AppServer.Message
 
-  # Notifications that are kept for a turn whose id is not known yet, and items that are open at a time.
+  # Notifications that are kept for a turn whose id is not known yet, items that are open at a time, and who follows one turn.
   @most_early 256
   @most_open 4096
+  @most_followers 64
 
   defstruct [:most, running: %{}, starting: %{}, orphans: []]
 
@@ -134,13 +135,22 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
-  # It may be over already.
+  # It may be over already. What nobody can follow any more is not to go on.
   defp own(turns, start, turn_id) do
     key = {start.thread_id, turn_id}
 
-    if is_map_key(turns.running, key),
-      do: put_in(turns.running[key].owner, start.follower),
-      else: turns
+    case turns.running do
+      %{^key => %{followers: followers, owner: owner}} ->
+        if start.follower in followers,
+          do: put_in(turns.running[key].owner, owner || start.follower),
+          else: turns
+
+      _ when map_size(turns.running) >= turns.most ->
+        orphan(turns, key)
+
+      _ ->
+        turns
+    end
   end
 
   @doc "Somebody follows a turn by its id, from now on. What was told before (`early`) comes first."
@@ -153,9 +163,13 @@ defmodule Codex.AppServer.Turns do
     key = {thread_id, turn_id}
 
     case turns.running do
-      %{^key => run} ->
-        followers = Enum.uniq(run.followers ++ [follower])
+      %{^key => %{followers: followers} = run} when length(followers) < @most_followers ->
+        followers = Enum.uniq(followers ++ [follower])
         {told, put_in(turns.running[key], %{run | followers: followers})}
+
+      %{^key => run} ->
+        lost = {:lost, {:overflow, :followers, @most_followers}, run.summary}
+        {told ++ [{follower, thread_id, turn_id, lost}], turns}
 
       _ ->
         summary =
