@@ -6,7 +6,7 @@ defmodule Codex.Options.Rows do
   # wins over the thread's over the global one), type, documentation, and
   #
   #   * `default:` - instead of nil, which means: not set, the CLI decides
-  #   * `also:`    - other names for the key
+  #   * `also:`    - other names for the key; `turn_also:` those that only options of a turn have
   #   * `exec:`    - how it reaches `codex exec`: `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true,
   #     `{:each, "--x"}` once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
   #     below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:env, names}` in the environment, `:dropped`
@@ -60,8 +60,9 @@ defmodule Codex.Options.Rows do
     {:ignore_rules, [:thread, :turn], :boolean,
      "do not load `.rules` files, the user's and the project's",
      exec: {:switch, "--ignore-rules"}},
-    {:working_directory, [:thread], :string, "where the agent works; relative to the VM's own",
-     also: [:cd], exec: {:flag, "--cd"}, app: "cwd"},
+    {:working_directory, [:thread, :turn], :string,
+     "where the agent works; relative to the VM's own",
+     also: [:cd, :cwd], exec: {:flag, "--cd"}, app: "cwd"},
     {:worktree, [:thread], :boolean, "work in a new Git worktree that the CLI manages",
      exec: {:switch, "--worktree"}},
     {:additional_directories, [:thread], {:list, :string}, "further folders that may be written",
@@ -80,7 +81,8 @@ defmodule Codex.Options.Rows do
   ]
 
   @model [
-    {:model, [:global, :thread], :string, "the model", exec: {:flag, "--model"}, app: "model"},
+    {:model, [:global, :thread, :turn], :string, "the model",
+     exec: {:flag, "--model"}, app: "model"},
     {:model_provider, [:thread], :string, "id of a provider of the configuration",
      also: [:provider], exec: {:config, "model_provider"}, app: "modelProvider"},
     {:oss, [:thread, :turn], :boolean, "use a local open-source provider",
@@ -98,12 +100,14 @@ defmodule Codex.Options.Rows do
     {:provider_stream_idle_timeout_ms, [:thread], :positive,
      "likewise: how long the provider's stream may be silent, in ms",
      exec: {:provider, "stream_idle_timeout_ms"}},
-    {:reasoning_effort, [:global, :thread], :effort,
+    {:reasoning_effort, [:global, :thread, :turn], :effort,
      "#{Enum.map_join(Codex.Models.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the model's own",
-     also: [:reasoning], exec: {:config, "model_reasoning_effort"}, app: "effort"},
-    {:model_reasoning_summary, [:global, :thread], {:one_of, @summaries},
+     also: [:reasoning, :effort], exec: {:config, "model_reasoning_effort"}, app: "effort"},
+    {:model_reasoning_summary, [:global, :thread, :turn], {:one_of, @summaries},
      "how reasoning is summarised",
-     also: [:reasoning_summary], exec: {:config, "model_reasoning_summary"}, app: "summary"},
+     also: [:reasoning_summary, :summary],
+     exec: {:config, "model_reasoning_summary"},
+     app: "summary"},
     {:model_verbosity, [:global, :thread], {:one_of, @levels}, "how much the model says",
      also: [:verbosity], exec: {:config, "model_verbosity"}},
     {:model_context_window, [:global, :thread], :positive, "tokens",
@@ -128,15 +132,15 @@ defmodule Codex.Options.Rows do
     {:sandbox, [:thread], {:one_of, @sandboxes},
      "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox` on `codex exec`",
      default: :default, exec: :sandbox, app: "sandbox"},
-    {:sandbox_policy, [:thread], :sandbox_policy,
+    {:sandbox_policy, [:thread, :turn], :sandbox_policy,
      "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`",
      exec: :sandbox_policy, app: "sandboxPolicy"},
     {:network_access_enabled, [:thread], :boolean,
      "network for commands in the workspace-write sandbox",
      exec: {:config, "sandbox_workspace_write.network_access"}},
-    {:ask_for_approval, [:thread], {:one_of, @approvals},
-     "when commands need approval; the CLI refuses `:untrusted` since 0.169",
-     exec: :approval, app: "approvalPolicy"},
+    {:ask_for_approval, [:thread, :turn], {:one_of, @approvals},
+     "when commands need approval; `codex exec` refuses `:untrusted` since 0.169, the app-server `:on_failure`",
+     turn_also: [:approval_policy], exec: :approval, app: "approvalPolicy"},
     {:approve_for_me, [:thread, :turn], :boolean,
      "let the CLI review approvals by itself, in the workspace-write sandbox",
      exec: {:switch, "--approve-for-me"}},
@@ -211,7 +215,7 @@ defmodule Codex.Options.Rows do
     {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`", []},
     {:timeout_ms, [:turn], :timeout,
      "clock `:idle`: how long the CLI may be silent, whatever it does, in ms; 3_600_000 where the call blocks, none where it streams",
-     error: :timeout},
+     also: [:completion_timeout_ms], error: :timeout},
     {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
      "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is `provider_stream_idle_timeout_ms`",
      []},
@@ -219,7 +223,7 @@ defmodule Codex.Options.Rows do
      "clock `:start`: how long it may take until the CLI runs and its first event is there, in ms; 5_000 for the program alone, else none",
      []},
     {:request_timeout_ms, [:thread, :turn], :milliseconds,
-     "clock `:request`: how long one request to the app-server may take, in ms; not used on `codex exec`",
+     "clock `:request`: how long one request to the app-server may take, in ms (30_000); not used on `codex exec`",
      []},
     {:idle_timeout_ms, [:thread, :turn], :timeout,
      "clock `:idle`: how long nothing may come of the turn while no command, tool call or the like is open, in ms; that the CLI tries again (`error` events) does not count. While something is open, `timeout_ms` holds alone",

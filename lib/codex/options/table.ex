@@ -22,7 +22,12 @@ defmodule Codex.Options.Table do
   def rows, do: @maps
 
   for scope <- [:global, :thread, :turn] do
-    rows = Enum.filter(@maps, &(scope in &1.scopes))
+    rows =
+      for row <- @maps, scope in row.scopes do
+        {turn_also, opts} = Keyword.pop(row.opts, :turn_also, [])
+        also = (opts[:also] || []) ++ if(scope == :turn, do: turn_also, else: [])
+        %{row | opts: if(also == [], do: opts, else: Keyword.put(opts, :also, also))}
+      end
 
     names =
       for row <- rows,

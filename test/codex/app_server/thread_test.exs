@@ -206,6 +206,16 @@ defmodule Codex.AppServer.ThreadTest do
       assert inspect(one["input"], limit: :infinity, printable_limit: 100) =~ "input_image"
       refute two["text"]["format"]
 
+      # They hold from this turn on.
+      Test.push(model, ["three"])
+
+      {:ok, _third} =
+        Thread.run(second.thread, "more", effort: :high, approval_policy: :never, cwd: model.home)
+
+      body = List.last(Test.requests(model)).body
+      assert body["reasoning"]["effort"] == "high"
+      assert inspect(body["input"], limit: :infinity) =~ model.home
+
       assert {:error, {:image_not_found, _}} = Thread.run(thread, "x", images: ["/no/such.png"])
       assert {:error, {:unsupported_option, :profile}} = Thread.run(thread, "x", profile: "p")
       assert {:error, {:unsupported_option, :env}} = Thread.run(thread, "x", env: %{A: "1"})
