@@ -10,6 +10,9 @@ defmodule Codex.Thread do
 
   `result.thread` is the thread as it is after the turn; go on with that one.
 
+  Its turns run `codex exec`, a process each, or, with the option `transport: {:app_server, conn}`, over a connection of
+  `Codex.AppServer.connect/2`. The functions are the same on both lanes; `guides/app_server.md` tells what differs.
+
   ## Options of a turn
 
   The last argument of the functions below, as map or keyword list. A value here wins over the thread's; nil leaves it.
@@ -18,12 +21,14 @@ defmodule Codex.Thread do
 
   ## Errors
 
-  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`.
+  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`; over a connection also
+  `{:invalid_option, key, value, expected}` for input that the protocol does not take.
   What began:
 
     * `{:turn_failed, error}` - the turn failed; the `Codex.Error` has the CLI's message
     * `{:exec_failed, error}` - the CLI did not end the turn; the kind of the `Codex.Error` tells why, it has `exit_status`,
-      `signal` and `stderr`
+      `signal` and `stderr`. Over a connection also: the thread could not be opened, another turn of it is running (`:thread_busy`), or
+      the turn was interrupted (`:interrupted`)
 
   In both, `error.result` is the `Codex.Turn.Result` of what there was until then. Its `thread` can be resumed.
 

@@ -237,8 +237,8 @@ defmodule Codex.AppServer.Server do
     do: step(server, &State.overflow(&1, {:overflow, :subscribers, server.options.max_ahead}))
 
   # Of a process on another node only the distribution knows; it blocks us where that is full.
-  defp full?(%{watched: watched, options: %{max_queue: most}}) do
-    Enum.any?(watched, fn {pid, _} ->
+  defp full?(%{state: state, options: %{max_queue: most}}) do
+    Enum.any?(State.listeners(state), fn pid ->
       node(pid) == node() and match?({_, n} when n > most, Process.info(pid, :message_queue_len))
     end)
   end

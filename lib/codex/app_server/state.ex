@@ -506,6 +506,10 @@ defmodule Codex.AppServer.State do
     end
   end
 
+  @doc "Whom messages may be for at this time; some more than once. What others have in their mailboxes is not ours."
+  @spec listeners(t()) :: [term()]
+  def listeners(state), do: Map.keys(state.subscribers) ++ Turns.listeners(state.turns)
+
   ## Time
 
   @doc "What is due at `now`."

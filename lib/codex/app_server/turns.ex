@@ -233,6 +233,13 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
+  @doc "Who follows any turn, or will."
+  @spec listeners(t()) :: [term()]
+  def listeners(turns) do
+    starting = for {_, %{follower: who}} when who != nil <- turns.starting, do: who
+    Enum.flat_map(turns.running, fn {_, run} -> run.followers end) ++ starting
+  end
+
   @doc "Who follows a turn."
   @spec followers(t(), String.t() | nil, String.t() | nil) :: [term()]
   def followers(turns, thread_id, turn_id) do

@@ -7,7 +7,7 @@ defmodule Codex.Turn.Result do
     * `final_response` - the last `Codex.Items.AgentMessage`, or nil; with an output schema its `parsed` is decoded
     * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …), or nil where none were reported
     * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
-      used before this run is not known (the first turn of a resumed thread). The CLI reports totals only; `thread.usage`
+      used before this run is not known (on `codex exec`, the first turn of a resumed thread). That lane reports totals only; `thread.usage`
       keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.
     * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`, `:tool_failures`
     * `attempts` - how many runs it took

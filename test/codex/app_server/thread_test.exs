@@ -343,13 +343,47 @@ defmodule Codex.AppServer.ThreadTest do
     end
 
     test "what failed before anything was done is tried again" do
-      {model, _conn, thread} =
-        start([http_error(500), "fine"], retry: true, retry_opts: [base_delay_ms: 1])
-
-      assert {:ok, result} = Thread.run(thread, "Hi", config_overrides: [])
-      assert result.attempts == 2 or length(Test.requests(model)) == 2
-      assert result.final_response.text == "fine"
+      options = [retry: true, retry_opts: [base_delay_ms: 1]]
+      {model, _conn, thread} = start([http_error(500), "fine"], options)
+      assert {:ok, result} = Thread.run(thread, "Hi")
+      assert {result.attempts, result.final_response.text} == {2, "fine"}
+      assert length(Test.requests(model)) == 2
+      assert [%{thread_id: id}] = Enum.filter(result.events, &is_struct(&1, Events.ThreadStarted))
+      assert result.thread.thread_id == id
       assert mailbox() == []
+    end
+
+    test "what did something is resumed in its thread, with no second beginning" do
+      script = [shell("echo done >> log"), http_error(500), "All done."]
+
+      {model, _conn, thread} =
+        start(script,
+          sandbox: :danger_full_access,
+          ask_for_approval: :never,
+          retry: :resume,
+          retry_opts: [base_delay_ms: 1]
+        )
+
+      assert {:ok, result} = Thread.run(thread, "do it")
+      assert {result.attempts, result.final_response.text} == {2, "All done."}
+      assert File.read!(Path.join(model.workspace, "log")) == "done\n"
+      assert [_] = Enum.filter(result.events, &is_struct(&1, Events.ThreadStarted))
+      input = inspect(List.last(Test.requests(model)).body["input"], limit: :infinity)
+      assert input =~ "do it" and input =~ "echo done" and input =~ "Continue."
+    end
+
+    test "a limit is waited for, and closes the gate of its account" do
+      account = "app-server-#{System.unique_integer([:positive])}"
+      limits = [gate: true, account: account, default_delay_ms: 1]
+
+      {_model, _conn, thread} =
+        start([failed("rate_limit_exceeded", "Please try again in 1s."), "fine"],
+          rate_limit: true,
+          rate_limit_opts: limits
+        )
+
+      assert {:ok, result} = Thread.run(thread, "Hi")
+      assert {result.attempts, result.final_response.text} == {2, "fine"}
     end
   end
 
@@ -433,6 +467,18 @@ defmodule Codex.AppServer.ThreadTest do
   end
 
   describe "readers" do
+    test "that have read their turn hold nobody up with what else is in their mailboxes" do
+      model = Test.start!(["one", "two"])
+      conn = connect!(model, max_queue: 10)
+      {:ok, _} = Thread.run(thread!(model, conn), "Hi")
+      :ok = AppServer.subscribe(conn)
+      :ok = AppServer.unsubscribe(conn)
+      for n <- 1..100, do: send(self(), {:mine, n})
+      other = Task.async(fn -> Thread.run(thread!(model, conn), "Hi") end)
+      assert {:ok, %{final_response: %{text: "two"}}} = Task.await(other, 20_000)
+      assert {:messages, [{:mine, 1} | _]} = Process.info(self(), :messages)
+    end
+
     test "that halt interrupt the turn before they go on" do
       {_model, conn, thread} = start([silence(60_000), "fine"])
       {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
