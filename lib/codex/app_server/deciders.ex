@@ -29,8 +29,15 @@ defmodule Codex.AppServer.Deciders do
           timeout_ms: pos_integer()
         }
 
-  @typedoc "What is being decided, by the monitor of the process that does."
-  @type t :: %{reference() => %{id: term(), method: String.t(), pid: pid(), deadline: integer()}}
+  @typedoc "What is being decided, by the monitor of the process that does, or `{:others, id}`."
+  @type t :: %{
+          (reference() | {:others, term()}) => %{
+            id: term(),
+            method: String.t(),
+            pid: pid() | nil,
+            deadline: integer() | :infinity
+          }
+        }
 
   @doc "The server asks. Where nobody here decides it is a no at once, unless others were asked, too."
   @spec put(t(), pid(), handler(), {term(), String.t(), map()}, boolean(), integer()) :: t()
@@ -45,8 +52,10 @@ defmodule Codex.AppServer.Deciders do
         entry = %{id: id, method: method, pid: pid, deadline: deadline}
         Map.put(asked, Process.monitor(pid), entry)
 
+      # It is waited for, as long as the connection does.
       others? ->
-        asked
+        entry = %{id: id, method: method, pid: nil, deadline: :infinity}
+        Map.put(asked, {:others, id}, entry)
 
       true ->
         decline(conn, id, method)
@@ -118,14 +127,27 @@ defmodule Codex.AppServer.Deciders do
     asked
   end
 
+  @doc "It has its answer, from whomever."
+  @spec answered(t(), term()) :: {:ok, t()} | :error
+  def answered(asked, id) do
+    case Enum.find(asked, fn {_ref, entry} -> entry.id == id end) do
+      nil ->
+        :error
+
+      {ref, entry} ->
+        finish(ref, entry)
+        {:ok, Map.delete(asked, ref)}
+    end
+  end
+
   @doc "How long the next decision may be waited for, in ms."
-  @spec patience(t(), integer()) :: non_neg_integer()
+  @spec patience(t(), integer()) :: timeout()
   def patience(asked, now) do
-    asked
-    |> Enum.map(fn {_, entry} -> entry.deadline end)
-    |> Enum.min()
-    |> Kernel.-(now)
-    |> max(0)
+    # `:infinity` is above every number.
+    case asked |> Enum.map(fn {_, entry} -> entry.deadline end) |> Enum.min() do
+      :infinity -> :infinity
+      deadline -> max(deadline - now, 0)
+    end
   end
 
   @doc "Those who took too long are ended, and the answer is no."
@@ -142,6 +164,8 @@ defmodule Codex.AppServer.Deciders do
   @doc "Nobody is asked any more."
   @spec stop(t()) :: :ok
   def stop(asked), do: Enum.each(asked, fn {ref, entry} -> finish(ref, entry) end)
+
+  defp finish({:others, _}, _entry), do: true
 
   defp finish(ref, entry) do
     Process.exit(entry.pid, :kill)

@@ -267,6 +267,13 @@ defmodule Codex.AppServer.Run do
     {[], %{run | asked: asked}}
   end
 
+  defp told({:answered, id}, run) do
+    case Deciders.answered(run.asked, id) do
+      {:ok, asked} -> {[], answered(%{run | asked: asked})}
+      :error -> {[], run}
+    end
+  end
+
   defp told({:completed, %{turn: turn} = summary}, run) do
     run = %{run | ended?: true}
 

@@ -372,11 +372,13 @@ defmodule Codex.AppServer.State do
         timers = Timers.put(state.timers, deadline, {:asked, id})
         # Where only those who follow the turn know of it, it is over with them.
         only = if subscribers == [], do: followers
-        asked = Map.put(state.asked, id, %{method: method, deadline: deadline, only: only})
+        about = {Message.thread_id(params), Message.turn_id(params)}
+        entry = %{method: method, deadline: deadline, only: only, about: about}
+        asked = Map.put(state.asked, id, entry)
         message = {:codex_request, id, method, params}
         told = for who <- subscribers, do: {:notify, who, message}
         what = {:request, id, method, params, subscribers != []}
-        {thread, turn} = {Message.thread_id(params), Message.turn_id(params)}
+        {thread, turn} = about
         followed = for who <- followers, do: {:turn, who, thread, turn, what}
         {told ++ followed, %{state | asked: asked, timers: timers}}
     end
@@ -393,22 +395,26 @@ defmodule Codex.AppServer.State do
   def respond(state, from, id, answer) do
     with %{^id => asked} <- state.asked,
          {:ok, answer} <- Asked.check(asked.method, answer) do
-      {[{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], close(state, id)}
+      close([{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], state, id)
     else
       %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
       {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
     end
   end
 
-  defp close(state, id) do
-    {%{deadline: deadline}, asked} = Map.pop!(state.asked, id)
-    %{state | asked: asked, timers: Timers.delete(state.timers, deadline, {:asked, id})}
+  # Those who follow the turn wait no longer for it.
+  defp close(actions, state, id) do
+    {%{deadline: deadline, about: {thread, turn}}, asked} = Map.pop!(state.asked, id)
+    followers = Turns.followers(state.turns, thread, turn)
+    told = for who <- followers, do: {:turn, who, thread, turn, {:answered, id}}
+    timers = Timers.delete(state.timers, deadline, {:asked, id})
+    {actions ++ told, %{state | asked: asked, timers: timers}}
   end
 
   # The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too.
   defp resolved(state, "serverRequest/resolved", %{"requestId" => id})
        when is_map_key(state.asked, id),
-       do: {[{:note, {:resolved, id, state.asked[id].method}}], close(state, id)}
+       do: close([{:note, {:resolved, id, state.asked[id].method}}], state, id)
 
   defp resolved(state, _method, _params), do: {[], state}
 
@@ -501,7 +507,7 @@ defmodule Codex.AppServer.State do
 
   defp unask({id, asked}, state, who) do
     case List.delete(asked.only, who) do
-      [] -> {Asked.deny(id, asked.method, :nobody), close(state, id)}
+      [] -> close(Asked.deny(id, asked.method, :nobody), state, id)
       only -> {[], put_in(state.asked[id].only, only)}
     end
   end
@@ -551,7 +557,7 @@ defmodule Codex.AppServer.State do
 
   defp due(state, {:asked, id}) do
     case state.asked do
-      %{^id => %{method: method}} -> {Asked.deny(id, method, :expired), close(state, id)}
+      %{^id => %{method: method}} -> close(Asked.deny(id, method, :expired), state, id)
       _closed -> {[], state}
     end
   end

@@ -10,6 +10,7 @@ defmodule Codex.AppServer.Turns do
   #
   #   * `{:notification, method, params}`
   #   * `{:request, id, method, params, others?}` - the server asks; `others?` tells whether subscribers were asked, too
+  #   * `{:answered, id}` - that has its answer, from whomever
   #   * `{:completed, summary}` - the turn ended; `summary.turn` is the server's own word
   #   * `{:lost, reason, summary}` - there will be no more of it
   #   * `:abandoned`, for the follower nil - who started it is gone, and nobody wants it
@@ -37,6 +38,7 @@ defmodule Codex.AppServer.Turns do
   @type what ::
           {:notification, String.t(), map()}
           | {:request, term(), String.t(), map(), others? :: boolean()}
+          | {:answered, term()}
           | :abandoned
           | {:completed, summary()}
           | {:lost, term(), summary()}

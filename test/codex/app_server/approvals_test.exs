@@ -207,8 +207,10 @@ defmodule Codex.AppServer.ApprovalsTest do
     test "leave what a subscriber is asked to the subscriber, where there is no policy" do
       {model, conn, thread} = start([ask("echo 1 > x.txt"), "done"], [])
       :ok = AppServer.subscribe(conn, methods: ["item/commandExecution/requestApproval"])
-      run = Task.async(fn -> Thread.run(thread, "go") end)
+      run = Task.async(fn -> Thread.run(thread, "go", timeout_ms: 1_500) end)
       assert_receive {:codex_request, id, _, _}, 15_000
+      # The clocks stand still here, too.
+      refute Task.yield(run, 2_500)
       assert AppServer.respond(conn, id, decision: :accept) == :ok
       assert {:ok, result} = Task.await(run, 15_000)
       assert statuses(result) == [:completed]

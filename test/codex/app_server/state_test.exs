@@ -690,8 +690,12 @@ defmodule Codex.AppServer.StateTest do
 
       {[], state} = State.unsubscribe(state, :f)
 
-      assert {[{:turn, :f, "t", "u", {:request, 1, @approval, @turn, false}}], _} =
+      assert {[{:turn, :f, "t", "u", {:request, 1, @approval, @turn, false}}], asked} =
                message(state, {:request, 1, @approval, @turn})
+
+      # And that it is answered, by whomever.
+      assert {[{:send, _}, {:reply, :x, :ok}, {:turn, :f, "t", "u", {:answered, 1}}], _} =
+               State.respond(asked, :x, 1, {:ok, decision: :accept})
 
       # Of another turn, nobody.
       assert {[{:send, _}, {:note, {:denied, :nobody, 2, _}}], _} =
