@@ -1,15 +1,15 @@
 defmodule Codex.AppServerMethods do
   @moduledoc """
-  Every stable method of the app-server, and what the real one (CLI 0.169.0) answers to a valid call: without a login, without the feature
-  `plugins`, and with an MCP server named `tiny` that is `test/children/mcp.sh`. None of these calls looks for another host.
+  Every stable method of the app-server, and what the real one (CLI 0.169.0) answers to a valid call: without a login, with the feature
+  `plugins` and feedback turned off, and with an MCP server named `tiny` that is `test/children/mcp.sh`. Like that none of these calls
+  looks for another host.
 
   The rows are in an order in which they can be called on one connection. A row is `{method, args, outcome}` or
   `{method, args, outcome, until: notification}`:
 
     * `args` - what the function takes after the connection: a list, or a function of what is known by then
     * `outcome` - `:ok`; `{:ok, keys}` or `{:ok, map}` with what the result has, maybe among others; `{:refused, code, words}`, the server's error,
-      whose message has these words; `{:later, outcome}`, where the answer comes after those of the next rows; `{:not_called, why}`, where the
-      call would leave the machine, so that only our own checks are asked
+      whose message has these words; `{:later, outcome}`, where the answer comes after those of the next rows
     * `until:` - the notification that comes before the next row is called
   """
 
@@ -24,11 +24,16 @@ defmodule Codex.AppServerMethods do
           | {:ok, [String.t()] | map()}
           | {:refused, integer(), String.t()}
           | {:later, outcome()}
-          | {:not_called, String.t()}
   @type row ::
           {String.t(), list() | (known() -> list()), outcome()}
           | {String.t(), list() | (known() -> list()), outcome(), until: String.t()}
 
+  # What the guardian of approvals told of; the protocol does not say what is in it.
+  @denied %{
+    id: "denied-1",
+    status: "denied",
+    action: %{type: "command", source: "shell", command: "ls", cwd: "/"}
+  }
   @no_login {:refused, -32600, "codex account authentication required"}
   @no_sharing {:refused, -32600, "plugin sharing is not enabled"}
 
@@ -147,8 +152,8 @@ defmodule Codex.AppServerMethods do
        {:ok, ["data"]}},
       {"thread/attachment/remove",
        &[[thread_id: thread(&1), attachment_type: "note", identity_key: "k"]], {:ok, []}},
-      {"thread/approveGuardianDeniedAction", &[[thread_id: thread(&1), event: %{}]],
-       {:refused, -32600, "invalid Guardian denial event"}},
+      {"thread/approveGuardianDeniedAction", &[[thread_id: thread(&1), event: @denied]],
+       {:ok, []}},
       {"thread/read", &[[thread_id: thread(&1), include_turns: true]], {:ok, ["thread"]}},
       {"thread/turns/list", &[[thread_id: thread(&1), limit: 5]], {:ok, ["data"]}},
       {"thread/items/list", &[[thread_id: thread(&1), limit: 5]], {:ok, ["data"]}},
@@ -170,7 +175,7 @@ defmodule Codex.AppServerMethods do
          ]
        ], {:ok, ["savedPath", "threadId"]}},
       {"feedback/upload", [[classification: "bug", include_logs: false]],
-       {:not_called, "it sends a report to its maker"}},
+       {:refused, -32600, "disabled by configuration"}},
       {"thread/fork", &[[thread_id: thread(&1)]], {:ok, ["thread"]}},
       {"thread/delete", &[[thread_id: &1.results["thread/fork"]["thread"]["id"]]], {:ok, []}},
       {"thread/revert", &[[thread_id: thread(&1), before_turn_id: turn(&1)]], {:ok, ["thread"]}},
@@ -228,7 +233,8 @@ defmodule Codex.AppServerMethods do
       {"externalAgentConfig/import/recordHistory", [[provider_id: "p", item_type_results: []]],
        {:ok, ["importId"]}},
       {"windowsSandbox/readiness", [], {:ok, %{"status" => "notConfigured"}}},
-      {"windowsSandbox/setupStart", [[mode: :unelevated]], {:ok, %{"started" => true}}},
+      {"windowsSandbox/setupStart", [[mode: :unelevated]], {:ok, %{"started" => true}},
+       until: "windowsSandbox/setupCompleted"},
       {"modelProvider/config/write",
        [
          [
