@@ -1,0 +1,58 @@
+defmodule Codex.Approvals.Registry do
+  @moduledoc """
+  Where a hook may keep what it has not decided yet: a map for each reference, in a process of its own. The SDK starts none and asks none.
+
+      {:ok, _} = start_supervised(Codex.Approvals.Registry)
+      :ok = Codex.Approvals.Registry.register(ref, %{event: event})
+
+  Every function takes the process as its last argument; the default is the one that was started without a name of its own.
+  """
+
+  use GenServer
+
+  @doc "Starts one. Option: `:name` (default this module)."
+  @spec start_link(keyword()) :: GenServer.on_start()
+  def start_link(opts \\ []),
+    do: GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
+
+  @doc "Keeps `metadata` under `ref`, with the time as `registered_at` (ms since 1970)."
+  @spec register(term(), map(), GenServer.server()) :: :ok
+  def register(ref, metadata, registry \\ __MODULE__) when is_map(metadata),
+    do: GenServer.call(registry, {:register, ref, metadata})
+
+  @doc "What is kept under `ref`."
+  @spec lookup(term(), GenServer.server()) :: {:ok, map()} | {:error, :not_found}
+  def lookup(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:lookup, ref})
+
+  @doc "Forgets `ref`."
+  @spec delete(term(), GenServer.server()) :: :ok
+  def delete(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:delete, ref})
+
+  @doc "Forgets what is older than `max_age_ms`, and returns how many that were."
+  @spec cleanup_expired(non_neg_integer(), GenServer.server()) :: non_neg_integer()
+  def cleanup_expired(max_age_ms, registry \\ __MODULE__)
+      when is_integer(max_age_ms) and max_age_ms >= 0,
+      do: GenServer.call(registry, {:cleanup, max_age_ms})
+
+  @impl true
+  def init(nil), do: {:ok, %{}}
+
+  @impl true
+  def handle_call({:register, ref, metadata}, _from, kept),
+    do: {:reply, :ok, Map.put(kept, ref, Map.put(metadata, :registered_at, now()))}
+
+  def handle_call({:lookup, ref}, _from, kept) do
+    found = with :error <- Map.fetch(kept, ref), do: {:error, :not_found}
+    {:reply, found, kept}
+  end
+
+  def handle_call({:delete, ref}, _from, kept), do: {:reply, :ok, Map.delete(kept, ref)}
+
+  def handle_call({:cleanup, max_age_ms}, _from, kept) do
+    since = now() - max_age_ms
+    left = for {ref, meta} <- kept, meta.registered_at > since, into: %{}, do: {ref, meta}
+    {:reply, map_size(kept) - map_size(left), left}
+  end
+
+  defp now, do: System.system_time(:millisecond)
+end
