@@ -173,13 +173,13 @@ defmodule Codex.AppServer.ApprovalsTest do
         )
 
       run =
-        Task.async(fn -> Thread.run(thread, "go", timeout_ms: 2_500, idle_timeout_ms: 2_500) end)
+        Task.async(fn -> Thread.run(thread, "go", timeout_ms: 5_000, idle_timeout_ms: 5_000) end)
 
       assert_receive {:asked, %{command: command}, %{prepared: true}, [timeout: 30_000]}, 15_000
       assert command =~ "echo 1"
       assert_receive {:awaiting, decider}
       # Longer than the clocks of the turn.
-      refute Task.yield(run, 3_500)
+      refute Task.yield(run, 6_000)
       send(decider, {:decide, :allow})
       assert {:ok, result} = Task.await(run, 15_000)
       assert statuses(result) == [:completed]
@@ -207,10 +207,10 @@ defmodule Codex.AppServer.ApprovalsTest do
     test "leave what a subscriber is asked to the subscriber, where there is no policy" do
       {model, conn, thread} = start([ask("echo 1 > x.txt"), "done"], [])
       :ok = AppServer.subscribe(conn, methods: ["item/commandExecution/requestApproval"])
-      run = Task.async(fn -> Thread.run(thread, "go", timeout_ms: 1_500) end)
+      run = Task.async(fn -> Thread.run(thread, "go", timeout_ms: 4_000) end)
       assert_receive {:codex_request, id, _, _}, 15_000
       # The clocks stand still here, too.
-      refute Task.yield(run, 2_500)
+      refute Task.yield(run, 5_000)
       assert AppServer.respond(conn, id, decision: :accept) == :ok
       assert {:ok, result} = Task.await(run, 15_000)
       assert statuses(result) == [:completed]
