@@ -133,7 +133,7 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Child, Options, Server}
+  alias Codex.AppServer.{Child, Options, Server, Transport}
 
   @typedoc "Why there is no connection, or no more."
   @type connect_reason ::
@@ -177,17 +177,21 @@ defmodule Codex.AppServer do
     with {:ok, client} <- Codex.Options.new(client),
          {:ok, options} <- Options.new(options),
          {:ok, argv, child} <- Child.new(client, options) do
-      ref = make_ref()
-      from = {self(), ref}
       known = %{telemetry_prefix: client.telemetry_prefix, account: account(client, options)}
-      options = Map.merge(options, known)
-      spec = {Server, fn -> {argv, child, options, from} end}
+      serve({Transport.Stdio, {argv, child}}, Map.merge(options, known))
+    end
+  end
 
-      case DynamicSupervisor.start_child(Codex.AppServer.Supervisor, spec) do
-        {:ok, pid} -> hello(pid, ref)
-        {:error, {:shutdown, reason}} -> {:error, reason}
-        {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
-      end
+  defp serve(opener, options) do
+    ref = make_ref()
+    from = {self(), ref}
+
+    case DynamicSupervisor.start_child(
+           Codex.AppServer.Supervisor,
+           {Server, fn -> {opener, options, from} end}
+         ) do
+      {:ok, pid} -> hello(pid, ref)
+      {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
     end
   end
 
