@@ -55,7 +55,7 @@ defmodule Codex.AppServer.Server do
         server = %__MODULE__{
           transport: transport,
           state: State.new(machine(options)),
-          options: Map.drop(options, [:env, :config, :token, :headers, :tls]),
+          options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
           spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
           owner: options.owner && Process.monitor(options.owner)
         }
