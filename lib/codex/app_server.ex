@@ -15,7 +15,8 @@ defmodule Codex.AppServer do
     * `:timeout_ms` - how long the answer may take, in ms, or `:infinity` (default 30_000; 10_000 for the configuration, 300_000 for
       `turn_start` and `review_start`, 5_000 more than its own `timeout_ms` for a command)
 
-  Experimental methods and options need a connection with `experimental_api: true`.
+  A connection is made with `connect/2`, which starts a server, or `connect_remote/2`, for one that runs. Experimental methods and options
+  need one with `experimental_api: true`.
 
   ## Errors
 
@@ -200,8 +201,8 @@ defmodule Codex.AppServer do
 
   The connection is as one of `connect/2`; `disconnect/1` ends it, and leaves the server to others. Several connections to one
   server share its threads: what is told of a thread goes to those that started or resumed it. A subscriber that is slow makes the
-  server wait; one of CLI 0.169 that has waited too long may end the connection, which then is the end of this one, too. While
-  a server does not read, nor does the connection, for up to `:send_timeout_ms`.
+  server wait, for this connection only; it loses nothing then (0.169). While the server does not read, nor does the connection, for up to
+  `:send_timeout_ms`.
 
   Returns `{:ok, conn}`. Errors:
 

@@ -119,6 +119,41 @@ defmodule Codex.AppServer.RemoteTest do
     assert AppServer.alive?(conn)
   end
 
+  test "a subscriber that is slow: the server waits, others do not, and nothing is lost" do
+    deltas = for n <- 1..5_000, do: String.pad_trailing("#{n} ", 400, "x")
+    model = Test.start!([message(Enum.join(deltas), deltas: deltas)])
+    {url, _} = serve!(model, "unix://" <> Path.join(model.workspace, "s"))
+    conn = connect!(url, max_queue: 1)
+    id = thread!(conn, model)
+    test = self()
+
+    reader =
+      spawn_link(fn ->
+        :ok = AppServer.subscribe(conn, thread_id: id, methods: ["item/agentMessage/delta"])
+        {:ok, _} = AppServer.turn_start(conn, id, "Hi")
+        send(test, :started)
+        receive(do: (:go -> :ok))
+        send(test, {:read, for(_ <- deltas, do: delta())})
+      end)
+
+    assert_receive :started, 10_000
+    assert eventually(fn -> not :sys.get_state(conn).transport.reading? end)
+    assert {:ok, _} = AppServer.model_list(connect!(url))
+    assert {:message_queue_len, waiting} = Process.info(reader, :message_queue_len)
+    assert waiting < 2_000
+    send(reader, :go)
+    assert_receive {:read, read}, 30_000
+    assert read == deltas
+  end
+
+  defp delta do
+    receive do
+      {:codex_notification, "item/agentMessage/delta", %{"delta" => delta}} -> delta
+    after
+      10_000 -> nil
+    end
+  end
+
   test "capability tokens: of a file, of a digest, wrong and missing" do
     model = Test.start!([])
     file = secret!(model, "token", "tok-canary-1")
