@@ -211,7 +211,7 @@ defmodule Codex.AppServer do
     * `{:not_connected, reason}` - nobody listens there (`:econnrefused`, `:enoent`, `:nxdomain`, …), or `{:tls, alert, text}`: the certificate is
       not trusted, or not for this host
     * `{:ca_certificate, path, reason}` - that file cannot be read, or holds `:no_certificate`
-    * `{:refused, status, text}` - an HTTP status instead of a connection: 401 with the server's words for a token that is wrong
+    * `{:handshake_refused, status, text}` - an HTTP status instead of a connection: 401 with the server's words for a token that is wrong
     * `{:not_a_websocket, text}` - it answers otherwise
     * `{:init_timeout, ms}`, `{:initialize_refused, error}` - as for `connect/2`, with `:init_timeout_ms` for each of connection and hello
     * `{:app_server_down, info}` - it closed the connection before its hello
@@ -373,6 +373,14 @@ defmodule Codex.AppServer do
     GenServer.stop(conn, :normal)
   catch
     :exit, _ -> :ok
+  end
+
+  @doc """
+  What the server said in its hello: `{:ok, %{"userAgent" => text, "codexHome" => path, …}}`, or `{:error, {:app_server_down, info}}`.
+  """
+  @spec server_info(conn()) :: {:ok, map()} | {:error, reason()}
+  def server_info(conn) do
+    with {:ok, {:ok, info}} <- Connection.call(conn, :hello), do: {:ok, info}
   end
 
   @doc "Whether the connection's process lives."

@@ -31,7 +31,7 @@ defmodule Codex.Auth do
     * `:env` - the environment of the run (map; default that of the VM): `CODEX_HOME`, keys, and the address of the bus
     * `:store` - instead of what the configuration says: `:file`, `:keyring`, `:auto` or `:ephemeral`
     * `:timeout` - how long a keyring may take, and how long to wait for a lock (milliseconds, default 15_000)
-    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`)
+    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the system decides
 
   Options that do not exist, or have a value of another type, raise `ArgumentError`.
   """
@@ -91,11 +91,12 @@ defmodule Codex.Auth do
 
       :ok = Codex.Auth.write(Codex.Auth.Credentials.api_key(key))
 
-  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there. A login that
+  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there, but for
+  `{:keyring, :timeout, _}`: a keyring that did not answer may have taken it. A login that
   `forced_login_method` or `forced_chatgpt_workspace_id` forbid is not kept.
   """
   @spec write(Credentials.t(), keyword()) :: :ok | {:error, reason()}
-  def write(%Credentials{} = login, opts \\ []) do
+  def write(%Credentials{document: document} = login, opts \\ []) when is_binary(document) do
     with {:ok, context} <- Context.new(opts),
          :ok <-
            Rules.check(
@@ -103,7 +104,8 @@ defmodule Codex.Auth do
              login.method,
              login.workspace_id || login.account_id
            ),
-         {:ok, source, fault} <- Store.save(:login, login.document, context) do
+         :ok <- Context.make_home(context),
+         {:ok, source, fault} <- Store.save(:login, document, context) do
       Store.warn_once(fault, "#{inspect(source)} is used instead")
     end
   end
@@ -149,9 +151,15 @@ defmodule Codex.Auth do
          do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]))}
   end
 
+  # A variable of `env` wins over `api_key`, as in a run.
   def preflight(%Codex.Options{} = options) do
-    env = Map.merge(System.get_env(), options.env || %{})
-    preflight(env: env, codex_home: options.codex_home, api_key: options.api_key)
+    keys =
+      if options.api_key,
+        do: %{"CODEX_API_KEY" => options.api_key, "OPENAI_API_KEY" => options.api_key},
+        else: %{}
+
+    env = System.get_env() |> Map.merge(keys) |> Map.merge(options.env || %{})
+    preflight(env: env, codex_home: options.codex_home)
   end
 
   defp lane!(lane) when lane in [:exec, :app_server], do: lane

@@ -160,6 +160,11 @@ defmodule Codex.Clocks do
     end
   end
 
+  @doc "How much is left of the total."
+  @spec left(t(), integer()) :: integer() | :infinity
+  def left(%{total: :infinity}, _now), do: :infinity
+  def left(clocks, now), do: clocks.total_from + clocks.total - now
+
   @doc "The clock of a limit, as users know it."
   @spec clock(name()) :: :start | :request | :idle | :total
   def clock(name) when name in [:silence, :stall], do: :idle

@@ -44,6 +44,8 @@ defmodule Codex.Login do
     * `{:login_failed, exit_status, words}` - the CLI refused, in its own words
     * `{:killed, signal}` - somebody ended it
     * `{:timeout, ms}`, `:cancelled`
+    * `{:too_long, bytes}` - it printed more than any CLI does
+    * `:crashed` - the process that ran the CLI failed
     * `{:not_started, error}`, `{:lost, error}` - a `Codex.Subprocess.Error`
   """
 
@@ -63,6 +65,8 @@ defmodule Codex.Login do
           | {:killed, atom() | pos_integer()}
           | {:timeout, pos_integer()}
           | :cancelled
+          | :crashed
+          | {:too_long, pos_integer()}
           | {:not_started | :lost, Subprocess.Error.t()}
           | {:invalid_api_key, :empty}
           | {:invalid_access_token, :empty}
@@ -112,16 +116,33 @@ defmodule Codex.Login do
 
   @doc "Waits for the end of a login in the process that started it. Messages about it that come before are taken, too."
   @spec await(t(), timeout()) :: {:ok, Status.t()} | {:error, reason()}
-  def await(login, timeout \\ :infinity) when is_reference(login),
-    do: await_until(login, Command.deadline(timeout), timeout)
+  def await(login, timeout \\ :infinity) when is_reference(login) do
+    deadline = timeout |> Command.timeout() |> Command.deadline()
+    monitor = Session.monitor(login)
+    result = await_until(login, deadline, timeout, monitor)
+    _ = if monitor, do: Process.demonitor(monitor, [:flush])
+    result
+  end
 
-  defp await_until(login, deadline, timeout) do
+  defp await_until(login, deadline, timeout, monitor) do
     receive do
       {:codex_login, ^login, {:done, status}} -> {:ok, status}
       {:codex_login, ^login, {:error, reason}} -> {:error, reason}
-      {:codex_login, ^login, _before} -> await_until(login, deadline, timeout)
+      {:codex_login, ^login, _before} -> await_until(login, deadline, timeout, monitor)
+      # It tells its end before it ends, unless it was killed.
+      {:DOWN, ^monitor, :process, _, _} -> ended(login)
     after
       Command.left(deadline) -> {:error, {:timeout, timeout}}
+    end
+  end
+
+  defp ended(login) do
+    receive do
+      {:codex_login, ^login, {:done, status}} -> {:ok, status}
+      {:codex_login, ^login, {:error, reason}} -> {:error, reason}
+      {:codex_login, ^login, _before} -> ended(login)
+    after
+      0 -> {:error, :crashed}
     end
   end
 
@@ -244,6 +265,22 @@ defmodule Codex.Login do
           "expected :overrides to be a list of strings, got: #{inspect(opts.overrides)}"
         )
 
-    %{opts | env: Map.new(opts.env, fn {name, value} -> {to_string(name), value} end)}
+    unless opts.issuer == nil or is_binary(opts.issuer),
+      do: raise(ArgumentError, "expected :issuer to be a URL, got: #{inspect(opts.issuer)}")
+
+    # Never the value: it may be a key.
+    with {:ok, env} <- Codex.Options.Cast.cast(:env, opts.env),
+         true <- Enum.all?(env, &variable?/1) do
+      %{opts | env: Map.new(env)}
+    else
+      _ ->
+        raise ArgumentError,
+              "expected :env to be a map of variables, with texts or nil as values"
+    end
+  end
+
+  defp variable?({name, value}) do
+    name != "" and not String.contains?(name, ["=", "\0"]) and
+      (value == nil or not String.contains?(value, "\0"))
   end
 end

@@ -114,14 +114,14 @@ defmodule Codex.RateLimit do
 
   @doc false
   @spec delay(map(), pos_integer(), map()) :: non_neg_integer()
-  def delay(%{resets_at: %DateTime{} = at}, _attempt, _opts),
-    do: min(max(until(at), 0), Settings.max_ms())
-
-  def delay(%{retry_after_ms: ms}, _attempt, _opts) when is_integer(ms) and ms > 0,
-    do: min(ms, Settings.max_ms())
-
-  def delay(_info, attempt, opts),
-    do: grow(opts.default_delay_ms, attempt, opts.multiplier, opts.max_delay_ms)
+  def delay(info, attempt, opts) do
+    # A time that has passed tells nothing: the clocks of two machines differ.
+    case {with(%DateTime{} = at <- info[:resets_at], do: until(at)), info[:retry_after_ms]} do
+      {ms, _} when is_integer(ms) and ms > 0 -> min(ms, Settings.max_ms())
+      {_, ms} when is_integer(ms) and ms > 0 -> min(ms, Settings.max_ms())
+      _ -> grow(opts.default_delay_ms, attempt, opts.multiplier, opts.max_delay_ms)
+    end
+  end
 
   defp until(at) do
     ms = DateTime.diff(at, DateTime.utc_now(), :millisecond)
@@ -212,6 +212,11 @@ defmodule Codex.RateLimit do
 
   def parse_retry_after(_response), do: nil
 
+  # One value of several, or a charlist, as `:httpc` has them.
+  defp seconds([char | _] = text) when is_integer(char) and char in ?\s..?~ do
+    if List.ascii_printable?(text), do: text |> List.to_string() |> seconds()
+  end
+
   defp seconds([value | _]), do: seconds(value)
   defp seconds(n) when is_integer(n) and n > 0, do: n * 1000
 
@@ -264,10 +269,17 @@ defmodule Codex.RateLimit do
 
   def observe(_account, _other), do: :ok
 
+  # Timers have an end, too.
+  @longest 366 * 24 * 3600 * 1000
+
   @doc "Closes the gate of an account for `ms` milliseconds, unless it is closed for longer."
   @spec close(String.t(), non_neg_integer()) :: :ok
   def close(account, ms) when is_binary(account) and is_integer(ms) and ms >= 0,
-    do: Accounts.close(account, ms)
+    do: Accounts.close(account, min(ms, @longest))
+
+  @doc "Opens the gate of an account: those that wait are let go. For an application that knows better, say after credits were bought."
+  @spec open(String.t()) :: :ok
+  def open(account) when is_binary(account), do: Accounts.open(account)
 
   @doc """
   The gate of an account: how long it is closed, in ms (0: it is open), and how many wait there.

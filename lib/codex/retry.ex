@@ -209,7 +209,7 @@ defmodule Codex.Retry do
         attempt: attempt,
         max_attempts: opts.max_attempts,
         outcome: outcome,
-        reason: reason,
+        reason: Telemetry.bare(reason),
         kind: reason && Error.normalize(reason).kind,
         mode: mode
       }

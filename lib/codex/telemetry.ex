@@ -46,6 +46,20 @@ defmodule Codex.Telemetry do
   # By way of a function: the module need not exist when this one is compiled.
   defp telemetry, do: :telemetry
 
+  @doc false
+  # A failure without what the turn said and did: of that, only the words that the error itself has.
+  @spec bare(term()) :: term()
+  def bare(%Codex.Error{} = error) do
+    kept = [:code, :type, :status, :clock, :option, :timeout_ms, :exit_status, :signal]
+    details = if is_map(error.details), do: Map.take(error.details, kept), else: error.details
+    %{error | event: nil, result: nil, stderr: nil, details: details}
+  end
+
+  def bare(%Codex.TransportError{} = error), do: error |> Codex.Error.normalize() |> bare()
+  def bare({tag, reason}) when is_atom(tag), do: {tag, bare(reason)}
+  def bare(%{__exception__: true} = error), do: %{kind: Codex.Error.normalize(error).kind}
+  def bare(reason), do: reason
+
   @doc "Whether anybody could hear: `:telemetry` is loaded."
   @spec listening?() :: boolean()
   def listening?, do: :erlang.function_exported(:telemetry, :execute, 3)

@@ -130,7 +130,7 @@ defmodule Codex.AuthTest do
       File.mkdir_p!(Path.join(home, "auth.json"))
       assert {:error, {:unreadable, path, words}} = Auth.read(opts(home))
       assert path == Path.join(home, "auth.json")
-      assert words =~ "directory"
+      assert words == "it is not a regular file"
       assert {:error, {:unreadable, _, _}} = Auth.write(Credentials.api_key("k"), opts(home))
       File.rmdir!(path)
       File.write!(path, <<0xFF, 0xFE>>)
@@ -231,6 +231,57 @@ defmodule Codex.AuthTest do
       assert {:ok, nil} = Auth.read(opts(home))
       :gen_tcp.close(listen)
     end
+  end
+
+  test "a pipe, and locks that are held, keep no thread from others", %{home: home, tmp_dir: dir} do
+    {_, 0} = System.cmd("mkfifo", [Path.join(home, "auth.json")])
+    other = Logins.home!(Path.join(dir, "b"))
+    Logins.put!(other, ~s({"OPENAI_API_KEY":"sk-other"}))
+    {:ok, lock} = Native.config_lock(Path.join(home, "auth.lock"))
+    key = Credentials.api_key("sk-1")
+
+    tasks =
+      for n <- 1..40 do
+        Task.async(fn ->
+          if rem(n, 2) == 0,
+            do: Auth.read(opts(home)),
+            else: Auth.write(key, opts(home, timeout: 1_500))
+        end)
+      end
+
+    for _ <- 1..20,
+        do: assert({:ok, %{api_key: "sk-other"}} = Auth.read(opts(other, timeout: 500)))
+
+    answers = tasks |> Task.await_many(20_000) |> Enum.map(&elem(elem(&1, 1), 0)) |> Enum.uniq()
+    assert Enum.sort(answers) == [:lock_held, :unreadable]
+    Native.config_unlock(lock)
+  end
+
+  test "on a machine where the CLI was not used yet, the home is made", %{tmp_dir: dir} do
+    user = Path.join(dir, "user")
+    File.mkdir_p!(user)
+    opts = [env: %{"HOME" => user}, cwd: false, system_dir: dir]
+    assert Auth.read(opts) == {:ok, nil}
+    assert Auth.delete(opts) == {:ok, false}
+    assert {:ok, %{error: :no_credentials}} = Auth.preflight(opts)
+    refute File.exists?(Path.join(user, ".codex"))
+    File.write!(Path.join(dir, "config.toml"), ~s(forced_login_method = "chatgpt"\n))
+    forbidden = {:error, {:forced_login_method, :chatgpt, :api_key}}
+    assert Auth.write(Credentials.api_key("sk-1"), opts) == forbidden
+    File.rm!(Path.join(dir, "config.toml"))
+    assert Auth.write(Credentials.api_key("sk-1"), opts) == :ok
+    assert {:ok, %{api_key: "sk-1"}} = Auth.read(opts)
+    # One that was named is not.
+    assert {:error, %{reason: :missing_home}} = Auth.read(codex_home: Path.join(dir, "none"))
+  end
+
+  test "what is no UTF-8, or no document, fails without showing it" do
+    assert Credentials.parse(<<0xFF>>) == {:error, "it is not UTF-8"}
+    error = assert_raise ArgumentError, fn -> Credentials.api_key(<<"sk-secret", 0xFF>>) end
+    refute Exception.message(error) =~ "sk-secret"
+    assert_raise FunctionClauseError, fn -> Auth.write(%Credentials{}) end
+    assert_raise ArgumentError, ~r/:timeout/, fn -> Auth.read(timeout: Integer.pow(2, 65)) end
+    assert Credentials.mask("ключ-ключ") == "***"
   end
 
   test "no answer stays behind in the mailbox", %{home: home} do

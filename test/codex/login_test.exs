@@ -155,11 +155,53 @@ defmodule Codex.LoginTest do
       assert {:error, {:login_failed, 4, words}} = Login.await(login, 20_000)
       assert byte_size(words) < 200_000
 
+      endless = write!(dir, "while :; do echo no; done")
+      {:ok, login} = Login.device(codex_path: endless, env: Logins.env(home), timeout: 300)
+      assert Login.await(login, 20_000) == {:error, {:timeout, 300}}
+
       dies = write!(dir, "echo https://example.com/open; kill -9 $$")
       {:ok, login} = Login.chatgpt(codex_path: dies, env: Logins.env(home))
       assert_receive {:codex_login, ^login, {:open, %{url: "https://example.com/open"}}}, 5_000
       assert Login.await(login, 5_000) == {:error, {:killed, :kill}}
     end
+  end
+
+  test "options that are none are refused before anything starts; a killed session is an end", %{
+    home: home,
+    tmp_dir: dir
+  } do
+    stub = write!(dir, "sleep 60")
+    opts = [codex_path: stub, env: Logins.env(home)]
+
+    for bad <- [
+          [timeout: 5_000_000_000],
+          [issuer: 5],
+          [env: %{"X" => {:odd}}],
+          [env: %{"A=B" => "x"}]
+        ] do
+      assert_raise ArgumentError, fn -> Login.device(Keyword.merge(opts, bad)) end
+      assert_raise ArgumentError, fn -> Login.status(Keyword.merge(opts, bad)) end
+    end
+
+    {:ok, login} = Login.device(opts)
+    [{pid, _}] = Registry.lookup(Codex.Exec.Registry, {Session, login})
+    Process.exit(pid, :kill)
+    assert Login.await(login, 5_000) == {:error, :crashed}
+    assert Login.await(login, 100) in [{:error, {:timeout, 100}}, {:error, :crashed}]
+    assert_raise ArgumentError, fn -> Login.await(login, 5_000_000_000) end
+  end
+
+  @tag :codex_cli
+  test "the first login on a machine", %{tmp_dir: dir} do
+    user = Path.join(dir, "user")
+    File.mkdir_p!(user)
+    {:ok, codex} = Codex.Test.codex_path()
+    env = Logins.env(Path.join(user, ".codex"), %{"CODEX_HOME" => nil, "HOME" => user})
+
+    assert {:ok, %{method: :api_key}} =
+             Login.api_key("sk-test-0123456789", codex_path: codex, env: env)
+
+    assert File.exists?(Path.join(user, ".codex/auth.json"))
   end
 
   test "what to open is told once it is all there" do

@@ -5,7 +5,7 @@ defmodule Codex.TelemetryTest do
   import Codex.Test.Steps
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
-  alias Codex.{AppServer, Exec, Stub, Telemetry, Test, Thread}
+  alias Codex.{AppServer, Events, Exec, Items, Stub, Telemetry, Test, Thread}
   alias Codex.Telemetry.Table
 
   doctest Codex.Telemetry
@@ -105,6 +105,21 @@ defmodule Codex.TelemetryTest do
                for({[:thread, :token_usage, :updated], _, m} <- told, do: m)
 
       assert [%{thread_id: ^id}] = for({[:thread, :start], _, m} <- told, do: m)
+    end
+
+    test "a failure tells nothing of what was open, of output, or of stderr", %{tmp_dir: dir} do
+      listen!()
+      body = ~s(cat >/dev/null; echo "$started"; #{@command}; echo private >&2; sleep 60)
+      opts = [total_timeout_ms: 700, retry: true, retry_opts: [max_attempts: 1]]
+      assert {:error, {:exec_failed, error}} = Thread.run(Stub.thread(dir, body), @prompt, opts)
+      assert [%{command: "make"}] = error.details.open
+      told = check!(told())
+
+      assert [%{reason: %{kind: :timeout, details: %{clock: :total}}}] =
+               for({[:thread, :exception], _, m} <- told, do: m)
+
+      refute inspect(told, limit: :infinity, printable_limit: :infinity, structs: false) =~
+               ~r/private|make/
     end
 
     test "content is told where it was asked for, under another name", %{tmp_dir: dir} do
@@ -314,6 +329,47 @@ defmodule Codex.TelemetryTest do
                {:requested, "command", nil},
                {:timeout, "command", nil}
              ]
+    end
+
+    test "diffs and compaction, as an app-server tells of them" do
+      listen!()
+
+      events = [
+        %Events.ThreadStarted{thread_id: "t"},
+        %Events.TurnDiffUpdated{diff: "private"},
+        %Events.TurnCompaction{
+          stage: :completed,
+          compaction: %{"tokenSavings" => 5, "x" => "private"}
+        },
+        %Events.TurnCompaction{stage: "later", compaction: %{}},
+        %Events.ItemStarted{item: %Items.Unknown{type: "contextCompaction", raw: %{}}},
+        %Events.TurnCompleted{usage: %{}}
+      ]
+
+      about = %{
+        prefix: [:codex],
+        meta: %{lane: :app_server},
+        input: "x",
+        known: %{},
+        content?: false
+      }
+
+      assert fn _ -> events end |> Telemetry.Span.observe(about, :raise) |> Enum.to_list() ==
+               events
+
+      told = check!(told())
+      refute inspect(told) =~ "private"
+
+      assert [
+               _,
+               [:turn, :diff, :updated],
+               [:turn, :compaction, :completed],
+               [:turn, :compaction, :unknown],
+               _,
+               [:turn, :compaction, :started] | _
+             ] = names(told)
+
+      assert [%{token_savings: 5}] = for({[:turn, :compaction, :completed], m, _} <- told, do: m)
     end
 
     test "a handler that fails ends no run", %{tmp_dir: dir} do

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Docs do
   # The documentation of the functions that are made from the protocol.
 
   alias Codex.Protocol
-  alias Codex.Protocol.Check
+  alias Codex.Protocol.Words
 
   @doc "Of one function."
   @spec of(Codex.AppServer.Calls.row()) :: String.t()
@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Docs do
       if(required, do: ["required"], else: []) ++ if experimental, do: ["experimental"], else: []
 
     notes = if notes == [], do: "", else: " (#{Enum.join(notes, ", ")})"
-    "  * `:#{name}` - #{escape(Check.expected(type, Protocol.types()))}#{notes}"
+    "  * `:#{name}` - #{escape(Words.expected(type, Protocol.types()))}#{notes}"
   end
 
   # The members of a union stand together; what only some of them need is not required.

@@ -52,4 +52,54 @@ defmodule Codex.AppServer.Mcp do
           {:ok, map()} | {:error, AppServer.reason()}
   def oauth_login(conn, options, request_options \\ []),
     do: AppServer.mcp_server_oauth_login(conn, options, request_options)
+
+  @doc """
+  The tokens that are kept for a server of the configuration: `{:ok, tokens}` (`Codex.Auth.MCP`), or `{:ok, nil}`. They are looked up
+  where the server's CLI keeps them, on this machine.
+
+  Options: `:store_mode` (`:file`, `:keyring` or `:auto`, instead of what the configuration says). Errors: `:server_not_found`,
+  `:missing_url` (it is no HTTP server), those of `Codex.Auth.MCP.read/3`, and those of a request.
+  """
+  @spec oauth_tokens(AppServer.conn(), String.t(), keyword()) ::
+          {:ok, Codex.Auth.MCP.t() | nil}
+          | {:error, :server_not_found | :missing_url | Codex.Auth.reason() | AppServer.reason()}
+  def oauth_tokens(conn, name, opts \\ []) do
+    with {:ok, url, store} <- place(conn, name, opts), do: Codex.Auth.MCP.read(name, url, store)
+  end
+
+  @doc "Removes them. Returns `:ok`, also where there were none, or the errors of `oauth_tokens/3`."
+  @spec oauth_logout(AppServer.conn(), String.t(), keyword()) ::
+          :ok
+          | {:error, :server_not_found | :missing_url | Codex.Auth.reason() | AppServer.reason()}
+  def oauth_logout(conn, name, opts \\ []) do
+    with {:ok, url, store} <- place(conn, name, opts),
+         {:ok, _removed?} <- Codex.Auth.MCP.delete(name, url, store),
+         do: :ok
+  end
+
+  defp place(conn, name, opts) do
+    opts = Keyword.validate!(opts, [:store_mode])
+
+    with {:ok, %{"config" => config}} <- AppServer.config_read(conn),
+         {:ok, %{} = server} <- server(config, name),
+         {:ok, url} <- url(server),
+         {:ok, %{"codexHome" => home}} <- AppServer.server_info(conn) do
+      store = opts[:store_mode] || mode(config["mcp_oauth_credentials_store"])
+      {:ok, url, [codex_home: home, cwd: false, store: store]}
+    end
+  end
+
+  defp server(config, name) do
+    case config["mcp_servers"] do
+      %{^name => server} -> {:ok, server}
+      _ -> {:error, :server_not_found}
+    end
+  end
+
+  defp url(%{"url" => url}) when is_binary(url), do: {:ok, url}
+  defp url(_server), do: {:error, :missing_url}
+
+  defp mode("file"), do: :file
+  defp mode("keyring"), do: :keyring
+  defp mode(_auto), do: :auto
 end

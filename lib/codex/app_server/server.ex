@@ -117,6 +117,8 @@ defmodule Codex.AppServer.Server do
     server |> step(fn _state -> step end) |> noreply()
   end
 
+  def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
+
   def handle_call(:os_pid, _from, server),
     do: {:reply, Transport.os_pid(server.transport), server}
 

@@ -15,8 +15,7 @@ defmodule Codex.AppServer.State do
   #
   # After each, `deadline/1` says when `tick/2` has to be called.
 
-  alias Codex.AppServer.{Denials, Message, Requests, Subscribers, Timers, Turns}
-  alias Codex.Protocol
+  alias Codex.AppServer.{Asked, Message, Requests, Subscribers, Timers, Turns}
 
   @defaults [
     client_name: "codex_sdk",
@@ -338,10 +337,10 @@ defmodule Codex.AppServer.State do
         {[{:note, {:duplicate_request, id, method}}], state}
 
       subscribers == [] and followers == [] ->
-        {deny(id, method, :nobody), state}
+        {Asked.deny(id, method, :nobody), state}
 
       map_size(state.asked) >= most ->
-        {deny(id, method, {:overflow, most}), state}
+        {Asked.deny(id, method, {:overflow, most}), state}
 
       true ->
         wait = state.config.answer_timeout_ms
@@ -355,12 +354,6 @@ defmodule Codex.AppServer.State do
     end
   end
 
-  defp deny(id, method, why),
-    do: [{:send, answer(id, Denials.answer(method))}, {:note, {:denied, why, id, method}}]
-
-  defp answer(id, {:ok, result}), do: %{"id" => id, "result" => result}
-  defp answer(id, {:error, error}), do: %{"id" => id, "error" => error}
-
   @doc """
   Answers what the server asked, once. `from` gets `:ok`, or `{:error, reason}`:
 
@@ -371,35 +364,11 @@ defmodule Codex.AppServer.State do
   @spec respond(t(), term(), Message.id(), {:ok, map() | keyword()} | {:error, map()}) :: step()
   def respond(state, from, id, answer) do
     with %{^id => asked} <- state.asked,
-         {:ok, answer} <- check(asked.method, answer) do
-      {[{:send, answer(id, answer)}, {:reply, from, :ok}], close(state, id)}
+         {:ok, answer} <- Asked.check(asked.method, answer) do
+      {[{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], close(state, id)}
     else
       %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
       {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
-    end
-  end
-
-  # An answer that is none would fail what was asked for, without a word to anybody here.
-  defp check(method, {:ok, result}) do
-    case Protocol.method(method) do
-      {:ok, %{result: type}} when type != nil ->
-        with {:ok, wire} <- Protocol.check(type, result), do: {:ok, {:ok, wire}}
-
-      _unknown ->
-        json(result, &{:ok, &1})
-    end
-  end
-
-  defp check(_method, {:error, %{"code" => code, "message" => message} = error})
-       when is_integer(code) and is_binary(message),
-       do: json(error, &{:error, &1})
-
-  defp check(_method, {:error, error}), do: {:error, {:invalid_options, error}}
-
-  defp json(value, wrap) do
-    case Codex.JSON.encode(value) do
-      {:ok, _} -> {:ok, wrap.(value)}
-      {:error, _} -> {:error, {:invalid_options, value}}
     end
   end
 
@@ -510,7 +479,7 @@ defmodule Codex.AppServer.State do
 
   defp due(state, {:asked, id}) do
     case state.asked do
-      %{^id => %{method: method}} -> {deny(id, method, :expired), close(state, id)}
+      %{^id => %{method: method}} -> {Asked.deny(id, method, :expired), close(state, id)}
       _closed -> {[], state}
     end
   end

@@ -14,9 +14,10 @@ defmodule Codex.AppServer.Turns do
 
   alias Codex.AppServer.Message
 
-  # Notifications that are kept for a turn whose id is not known yet, and items that are open at a time.
+  # Notifications that are kept for a turn whose id is not known yet, items that are open at a time, and who follows one turn.
   @most_early 256
   @most_open 4096
+  @most_followers 64
 
   defstruct [:most, running: %{}, starting: %{}]
 
@@ -88,9 +89,13 @@ defmodule Codex.AppServer.Turns do
     key = {thread_id, turn_id}
 
     case turns.running do
-      %{^key => run} ->
-        followers = Enum.uniq(run.followers ++ [follower])
+      %{^key => %{followers: followers} = run} when length(followers) < @most_followers ->
+        followers = Enum.uniq(followers ++ [follower])
         {told, put_in(turns.running[key], %{run | followers: followers})}
+
+      %{^key => run} ->
+        lost = {:lost, {:overflow, :followers, @most_followers}, run.summary}
+        {told ++ [{follower, thread_id, turn_id, lost}], turns}
 
       _ ->
         summary =

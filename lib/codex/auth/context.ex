@@ -34,9 +34,6 @@ defmodule Codex.Auth.Context do
     prompt: true
   ]
 
-  @doc "The options that `new/1` takes, with their defaults."
-  def options, do: @options
-
   @spec new(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def new(opts) do
     opts = Keyword.validate!(opts, @options)
@@ -54,7 +51,7 @@ defmodule Codex.Auth.Context do
 
     check!(opts)
 
-    with {:ok, config} <- Config.load([env: env] ++ config) do
+    with {:ok, config} <- load([env: env] ++ config) do
       {:ok,
        %__MODULE__{
          home: config.home,
@@ -68,11 +65,32 @@ defmodule Codex.Auth.Context do
     end
   end
 
+  # On a machine where the CLI has not been used yet there is no `~/.codex`. It is as good as an empty one: the CLI makes it.
+  defp load(opts) do
+    named? = opts[:codex_home] != nil or is_map_key(opts[:env], "CODEX_HOME")
+
+    case Config.load(opts) do
+      {:error, %{reason: :missing_home, file: home}} when not named? ->
+        opts = Keyword.merge(opts, codex_home: "/", ignore_user_config: true, profile: nil)
+        with {:ok, config} <- Config.load(opts), do: {:ok, %{config | home: home}}
+
+      result ->
+        result
+    end
+  end
+
   # What the CLI encrypts then is its own (0.169: a feature that is off).
   defp store(config, key, default) do
     store = @stores[Config.get(config, key, default)]
     encrypted? = Config.get(config, "features.secret_auth_storage") == true
     if encrypted? and store in [:keyring, :auto], do: :encrypted, else: store
+  end
+
+  @doc "Makes the home where it is missing, for what is to be kept there."
+  @spec make_home(t()) :: :ok | {:error, {:unreadable, Path.t(), String.t()}}
+  def make_home(%__MODULE__{home: home}) do
+    with {:error, reason} <- File.mkdir_p(home),
+         do: {:error, {:unreadable, home, to_string(:file.format_error(reason))}}
   end
 
   @doc "The same without a configuration, for what must go on where that is broken: everything is in files."
@@ -101,11 +119,11 @@ defmodule Codex.Auth.Context do
           "expected :store to be :file, :keyring, :auto or :ephemeral, got: #{inspect(opts[:store])}"
         )
 
-    unless is_integer(opts[:timeout]) and opts[:timeout] > 0,
+    unless is_integer(opts[:timeout]) and opts[:timeout] in 1..0xFFFFFFFF,
       do:
         raise(
           ArgumentError,
-          "expected :timeout in milliseconds, above 0, got: #{inspect(opts[:timeout])}"
+          "expected :timeout in milliseconds, from 1 to 2^32 - 1, got: #{inspect(opts[:timeout])}"
         )
 
     unless is_boolean(opts[:prompt]),

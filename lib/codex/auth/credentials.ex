@@ -19,8 +19,6 @@ defmodule Codex.Auth.Credentials do
 
   alias Codex.Native
 
-  @secrets [:api_key, :access_token, :personal_access_token, :agent_identity, :document]
-
   defstruct [
     :method,
     :source,
@@ -79,6 +77,8 @@ defmodule Codex.Auth.Credentials do
   """
   @spec api_key(String.t()) :: t()
   def api_key(key) when is_binary(key) do
+    # Said here: what a native function gets stands in the report of its failure.
+    unless String.valid?(key), do: raise(ArgumentError, "expected the key to be UTF-8")
     {:ok, login} = parse(Native.auth_api_key_login(key))
     login
   end
@@ -95,7 +95,13 @@ defmodule Codex.Auth.Credentials do
   """
   @spec parse(String.t()) :: {:ok, t()} | {:error, String.t()}
   def parse(document) when is_binary(document) do
-    with {:ok, login} <- Native.auth_login(document), do: {:ok, from_native(login, nil)}
+    with true <- String.valid?(document),
+         {:ok, login} <- Native.auth_login(document) do
+      {:ok, from_native(login, nil)}
+    else
+      false -> {:error, "it is not UTF-8"}
+      error -> error
+    end
   end
 
   @doc false
@@ -157,13 +163,11 @@ defmodule Codex.Auth.Credentials do
       "***"
   """
   @spec mask(String.t()) :: String.t()
-  def mask(key) when byte_size(key) > 13 do
-    if String.valid?(key),
+  def mask(key) when is_binary(key) do
+    if String.valid?(key) and String.length(key) > 13,
       do: String.slice(key, 0, 8) <> "***" <> String.slice(key, -5, 5),
       else: "***"
   end
-
-  def mask(_key), do: "***"
 
   defimpl Inspect do
     import Inspect.Algebra
@@ -179,7 +183,4 @@ defmodule Codex.Auth.Credentials do
       concat(["#Codex.Auth.Credentials<", to_doc(fields, opts), ">"])
     end
   end
-
-  @doc false
-  def secrets, do: @secrets
 end

@@ -68,6 +68,7 @@ defmodule Codex.Auth.MCP do
   @spec write(t(), keyword()) :: :ok | {:error, Codex.Auth.reason()}
   def write(%__MODULE__{} = tokens, opts \\ []) do
     with {:ok, context} <- context(opts),
+         :ok <- Context.make_home(context),
          {:ok, source, fault} <-
            Store.save({:mcp, tokens.server, tokens.url}, document(tokens), context) do
       Store.warn_once(fault, "#{inspect(source)} is used instead")

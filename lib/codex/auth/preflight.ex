@@ -148,8 +148,8 @@ defmodule Codex.Auth.Preflight do
   end
 
   defp wants(preflight, {:env, variable}, _found, context) do
-    case context.env[variable] do
-      value when value in [nil, ""] ->
+    case trimmed(context.env[variable]) do
+      nil ->
         %{preflight | error: {:missing_env, variable}}
 
       value ->
@@ -209,7 +209,7 @@ defmodule Codex.Auth.Preflight do
     cond do
       key != nil ->
         login = %{Credentials.api_key(key) | source: {:env, "CODEX_API_KEY"}}
-        {:ok, login, hidden(context)}
+        {:ok, login, hidden(context, "CODEX_API_KEY")}
 
       token = trimmed(context.env["CODEX_ACCESS_TOKEN"]) ->
         access_token(token, context)
@@ -221,23 +221,24 @@ defmodule Codex.Auth.Preflight do
 
   defp trimmed(nil), do: nil
 
+  # What is no UTF-8 is not there for the CLI.
   defp trimmed(text) do
-    case String.trim(text) do
-      "" -> nil
+    case String.valid?(text) && String.trim(text) do
+      none when none in [false, ""] -> nil
       text -> text
     end
   end
 
   # A file costs nothing to look at; a keyring might ask its user, for a login that is not used.
-  defp hidden(%{store: store, home: home}) when store in [:file, :auto] do
+  defp hidden(%{store: store, home: home}, variable) when store in [:file, :auto] do
     if File.exists?(Codex.Home.path(home, :auth)),
-      do: [warning(:login_hidden, "CODEX_API_KEY is used instead of auth.json")],
+      do: [warning(:login_hidden, "#{variable} is used instead of auth.json")],
       else: []
   end
 
-  defp hidden(_context), do: []
+  defp hidden(_context, _variable), do: []
 
-  defp access_token("at-" <> _ = token, _context) do
+  defp access_token("at-" <> _ = token, context) do
     source = {:env, "CODEX_ACCESS_TOKEN"}
 
     login = %Credentials{
@@ -246,8 +247,10 @@ defmodule Codex.Auth.Preflight do
       source: source
     }
 
+    unchecked = "whose CODEX_ACCESS_TOKEN is, only the provider knows"
+
     {:ok, login,
-     [warning(:access_token_unchecked, "whose CODEX_ACCESS_TOKEN is, only the provider knows")]}
+     [warning(:access_token_unchecked, unchecked) | hidden(context, "CODEX_ACCESS_TOKEN")]}
   end
 
   defp access_token(token, context) do
@@ -264,14 +267,14 @@ defmodule Codex.Auth.Preflight do
           expires_at: Credentials.unix(claims.expires_at)
         }
 
-        {:ok, login, []}
+        {:ok, login, hidden(context, "CODEX_ACCESS_TOKEN")}
 
       {:error, kind} ->
         words = "CODEX_ACCESS_TOKEN is neither a personal access token nor #{expected(kind)}"
 
         {:error, {:invalid_access_token, words},
          for(
-           %{message: _} <- hidden(context),
+           %{message: _} <- hidden(context, "CODEX_ACCESS_TOKEN"),
            do:
              warning(
                :access_token_hides_login,
@@ -285,13 +288,13 @@ defmodule Codex.Auth.Preflight do
   defp expected(:base64), do: "one whose claims are base64url"
   defp expected(:json), do: "one whose claims are JSON"
 
+  # What is kept in this VM alone, the CLI does not see.
+  defp stored(%{store: :ephemeral}), do: {:error, :no_credentials, []}
+
   defp stored(context) do
     case Store.load(:login, context) do
-      {:ok, login, source, fault} ->
-        {:ok, Credentials.from_native(login, source), fault(fault, "#{elem(source, 1)} is used")}
-
-      {:none, {:unavailable, _} = fault} when context.store == :auto ->
-        {:error, :no_credentials, fault(fault, "and there is no auth.json")}
+      {:ok, login, {_kind, where} = source, fault} ->
+        {:ok, Credentials.from_native(login, source), fault(fault, "#{where} is used")}
 
       {:none, fault} ->
         {:error, :no_credentials, fault(fault, "and there is no auth.json")}

@@ -19,8 +19,18 @@ defmodule Codex.Auth.Rules do
   def new(config) do
     %__MODULE__{
       method: method(Config.get(config, "forced_login_method")),
-      workspaces: config |> Config.get("forced_chatgpt_workspace_id") |> List.wrap()
+      workspaces: config |> Config.get("forced_chatgpt_workspace_id") |> workspaces()
     }
+  end
+
+  # Read as the CLI reads it: trimmed, and what is empty is none. One text with a comma it refuses.
+  defp workspaces(nil), do: []
+
+  defp workspaces(text) when is_binary(text),
+    do: if(String.contains?(text, ","), do: [], else: workspaces([text]))
+
+  defp workspaces(list) when is_list(list) do
+    for text <- list, is_binary(text), text = String.trim(text), text != "", do: text
   end
 
   defp method("chatgpt"), do: :chatgpt

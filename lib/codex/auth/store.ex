@@ -114,9 +114,11 @@ defmodule Codex.Auth.Store do
   end
 
   defp request(slot, context) do
-    bus = {context.env["DBUS_SESSION_BUS_ADDRESS"], context.env["XDG_RUNTIME_DIR"]}
+    bus = {text(context.env["DBUS_SESSION_BUS_ADDRESS"]), text(context.env["XDG_RUNTIME_DIR"])}
     {slot, mode(slot, context), context.home, bus, context.prompt, context.timeout}
   end
+
+  defp text(value), do: if(is_binary(value) and String.valid?(value), do: value)
 
   @doc false
   def reason({:keyring, {:unavailable, _words}}), do: :keyring_unavailable

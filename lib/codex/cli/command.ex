@@ -49,11 +49,11 @@ defmodule Codex.CLI.Command do
   @spec timeout(nil | timeout()) :: pos_integer() | :infinity
   def timeout(nil), do: 30_000
   def timeout(none) when none in [0, :infinity], do: :infinity
-  def timeout(ms) when is_integer(ms) and ms > 0, do: ms
+  def timeout(ms) when is_integer(ms) and ms in 1..0xFFFFFFFF, do: ms
 
   def timeout(other) do
     raise ArgumentError,
-          "expected :timeout in milliseconds, or 0 or :infinity for none, got: #{inspect(other)}"
+          "expected :timeout in milliseconds up to 2^32 - 1, or 0 or :infinity for none, got: #{inspect(other)}"
   end
 
   @doc "When a timeout that begins now is over."

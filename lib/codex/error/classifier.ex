@@ -61,7 +61,7 @@ defmodule Codex.Error.Classifier do
       Native.error_classify(text, names, ended, {now, local(now)})
 
     {told, at} = retry_after(facts[:retry_after], now)
-    resets_at = unix(facts[:resets_at]) || time(at) || time(reset)
+    resets_at = near(unix(facts[:resets_at]) || time(at) || time(reset), now)
 
     %{
       kind: kind,
@@ -125,6 +125,10 @@ defmodule Codex.Error.Classifier do
 
   defp positive(ms) when is_integer(ms) and ms > 0, do: ms
   defp positive(_other), do: nil
+
+  # No limit lasts longer than a year: then it is a misreading.
+  defp near(nil, _now), do: nil
+  defp near(at, now), do: if(until(at, now) <= @max_wait_ms, do: at)
 
   defp until(nil, _now), do: nil
   defp until(at, now), do: (DateTime.to_unix(at) - now) * 1000

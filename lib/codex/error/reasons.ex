@@ -14,6 +14,9 @@ defmodule Codex.Error.Reasons do
     codex_binary_not_found: :cli_not_found,
     not_authenticated: :auth_missing,
     no_credentials: :auth_missing,
+    not_ready: :protocol,
+    cancelled: :interrupted,
+    crashed: :crashed,
     keyring_unavailable: :auth_missing,
     encrypted_store: :unsupported,
     conflicting_auto_flags: :invalid_request
@@ -32,6 +35,26 @@ defmodule Codex.Error.Reasons do
     invalid_access_token: :auth_missing,
     missing_env: :auth_missing,
     unknown_provider: :config,
+    lock_held: :config,
+    unreadable: :config,
+    dangerous: :invalid_request,
+    missing_option: :invalid_request,
+    invalid_option: :invalid_request,
+    invalid_options: :invalid_request,
+    request_closed: :invalid_request,
+    experimental: :unsupported,
+    overflow: :overflow,
+    app_server_down: :crashed,
+    init_timeout: :timeout,
+    initialize_refused: :protocol,
+    login_failed: :unauthorized,
+    killed: :killed,
+    lost: :crashed,
+    not_started: :cli_not_found,
+    not_connected: :connection_refused,
+    not_a_websocket: :protocol,
+    ca_certificate: :config,
+    too_long: :protocol,
     forced_login_method: :login_forbidden,
     forced_chatgpt_workspace_id: :login_forbidden,
     input_too_large: :input_too_large,
@@ -70,8 +93,19 @@ defmodule Codex.Error.Reasons do
     exited: {:protocol, false}
   }
 
+  # A server elsewhere answers in HTTP.
+  @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
+
   @doc "The kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil
+  # It is there, and not trusted.
+  def kind({:not_connected, {:tls, _alert, _text}}), do: :config
+
+  def kind({:handshake_refused, status, _text}) when is_map_key(@statuses, status),
+    do: @statuses[status]
+
+  def kind({:handshake_refused, status, _text}) when status in 500..599, do: :server_error
+  def kind({:handshake_refused, _status, _text}), do: :protocol
   def kind(reason) when is_atom(reason), do: @atoms[reason]
   def kind(reason) when is_tuple(reason) and tuple_size(reason) > 0, do: @tags[elem(reason, 0)]
   def kind(_reason), do: nil

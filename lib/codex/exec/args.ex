@@ -96,10 +96,16 @@ defmodule Codex.Exec.Args do
       env: Map.merge(host, args.env),
       cwd: settings.working_directory,
       profile: settings.profile,
-      overrides: overrides_of(args.argv),
+      overrides: oss(settings) ++ overrides_of(args.argv),
       ignore_user_config: "--ignore-user-config" in args.argv
     ]
   end
+
+  # `--oss` is a provider by another name; `ollama` unless it says which.
+  defp oss(%{oss: true} = settings),
+    do: ["model_provider=" <> (settings.local_provider || "ollama")]
+
+  defp oss(_settings), do: []
 
   defp overrides_of(["--config", override | rest]) when is_binary(override),
     do: [override | overrides_of(rest)]

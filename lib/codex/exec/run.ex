@@ -216,6 +216,7 @@ defmodule Codex.Exec.Run do
     run = grant(%{run | clocks: Clocks.resume(run.clocks, asked_at)})
 
     case patience(run, asked_at) do
+      :over -> out_of_time(run)
       {:wait, ms} -> wait(%{run | late: nil}, ms)
       {:expired, name, _} when name != :total and run.late != 0 -> wait(late(run), 0)
       {:expired, name, limit} -> fail(run, expired(run, name, limit))
@@ -367,7 +368,13 @@ defmodule Codex.Exec.Run do
   ## Waiting
 
   defp patience(%{exit_deadline: nil, clocks: clocks}, now), do: Clocks.due(clocks, now)
-  defp patience(%{exit_deadline: deadline}, now), do: {:wait, max(deadline - now, 0)}
+  # A program that keeps printing is no reason to wait for it longer.
+  defp patience(%{exit_deadline: deadline, clocks: clocks}, now) do
+    case min(deadline - now, Clocks.left(clocks, now)) do
+      left when left <= 0 -> :over
+      left -> {:wait, left}
+    end
+  end
 
   defp deadline(run), do: now() + run.args.settings.exit_timeout_ms
 
@@ -384,10 +391,16 @@ defmodule Codex.Exec.Run do
   end
 
   defp out_of_time(run) do
-    fail(run, %TransportError{
+    if Clocks.left(run.clocks, now()) <= 0,
+      do: fail(run, expired(run, :total, run.clocks.total)),
+      else: fail(run, lives_on())
+  end
+
+  defp lives_on do
+    %TransportError{
       reason_code: :protocol,
       message: "codex closed its output without ending the turn, and lives on"
-    })
+    }
   end
 
   defp expired(run, name, limit) do

@@ -20,7 +20,7 @@ defmodule Codex.Login.Session do
         _ = Process.monitor(owner)
         {:ok, _} = Registry.register(Codex.Exec.Registry, {__MODULE__, ref}, nil)
         send(owner, {ref, :registered})
-        run(Map.merge(login, %{ref: ref, owner: owner}))
+        guarded(Map.merge(login, %{ref: ref, owner: owner}))
       end)
 
     monitor = Process.monitor(pid)
@@ -42,6 +42,24 @@ defmodule Codex.Login.Session do
     :ok
   end
 
+  @doc "A monitor on its process, or nil where it has ended."
+  @spec monitor(reference()) :: reference() | nil
+  def monitor(ref) do
+    case Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref}) do
+      [{pid, _}] -> Process.monitor(pid)
+      [] -> nil
+    end
+  end
+
+  # Whatever happens, its owner is told.
+  defp guarded(login) do
+    run(login)
+  catch
+    kind, reason ->
+      tell(login, {:error, :crashed})
+      :erlang.raise(kind, reason, __STACKTRACE__)
+  end
+
   defp run(login) do
     opts = [env: login.env, ladder: @ladder, stderr_limit: @most]
 
@@ -60,7 +78,14 @@ defmodule Codex.Login.Session do
     end
   end
 
+  # A CLI that keeps printing is no reason to wait for it longer.
   defp follow(login) do
+    if Command.left(login.deadline) == 0,
+      do: stop(login, {:timeout, login.timeout}),
+      else: listen(login)
+  end
+
+  defp listen(login) do
     %{owner: owner} = login
 
     receive do

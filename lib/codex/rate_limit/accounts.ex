@@ -43,6 +43,10 @@ defmodule Codex.RateLimit.Accounts do
   @spec close(String.t(), non_neg_integer()) :: :ok
   def close(account, ms), do: call({:close, account, now() + ms}, :ok)
 
+  @doc "Opens the gate of an account."
+  @spec open(String.t()) :: :ok
+  def open(account), do: call({:open, account}, :ok)
+
   @doc "How many wait at the gate of an account."
   @spec waiting(String.t()) :: non_neg_integer()
   def waiting(account), do: call({:waiting, account}, 0)
@@ -129,6 +133,17 @@ defmodule Codex.RateLimit.Accounts do
     if closed != nil and until <= closed,
       do: {:reply, :ok, state},
       else: {:reply, :ok, state |> write(account, until, snapshot) |> shut(account, until)}
+  end
+
+  def handle_call({:open, account}, _from, state) do
+    case state.gates do
+      %{^account => %{timer: timer, queue: queue}} ->
+        _ = :erlang.cancel_timer(timer)
+        {:reply, :ok, open(state, account, queue)}
+
+      _ ->
+        {:reply, :ok, state}
+    end
   end
 
   def handle_call({:wait, account, ref, max_waiting, max_wait_ms}, {pid, _}, state) do

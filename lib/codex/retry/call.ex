@@ -59,8 +59,13 @@ defmodule Codex.Retry.Call do
 
     :erlang.unalias(cancel)
 
+    drain(cancel)
+  end
+
+  # Whoever cancelled it more than once sent more than one.
+  defp drain(cancel) do
     receive do
-      {^cancel, :cancelled} -> :ok
+      {^cancel, :cancelled} -> drain(cancel)
     after
       0 -> :ok
     end

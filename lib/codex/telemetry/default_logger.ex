@@ -48,7 +48,7 @@ defmodule Codex.Telemetry.DefaultLogger do
   end
 
   defp line([:rate_limit, :rate_limited], _measurements, meta),
-    do: {:warning, "rate limited, waiting #{meta.delay_ms} ms"}
+    do: {:warning, "rate limited for #{meta.delay_ms} ms"}
 
   defp line([:tool, outcome], measurements, meta) do
     server = with name when is_binary(name) <- meta.server, do: name <> "/"

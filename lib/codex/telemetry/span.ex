@@ -136,7 +136,9 @@ defmodule Codex.Telemetry.Span do
   end
 
   defp finish(%{failed: {:lost, error}} = span) do
-    details = %{result: :error, reason: Error.normalize(error), attempts: span.attempts}
+    reason = Error.normalize(error)
+    reason = if span.content?, do: reason, else: Telemetry.bare(reason)
+    details = %{result: :error, reason: reason, attempts: span.attempts}
     emit(span, [:thread, :exception], spent(span.began), details)
   end
 
@@ -183,7 +185,25 @@ defmodule Codex.Telemetry.Span do
   defp saw(%Events.ItemCompleted{item: item}, span),
     do: span |> item(:completed, item) |> close(item)
 
+  defp saw(%Events.TurnDiffUpdated{diff: diff}, span) do
+    emit(span, [:turn, :diff, :updated], %{}, %{}, fn -> %{diff: diff} end)
+    span
+  end
+
+  defp saw(%Events.TurnCompaction{stage: stage, compaction: compaction}, span),
+    do: compaction(span, stage, compaction)
+
   defp saw(_event, span), do: span
+
+  # What is told of it is numbers.
+  defp compaction(span, stage, compaction) do
+    stage = if stage in [:started, :completed, :failed], do: stage, else: :unknown
+    told = if is_map(compaction), do: compaction, else: %{}
+    savings = told["token_savings"] || told["tokenSavings"]
+    details = %{compaction: Map.filter(told, fn {_, n} -> is_number(n) end), stage: stage}
+    emit(span, [:turn, :compaction, stage], %{token_savings: savings}, details)
+    span
+  end
 
   defp delta(_usage, nil), do: nil
 
@@ -205,7 +225,8 @@ defmodule Codex.Telemetry.Span do
     }
 
     emit(span, [:item, stage], %{}, details, fn -> %{item: item} end)
-    span
+    # On the app-server (0.169) it is an item.
+    if details.item_type == "contextCompaction", do: compaction(span, stage, %{}), else: span
   end
 
   defp type(%{type: type}), do: type

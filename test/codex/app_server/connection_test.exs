@@ -178,6 +178,24 @@ defmodule Codex.AppServer.ConnectionTest do
       assert results |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> length() == 64
     end
 
+    test "tokens of an MCP server, where the CLI keeps them" do
+      model = Test.start!([])
+      url = "http://127.0.0.1:9/mcp"
+      servers = %{"mcp_servers.tiny.url" => url, "mcp_servers.child.command" => "true"}
+      conn = connect!(model, config: Map.put(servers, "mcp_oauth_credentials_store", "file"))
+      home = model.home
+      assert {:ok, %{"codexHome" => ^home}} = AppServer.server_info(conn)
+      alias Codex.AppServer.Mcp
+      assert Mcp.oauth_tokens(conn, "tiny") == {:ok, nil}
+      tokens = %Codex.Auth.MCP{server: "tiny", url: url, client_id: "c", access_token: "a"}
+      assert Codex.Auth.MCP.write(tokens, codex_home: home, cwd: false, store: :file) == :ok
+      assert {:ok, %{access_token: "a"}} = Mcp.oauth_tokens(conn, "tiny")
+      assert Mcp.oauth_logout(conn, "tiny") == :ok
+      assert Mcp.oauth_tokens(conn, "tiny") == {:ok, nil}
+      assert Mcp.oauth_tokens(conn, "none") == {:error, :server_not_found}
+      assert Mcp.oauth_tokens(conn, "child") == {:error, :missing_url}
+    end
+
     test "a configuration that cannot be read is an error, not a server with defaults" do
       model = Test.start!([])
       config = Path.join(model.home, "config.toml")
@@ -299,6 +317,7 @@ defmodule Codex.AppServer.ConnectionTest do
       tmp_dir: dir
     } do
       body = ~S"""
+      read -r line; echo '{"id":1,"result":{}}'
       i=0; while [ $i -lt 40000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
       cat > /dev/null
       """
@@ -315,6 +334,7 @@ defmodule Codex.AppServer.ConnectionTest do
         end)
 
       assert_receive :subscribed, 5_000
+      assert {:ok, %{}} = AppServer.request(conn, "go")
       assert eventually(fn -> elem(Process.info(reader, :message_queue_len), 1) > 500 end)
       Process.sleep(300)
       # One window's worth more than the limit, of forty thousand.

@@ -9,12 +9,15 @@ defmodule Codex.AppServer.RemoteTest do
   @moduletag :codex_cli
   @moduletag timeout: 120_000
 
+  # One that listens does not look at its stdin.
+  @ladder [{:signal, :term, 2_000}]
+
   # A server that listens at `url`. Where that is a port, the one that it has got.
   defp serve!(model, url, flags \\ []) do
     {:ok, codex} = Test.codex_path()
     env = Map.put(model.env, "CODEX_HOME", model.home)
     argv = [codex, "app-server", "--listen", url | flags]
-    {:ok, sub} = Subprocess.open(argv, env: env, cwd: model.workspace)
+    {:ok, sub} = Subprocess.open(argv, env: env, cwd: model.workspace, ladder: @ladder)
     {listening!(sub, url), Subprocess.os_pid(sub)}
   end
 
@@ -166,14 +169,18 @@ defmodule Codex.AppServer.RemoteTest do
                connect!(url, headers: [{"authorization", "Bearer tok-canary-1"}])
              )
 
-    assert {:error, {:refused, 401, text}} = AppServer.connect_remote(url, token: "tok-wrong")
+    assert {:error, {:handshake_refused, 401, text}} =
+             AppServer.connect_remote(url, token: "tok-wrong")
+
     assert text =~ "bearer token"
-    assert {:error, {:refused, 401, _}} = AppServer.connect_remote(url)
+    assert {:error, {:handshake_refused, 401, _}} = AppServer.connect_remote(url)
 
     digest = :sha256 |> :crypto.hash("tok-canary-2") |> Base.encode16(case: :lower)
     {url, _} = serve!(model, "ws://127.0.0.1:0", flags ++ ["--ws-token-sha256", digest])
     assert {:ok, _} = AppServer.model_list(connect!(url, token: "tok-canary-2"))
-    assert {:error, {:refused, 401, _}} = AppServer.connect_remote(url, token: "tok-canary-1")
+
+    assert {:error, {:handshake_refused, 401, _}} =
+             AppServer.connect_remote(url, token: "tok-canary-1")
   end
 
   test "signed tokens: issuer, audience, age and secret count" do
@@ -203,7 +210,7 @@ defmodule Codex.AppServer.RemoteTest do
           AppServer.signed_token(secret <> "x", good),
           Codex.AppServer.Token.sign(secret, -3_600, [{"iss", "tests"}, {"aud", "app"}])
         ] do
-      assert {:error, {:refused, 401, _}} = AppServer.connect_remote(url, token: token)
+      assert {:error, {:handshake_refused, 401, _}} = AppServer.connect_remote(url, token: token)
     end
   end
 

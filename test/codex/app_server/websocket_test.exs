@@ -342,12 +342,13 @@ defmodule Codex.AppServer.WebSocketTest do
 
       # A secret that the server shows again is taken out.
       assert refuse.("HTTP/1.1 401 Unauthorized\r\ncontent-length: 14\r\n\r\nnot tok-canaryX") ==
-               {:error, {:refused, 401, "not [redacted]"}}
+               {:error, {:handshake_refused, 401, "not [redacted]"}}
 
-      assert refuse.("HTTP/1.1 503 Busy\r\n\r\nlater") == {:error, {:refused, 503, "later"}}
+      assert refuse.("HTTP/1.1 503 Busy\r\n\r\nlater") ==
+               {:error, {:handshake_refused, 503, "later"}}
 
       assert refuse.("HTTP/1.1 302 Found\r\nlocation: http://x\r\n\r\n") ==
-               {:error, {:refused, 302, ""}}
+               {:error, {:handshake_refused, 302, ""}}
 
       assert {:error, {:not_a_websocket, text}} = refuse.(:accept_ours)
       assert text =~ "extension"
@@ -481,6 +482,21 @@ defmodule Codex.AppServer.WebSocketTest do
         error = assert_raise ArgumentError, fn -> AppServer.signed_token(secret, options) end
         refute Exception.message(error) =~ "canary"
       end
+    end
+  end
+
+  test "what Codex.Error makes of it" do
+    for {reason, kind, retryable?} <- [
+          {{:not_connected, :econnrefused}, :connection_refused, true},
+          {{:not_connected, {:tls, :unknown_ca, "no"}}, :config, false},
+          {{:ca_certificate, "/a.pem", :enoent}, :config, false},
+          {{:handshake_refused, 401, "missing token"}, :unauthorized, false},
+          {{:handshake_refused, 403, ""}, :forbidden, false},
+          {{:handshake_refused, 502, "no"}, :server_error, true},
+          {{:handshake_refused, 404, "no"}, :protocol, false},
+          {{:not_a_websocket, "it answers otherwise"}, :protocol, false}
+        ] do
+      assert %{kind: ^kind, retryable?: ^retryable?} = Codex.Error.normalize(reason)
     end
   end
 

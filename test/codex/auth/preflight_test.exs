@@ -76,7 +76,7 @@ defmodule Codex.Auth.PreflightTest do
       assert %{ready?: true, method: :agent_identity, email: "agent@example.com"} = found
       found = preflight(home, env: %{"CODEX_ACCESS_TOKEN" => "at-1"})
       assert %{ready?: true, method: :personal_access_token} = found
-      assert codes(found) == [:access_token_unchecked]
+      assert codes(found) == [:access_token_unchecked, :login_hidden]
       assert %{source: {:file, _}} = preflight(home, env: %{"CODEX_ACCESS_TOKEN" => " "})
     end
 
@@ -103,6 +103,9 @@ defmodule Codex.Auth.PreflightTest do
 
       assert %{error: :no_credentials} = preflight(home, overrides: ~w(model_provider=openai))
 
+      blank = [overrides: overrides, env: %{"MY_KEY" => "  "}]
+      assert %{ready?: false, error: {:missing_env, "MY_KEY"}} = preflight(home, blank)
+
       assert %{error: {:unknown_provider, "nope"}} =
                preflight(home, overrides: ~w(model_provider=nope))
     end
@@ -116,6 +119,9 @@ defmodule Codex.Auth.PreflightTest do
       Logins.put!(home, ~s({"OPENAI_API_KEY":""}))
       assert %{ready?: false, error: :no_credentials, method: :api_key} = preflight(home)
       Logins.put!(home, @key)
+      # What is kept in this VM, the CLI does not see.
+      key = Codex.Auth.Credentials.api_key("sk-in-memory-0123")
+      :ok = Auth.write(key, codex_home: home, cwd: false, store: :ephemeral)
       found = preflight(home, store: :ephemeral)
       assert %{ready?: false, error: :no_credentials} = found
       assert codes(found) == [:ephemeral]
@@ -162,6 +168,11 @@ defmodule Codex.Auth.PreflightTest do
                {:forced_login_method, :chatgpt, :api_key}
 
       workspace = &["forced_chatgpt_workspace_id=#{&1}"]
+
+      # As the CLI reads them: trimmed, and what is empty is no rule.
+      for none <- [~s(""), ~s([""]), ~s(" acc-1 "), ~s([" acc-1 ", ""])],
+          do: assert(%{ready?: true} = preflight(home, overrides: workspace.(none)))
+
       assert %{ready?: true} = preflight(home, overrides: workspace.("acc-1"))
       assert %{ready?: true} = preflight(home, overrides: workspace.(~s(["acc-2", "acc-1"])))
 
@@ -356,6 +367,15 @@ defmodule Codex.Auth.PreflightTest do
     assert {:ok, %{ready?: true, key_hint: "sk-given***56789"}} = Thread.preflight(thread)
     {:ok, options} = Codex.Options.new(global)
     assert {:ok, %{source: {:file, _}}} = Auth.preflight(options)
+    # A variable of `env` wins over `api_key`, in a run as here.
+    both = [api_key: "sk-option-0123456789", env: %{"CODEX_API_KEY" => "sk-variable-012345"}]
+    {:ok, options} = Codex.Options.new(both ++ global)
+    {:ok, thread} = Codex.start_thread(options, working_directory: dir)
+    assert {:ok, %{key_hint: hint}} = Auth.preflight(options)
+    assert {:ok, %{key_hint: ^hint}} = Thread.preflight(thread)
+    assert hint == "sk-varia***12345"
+    {:ok, thread} = Codex.start_thread(global, working_directory: dir, oss: true)
+    assert {:ok, %{provider: "ollama", method: :none}} = Thread.preflight(thread)
     {:ok, thread} = Codex.start_thread(global, working_directory: Path.join(dir, "none"))
     assert {:error, {:invalid_working_directory, _}} = Thread.preflight(thread)
     assert_raise ArgumentError, ~r/:lane/, fn -> Auth.preflight(lane: :both) end

@@ -9,7 +9,7 @@ defmodule Codex.AppServer.Transport.Handshake do
   @most 16 * 1024
 
   @type reason ::
-          {:refused, status :: 100..599, text :: String.t()}
+          {:handshake_refused, status :: 100..599, text :: String.t()}
           | {:not_a_websocket, String.t()}
 
   @doc "A nonce for one handshake."
@@ -112,7 +112,7 @@ defmodule Codex.AppServer.Transport.Handshake do
 
     if byte_size(body) >= length or state == :closed do
       body = binary_part(body, 0, min(byte_size(body), length))
-      {:error, {:refused, status, body |> Codex.CLI.Command.text() |> String.trim()}}
+      {:error, {:handshake_refused, status, body |> Codex.CLI.Command.text() |> String.trim()}}
     else
       :more
     end

@@ -64,20 +64,23 @@ defmodule Codex.AppServer.Transport.Socket do
   end
 
   defp start(module, socket, rest, options) do
-    # What came with the end of the handshake goes the way of all that comes.
-    if rest != "", do: Kernel.send(self(), {data(module), socket, rest})
-
-    ping(%__MODULE__{
+    transport = %__MODULE__{
       module: module,
       socket: socket,
       frames: Native.websocket_new(options.max_message_bytes),
       ping_ms: options.ping_interval_ms
-    })
-    |> read(rest == "")
+    }
+
+    transport |> ping() |> begin(rest)
   end
 
-  defp read(transport, false), do: %{transport | reading?: true}
-  defp read(transport, true), do: grant(transport, 1)
+  defp begin(transport, ""), do: grant(transport, 1)
+
+  # What came with the end of the handshake goes the way of all that comes.
+  defp begin(transport, rest) do
+    Kernel.send(self(), {data(transport.module), transport.socket, rest})
+    %{transport | reading?: true}
+  end
 
   # --- Connecting -------------------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ defmodule Codex.AppServer.Transport.Socket do
     end
   end
 
-  defp last_answer({:error, {:refused, _, _}} = refused, _reason), do: refused
+  defp last_answer({:error, {:handshake_refused, _, _}} = refused, _reason), do: refused
   defp last_answer({:error, _} = error, :closed), do: error
   defp last_answer(_none, reason), do: {:error, reason}
 
@@ -194,8 +197,8 @@ defmodule Codex.AppServer.Transport.Socket do
   defp told(reason, _options) when is_atom(reason), do: {:not_connected, reason}
 
   # A server may show in its answer what it was sent.
-  defp told({:refused, status, text}, options),
-    do: {:refused, status, Redact.redact(text, options.secrets)}
+  defp told({:handshake_refused, status, text}, options),
+    do: {:handshake_refused, status, Redact.redact(text, options.secrets)}
 
   defp told(reason, _options), do: reason
 

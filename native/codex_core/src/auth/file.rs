@@ -3,8 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -12,33 +11,28 @@ use super::login::{Login, LoginError, object};
 use super::mcp;
 use super::store::{Failure, Origin};
 
-/// Until when to wait for a lock.
-pub type Patience = Instant;
-
 /// Longer files are not read.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-const POLL: Duration = Duration::from_millis(10);
+/// Locks that are held while this lives.
+#[derive(Debug)]
+pub struct Locks {
+    _files: Vec<File>,
+}
 
 /// `auth.json`; nothing where there is none.
 pub(super) fn read_login(home: &Path) -> Result<Option<String>, Failure> {
     read(&home.join("auth.json"))
 }
 
-pub(super) fn write_login(home: &Path, text: &str, patience: Patience) -> Result<(), Failure> {
+pub(super) fn write_login(home: &Path, text: &str) -> Result<(), Failure> {
     let path = home.join("auth.json");
     let login = Login::parse(text.as_bytes()).map_err(|why| invalid(&path, why))?;
-    let _locks = login_locks(home, patience)?;
     replace(home, &path, ".auth-", &login.pretty())
 }
 
-pub(super) fn remove_login(home: &Path, patience: Patience) -> Result<bool, Failure> {
-    let path = home.join("auth.json");
-    if !path.try_exists().map_err(|error| io(&path, &error))? && !path.is_symlink() {
-        return Ok(false);
-    }
-    let _locks = login_locks(home, patience)?;
-    remove(&path)
+pub(super) fn remove_login(home: &Path) -> Result<bool, Failure> {
+    remove(&home.join("auth.json"))
 }
 
 /// One server's tokens out of `.credentials.json`.
@@ -70,10 +64,10 @@ pub fn mcp_servers(home: &Path) -> Result<Vec<(String, String)>, Failure> {
     Ok(servers)
 }
 
-pub(super) fn write_mcp(home: &Path, server: &str, url: &str, text: &str, patience: Patience) -> Result<(), Failure> {
+pub(super) fn write_mcp(home: &Path, server: &str, url: &str, text: &str) -> Result<(), Failure> {
     let path = home.join(".credentials.json");
     let entry = object(text.as_bytes()).map_err(|why| invalid(&path, why))?;
-    change_mcp(home, patience, |all| {
+    change_mcp(home, |all| {
         all.retain(|_, entry| !names(entry, server, url));
         all.insert(mcp::account(server, url), Value::Object(entry));
         true
@@ -81,11 +75,11 @@ pub(super) fn write_mcp(home: &Path, server: &str, url: &str, text: &str, patien
     .map(drop)
 }
 
-pub(super) fn remove_mcp(home: &Path, server: &str, url: &str, patience: Patience) -> Result<bool, Failure> {
+pub(super) fn remove_mcp(home: &Path, server: &str, url: &str) -> Result<bool, Failure> {
     if !home.join(".credentials.json").exists() {
         return Ok(false);
     }
-    change_mcp(home, patience, |all| {
+    change_mcp(home, |all| {
         let before = all.len();
         all.retain(|_, entry| !names(entry, server, url));
         all.len() < before
@@ -97,15 +91,8 @@ fn names(entry: &Value, server: &str, url: &str) -> bool {
     is("server_name", server) && is("server_url", url)
 }
 
-fn change_mcp(
-    home: &Path,
-    patience: Patience,
-    change: impl FnOnce(&mut Map<String, Value>) -> bool,
-) -> Result<bool, Failure> {
+fn change_mcp(home: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool, Failure> {
     let path = home.join(".credentials.json");
-    let folder = home.join("mcp-oauth-locks");
-    fs::create_dir_all(&folder).map_err(|error| io(&folder, &error))?;
-    let _lock = lock(folder.join("file-store.lock"), 0o600, patience)?;
     let mut all = match read(&path)? {
         Some(text) => object(text.as_bytes()).map_err(|why| invalid(&path, why))?,
         None => Map::new(),
@@ -121,30 +108,41 @@ fn change_mcp(
 
 // --- Locks ----------------------------------------------------------------------------------------------------------
 
-/// The CLI takes the one around every change to credentials, and the other around the file.
-fn login_locks(home: &Path, patience: Patience) -> Result<(File, File), Failure> {
-    Ok((lock(home.join("auth.lock"), 0o666, patience)?, lock(home.join("auth.json.lock"), 0o600, patience)?))
+/// Takes the locks around a login if they are free: the one for every change to credentials, and the one for the file.
+pub(super) fn lock_login(home: &Path) -> Result<Locks, Failure> {
+    let files = vec![lock(&home.join("auth.lock"), 0o666)?, lock(&home.join("auth.json.lock"), 0o600)?];
+    Ok(Locks { _files: files })
 }
 
-fn lock(path: PathBuf, mode: u32, patience: Patience) -> Result<File, Failure> {
+/// Takes the lock around the tokens of all MCP servers, if it is free.
+pub(super) fn lock_mcp(home: &Path) -> Result<Locks, Failure> {
+    let folder = home.join("mcp-oauth-locks");
+    fs::create_dir_all(&folder).map_err(|error| io(&folder, &error))?;
+    Ok(Locks { _files: vec![lock(&folder.join("file-store.lock"), 0o600)?] })
+}
+
+/// Never waits: whoever waits here would keep a thread from others.
+fn lock(path: &Path, mode: u32) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).write(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    let file = options.open(&path).map_err(|error| io(&path, &error))?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < patience => std::thread::sleep(POLL),
-            Err(TryLockError::WouldBlock) => return Err(Failure::Locked { path }),
-            Err(TryLockError::Error(error)) => return Err(io(&path, &error)),
-        }
+    let file = options.open(path).map_err(|error| io(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::Locked { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(io(path, &error)),
     }
 }
 
 // --- Files ----------------------------------------------------------------------------------------------------------
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
+    // A pipe would keep the thread for as long as nobody writes into it.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let message = "it is not a regular file".to_owned();
+        return Err(Failure::Io { path: path.to_path_buf(), code: None, message });
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),

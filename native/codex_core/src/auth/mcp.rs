@@ -67,7 +67,7 @@ pub(super) fn from_keyring(text: &str) -> Result<String, LoginError> {
         return Err(LoginError("token_response is not an object".to_owned()));
     };
     let scopes: Vec<&str> =
-        response.get("scope").and_then(Value::as_str).map(|text| text.split(' ').collect()).unwrap_or_default();
+        response.get("scope").and_then(Value::as_str).map(|text| text.split_whitespace().collect()).unwrap_or_default();
     let of = |map: &Map<String, Value>, name: &str| map.get(name).cloned().unwrap_or(Value::Null);
     let flat = json!({
         "server_name": of(&stored, "server_name"),

@@ -70,17 +70,25 @@ impl Slot {
         }
     }
 
-    pub(super) fn write_file(&self, home: &Path, text: &str, patience: file::Patience) -> Result<(), store::Failure> {
+    /// Takes the CLI's locks around a change, if they are free.
+    pub(super) fn lock(&self, home: &Path) -> Result<file::Locks, store::Failure> {
         match self {
-            Slot::Login => file::write_login(home, text, patience),
-            Slot::Mcp { server, url } => file::write_mcp(home, server, url, text, patience),
+            Slot::Login => file::lock_login(home),
+            Slot::Mcp { .. } => file::lock_mcp(home),
         }
     }
 
-    pub(super) fn remove_file(&self, home: &Path, patience: file::Patience) -> Result<bool, store::Failure> {
+    pub(super) fn write_file(&self, home: &Path, text: &str) -> Result<(), store::Failure> {
         match self {
-            Slot::Login => file::remove_login(home, patience),
-            Slot::Mcp { server, url } => file::remove_mcp(home, server, url, patience),
+            Slot::Login => file::write_login(home, text),
+            Slot::Mcp { server, url } => file::write_mcp(home, server, url, text),
+        }
+    }
+
+    pub(super) fn remove_file(&self, home: &Path) -> Result<bool, store::Failure> {
+        match self {
+            Slot::Login => file::remove_login(home),
+            Slot::Mcp { server, url } => file::remove_mcp(home, server, url),
         }
     }
 }

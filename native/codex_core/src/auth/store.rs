@@ -2,11 +2,15 @@
 //! written and removed, and what happens where there is no keyring.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::file::Locks;
 use super::keyring::{self, Bus, Fault};
 use super::login::Login;
 use super::{Slot, mcp};
+
+/// How often a lock that is held is tried again.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Where credentials are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +134,13 @@ pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Fai
     .await
 }
 
-/// Puts credentials where they belong, and removes them from the file where the keyring has them now.
+/// Puts credentials where they belong, and removes them from the file where the keyring has them now. All of it under the CLI's
+/// locks: where they are held, nothing is changed.
 pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
     let account = request.slot.account(&request.home);
     let origin = || Origin::Keyring(account.clone());
     request.slot.check(&text).map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
+    let _locks = locks(&request).await?;
     let instead = match request.mode {
         Mode::File => None,
         mode => {
@@ -147,7 +153,7 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
             match within(request.timeout, set).await {
                 Ok(()) => {
                     let (home, timeout) = (request.home.clone(), request.timeout);
-                    let rest = move || request.slot.remove_file(&request.home, patience(&request));
+                    let rest = move || request.slot.remove_file(&request.home);
                     return blocking(home, timeout, rest).await.map(|_| Saved { origin: origin(), instead: None });
                 }
                 // Whether it was written is not known: a second copy would make it worse.
@@ -157,7 +163,7 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
         }
     };
     blocking(request.home.clone(), request.timeout, move || {
-        request.slot.write_file(&request.home, &text, patience(&request))?;
+        request.slot.write_file(&request.home, &text)?;
         Ok(Saved { origin: Origin::File(request.slot.path(&request.home)), instead })
     })
     .await
@@ -165,6 +171,8 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
 
 /// Removes credentials wherever the mode may have put them.
 pub async fn delete(request: Request) -> Result<Removed, Failure> {
+    // Without a home there is nothing in it.
+    let _locks = if request.home.is_dir() { Some(locks(&request).await?) } else { None };
     let (keyring, unchecked) = match request.mode {
         Mode::File => (false, None),
         mode => {
@@ -178,10 +186,22 @@ pub async fn delete(request: Request) -> Result<Removed, Failure> {
         }
     };
     blocking(request.home.clone(), request.timeout, move || {
-        let file = request.slot.remove_file(&request.home, patience(&request))?;
+        let file = request.slot.remove_file(&request.home)?;
         Ok(Removed { keyring, file, unchecked })
     })
     .await
+}
+
+/// Waits for the locks without keeping a thread.
+async fn locks(request: &Request) -> Result<Locks, Failure> {
+    let until = tokio::time::Instant::now() + request.timeout;
+    loop {
+        let (slot, home) = (request.slot.clone(), request.home.clone());
+        match blocking(request.home.clone(), request.timeout, move || slot.lock(&home)).await {
+            Err(Failure::Locked { .. }) if tokio::time::Instant::now() < until => tokio::time::sleep(POLL).await,
+            result => return result,
+        }
+    }
 }
 
 async fn from_keyring(request: &Request) -> Result<Option<Loaded>, Failure> {
@@ -212,10 +232,6 @@ fn fault(failure: Failure) -> Fault {
 /// The future is dropped when its time is over, and with it the connection: a prompt that is open then is dismissed.
 async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(Fault::Timeout))
-}
-
-fn patience(request: &Request) -> Instant {
-    Instant::now() + request.timeout
 }
 
 /// File work on a thread that may wait. A file system that does not answer keeps the thread, not the caller.
