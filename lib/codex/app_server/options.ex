@@ -35,7 +35,8 @@ defmodule Codex.AppServer.Options do
      "how often the server is pinged; one that has sent nothing from one ping to the next is gone"},
     {:send_timeout_ms, 10_000, :ms, "a positive integer in milliseconds",
      "how long the connection waits for a server that does not read what it is sent; then it is gone"},
-    {:max_message_bytes, 268_435_456, :positive, "a positive integer of bytes",
+    {:max_message_bytes, 268_435_456, {:up_to, 1_073_741_824},
+     "a positive integer of bytes, up to 1_073_741_824",
      "what a message may have; a longer one ends the connection with an overflow. Up to twice as much is held"},
     {:telemetry_prefix, [:codex], :atoms, "a list of atoms, not empty",
      "first part of event names"}
@@ -124,6 +125,8 @@ defmodule Codex.AppServer.Options do
   defp check(:ms_or_infinity, :infinity), do: {:ok, :infinity}
   defp check(:ms_or_infinity, value), do: check(:ms, value)
   defp check(:positive, value) when is_integer(value) and value > 0, do: {:ok, value}
+
+  defp check({:up_to, most}, value) when is_integer(value) and value in 1..most, do: {:ok, value}
   defp check(:pid, value) when is_pid(value), do: {:ok, value}
 
   # A space or the end of a line would make another header of it.

@@ -450,6 +450,11 @@ defmodule Codex.AppServer.WebSocketTest do
 
       assert {:error, {:invalid_option, :ping_interval_ms, 0, _}} = connect.(ping_interval_ms: 0)
 
+      for bytes <- [0, 1.5, 1_073_741_825] do
+        assert {:error, {:invalid_option, :max_message_bytes, ^bytes, _}} =
+                 connect.(max_message_bytes: bytes)
+      end
+
       assert {:error, {:invalid_option, :telemetry_prefix, [], _}} =
                connect.(telemetry_prefix: [])
     end

@@ -326,11 +326,12 @@ defmodule Codex.AppServer.Transport.Socket do
   # Says goodbye, where the server reads; the VM would wait three minutes for one that does not. It goes on, for others.
   @impl true
   def stop(transport) do
-    if pending(transport) == 0,
-      do: transport.module.send(transport.socket, Native.websocket_close(transport.frames))
+    %{module: module, socket: socket} = transport
 
-    if pending(transport) > 0, do: set(transport, linger: {true, 0})
-    _ = transport.module.close(transport.socket)
+    goodbye = Native.websocket_close(transport.frames)
+    _ = if pending(transport) == 0, do: module.send(socket, goodbye)
+    _ = if pending(transport) > 0, do: set(transport, linger: {true, 0})
+    _ = module.close(socket)
     :ok
   end
 
