@@ -223,6 +223,7 @@ defmodule Codex.AppServer do
     * `{:closed, code, text}` - the server's close frame, of which `code` is nil where it has none (1001: it goes away, 1009: a message of ours was too
       big, …; 1006 never comes)
     * `:closed`, `:econnreset`, … - the socket is closed without one: the server was killed
+    * `{:tls, alert, text}` - what it sent could not be trusted
     * `{:timeout, :ping, ms}` - nothing came in that time, not even a pong
     * `:timeout` - it did not read
     * `{:protocol, rule}` - it sent what no server may

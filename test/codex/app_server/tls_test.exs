@@ -36,8 +36,20 @@ defmodule Codex.AppServer.TLSTest do
     path
   end
 
-  defp serve!(%{server_config: config}) do
-    start!(fn conn -> conn |> hello() |> echo() end, tls: [log_level: :none] ++ config)
+  defp serve!(%{server_config: config}, more \\ []) do
+    start!(fn conn -> conn |> hello() |> echo() end, tls: [log_level: :none] ++ more ++ config)
+  end
+
+  # The client's own certificate, with its key.
+  defp identity!(%{client_config: config}, dir) do
+    {type, key} = config[:key]
+    certificate = {:Certificate, config[:cert], :not_encrypted}
+
+    for {name, entry} <- [certfile: certificate, keyfile: {type, key, :not_encrypted}] do
+      path = Path.join(dir, "#{name}.pem")
+      File.write!(path, :public_key.pem_encode([entry]))
+      {name, path}
+    end
   end
 
   defp echo(conn) do
@@ -86,6 +98,21 @@ defmodule Codex.AppServer.TLSTest do
              AppServer.connect_remote(url, tls: tls)
 
     assert text =~ "hostname"
+  end
+
+  test "that wants to know who comes", %{good: good, tmp_dir: dir} do
+    port = serve!(good, verify: :verify_peer, fail_if_no_peer_cert: true)
+    tls = [cacertfile: authorities!(good, dir)]
+    connect = &AppServer.connect_remote("wss://localhost:#{port}", tls: &1)
+    {:ok, conn} = connect.(tls ++ identity!(good, dir))
+    assert AppServer.request(conn, "echo", %{"n" => 1}) == {:ok, %{"n" => 1}}
+    AppServer.disconnect(conn)
+
+    # With TLS 1.3 a client is done before the server has looked, and may see a closed socket only.
+    assert {:error, _} = connect.(tls)
+
+    assert {:error, {:not_connected, {:tls, :handshake_failure, _}}} =
+             connect.([versions: [:"tlsv1.2"]] ++ tls)
   end
 
   test "files that hold no certificate, and options that are none", %{tmp_dir: dir} do

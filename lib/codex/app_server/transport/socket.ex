@@ -188,8 +188,7 @@ defmodule Codex.AppServer.Transport.Socket do
 
   defp told(:timeout, options), do: {:init_timeout, options.init_timeout_ms}
 
-  defp told({:tls_alert, {alert, text}}, _options),
-    do: {:not_connected, {:tls, alert, text |> to_string() |> Codex.CLI.Command.text()}}
+  defp told({:tls_alert, _} = alert, _options), do: {:not_connected, why(alert)}
 
   defp told({:options, reason}, _options),
     do: {:invalid_option, :tls, reason, "options that :ssl takes"}
@@ -201,6 +200,11 @@ defmodule Codex.AppServer.Transport.Socket do
     do: {:handshake_refused, status, Redact.redact(text, options.secrets)}
 
   defp told(reason, _options), do: reason
+
+  defp why({:tls_alert, {alert, text}}),
+    do: {:tls, alert, text |> to_string() |> Codex.CLI.Command.text()}
+
+  defp why(reason), do: reason
 
   # --- Reading ----------------------------------------------------------------------------------------------------------
 
@@ -220,7 +224,7 @@ defmodule Codex.AppServer.Transport.Socket do
 
   def stream(%{socket: socket} = transport, {tag, socket, reason})
       when tag in [:tcp_error, :ssl_error],
-      do: {:ok, transport, [{:down, %{reason: reason}}]}
+      do: {:ok, transport, [{:down, %{reason: why(reason)}}]}
 
   def stream(%{socket: socket} = transport, {:ping, socket}) do
     cond do
