@@ -21,7 +21,7 @@ defmodule CodexSdk.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto], mod: {Codex.Application, []}]
+    [extra_applications: [:logger, :crypto, :public_key, :ssl], mod: {Codex.Application, []}]
   end
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]

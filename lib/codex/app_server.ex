@@ -15,7 +15,8 @@ defmodule Codex.AppServer do
     * `:timeout_ms` - how long the answer may take, in ms, or `:infinity` (default 30_000; 10_000 for the configuration, 300_000 for
       `turn_start` and `review_start`, 5_000 more than its own `timeout_ms` for a command)
 
-  Experimental methods and options need a connection with `experimental_api: true`.
+  A connection is made with `connect/2`, which starts a server, or `connect_remote/2`, for one that runs. Experimental methods and options
+  need one with `experimental_api: true`.
 
   ## Errors
 
@@ -133,7 +134,8 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Child, Options, Server}
+  alias Codex.AppServer.{Child, Options, Server, Token, Transport}
+  alias Codex.AppServer.Transport.Address
 
   @typedoc "Why there is no connection, or no more."
   @type connect_reason ::
@@ -143,6 +145,7 @@ defmodule Codex.AppServer do
           | Codex.Options.Table.reason()
           | Child.reason()
           | {:not_started, Codex.Subprocess.Error.t()}
+          | Transport.Socket.reason()
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:app_server_down, map()}
@@ -177,27 +180,158 @@ defmodule Codex.AppServer do
     with {:ok, client} <- Codex.Options.new(client),
          {:ok, options} <- Options.new(options),
          {:ok, argv, child} <- Child.new(client, options) do
-      ref = make_ref()
-      from = {self(), ref}
       known = %{telemetry_prefix: client.telemetry_prefix, account: account(client, options)}
-      options = Map.merge(options, known)
-      spec = {Server, fn -> {argv, child, options, from} end}
+      serve({Transport.Stdio, {argv, child}}, Map.merge(options, known))
+    end
+  end
 
-      case DynamicSupervisor.start_child(Codex.AppServer.Supervisor, spec) do
-        {:ok, pid} -> hello(pid, ref)
-        {:error, {:shutdown, reason}} -> {:error, reason}
-        {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
+  @doc """
+  Connects to a server that somebody else has started, as `codex app-server --listen ws://127.0.0.1:4500`, and says hello.
+
+      {:ok, conn} = Codex.AppServer.connect_remote("unix:///run/codex/app-server.sock")
+      {:ok, conn} = Codex.AppServer.connect_remote("ws://127.0.0.1:4500", token: token)
+      {:ok, conn} = Codex.AppServer.connect_remote("wss://codex.example.com", token: token)
+
+  `url` is `unix://` and a path, `ws://` or `wss://` with a host, and a port where it is not 80 or 443. All of them speak WebSocket, one message a
+  text. A server of CLI 0.169 itself speaks no TLS: `wss://` is for a proxy before it. Proxies in the environment are not looked at.
+
+  Options:
+
+  #{Codex.AppServer.Options.docs(:remote)}
+
+  The connection is as one of `connect/2`; `disconnect/1` ends it, and leaves the server to others. Several connections to one
+  server share its threads: what is told of a thread goes to those that started or resumed it. A subscriber that is slow makes the
+  server wait, for this connection only; it loses nothing then (0.169). While the server does not read, nor does the connection, for up to
+  `:send_timeout_ms`.
+
+  Returns `{:ok, conn}`. Errors:
+
+    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}` - as for `connect/2`; of the URL the key is
+      `:url`, and `:token` where a secret would go over plain `ws://` to a host that is not loopback
+    * `{:not_connected, reason}` - nobody listens there (`:econnrefused`, `:enoent`, `:nxdomain`, …), or `{:tls, alert, text}`: the certificate is
+      not trusted, or not for this host
+    * `{:ca_certificate, path, reason}` - that file cannot be read, or holds `:no_certificate`
+    * `{:handshake_refused, status, text}` - an HTTP status instead of a connection: 401 with the server's words for a token that is wrong
+    * `{:not_a_websocket, text}` - it answers otherwise
+    * `{:init_timeout, ms}`, `{:initialize_refused, error}` - as for `connect/2`, with `:init_timeout_ms` for each of connection and hello
+    * `{:app_server_down, info}` - it closed the connection before its hello
+
+  ## The end
+
+  Here `info` of `{:app_server_down, info}` has `:reason`:
+
+    * `{:closed, code, text}` - the server's close frame, of which `code` is nil where it has none (1001: it goes away, 1009: a message of ours was too
+      big, …; 1006 never comes)
+    * `:closed`, `:econnreset`, … - the socket is closed without one: the server was killed
+    * `{:tls, alert, text}` - what it sent could not be trusted
+    * `{:timeout, :ping, ms}` - nothing came in that time, not even a pong
+    * `:timeout` - it did not read
+    * `{:protocol, rule}` - it sent what no server may
+    * `:disconnected` - `disconnect/1`
+
+  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes}`.
+  """
+  @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}
+  def connect_remote(url, options \\ []) do
+    with {:ok, address} <- Address.new(url),
+         {:ok, options} <- Options.new(options, :remote),
+         secrets = secrets(options),
+         :ok <- private(address, secrets) do
+      options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
+      serve({Transport.Socket, options}, Map.drop(options, [:secrets]))
+    end
+  end
+
+  @secret_header ~r/authorization|cookie|token|secret|key|password/i
+
+  defp secrets(%{token: token, headers: headers}) do
+    values =
+      for {name, value} <- headers,
+          name =~ @secret_header,
+          # Of `Bearer abc`, `abc` is one, too.
+          secret <- [value, value |> String.split() |> List.last()],
+          secret not in [nil, ""],
+          do: secret
+
+    Enum.uniq(List.wrap(token) ++ values)
+  end
+
+  defp private(address, secrets) do
+    if secrets == [] or Address.private?(address),
+      do: :ok,
+      else: {:error, Transport.Socket.insecure(address.authority)}
+  end
+
+  @doc """
+  A token for a server that was started with `--ws-auth signed-bearer-token --ws-shared-secret-file` (CLI 0.169): a JSON Web Token,
+  signed with HMAC and SHA-256.
+
+  `secret` is what stands in that file, without the newline at its end. Options:
+
+    * `:expires_in` - how long it holds, in seconds (positive integer, default 300). The server looks at it when a connection is made
+    * `:issuer`, `:audience` - what the server's `--ws-issuer` and `--ws-audience` say (texts, default: not in the token)
+
+  Raises `ArgumentError` for other options. It never shows the secret.
+  """
+  @spec signed_token(String.t(), keyword()) :: String.t()
+  def signed_token(secret, options \\ []) do
+    # Not a guard: the error of a function clause shows its arguments.
+    if not (is_binary(secret) and secret != ""),
+      do: raise(ArgumentError, "the secret must be a text, and not empty")
+
+    {seconds, claims} = Keyword.pop(options, :expires_in, 300)
+
+    if not (is_integer(seconds) and seconds > 0),
+      do: raise(ArgumentError, "expires_in must be a positive integer, got: #{inspect(seconds)}")
+
+    names = %{issuer: "iss", audience: "aud"}
+
+    claims =
+      for {name, value} <- claims, value != nil do
+        cond do
+          not is_map_key(names, name) ->
+            known = [:expires_in, :issuer, :audience]
+            raise ArgumentError, Suggest.unknown_key(name, known)
+
+          not is_binary(value) ->
+            raise ArgumentError, "#{name} must be a text, got: #{inspect(value)}"
+
+          true ->
+            {names[name], value}
+        end
       end
+
+    Token.sign(secret, seconds, claims)
+  end
+
+  defp serve(opener, options) do
+    ref = make_ref()
+    from = {self(), ref}
+
+    case DynamicSupervisor.start_child(
+           Codex.AppServer.Supervisor,
+           {Server, fn -> {opener, options, from} end}
+         ) do
+      {:ok, pid} -> hello(pid, ref)
+      {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
     end
   end
 
   @doc """
   The account of the connection's limits, for `Codex.RateLimit`: its snapshots are kept as the server tells of them.
 
-  Takes what `connect/2` takes. A login has the same account on both lanes; a key in the environment pays for `codex exec` only.
+  Takes what `connect/2` takes, or the URL of `connect_remote/2`. A login has the same account on both lanes; a key in the environment pays
+  for `codex exec` only. Who pays for a server elsewhere is not known here, so that it has an account of its own.
   """
-  @spec account(Codex.Options.t(), map() | keyword()) :: String.t()
-  def account(%Codex.Options{} = client, options \\ []) do
+  @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
+  def account(client, options \\ [])
+
+  def account(url, _options) when is_binary(url) do
+    digest = :crypto.hash(:sha256, url) |> binary_part(0, 8) |> Base.encode16(case: :lower)
+    "remote:url:" <> digest
+  end
+
+  def account(%Codex.Options{} = client, options) do
     options = Map.new(options)
     env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
 
@@ -231,7 +365,10 @@ defmodule Codex.AppServer do
     end
   end
 
-  @doc "Ends a connection and its server: stdin is closed, so that the server ends all that it has started. Returns `:ok`, also where it is gone."
+  @doc """
+  Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.
+  Returns `:ok`, also where it is gone.
+  """
   @spec disconnect(conn()) :: :ok
   def disconnect(conn) do
     GenServer.stop(conn, :normal)

@@ -2,7 +2,7 @@ defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
   # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
-  # `Codex.Auth` and what lies below it (credentials), `Codex.Doctor` (what the library is).
+  # `Codex.Auth` and what lies below it (credentials), `Codex.AppServer.Transport.Socket` (frames), `Codex.Doctor` (what the library is).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -53,6 +53,13 @@ defmodule Codex.Native do
   def override_document(_overrides), do: not_loaded()
   def override_value(_value), do: not_loaded()
   def panic, do: not_loaded()
+  def websocket_close(_socket), do: not_loaded()
+  def websocket_feed(_socket, _chunk, _at), do: not_loaded()
+  def websocket_feed_long(_socket, _chunk, _at), do: not_loaded()
+  def websocket_new(_max_message), do: not_loaded()
+  def websocket_ping(_socket), do: not_loaded()
+  def websocket_text(_socket, _text), do: not_loaded()
+  def websocket_text_long(_socket, _text), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

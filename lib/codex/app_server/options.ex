@@ -1,6 +1,6 @@
 defmodule Codex.AppServer.Options do
   @moduledoc false
-  # The options of `Codex.AppServer.connect/2`: one row each, from which checks and docs are made.
+  # The options of `Codex.AppServer.connect/2` and `connect_remote/2`: one row each, from which checks and docs are made.
 
   alias Codex.Options.{Cast, Overrides}
   alias Codex.Suggest
@@ -8,7 +8,7 @@ defmodule Codex.AppServer.Options do
   @most 0xFFFFFFFF
 
   # {name, default, check, what is expected, doc}
-  @table [
+  @child [
     {:cwd, nil, :path, "a path",
      "where the server works, and threads that name no `cwd`; default: the VM's own directory"},
     {:env, %{}, :env, "a map or keyword list of variables",
@@ -20,7 +20,29 @@ defmodule Codex.AppServer.Options do
     {:strict_config, false, :boolean, "a boolean",
      "whether unknown configuration keys are errors (`--strict-config`)"},
     {:broken_config, :refuse, {:in, [:refuse, :allow]}, ":refuse or :allow",
-     "what is done where the configuration cannot be read. The server itself would start with defaults, and **with the built-in provider**"},
+     "what is done where the configuration cannot be read. The server itself would start with defaults, and **with the built-in provider**"}
+  ]
+
+  @remote [
+    {:token, nil, :token, "a text of visible ASCII characters",
+     "what is sent as `Authorization: Bearer`: the capability token, or one of `signed_token/2`. Never shown, and refused for plain `ws://` to a host that is not loopback"},
+    {:headers, [], :headers, "a map or list of header names and values, both texts",
+     "more headers for the handshake; those whose names sound like secrets are treated as `:token` is"},
+    {:tls, [], :tls, "a keyword list of :cacertfile, :certfile, :keyfile, :versions and :ciphers",
+     "options of `:ssl` for `wss://`. `:cacertfile` is a file of authorities beside those of the system, default `CODEX_CA_CERTIFICATE`. The server's certificate is always checked"},
+    {:ping_interval_ms, 30_000, :ms_or_infinity,
+     "a positive integer in milliseconds or :infinity",
+     "how often the server is pinged; one that has sent nothing from one ping to the next is gone"},
+    {:send_timeout_ms, 10_000, :ms, "a positive integer in milliseconds",
+     "how long the connection waits for a server that does not read what it is sent; then it is gone"},
+    {:max_message_bytes, 268_435_456, {:up_to, 1_073_741_824},
+     "a positive integer of bytes, up to 1_073_741_824",
+     "what a message may have; a longer one ends the connection with an overflow. Up to twice as much is held"},
+    {:telemetry_prefix, [:codex], :atoms, "a list of atoms, not empty",
+     "first part of event names"}
+  ]
+
+  @both [
     {:client_name, "codex_sdk", :text, "a text",
      "who is told to the server, and through it to the provider (`originator`)"},
     {:client_title, nil, :text, "a text", "the same, for people"},
@@ -42,35 +64,43 @@ defmodule Codex.AppServer.Options do
      "the process with which the connection ends; default: none, it ends with `disconnect/1`"}
   ]
 
+  @typedoc "Whose options: those of `connect/2`, or of `connect_remote/2`."
+  @type lane :: :child | :remote
+
+  defp table(:child), do: @child ++ @both
+  defp table(:remote), do: @remote ++ @both
+
   @doc "The options as a Markdown list."
-  @spec docs() :: String.t()
-  def docs do
-    Enum.map_join(@table, "\n", fn {name, default, _, expected, doc} ->
+  @spec docs(lane()) :: String.t()
+  def docs(lane \\ :child) do
+    Enum.map_join(table(lane), "\n", fn {name, default, _, expected, doc} ->
       default = if default in [nil, %{}, []], do: "", else: ", default `#{inspect(default)}`"
       "  * `:#{name}` - #{doc} (#{expected}#{default})"
     end)
   end
 
   @doc "Checks them: a map with all of them."
-  @spec new(keyword() | map()) ::
+  @spec new(keyword() | map(), lane()) ::
           {:ok, map()}
           | {:error,
              {:unknown_option, term(), atom() | nil}
              | {:invalid_option, atom(), term(), String.t()}
              | {:invalid_options, term()}}
-  def new(options) do
-    defaults = Map.new(@table, fn {name, default, _, _, _} -> {name, default} end)
+  def new(options, lane \\ :child) do
+    table = table(lane)
+    defaults = Map.new(table, fn {name, default, _, _, _} -> {name, default} end)
 
     case Cast.pairs(options) do
-      {:ok, pairs} -> Enum.reduce_while(pairs, {:ok, defaults}, &put/2)
+      {:ok, pairs} -> Enum.reduce_while(pairs, {:ok, defaults}, &put(table, &1, &2))
       :error -> {:error, {:invalid_options, Codex.Options.Table.first_odd(options)}}
     end
   end
 
-  defp put({name, value}, {:ok, set}) do
-    case List.keyfind(@table, name, 0) do
+  defp put(table, {name, value}, {:ok, set}) do
+    case List.keyfind(table, name, 0) do
       nil ->
-        {:halt, {:error, {:unknown_option, name, Suggest.nearest(name, names())}}}
+        names = for {name, _, _, _, _} <- table, do: name
+        {:halt, {:error, {:unknown_option, name, Suggest.nearest(name, names)}}}
 
       {_, _, _, _, _} when value == nil ->
         {:cont, {:ok, set}}
@@ -83,10 +113,8 @@ defmodule Codex.AppServer.Options do
     end
   end
 
-  defp names, do: for({name, _, _, _, _} <- @table, do: name)
-
   # They may hold keys.
-  defp shown(name, _value) when name in [:env, :config], do: "[redacted]"
+  defp shown(name, _value) when name in [:env, :config, :token, :headers, :tls], do: "[redacted]"
   defp shown(_name, value), do: value
 
   defp check(:boolean, value) when is_boolean(value), do: {:ok, value}
@@ -97,7 +125,36 @@ defmodule Codex.AppServer.Options do
   defp check(:ms_or_infinity, :infinity), do: {:ok, :infinity}
   defp check(:ms_or_infinity, value), do: check(:ms, value)
   defp check(:positive, value) when is_integer(value) and value > 0, do: {:ok, value}
+
+  defp check({:up_to, most}, value) when is_integer(value) and value in 1..most, do: {:ok, value}
   defp check(:pid, value) when is_pid(value), do: {:ok, value}
+
+  # A space or the end of a line would make another header of it.
+  defp check(:token, value) when is_binary(value),
+    do: if(value =~ ~r/\A[\x21-\x7e]+\z/, do: {:ok, value}, else: :error)
+
+  defp check(:headers, value) do
+    with {:ok, pairs} <- Cast.pairs(value), true <- Enum.all?(pairs, &header?/1) do
+      {:ok, pairs}
+    else
+      _ -> :error
+    end
+  end
+
+  defp check(:tls, value) do
+    keys = [:cacertfile, :certfile, :keyfile, :versions, :ciphers]
+
+    if Keyword.keyword?(value) and Enum.all?(value, fn {key, _} -> key in keys end),
+      do: {:ok, value},
+      else: :error
+  end
+
+  defp check(:atoms, [_ | _] = value),
+    do:
+      if(not List.improper?(value) and Enum.all?(value, &is_atom/1),
+        do: {:ok, value},
+        else: :error
+      )
 
   defp check(:texts, value) when is_list(value) do
     if not List.improper?(value) and Enum.all?(value, &is_binary/1),
@@ -118,6 +175,18 @@ defmodule Codex.AppServer.Options do
   end
 
   defp check(_other, _value), do: :error
+
+  # Those of the handshake itself, and `Origin`, which the server (0.169) refuses.
+  @own ~w(host upgrade connection origin content-length transfer-encoding)
+
+  defp header?({name, value}) when is_binary(name) and is_binary(value) do
+    lower = String.downcase(name)
+
+    name =~ ~r/\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\z/ and value =~ ~r/\A[\x20-\x7e\t]*\z/ and
+      lower not in @own and not String.starts_with?(lower, "sec-websocket-")
+  end
+
+  defp header?(_other), do: false
 
   defp text(value), do: if(String.valid?(value), do: {:ok, value}, else: :error)
 end

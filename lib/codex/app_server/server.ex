@@ -3,12 +3,12 @@ defmodule Codex.AppServer.Server do
   # The process of a connection. It does what `Codex.AppServer.State` says, and nothing else: lines in, messages out, one timer.
   #
   # It reads from the server as fast as its subscribers take: while one of them has too many messages, what was read is not
-  # granted anew, and the server waits at its pipe. Answers that somebody waits for come through the same pipe, so while there are any
+  # granted anew, and the server waits at its pipe or socket. Answers that somebody waits for come the same way, so while there are any
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Message, Spans, State, Turns}
-  alias Codex.{JSON, JSONL, RateLimit, Subprocess, Telemetry}
+  alias Codex.AppServer.{Spans, State, Transport, Turns}
+  alias Codex.{JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
   @poll 10
@@ -16,8 +16,7 @@ defmodule Codex.AppServer.Server do
   @spawn_opt [min_heap_size: 65_536]
 
   defstruct [
-    :sub,
-    :decoder,
+    :transport,
     :state,
     :timer,
     :options,
@@ -32,34 +31,40 @@ defmodule Codex.AppServer.Server do
   @doc """
   Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call.
 
-  The arguments come as a function: an environment has keys, and reports of supervisors show arguments.
+  The arguments come as a function: an environment has keys, a handshake a token, and reports of supervisors show arguments.
   """
-  @spec start_link((() -> {[String.t()], keyword(), map(), GenServer.from()})) ::
+  @spec start_link((() -> {Transport.opener(), map(), GenServer.from()})) ::
           GenServer.on_start()
   def start_link(args) when is_function(args, 0),
     do: GenServer.start_link(__MODULE__, args, spawn_opt: @spawn_opt)
 
+  # Its supervisor does not wait for a server: others want one, too.
   @impl true
   def init(args) do
-    {argv, child, options, from} = args.()
     # What the supervisor ends, ends by the ladder.
     Process.flag(:trap_exit, true)
+    {:ok, {:opening, args}, {:continue, :open}}
+  end
 
-    case Subprocess.open(argv, child) do
-      {:ok, sub} ->
+  @impl true
+  def handle_continue(:open, {:opening, args}) do
+    {opener, options, from} = args.()
+
+    case Transport.open(opener) do
+      {:ok, transport} ->
         server = %__MODULE__{
-          sub: sub,
-          decoder: JSONL.new(),
+          transport: transport,
           state: State.new(machine(options)),
-          options: Map.drop(options, [:env, :config]),
+          options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
           spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
           owner: options.owner && Process.monitor(options.owner)
         }
 
-        {:ok, server |> step(&State.start(&1, now())) |> step(&State.await(&1, from))}
+        server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
 
-      {:error, error} ->
-        {:stop, {:shutdown, {:not_started, error}}}
+      {:error, reason} ->
+        GenServer.reply(from, {:error, reason})
+        {:stop, {:shutdown, reason}, {:opening, args}}
     end
   end
 
@@ -131,8 +136,10 @@ defmodule Codex.AppServer.Server do
     do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
 
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
-  def handle_call(:os_pid, _from, server), do: {:reply, Subprocess.os_pid(server.sub), server}
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
+
+  def handle_call(:os_pid, _from, server),
+    do: {:reply, Transport.os_pid(server.transport), server}
 
   @impl true
   def handle_info(:tick, server), do: server |> step(&State.tick(&1, now())) |> noreply()
@@ -153,10 +160,12 @@ defmodule Codex.AppServer.Server do
   end
 
   def handle_info(message, server) do
-    case Subprocess.stream(server.sub, message) do
-      {:ok, sub, outputs} -> outputs |> Enum.reduce(%{server | sub: sub}, &output/2) |> noreply()
-      {:error, sub, error} -> noreply(lost(%{server | sub: sub}, %{reason: error}))
-      :unknown -> {:noreply, server}
+    case Transport.stream(server.transport, message) do
+      {:ok, transport, outputs} ->
+        outputs |> Enum.reduce(%{server | transport: transport}, &output/2) |> noreply()
+
+      :unknown ->
+        {:noreply, server}
     end
   end
 
@@ -166,36 +175,24 @@ defmodule Codex.AppServer.Server do
 
   defp noreply(server), do: {:noreply, server}
 
-  defp lost(server, info) do
-    stderr = server.sub |> Subprocess.stderr() |> Codex.CLI.Command.text()
-    step(server, &State.down(&1, Map.put(info, :stderr, stderr)))
-  end
-
   # Whoever waits is told, and nothing of the server is left.
   @impl true
+  def terminate(_reason, {:opening, _args}), do: :ok
+
   def terminate(_reason, server) do
     _ = step(server, &State.down(&1, %{reason: :disconnected}))
-    Subprocess.stop(server.sub)
+    Transport.stop(server.transport)
   end
 
   # --- From the server --------------------------------------------------------------------------------------------------
 
-  defp output({:stdout, bytes}, server) do
-    events = JSONL.feed(server.decoder, bytes)
-    server = %{server | owed: server.owed + byte_size(bytes)}
-    events |> Enum.reduce(server, &line/2) |> grant()
+  defp output({:messages, messages, bytes}, server) do
+    messages |> Enum.reduce(%{server | owed: server.owed + bytes}, &message/2) |> grant()
   end
 
-  defp output({:exit, exit}, server) do
-    server = server.decoder |> JSONL.finish() |> Enum.reduce(server, &line/2)
-    lost(server, %{exit_status: exit.status, signal: exit.signal})
-  end
+  defp output({:down, info}, server), do: step(server, &State.down(&1, info))
 
-  defp output(_other, server), do: server
-
-  defp line(event, server) do
-    message = Message.from_line(event)
-
+  defp message(message, server) do
     with {:notification, "account/rateLimits/updated", limits} <- message,
          do: RateLimit.observe(server.options.account, limits)
 
@@ -217,16 +214,8 @@ defmodule Codex.AppServer.Server do
 
   defp give(%{owed: 0} = server), do: server
 
-  defp give(server) do
-    # Where it is refused, the last words are in the mailbox.
-    sub =
-      case Subprocess.grant(server.sub, server.owed) do
-        {:ok, sub} -> sub
-        {:error, sub, _} -> sub
-      end
-
-    %{server | sub: sub, owed: 0}
-  end
+  defp give(server),
+    do: %{server | transport: Transport.grant(server.transport, server.owed), owed: 0}
 
   defp later(%{poll: nil} = server),
     do: %{server | poll: Process.send_after(self(), :poll, @poll)}
@@ -273,14 +262,9 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  defp act({:send, message}, server) do
-    # It was checked before it came here.
-    case Subprocess.write(server.sub, [JSON.encode!(message), ?\n]) do
-      {:ok, sub} -> %{server | sub: sub}
-      # A server that does not read any more is about to end.
-      {:error, sub, _} -> %{server | sub: sub}
-    end
-  end
+  # It was checked before it came here.
+  defp act({:send, message}, server),
+    do: %{server | transport: Transport.send(server.transport, JSON.encode!(message))}
 
   defp act({:reply, from, result}, server) do
     GenServer.reply(from, result)

@@ -51,6 +51,9 @@ defmodule Codex.Error.Reasons do
     killed: :killed,
     lost: :crashed,
     not_started: :cli_not_found,
+    not_connected: :connection_refused,
+    not_a_websocket: :protocol,
+    ca_certificate: :config,
     too_long: :protocol,
     forced_login_method: :login_forbidden,
     forced_chatgpt_workspace_id: :login_forbidden,
@@ -90,8 +93,19 @@ defmodule Codex.Error.Reasons do
     exited: {:protocol, false}
   }
 
+  # A server elsewhere answers in HTTP.
+  @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
+
   @doc "The kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil
+  # It is there, and not trusted.
+  def kind({:not_connected, {:tls, _alert, _text}}), do: :config
+
+  def kind({:handshake_refused, status, _text}) when is_map_key(@statuses, status),
+    do: @statuses[status]
+
+  def kind({:handshake_refused, status, _text}) when status in 500..599, do: :server_error
+  def kind({:handshake_refused, _status, _text}), do: :protocol
   def kind(reason) when is_atom(reason), do: @atoms[reason]
   def kind(reason) when is_tuple(reason) and tuple_size(reason) > 0, do: @tags[elem(reason, 0)]
   def kind(_reason), do: nil

@@ -33,6 +33,7 @@ pub mod overrides;
 mod scan;
 mod schema;
 mod sink;
+pub mod websocket;
 
 pub use json::{Fault, MAX_DEPTH, MAX_DIGITS, parse_document};
 pub use keys::Ends;

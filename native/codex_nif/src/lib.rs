@@ -12,6 +12,7 @@ mod json;
 mod overrides;
 mod sink;
 mod table;
+mod websocket;
 
 fn load(_env: rustler::Env, info: rustler::Term) -> bool {
     table::load(info).is_ok()

@@ -1,0 +1,106 @@
+defmodule Codex.AppServer.Transport.Address do
+  @moduledoc false
+  # Where a server listens: `unix:///path`, `ws://host:port`, `wss://host:port`, and who may be told a secret there.
+
+  @enforce_keys [:scheme, :host, :target]
+  defstruct [:scheme, :host, :port, :target, :authority]
+
+  @typedoc "`host` is a name, an address, or for `:unix` a path. `target` is what the handshake asks for."
+  @type t :: %__MODULE__{
+          scheme: :unix | :ws | :wss,
+          host: String.t() | :inet.ip_address(),
+          port: :inet.port_number() | nil,
+          target: String.t(),
+          authority: String.t() | nil
+        }
+
+  @expected "unix:///path, ws://host:port or wss://host:port, without user and fragment"
+  # What the address of a socket has room for on Linux, less the byte that ends it. macOS has four less.
+  @longest_path 103
+
+  @doc """
+  The address of a URL.
+
+      iex> {:ok, address} = Codex.AppServer.Transport.Address.new("ws://127.0.0.1:4500")
+      iex> {address.scheme, address.host, address.port, address.target}
+      {:ws, {127, 0, 0, 1}, 4500, "/"}
+  """
+  @spec new(term()) :: {:ok, t()} | {:error, {:invalid_option, :url, term(), String.t()}}
+  def new("unix://" <> path) do
+    absolute = Path.expand(path)
+
+    cond do
+      path == "" or path =~ "\0" or not String.valid?(path) ->
+        invalid("unix://" <> path, @expected)
+
+      byte_size(absolute) > @longest_path ->
+        invalid("unix://" <> path, "a path of at most #{@longest_path} bytes")
+
+      true ->
+        {:ok, %__MODULE__{scheme: :unix, host: absolute, target: "/", authority: "localhost"}}
+    end
+  end
+
+  def new(url) when is_binary(url) do
+    # A control character would end the line of the handshake.
+    with true <- String.printable?(url) and not (url =~ ~r/\s/),
+         {:ok, %URI{scheme: scheme, userinfo: nil, fragment: nil, host: host} = uri}
+         when scheme in ["ws", "wss"] and host not in [nil, ""] <- URI.new(url) do
+      {:ok,
+       %__MODULE__{
+         scheme: if(scheme == "ws", do: :ws, else: :wss),
+         host: host(host),
+         port: uri.port || if(scheme == "ws", do: 80, else: 443),
+         target: target(uri),
+         authority: authority(uri)
+       }}
+    else
+      _ -> invalid(shown(url), @expected)
+    end
+  end
+
+  def new(url), do: invalid(url, @expected)
+
+  defp invalid(url, expected), do: {:error, {:invalid_option, :url, url, expected}}
+
+  # A password may stand before an @, and a token behind a question mark.
+  defp shown(url), do: if(url =~ ~r/[@?]/, do: "[redacted]", else: url)
+
+  defp host(host) do
+    case :inet.parse_strict_address(String.to_charlist(host)) do
+      {:ok, address} -> address
+      {:error, _} -> host
+    end
+  end
+
+  # Without the port that the scheme stands for.
+  defp authority(%URI{host: host, port: port}) do
+    host = if host =~ ":", do: "[#{host}]", else: host
+    if port, do: "#{host}:#{port}", else: host
+  end
+
+  defp target(%URI{path: path, query: query}) do
+    path = if path in [nil, ""], do: "/", else: path
+    if query, do: path <> "?" <> query, else: path
+  end
+
+  @doc """
+  Whether a secret may go there: over TLS, and to this machine. A name other than `localhost` says nothing of where it leads.
+
+      iex> alias Codex.AppServer.Transport.Address
+      iex> for url <- ["ws://[::1]:1", "ws://localhost", "wss://a.example", "ws://a.example", "ws://10.0.0.1"],
+      ...>   {:ok, address} = Address.new(url),
+      ...>   do: Address.private?(address)
+      [true, true, true, false, false]
+  """
+  @spec private?(t()) :: boolean()
+  def private?(%__MODULE__{scheme: :ws, host: host}), do: host == "localhost" or loopback?(host)
+  def private?(%__MODULE__{}), do: true
+
+  @doc "Whether it is an address of this machine's loopback."
+  @spec loopback?(term()) :: boolean()
+  def loopback?({127, _, _, _}), do: true
+  def loopback?({0, 0, 0, 0, 0, 0, 0, 1}), do: true
+  def loopback?({0, 0, 0, 0, 0, 0xFFFF, high, _}), do: div(high, 256) == 127
+  def loopback?(_other), do: false
+end

@@ -1,0 +1,132 @@
+defmodule Codex.AppServer.Transport.Handshake do
+  @moduledoc false
+  # From HTTP to WebSocket (RFC 6455, 4.1): the request as bytes, and what an answer means. No socket.
+
+  alias Codex.AppServer.Transport.Address
+
+  @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+  # Of an answer's head, and of the text of a refusal.
+  @most 16 * 1024
+
+  @type reason ::
+          {:handshake_refused, status :: 100..599, text :: String.t()}
+          | {:not_a_websocket, String.t()}
+
+  @doc "A nonce for one handshake."
+  @spec key() :: String.t()
+  def key, do: 16 |> :crypto.strong_rand_bytes() |> Base.encode64()
+
+  @doc "The request. There is no `Origin`: the server (0.169) refuses those that have one."
+  @spec request(Address.t(), String.t(), [{String.t(), String.t()}]) :: iodata()
+  def request(%Address{} = address, key, headers) do
+    own = [
+      {"Host", address.authority},
+      {"Upgrade", "websocket"},
+      {"Connection", "Upgrade"},
+      {"Sec-WebSocket-Key", key},
+      {"Sec-WebSocket-Version", "13"}
+    ]
+
+    lines = for {name, value} <- own ++ headers, do: [name, ": ", value, "\r\n"]
+    ["GET ", address.target, " HTTP/1.1\r\n", lines, "\r\n"]
+  end
+
+  @doc """
+  What has been read so far: the bytes that follow the handshake, `:more`, or why there is none. `:closed` instead of `:open` tells
+  that nothing more will come.
+  """
+  @spec answer(binary(), String.t(), :open | :closed) ::
+          {:ok, binary()} | :more | {:error, reason()}
+  def answer(bytes, key, state \\ :open) do
+    case head(bytes) do
+      {:ok, 101, headers, rest} -> upgraded(headers, key, rest)
+      {:ok, status, headers, body} -> refused(status, headers, body, state)
+      :more when byte_size(bytes) > @most -> none("its head has over #{@most} bytes")
+      :more when state == :closed -> none("it closed the connection before it had answered")
+      :more -> :more
+      :error -> none("it does not answer in HTTP")
+    end
+  end
+
+  defp head(bytes) do
+    case :erlang.decode_packet(:http_bin, bytes, []) do
+      {:ok, {:http_response, _version, status, _words}, rest} when status in 100..599 ->
+        headers(rest, status, [])
+
+      {:more, _} ->
+        :more
+
+      _ ->
+        :error
+    end
+  end
+
+  defp headers(bytes, status, known) do
+    case :erlang.decode_packet(:httph_bin, bytes, []) do
+      {:ok, {:http_header, _, name, _, value}, rest} ->
+        headers(rest, status, [{name |> to_string() |> String.downcase(), value} | known])
+
+      {:ok, :http_eoh, rest} ->
+        {:ok, status, known, rest}
+
+      {:more, _} ->
+        :more
+
+      _ ->
+        :error
+    end
+  end
+
+  defp upgraded(headers, key, rest) do
+    accept = Base.encode64(:crypto.hash(:sha, key <> @guid))
+
+    cond do
+      "websocket" not in words(headers, "upgrade") ->
+        none("it answers without Upgrade: websocket")
+
+      "upgrade" not in words(headers, "connection") ->
+        none("it answers without Connection: Upgrade")
+
+      value(headers, "sec-websocket-accept") != accept ->
+        none("its Sec-WebSocket-Accept is not ours")
+
+      # Neither was asked for.
+      value(headers, "sec-websocket-extensions") ->
+        none("it names an extension")
+
+      value(headers, "sec-websocket-protocol") ->
+        none("it names a subprotocol")
+
+      true ->
+        {:ok, rest}
+    end
+  end
+
+  # The text of a refusal says why; it ends with its length or with the connection.
+  defp refused(status, headers, body, state) do
+    length =
+      case Integer.parse(value(headers, "content-length") || "") do
+        {length, ""} when length >= 0 -> min(length, @most)
+        _ -> @most
+      end
+
+    if byte_size(body) >= length or state == :closed do
+      body = binary_part(body, 0, min(byte_size(body), length))
+      {:error, {:handshake_refused, status, body |> Codex.CLI.Command.text() |> String.trim()}}
+    else
+      :more
+    end
+  end
+
+  defp none(text), do: {:error, {:not_a_websocket, text}}
+
+  defp value(headers, name) do
+    with {_, value} <- List.keyfind(headers, name, 0), do: value
+  end
+
+  defp words(headers, name) do
+    for {^name, value} <- headers,
+        word <- String.split(value, ","),
+        do: word |> String.trim() |> String.downcase()
+  end
+end

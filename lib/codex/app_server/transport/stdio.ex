@@ -1,0 +1,76 @@
+defmodule Codex.AppServer.Transport.Stdio do
+  @moduledoc false
+  # A server of our own, under the launcher: a line is a message.
+  @behaviour Codex.AppServer.Transport
+
+  alias Codex.AppServer.Message
+  alias Codex.{JSONL, Subprocess}
+
+  @enforce_keys [:sub, :decoder]
+  defstruct [:sub, :decoder]
+
+  @type t :: %__MODULE__{sub: Subprocess.t(), decoder: JSONL.t()}
+
+  @doc "Starts it. Takes the arguments of `Codex.Subprocess.open/2`."
+  @impl true
+  def open({argv, child}) do
+    case Subprocess.open(argv, child) do
+      {:ok, sub} -> {:ok, %__MODULE__{sub: sub, decoder: JSONL.new()}}
+      {:error, error} -> {:error, {:not_started, error}}
+    end
+  end
+
+  @impl true
+  def send(stdio, json), do: keep(stdio, Subprocess.write(stdio.sub, [json, ?\n]))
+
+  @impl true
+  def grant(stdio, bytes), do: keep(stdio, Subprocess.grant(stdio.sub, bytes))
+
+  # Where it is refused, the last words are in the mailbox.
+  defp keep(stdio, {:ok, sub}), do: %{stdio | sub: sub}
+  defp keep(stdio, {:error, sub, _error}), do: %{stdio | sub: sub}
+
+  @impl true
+  def stream(stdio, message) do
+    case Subprocess.stream(stdio.sub, message) do
+      {:ok, sub, outputs} ->
+        stdio = %{stdio | sub: sub}
+        {:ok, stdio, Enum.flat_map(outputs, &output(stdio, &1))}
+
+      {:error, sub, error} ->
+        stdio = %{stdio | sub: sub}
+        {:ok, stdio, [down(stdio, %{reason: error})]}
+
+      :unknown ->
+        :unknown
+    end
+  end
+
+  defp output(stdio, {:stdout, bytes}),
+    do: [{:messages, messages(JSONL.feed(stdio.decoder, bytes)), byte_size(bytes)}]
+
+  defp output(stdio, {:exit, exit}) do
+    [
+      {:messages, messages(JSONL.finish(stdio.decoder)), 0},
+      down(stdio, %{exit_status: exit.status, signal: exit.signal})
+    ]
+  end
+
+  defp output(_stdio, _other), do: []
+
+  defp messages(events), do: Enum.map(events, &Message.from_line/1)
+
+  defp down(stdio, info) do
+    stderr = stdio.sub |> Subprocess.stderr() |> Codex.CLI.Command.text()
+    {:down, Map.put(info, :stderr, stderr)}
+  end
+
+  @impl true
+  def stop(stdio) do
+    _ = Subprocess.stop(stdio.sub)
+    :ok
+  end
+
+  @impl true
+  def os_pid(stdio), do: Subprocess.os_pid(stdio.sub)
+end

@@ -1,0 +1,126 @@
+//! The client's end of a WebSocket as a resource.
+
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use codex_core::Progress;
+use codex_core::websocket::{Event, Failure, WebSocket};
+use rustler::{Binary, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
+
+mod atoms {
+    rustler::atoms! { nil, done, more, long, text, binary, closed, too_long, not_utf8, protocol }
+}
+
+pub struct SocketResource(Mutex<WebSocket>);
+
+#[rustler::resource_impl]
+impl Resource for SocketResource {}
+
+impl SocketResource {
+    /// Never waits, as with decoders.
+    fn lock(&self) -> NifResult<MutexGuard<'_, WebSocket>> {
+        match self.0.try_lock() {
+            Ok(socket) => Ok(socket),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Error::RaiseAtom("in_use")),
+        }
+    }
+}
+
+#[rustler::nif]
+fn websocket_new(max_message: usize) -> ResourceArc<SocketResource> {
+    ResourceArc::new(SocketResource(Mutex::new(WebSocket::new(max_message))))
+}
+
+/// Reads from byte `at` on; answers what came, what is to be sent, and where to go on.
+#[rustler::nif]
+fn websocket_feed<'a>(
+    env: Env<'a>,
+    socket: ResourceArc<SocketResource>,
+    chunk: Binary<'a>,
+    at: usize,
+) -> NifResult<Term<'a>> {
+    feed(env, &socket, &chunk, at, false)
+}
+
+/// The same where a message ends that is long.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn websocket_feed_long<'a>(
+    env: Env<'a>,
+    socket: ResourceArc<SocketResource>,
+    chunk: Binary<'a>,
+    at: usize,
+) -> NifResult<Term<'a>> {
+    feed(env, &socket, &chunk, at, true)
+}
+
+/// A text as a frame. Empty where nothing can be sent any more.
+#[rustler::nif]
+fn websocket_text<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+    frame(env, &socket, text)
+}
+
+/// The same for a text that takes long.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn websocket_text_long<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+    frame(env, &socket, text)
+}
+
+/// A ping as a frame. Empty where nothing can be sent any more.
+#[rustler::nif]
+fn websocket_ping<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
+    let mut socket = socket.lock()?;
+    let _ = socket.ping();
+    Ok(bytes(env, &socket.take_output()))
+}
+
+/// A close frame. Empty where there was one.
+#[rustler::nif]
+fn websocket_close<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
+    let mut socket = socket.lock()?;
+    socket.close();
+    Ok(bytes(env, &socket.take_output()))
+}
+
+fn feed<'a>(
+    env: Env<'a>,
+    socket: &ResourceArc<SocketResource>,
+    chunk: &Binary<'a>,
+    at: usize,
+    may_be_long: bool,
+) -> NifResult<Term<'a>> {
+    let mut socket = socket.lock()?;
+    let mut events = Vec::new();
+    let progress = socket.feed(chunk.as_slice(), at, may_be_long, &mut events);
+    let output = bytes(env, &socket.take_output());
+    drop(socket);
+    let events: Vec<Term> = events.iter().map(|came| event(env, came)).collect();
+    let next = match progress {
+        Progress::Done => atoms::done().encode(env),
+        Progress::More(next) => (atoms::more(), next).encode(env),
+        Progress::Long(next) => (atoms::long(), next).encode(env),
+    };
+    Ok((events, output, next).encode(env))
+}
+
+fn frame<'a>(env: Env<'a>, socket: &ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+    let mut socket = socket.lock()?;
+    let _ = socket.text(text);
+    Ok(bytes(env, &socket.take_output()))
+}
+
+fn event<'a>(env: Env<'a>, event: &Event) -> Term<'a> {
+    match event {
+        Event::Text(text) => (atoms::text(), bytes(env, text.as_str().as_bytes())).encode(env),
+        Event::Binary(size) => (atoms::binary(), *size).encode(env),
+        Event::Closed { code, reason } => (atoms::closed(), (*code, reason.as_str())).encode(env),
+        Event::Failed(Failure::TooLong(size)) => (atoms::too_long(), *size).encode(env),
+        Event::Failed(Failure::NotUtf8) => (atoms::not_utf8(), atoms::nil()).encode(env),
+        Event::Failed(Failure::Protocol(rule)) => (atoms::protocol(), rule.as_str()).encode(env),
+    }
+}
+
+fn bytes<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    let mut room = NewBinary::new(env, bytes.len());
+    room.as_mut_slice().copy_from_slice(bytes);
+    Binary::from(room).to_term(env)
+}
