@@ -42,6 +42,7 @@ defmodule Codex.Exec.Run do
     started?: false,
     failing: 0,
     event: nil,
+    secrets: nil,
     stray: "",
     stopped?: false,
     began: nil,
@@ -287,12 +288,18 @@ defmodule Codex.Exec.Run do
   defp tell(%{failing: failing} = run, events) do
     case saw(run, events) do
       %{failing: ^failing} = run -> {events, run}
-      run -> {Enum.map(events, &redact(&1, run)), run}
+      run -> redacted(events, know_secrets(run))
     end
   end
 
+  defp redacted(events, run), do: {Enum.map(events, &redact(&1, run)), run}
+
+  # Looked up with the first failure: most runs have none, and some have thousands.
+  defp know_secrets(%{secrets: nil} = run), do: %{run | secrets: Args.secrets(run.args)}
+  defp know_secrets(run), do: run
+
   defp redact(%type{} = event, run) when type in @failing,
-    do: Redact.redact(event, Args.secrets(run.args))
+    do: Redact.redact(event, run.secrets)
 
   defp redact(event, _run), do: event
 
@@ -317,8 +324,10 @@ defmodule Codex.Exec.Run do
   end
 
   # It ends nothing; of a turn that ends without a word, the last one says what the CLI was struggling with.
-  defp see(%Events.Error{} = event, run),
-    do: %{run | failing: run.failing + 1, event: redact(event, run)}
+  defp see(%Events.Error{} = event, run) do
+    run = know_secrets(run)
+    %{run | failing: run.failing + 1, event: redact(event, run)}
+  end
 
   defp see(%Events.Unknown{raw: raw, error: {_, _}}, run)
        when byte_size(run.stray) < @stray_limit,
