@@ -2,6 +2,7 @@ defmodule Codex.ClocksCLITest do
   # The clocks of a run, with the real CLI.
   use ExUnit.Case, async: true
 
+  import Codex.Scripted
   import Codex.Test.Steps
   alias Codex.{Error, Events, Items, Stub, Thread, TransportError}
 
@@ -9,18 +10,6 @@ defmodule Codex.ClocksCLITest do
   @moduletag timeout: 120_000
 
   @fast [base_delay_ms: 1, jitter: false]
-
-  defp start(script, opts \\ [], thread_opts \\ []) do
-    model = Codex.Test.start!(script, opts)
-
-    {:ok, thread} =
-      Codex.start_thread(
-        Codex.Test.options(model),
-        Codex.Test.thread_options(model) ++ thread_opts
-      )
-
-    {model, thread}
-  end
 
   defp clock(error), do: {error.kind, error.details.clock, error.details.timeout_ms}
 

@@ -2,24 +2,13 @@ defmodule Codex.ThreadTest do
   # The real CLI against the scripted model.
   use ExUnit.Case, async: true
 
+  import Codex.Scripted
   import Codex.Test.Steps
   import Codex.Stub, only: [eventually: 1, eventually: 2, running: 1]
   alias Codex.{Error, Events, Exec, Items, RunResultStreaming, StreamEvent, Thread}
 
   @moduletag :codex_cli
   @moduletag timeout: 60_000
-
-  defp start(script, opts \\ [], thread_opts \\ []) do
-    model = Codex.Test.start!(script, opts)
-
-    {:ok, thread} =
-      Codex.start_thread(
-        Codex.Test.options(model),
-        Codex.Test.thread_options(model) ++ thread_opts
-      )
-
-    {model, thread}
-  end
 
   defp resume(model, id),
     do: Codex.resume_thread(id, Codex.Test.options(model), Codex.Test.thread_options(model))

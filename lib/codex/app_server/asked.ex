@@ -18,7 +18,8 @@ defmodule Codex.AppServer.Asked do
       iex> Codex.AppServer.Asked.check(method, {:error, %{"code" => -32000, "message" => "busy"}})
       {:ok, {:error, %{"code" => -32000, "message" => "busy"}}}
   """
-  @spec check(String.t(), answer()) :: {:ok, {:ok | :error, term()}} | {:error, term()}
+  @spec check(String.t(), answer()) ::
+          {:ok, {:ok | :error, term()}} | {:error, Protocol.reason()}
   def check(method, {:ok, result}) do
     case Protocol.method(method) do
       {:ok, %{result: type}} when type != nil ->

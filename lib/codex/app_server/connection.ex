@@ -16,7 +16,8 @@ defmodule Codex.AppServer.Connection do
   Options: `:timeout_ms` (positive integer or `:infinity`, default 30_000), `:experimental` (what in the parameters needs
   `experimental_api: true`, default `[]`).
   """
-  @spec request(conn(), String.t(), map() | nil, keyword()) :: {:ok, term()} | {:error, term()}
+  @spec request(conn(), String.t(), map() | nil, keyword()) ::
+          {:ok, term()} | {:error, Codex.AppServer.reason()}
   def request(conn, method, params \\ nil, opts \\ []) do
     with {:ok, answer} <- call(conn, {:request, method, params, opts}), do: answer
   end

@@ -70,7 +70,7 @@ defmodule Codex.AppServer.Lane do
           | AppServer.reason()
 
   @doc "More input for the turn of a thread that runs."
-  @spec steer(GenServer.server(), String.t() | nil, term()) :: :ok | {:error, term()}
+  @spec steer(GenServer.server(), String.t() | nil, term()) :: :ok | {:error, steer_reason()}
   def steer(_conn, nil, _input), do: {:error, :missing_thread_id}
 
   def steer(conn, thread_id, input) do
@@ -87,7 +87,8 @@ defmodule Codex.AppServer.Lane do
   end
 
   @doc "Ends the turn of a thread that runs; with `clean?`, also what it left running in the background."
-  @spec interrupt(GenServer.server(), String.t() | nil, boolean()) :: :ok | {:error, term()}
+  @spec interrupt(GenServer.server(), String.t() | nil, boolean()) ::
+          :ok | {:error, :missing_thread_id | {:no_turn, String.t()} | AppServer.reason()}
   def interrupt(_conn, nil, _clean?), do: {:error, :missing_thread_id}
 
   def interrupt(conn, thread_id, clean?) do

@@ -382,7 +382,7 @@ defmodule Codex.AppServer.Run do
   end
 
   @doc "Ends commands of a thread that outlive an interrupted turn (0.169). Experimental."
-  @spec clean(GenServer.server(), String.t()) :: :ok | {:error, term()}
+  @spec clean(GenServer.server(), String.t()) :: :ok | {:error, Codex.AppServer.reason()}
   def clean(conn, thread_id) do
     method = "thread/backgroundTerminals/clean"
     opts = [timeout_ms: @patience, experimental: [method]]

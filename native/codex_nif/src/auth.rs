@@ -40,22 +40,17 @@ fn auth_pool(env: Env<'_>) -> Term<'_> {
 fn auth_load(env: Env<'_>, pool: ResourceArc<PoolResource>, reference: Term<'_>, request: Term<'_>) -> NifResult<Atom> {
     let request = decode(request)?;
     let login = request.slot == Slot::Login;
-    let mut reply = Reply::new(env, &pool, reference);
-    pool.0.spawn(async move {
-        let result = auth::store::load(request).await;
-        reply.send(|env| match result {
-            Ok(Ok(loaded)) => match document(env, login, &loaded.text) {
-                Some(document) => {
-                    (atoms::ok(), document, origin(env, &loaded.origin), fault(env, loaded.instead)).encode(env)
-                }
-                // It was checked when it was read.
-                None => (atoms::error(), atoms::crashed()).encode(env),
-            },
-            Ok(Err(why)) => (atoms::none(), fault(env, why)).encode(env),
-            Err(why) => (atoms::error(), failure(env, why)).encode(env),
-        });
-    });
-    Ok(atoms::ok())
+    answer(env, &pool, reference, auth::store::load(request), move |env, result| match result {
+        Ok(Ok(loaded)) => match document(env, login, &loaded.text) {
+            Some(document) => {
+                (atoms::ok(), document, origin(env, &loaded.origin), fault(env, loaded.instead)).encode(env)
+            }
+            // It was checked when it was read.
+            None => (atoms::error(), atoms::crashed()).encode(env),
+        },
+        Ok(Err(why)) => (atoms::none(), fault(env, why)).encode(env),
+        Err(why) => (atoms::error(), failure(env, why)).encode(env),
+    })
 }
 
 #[rustler::nif]
@@ -66,16 +61,11 @@ fn auth_save(
     request: Term<'_>,
     text: String,
 ) -> NifResult<Atom> {
-    let request = decode(request)?;
-    let mut reply = Reply::new(env, &pool, reference);
-    pool.0.spawn(async move {
-        let result = auth::store::save(request, text).await;
-        reply.send(|env| match result {
-            Ok(saved) => (atoms::ok(), origin(env, &saved.origin), fault(env, saved.instead)).encode(env),
-            Err(why) => (atoms::error(), failure(env, why)).encode(env),
-        });
-    });
-    Ok(atoms::ok())
+    let work = auth::store::save(decode(request)?, text);
+    answer(env, &pool, reference, work, |env, result| match result {
+        Ok(saved) => (atoms::ok(), origin(env, &saved.origin), fault(env, saved.instead)).encode(env),
+        Err(why) => (atoms::error(), failure(env, why)).encode(env),
+    })
 }
 
 #[rustler::nif]
@@ -85,16 +75,11 @@ fn auth_delete(
     reference: Term<'_>,
     request: Term<'_>,
 ) -> NifResult<Atom> {
-    let request = decode(request)?;
-    let mut reply = Reply::new(env, &pool, reference);
-    pool.0.spawn(async move {
-        let result = auth::store::delete(request).await;
-        reply.send(|env| match result {
-            Ok(removed) => (atoms::ok(), removed.keyring, removed.file, fault(env, removed.unchecked)).encode(env),
-            Err(why) => (atoms::error(), failure(env, why)).encode(env),
-        });
-    });
-    Ok(atoms::ok())
+    let work = auth::store::delete(decode(request)?);
+    answer(env, &pool, reference, work, |env, result| match result {
+        Ok(removed) => (atoms::ok(), removed.keyring, removed.file, fault(env, removed.unchecked)).encode(env),
+        Err(why) => (atoms::error(), failure(env, why)).encode(env),
+    })
 }
 
 /// Whether there is a keyring that is open.
@@ -106,16 +91,14 @@ fn auth_probe(
     request: Term<'_>,
 ) -> NifResult<Atom> {
     let request = decode(request)?;
-    let mut reply = Reply::new(env, &pool, reference);
-    pool.0.spawn(async move {
+    let work = async move {
         let probe = tokio::time::timeout(request.timeout, keyring::probe(&request.bus)).await;
-        let result = probe.unwrap_or(Err(Fault::Timeout));
-        reply.send(|env| match result {
-            Ok(()) => atoms::ok().encode(env),
-            Err(why) => (atoms::error(), fault(env, Some(why))).encode(env),
-        });
-    });
-    Ok(atoms::ok())
+        probe.unwrap_or(Err(Fault::Timeout))
+    };
+    answer(env, &pool, reference, work, |env, result| match result {
+        Ok(()) => atoms::ok().encode(env),
+        Err(why) => (atoms::error(), fault(env, Some(why))).encode(env),
+    })
 }
 
 /// The document of a login with a key.
@@ -163,6 +146,22 @@ fn auth_mcp_servers<'a>(env: Env<'a>, home: Binary) -> Term<'a> {
 }
 
 // --- The answer -----------------------------------------------------------------------------------------------------
+
+/// Does the work in the pool, and sends what came of it.
+fn answer<T: 'static>(
+    env: Env<'_>,
+    pool: &ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    work: impl Future<Output = T> + Send + 'static,
+    encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
+) -> NifResult<Atom> {
+    let mut reply = Reply::new(env, pool, reference);
+    pool.0.spawn(async move {
+        let result = work.await;
+        reply.send(|env| encode(env, result));
+    });
+    Ok(atoms::ok())
+}
 
 struct Reply {
     // The threads stay while somebody waits for them, whoever else lets them go.

@@ -1,10 +1,11 @@
 //! The JSON Lines decoder as a resource.
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 
 use codex_core::{Decoder, NullSink, Progress, Sink, WORK};
-use rustler::{Atom, Binary, Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
+use crate::lock::lock;
 use crate::sink::TermSink;
 use crate::table::{self, Table};
 
@@ -19,17 +20,6 @@ pub struct DecoderResource {
 
 #[rustler::resource_impl]
 impl Resource for DecoderResource {}
-
-impl DecoderResource {
-    /// Never waits: another process may hold it for as long as a huge line takes.
-    fn lock(&self) -> NifResult<MutexGuard<'_, Decoder>> {
-        match self.decoder.try_lock() {
-            Ok(decoder) => Ok(decoder),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::RaiseAtom("in_use")),
-        }
-    }
-}
 
 #[rustler::nif]
 fn decoder_new(max_line: usize) -> NifResult<ResourceArc<DecoderResource>> {
@@ -66,7 +56,7 @@ fn decoder_feed_long<'a>(
 fn decoder_finish<'a>(env: Env<'a>, decoder: ResourceArc<DecoderResource>) -> NifResult<Term<'a>> {
     let mut out = Vec::new();
     let mut sink = TermSink::new(env, &decoder.table.names);
-    decoder.lock()?.finish(&decoder.table.schema, &mut sink, &mut out);
+    lock(&decoder.decoder)?.finish(&decoder.table.schema, &mut sink, &mut out);
     let lines = sink.list(&out);
     Ok(sink.term(lines))
 }
@@ -74,7 +64,7 @@ fn decoder_finish<'a>(env: Env<'a>, decoder: ResourceArc<DecoderResource>) -> Ni
 /// What `decoder_feed` does, with nothing built: the limit that a benchmark compares with.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn decoder_feed_null(decoder: ResourceArc<DecoderResource>, chunks: Vec<Binary>) -> NifResult<(u64, u64)> {
-    let mut guard = decoder.lock()?;
+    let mut guard = lock(&decoder.decoder)?;
     let mut out = Vec::new();
     let mut lines = 0;
     let start = std::time::Instant::now();
@@ -103,7 +93,7 @@ fn feed<'a>(
 ) -> NifResult<(Term<'a>, u64)> {
     let mut out = Vec::with_capacity(64);
     let mut sink = TermSink::new(env, &decoder.table.names);
-    let mut guard = decoder.lock()?;
+    let mut guard = lock(&decoder.decoder)?;
     let progress = guard.feed(&decoder.table.schema, &mut sink, chunk.as_slice(), at, may_be_long, &mut out);
     let work = guard.work();
     drop(guard);

@@ -9,6 +9,7 @@ mod decoder;
 mod errors;
 mod faults;
 mod json;
+mod lock;
 mod overrides;
 mod sink;
 mod table;

@@ -1,10 +1,12 @@
 //! The client's end of a WebSocket as a resource.
 
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::Mutex;
 
 use codex_core::Progress;
 use codex_core::websocket::{Event, Failure, WebSocket};
-use rustler::{Binary, Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
+use rustler::{Binary, Encoder, Env, NewBinary, NifResult, Resource, ResourceArc, Term};
+
+use crate::lock::lock;
 
 mod atoms {
     rustler::atoms! { nil, done, more, long, text, binary, closed, too_long, not_utf8, protocol }
@@ -14,17 +16,6 @@ pub struct SocketResource(Mutex<WebSocket>);
 
 #[rustler::resource_impl]
 impl Resource for SocketResource {}
-
-impl SocketResource {
-    /// Never waits, as with decoders.
-    fn lock(&self) -> NifResult<MutexGuard<'_, WebSocket>> {
-        match self.0.try_lock() {
-            Ok(socket) => Ok(socket),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Error::RaiseAtom("in_use")),
-        }
-    }
-}
 
 #[rustler::nif]
 fn websocket_new(max_message: usize) -> ResourceArc<SocketResource> {
@@ -68,7 +59,7 @@ fn websocket_text_long<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>, te
 /// A ping as a frame. Empty where nothing can be sent any more.
 #[rustler::nif]
 fn websocket_ping<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
-    let mut socket = socket.lock()?;
+    let mut socket = lock(&socket.0)?;
     let _ = socket.ping();
     Ok(bytes(env, &socket.take_output()))
 }
@@ -76,7 +67,7 @@ fn websocket_ping<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifR
 /// A close frame. Empty where there was one.
 #[rustler::nif]
 fn websocket_close<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
-    let mut socket = socket.lock()?;
+    let mut socket = lock(&socket.0)?;
     socket.close();
     Ok(bytes(env, &socket.take_output()))
 }
@@ -88,7 +79,7 @@ fn feed<'a>(
     at: usize,
     may_be_long: bool,
 ) -> NifResult<Term<'a>> {
-    let mut socket = socket.lock()?;
+    let mut socket = lock(&socket.0)?;
     let mut events = Vec::new();
     let progress = socket.feed(chunk.as_slice(), at, may_be_long, &mut events);
     let output = bytes(env, &socket.take_output());
@@ -103,7 +94,7 @@ fn feed<'a>(
 }
 
 fn frame<'a>(env: Env<'a>, socket: &ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
-    let mut socket = socket.lock()?;
+    let mut socket = lock(&socket.0)?;
     let _ = socket.text(text);
     Ok(bytes(env, &socket.take_output()))
 }

@@ -133,14 +133,7 @@ defmodule Codex.Error.RunTest do
     import Codex.Test.Steps
 
     defp start(script, opts \\ [], thread_opts \\ []) do
-      model = Codex.Test.start!(script, opts)
-
-      {:ok, thread} =
-        Codex.start_thread(
-          Codex.Test.options(model),
-          Codex.Test.thread_options(model) ++ thread_opts
-        )
-
+      {_model, thread} = Codex.Scripted.start(script, opts, thread_opts)
       thread
     end
 

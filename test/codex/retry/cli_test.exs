@@ -2,6 +2,7 @@ defmodule Codex.Retry.CLITest do
   # The real CLI against a scripted server that fails.
   use ExUnit.Case, async: true
 
+  import Codex.Scripted
   import Codex.Test.Steps
   alias Codex.{Error, Events, Items, RateLimit, RunResultStreaming, Stub, Thread}
 
@@ -9,18 +10,6 @@ defmodule Codex.Retry.CLITest do
   @moduletag timeout: 120_000
 
   @fast [base_delay_ms: 1, jitter: false]
-
-  defp start(script, opts \\ [], thread_opts \\ []) do
-    model = Codex.Test.start!(script, opts)
-
-    {:ok, thread} =
-      Codex.start_thread(
-        Codex.Test.options(model),
-        Codex.Test.thread_options(model) ++ thread_opts
-      )
-
-    {model, thread}
-  end
 
   defp account, do: "cli-#{System.unique_integer([:positive])}"
 
