@@ -88,11 +88,15 @@ defmodule Codex.CLI do
       else: "x64"
   end
 
-  @doc "Folders that belong in front of the PATH of this program: npm packages bring tools along."
-  @spec path_entries(Path.t()) :: [Path.t()]
-  def path_entries(program) do
+  @doc "The environment of this program: npm packages bring tools along, which belong in front of its PATH."
+  @spec put_path(%{String.t() => String.t()}, Path.t()) :: %{String.t() => String.t()}
+  def put_path(env, program) do
+    path = Map.get(env, "PATH", System.get_env("PATH"))
     bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path")
-    if File.dir?(bundled), do: [bundled], else: []
+
+    if File.dir?(bundled),
+      do: Map.put(env, "PATH", Enum.join([bundled | List.wrap(path)], ":")),
+      else: env
   end
 
   @doc """

@@ -164,6 +164,18 @@ defmodule Codex.Clocks do
     end
   end
 
+  @doc """
+  A clock has run out, but what lies in the caller's mailbox came in time, and what comes after that did not: how many
+  messages may still be taken.
+  """
+  @spec late(non_neg_integer() | nil) :: integer()
+  def late(nil) do
+    {:message_queue_len, messages} = Process.info(self(), :message_queue_len)
+    messages
+  end
+
+  def late(messages), do: messages - 1
+
   @doc "How much is left of the total."
   @spec left(t(), integer()) :: integer() | :infinity
   def left(%{total: :infinity}, _now), do: :infinity

@@ -158,7 +158,7 @@ defmodule Codex.Exec do
          {:ok, args} <- Args.build(what, options),
          :ok <- Auth.allow(Args.surroundings(args)) do
       if Telemetry.listening?() do
-        about = about(what, options, args)
+        about = Span.about(:exec, options.thread, elem(what, 1), args.settings)
         run = &attempts(what, options, %{args | telemetry: &1}, default_timeout, :element)
         {:ok, Span.observe(run, about, lost)}
       else
@@ -177,23 +177,5 @@ defmodule Codex.Exec do
         source = Policy.source(what, options, args, default_timeout)
         Attempts.stream(source, policy, lost)
     end
-  end
-
-  # What `:telemetry` is told of a run.
-  defp about({_kind, input}, %{thread: thread}, %{settings: settings}) do
-    known =
-      case thread do
-        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
-        %{usage: usage} when usage != %{} -> usage
-        _ -> nil
-      end
-
-    %{
-      prefix: settings.telemetry_prefix,
-      meta: %{lane: :exec, thread_id: thread && thread.thread_id},
-      input: input,
-      known: known,
-      content?: settings.telemetry_content == true
-    }
   end
 end

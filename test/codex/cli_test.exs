@@ -77,10 +77,11 @@ defmodule Codex.CLITest do
 
       assert CLI.find(link) == {:ok, expected}
       assert CLI.find(js) == {:ok, expected}
-      assert CLI.path_entries(expected) == []
+      env = %{"PATH" => "/bin"}
+      assert CLI.put_path(env, expected) == env
       bundled = Path.join(Path.dirname(Path.dirname(expected)), "codex-path")
       File.mkdir_p!(bundled)
-      assert CLI.path_entries(expected) == [bundled]
+      assert CLI.put_path(env, expected) == %{"PATH" => bundled <> ":/bin"}
     end
 
     alone = script(dir, "alone/bin/codex.js", "exit 1")

@@ -27,7 +27,7 @@ defmodule Codex.AppServer.Child do
 
       {:ok, argv,
        [
-         env: path(env, program),
+         env: CLI.put_path(env, program),
          clear_env: options.clear_env,
          cwd: options.cwd,
          ladder: @ladder,
@@ -56,15 +56,6 @@ defmodule Codex.AppServer.Child do
     host = if options.clear_env, do: Map.take(System.get_env(), ["PATH", "HOME"]), else: %{}
 
     [host, keys, home, client.env || %{}, Map.new(options.env)] |> Enum.reduce(&Map.merge(&2, &1))
-  end
-
-  defp path(env, program) do
-    path = Map.get(env, "PATH", System.get_env("PATH"))
-
-    case CLI.path_entries(program) do
-      [] -> env
-      dirs -> Map.put(env, "PATH", Enum.join(dirs ++ List.wrap(path), ":"))
-    end
   end
 
   defp directory(nil), do: :ok

@@ -5,6 +5,7 @@ defmodule Codex.AppServer.Lane do
 
   alias Codex.{Approvals, AppServer, Error, Telemetry}
   alias Codex.AppServer.{Connection, Params, Reach, Run}
+  alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Retry.{Attempts, Policy}
   alias Codex.Telemetry.Span
@@ -43,7 +44,7 @@ defmodule Codex.AppServer.Lane do
 
       if Telemetry.listening?() do
         run = fn _about -> attempts(job, default_timeout, :element) end
-        {:ok, Span.observe(run, about(thread, input, settings), lost)}
+        {:ok, Span.observe(run, Span.about(:app_server, thread, input, settings), lost)}
       else
         {:ok, attempts(job, default_timeout, lost)}
       end
@@ -114,7 +115,7 @@ defmodule Codex.AppServer.Lane do
     blocks = Params.user_input(input)
 
     with :ok <- blocks(blocks, input),
-         {:ok, images} <- existing(images),
+         {:ok, images} <- Images.existing(images),
          do: {:ok, blocks ++ Enum.map(images, &%{"type" => "localImage", "path" => &1})}
   end
 
@@ -137,21 +138,11 @@ defmodule Codex.AppServer.Lane do
     case Codex.Protocol.check("TurnStartParams", %{"threadId" => "", "input" => blocks}) do
       {:ok, _} ->
         with {:ok, _} <-
-               existing(for %{"type" => "localImage", "path" => path} <- blocks, do: path),
+               Images.existing(for %{"type" => "localImage", "path" => path} <- blocks, do: path),
              do: :ok
 
       {:error, reason} ->
         {:error, reason}
-    end
-  end
-
-  # The server tells the model, not the user, that it could not read an image.
-  defp existing(images) do
-    images = Enum.map(images, &Path.expand/1)
-
-    case Enum.find(images, &(not File.regular?(&1))) do
-      nil -> {:ok, images}
-      path -> {:error, {:image_not_found, path}}
     end
   end
 
@@ -217,22 +208,4 @@ defmodule Codex.AppServer.Lane do
     do: %{job | thread: {:loaded, id}}
 
   defp again(_how, job), do: job
-
-  # What `:telemetry` is told of a run.
-  defp about(thread, input, settings) do
-    known =
-      case thread do
-        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
-        %{usage: usage} when usage != %{} -> usage
-        _ -> nil
-      end
-
-    %{
-      prefix: settings.telemetry_prefix,
-      meta: %{lane: :app_server, thread_id: thread.thread_id},
-      input: input,
-      known: known,
-      content?: settings.telemetry_content == true
-    }
-  end
 end

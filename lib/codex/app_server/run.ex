@@ -82,9 +82,14 @@ defmodule Codex.AppServer.Run do
     run = %{run | clocks: resume(run, asked_at)}
 
     case due(run, asked_at) do
-      {:wait, ms} -> wait(%{run | late: nil}, ms)
-      {:expired, name, _} when name != :total and run.late != 0 -> wait(late(run), 0)
-      {:expired, name, limit} -> fail(run, expired(run, name, limit))
+      {:wait, ms} ->
+        wait(%{run | late: nil}, ms)
+
+      {:expired, name, _} when name != :total and run.late != 0 ->
+        wait(%{run | late: Clocks.late(run.late)}, 0)
+
+      {:expired, name, limit} ->
+        fail(run, expired(run, name, limit))
     end
   end
 
@@ -215,14 +220,6 @@ defmodule Codex.AppServer.Run do
     do: Clocks.resume(clocks, now)
 
   defp resume(run, _now), do: run.clocks
-
-  # A clock has run out, but what lies in the mailbox came in time. What comes after that did not.
-  defp late(%{late: nil} = run) do
-    {:message_queue_len, messages} = Process.info(self(), :message_queue_len)
-    %{run | late: messages}
-  end
-
-  defp late(run), do: %{run | late: run.late - 1}
 
   defp wait(run, ms) do
     %{thread_id: thread, turn_id: turn, monitor: monitor, asked: asked} = run

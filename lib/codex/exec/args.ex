@@ -3,7 +3,7 @@ defmodule Codex.Exec.Args do
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
   alias Codex.{CLI, Home, Native}
-  alias Codex.Exec.{Options, Reach}
+  alias Codex.Exec.{Images, Options, Reach}
   alias Codex.Options.Overrides
 
   # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
@@ -72,7 +72,7 @@ defmodule Codex.Exec.Args do
   def run(input, %Options{} = options) do
     with {:ok, prompt, images} <- input(input),
          images = images ++ options.attachments ++ settings(options)[:images],
-         {:ok, images} <- existing(images) do
+         {:ok, images} <- Images.existing(images) do
       resume = resume(options.thread)
       build(options, position(resume, last_args(options) ++ image_args(images)), prompt, resume)
     end
@@ -291,16 +291,6 @@ defmodule Codex.Exec.Args do
   defp codepoints(<<_::utf8, rest::binary>>, n), do: codepoints(rest, n + 1)
   defp codepoints(<<>>, n), do: n
 
-  # The CLI tells the model, not the user, that it could not read an image.
-  defp existing(images) do
-    images = Enum.map(images, &Path.expand/1)
-
-    case Enum.find(images, &(not File.regular?(&1))) do
-      nil -> {:ok, images}
-      path -> {:error, {:image_not_found, path}}
-    end
-  end
-
   # `-i` takes all that follows: `--` ends it.
   defp image_args([]), do: []
   defp image_args(images), do: Enum.flat_map(images, &["-i", &1])
@@ -353,12 +343,6 @@ defmodule Codex.Exec.Args do
 
   defp env(settings, sent, program) do
     host = if clear_env?(settings), do: Map.take(System.get_env(), @host_env), else: %{}
-    env = host |> Map.merge(sent) |> Map.merge(settings.env)
-    path = Map.get(env, "PATH", System.get_env("PATH"))
-
-    case CLI.path_entries(program) do
-      [] -> env
-      dirs -> Map.put(env, "PATH", Enum.join(dirs ++ List.wrap(path), ":"))
-    end
+    host |> Map.merge(sent) |> Map.merge(settings.env) |> CLI.put_path(program)
   end
 end

@@ -206,23 +206,22 @@ defmodule Codex.Exec.Run do
     run = grant(%{run | clocks: Clocks.resume(run.clocks, asked_at)})
 
     case patience(run, asked_at) do
-      :over -> out_of_time(run)
-      {:wait, ms} -> wait(%{run | late: nil}, ms)
-      {:expired, name, _} when name != :total and run.late != 0 -> wait(late(run), 0)
-      {:expired, name, limit} -> fail(run, expired(run, name, limit))
+      :over ->
+        out_of_time(run)
+
+      {:wait, ms} ->
+        wait(%{run | late: nil}, ms)
+
+      {:expired, name, _} when name != :total and run.late != 0 ->
+        wait(%{run | late: Clocks.late(run.late)}, 0)
+
+      {:expired, name, limit} ->
+        fail(run, expired(run, name, limit))
     end
   end
 
   def next(%{ended?: true} = run), do: {:halt, run}
   def next(run), do: fail(run, cut_short(run))
-
-  # A clock has run out, but what lies in the mailbox came in time. What comes after that did not.
-  defp late(%{late: nil} = run) do
-    {:message_queue_len, messages} = Process.info(self(), :message_queue_len)
-    %{run | late: messages}
-  end
-
-  defp late(run), do: %{run | late: run.late - 1}
 
   defp wait(run, ms) do
     case Subprocess.next(run.sub, ms) do

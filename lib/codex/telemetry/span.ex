@@ -43,6 +43,25 @@ defmodule Codex.Telemetry.Span do
           content?: boolean()
         }
 
+  @doc "What there is to know of a run before it begins."
+  @spec about(:exec | :app_server, Codex.Thread.t() | nil, term(), map()) :: about()
+  def about(lane, thread, input, settings) do
+    known =
+      case thread do
+        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
+        %{usage: usage} when usage != %{} -> usage
+        _ -> nil
+      end
+
+    %{
+      prefix: settings.telemetry_prefix,
+      meta: %{lane: lane, thread_id: thread && thread.thread_id},
+      input: input,
+      known: known,
+      content?: settings.telemetry_content == true
+    }
+  end
+
   @doc """
   The stream that `run` gives, told of. With `:raise`, a turn that was lost raises; with `:element`, `{:failed, exception}` goes on to the
   reader. `run` gets prefix and metadata for what else there is to tell of the turn.
