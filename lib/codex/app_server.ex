@@ -134,7 +134,7 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Child, Options, Server, Token, Transport}
+  alias Codex.AppServer.{Child, Options, Request, Server, Token, Tokens, Transport}
   alias Codex.AppServer.Transport.Address
 
   @typedoc "Why there is no connection, or no more."
@@ -396,12 +396,21 @@ defmodule Codex.AppServer do
   end
 
   @doc """
-  Sends the calling process what the server tells and asks, from now on:
+  Sends the calling process what the server tells and asks, from now on.
+
+  Options: `:methods` (list of texts; default all), `:thread_id` (text; what is about no thread does not come then), `:as`. With `as: :structs`:
+
+    * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
+    * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`
+    * `{:codex_request_closed, conn, token, why}` - it needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
+      interrupted), `:expired`, `:nobody` (all who were asked are gone), `:down` (the connection is)
+
+  With `as: :wire`, the default, as the server has them:
 
     * `{:codex_notification, method, params}`
-    * `{:codex_request, id, method, params}` - to be answered with `respond/3`, by any process; nobody answering means no
+    * `{:codex_request, id, method, params}` - to be answered with `respond/3`
 
-  Options: `:methods` (list of texts; default all), `:thread_id` (text; what is about no thread does not come then). A second
+  An answer may come from any process. Where those who were asked are gone without one, and where its time is over, it is no. A second
   subscription of the same process takes the place of the first. A process that has over `:max_queue` messages makes the server wait.
 
   Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, what is wrong with the options, or `{:error, {:app_server_down, info}}`.
@@ -413,8 +422,40 @@ defmodule Codex.AppServer do
   @spec unsubscribe(conn()) :: :ok | {:error, reason()}
   def unsubscribe(conn), do: flat(Connection.call(conn, :unsubscribe))
 
+  @typedoc "Why an answer was not taken."
+  @type answer_reason ::
+          {:request_closed, String.t()}
+          | {:unreachable, node :: String.t()}
+          | reason()
+
   @doc """
-  Answers what the server asked, from any process on any node. The answer is checked against the protocol.
+  Answers what the server asked, by the request or its token, from any process on any connected node.
+
+      receive do
+        {:codex_request, _conn, %Codex.AppServer.Request.CommandApproval{} = request} ->
+          :ok = Codex.AppServer.answer(request, :allow)
+      end
+
+  The token is a text: keep it in an assign, a job or a row, and answer later. What an answer is, is in the table of `Codex.AppServer.Request`; a
+  map `{:error, %{"code" => integer, "message" => text}}` refuses any request.
+
+  Returns `:ok`, once. Errors:
+
+    * `{:request_closed, token}` - it has its answer, its time is over, the server took it back, its connection is gone, or there was none
+    * `{:unreachable, node}` - its connection is on a node that this one is not connected to
+    * `{:invalid_option, :answer, value, expected}`, and those of `respond/3` - it is no answer to this; it can be given again
+    * `{:app_server_down, info}` - the connection ended while it was asked
+  """
+  @spec answer(String.t() | Request.t(), term()) :: :ok | {:error, answer_reason()}
+  def answer(%_{token: token}, answer) when is_binary(token), do: answer(token, answer)
+
+  def answer(token, answer) when is_binary(token) do
+    with {:ok, conn} <- Tokens.find(token),
+         do: flat(Connection.call(conn, {:answer, token, {:answer, answer}}))
+  end
+
+  @doc """
+  Answers what the server asked, by its id on the wire. The answer is checked against the protocol.
 
   Returns `:ok`, or `{:error, reason}`: `{:request_closed, id}` where it has its answer already, its time was over or the server took it
   back; what is wrong with the answer, which can be given again; `{:app_server_down, info}`.

@@ -1,6 +1,6 @@
 defmodule Codex.Application do
   @moduledoc false
-  # Children that wait to be needed: who reads which run, the tasks behind it, the homes to remove with their owners, the
+  # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an answer, the homes to remove with their owners, the
   # threads on which credentials are read, the models that were asked for, and what is known of accounts' limits.
   # One that crashes is started anew by itself.
   use Application
@@ -11,6 +11,7 @@ defmodule Codex.Application do
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
+      Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Home.Isolated,
       Codex.Auth.Runtime,

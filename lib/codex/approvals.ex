@@ -19,23 +19,31 @@ defmodule Codex.Approvals do
 
   ## Events
 
-  Maps with atom keys. `type` is `:command_execution_approval` (with `command`, `cwd`, `proposed_execpolicy_amendment`),
-  `:file_change_approval` (with `grant_root`; what changes is in the item of that `item_id`, which began before), or
-  `:permissions_approval` (with `permissions`, as the server sent them). All have `thread_id`, `turn_id`, `item_id` and `reason`, nil where
-  the server says none. The context is a map of `thread`, `metadata` and `transport` (`:app_server`).
+  Maps with atom keys. `type` is
+
+    * `:command_execution_approval` - with `command`, `cwd`, `proposed_execpolicy_amendment`
+    * `:file_change_approval` - with `grant_root`; what changes is in the item of that `item_id`, which began before
+    * `:permissions_approval` - with `permissions`, as the server sent them, and `cwd`
+    * `:mcp_tool_approval` - with `server_name`, `tool_name`, `arguments`: a tool of an MCP server is to be called; a hook's `c:Codex.Approvals.Hook.review_tool/3`
+      decides
+
+  All have `thread_id`, `turn_id`, `item_id` and `reason`, nil where the server says none, and `token` and `expires_at` of the request
+  (`Codex.AppServer.Request`). The context is a map of `thread`, `metadata` and `transport` (`:app_server`).
 
   ## Decisions
 
     * `:allow`, `{:allow, opts}` - options: `for_session: true`, `grant_root: path` (the same for files),
-      `execpolicy_amendment: words` (commands that begin so are allowed from now on: it persists)
+      `execpolicy_amendment: words` (commands that begin so are allowed from now on: it persists), `always: true` (of MCP tools, which persists, too)
     * `{:deny, reason}` - the turn goes on without it; with `:cancel` as the reason it ends
     * `{:async, ref}`, `{:async, ref, metadata}` - the hook's `await/2` tells it later
+    * `:later` - somebody answers by the event's `token`, with `Codex.AppServer.answer/2`, before `expires_at`; no process waits for that
 
   Anything else, a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no. While somebody decides, the
   clocks for silence stand still. A policy runs in a process of its own, which ends with the one that reads the turn.
   """
 
   alias Codex.Approvals.StaticPolicy
+  alias Codex.AppServer.Request
 
   @type policy :: module() | function() | StaticPolicy.t()
   @type decision :: :allow | {:allow, keyword() | map()} | {:deny, term()}
@@ -43,7 +51,8 @@ defmodule Codex.Approvals do
   @callbacks %{
     command_execution_approval: :review_command,
     file_change_approval: :review_file,
-    permissions_approval: :review_permissions
+    permissions_approval: :review_permissions,
+    mcp_tool_approval: :review_tool
   }
 
   @doc """
@@ -104,9 +113,37 @@ defmodule Codex.Approvals do
   def policy?(policy) when is_function(policy), do: arity(policy) in 1..3
   def policy?(policy), do: is_atom(policy) and policy not in [nil, true, false]
 
+  # Type of the event, and what it has of the request besides what all have.
+  @events %{
+    Request.CommandApproval =>
+      {:command_execution_approval, [:command, :cwd, :proposed_execpolicy_amendment, :reason]},
+    Request.FileChangeApproval => {:file_change_approval, [:grant_root, :reason]},
+    Request.PermissionsApproval => {:permissions_approval, [:permissions, :cwd, :reason]}
+  }
+  @common [:thread_id, :turn_id, :item_id, :token, :expires_at]
+
   @doc false
-  # What a policy says to an event of the app-server, within this time. Whatever it does, the result is a decision.
-  @spec decide(policy(), map(), map(), timeout()) :: decision()
+  # The event of a request, or nil for what no policy decides.
+  @spec event(Request.t()) :: map() | nil
+  def event(%Request.Elicitation{tool: tool} = request) when tool != nil do
+    request
+    |> Map.take([:server_name, :arguments | @common])
+    |> Map.merge(%{type: :mcp_tool_approval, tool_name: tool, reason: request.message})
+  end
+
+  def event(%module{} = request) do
+    case @events do
+      %{^module => {type, fields}} ->
+        request |> Map.take(fields ++ @common) |> Map.put(:type, type)
+
+      _ ->
+        nil
+    end
+  end
+
+  @doc false
+  # What a policy says to an event of the app-server, within this time. Whatever it does, the result is a decision, or `:later`.
+  @spec decide(policy(), map(), map(), timeout()) :: decision() | :later
   def decide(policy, event, context, timeout) do
     callback = Map.fetch!(@callbacks, event.type)
 
@@ -127,7 +164,7 @@ defmodule Codex.Approvals do
     end
   end
 
-  defp decision(:allow), do: :allow
+  defp decision(decision) when decision in [:allow, :later], do: decision
   defp decision({:allow, opts} = allowed) when is_list(opts) or is_map(opts), do: allowed
   defp decision(:cancel), do: {:deny, :cancel}
   defp decision({:deny, _} = denied), do: denied

@@ -89,6 +89,8 @@ defmodule Codex.OptionsTest do
     :provider_stream_idle_timeout_ms,
     :model_supports_reasoning_summaries,
     :apply_patch_freeform_enabled,
+    :collaboration_mode,
+    :tools,
     :sandbox_policy,
     :dangerously_bypass_approvals_and_sandbox,
     :dangerously_bypass_hook_trust,
@@ -136,6 +138,8 @@ defmodule Codex.OptionsTest do
              {:unsupported_option, :model_supports_reasoning_summaries}},
             {{:apply_patch_freeform_enabled, true},
              {:unsupported_option, :apply_patch_freeform_enabled}},
+            {{:collaboration_mode, :plan}, {:unsupported_option, :collaboration_mode}},
+            {{:tools, []}, {:unsupported_option, :tools}},
             {{:sandbox, {:external_sandbox, :enabled}},
              {:unsupported_option, :sandbox, :external_sandbox}},
             {{:sandbox_policy, :external_sandbox},
@@ -155,6 +159,7 @@ defmodule Codex.OptionsTest do
                retry: false,
                rate_limit_opts: [],
                approval_hook: Some.Hook,
+               request_handler: fn _ -> :ignore end,
                approval_timeout_ms: 5,
                file_search: %{}
              ) == {[], %{}}

@@ -5,7 +5,7 @@ defmodule Codex.ThreadTest do
   import Codex.Scripted
   import Codex.Test.Steps
   import Codex.Stub, only: [eventually: 1, eventually: 2, running: 1]
-  alias Codex.{Error, Events, Exec, Items, RunResultStreaming, StreamEvent, Thread}
+  alias Codex.{Error, Events, Exec, Items, OtherVM, RunResultStreaming, StreamEvent, Thread}
 
   @moduletag :codex_cli
   @moduletag timeout: 60_000
@@ -327,38 +327,15 @@ defmodule Codex.ThreadTest do
       n = unique_sleep()
       {model, thread} = thread_with_sleeper(n)
 
-      options =
-        Macro.to_string(
-          quote(do: unquote(Codex.Test.options(model) |> Keyword.update!(:env, &Map.to_list/1)))
-        )
-
-      thread_options =
-        inspect(Codex.Test.thread_options(model) ++ [sandbox: thread.thread_opts.sandbox])
+      options = Codex.Test.thread_options(model) ++ [sandbox: thread.thread_opts.sandbox]
 
       script = """
-      {:ok, thread} = Codex.start_thread(#{options}, #{thread_options})
-      IO.puts("pid " <> System.pid())
+      {:ok, thread} = Codex.start_thread(#{OtherVM.client(model)}, #{inspect(options)})
       Codex.Thread.run(thread, "sleep")
       """
 
-      elixir = System.find_executable("elixir")
-
-      paths =
-        Enum.flat_map(
-          :code.get_path(),
-          &if(to_string(&1) =~ "_build", do: ["-pa", to_string(&1)], else: [])
-        )
-
-      port =
-        Port.open({:spawn_executable, elixir}, [
-          :binary,
-          :stderr_to_stdout,
-          args:
-            paths ++ ["-e", "{:ok, _} = Application.ensure_all_started(:codex_sdk)", "-e", script]
-        ])
-
-      assert_receive {^port, {:data, "pid " <> pid}}, 20_000
-      vm = String.trim(pid)
+      port = OtherVM.start(script)
+      assert_receive {^port, {:data, {:eol, "pid " <> vm}}}, 20_000
       assert eventually(fn -> running("sleep #{n}") != [] end)
 
       {_, 0} = System.cmd("kill", ["-KILL", vm])

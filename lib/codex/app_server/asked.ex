@@ -2,25 +2,32 @@ defmodule Codex.AppServer.Asked do
   @moduledoc false
   # Answers to what the server asks.
 
-  alias Codex.AppServer.{Denials, Message, State}
+  alias Codex.AppServer.{Answer, Denials, Message, State}
   alias Codex.Protocol
 
-  @type answer :: {:ok, map() | keyword()} | {:error, map()}
+  @typedoc "As on the wire, or in the words of `Codex.AppServer.answer/2`."
+  @type answer :: {:ok, map() | keyword()} | {:error, map()} | {:answer, term()}
 
   @doc """
   An answer as it goes over the wire. One that is none would fail what was asked for, without a word to anybody here.
 
       iex> method = "item/fileChange/requestApproval"
-      iex> Codex.AppServer.Asked.check(method, {:ok, decision: :accept_for_session})
+      iex> Codex.AppServer.Asked.check(method, %{}, {:ok, decision: :accept_for_session})
       {:ok, {:ok, %{"decision" => "acceptForSession"}}}
-      iex> Codex.AppServer.Asked.check(method, {:ok, %{}})
+      iex> Codex.AppServer.Asked.check(method, %{}, {:ok, %{}})
       {:error, {:missing_option, :decision}}
-      iex> Codex.AppServer.Asked.check(method, {:error, %{"code" => -32000, "message" => "busy"}})
+      iex> Codex.AppServer.Asked.check(method, %{}, {:answer, {:deny, "no"}})
+      {:ok, {:ok, %{"decision" => "decline"}}}
+      iex> Codex.AppServer.Asked.check(method, %{}, {:error, %{"code" => -32000, "message" => "busy"}})
       {:ok, {:error, %{"code" => -32000, "message" => "busy"}}}
   """
-  @spec check(String.t(), answer()) ::
+  @spec check(String.t(), map(), answer()) ::
           {:ok, {:ok | :error, term()}} | {:error, Protocol.reason()}
-  def check(method, {:ok, result}) do
+  def check(method, params, {:answer, answer}) do
+    with {:ok, wire} <- Answer.wire(method, params, answer), do: check(method, params, wire)
+  end
+
+  def check(method, _params, {:ok, result}) do
     case Protocol.method(method) do
       {:ok, %{result: type}} when type != nil ->
         with {:ok, wire} <- Protocol.check(type, result), do: {:ok, {:ok, wire}}
@@ -31,11 +38,11 @@ defmodule Codex.AppServer.Asked do
     end
   end
 
-  def check(_method, {:error, %{"code" => code, "message" => message} = error})
+  def check(_method, _params, {:error, %{"code" => code, "message" => message} = error})
       when is_integer(code) and is_binary(message),
       do: json(:error, error)
 
-  def check(_method, {:error, error}), do: {:error, {:invalid_options, error}}
+  def check(_method, _params, {:error, error}), do: {:error, {:invalid_options, error}}
 
   defp json(tag, value) do
     case Codex.JSON.encode(value) do

@@ -3,88 +3,99 @@ defmodule Codex.AppServer.Deciders do
   # What the server asks in a turn, and who decides: a process each, owned by the reader of the turn. It answers by itself, so that a
   # reader that is away holds nothing up; where it cannot, the reader says no.
 
-  alias Codex.{Approvals, AppServer.ApprovalDecision, AppServer.Connection, AppServer.Denials}
+  alias Codex.{Approvals, AppServer.Connection, AppServer.Denials, AppServer.Request, Tool}
 
-  @types %{
-    "item/commandExecution/requestApproval" => :command_execution_approval,
-    "item/fileChange/requestApproval" => :file_change_approval,
-    "item/permissions/requestApproval" => :permissions_approval
-  }
-
-  # Fields of the event beside those that all have.
-  @fields %{
-    command_execution_approval: [
-      command: "command",
-      cwd: "cwd",
-      proposed_execpolicy_amendment: "proposedExecpolicyAmendment"
-    ],
-    file_change_approval: [grant_root: "grantRoot"],
-    permissions_approval: [cwd: "cwd", permissions: "permissions"]
-  }
-
-  @typedoc "Who decides (nil: nobody, which is no), what they are told besides, and how long they may take, in ms."
+  @typedoc """
+  Who decides approvals (nil: nobody), who answers the rest (nil: nobody), the tools by name, what they are told besides, and how long the
+  first two may take, in ms.
+  """
   @type handler :: %{
           policy: Approvals.policy() | nil,
+          request_handler: module() | function() | nil,
+          tools: %{String.t() => Tool.t()},
           context: map(),
           timeout_ms: pos_integer()
         }
 
-  @typedoc "What is being decided, by the monitor of the process that does, or `{:others, id}`."
+  @typedoc "What is being decided, by the monitor of the process that does, or `{:others, token}`."
   @type t :: %{
-          (reference() | {:others, term()}) => %{
-            id: term(),
-            method: String.t(),
+          (reference() | {:others, String.t()}) => %{
+            request: Request.t(),
             pid: pid() | nil,
+            others?: boolean(),
             deadline: integer() | :infinity
           }
         }
 
   @doc "The server asks. Where nobody here decides it is a no at once, unless others were asked, too."
-  @spec put(t(), pid(), handler(), {term(), String.t(), map()}, boolean(), integer()) :: t()
-  def put(asked, conn, handler, {id, method, params}, others?, now) do
-    type = @types[method]
+  @spec put(t(), pid(), handler(), Request.t(), boolean(), integer()) :: t()
+  def put(asked, conn, handler, request, others?, now) do
+    case decider(request, handler) do
+      {decide, timeout} ->
+        {pid, ref} = begin(conn, request, fn -> decide.(timeout) end)
+        entry = %{request: request, pid: pid, others?: others?, deadline: now + timeout}
+        Map.put(asked, ref, entry)
 
-    cond do
-      type != nil and handler.policy != nil ->
-        event = event(type, params)
-        pid = begin(conn, handler, {id, method, params}, event)
-        deadline = now + handler.timeout_ms
-        entry = %{id: id, method: method, pid: pid, deadline: deadline}
-        Map.put(asked, Process.monitor(pid), entry)
-
-      # It is waited for, as long as the connection does.
-      others? ->
-        entry = %{id: id, method: method, pid: nil, deadline: :infinity}
-        Map.put(asked, {:others, id}, entry)
-
-      true ->
-        decline(conn, id, method)
-        asked
+      nil ->
+        leave(asked, conn, request, others?)
     end
   end
 
-  defp event(type, params) do
-    own = for {name, wire} <- @fields[type], into: %{}, do: {name, params[wire]}
+  # Who decides it, and within which time.
+  defp decider(request, %{context: context} = handler) do
+    event = Approvals.event(request)
+    tool = match?(%Request.ToolCall{}, request) && handler.tools[request.tool]
 
-    Map.merge(own, %{
-      type: type,
-      thread_id: params["threadId"],
-      turn_id: params["turnId"],
-      item_id: params["itemId"],
-      reason: params["reason"]
-    })
+    cond do
+      tool ->
+        {fn _left -> Tool.call(tool, request.arguments, called(context, request)) end,
+         tool.timeout_ms}
+
+      event != nil and handler.policy != nil ->
+        {&Approvals.decide(handler.policy, event, context, &1), handler.timeout_ms}
+
+      handler.request_handler != nil ->
+        {fn _left -> handled(handler.request_handler, request, context) end, handler.timeout_ms}
+
+      true ->
+        nil
+    end
   end
 
-  defp begin(conn, handler, request, event) do
+  defp called(%{thread: thread}, request),
+    do: %{thread: thread, context: thread.metadata[:tool_context] || %{}, event: request}
+
+  defp handled(fun, request, _context) when is_function(fun, 1), do: fun.(request)
+  defp handled(fun, request, context) when is_function(fun, 2), do: fun.(request, context)
+  defp handled(module, request, context), do: module.handle_request(request, context)
+
+  # Others may answer, for as long as the connection lets them.
+  defp leave(asked, _conn, request, true) do
+    entry = %{request: request, pid: nil, others?: true, deadline: :infinity}
+    Map.put(asked, {:others, request.token}, entry)
+  end
+
+  defp leave(asked, conn, request, false) do
+    decline(conn, request, "failed")
+    asked
+  end
+
+  defp begin(conn, request, decide) do
     reader = self()
 
     {:ok, pid} =
       Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
         watch(reader)
-        decide(conn, handler, request, event)
+
+        # What it ends with is news only to who has its monitor.
+        receive do
+          :begin -> conn |> answer(request, attempt(decide)) |> done()
+        end
       end)
 
-    pid
+    ref = Process.monitor(pid)
+    send(pid, :begin)
+    {pid, ref}
   end
 
   # A reader that is gone wants no decision.
@@ -102,35 +113,45 @@ defmodule Codex.AppServer.Deciders do
     end)
   end
 
-  defp decide(conn, handler, {id, method, params}, event) do
-    decision = Approvals.decide(handler.policy, event, handler.context, handler.timeout_ms)
+  defp attempt(decide) do
+    decide.()
+  catch
+    _kind, _reason -> :failed
+  end
 
-    answer =
-      if event.type == :permissions_approval,
-        do: ApprovalDecision.permissions(decision, params),
-        else: %{"decision" => ApprovalDecision.from_hook(decision)}
+  defp answer(_conn, _request, defer) when defer in [:later, :ignore], do: defer
 
-    # What the protocol does not take is no answer.
-    with {:error, reason} <- respond(conn, id, {:ok, answer}),
+  # What is no answer is no.
+  defp answer(conn, request, answer) do
+    with {:error, reason} <- respond(conn, request, {:answer, answer}),
          true <- elem(reason, 0) not in [:request_closed, :app_server_down],
-         do: decline(conn, id, method)
+         do: decline(conn, request, "failed")
 
     :ok
   end
 
-  @doc "One of the processes has ended. In whatever way: the question is closed."
+  # What the reader hears of it.
+  defp done(:ok), do: :ok
+  defp done(defer), do: exit({:shutdown, defer})
+
+  @doc "One of the processes has ended. In whatever way: the question is closed, unless somebody else is to answer it."
   @spec decided(t(), reference(), term(), pid()) :: t()
   def decided(asked, ref, reason, conn) do
     {entry, asked} = Map.pop!(asked, ref)
-    # One that was quicker than the monitor may have answered: then this is refused.
-    if reason != :normal, do: decline(conn, entry.id, entry.method)
-    asked
+
+    case reason do
+      :normal -> asked
+      {:shutdown, :later} -> leave(asked, conn, entry.request, true)
+      {:shutdown, :ignore} -> leave(asked, conn, entry.request, entry.others?)
+      # It may have answered before: then this is refused.
+      _crash -> leave(asked, conn, entry.request, false)
+    end
   end
 
   @doc "It has its answer, from whomever."
-  @spec answered(t(), term()) :: {:ok, t()} | :error
-  def answered(asked, id) do
-    case Enum.find(asked, fn {_ref, entry} -> entry.id == id end) do
+  @spec answered(t(), String.t()) :: {:ok, t()} | :error
+  def answered(asked, token) do
+    case Enum.find(asked, fn {_ref, entry} -> entry.request.token == token end) do
       nil ->
         :error
 
@@ -156,7 +177,7 @@ defmodule Codex.AppServer.Deciders do
     for {ref, entry} <- asked, entry.deadline <= now, reduce: asked do
       asked ->
         finish(ref, entry)
-        decline(conn, entry.id, entry.method)
+        decline(conn, entry.request, "took too long")
         Map.delete(asked, ref)
     end
   end
@@ -172,12 +193,18 @@ defmodule Codex.AppServer.Deciders do
     Process.demonitor(ref, [:flush])
   end
 
-  defp decline(conn, id, method) do
-    _ = respond(conn, id, Denials.answer(method))
+  # The model is to know why it got nothing.
+  defp decline(conn, %Request.ToolCall{tool: tool} = request, why) do
+    _ = respond(conn, request, {:answer, {:error, "the tool #{tool} #{why}"}})
     :ok
   end
 
-  defp respond(conn, id, answer) do
-    with {:ok, result} <- Connection.call(conn, {:respond, id, answer}), do: result
+  defp decline(conn, request, _why) do
+    _ = respond(conn, request, Denials.answer(request.method))
+    :ok
+  end
+
+  defp respond(conn, request, answer) do
+    with {:ok, result} <- Connection.call(conn, {:answer, request.token, answer}), do: result
   end
 end

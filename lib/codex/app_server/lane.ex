@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Lane do
   # A turn of a thread over a connection, as the same stream of elements that `Codex.Exec` gives: what is checked, what is told to
   # telemetry, and what happens after a failure, is that of both lanes.
 
-  alias Codex.{Approvals, AppServer, Error, Telemetry}
+  alias Codex.{Approvals, AppServer, Error, Telemetry, Tool}
   alias Codex.AppServer.{Connection, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
@@ -37,7 +37,7 @@ defmodule Codex.AppServer.Lane do
         input: input,
         reach: reach,
         settings: settings,
-        approvals: approvals(policy, thread, settings),
+        handler: handler(policy, thread, settings),
         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(run_token),
         secrets: secrets(settings)
       }
@@ -163,9 +163,20 @@ defmodule Codex.AppServer.Lane do
 
   defp policy(_settings), do: {:ok, nil}
 
-  defp approvals(policy, thread, settings) do
-    context = %{thread: thread, metadata: thread.metadata, transport: :app_server}
-    %{policy: policy, context: context, timeout_ms: settings.approval_timeout_ms}
+  defp handler(policy, thread, settings) do
+    %{
+      policy: policy,
+      request_handler: settings.request_handler,
+      tools:
+        for(
+          m <- settings.tools || [],
+          {:ok, tool} = Tool.new(m),
+          into: %{},
+          do: {tool.name, tool}
+        ),
+      context: %{thread: thread, metadata: thread.metadata, transport: :app_server},
+      timeout_ms: settings.approval_timeout_ms
+    }
   end
 
   # What the server was started with is known here only where it is the thread's own client.
@@ -177,7 +188,7 @@ defmodule Codex.AppServer.Lane do
   # --- How often --------------------------------------------------------------------------------------------------------
 
   defp attempts(job, default_timeout, lost) do
-    account = fn -> account(job.conn, job.approvals.context.thread.codex_opts) end
+    account = fn -> account(job.conn, job.handler.context.thread.codex_opts) end
 
     case Policy.of(job.settings, job.tokens, true, account) do
       nil ->

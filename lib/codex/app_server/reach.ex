@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Reach do
   # How each option of a thread and of a turn reaches the app-server: as parameters of `thread/start` and `turn/start`, and as
   # `config` of the thread. Pure; one pass over the table.
 
-  alias Codex.{AppServer, Native, Protocol}
+  alias Codex.{AppServer, Native, Protocol, Tool}
   alias Codex.AppServer.{Calls, Params}
   alias Codex.Options.{Overrides, Table}
 
@@ -102,7 +102,7 @@ defmodule Codex.AppServer.Reach do
   defp reach(%{opts: opts} = row, value, settings, sent) do
     case {opts[:app], opts[:exec]} do
       {app, _} when app != nil ->
-        {:cont, {:ok, put_in(sent.params[app], value)}}
+        {:cont, {:ok, put_in(sent.params[app], value(row.name, value, settings))}}
 
       {_, {:config, key}} ->
         more(sent, [set(String.split(key, "."), value)])
@@ -124,6 +124,19 @@ defmodule Codex.AppServer.Reach do
           else: {:halt, {:error, {:unsupported_option, row.name}}}
     end
   end
+
+  defp value(:tools, modules, _settings) do
+    for module <- modules, {:ok, tool} = Tool.new(module), do: tool.spec
+  end
+
+  # The mode alone: the model is that of the thread, which is known when it runs (`Codex.AppServer.Run`).
+  defp value(:collaboration_mode, mode, settings) when is_binary(mode) do
+    effort = settings.reasoning_effort && to_string(settings.reasoning_effort)
+    own = %{"model" => settings.model || "", "reasoning_effort" => effort}
+    %{"mode" => mode, "settings" => own}
+  end
+
+  defp value(_name, value, _settings), do: value
 
   defp bundle?(name), do: name in [:full_auto, :dangerously_bypass_approvals_and_sandbox]
 

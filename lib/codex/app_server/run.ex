@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Run do
           input: [map()],
           reach: Codex.AppServer.Reach.t(),
           settings: map(),
-          approvals: Deciders.handler(),
+          handler: Deciders.handler(),
           tokens: [String.t()],
           secrets: [String.t()]
         }
@@ -161,11 +161,20 @@ defmodule Codex.AppServer.Run do
   defp begin(run), do: begun(run, start_turn(run))
 
   defp start_turn(run) do
-    params =
-      Map.merge(run.job.reach.turn, %{"threadId" => run.thread_id, "input" => run.job.input})
+    ids = %{"threadId" => run.thread_id, "input" => run.job.input}
 
-    request(run, "turn/start", params, follow: :own)
+    with {:ok, turn} <- with_model(run.job.reach.turn, run),
+         do: request(run, "turn/start", Map.merge(turn, ids), follow: :own)
   end
+
+  # A collaboration mode names a model; where the host named none, it is the thread's.
+  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, run) do
+    with {:ok, %{"thread" => %{"model" => model}}} <-
+           request(run, "thread/read", %{"threadId" => run.thread_id}, []),
+         do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
+  end
+
+  defp with_model(turn, _run), do: {:ok, turn}
 
   defp begun(run, {:ok, %{"turn" => %{"id" => id}}}), do: %{run | turn_id: id}
   defp begun(run, {:ok, other}), do: fail(run, Loss.error({:no_id, "turn/start", other}))
@@ -257,15 +266,13 @@ defmodule Codex.AppServer.Run do
     end
   end
 
-  defp told({:request, id, method, params, others?}, run) do
-    asked =
-      Deciders.put(run.asked, run.conn, run.job.approvals, {id, method, params}, others?, now())
-
+  defp told({:request, request, others?}, run) do
+    asked = Deciders.put(run.asked, run.conn, run.job.handler, request, others?, now())
     {[], %{run | asked: asked}}
   end
 
-  defp told({:answered, id}, run) do
-    case Deciders.answered(run.asked, id) do
+  defp told({:answered, token}, run) do
+    case Deciders.answered(run.asked, token) do
       {:ok, asked} -> {[], answered(%{run | asked: asked})}
       :error -> {[], run}
     end

@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Server do
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Spans, State, Transport, Turns}
+  alias Codex.AppServer.{Pending, Spans, State, Told, Transport, Turns}
   alias Codex.{JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
@@ -24,6 +24,7 @@ defmodule Codex.AppServer.Server do
     :poll,
     :spans,
     watched: %{},
+    pending: %{},
     owed: 0,
     ahead: 0
   ]
@@ -114,15 +115,14 @@ defmodule Codex.AppServer.Server do
   def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server),
     do: {:reply, :ok, step(server, &State.unfollow(&1, pid, thread_id, turn_id))}
 
-  def handle_call({:respond, id, answer}, from, server) do
-    {actions, _state} = step = State.respond(server.state, from, id, answer)
+  def handle_call({:respond, id, answer}, from, server),
+    do: server |> respond(from, id, answer) |> noreply()
 
-    server =
-      if {:reply, from, :ok} in actions,
-        do: tell(server, &Spans.answered(&1, id, answer)),
-        else: server
-
-    server |> step(fn _state -> step end) |> noreply()
+  def handle_call({:answer, token, answer}, from, server) do
+    case Pending.id(server.pending, token) do
+      nil -> {:reply, {:error, {:request_closed, token}}, server}
+      id -> server |> respond(from, id, answer) |> noreply()
+    end
   end
 
   def handle_call({:interrupt, thread_id}, from, server) do
@@ -167,6 +167,19 @@ defmodule Codex.AppServer.Server do
       :unknown ->
         {:noreply, server}
     end
+  end
+
+  defp respond(server, from, id, answer) do
+    {actions, _state} = step = State.respond(server.state, from, id, answer)
+
+    server =
+      case List.keyfind(actions, :send, 0) do
+        {:send, %{"result" => result}} -> tell(server, &Spans.answered(&1, id, {:ok, result}))
+        {:send, %{"error" => error}} -> tell(server, &Spans.answered(&1, id, {:error, error}))
+        nil -> server
+      end
+
+    step(server, fn _state -> step end)
   end
 
   # Where the machine has come to an end, this process has.
@@ -271,23 +284,45 @@ defmodule Codex.AppServer.Server do
     tell(server, &Spans.reply(&1, from, result))
   end
 
-  defp act({:notify, pid, {:codex_request, id, method, params} = message}, server) do
-    send(pid, message)
+  defp act({:opened, id, method, params, deadline}, server) do
+    left = if deadline != :infinity, do: deadline - now()
+    server = %{server | pending: Pending.open(server.pending, id, method, params, left)}
     tell(server, &Spans.asked(&1, id, method, params))
   end
 
+  defp act({:closed, id, why}, server) do
+    {request, told, pending} = Pending.close(server.pending, id)
+    for pid <- told, do: send(pid, {:codex_request_closed, self(), request.token, why})
+    %{server | pending: pending}
+  end
+
   defp act({:notify, pid, message}, server) do
-    send(pid, message)
-    server
+    case {structs?(server, pid), message} do
+      {false, _} ->
+        send(pid, message)
+        server
+
+      {true, {:codex_notification, method, params}} ->
+        send(pid, {:codex_event, self(), Told.event(method, params)})
+        server
+
+      {true, {:codex_request, id, _method, _params}} ->
+        {request, pending} = Pending.tell(server.pending, id, pid)
+        send(pid, {:codex_request, self(), request})
+        %{server | pending: pending}
+    end
   end
 
   defp act({:turn, pid, thread_id, turn_id, what}, server) do
-    send(pid, {:codex_turn, self(), thread_id, turn_id, what})
+    what =
+      case what do
+        {:request, id, _, _, others?} -> {:request, Pending.request(server.pending, id), others?}
+        {:answered, id} -> {:answered, Pending.request(server.pending, id).token}
+        what -> what
+      end
 
-    case what do
-      {:request, id, method, params, _} -> tell(server, &Spans.asked(&1, id, method, params))
-      _ -> server
-    end
+    send(pid, {:codex_turn, self(), thread_id, turn_id, what})
+    server
   end
 
   defp act({:note, {:denied, why, id, _method}}, server) when why in [:expired, :nobody],
@@ -298,6 +333,8 @@ defmodule Codex.AppServer.Server do
 
   defp act({:note, _what}, server), do: server
   defp act({:stop, _reason}, server), do: server
+
+  defp structs?(server, pid), do: match?(%{^pid => %{as: :structs}}, server.state.subscribers)
 
   # Where nobody listens, nothing is kept.
   defp tell(%{spans: nil} = server, _fun), do: server

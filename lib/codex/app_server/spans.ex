@@ -44,15 +44,21 @@ defmodule Codex.AppServer.Spans do
   @doc "The server asks. Only approvals are told."
   @spec asked(t(), term(), String.t(), map()) :: t()
   def asked(spans, id, method, params) do
-    case @tools do
-      %{^method => tool} when not is_map_key(spans.open, {:asked, id}) ->
+    case tool(method, params) do
+      tool when tool == nil or is_map_key(spans.open, {:asked, id}) ->
+        spans
+
+      tool ->
         meta = Map.merge(meta(method, params), approval(tool, params))
         start(spans, {:asked, id}, [:approval, :requested], meta)
-
-      _ ->
-        spans
     end
   end
+
+  # Of an MCP server, input may be wanted, too.
+  defp tool("mcpServer/elicitation/request", %{"_meta" => %{"codex_approval_kind" => _} = meta}),
+    do: meta["tool_name"] || "mcp_tool"
+
+  defp tool(method, _params), do: @tools[method]
 
   defp approval(tool, params),
     do: %{tool: tool, call_id: params["itemId"], turn_id: Message.turn_id(params)}
@@ -75,6 +81,8 @@ defmodule Codex.AppServer.Spans do
     case Map.new(answer, fn {key, value} -> {to_string(key), value} end) do
       %{"decision" => decision} -> decision(decision)
       %{"permissions" => granted} when granted != %{} -> {:approved, %{}}
+      %{"action" => "accept"} -> {:approved, %{}}
+      %{"action" => action} -> {:denied, %{reason: action}}
       _ -> {:denied, %{reason: "none granted"}}
     end
   end

@@ -10,12 +10,13 @@ defmodule Codex.AppServer.State do
   #   * `{:notify, who, message}`   - for a subscriber: `{:codex_notification, method, params}` or
   #     `{:codex_request, id, method, params}`
   #   * `{:turn, who, thread_id, turn_id, what}` - for somebody who follows a turn; see `Codex.AppServer.Turns`
+  #   * `{:opened, id, method, params, deadline}`, `{:closed, id, why}` - what the server asks has begun to wait for an answer, or ended
   #   * `{:note, what}`             - for telemetry: nothing has to be done
   #   * `{:stop, reason}`           - the connection is over, and everybody who waited has been told
   #
   # After each, `deadline/1` says when `tick/2` has to be called.
 
-  alias Codex.AppServer.{Asked, Message, Requests, Subscribers, Timers, Turns}
+  alias Codex.AppServer.{Asked, Message, Questions, Requests, Subscribers, Timers, Turns}
 
   @defaults [
     client_name: "codex_sdk",
@@ -82,6 +83,8 @@ defmodule Codex.AppServer.State do
           | {:reply, term(), term()}
           | {:notify, term(), tuple()}
           | {:turn, term(), String.t(), String.t(), Turns.what()}
+          | {:opened, Message.id(), String.t(), map(), integer() | :infinity}
+          | {:closed, Message.id(), :answered | :resolved | :expired | :nobody | :down}
           | {:note, note()}
           | {:stop, reason()}
   @type step :: {[action()], t()}
@@ -281,7 +284,7 @@ defmodule Codex.AppServer.State do
 
   def message(state, {:notification, method, params}, _now) do
     {turns, state} = turns(state, Turns.told(state.turns, method, params))
-    {resolved, state} = resolved(state, method, params)
+    {resolved, state} = Questions.resolved(state, method, params)
 
     told =
       for who <- Subscribers.of(state.subscribers, method, params),
@@ -291,7 +294,7 @@ defmodule Codex.AppServer.State do
   end
 
   def message(state, {:request, id, method, params}, now),
-    do: asked(state, id, method, params, now)
+    do: Questions.ask(state, id, method, params, now)
 
   # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
   def message(state, {:malformed, {:oversized, bytes}}, _now),
@@ -351,72 +354,16 @@ defmodule Codex.AppServer.State do
 
   ## What the server asks
 
-  defp asked(state, id, method, params, now) do
-    subscribers = Subscribers.of(state.subscribers, method, params)
-    followers = Turns.followers(state.turns, Message.thread_id(params), Message.turn_id(params))
-    most = state.config.max_asked
-
-    cond do
-      is_map_key(state.asked, id) ->
-        {[{:note, {:duplicate_request, id, method}}], state}
-
-      subscribers == [] and followers == [] ->
-        {Asked.deny(id, method, :nobody), state}
-
-      map_size(state.asked) >= most ->
-        {Asked.deny(id, method, {:overflow, most}), state}
-
-      true ->
-        wait = state.config.answer_timeout_ms
-        deadline = if wait == :infinity, do: :infinity, else: now + wait
-        timers = Timers.put(state.timers, deadline, {:asked, id})
-        # Where only those who follow the turn know of it, it is over with them.
-        only = if subscribers == [], do: followers
-        about = {Message.thread_id(params), Message.turn_id(params)}
-        entry = %{method: method, deadline: deadline, only: only, about: about}
-        asked = Map.put(state.asked, id, entry)
-        message = {:codex_request, id, method, params}
-        told = for who <- subscribers, do: {:notify, who, message}
-        what = {:request, id, method, params, subscribers != []}
-        {thread, turn} = about
-        followed = for who <- followers, do: {:turn, who, thread, turn, what}
-        {told ++ followed, %{state | asked: asked, timers: timers}}
-    end
-  end
-
   @doc """
-  Answers what the server asked, once. `from` gets `:ok`, or `{:error, reason}`:
+  Answers what the server asked, once: `{:ok, result}` or `{:error, error}` as on the wire, or `{:answer, answer}` as
+  `Codex.AppServer.answer/2` takes it. `from` gets `:ok`, or `{:error, reason}`:
 
     * `{:request_closed, id}` - it has its answer, its time was over, the server took it back, or it was never asked
     * `{:unknown_option, …}`, `{:missing_option, …}`, `{:invalid_option, …}`, `{:invalid_options, …}` - not an answer to what was asked; it still
       waits for one
   """
-  @spec respond(t(), term(), Message.id(), {:ok, map() | keyword()} | {:error, map()}) :: step()
-  def respond(state, from, id, answer) do
-    with %{^id => asked} <- state.asked,
-         {:ok, answer} <- Asked.check(asked.method, answer) do
-      close([{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], state, id)
-    else
-      %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
-      {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
-    end
-  end
-
-  # Those who follow the turn wait no longer for it.
-  defp close(actions, state, id) do
-    {%{deadline: deadline, about: {thread, turn}}, asked} = Map.pop!(state.asked, id)
-    followers = Turns.followers(state.turns, thread, turn)
-    told = for who <- followers, do: {:turn, who, thread, turn, {:answered, id}}
-    timers = Timers.delete(state.timers, deadline, {:asked, id})
-    {actions ++ told, %{state | asked: asked, timers: timers}}
-  end
-
-  # The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too.
-  defp resolved(state, "serverRequest/resolved", %{"requestId" => id})
-       when is_map_key(state.asked, id),
-       do: close([{:note, {:resolved, id, state.asked[id].method}}], state, id)
-
-  defp resolved(state, _method, _params), do: {[], state}
+  @spec respond(t(), term(), Message.id(), Asked.answer()) :: step()
+  def respond(state, from, id, answer), do: Questions.respond(state, from, id, answer)
 
   ## Subscribers
 
@@ -493,23 +440,14 @@ defmodule Codex.AppServer.State do
 
   @doc """
   Somebody is gone: no subscription and no turn is for them, and their own turns are interrupted. What they were asked as one of
-  several waits for another's answer; what only they were asked gets its no.
+  several waits for another's answer; what only they were asked, or the last of them, gets its no.
   """
   @spec gone(t(), term()) :: step()
   def gone(state, who) do
     {[], state} = unsubscribe(state, who)
     {interrupted, state} = turns(state, Turns.gone(state.turns, who))
-    {denied, state} = Enum.flat_map_reduce(Enum.sort(state.asked), state, &unask(&1, &2, who))
+    {denied, state} = Questions.gone(state, who)
     {denied ++ interrupted, state}
-  end
-
-  defp unask({_id, %{only: nil}}, state, _who), do: {[], state}
-
-  defp unask({id, asked}, state, who) do
-    case List.delete(asked.only, who) do
-      [] -> close(Asked.deny(id, asked.method, :nobody), state, id)
-      only -> {[], put_in(state.asked[id].only, only)}
-    end
   end
 
   @doc "Whom messages may be for at this time; some more than once. What others have in their mailboxes is not ours."
@@ -555,12 +493,7 @@ defmodule Codex.AppServer.State do
     end
   end
 
-  defp due(state, {:asked, id}) do
-    case state.asked do
-      %{^id => %{method: method}} -> close(Asked.deny(id, method, :expired), state, id)
-      _closed -> {[], state}
-    end
-  end
+  defp due(state, {:asked, id}), do: Questions.expire(state, id)
 
   ## The end
 
@@ -592,8 +525,9 @@ defmodule Codex.AppServer.State do
 
     {turns, state} = turns(state, Turns.down(state.turns, reason))
     requests = %{state.requests | waiting: %{}}
+    closed = for id <- state.asked |> Map.keys() |> Enum.sort(), do: {:closed, id, :down}
 
-    {replies ++ turns,
+    {replies ++ turns ++ closed,
      %{
        state
        | phase: {:down, reason},

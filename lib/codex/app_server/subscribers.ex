@@ -4,11 +4,15 @@ defmodule Codex.AppServer.Subscribers do
 
   alias Codex.AppServer.Message
 
-  @type filter :: %{methods: MapSet.t(String.t()) | nil, thread_id: String.t() | nil}
+  @type filter :: %{
+          methods: MapSet.t(String.t()) | nil,
+          thread_id: String.t() | nil,
+          as: :wire | :structs
+        }
   @type t :: %{term() => filter()}
 
   @doc """
-  A filter from options: `:methods` (list of text), `:thread_id` (text). What is about no thread does not pass a filter with one.
+  A filter from options: `:methods` (list of text), `:thread_id` (text), and `:as`, the form in which it is wanted. What is about no thread does not pass a filter with one.
 
       iex> {:ok, filter} = Codex.AppServer.Subscribers.filter(thread_id: "t")
       iex> Codex.AppServer.Subscribers.pass?(filter, "turn/started", %{"threadId" => "t"})
@@ -24,7 +28,7 @@ defmodule Codex.AppServer.Subscribers do
              | {:invalid_options, term()}}
   def filter(options) do
     case Codex.Options.Cast.pairs(options || []) do
-      {:ok, pairs} -> filter(pairs, %{methods: nil, thread_id: nil})
+      {:ok, pairs} -> filter(pairs, %{methods: nil, thread_id: nil, as: :wire})
       :error -> {:error, {:invalid_options, options}}
     end
   end
@@ -47,8 +51,17 @@ defmodule Codex.AppServer.Subscribers do
       {:thread_id, id} ->
         {:error, {:invalid_option, :thread_id, id, "a string"}}
 
+      {:as, nil} ->
+        filter(pairs, filter)
+
+      {:as, form} when form in [:wire, :structs] ->
+        filter(pairs, %{filter | as: form})
+
+      {:as, form} ->
+        {:error, {:invalid_option, :as, form, ":wire or :structs"}}
+
       {key, _} ->
-        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:methods, :thread_id])}}
+        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:methods, :thread_id, :as])}}
     end
   end
 

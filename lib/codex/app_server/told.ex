@@ -74,6 +74,15 @@ defmodule Codex.AppServer.Told do
   end
 
   defp read("turn/started", params), do: ids(%Events.TurnStarted{}, params)
+
+  defp read("turn/completed", %{"turn" => %{"status" => "failed"} = turn} = params) do
+    error = turn["error"] || %{"message" => "turn failed"}
+    ids(%Events.TurnFailed{error: error, extra: %{"turn" => turn}}, params)
+  end
+
+  defp read("turn/completed", %{"turn" => %{"status" => status} = turn} = params),
+    do: ids(%Events.TurnCompleted{status: status, extra: %{"turn" => turn}}, params)
+
   defp read(method, params), do: parse(method, params)
 
   defp parse(method, params) do

@@ -6,12 +6,12 @@ defmodule Codex.Approvals.Hook do
   """
 
   @type decision ::
-          Codex.Approvals.decision() | {:async, term()} | {:async, term(), term()}
+          Codex.Approvals.decision() | :later | {:async, term()} | {:async, term(), term()}
 
   @doc "Called first; the context that comes back is what the others get. Anything but `{:ok, context}` changes nothing."
   @callback prepare(event :: map(), context :: map()) :: {:ok, map()} | term()
 
-  @doc "Whether a tool of the host may run."
+  @doc "Whether a tool of the host, or of an MCP server, may run."
   @callback review_tool(event :: map(), context :: map(), opts :: keyword()) :: decision()
 
   @doc "Whether a command may run."

@@ -21,6 +21,9 @@ defmodule Codex.Options.Cast do
   def doc(type) when type in [:opts, :retry_opts, :rate_limit_opts], do: "map or keyword"
   def doc(:retry), do: "boolean or `:resume`"
   def doc(:any), do: "any"
+  def doc(:tools), do: "list of modules"
+  def doc(:request_handler), do: "function or module"
+  def doc(:collaboration_mode), do: "`:plan`, `:default` or map"
   def doc(:transport), do: "`:exec` or `{:app_server, conn}`"
   def doc(:sandbox_policy), do: "map, keyword, or the type alone"
   def doc(:overrides), do: "map or list"
@@ -60,6 +63,27 @@ defmodule Codex.Options.Cast do
 
   def cast(:transport, {:app_server, {:via, module, _} = name}) when is_atom(module),
     do: {:ok, {:app_server, name}}
+
+  # What is wrong with a tool, its module's author wants to know.
+  def cast(:tools, value) do
+    if is_list(value) and not List.improper?(value),
+      do: with(:ok <- tools(value, []), do: {:ok, value}),
+      else: {:error, {:invalid_tools, "tools are a list of modules"}}
+  end
+
+  def cast(:request_handler, fun) when is_function(fun, 1) or is_function(fun, 2), do: {:ok, fun}
+
+  def cast(:request_handler, module) when is_atom(module) and module not in [nil, true, false] do
+    if match?({:module, _}, Code.ensure_loaded(module)) and
+         function_exported?(module, :handle_request, 2),
+       do: {:ok, module},
+       else: :error
+  end
+
+  def cast(:collaboration_mode, mode) when mode in [:plan, :default, "plan", "default"],
+    do: {:ok, to_string(mode)}
+
+  def cast(:collaboration_mode, %{} = mode), do: {:ok, mode}
 
   def cast(:map, %{} = value), do: {:ok, value}
   def cast(:any, value), do: {:ok, value}
@@ -125,6 +149,20 @@ defmodule Codex.Options.Cast do
     do: members(policy, fn {key, value} -> shell_member(to_name(key), value) end)
 
   def cast(_type, _value), do: :error
+
+  defp tools([], _names), do: :ok
+
+  defp tools([module | rest], names) do
+    case Codex.Tool.new(module) do
+      {:ok, %{name: name}} ->
+        if name in names,
+          do: {:error, {:invalid_tools, "two tools have the name #{name}"}},
+          else: tools(rest, [name | names])
+
+      {:error, text} ->
+        {:error, {:invalid_tools, text}}
+    end
+  end
 
   defp nested({:ok, _checked}, value, _name), do: {:ok, value}
   defp nested({:error, reason}, _value, name), do: {:error, {name, reason}}

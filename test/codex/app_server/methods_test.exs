@@ -45,13 +45,22 @@ defmodule Codex.AppServer.MethodsTest do
       overall_confidence_score: 1.0
     }
 
-    script = [silence(:infinity, after: ["Wait"]), "Summary", json(review)]
+    # A steered turn asks its model anew, before or after it is interrupted.
+    answer = fn %{headers: headers, body: %{"input" => input}} ->
+      cond do
+        headers["x-codex-turn-metadata"] =~ ~s("compaction") -> "Summary"
+        inspect(List.last(input)) =~ "Look" -> json(review)
+        true -> silence(:infinity, after: ["Wait"])
+      end
+    end
+
     # Whoever looks for another host over HTTP asks here.
     {:ok, proxy} = :gen_tcp.listen(0, ip: {127, 0, 0, 1}, active: false)
     {:ok, port} = :inet.port(proxy)
     env = Map.new(~w(http_proxy https_proxy all_proxy), &{&1, "http://127.0.0.1:#{port}"})
     config = "feedback.enabled = false\n" <> @tiny
-    model = Codex.Test.start!(script, git: true, config: config, env: env)
+    rules = [[step: answer, times: :infinity]]
+    model = Codex.Test.start!([], rules: rules, git: true, config: config, env: env)
     fill!(dir, model.workspace)
     conn = connect!(model)
     assert AppServer.subscribe(conn) == :ok
@@ -219,7 +228,7 @@ defmodule Codex.AppServer.MethodsTest do
 
     assert {:ok, %{"data" => [server]}} = Mcp.list_servers(conn, detail: :full)
     assert %{"name" => "tiny", "authStatus" => "unsupported", "tools" => tools} = server
-    assert tools |> Map.keys() |> Enum.sort() == ["echo", "fail"]
+    assert tools |> Map.keys() |> Enum.sort() == ["ask", "echo", "fail", "write"]
     assert [%{"uri" => "memo://one", "name" => "one"}] = server["resources"]
 
     assert {:ok, %{"content" => [%{"text" => "echo: hi there"}]}} =

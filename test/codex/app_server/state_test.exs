@@ -18,7 +18,14 @@ defmodule Codex.AppServer.StateTest do
     state
   end
 
-  defp message(state, message, now \\ 0), do: State.message(state, message, now)
+  # Without the marks of what waits for an answer, which a test of their own looks at.
+  defp message(state, message, now \\ 0), do: unmarked(State.message(state, message, now))
+  defp respond(state, from, id, answer), do: unmarked(State.respond(state, from, id, answer))
+  defp tick(state, now), do: unmarked(State.tick(state, now))
+  defp gone(state, who), do: unmarked(State.gone(state, who))
+
+  defp unmarked({actions, state}),
+    do: {Enum.reject(actions, &(elem(&1, 0) in [:opened, :closed])), state}
 
   # A request and its id.
   defp request(state, from, opts \\ [], now \\ 0) do
@@ -96,7 +103,7 @@ defmodule Codex.AppServer.StateTest do
 
       for {happens, reason} <- [
             {&message(&1, {:error, 0, error}), {:initialize_refused, error}},
-            {&State.tick(&1, 50), {:init_timeout, 50}}
+            {&tick(&1, 50), {:init_timeout, 50}}
           ] do
         {_, state} = State.start(State.new(init_timeout_ms: 50), 0)
         {[], state} = State.await(state, :a)
@@ -169,15 +176,15 @@ defmodule Codex.AppServer.StateTest do
       {_, state} = request(state, :usual, [], 50)
       assert State.deadline(state) == 100
 
-      assert {[], ^state} = State.tick(state, 99)
-      {actions, state} = State.tick(state, 100)
+      assert {[], ^state} = tick(state, 99)
+      {actions, state} = tick(state, 100)
       assert actions == [{:reply, :slow, {:error, {:timeout, "model/list", 100}}}]
 
       assert {[{:note, {:unexpected_answer, :late, ^slow}}], _} =
                message(state, {:result, slow, 1})
 
       assert State.deadline(state) == 30_050
-      {[{:reply, :usual, {:error, {:timeout, _, 30_000}}}], state} = State.tick(state, 99_999)
+      {[{:reply, :usual, {:error, {:timeout, _, 30_000}}}], state} = tick(state, 99_999)
       assert State.deadline(state) == :infinity
     end
 
@@ -209,8 +216,8 @@ defmodule Codex.AppServer.StateTest do
           assert actions == [{:note, {:overloaded, "model/list", attempt}}]
           at = State.deadline(state)
           assert (at - now) in (100 * 2 ** (attempt - 1))..(100 * 2 ** (attempt - 1) + 100)
-          assert {[], ^state} = State.tick(state, at - 1)
-          {[{:send, sent}], state} = State.tick(state, at)
+          assert {[], ^state} = tick(state, at - 1)
+          {[{:send, sent}], state} = tick(state, at)
           assert %{"method" => "model/list", "params" => %{"limit" => 1}, "id" => next} = sent
           assert next > id
           {next, state, at}
@@ -339,7 +346,7 @@ defmodule Codex.AppServer.StateTest do
 
       state = subscribe(state, :all, methods: [])
       {[], state} = State.unsubscribe(state, :thread)
-      {[], state} = State.gone(state, :method)
+      {[], state} = gone(state, :method)
       assert {[], _} = message(state, @told)
     end
 
@@ -385,7 +392,7 @@ defmodule Codex.AppServer.StateTest do
       {[{:notify, :s, _}], state} = message(state, {:request, 0, @approval, %{}})
       {[{:notify, :s, _}], state} = message(state, {:request, "0", @approval, %{}})
 
-      {actions, state} = State.respond(state, :a, 0, {:ok, %{decision: :accept_for_session}})
+      {actions, state} = respond(state, :a, 0, {:ok, %{decision: :accept_for_session}})
 
       assert actions == [
                {:send, %{"id" => 0, "result" => %{"decision" => "acceptForSession"}}},
@@ -394,16 +401,15 @@ defmodule Codex.AppServer.StateTest do
 
       closed = {:error, {:request_closed, 0}}
 
-      assert {[{:reply, :b, ^closed}], _} =
-               State.respond(state, :b, 0, {:ok, %{decision: :accept}})
+      assert {[{:reply, :b, ^closed}], _} = respond(state, :b, 0, {:ok, %{decision: :accept}})
 
       error = %{"code" => -32000, "message" => "busy"}
-      {actions, state} = State.respond(state, :a, "0", {:error, error})
+      {actions, state} = respond(state, :a, "0", {:error, error})
       assert actions == [{:send, %{"id" => "0", "error" => error}}, {:reply, :a, :ok}]
       assert State.deadline(state) == :infinity
 
       assert {[{:reply, :b, {:error, {:request_closed, 9}}}], _} =
-               State.respond(state, :b, 9, {:ok, %{}})
+               respond(state, :b, 9, {:ok, %{}})
     end
 
     test "waits on when the answer is none" do
@@ -420,17 +426,17 @@ defmodule Codex.AppServer.StateTest do
             {{:error, %{"code" => 1, "message" => "m", "data" => {1}}},
              {:invalid_options, %{"code" => 1, "message" => "m", "data" => {1}}}}
           ] do
-        assert State.respond(state, :a, 0, answer) == {[{:reply, :a, {:error, reason}}], state}
+        assert respond(state, :a, 0, answer) == {[{:reply, :a, {:error, reason}}], state}
       end
 
       # Of a kind that is not known, anything that JSON can say.
       {_, state} = message(state, {:request, 1, "new/thing", %{}})
 
       assert {[{:reply, :a, {:error, {:invalid_options, _}}}], _} =
-               State.respond(state, :a, 1, {:ok, %{a: {1}}})
+               respond(state, :a, 1, {:ok, %{a: {1}}})
 
       assert {[{:send, %{"id" => 1, "result" => %{a: 1}}}, _], _} =
-               State.respond(state, :a, 1, {:ok, %{a: 1}})
+               respond(state, :a, 1, {:ok, %{a: 1}})
     end
 
     test "an amendment may be written as everything else is" do
@@ -441,7 +447,7 @@ defmodule Codex.AppServer.StateTest do
         decision: %{"acceptWithExecpolicyAmendment" => %{"execpolicyAmendment" => ["echo"]}}
       }
 
-      {[{:send, %{"result" => result}}, _], _} = State.respond(state, :a, 0, {:ok, answer})
+      {[{:send, %{"result" => result}}, _], _} = respond(state, :a, 0, {:ok, answer})
 
       assert result == %{
                "decision" => %{
@@ -454,7 +460,7 @@ defmodule Codex.AppServer.StateTest do
       state = subscribe(ready(answer_timeout_ms: 100), :s)
       {_, state} = message(state, {:request, 0, "item/tool/call", %{}}, 5)
       assert State.deadline(state) == 105
-      {actions, state} = State.tick(state, 105)
+      {actions, state} = tick(state, 105)
 
       assert [
                {:send, %{"id" => 0, "result" => %{"success" => false}}},
@@ -462,11 +468,42 @@ defmodule Codex.AppServer.StateTest do
              ] = actions
 
       assert {[{:reply, :a, {:error, {:request_closed, 0}}}], _} =
-               State.respond(state, :a, 0, {:ok, %{success: true, content_items: []}})
+               respond(state, :a, 0, {:ok, %{success: true, content_items: []}})
 
       state = subscribe(ready(answer_timeout_ms: :infinity), :s)
       {_, state} = message(state, {:request, 0, "item/tool/call", %{}}, 5)
       assert State.deadline(state) == :infinity
+    end
+
+    test "is marked when it begins to wait, and once when it ends, for whatever reason" do
+      state = subscribe(ready(answer_timeout_ms: 100), :s)
+      ask = fn state, id -> State.message(state, {:request, id, @approval, %{}}, 5) end
+
+      ended = fn {actions, state}, id ->
+        assert state.asked == %{}
+        assert [{:closed, ^id, why}] = Enum.filter(actions, &(elem(&1, 0) == :closed))
+        {why, state}
+      end
+
+      {[{:opened, 0, @approval, %{}, 105} | _], state} = ask.(state, 0)
+      {:answered, state} = ended.(State.respond(state, :a, 0, {:answer, :allow}), 0)
+
+      {_, state} = ask.(state, 1)
+      taken_back = {:notification, "serverRequest/resolved", %{"requestId" => 1}}
+      {:resolved, state} = ended.(State.message(state, taken_back, 6), 1)
+
+      {_, state} = ask.(state, 2)
+      {:expired, state} = ended.(State.tick(state, 105), 2)
+
+      {_, asked} = ask.(state, 3)
+      {:nobody, _} = ended.(State.gone(asked, :s), 3)
+      {:down, _} = ended.(State.down(asked, %{}), 3)
+
+      # Of two who were asked, the second may still answer.
+      {_, state} = state |> subscribe(:t) |> ask.(4)
+      {actions, state} = State.gone(state, :s)
+      assert Enum.filter(actions, &(elem(&1, 0) in [:send, :closed])) == []
+      {:nobody, _} = ended.(State.gone(state, :t), 4)
     end
 
     test "is closed when the server takes it back" do
@@ -478,7 +515,7 @@ defmodule Codex.AppServer.StateTest do
       assert State.deadline(state) == :infinity
 
       assert {[{:reply, :a, {:error, {:request_closed, 0}}}], _} =
-               State.respond(state, :a, 0, {:ok, %{decision: :accept}})
+               respond(state, :a, 0, {:ok, %{decision: :accept}})
 
       # As it does after each answer of ours.
       assert {[{:notify, :s, _}], _} = message(state, resolved)
@@ -645,7 +682,7 @@ defmodule Codex.AppServer.StateTest do
       for happens <- [
             &message(&1, {:error, &2, %{"code" => 1}}),
             &message(&1, {:result, &2, %{}}),
-            fn state, _ -> State.tick(state, 30_000) end,
+            fn state, _ -> tick(state, 30_000) end,
             fn state, _ -> State.cancel(state, :a) end
           ] do
         {id, state} = started()
@@ -657,7 +694,7 @@ defmodule Codex.AppServer.StateTest do
     test "are followed when their request was sent again" do
       {id, state} = started()
       {_, state} = message(state, {:error, id, %{"code" => -32001}})
-      {[{:send, %{"id" => again}}], state} = State.tick(state, State.deadline(state))
+      {[{:send, %{"id" => again}}], state} = tick(state, State.deadline(state))
       {[], state} = answer(state, again)
       assert {[{:turn, :f, "t", "u", _}], _} = turn(state, "x")
     end
@@ -671,7 +708,7 @@ defmodule Codex.AppServer.StateTest do
       assert for({:turn, who, _, _, _} <- actions, do: who) == [:f, :g]
       {[], state} = State.unfollow(state, :f)
       assert {[{:turn, :g, _, _, _}], state} = turn(state, "x")
-      {[], state} = State.gone(state, :g)
+      {[], state} = gone(state, :g)
       assert {[], state} = turn(state, "x")
       assert state.turns.running == %{}
     end
@@ -695,7 +732,7 @@ defmodule Codex.AppServer.StateTest do
 
       # And that it is answered, by whomever.
       assert {[{:send, _}, {:reply, :x, :ok}, {:turn, :f, "t", "u", {:answered, 1}}], _} =
-               State.respond(asked, :x, 1, {:ok, decision: :accept})
+               respond(asked, :x, 1, {:ok, decision: :accept})
 
       # Of another turn, nobody.
       assert {[{:send, _}, {:note, {:denied, :nobody, 2, _}}], _} =
@@ -720,13 +757,13 @@ defmodule Codex.AppServer.StateTest do
       begun = %{"threadId" => "t", "turn" => %{"id" => "u"}}
       {[_], state} = message(state, {:notification, "turn/started", begun})
       {[], state} = State.follow(state, :g, "t", "u")
-      {[], followed} = State.gone(state, :g)
+      {[], followed} = gone(state, :g)
       assert followed == put_in(state.turns.running[{"t", "u"}].followers, [:f])
 
       interrupt = %{"threadId" => "t", "turnId" => "u"}
 
       assert {[{:send, %{"id" => id, "method" => "turn/interrupt", "params" => ^interrupt}}],
-              state} = State.gone(state, :f)
+              state} = gone(state, :f)
 
       # Nobody waits for the answer, and the end is told to who is left.
       assert {[], state} = message(state, {:result, id, %{}})
@@ -738,7 +775,7 @@ defmodule Codex.AppServer.StateTest do
     test "whose owner goes before they have an id are interrupted when they have one" do
       opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
       {id, state} = request(ready(), :a, opts)
-      {[], state} = State.gone(state, :f)
+      {[], state} = gone(state, :f)
 
       {[{:reply, :a, {:ok, _}}], state} =
         message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
@@ -755,7 +792,7 @@ defmodule Codex.AppServer.StateTest do
       opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
       {id, state} = request(ready(), :a, opts)
       {[_], state} = message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
-      {[], state} = State.gone(state, :f)
+      {[], state} = gone(state, :f)
       begun = {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
       assert {[{:send, %{"method" => "turn/interrupt"}}], _} = message(state, begun)
       # One that ended without a beginning needs nothing.
@@ -776,7 +813,7 @@ defmodule Codex.AppServer.StateTest do
       {id, state} = started()
       {[], state} = answer(state, id)
       {[{:turn, :f, _, _, _}], state} = message(state, {:request, 7, @approval, @turn})
-      {actions, state} = State.gone(state, :f)
+      {actions, state} = gone(state, :f)
 
       assert [
                {:send, %{"id" => 7, "result" => %{"decision" => "decline"}}},
@@ -813,7 +850,7 @@ defmodule Codex.AppServer.StateTest do
 
       assert summary.open == %{"i" => "plan"}
       assert {[{:turn, :g, "t", "v", {:lost, ^down, _}}], _} = State.follow(state, :g, "t", "v")
-      assert {[], _} = State.tick(state, 1_000_000)
+      assert {[], _} = tick(state, 1_000_000)
     end
 
     test "have no more followers than they may" do
@@ -850,7 +887,7 @@ defmodule Codex.AppServer.StateTest do
   end
 
   test "filters are options" do
-    assert Subscribers.filter(nil) == {:ok, %{methods: nil, thread_id: nil}}
+    assert Subscribers.filter(nil) == {:ok, %{methods: nil, thread_id: nil, as: :wire}}
     assert Subscribers.filter(thread_id: nil, methods: nil) == Subscribers.filter(nil)
   end
 end

@@ -1,0 +1,109 @@
+defmodule Codex.AppServer.Questions do
+  @moduledoc false
+  # What the server asks, as a part of `Codex.AppServer.State`: who is told, the one answer, and the no where there is none. Functions
+  # take the state of a connection, and return `{actions, state}` as that module does.
+
+  alias Codex.AppServer.{Asked, Message, Subscribers, Timers, Turns}
+
+  @doc """
+  The server asks. Subscribers and those who follow the turn are told; where there is nobody, it is a no at once.
+
+  The first action is `{:opened, id, method, params, deadline}`. Once it has an answer, or needs none any more, there is
+  `{:closed, id, why}`: `:answered`, `:resolved`, `:expired` or `:nobody`.
+  """
+  def ask(state, id, method, params, now) do
+    subscribers = Subscribers.of(state.subscribers, method, params)
+    followers = Turns.followers(state.turns, Message.thread_id(params), Message.turn_id(params))
+    most = state.config.max_asked
+
+    cond do
+      is_map_key(state.asked, id) ->
+        {[{:note, {:duplicate_request, id, method}}], state}
+
+      subscribers == [] and followers == [] ->
+        {Asked.deny(id, method, :nobody), state}
+
+      map_size(state.asked) >= most ->
+        {Asked.deny(id, method, {:overflow, most}), state}
+
+      true ->
+        open(state, {id, method, params}, subscribers, followers, now)
+    end
+  end
+
+  defp open(state, {id, method, params}, subscribers, followers, now) do
+    wait = state.config.answer_timeout_ms
+    deadline = if wait == :infinity, do: :infinity, else: now + wait
+    about = {Message.thread_id(params), Message.turn_id(params)}
+
+    entry = %{
+      method: method,
+      params: params,
+      deadline: deadline,
+      # Who may see to it. When all of them are gone, nobody does.
+      told: Enum.uniq(subscribers ++ followers),
+      about: about
+    }
+
+    message = {:codex_request, id, method, params}
+    told = for who <- subscribers, do: {:notify, who, message}
+    {thread, turn} = about
+    what = {:request, id, method, params, subscribers != []}
+    followed = for who <- followers, do: {:turn, who, thread, turn, what}
+
+    state = %{
+      state
+      | asked: Map.put(state.asked, id, entry),
+        timers: Timers.put(state.timers, deadline, {:asked, id})
+    }
+
+    {[{:opened, id, method, params, deadline} | told] ++ followed, state}
+  end
+
+  @doc "An answer of ours: see `Codex.AppServer.State.respond/4`."
+  def respond(state, from, id, answer) do
+    with %{^id => asked} <- state.asked,
+         {:ok, answer} <- Asked.check(asked.method, asked.params, answer) do
+      close([{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], state, id, :answered)
+    else
+      %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
+      {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
+    end
+  end
+
+  @doc "The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too."
+  def resolved(state, "serverRequest/resolved", %{"requestId" => id})
+      when is_map_key(state.asked, id),
+      do: close([{:note, {:resolved, id, state.asked[id].method}}], state, id, :resolved)
+
+  def resolved(state, _method, _params), do: {[], state}
+
+  @doc "The time for an answer is over."
+  def expire(state, id) do
+    case state.asked do
+      %{^id => %{method: method}} -> close(Asked.deny(id, method, :expired), state, id, :expired)
+      _closed -> {[], state}
+    end
+  end
+
+  @doc "Somebody is gone: what only they were asked gets its no."
+  def gone(state, who),
+    do: Enum.flat_map_reduce(Enum.sort(state.asked), state, &gone(&1, &2, who))
+
+  defp gone({id, asked}, state, who) do
+    case {who in asked.told, List.delete(asked.told, who)} do
+      {false, _} -> {[], state}
+      {true, []} -> close(Asked.deny(id, asked.method, :nobody), state, id, :nobody)
+      {true, told} -> {[], put_in(state.asked[id].told, told)}
+    end
+  end
+
+  # Those who follow the turn wait no longer for it.
+  defp close(actions, state, id, why) do
+    {%{deadline: deadline, about: {thread, turn}}, asked} = Map.pop!(state.asked, id)
+    followers = Turns.followers(state.turns, thread, turn)
+    told = for who <- followers, do: {:turn, who, thread, turn, {:answered, id}}
+    timers = Timers.delete(state.timers, deadline, {:asked, id})
+    {actions ++ told ++ [{:closed, id, why}], %{state | asked: asked, timers: timers}}
+  end
+end

@@ -1,0 +1,316 @@
+defmodule Codex.AppServer.RequestsTest do
+  # What the server asks besides approvals, and who answers it, with the real server; and answers by their tokens.
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Events, Items, Test, Thread}
+  alias Codex.AppServer.{Answer, Request}
+
+  doctest Codex.AppServer.Answer
+  doctest Codex.AppServer.Request
+  doctest Codex.Tool
+
+  @mcp Path.expand("../../children/mcp.sh", __DIR__)
+
+  defp start(script, options, connect \\ [], model_opts \\ []) do
+    model = Test.start!(script, model_opts)
+    connect = [cwd: model.workspace, experimental_api: true] ++ connect
+    {:ok, conn} = AppServer.connect(Test.options(model), connect)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    options = [transport: {:app_server, conn}, ask_for_approval: :on_request] ++ options
+    options = Test.thread_options(model) ++ options
+    {:ok, thread} = Codex.start_thread(Test.options(model), options)
+    {model, conn, thread}
+  end
+
+  # What the model was told of its last call.
+  defp told(model) do
+    %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+    input |> List.last() |> Map.get("output")
+  end
+
+  defmodule Weather do
+    use Codex.Tool,
+      name: "weather",
+      description: "The weather of a town",
+      parameters: %{
+        type: "object",
+        properties: %{town: %{type: "string"}},
+        required: ["town"]
+      },
+      timeout_ms: 500,
+      unit: "C"
+
+    @impl true
+    def invoke(%{"town" => "nowhere"}, _context), do: {:error, "there is no such town"}
+    def invoke(%{"town" => "secret"}, _context), do: {:error, {:database, "password"}}
+    def invoke(%{"town" => "crash"}, _context), do: raise("the password is hunter2")
+    def invoke(%{"town" => "exit"}, _context), do: exit(:oops)
+    def invoke(%{"town" => "odd"}, _context), do: :sunny
+    def invoke(%{"town" => "slow"}, _context), do: Process.sleep(:infinity)
+
+    def invoke(%{"town" => "picture"}, _context) do
+      {:ok,
+       [
+         %{"type" => "input_text", "text" => "look"},
+         %{
+           "type" => "input_image",
+           "image_url" =>
+             "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+         }
+       ]}
+    end
+
+    # Two at a time meet here.
+    def invoke(%{"town" => "pair"}, %{context: %{test: test}}) do
+      send(test, {:here, self()})
+
+      receive do
+        :both -> {:ok, "met"}
+      end
+    end
+
+    def invoke(%{"town" => town}, context) do
+      send(context.context.test, {:called, context})
+      {:ok, %{town: town, degrees: 21, unit: context.metadata.unit}}
+    end
+  end
+
+  defp weather(town), do: tool_call("weather", %{town: town})
+
+  describe "tools of the host" do
+    @describetag :codex_cli
+
+    test "are shown to the model with their schema, called with what it gives, and their answer told" do
+      {model, _conn, thread} =
+        start([weather("Rome"), "Warm."],
+          tools: [Weather],
+          metadata: %{tool_context: %{test: self()}}
+        )
+
+      {:ok, result} = Thread.run(thread, "How warm is it?")
+      assert result.final_response.text == "Warm."
+
+      [%{body: %{"tools" => tools}} | _] = Test.requests(model)
+      assert %{"description" => "The weather of a town"} = tool = find(tools, "weather")
+      assert tool["parameters"]["required"] == ["town"]
+
+      assert Codex.JSON.decode(text(told(model))) ==
+               {:ok, %{"town" => "Rome", "degrees" => 21, "unit" => "C"}}
+
+      assert_received {:called, context}
+      assert %{tool: %{name: "weather"}, thread: %Thread{}, metadata: %{unit: "C"}} = context
+      assert %Request.ToolCall{arguments: %{"town" => "Rome"}, call_id: id} = context.event
+
+      assert [%{"status" => "completed", "success" => true}] =
+               for(
+                 %Events.ItemCompleted{item: %{raw: %{"id" => ^id} = raw}} <- result.events,
+                 do: raw
+               )
+    end
+
+    test "that fail, in whatever way, or take too long tell the model, and nothing else of it" do
+      for {town, words} <- [
+            {"nowhere", "there is no such town"},
+            {"secret", "the tool failed"},
+            {"crash", "the tool weather failed: RuntimeError"},
+            {"exit", "the tool weather failed"},
+            {"odd", "the tool weather returned no result"},
+            {"slow", "the tool weather took too long"}
+          ] do
+        {model, _conn, thread} = start([weather(town), "Well."], tools: [Weather])
+        assert {:ok, _result} = Thread.run(thread, "How warm is it?")
+        assert {town, text(told(model))} == {town, words}
+      end
+    end
+
+    test "run at the same time, and show pictures" do
+      {model, _conn, thread} =
+        start(
+          [respond([weather("pair"), weather("pair")]), weather("picture"), "Nice."],
+          tools: [Weather],
+          metadata: %{tool_context: %{test: self()}}
+        )
+
+      task = Task.async(fn -> Thread.run(thread, "How is it?") end)
+      assert_receive {:here, one}, 10_000
+      assert_receive {:here, two}, 10_000
+      for pid <- [one, two], do: send(pid, :both)
+      assert {:ok, _result} = Task.await(task, 20_000)
+
+      assert [%{"type" => "input_text", "text" => "look"}, %{"type" => "input_image"}] =
+               told(model)
+    end
+
+    test "belong to the thread: another connection resumes it with them" do
+      {model, conn, thread} =
+        start(["One.", weather("Oslo"), "Two."],
+          tools: [Weather],
+          metadata: %{tool_context: %{test: self()}}
+        )
+
+      {:ok, %{thread: thread}} = Thread.run(thread, "one")
+      AppServer.disconnect(conn)
+
+      {:ok, conn} =
+        AppServer.connect(Test.options(model), cwd: model.workspace, experimental_api: true)
+
+      on_exit(fn -> AppServer.disconnect(conn) end)
+      thread = %{thread | transport: {:app_server, conn}}
+      {:ok, result} = Thread.run(thread, "two")
+      assert result.final_response.text == "Two."
+      assert_received {:called, _context}
+    end
+
+    test "need a connection that asks for them, and modules that are tools" do
+      model = Test.start!([])
+      {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
+      on_exit(fn -> AppServer.disconnect(conn) end)
+
+      {:ok, thread} =
+        Codex.start_thread(Test.options(model),
+          transport: {:app_server, conn},
+          tools: [Weather]
+        )
+
+      assert {:error, {:exec_failed, %{kind: :unsupported, message: message}}} =
+               Thread.run(thread, "hi")
+
+      assert message =~ "thread/start.dynamicTools"
+    end
+  end
+
+  test "what is no tool is refused with a reason" do
+    defmodule Nameless do
+      use Codex.Tool, name: "my tool"
+      @impl true
+      def invoke(_args, _context), do: {:ok, nil}
+    end
+
+    for {tools, words} <- [
+          {[String], "String has no invoke/2"},
+          {[:no_such_module], ":no_such_module has no invoke/2"},
+          {["weather"], ~s("weather" is no module)},
+          {[Nameless], ~s("my tool" is no name)},
+          {[Weather, Weather], "two tools have the name weather"},
+          {Weather, "a list of modules"}
+        ] do
+      assert {:error, {:invalid_tools, text}} = Codex.start_thread([], tools: tools)
+      assert text =~ words
+    end
+  end
+
+  defp find(tools, name), do: Enum.find(tools, &(&1["name"] == name))
+  defp text(text) when is_binary(text), do: text
+  defp text([%{"text" => text}]), do: text
+
+  defp question(id, options) do
+    %{
+      id: id,
+      header: "Pick",
+      question: "Which?",
+      options: for(label <- options, do: %{label: label, description: label})
+    }
+  end
+
+  describe "a request handler" do
+    @describetag :codex_cli
+
+    test "answers the user's questions in plan mode" do
+      script = [
+        tool_call("request_user_input", %{questions: [question("q", ["A", "B"])]}),
+        "Then B."
+      ]
+
+      test = self()
+
+      handler = fn request, context ->
+        send(test, {:asked, request, context})
+        %{"q" => "B"}
+      end
+
+      {model, _conn, thread} = start(script, collaboration_mode: :plan, request_handler: handler)
+
+      {:ok, result} = Thread.run(thread, "Which?")
+      assert result.final_response.text == "Then B."
+      assert told(model) =~ ~s(["B"])
+
+      assert_received {:asked, request, %{thread: %Thread{}, transport: :app_server}}
+
+      assert %Request.UserInput{questions: [asked], token: token, expires_at: %DateTime{}} =
+               request
+
+      assert %{id: "q", question: "Which?", header: "Pick", secret?: false} = asked
+      assert %{label: "A", description: "A"} in asked.options
+      assert AppServer.answer(token, %{"q" => "A"}) == {:error, {:request_closed, token}}
+    end
+
+    test "answers what an MCP server wants to know" do
+      for {answer, words} <- [
+            {{:accept, %{"name" => "Joe"}}, "accept Joe"},
+            {:decline, "decline "},
+            {:nonsense, "decline "}
+          ] do
+        handler = fn %Request.Elicitation{tool: nil, server_name: "tiny"} = request ->
+          assert request.message == "Your name?"
+          assert %{"properties" => %{"name" => _}} = request.schema
+          answer
+        end
+
+        {model, _conn, thread} =
+          start(
+            [tool_call("ask", %{}, namespace: "mcp__tiny"), "Hello."],
+            [request_handler: handler, mcp_servers: %{tiny: %{command: @mcp}}],
+            []
+          )
+
+        {:ok, result} = Thread.run(thread, "Ask.")
+        assert result.final_response.text == "Hello."
+        assert inspect(told(model)) =~ words
+      end
+    end
+  end
+
+  describe "approvals of MCP tools" do
+    @describetag :codex_cli
+
+    test "are the policy's, for once or for the session" do
+      test = self()
+
+      for {decision, asked, status} <- [
+            {:allow, 2, :completed},
+            {{:allow, for_session: true}, 1, :completed},
+            {{:deny, "no"}, 2, :failed}
+          ] do
+        policy = fn %{type: :mcp_tool_approval} = event ->
+          send(test, {:asked, event})
+          decision
+        end
+
+        write = tool_call("write", %{x: 1}, namespace: "mcp__tiny")
+
+        {_model, _conn, thread} =
+          start([write, write, "Done."],
+            approval_policy: policy,
+            sandbox: :read_only,
+            mcp_servers: %{tiny: %{command: @mcp}}
+          )
+
+        {:ok, result} = Thread.run(thread, "Write.")
+
+        assert [^status, ^status] =
+                 for(
+                   %Events.ItemCompleted{item: %Items.McpToolCall{} = item} <- result.events,
+                   do: item.status
+                 )
+
+        for _ <- 1..asked do
+          assert_received {:asked, event}
+          assert %{server_name: "tiny", tool_name: "write", arguments: %{"x" => 1}} = event
+        end
+
+        refute_received {:asked, _}
+      end
+    end
+  end
+end
