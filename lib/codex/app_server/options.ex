@@ -3,6 +3,7 @@ defmodule Codex.AppServer.Options do
   # The options of `Codex.AppServer.connect/2` and `connect_remote/2`: one row each, from which checks and docs are made.
 
   alias Codex.Options.{Cast, Overrides}
+  alias Codex.Protocol
   alias Codex.Suggest
 
   @most 0xFFFFFFFF
@@ -49,6 +50,8 @@ defmodule Codex.AppServer.Options do
     {:client_version, nil, :text, "a text", "its version; default: that of this package"},
     {:experimental_api, false, :boolean, "a boolean",
      "whether experimental methods and options may be used"},
+    {:capabilities, %{}, :capabilities, "a map or keyword list of the protocol's capabilities",
+     "what else the client can do, as `request_attestation: true`: the server asks for it then"},
     {:opt_out, [], :texts, "a list of texts",
      "methods of notifications that the server need not send"},
     {:init_timeout_ms, 10_000, :ms, "a positive integer in milliseconds",
@@ -160,6 +163,17 @@ defmodule Codex.AppServer.Options do
     if not List.improper?(value) and Enum.all?(value, &is_binary/1),
       do: {:ok, value},
       else: :error
+  end
+
+  # The two that have options of their own stay these.
+  defp check(:capabilities, value) do
+    with {:ok, capabilities} <- Protocol.check("InitializeCapabilities", value),
+         false <- is_map_key(capabilities, "experimentalApi"),
+         false <- is_map_key(capabilities, "optOutNotificationMethods") do
+      {:ok, capabilities}
+    else
+      _ -> :error
+    end
   end
 
   defp check(:env, value) do

@@ -13,7 +13,8 @@ defmodule Codex.AppServer.Questions do
   """
   def ask(state, id, method, params, now) do
     subscribers = Subscribers.of(state.subscribers, method, params)
-    followers = Turns.followers(state.turns, Message.thread_id(params), Message.turn_id(params))
+    about = about(state, params)
+    followers = Turns.followers(state.turns, about)
     most = state.config.max_asked
 
     cond do
@@ -27,14 +28,23 @@ defmodule Codex.AppServer.Questions do
         {Asked.deny(id, method, {:overflow, most}), state}
 
       true ->
-        open(state, {id, method, params}, subscribers, followers, now)
+        open(state, {id, method, params}, about, {subscribers, followers}, now)
     end
   end
 
-  defp open(state, {id, method, params}, subscribers, followers, now) do
+  # What names a thread alone is about the turn that runs in it.
+  defp about(state, params) do
+    thread = Message.thread_id(params)
+
+    case {Message.turn_id(params), Turns.running_in(state.turns, thread)} do
+      {nil, {turn, _begun?}} -> {thread, turn}
+      {turn, _} -> {thread, turn}
+    end
+  end
+
+  defp open(state, {id, method, params}, about, {subscribers, followers}, now) do
     wait = state.config.answer_timeout_ms
     deadline = if wait == :infinity, do: :infinity, else: now + wait
-    about = {Message.thread_id(params), Message.turn_id(params)}
 
     entry = %{
       method: method,
@@ -100,8 +110,8 @@ defmodule Codex.AppServer.Questions do
 
   # Those who follow the turn wait no longer for it.
   defp close(actions, state, id, why) do
-    {%{deadline: deadline, about: {thread, turn}}, asked} = Map.pop!(state.asked, id)
-    followers = Turns.followers(state.turns, thread, turn)
+    {%{deadline: deadline, about: {thread, turn} = about}, asked} = Map.pop!(state.asked, id)
+    followers = Turns.followers(state.turns, about)
     told = for who <- followers, do: {:turn, who, thread, turn, {:answered, id}}
     timers = Timers.delete(state.timers, deadline, {:asked, id})
     {actions ++ told ++ [{:closed, id, why}], %{state | asked: asked, timers: timers}}

@@ -75,6 +75,7 @@ defmodule Codex.AppServer.Server do
       client_title: options.client_title,
       client_version: options.client_version || version(),
       experimental_api: options.experimental_api,
+      capabilities: options.capabilities,
       opt_out: options.opt_out,
       init_timeout_ms: options.init_timeout_ms,
       answer_timeout_ms: options.answer_timeout_ms

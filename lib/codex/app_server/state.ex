@@ -23,6 +23,7 @@ defmodule Codex.AppServer.State do
     client_version: "0",
     client_title: nil,
     experimental_api: false,
+    capabilities: %{},
     opt_out: [],
     # How long initialize may take.
     init_timeout_ms: 10_000,
@@ -118,7 +119,8 @@ defmodule Codex.AppServer.State do
   @spec start(t(), integer()) :: step()
   def start(%{phase: :new, config: config} = state, now) do
     capabilities =
-      %{"experimentalApi" => config.experimental_api}
+      config.capabilities
+      |> Map.put("experimentalApi", config.experimental_api)
       |> put_unless("optOutNotificationMethods", config.opt_out, [])
 
     info =

@@ -243,10 +243,10 @@ defmodule Codex.AppServer.Turns do
   end
 
   @doc "Who follows a turn."
-  @spec followers(t(), String.t() | nil, String.t() | nil) :: [term()]
-  def followers(turns, thread_id, turn_id) do
+  @spec followers(t(), {String.t() | nil, String.t() | nil}) :: [term()]
+  def followers(turns, key) do
     case turns.running do
-      %{{^thread_id, ^turn_id} => run} -> run.followers
+      %{^key => run} -> run.followers
       _ -> []
     end
   end

@@ -245,6 +245,21 @@ defmodule Codex.AppServer.RequestsTest do
       assert AppServer.answer(token, %{"q" => "A"}) == {:error, {:request_closed, token}}
     end
 
+    test "tells the time" do
+      config = """
+      [features.current_time_reminder]
+      enabled = true
+      clock_source = "external"
+      reminder_interval_seconds = 1
+      """
+
+      handler = fn %Request.CurrentTime{} -> ~U[2001-02-03 04:05:06Z] end
+      {model, _conn, thread} = start(["Then."], [request_handler: handler], [], config: config)
+      assert {:ok, _result} = Thread.run(thread, "When?")
+      assert [%{body: body}] = Test.requests(model)
+      assert inspect(body, limit: :infinity, printable_limit: :infinity) =~ "2001-02-03"
+    end
+
     test "answers what an MCP server wants to know" do
       for {answer, words} <- [
             {{:accept, %{"name" => "Joe"}}, "accept Joe"},
@@ -269,6 +284,65 @@ defmodule Codex.AppServer.RequestsTest do
         assert inspect(told(model)) =~ words
       end
     end
+  end
+
+  describe "subscribers" do
+    @describetag :codex_cli
+
+    test "refresh the host's own tokens and attest its client" do
+      [old, new] = for n <- 1..2, do: token(n)
+
+      script = [
+        fn request ->
+          assert request.headers["authorization"] == "Bearer " <> old
+          http_error(401, "expired")
+        end,
+        fn request ->
+          assert request.headers["authorization"] == "Bearer " <> new
+          assert request.headers["x-oai-attestation"] =~ "attested"
+          message("Paid.")
+        end
+      ]
+
+      config = """
+      model_providers.mock.requires_openai_auth = true
+      features.apps = false
+      """
+
+      {_model, conn, thread} =
+        start(script, [], [capabilities: [request_attestation: true]], config: config)
+
+      :ok = AppServer.subscribe(conn, as: :structs)
+      login = [type: "chatgptAuthTokens", access_token: old, chatgpt_account_id: "acc-1"]
+      assert {:ok, _} = AppServer.account_login_start(conn, login)
+      task = Task.async(fn -> Thread.run(thread, "Pay.") end)
+
+      assert_receive {:codex_request, _, %Request.Attestation{} = request}, 10_000
+      assert AppServer.answer(request, "attested") == :ok
+      assert_receive {:codex_request, _, %Request.TokenRefresh{} = request}, 10_000
+      assert %{reason: "unauthorized", previous_account_id: "acc-1"} = request
+
+      assert {:error, {:missing_option, :chatgpt_account_id}} =
+               AppServer.answer(request, access_token: new)
+
+      assert AppServer.answer(request, access_token: new, chatgpt_account_id: "acc-1") == :ok
+      assert_receive {:codex_request, _, %Request.Attestation{} = request}, 10_000
+      assert AppServer.answer(request, "attested") == :ok
+      assert {:ok, %{final_response: %{text: "Paid."}}} = Task.await(task, 20_000)
+    end
+  end
+
+  defp token(n) do
+    Codex.Logins.jwt(%{
+      "n" => n,
+      "email" => "ann@example.com",
+      "exp" => System.os_time(:second) + 86_400,
+      "https://api.openai.com/auth" => %{
+        "chatgpt_plan_type" => "pro",
+        "chatgpt_account_id" => "acc-1",
+        "chatgpt_user_id" => "user-1"
+      }
+    })
   end
 
   describe "approvals of MCP tools" do
