@@ -37,19 +37,18 @@ defmodule Codex.Exec do
 
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
-  alias Codex.{Auth, Error, Events, Subprocess, Telemetry, TransportError}
+  alias Codex.{Auth, Error, Events, Items, Review, Subprocess, Telemetry, TransportError}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
 
   @typedoc "What a call that waits for the end of the turn returns."
-  @type result ::
-          {:ok, %{events: [Events.t()]}}
-          | {:error,
-             {:turn_failed, Error.t()}
-             | {:codex_timeout, pos_integer()}
-             | TransportError.t()
-             | reason()}
+  @type result :: {:ok, %{events: [Events.t()]}} | {:error, failure()}
+  @type failure ::
+          {:turn_failed, Error.t()}
+          | {:codex_timeout, pos_integer()}
+          | TransportError.t()
+          | reason()
 
   @doc """
   Runs a turn to its end. `opts` as in `Codex.Exec.Options`.
@@ -79,14 +78,42 @@ defmodule Codex.Exec do
   Runs a code review to its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`,
   `{:commit, sha, title}`, `{:custom, instructions}` or the instructions as text.
 
-  Returns what `run/2` returns. The findings are in the last `Codex.Items.AgentMessage`, as text; the CLI reports no usage.
+  Returns what `run/2` returns, and in the map a `review`: a `Codex.Review`, or nil where the reviewer said nothing. The CLI reports no usage.
   """
-  @spec review(Args.review(), Options.t() | map() | keyword()) ::
-          result()
-  def review(target, opts), do: collect({:review, target}, opts)
+  @spec review(Review.target(), Options.t() | map() | keyword()) ::
+          {:ok, %{events: [Events.t()], review: Review.t() | nil}}
+          | {:error, failure()}
+  def review(target, opts) do
+    with {:ok, options} <- Options.new(opts),
+         {:ok, %{events: events} = result} <- collect({:review, target}, options),
+         do: {:ok, Map.put(result, :review, reviewed(events, target, options))}
+  end
 
-  @doc "Runs a code review lazily; as `run_stream/2`."
-  @spec review_stream(Args.review(), Options.t() | map() | keyword()) ::
+  @doc false
+  # What the review of these events found.
+  @spec reviewed([Events.t()], Review.target(), Options.t()) :: Review.t() | nil
+  def reviewed(events, target, options) do
+    id = Enum.find_value(events, &(match?(%Events.ThreadStarted{}, &1) && &1.thread_id))
+
+    text =
+      for %Events.ItemCompleted{item: %Items.AgentMessage{text: text}} <- events, reduce: nil do
+        _earlier -> text
+      end
+
+    home =
+      with {:ok, args} <- Args.review(target, options),
+           {:ok, home} <- Codex.Home.resolve(env: Args.surroundings(args)[:env]),
+           do: home,
+           else: (_ -> nil)
+
+    Review.of(text, id, home)
+  end
+
+  @doc """
+  Runs a code review lazily; as `run_stream/2`. Of the last message, `Codex.Review.parse/1` makes a review, and `Codex.Review.find/2` one with all that
+  the reviewer said.
+  """
+  @spec review_stream(Review.target(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
   def review_stream(target, opts), do: stream({:review, target}, opts, nil, :raise)
 
@@ -148,7 +175,7 @@ defmodule Codex.Exec do
   # Everything is checked here; the stream only runs. A run that is lost raises, or (`:element`) ends with
   # `{:failed, exception}`, and `{:attempts, n}` before that or before the end of a failed turn.
   @spec stream(
-          {:run, Args.input()} | {:review, Args.review()},
+          {:run, Args.input()} | {:review, Review.target()},
           Options.t() | map() | keyword(),
           timeout() | nil,
           :raise | :element

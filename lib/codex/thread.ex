@@ -114,7 +114,7 @@ defmodule Codex.Thread do
     with {:ok, opts} <- runner_opts(opts),
          {:ok, opts} <- Table.check(:turn, opts),
          token = unique_token(),
-         {:ok, stream, turn} <- prepare(thread, input, opts, nil, :element, token) do
+         {:ok, stream, turn} <- prepare(thread, {:run, input}, opts, nil, :element, token) do
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
   end
@@ -177,16 +177,66 @@ defmodule Codex.Thread do
   @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, 3_600_000, :element) do
-      try do
-        stream
-        |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
-        |> Turn.result()
-      rescue
-        # The CLI could not be started.
-        error in TransportError -> turn |> Turn.lost(error) |> Turn.result()
-      end
-    end
+    with {:ok, stream, turn} <- prepare(thread, {:run, input}, turn_opts, 3_600_000, :element),
+         do: finish(stream, turn)
+  end
+
+  defp finish(stream, turn) do
+    stream
+    |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
+    |> Turn.result()
+  rescue
+    # The CLI could not be started.
+    error in TransportError -> turn |> Turn.lost(error) |> Turn.result()
+  end
+
+  @doc """
+  Runs a code review and waits for its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha, title}`,
+  `{:custom, instructions}` or the instructions as text.
+
+      {:ok, %{review: review}} = Codex.Thread.review(thread, :uncommitted_changes)
+
+  Returns what `run_turn/3` returns; the `review` of the result is a `Codex.Review`, or nil where the reviewer said nothing. Besides its errors
+  there are `{:invalid_review_target, value}` and `{:unsupported_option, name}`.
+
+  Over an app-server the review is a turn of this thread: items `Codex.Items.ReviewMode` tell when it is entered and exited, nothing can steer it,
+  and options of the turn that say how it runs (`model`, …) are not taken: those of the thread count. `codex exec` begins a thread of its
+  own for it, so that one that has begun is `{:error, {:unsupported, :exec}}`, and reports no usage.
+  """
+  @spec review(t(), Codex.Review.target(), map() | keyword()) ::
+          {:ok, Result.t()} | {:error, failure() | {:unsupported, :exec}}
+  def review(thread, target, turn_opts \\ %{}) do
+    with {:ok, stream, turn} <-
+           prepare(thread, {:review, target}, turn_opts, 3_600_000, :element),
+         {:ok, result} <- finish(stream, turn),
+         do: {:ok, %{result | review: found(result, thread, target, turn_opts)}}
+  end
+
+  @doc """
+  The same lazily, as `run_turn_streamed/3`. `Codex.Review.parse/1` makes a review of the last message, and `Codex.Review.find/2` one with all that the
+  reviewer said.
+  """
+  @spec review_streamed(t(), Codex.Review.target(), map() | keyword()) ::
+          {:ok, Enumerable.t()} | {:error, failure() | {:unsupported, :exec}}
+  def review_streamed(thread, target, turn_opts \\ %{}) do
+    with {:ok, stream, turn} <- prepare(thread, {:review, target}, turn_opts, nil, :raise),
+         do: {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
+  end
+
+  defp found(result, %{transport: {:app_server, conn}}, _target, _turn_opts) do
+    home =
+      with {:ok, %{"codexHome" => home}} <- Codex.AppServer.server_info(conn),
+           do: home,
+           else: (_ -> nil)
+
+    text = result.final_response && result.final_response.text
+    Codex.Review.of(text, result.thread.thread_id, home)
+  end
+
+  defp found(result, thread, target, turn_opts) do
+    {:ok, turn_opts} = Table.check(:turn, turn_opts)
+    exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
+    Exec.reviewed(result.events, target, exec)
   end
 
   @doc """
@@ -196,7 +246,7 @@ defmodule Codex.Thread do
   @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
   def run_turn_streamed(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, input, turn_opts, nil, :raise) do
+    with {:ok, stream, turn} <- prepare(thread, {:run, input}, turn_opts, nil, :raise) do
       {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
     end
   end
@@ -250,16 +300,21 @@ defmodule Codex.Thread do
   def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
-  defp prepare(%__MODULE__{} = thread, input, turn_opts, default, lost, run_token \\ nil) do
-    thread = if new?(input), do: Turn.reset(thread), else: thread
+  defp prepare(thread, what, turn_opts, default, lost, run_token \\ nil)
+
+  defp prepare(%{transport: :exec, thread_id: id}, {:review, _}, _, _, _, _) when is_binary(id),
+    do: {:error, {:unsupported, :exec}}
+
+  defp prepare(%__MODULE__{} = thread, what, turn_opts, default, lost, run_token) do
+    thread = if new?(what), do: Turn.reset(thread), else: thread
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
-      with {:ok, stream} <- stream(thread, input, turn_opts, default, lost, run_token),
+      with {:ok, stream} <- stream(thread, what, turn_opts, default, lost, run_token),
            do: {:ok, stream, Turn.new(loaded(thread), turn_opts[:output_schema] != nil)}
     end
   end
 
-  defp stream(%{transport: :exec} = thread, input, turn_opts, default, lost, run_token) do
+  defp stream(%{transport: :exec} = thread, what, turn_opts, default, lost, run_token) do
     exec = %Exec.Options{
       codex_opts: thread.codex_opts,
       thread: thread,
@@ -267,18 +322,11 @@ defmodule Codex.Thread do
       run_token: run_token
     }
 
-    Exec.stream({:run, input}, exec, default, lost)
+    Exec.stream(what, exec, default, lost)
   end
 
-  defp stream(
-         %{transport: {:app_server, _}} = thread,
-         input,
-         turn_opts,
-         default,
-         lost,
-         run_token
-       ),
-       do: Lane.stream(input, thread, turn_opts, run_token, default, lost)
+  defp stream(thread, what, turn_opts, default, lost, run_token),
+    do: Lane.stream(what, thread, turn_opts, run_token, default, lost)
 
   # Where it stands from now on: a connection that lost it is asked to resume it.
   defp loaded(%{transport: {:app_server, conn}} = thread),
@@ -286,9 +334,13 @@ defmodule Codex.Thread do
 
   defp loaded(thread), do: thread
 
-  defp new?(text) when is_binary(text), do: byte_size(text) < 64 and String.trim(text) == "/new"
-  defp new?([%{type: type, text: text} | _]) when type in [:text, "text"], do: new?(text)
-  defp new?(_input), do: false
+  defp new?({:run, text}) when is_binary(text),
+    do: byte_size(text) < 64 and String.trim(text) == "/new"
+
+  defp new?({:run, [%{type: type, text: text} | _]}) when type in [:text, "text"],
+    do: new?({:run, text})
+
+  defp new?(_what), do: false
 
   defp runner_opts(opts) do
     with {:ok, opts} <- as_map(opts),

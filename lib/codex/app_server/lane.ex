@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Lane do
   # A turn of a thread over a connection, as the same stream of elements that `Codex.Exec` gives: what is checked, what is told to
   # telemetry, and what happens after a failure, is that of both lanes.
 
-  alias Codex.{Approvals, AppServer, Error, Telemetry, Tool}
+  alias Codex.{Approvals, AppServer, Error, Input, Protocol, Telemetry, Tool}
   alias Codex.AppServer.{Connection, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
@@ -13,6 +13,8 @@ defmodule Codex.AppServer.Lane do
   @type reason ::
           Reach.reason()
           | {:invalid_input, term()}
+          | {:input_too_large, pos_integer(), pos_integer()}
+          | {:invalid_review_target, term()}
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
           | {:invalid_approval_hook | :invalid_approval_policy, term()}
@@ -21,20 +23,27 @@ defmodule Codex.AppServer.Lane do
   Everything is checked here; the stream only runs. As `Codex.Exec.stream/4`: a turn that is lost raises, or (`:element`) ends with
   `{:failed, exception}`, and `{:attempts, n}` before that or before the end of a failed turn.
   """
-  @spec stream(term(), struct(), map(), String.t() | nil, timeout() | nil, :raise | :element) ::
+  @spec stream(
+          {:run | :review, term()},
+          struct(),
+          map(),
+          String.t() | nil,
+          timeout() | nil,
+          :raise | :element
+        ) ::
           {:ok, Enumerable.t()} | {:error, reason()}
-  def stream(input, thread, turn_opts, run_token, default_timeout, lost) do
+  def stream(what, thread, turn_opts, run_token, default_timeout, lost) do
     {:app_server, conn} = thread.transport
     settings = Settings.settings(thread.codex_opts, thread.thread_opts, turn_opts)
 
-    with {:ok, input} <- input(input, settings.images),
+    with {:ok, begin} <- begin(what, settings, turn_opts),
          :ok <- directory(settings.working_directory),
          {:ok, policy} <- policy(settings),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
       job = %{
         conn: conn,
         thread: which(thread, settings),
-        input: input,
+        begin: begin,
         reach: reach,
         settings: settings,
         handler: handler(policy, thread, settings),
@@ -44,7 +53,7 @@ defmodule Codex.AppServer.Lane do
 
       if Telemetry.listening?() do
         run = fn _about -> attempts(job, default_timeout, :element) end
-        {:ok, Span.observe(run, Span.about(:app_server, thread, input, settings), lost)}
+        {:ok, Span.observe(run, Span.about(:app_server, thread, elem(what, 1), settings), lost)}
       else
         {:ok, attempts(job, default_timeout, lost)}
       end
@@ -68,6 +77,7 @@ defmodule Codex.AppServer.Lane do
           :missing_thread_id
           | {:no_turn, String.t()}
           | {:invalid_input, term()}
+          | {:input_too_large, pos_integer(), pos_integer()}
           | AppServer.reason()
 
   @doc "More input for the turn of a thread that runs."
@@ -76,7 +86,7 @@ defmodule Codex.AppServer.Lane do
 
   def steer(conn, thread_id, input) do
     with {:ok, input} <- input(input, []),
-         {:ok, {turn_id, _begun?}} <- running(conn, thread_id),
+         {:ok, {turn_id, _active}} <- running(conn, thread_id),
          params = %{"threadId" => thread_id, "expectedTurnId" => turn_id, "input" => input},
          {:ok, _} <- Connection.request(conn, "turn/steer", params),
          do: :ok
@@ -93,7 +103,7 @@ defmodule Codex.AppServer.Lane do
   def interrupt(_conn, nil, _clean?), do: {:error, :missing_thread_id}
 
   def interrupt(conn, thread_id, clean?) do
-    with {:ok, result} <- Connection.call(conn, {:interrupt, thread_id}),
+    with {:ok, result} <- Connection.call(conn, {:interrupt, thread_id, []}),
          {:ok, _} <- result,
          do: if(clean?, do: Run.clean(conn, thread_id), else: :ok)
   end
@@ -111,6 +121,31 @@ defmodule Codex.AppServer.Lane do
   defp which(%{fork_of: id}, _settings) when is_binary(id), do: {:fork, id}
   defp which(_thread, _settings), do: :start
 
+  # How the turn begins: the method, and its parameters but for the thread.
+  defp begin({:run, input}, settings, _turn_opts) do
+    with {:ok, input} <- input(input, settings.images),
+         do: {:ok, {"turn/start", %{"input" => input}}}
+  end
+
+  # What it runs with, the thread says.
+  defp begin({:review, target}, settings, turn_opts) do
+    wire = Params.review_target(target)
+
+    cond do
+      settings.images != [] ->
+        {:error, {:unsupported_option, :images}}
+
+      option = Reach.of_turn(turn_opts) ->
+        {:error, {:unsupported_option, option}}
+
+      match?({:error, _}, Protocol.check("ReviewTarget", wire)) ->
+        {:error, {:invalid_review_target, target}}
+
+      true ->
+        {:ok, {"review/start", %{"target" => wire}}}
+    end
+  end
+
   defp input(input, images) when (is_binary(input) and input != "") or is_list(input) do
     blocks = Params.user_input(input)
 
@@ -123,9 +158,14 @@ defmodule Codex.AppServer.Lane do
 
   defp blocks([_ | _] = blocks, input) do
     cond do
-      List.improper?(blocks) -> {:error, {:invalid_input, input}}
-      Enum.any?(blocks, &not_utf8?/1) -> {:error, {:invalid_input, :not_utf8}}
-      true -> checked(blocks)
+      List.improper?(blocks) ->
+        {:error, {:invalid_input, input}}
+
+      Enum.any?(blocks, &not_utf8?/1) ->
+        {:error, {:invalid_input, :not_utf8}}
+
+      true ->
+        with(:ok <- checked(blocks), do: Input.fits(for %{"text" => text} <- blocks, do: text))
     end
   end
 
@@ -135,7 +175,7 @@ defmodule Codex.AppServer.Lane do
   defp not_utf8?(_block), do: false
 
   defp checked(blocks) do
-    case Codex.Protocol.check("TurnStartParams", %{"threadId" => "", "input" => blocks}) do
+    case Protocol.check("TurnStartParams", %{"threadId" => "", "input" => blocks}) do
       {:ok, _} ->
         with {:ok, _} <-
                Images.existing(for %{"type" => "localImage", "path" => path} <- blocks, do: path),
@@ -190,7 +230,10 @@ defmodule Codex.AppServer.Lane do
   defp attempts(job, default_timeout, lost) do
     account = fn -> account(job.conn, job.handler.context.thread.codex_opts) end
 
-    case Policy.of(job.settings, job.tokens, true, account) do
+    # A review is done anew, or not at all.
+    resume? = elem(job.begin, 0) == "turn/start"
+
+    case Policy.of(job.settings, job.tokens, resume?, account) do
       nil ->
         next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
         Stream.resource(fn -> Run.start(job, default_timeout) end, next, &Run.stop/1)
@@ -211,7 +254,12 @@ defmodule Codex.AppServer.Lane do
   # The thread has the images of the turn.
   defp again({:resume, id}, job) do
     opts = Codex.Retry.Options.check!(job.settings.retry_opts || [])
-    %{job | thread: {:loaded, id}, input: Params.user_input(opts.resume_prompt)}
+
+    %{
+      job
+      | thread: {:loaded, id},
+        begin: {"turn/start", %{"input" => Params.user_input(opts.resume_prompt)}}
+    }
   end
 
   # The newest thread may be another one by now.

@@ -32,13 +32,13 @@ defmodule Codex.AppServer.Questions do
     end
   end
 
-  # What names a thread alone is about the turn that runs in it.
+  # What names a thread alone is about the turn that runs in it. That of a review has two names.
   defp about(state, params) do
     thread = Message.thread_id(params)
 
     case {Message.turn_id(params), Turns.running_in(state.turns, thread)} do
-      {nil, {turn, _begun?}} -> {thread, turn}
-      {turn, _} -> {thread, turn}
+      {named, {turn, active}} when named in [nil, active] -> {thread, turn}
+      {named, _} -> {thread, named}
     end
   end
 

@@ -60,6 +60,13 @@ defmodule Codex.AppServer.Reach do
     end
   end
 
+  @doc "An option among those of a turn that says how it runs, or nil."
+  @spec of_turn(map()) :: atom() | nil
+  def of_turn(turn) do
+    reaching = for row <- Table.rows(:turn), row.opts[:exec] || row.opts[:app], do: row.name
+    Enum.find(reaching ++ [:output_schema], &(turn[&1] not in [nil, [], %{}]))
+  end
+
   # The server runs already.
   defp no_env(%{env: env}) when env not in [nil, %{}], do: {:error, {:unsupported_option, :env}}
   defp no_env(_turn), do: :ok

@@ -45,7 +45,7 @@ defmodule Codex.AppServer.Run do
             :start
             | {:loaded | :resume | :fork, String.t()}
             | {:last, cwd :: String.t() | nil},
-          input: [map()],
+          begin: {method :: String.t(), params :: map()},
           reach: Codex.AppServer.Reach.t(),
           settings: map(),
           handler: Deciders.handler(),
@@ -160,12 +160,15 @@ defmodule Codex.AppServer.Run do
 
   defp begin(run), do: begun(run, start_turn(run))
 
-  defp start_turn(run) do
-    ids = %{"threadId" => run.thread_id, "input" => run.job.input}
-
+  defp start_turn(%{job: %{begin: {"turn/start", params}}} = run) do
     with {:ok, turn} <- with_model(run.job.reach.turn, run),
-         do: request(run, "turn/start", Map.merge(turn, ids), follow: :own)
+         do: follow(run, "turn/start", Map.merge(turn, params))
   end
+
+  defp start_turn(%{job: %{begin: {method, params}}} = run), do: follow(run, method, params)
+
+  defp follow(run, method, params),
+    do: request(run, method, Map.put(params, "threadId", run.thread_id), follow: :own)
 
   # A collaboration mode names a model; where the host named none, it is the thread's.
   defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, run) do
@@ -177,7 +180,10 @@ defmodule Codex.AppServer.Run do
   defp with_model(turn, _run), do: {:ok, turn}
 
   defp begun(run, {:ok, %{"turn" => %{"id" => id}}}), do: %{run | turn_id: id}
-  defp begun(run, {:ok, other}), do: fail(run, Loss.error({:no_id, "turn/start", other}))
+
+  defp begun(run, {:ok, other}),
+    do: fail(run, Loss.error({:no_id, elem(run.job.begin, 0), other}))
+
   defp begun(run, {:error, reason}), do: fail(run, unanswered(run, reason))
 
   defp request!(run, method, params) do
@@ -262,6 +268,8 @@ defmodule Codex.AppServer.Run do
     case Told.event(method, params) do
       %Events.ThreadTokenUsageUpdated{usage: total} = event -> {[event], %{run | total: total}}
       %Events.Error{} = event -> failing(event, run)
+      # That of a review has an id of its own.
+      %Events.TurnStarted{} = event -> {[%{event | turn_id: run.turn_id}], run}
       event -> {[event], run}
     end
   end
@@ -354,32 +362,21 @@ defmodule Codex.AppServer.Run do
     run
   end
 
-  # Not where it has ended: its end may be what made us stop.
+  # Not where it has ended: its end may be what made us stop. Where the server has not told of its beginning yet, it is interrupted then.
   defp interrupt(%{thread_id: thread, turn_id: turn} = run) do
-    with {:ok, {^turn, _begun?}} <- Connection.call(run.conn, {:running, thread}) do
-      ids = %{"threadId" => thread, "turnId" => turn}
-      # A turn of which the server has not told the beginning yet cannot be interrupted (0.169).
-      sent = fn -> Connection.request(run.conn, "turn/interrupt", ids, timeout_ms: @patience) end
-      _ = sent.()
-      :ok = await_end(run, sent, now() + @patience)
+    with {:ok, {^turn, _active}} <- Connection.call(run.conn, {:running, thread}) do
+      _ = Connection.call(run.conn, {:interrupt, thread, [timeout_ms: @patience]})
+      :ok = await_end(run, now() + @patience)
       if run.job.settings.clean_background == true, do: clean(run.conn, thread), else: :ok
     end
   end
 
-  defp await_end(%{thread_id: thread, turn_id: turn, monitor: monitor} = run, sent, deadline) do
+  defp await_end(%{thread_id: thread, turn_id: turn, monitor: monitor} = run, deadline) do
     receive do
-      {:codex_turn, _, ^thread, ^turn, {:completed, _}} ->
-        :ok
-
-      {:codex_turn, _, ^thread, ^turn, {:lost, _, _}} ->
-        :ok
-
-      {:codex_turn, _, ^thread, ^turn, what} ->
-        _ = if match?({:notification, "turn/started", _}, what), do: sent.()
-        await_end(run, sent, deadline)
-
-      {:DOWN, ^monitor, :process, _, _} ->
-        :ok
+      {:codex_turn, _, ^thread, ^turn, {:completed, _}} -> :ok
+      {:codex_turn, _, ^thread, ^turn, {:lost, _, _}} -> :ok
+      {:codex_turn, _, ^thread, ^turn, _} -> await_end(run, deadline)
+      {:DOWN, ^monitor, :process, _, _} -> :ok
     after
       max(deadline - now(), 0) -> :ok
     end

@@ -126,9 +126,9 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  def handle_call({:interrupt, thread_id}, from, server) do
+  def handle_call({:interrupt, thread_id, opts}, from, server) do
     server
-    |> step(&State.interrupt_in(&1, from, thread_id, now()))
+    |> step(&State.interrupt_in(&1, from, thread_id, opts, now()))
     |> grant()
     |> noreply()
   end

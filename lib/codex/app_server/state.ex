@@ -411,21 +411,21 @@ defmodule Codex.AppServer.State do
 
   @doc """
   Interrupts the turn of a thread that somebody follows, at its beginning where that is not told yet. `from` gets `{:ok, answer}`, or
-  `{:error, reason}`: `{:no_turn, thread_id}`, or that of the request.
+  `{:error, reason}`: `{:no_turn, thread_id}`, or that of the request, with `:timeout_ms` as its option.
   """
-  @spec interrupt_in(t(), term(), String.t(), integer()) :: step()
-  def interrupt_in(state, from, thread_id, now) do
+  @spec interrupt_in(t(), term(), String.t(), keyword(), integer()) :: step()
+  def interrupt_in(state, from, thread_id, opts, now) do
     case Turns.running_in(state.turns, thread_id) do
       nil ->
         {[{:reply, from, {:error, {:no_turn, thread_id}}}], state}
 
-      {turn_id, true} ->
-        ids = %{"threadId" => thread_id, "turnId" => turn_id}
-        request(state, from, "turn/interrupt", ids, [], now)
-
-      {turn_id, false} ->
+      {turn_id, nil} ->
         turns = Turns.orphan(state.turns, {thread_id, turn_id})
         {[{:reply, from, {:ok, %{}}}], %{state | turns: turns}}
+
+      {_turn_id, active} ->
+        ids = %{"threadId" => thread_id, "turnId" => active}
+        request(state, from, "turn/interrupt", ids, opts, now)
     end
   end
 

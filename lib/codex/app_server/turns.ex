@@ -3,8 +3,8 @@ defmodule Codex.AppServer.Turns do
   # The turns that somebody follows. A follower gets everything that the server tells of the turn, then how it ended, once.
   # Items are handed on and not kept; what is kept of a turn is small and bounded.
   #
-  # A turn is the id in the answer to `turn/start` or `review/start`. The server's `turn/started` names another one for a
-  # review, of which it tells nothing else (CLI 0.169), so that notification alone makes no turn.
+  # A turn is the id in the answer to `turn/start` or `review/start`. For a review, the server's `turn/started` names another one, whose
+  # root it is, and which only an interrupt has to name (CLI 0.169): it is the id of `summary.turn` as long as the review goes on.
   #
   # Functions return messages for followers, as `{follower, thread_id, turn_id, what}`:
   #
@@ -88,14 +88,19 @@ defmodule Codex.AppServer.Turns do
 
     turns = forget(turns, owner)
     turns = Enum.reduce(not_begun, turns, fn {key, _run}, turns -> orphan(turns, key) end)
-    {for({{thread, turn}, _run} <- begun, do: {nil, thread, turn, :abandoned}), turns}
+
+    abandoned =
+      for {{thread, _turn}, %{summary: %{turn: turn}}} <- begun,
+          do: {nil, thread, turn["id"], :abandoned}
+
+    {abandoned, turns}
   end
 
-  @doc "The turn of this thread that somebody follows, and whether the server has told of its beginning; or nil."
-  @spec running_in(t(), String.t()) :: {String.t(), begun? :: boolean()} | nil
+  @doc "The turn of this thread that somebody follows, and what an interrupt has to name, nil before the server tells of its beginning; or nil."
+  @spec running_in(t(), String.t()) :: {String.t(), String.t() | nil} | nil
   def running_in(turns, thread_id) do
     Enum.find_value(turns.running, fn {{thread, turn}, run} ->
-      if thread == thread_id, do: {turn, run.summary.turn != nil}
+      if thread == thread_id, do: {turn, run.summary.turn["id"]}
     end)
   end
 
@@ -255,7 +260,7 @@ defmodule Codex.AppServer.Turns do
   @spec told(t(), String.t(), map()) :: {[message()], t()}
   def told(turns, method, params) do
     thread_id = Message.thread_id(params)
-    turn_id = Message.turn_id(params)
+    turn_id = turn_id(method, params)
 
     cond do
       method in ["thread/closed", "thread/deleted"] ->
@@ -269,27 +274,33 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
+  defp turn_id("turn/started", %{"turn" => %{"rootTurnId" => root}}) when is_binary(root),
+    do: root
+
+  defp turn_id(_method, params), do: Message.turn_id(params)
+
   defp told(turns, thread_id, turn_id, method, params) do
     turns = keep_early(turns, thread_id, turn_id, method, params)
     key = {thread_id, turn_id}
-    {abandoned, turns} = begun(turns, key, method)
+    {abandoned, turns} = begun(turns, key, method, params)
     {told, turns} = hand_on(turns, key, method, params)
     {told ++ abandoned, turns}
   end
 
-  defp begun(%{orphans: []} = turns, _key, _method), do: {[], turns}
+  defp begun(%{orphans: []} = turns, _key, _method, _params), do: {[], turns}
 
-  defp begun(turns, {thread_id, turn_id} = key, method)
+  defp begun(turns, {thread_id, _turn_id} = key, method, params)
        when method in ["turn/started", "turn/completed"] do
     if key in turns.orphans do
-      told = if method == "turn/started", do: [{nil, thread_id, turn_id, :abandoned}], else: []
+      abandoned = {nil, thread_id, Message.turn_id(params), :abandoned}
+      told = if method == "turn/started", do: [abandoned], else: []
       {told, %{turns | orphans: List.delete(turns.orphans, key)}}
     else
       {[], turns}
     end
   end
 
-  defp begun(turns, _key, _method), do: {[], turns}
+  defp begun(turns, _key, _method, _params), do: {[], turns}
 
   defp hand_on(turns, {thread_id, turn_id} = key, method, params) do
     case turns.running do

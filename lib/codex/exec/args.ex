@@ -2,12 +2,11 @@ defmodule Codex.Exec.Args do
   @moduledoc false
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
-  alias Codex.{CLI, Home, Native}
+  alias Codex.{CLI, Home, Input, Native}
   alias Codex.Exec.{Images, Options, Reach}
   alias Codex.Options.Overrides
 
   # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
-  @max_prompt 1_048_576
 
   # What a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
@@ -36,16 +35,7 @@ defmodule Codex.Exec.Args do
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
-  @type input :: String.t() | [map()]
-  @type review ::
-          :uncommitted_changes
-          | {:uncommitted_changes}
-          | {:base_branch, String.t()}
-          | {:commit, String.t()}
-          | {:commit, String.t(), String.t()}
-          | {:custom, String.t()}
-          | String.t()
-
+  @type input :: Input.t()
   @type reason ::
           CLI.path_error()
           | {:invalid_input, term()}
@@ -62,7 +52,7 @@ defmodule Codex.Exec.Args do
           | {:invalid_review_target, term()}
 
   @doc "The call that does this."
-  @spec build({:run, input()} | {:review, review()}, Options.t()) ::
+  @spec build({:run, input()} | {:review, Codex.Review.target()}, Options.t()) ::
           {:ok, t()} | {:error, reason()}
   def build({:run, input}, options), do: run(input, options)
   def build({:review, target}, options), do: review(target, options)
@@ -79,7 +69,7 @@ defmodule Codex.Exec.Args do
   end
 
   @doc "The call that runs a review."
-  @spec review(review(), Options.t()) :: {:ok, t()} | {:error, reason()}
+  @spec review(Codex.Review.target(), Options.t()) :: {:ok, t()} | {:error, reason()}
   def review(target, %Options{} = options) do
     with {:ok, args, stdin} <- target(target),
          :ok <- no_images(options) do
@@ -228,7 +218,7 @@ defmodule Codex.Exec.Args do
     cond do
       not String.valid?(text) -> {:error, {:invalid_input, :not_utf8}}
       text == "" -> {:error, {:invalid_input, ""}}
-      true -> with :ok <- check_length(text), do: {:ok, text, []}
+      true -> with :ok <- Input.fits([text]), do: {:ok, text, []}
     end
   end
 
@@ -256,6 +246,8 @@ defmodule Codex.Exec.Args do
     end
   end
 
+  defp block(text) when is_binary(text), do: {:text, text}
+
   defp block(block) when is_map(block) do
     get = &(Map.get(block, &1) || Map.get(block, Atom.to_string(&1)))
 
@@ -278,18 +270,6 @@ defmodule Codex.Exec.Args do
   end
 
   defp block(other), do: {:error, {:invalid_input, other}}
-
-  defp check_length(text) when byte_size(text) <= @max_prompt, do: :ok
-
-  defp check_length(text) do
-    case codepoints(text, 0) do
-      n when n > @max_prompt -> {:error, {:input_too_large, n, @max_prompt}}
-      _ -> :ok
-    end
-  end
-
-  defp codepoints(<<_::utf8, rest::binary>>, n), do: codepoints(rest, n + 1)
-  defp codepoints(<<>>, n), do: n
 
   # `-i` takes all that follows: `--` ends it.
   defp image_args([]), do: []

@@ -11,6 +11,7 @@ defmodule Codex.Turn.Result do
       keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.
     * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`, `:tool_failures`
     * `attempts` - how many runs it took
+    * `review` - of `Codex.Thread.review/3` what it found, a `Codex.Review`
     * `last_response_id` - where the CLI sends one (0.169 does not)
   """
 
@@ -21,6 +22,7 @@ defmodule Codex.Turn.Result do
     :final_response,
     :usage,
     :last_response_id,
+    :review,
     usage_scope: :turn,
     raw: %{},
     attempts: 1
@@ -34,6 +36,7 @@ defmodule Codex.Turn.Result do
           usage_scope: :turn | :thread,
           raw: map(),
           attempts: pos_integer(),
+          review: Codex.Review.t() | nil,
           last_response_id: String.t() | nil
         }
 
