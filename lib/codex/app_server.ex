@@ -42,7 +42,7 @@ defmodule Codex.AppServer do
   `Codex.Error.normalize/1` takes the server's error.
   """
 
-  alias Codex.AppServer.{Calls, Connection, Docs}
+  alias Codex.AppServer.{Calls, Connection, Docs, Pages}
   alias Codex.{Protocol, Suggest}
 
   @typedoc "The process of a connection."
@@ -131,6 +131,22 @@ defmodule Codex.AppServer do
   defp timeout(other, _default), do: {:error, {:invalid_options, other}}
 
   defp invalid(where, value, expected), do: {:error, {:invalid_option, where, value, expected}}
+
+  @doc """
+  The elements of a method that answers in pages (`"data"` and `"nextCursor"`), as a lazy stream: `thread/list`, `thread/turns/list`, `thread/items/list`,
+  `model/list`, `mcpServerStatus/list`, … Options are those of the method; `:limit` is the size of a page.
+
+      conn |> Codex.AppServer.pages("model/list") |> Enum.map(& &1["id"])
+
+  A page is asked for when the stream is read, which raises `Codex.Error` where it cannot be had. So do options that are none, at once.
+  """
+  @spec pages(conn(), String.t(), options()) :: Enumerable.t()
+  def pages(conn, method, options \\ []), do: pages(conn, method, options, %{})
+
+  @doc false
+  @spec pages(conn(), String.t(), options(), map()) :: Enumerable.t()
+  def pages(conn, method, options, ids) when is_binary(method),
+    do: Pages.stream(conn, method, options || [], ids)
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,284 @@
+defmodule Codex.Threads do
+  @moduledoc """
+  What an app-server keeps of threads: which there are, what is in them, and what else can be done with one than running a turn.
+
+      conn |> Codex.Threads.list(cwd: "/srv/app") |> Enum.take(20)
+
+      thread |> Codex.Threads.items() |> Enum.filter(&(&1["item"]["type"] == "agentMessage"))
+
+      :ok = Codex.Threads.rename(thread, "Release notes")
+      :ok = Codex.Threads.archive(thread)
+
+  A `thread` is a `Codex.Thread` with the transport `{:app_server, conn}` that has begun, or `{conn, thread_id}`. Where the server has it not loaded, and must,
+  it is resumed first.
+
+  ## Errors
+
+  Functions return `{:error, reason}`:
+
+    * `:missing_thread_id` - the thread has not begun
+    * `{:unsupported, :exec}` - it runs its turns by `codex exec`
+    * a map with `"code"` and `"message"` - the server's error: there is no such thread, it is archived, …
+    * what `Codex.AppServer` returns for options, timeouts and a server that is gone
+
+  The lazy lists raise `Codex.Error` when they are read. Facts of CLI 0.169.
+  """
+
+  alias Codex.{AppServer, Error, Thread}
+  alias Codex.AppServer.Connection
+
+  @type thread :: Thread.t() | {AppServer.conn(), String.t()}
+  @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
+
+  @compact_timeout 300_000
+
+  # --- Lists ------------------------------------------------------------------------------------------------------------
+
+  @doc """
+  The threads of a server, the newest first, as maps with string keys (`"id"`, `"name"`, `"preview"`, `"cwd"`, `"createdAt"` in seconds, …): a lazy stream
+  that asks for a page when it is read.
+
+  Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`, `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the
+  size of a page.
+  """
+  @spec list(AppServer.conn(), keyword() | map()) :: Enumerable.t()
+  def list(conn, options \\ []), do: AppServer.pages(conn, "thread/list", options)
+
+  @doc """
+  The turns of a thread, the newest first, as maps: a lazy stream. Options of `Codex.AppServer.thread_turns_list/3`: `:sort_direction` (`:asc`, `:desc`),
+  `:items_view`, `:limit`.
+  """
+  @spec turns(thread(), keyword() | map()) :: Enumerable.t()
+  def turns(thread, options \\ []), do: pages(thread, "thread/turns/list", options)
+
+  @doc """
+  The items of a thread, the oldest first, as maps with `"item"` and `"turnId"`: a lazy stream. Options of `Codex.AppServer.thread_items_list/3`: `:turn_id`,
+  `:sort_direction`, `:limit`.
+  """
+  @spec items(thread(), keyword() | map()) :: Enumerable.t()
+  def items(thread, options \\ []), do: pages(thread, "thread/items/list", options)
+
+  defp pages(thread, method, options) do
+    case ids(thread) do
+      {:ok, conn, id} -> AppServer.pages(conn, method, options, %{"threadId" => id})
+      {:error, reason} -> raise Error.normalize(reason)
+    end
+  end
+
+  @doc "What the server knows of a thread, as a map, without its turns."
+  @spec read(thread()) :: {:ok, map()} | {:error, reason()}
+  def read(thread) do
+    with {:ok, %{"thread" => known}} <- call(thread, "thread/read", %{}), do: {:ok, known}
+  end
+
+  # --- Changes ----------------------------------------------------------------------------------------------------------
+
+  @doc "Names a thread; the name does for its id in `Codex.resume_thread/3` on `codex exec`."
+  @spec rename(thread(), String.t()) :: :ok | {:error, reason()}
+  def rename(thread, name) when is_binary(name),
+    do: done(loaded(thread, "thread/name/set", %{"name" => name}))
+
+  @doc "Puts a thread away: it is in no list but with `archived: true`, and cannot be resumed."
+  @spec archive(thread()) :: :ok | {:error, reason()}
+  def archive(thread), do: done(call(thread, "thread/archive", %{}))
+
+  @doc "Takes it back."
+  @spec unarchive(thread()) :: :ok | {:error, reason()}
+  def unarchive(thread), do: done(call(thread, "thread/unarchive", %{}))
+
+  @doc "Deletes a thread and its session file, for ever."
+  @spec delete(thread()) :: :ok | {:error, reason()}
+  def delete(thread), do: done(call(thread, "thread/delete", %{}))
+
+  @doc """
+  Takes back all from a turn on: the thread goes on as it was before that turn. What the turns did to files stays done.
+
+  Turn ids are in events and in `turns/2`. Returns `{:ok, what the server knows of the thread}`.
+  """
+  @spec revert(thread(), before_turn_id :: String.t()) :: {:ok, map()} | {:error, reason()}
+  def revert(thread, before_turn_id) when is_binary(before_turn_id) do
+    with {:ok, %{"thread" => known}} <-
+           loaded(thread, "thread/revert", %{"beforeTurnId" => before_turn_id}),
+         do: {:ok, known}
+  end
+
+  @doc """
+  A new thread with the history of this one, up to the end of `:last_turn_id` where it is given. Other options are those of `Codex.AppServer.thread_fork/3`.
+
+  Returns `{:ok, thread}`: a `Codex.Thread` with the options of this one, or `{conn, thread_id}`. `Codex.fork_thread/3` does it with the first turn.
+  """
+  @spec fork(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
+  def fork(thread, options \\ []) do
+    options = [exclude_turns: true] |> Map.new() |> Map.merge(Map.new(options))
+
+    with {:ok, conn, id} <- ids(thread),
+         {:ok, %{"thread" => %{"id" => new}}} <-
+           AppServer.thread_fork(conn, Map.put(options, :thread_id, id)) do
+      {:ok, forked(thread, conn, new)}
+    end
+  end
+
+  defp forked(%Thread{} = thread, conn, id) do
+    thread = Codex.Turn.reset(thread)
+    %{thread | thread_id: id, transport_ref: GenServer.whereis(conn)}
+  end
+
+  defp forked(_pair, conn, id), do: {conn, id}
+
+  @doc """
+  Makes the model sum up what there is of a thread, so that more fits into it, and waits for the end of that.
+
+  Option: `:timeout_ms` (default 300_000). The server would interrupt a turn that runs; where one of this connection does, it is
+  `{:error, {:turn_running, thread_id, turn_id}}`. A failure of the model is `{:error, {:turn_failed, error}}` with a `Codex.Error`.
+  """
+  @spec compact(thread(), timeout_ms: pos_integer()) ::
+          :ok
+          | {:error,
+             reason() | {:turn_running, String.t(), String.t()} | {:turn_failed, Error.t()}}
+  def compact(thread, options \\ []) do
+    [timeout_ms: timeout] = Keyword.validate!(options, timeout_ms: @compact_timeout)
+
+    with {:ok, conn, id} <- ids(thread),
+         {:ok, nil} <- Connection.call(conn, {:running, id}) do
+      # Its own subscription, and not the caller's.
+      task =
+        Task.Supervisor.async_nolink(Codex.TaskSupervisor, fn -> compact(thread, conn, id) end)
+
+      case Task.yield(task, timeout) || Task.shutdown(task) do
+        {:ok, result} -> result
+        nil -> {:error, {:timeout, "thread/compact/start", timeout}}
+        {:exit, reason} -> {:error, {:app_server_down, %{reason: reason}}}
+      end
+    else
+      {:ok, {turn_id, _active}} ->
+        {:ok, _conn, id} = ids(thread)
+        {:error, {:turn_running, id, turn_id}}
+
+      {:error, reason} ->
+        {:error, reason}
+    end
+  end
+
+  defp compact(thread, conn, id) do
+    monitor = Process.monitor(conn)
+    methods = ["item/started", "turn/completed"]
+
+    with :ok <- AppServer.subscribe(conn, thread_id: id, methods: methods),
+         {:ok, _} <- loaded(thread, "thread/compact/start", %{}),
+         do: compacted(monitor, nil)
+  end
+
+  defp compacted(monitor, turn_id) do
+    receive do
+      {:codex_notification, "item/started",
+       %{"item" => %{"type" => "contextCompaction"}, "turnId" => turn_id}} ->
+        compacted(monitor, turn_id)
+
+      {:codex_notification, "turn/completed", %{"turn" => %{"id" => ^turn_id} = turn}} ->
+        if turn["status"] == "completed",
+          do: :ok,
+          else: {:error, {:turn_failed, failure(turn)}}
+
+      {:codex_notification, _, _} ->
+        compacted(monitor, turn_id)
+
+      {:DOWN, ^monitor, :process, _, {:shutdown, {:app_server_down, info}}} ->
+        {:error, {:app_server_down, info}}
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        {:error, {:app_server_down, %{reason: reason}}}
+    end
+  end
+
+  defp failure(%{"error" => %{} = error}), do: Error.normalize(error)
+  defp failure(turn), do: Error.normalize("the compaction ended as #{turn["status"]}")
+
+  # --- Goal and settings ------------------------------------------------------------------------------------------------
+
+  @doc "The goal of a thread, as a map (`\"objective\"`, `\"status\"`, `\"tokensUsed\"`, …), or nil."
+  @spec goal(thread()) :: {:ok, map() | nil} | {:error, reason()}
+  def goal(thread) do
+    with {:ok, %{"goal" => goal}} <- loaded(thread, "thread/goal/get", %{}), do: {:ok, goal}
+  end
+
+  @doc """
+  Gives a thread a goal: the agent works on it, turn after turn, until it is complete, **and begins at once**, without a call of
+  `Codex.Thread.run/3`. A process that subscribed hears of it.
+
+  Options: `:objective` (text), `:status` (`:active`, `:paused`, `:complete`, …), `:token_budget` (tokens). Returns `{:ok, goal}`.
+  """
+  @spec set_goal(thread(), keyword() | map()) :: {:ok, map()} | {:error, reason()}
+  def set_goal(thread, options) do
+    with {:ok, %{"goal" => goal}} <- checked(thread, "thread/goal/set", options),
+         do: {:ok, goal}
+  end
+
+  @doc "Takes the goal away."
+  @spec clear_goal(thread()) :: :ok | {:error, reason()}
+  def clear_goal(thread), do: done(loaded(thread, "thread/goal/clear", %{}))
+
+  @doc """
+  Changes what a thread runs with from now on, on the side of the server: `:model`, `:effort`, `:summary`, `:cwd`, `:approval_policy`, … as
+  `Codex.AppServer.thread_settings_update/3` has them. Needs a connection with `experimental_api: true`.
+
+  `effort: :default` goes back to the effort of the model. Options of a `Codex.Thread` that are set go with each turn, and win.
+  """
+  @spec update_settings(thread(), keyword() | map()) :: :ok | {:error, reason()}
+  def update_settings(thread, options) do
+    case Map.new(options) do
+      %{effort: :default} = options -> default_effort(thread, Map.delete(options, :effort))
+      options -> done(checked(thread, "thread/settings/update", options))
+    end
+  end
+
+  # null is as good as nothing there; a collaboration mode says it (0.169).
+  defp default_effort(thread, options) do
+    with {:ok, known} <- read(thread) do
+      model = options[:model] || known["model"]
+
+      mode = %{
+        mode: "default",
+        settings: %{model: model, reasoning_effort: nil, developer_instructions: ""}
+      }
+
+      options = Map.put(options, :collaboration_mode, mode)
+      done(checked(thread, "thread/settings/update", options))
+    end
+  end
+
+  # --- Calls ------------------------------------------------------------------------------------------------------------
+
+  defp ids(%Thread{transport: {:app_server, _}, thread_id: nil}), do: {:error, :missing_thread_id}
+  defp ids(%Thread{transport: {:app_server, conn}, thread_id: id}), do: {:ok, conn, id}
+  defp ids(%Thread{}), do: {:error, {:unsupported, :exec}}
+  defp ids({conn, id}) when is_binary(id), do: {:ok, conn, id}
+
+  defp call(thread, method, params, experimental \\ []) do
+    with {:ok, conn, id} <- ids(thread) do
+      params = Map.put(params, "threadId", id)
+      Connection.request(conn, method, params, experimental: experimental)
+    end
+  end
+
+  defp checked(thread, method, options) do
+    with {:ok, _conn, id} <- ids(thread),
+         options = Map.put(Map.new(options), :thread_id, id),
+         {:ok, params, experimental} <- Codex.Protocol.params(method, options),
+         do: loaded(thread, method, params, experimental)
+  end
+
+  # Of a thread that it has not loaded, the server knows nothing here.
+  defp loaded(thread, method, params, experimental \\ []) do
+    with {:error, %{"message" => _} = error} <- call(thread, method, params, experimental) do
+      if Error.normalize(error).kind == :thread_not_found do
+        with {:ok, _} <- call(thread, "thread/resume", %{"excludeTurns" => true}),
+             do: call(thread, method, params, experimental)
+      else
+        {:error, error}
+      end
+    end
+  end
+
+  defp done({:ok, _result}), do: :ok
+  defp done({:error, reason}), do: {:error, reason}
+end

@@ -1,0 +1,217 @@
+defmodule Codex.ThreadsTest do
+  # What a server keeps of threads, with the real one.
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Error, Recorder, Test, Thread, Threads}
+
+  @moduletag timeout: 60_000
+
+  defp connect!(model, options \\ []) do
+    options = [cwd: model.workspace, experimental_api: true] ++ options
+    {:ok, conn} = AppServer.connect(Test.options(model), options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    conn
+  end
+
+  defp thread!(model, conn, options) do
+    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
+    {:ok, thread} = Codex.start_thread(Test.options(model), options)
+    thread
+  end
+
+  defp start(script, options \\ []) do
+    model = Test.start!(script)
+    conn = connect!(model)
+    {model, conn, thread!(model, conn, options)}
+  end
+
+  # What the user said, as the model was last told it.
+  defp told(model) do
+    %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+
+    for %{"role" => "user", "content" => content} <- input,
+        %{"text" => text} <- content,
+        not String.starts_with?(text, "<"),
+        do: text
+  end
+
+  describe "threads" do
+    @describetag :codex_cli
+
+    test "are listed page by page, as somebody reads" do
+      {_model, conn, thread} = start(["1", "2", "3", "4", "5"])
+
+      ids =
+        for n <- 1..5 do
+          {:ok, result} = Thread.run(thread, "thread #{n}")
+          result.thread.thread_id
+        end
+
+      listed = Threads.list(conn, limit: 2)
+      assert listed |> Enum.map(& &1["id"]) |> Enum.sort() == Enum.sort(ids)
+      assert [%{"preview" => "thread" <> _}] = Enum.take(listed, 1)
+      assert [_] = Enum.to_list(Threads.list(conn, search_term: "thread 3"))
+
+      # A page for each two, and none that nobody reads.
+      {:ok, recorder} =
+        Recorder.start_link(answer: {:ok, %{"data" => [1, 2], "nextCursor" => "n"}})
+
+      assert recorder |> Threads.list(limit: 2) |> Enum.take(2) == [1, 2]
+      assert_received {:request, "thread/list", %{"limit" => 2}, _}
+      refute_received {:request, _, _, _}
+
+      # A server that goes round in circles is left.
+      assert recorder |> Threads.list() |> Enum.to_list() == [1, 2, 1, 2]
+    end
+
+    test "have turns and items" do
+      {_model, _conn, thread} = start(["One.", "Two.", "Three."])
+
+      thread =
+        Enum.reduce(1..3, thread, fn n, thread ->
+          {:ok, result} = Thread.run(thread, "say #{n}")
+          result.thread
+        end)
+
+      assert [_, _, _] =
+               turns = thread |> Threads.turns(limit: 1, sort_direction: :asc) |> Enum.to_list()
+
+      assert Enum.all?(turns, &(&1["status"] == "completed"))
+
+      texts = fn items -> for %{"item" => %{"text" => text}} <- items, do: text end
+      assert thread |> Threads.items(limit: 2) |> texts.() == ["One.", "Two.", "Three."]
+      [_, second, _] = turns
+      assert thread |> Threads.items(turn_id: second["id"]) |> texts.() == ["Two."]
+      assert {:ok, %{"preview" => "say 1"}} = Threads.read(thread)
+    end
+
+    test "are forked at a turn, and reverted" do
+      {model, conn, thread} = start(["1", "2", "3", "4", "5"])
+      {:ok, first} = Thread.run(thread, "one")
+      {:ok, second} = Thread.run(first.thread, "two")
+      [turn, _] = second.thread |> Threads.turns(sort_direction: :asc) |> Enum.map(& &1["id"])
+
+      {:ok, fork} = Threads.fork(second.thread, last_turn_id: turn)
+      assert fork.thread_id != second.thread.thread_id
+      {:ok, third} = Thread.run(fork, "three")
+      assert third.thread.thread_id == fork.thread_id
+      assert told(model) == ["one", "three"]
+
+      # On another connection, which has it not loaded.
+      AppServer.disconnect(conn)
+      conn = connect!(model)
+
+      [_, turn] =
+        {conn, second.thread.thread_id}
+        |> Threads.turns(sort_direction: :asc)
+        |> Enum.map(& &1["id"])
+
+      thread = %{second.thread | transport: {:app_server, conn}}
+      assert {:ok, %{"id" => id}} = Threads.revert(thread, turn)
+      assert id == second.thread.thread_id
+      {:ok, _} = Thread.run(thread, "four")
+      assert told(model) == ["one", "four"]
+      assert {:error, %{"message" => _}} = Threads.revert(thread, "no-such-turn")
+      assert {:ok, {^conn, forked}} = Threads.fork({conn, id})
+      assert is_binary(forked)
+    end
+
+    test "are compacted, and what cannot be is told" do
+      {model, conn, thread} =
+        start(["One.", "The summary.", "Two.", http_error(400, "no summary"), silence(:infinity)])
+
+      {:ok, result} = Thread.run(thread, "one")
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+      assert Threads.compact(result.thread) == :ok
+      # The subscription of the caller is its own.
+      assert_received {:codex_notification, "turn/completed", _}
+      {:ok, result} = Thread.run(result.thread, "two")
+      assert inspect(told(model), printable_limit: :infinity) =~ "The summary."
+      assert {:error, {:turn_failed, %Error{} = error}} = Threads.compact(result.thread)
+      assert error.message =~ "no summary"
+
+      task = Task.async(fn -> Thread.run(result.thread, "three") end)
+      assert Codex.Stub.eventually(fn -> length(Test.requests(model)) == 5 end)
+      id = result.thread.thread_id
+      assert {:error, {:turn_running, ^id, turn}} = Threads.compact(result.thread)
+      assert is_binary(turn)
+      assert Thread.interrupt(result.thread) == :ok
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(task)
+
+      none = "00000000-0000-7000-8000-000000000000"
+      assert {:error, %{"message" => _}} = Threads.compact({conn, none}, timeout_ms: 5_000)
+    end
+
+    test "are named, put away, taken back and deleted" do
+      {_model, conn, thread} = start(["One.", "Two."])
+      {:ok, %{thread: thread}} = Thread.run(thread, "one")
+      assert Threads.rename(thread, "Mine") == :ok
+      assert {:ok, %{"name" => "Mine"}} = Threads.read(thread)
+      assert Threads.archive(thread) == :ok
+      assert Enum.to_list(Threads.list(conn)) == []
+      assert [%{"name" => "Mine"}] = Enum.to_list(Threads.list(conn, archived: true))
+      assert {:error, %{"message" => _}} = Threads.rename(thread, "Yours")
+      assert {:error, {:exec_failed, %Error{}}} = Thread.run(thread, "two")
+      assert Threads.unarchive(thread) == :ok
+      assert {:ok, _} = Thread.run(thread, "two")
+      assert Threads.delete(thread) == :ok
+      assert Enum.to_list(Threads.list(conn)) == []
+    end
+
+    test "work on a goal, which begins a turn by itself" do
+      {_model, conn, thread} =
+        start(["One.", tool_call("update_goal", %{status: "complete"}), "Done."])
+
+      {:ok, %{thread: thread}} = Thread.run(thread, "one")
+      assert Threads.goal(thread) == {:ok, nil}
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+      assert {:ok, %{"objective" => "Two"}} = Threads.set_goal(thread, objective: "Two")
+      assert_receive {:codex_notification, "turn/completed", _}, 10_000
+      assert {:ok, %{"status" => "complete"}} = Threads.goal(thread)
+      assert Threads.clear_goal(thread) == :ok
+      assert Threads.goal(thread) == {:ok, nil}
+
+      assert {:error, {:unknown_option, :goal, _}} = Threads.set_goal(thread, goal: "x")
+    end
+
+    test "run with other settings, until these are taken back" do
+      {model, _conn, thread} = start(["1", "2", "3"])
+      effort = fn -> List.last(Test.requests(model)).body["reasoning"]["effort"] end
+      {:ok, %{thread: thread}} = Thread.run(thread, "one")
+      default = effort.()
+      assert Threads.update_settings(thread, effort: :high) == :ok
+      {:ok, %{thread: thread}} = Thread.run(thread, "two")
+      assert {effort.(), default} == {"high", "medium"}
+      assert Threads.update_settings(thread, effort: :default) == :ok
+      {:ok, _} = Thread.run(thread, "three")
+      assert effort.() == default
+    end
+  end
+
+  test "without a server, or a beginning, are errors" do
+    {:ok, exec} = Codex.start_thread()
+    {:ok, new} = Codex.start_thread([], transport: {:app_server, self()})
+
+    for call <- [
+          &Threads.read/1,
+          &Threads.archive/1,
+          &Threads.goal/1,
+          &Threads.compact/1,
+          &Threads.fork/1,
+          &Threads.revert(&1, "t"),
+          &Threads.set_goal(&1, objective: "x"),
+          &Threads.update_settings(&1, effort: :default)
+        ] do
+      assert call.(exec) == {:error, {:unsupported, :exec}}
+      assert call.(new) == {:error, :missing_thread_id}
+    end
+
+    assert_raise Error, fn -> Threads.turns(exec) end
+    assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end
+    assert_raise Error, fn -> Threads.list(self(), :odd) end
+
+    dead = spawn(fn -> :ok end)
+    assert_raise Error, fn -> Enum.to_list(Threads.list(dead)) end
+  end
+end
