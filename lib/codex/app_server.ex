@@ -181,9 +181,18 @@ defmodule Codex.AppServer do
 
   #{Codex.AppServer.Options.docs()}
 
-  The server runs under the launcher and ends with the connection's process, which is supervised by the SDK, and with the VM; it is not
-  started anew. `Process.monitor/1` tells of its end; whoever waits for an answer then gets
+  The server runs under the launcher and ends with the connection's process, which is supervised by the SDK, and with the VM. It is not
+  started anew, unless `:reconnect` says so. `Process.monitor/1` tells of its end; whoever waits for an answer then gets
   `{:error, {:app_server_down, info}}` at once.
+
+  ## Reconnecting
+
+  With `:reconnect`, the connection's process outlives its server. When that is lost, everybody who waits is told at once, as without it: turns end, requests
+  fail, what the server asked is closed, and until there is another server, requests get `{:error, {:app_server_down, info}}`. Subscribers
+  stay, and get `{:codex_connection, conn, {:down, reason}}`, and `{:codex_connection, conn, :up}` after the hello of the next one. Nothing is sent twice by
+  itself: a turn is repeated where `retry` of its thread says so. Threads are resumed when their next turn begins.
+
+  A server that was never reached, or that refuses the client, is not tried again. When there are no attempts left, the process ends.
 
   Returns `{:ok, conn}`. Errors: `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}`, those
   of `Codex.Options.new/1` and `Codex.Options.codex_path/1`, `{:invalid_working_directory, path}`, `Codex.Config.Error` (see
@@ -194,11 +203,16 @@ defmodule Codex.AppServer do
           {:ok, pid()} | {:error, connect_reason()}
   def connect(client \\ [], options \\ []) do
     with {:ok, client} <- Codex.Options.new(client),
-         {:ok, options} <- Options.new(options),
-         {:ok, argv, child} <- Child.new(client, options) do
+         {:ok, options} <- Options.new(options) do
       known = %{telemetry_prefix: client.telemetry_prefix, account: account(client, options)}
-      serve({Transport.Stdio, {argv, child}}, Map.merge(options, known))
+      serve(fn -> child(client, options) end, Map.merge(options, known))
     end
+  end
+
+  # Looked up anew for each server: its configuration may have changed.
+  defp child(client, options) do
+    with {:ok, argv, child} <- Child.new(client, options),
+         do: {:ok, {Transport.Stdio, {argv, child}}}
   end
 
   @doc """
@@ -254,7 +268,7 @@ defmodule Codex.AppServer do
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      serve({Transport.Socket, options}, Map.drop(options, [:secrets]))
+      serve(fn -> {:ok, {Transport.Socket, options}} end, Map.drop(options, [:secrets]))
     end
   end
 
@@ -397,7 +411,7 @@ defmodule Codex.AppServer do
   """
   @spec server_info(conn()) :: {:ok, map()} | {:error, reason()}
   def server_info(conn) do
-    with {:ok, {:ok, info}} <- Connection.call(conn, :hello), do: {:ok, info}
+    with {:ok, hello} <- Connection.call(conn, :hello), do: hello
   end
 
   @doc "Whether the connection's process lives."
@@ -418,6 +432,7 @@ defmodule Codex.AppServer do
 
     * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
     * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`
+    * `{:codex_connection, conn, {:down, reason} | :up}` - with `:reconnect`, in both forms
     * `{:codex_request_closed, conn, token, why}` - it needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
       interrupted), `:expired`, `:nobody` (all who were asked are gone), `:down` (the connection is)
 

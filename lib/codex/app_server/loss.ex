@@ -40,7 +40,9 @@ defmodule Codex.AppServer.Loss do
   def error({:no_id, method, _answer}),
     do: lost(:protocol, "the answer to #{method} names nothing that was started")
 
-  def error(:not_ready), do: lost(:protocol, "the app-server has not said hello")
+  # One that was started anew.
+  def error(:not_ready),
+    do: %{lost(:protocol, "the app-server has not said hello yet") | retryable?: true}
 
   def error(other) do
     error = Error.normalize(other)

@@ -2,6 +2,7 @@ defmodule Codex.AppServer.Options do
   @moduledoc false
   # The options of `Codex.AppServer.connect/2` and `connect_remote/2`: one row each, from which checks and docs are made.
 
+  alias Codex.AppServer.Reconnect
   alias Codex.Options.{Cast, Overrides}
   alias Codex.Protocol
   alias Codex.Suggest
@@ -63,6 +64,9 @@ defmodule Codex.AppServer.Options do
      "how many messages may lie in a subscriber's mailbox: with more, nothing more is read from the server, which then waits"},
     {:max_ahead, 67_108_864, :positive, "a positive integer of bytes",
      "what is read all the same while requests wait for their answers; past that the connection ends with an overflow"},
+    {:reconnect, false, :reconnect,
+     "a boolean, or a keyword list of :attempts (positive integer or :infinity), :delay_ms and :max_delay_ms",
+     "whether a connection that lost its server gets another one, under the same pid; true is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. See the section below"},
     {:owner, nil, :pid, "a pid",
      "the process with which the connection ends; default: none, it ends with `disconnect/1`"}
   ]
@@ -164,6 +168,8 @@ defmodule Codex.AppServer.Options do
       do: {:ok, value},
       else: :error
   end
+
+  defp check(:reconnect, value), do: Reconnect.new(value)
 
   # The two that have options of their own stay these.
   defp check(:capabilities, value) do

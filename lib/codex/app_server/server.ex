@@ -2,12 +2,15 @@ defmodule Codex.AppServer.Server do
   @moduledoc false
   # The process of a connection. It does what `Codex.AppServer.State` says, and nothing else: lines in, messages out, one timer.
   #
+  # Where the option `:reconnect` says so, it outlives the server: it has no transport then, and its machine is down until another
+  # one is reached. Subscribers stay.
+  #
   # It reads from the server as fast as its subscribers take: while one of them has too many messages, what was read is not
   # granted anew, and the server waits at its pipe or socket. Answers that somebody waits for come the same way, so while there are any
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Pending, Spans, State, Told, Transport, Turns}
+  alias Codex.AppServer.{Pending, Reconnect, Spans, State, Told, Transport, Turns}
   alias Codex.{JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
@@ -23,19 +26,24 @@ defmodule Codex.AppServer.Server do
     :owner,
     :poll,
     :spans,
+    :opener,
+    up?: false,
+    tried: 0,
     watched: %{},
     pending: %{},
     owed: 0,
     ahead: 0
   ]
 
+  @type opener :: (() -> {:ok, Transport.opener()} | {:error, term()})
+
   @doc """
-  Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call.
+  Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call. `opener` is asked each time that a
+  server is to be reached.
 
   The arguments come as a function: an environment has keys, a handshake a token, and reports of supervisors show arguments.
   """
-  @spec start_link((() -> {Transport.opener(), map(), GenServer.from()})) ::
-          GenServer.on_start()
+  @spec start_link((() -> {opener(), map(), GenServer.from()})) :: GenServer.on_start()
   def start_link(args) when is_function(args, 0),
     do: GenServer.start_link(__MODULE__, args, spawn_opt: @spawn_opt)
 
@@ -51,10 +59,11 @@ defmodule Codex.AppServer.Server do
   def handle_continue(:open, {:opening, args}) do
     {opener, options, from} = args.()
 
-    case Transport.open(opener) do
+    case open(opener) do
       {:ok, transport} ->
         server = %__MODULE__{
           transport: transport,
+          opener: opener,
           state: State.new(machine(options)),
           options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
           spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
@@ -68,6 +77,8 @@ defmodule Codex.AppServer.Server do
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
   end
+
+  defp open(opener), do: with({:ok, transport} <- opener.(), do: Transport.open(transport))
 
   defp machine(options) do
     [
@@ -139,6 +150,8 @@ defmodule Codex.AppServer.Server do
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 
+  def handle_call(:os_pid, _from, %{transport: nil} = server), do: {:reply, nil, server}
+
   def handle_call(:os_pid, _from, server),
     do: {:reply, Transport.os_pid(server.transport), server}
 
@@ -159,6 +172,9 @@ defmodule Codex.AppServer.Server do
         {:noreply, server}
     end
   end
+
+  def handle_info(:reopen, server), do: server |> reopen() |> noreply()
+  def handle_info(_late, %{transport: nil} = server), do: {:noreply, server}
 
   def handle_info(message, server) do
     case Transport.stream(server.transport, message) do
@@ -183,11 +199,58 @@ defmodule Codex.AppServer.Server do
     step(server, fn _state -> step end)
   end
 
-  # Where the machine has come to an end, this process has.
-  defp noreply(%{state: %{phase: {:down, reason}}} = server),
-    do: {:stop, {:shutdown, reason}, server}
+  # Between two servers.
+  defp noreply(%{transport: nil, up?: true} = server), do: {:noreply, server}
 
+  # Where the machine has come to an end, this process has, unless there is to be another server.
+  defp noreply(%{state: %{phase: {:down, reason}}} = server) do
+    policy = if server.up?, do: server.options.reconnect
+
+    case Reconnect.next(policy, reason, server.tried) do
+      {:wait, ms} -> {:noreply, lost(server, reason, ms)}
+      :stop -> {:stop, {:shutdown, reason}, server}
+    end
+  end
+
+  defp noreply(%{state: %{phase: {:ready, _}}, tried: tried} = server) when tried > 0,
+    do: {:noreply, tell_all(%{server | tried: 0}, :up)}
+
+  defp noreply(%{state: %{phase: {:ready, _}}} = server), do: {:noreply, %{server | up?: true}}
   defp noreply(server), do: {:noreply, server}
+
+  # --- Another server ---------------------------------------------------------------------------------------------------
+
+  defp lost(server, reason, ms) do
+    if server.transport, do: Transport.stop(server.transport)
+    server = if server.tried == 0, do: tell_all(server, {:down, reason}), else: server
+    _ = Process.send_after(self(), :reopen, ms)
+    timer(%{server | transport: nil, tried: server.tried + 1, owed: 0, ahead: 0})
+  end
+
+  defp reopen(server) do
+    case open(server.opener) do
+      {:ok, transport} ->
+        state = State.new(machine(server.options))
+        state = %{state | subscribers: server.state.subscribers}
+        step(%{server | transport: transport, state: state}, &State.start(&1, now()))
+
+      {:error, reason} ->
+        reason = {:app_server_down, %{reason: reason}}
+
+        case Reconnect.next(server.options.reconnect, reason, server.tried) do
+          {:wait, ms} -> lost(server, reason, ms)
+          # Not between two servers any more.
+          :stop -> %{server | up?: false, state: %{server.state | phase: {:down, reason}}}
+        end
+    end
+  end
+
+  defp tell_all(server, what) do
+    for pid <- Map.keys(server.state.subscribers),
+        do: send(pid, {:codex_connection, self(), what})
+
+    server
+  end
 
   # Whoever waits is told, and nothing of the server is left.
   @impl true
@@ -195,7 +258,7 @@ defmodule Codex.AppServer.Server do
 
   def terminate(_reason, server) do
     _ = step(server, &State.down(&1, %{reason: :disconnected}))
-    Transport.stop(server.transport)
+    if server.transport, do: Transport.stop(server.transport), else: :ok
   end
 
   # --- From the server --------------------------------------------------------------------------------------------------

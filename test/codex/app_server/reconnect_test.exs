@@ -1,0 +1,138 @@
+defmodule Codex.AppServer.ReconnectTest do
+  # A connection that outlives its server, with the real one.
+  use ExUnit.Case, async: true
+
+  import Codex.Stub, only: [alive?: 1, eventually: 1, running: 1]
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Events, Test, Thread}
+
+  doctest Codex.AppServer.Reconnect
+
+  @moduletag timeout: 60_000
+
+  defp connect(script, options) do
+    model = Test.start!(script)
+    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    {model, conn}
+  end
+
+  defp thread!(model, conn, options \\ []) do
+    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
+    {:ok, thread} = Codex.start_thread(Test.options(model), options)
+    thread
+  end
+
+  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
+
+  defp kill(conn) do
+    os_pid = os_pid(conn)
+    {_, 0} = System.cmd("kill", ["-KILL", to_string(os_pid)])
+    os_pid
+  end
+
+  describe "a connection that is to reconnect" do
+    @describetag :codex_cli
+
+    test "tells its subscribers, and goes on under its pid, with its threads" do
+      {model, conn} = connect(["One.", "Two."], reconnect: [delay_ms: 300])
+      {:ok, %{thread: thread}} = Thread.run(thread!(model, conn), "one")
+      :ok = AppServer.subscribe(conn)
+      old = kill(conn)
+
+      assert_receive {:codex_connection, ^conn, {:down, {:app_server_down, info}}}, 5_000
+      assert info.signal == :kill
+      # Between two servers nothing waits.
+      assert {:error, {:app_server_down, %{signal: :kill}}} = AppServer.model_list(conn)
+      assert {:error, {:app_server_down, _}} = AppServer.server_info(conn)
+      assert os_pid(conn) == nil
+
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+      assert {:ok, %{"codexHome" => _}} = AppServer.server_info(conn)
+      refute os_pid(conn) in [nil, old]
+      refute alive?(old)
+
+      {:ok, result} = Thread.run(thread, "two")
+      assert result.final_response.text == "Two."
+      assert result.thread.thread_id == thread.thread_id
+      # The subscription stayed.
+      assert_received {:codex_notification, "turn/completed", _}
+      refute_received {:codex_connection, _, _}
+    end
+
+    test "loses the turn that runs at once, and retries it where the thread says so" do
+      {model, conn} = connect([silence(:infinity), silence(:infinity), "Two."], reconnect: true)
+      thread = thread!(model, conn)
+      task = Task.async(fn -> Thread.run(thread, "one") end)
+      assert eventually(fn -> length(Test.requests(model)) == 1 end)
+      kill(conn)
+      assert {:error, {:exec_failed, %{kind: :killed}}} = Task.await(task, 5_000)
+
+      retry = [max_attempts: 20, base_delay_ms: 100, strategy: :constant]
+      assert eventually(fn -> os_pid(conn) != nil end)
+      thread = thread!(model, conn, retry: true, retry_opts: retry)
+      task = Task.async(fn -> Thread.run(thread, "one") end)
+      assert eventually(fn -> length(Test.requests(model)) == 2 end)
+      kill(conn)
+      assert {:ok, result} = Task.await(task, 20_000)
+      assert result.final_response.text == "Two."
+      assert result.attempts > 1
+    end
+
+    test "closes what waited for an answer, and takes none for it later" do
+      ask = shell("echo hi", sandbox_permissions: "require_escalated", justification: "May I?")
+      {model, conn} = connect([ask, ask, "Done."], reconnect: true)
+      :ok = AppServer.subscribe(conn, as: :structs)
+      thread = thread!(model, conn, ask_for_approval: :on_request)
+      task = Task.async(fn -> Thread.run(thread, "one") end)
+      assert_receive {:codex_request, ^conn, %{token: token}}, 10_000
+      kill(conn)
+      assert_receive {:codex_request_closed, ^conn, ^token, :down}, 5_000
+      assert {:error, {:exec_failed, %{kind: :killed}}} = Task.await(task, 5_000)
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+
+      # The new server counts its requests from 0 again.
+      task = Task.async(fn -> Thread.run(thread, "two") end)
+      assert_receive {:codex_request, ^conn, %{token: other}}, 10_000
+      assert AppServer.answer(token, :allow) == {:error, {:request_closed, token}}
+      assert AppServer.answer(other, :allow) == :ok
+      assert {:ok, result} = Task.await(task, 20_000)
+
+      assert [:completed] =
+               for(
+                 %Events.ItemCompleted{item: %Codex.Items.CommandExecution{} = item} <-
+                   result.events,
+                 do: item.status
+               )
+    end
+
+    test "gives up after its attempts, and when there is nobody for whom" do
+      {model, conn} = connect([], reconnect: [attempts: 2, delay_ms: 10])
+      monitor = Process.monitor(conn)
+      :ok = AppServer.subscribe(conn)
+      # Nothing that a server could start with.
+      File.rename!(model.home, model.home <> ".away")
+      kill(conn)
+      assert_receive {:codex_connection, ^conn, {:down, _}}, 5_000
+      assert_receive {:DOWN, ^monitor, :process, _, {:shutdown, {:app_server_down, info}}}, 10_000
+      assert %Codex.Config.Error{reason: :missing_home} = info.reason
+      File.rename!(model.home <> ".away", model.home)
+
+      owner = spawn(fn -> Process.sleep(:infinity) end)
+      {model, conn} = connect([], reconnect: [delay_ms: 5_000], owner: owner)
+      monitor = Process.monitor(conn)
+      kill(conn)
+      assert eventually(fn -> os_pid(conn) == nil end)
+      Process.exit(owner, :kill)
+      assert_receive {:DOWN, ^monitor, :process, _, :normal}, 5_000
+      assert eventually(fn -> running(model.workspace) == [] end)
+    end
+  end
+
+  test "options are checked" do
+    for bad <- [1, [tries: 1], [attempts: -1], [delay_ms: 0]] do
+      assert {:error, {:invalid_option, :reconnect, ^bad, "a boolean, or" <> _}} =
+               AppServer.connect([], reconnect: bad)
+    end
+  end
+end
