@@ -64,9 +64,9 @@ defmodule Codex.AppServer.Options do
      "how many messages may lie in a subscriber's mailbox: with more, nothing more is read from the server, which then waits"},
     {:max_ahead, 67_108_864, :positive, "a positive integer of bytes",
      "what is read all the same while requests wait for their answers; past that the connection ends with an overflow"},
-    {:reconnect, false, :reconnect,
+    {:reconnect, nil, :reconnect,
      "a boolean, or a keyword list of :attempts (positive integer or :infinity), :delay_ms and :max_delay_ms",
-     "whether a connection that lost its server gets another one, under the same pid; true is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. See the section below"},
+     "whether a connection that lost its server gets another one, under the same pid; true is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. Default: it ends. See the section below"},
     {:owner, nil, :pid, "a pid",
      "the process with which the connection ends; default: none, it ends with `disconnect/1`"}
   ]
