@@ -46,8 +46,9 @@ defmodule Codex.Input do
   def local_image(path) when is_binary(path), do: %{type: :local_image, path: Path.expand(path)}
 
   @doc """
-  A skill: its name, and the path of its `SKILL.md`. `Codex.AppServer.skills_list/3` tells which there are, and what is wrong with others
-  (`"errors"`).
+  A skill: its name, and the path of its `SKILL.md`, exactly as `Codex.AppServer.skills_list/3` has them; under `"errors"` it tells what is wrong
+  with others. The server would leave out what it does not know without a word (0.169), so the turn ends before it begins, with
+  `{:exec_failed, error}` of the kind `:invalid_request`, for a skill that is not there, is disabled, or cannot be used.
 
       iex> Codex.Input.skill("release", "/srv/app/.codex/skills/release/SKILL.md")
       %{type: :skill, name: "release", path: "/srv/app/.codex/skills/release/SKILL.md"}

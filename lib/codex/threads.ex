@@ -118,12 +118,31 @@ defmodule Codex.Threads do
     end
   end
 
-  defp forked(%Thread{} = thread, conn, id) do
-    thread = Codex.Turn.reset(thread)
-    %{thread | thread_id: id, transport_ref: GenServer.whereis(conn)}
+  @doc """
+  Loads a thread that the server keeps, with other settings or out of another place: `:path` (a session file) or `:history` (response items, instead of
+  what it keeps), which are experimental, and the other options of `Codex.AppServer.thread_resume/4`.
+
+  Returns `{:ok, thread}`, as `fork/2`. A `Codex.Thread` is resumed by its next turn anyway.
+  """
+  @spec resume(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
+  def resume(thread, options \\ []) do
+    options = [exclude_turns: true] |> Map.new() |> Map.merge(Map.new(options))
+
+    with {:ok, conn, id} <- ids(thread),
+         {:ok, %{"thread" => %{"id" => id}}} <- AppServer.thread_resume(conn, id, options) do
+      {:ok, begun(thread, conn, id)}
+    end
   end
 
-  defp forked(_pair, conn, id), do: {conn, id}
+  defp begun(%Thread{} = thread, conn, id),
+    do: %{thread | thread_id: id, transport_ref: GenServer.whereis(conn)}
+
+  defp begun(_pair, conn, id), do: {conn, id}
+
+  # Its usage is not known yet.
+  defp forked(%Thread{} = thread, conn, id), do: begun(Codex.Turn.reset(thread), conn, id)
+
+  defp forked(pair, conn, id), do: begun(pair, conn, id)
 
   @doc """
   Makes the model sum up what there is of a thread, so that more fits into it, and waits for the end of that.

@@ -117,6 +117,29 @@ defmodule Codex.ThreadsTest do
       assert is_binary(forked)
     end
 
+    test "are resumed out of a file, or of a history that somebody gives" do
+      {model, conn, thread} = start(["1", "2", "3"])
+      {:ok, first} = Thread.run(thread, "one")
+      {:ok, %{"path" => path}} = Threads.read(first.thread)
+      AppServer.disconnect(conn)
+      conn = connect!(model)
+      id = first.thread.thread_id
+
+      assert {:ok, {^conn, ^id} = pair} = Threads.resume({conn, id}, path: path)
+      assert {:ok, %{"path" => ^path}} = Threads.read(pair)
+      {:ok, _} = Thread.run(%{first.thread | transport: {:app_server, conn}}, "two")
+      assert told(model) == ["one", "two"]
+
+      # The server refuses it for a thread that it has loaded.
+      AppServer.disconnect(conn)
+      conn = connect!(model)
+      said = [%{type: "message", role: "user", content: [%{type: "input_text", text: "before"}]}]
+      new = %{thread!(model, conn, []) | thread_id: id}
+      assert {:ok, new} = Threads.resume(new, history: said)
+      {:ok, _} = Thread.run(new, "three")
+      assert told(model) == ["before", "three"]
+    end
+
     test "are compacted, and what cannot be is told" do
       {model, conn, thread} =
         start(["One.", "The summary.", "Two.", http_error(400, "no summary"), silence(:infinity)])

@@ -40,6 +40,8 @@ defmodule Codex.AppServer.Loss do
   def error({:no_id, method, _answer}),
     do: lost(:protocol, "the answer to #{method} names nothing that was started")
 
+  def error({:skill, message}), do: lost(:invalid_request, message)
+
   # One that was started anew.
   def error(:not_ready),
     do: %{lost(:protocol, "the app-server has not said hello yet") | retryable?: true}

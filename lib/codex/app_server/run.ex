@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Run do
   # killed.
 
   alias Codex.{Clocks, Error, Events, TransportError}
-  alias Codex.AppServer.{Deciders, Connection, Loss, Told}
+  alias Codex.AppServer.{Connection, Deciders, Loss, Skills, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
@@ -29,6 +29,7 @@ defmodule Codex.AppServer.Run do
     :thread_id,
     :turn_id,
     :total,
+    :response_id,
     :event,
     late: nil,
     ended?: false,
@@ -162,6 +163,7 @@ defmodule Codex.AppServer.Run do
 
   defp start_turn(%{job: %{begin: {"turn/start", params}}} = run) do
     with {:ok, turn} <- with_model(run.job.reach.turn, run),
+         :ok <- skills(Skills.paths(params["input"]), run),
          do: follow(run, "turn/start", Map.merge(turn, params))
   end
 
@@ -169,6 +171,25 @@ defmodule Codex.AppServer.Run do
 
   defp follow(run, method, params),
     do: request(run, method, Map.put(params, "threadId", run.thread_id), follow: :own)
+
+  defp skills([], _run), do: :ok
+
+  defp skills(paths, run) do
+    with {:ok, cwd} <- cwd(run),
+         {:ok, listed} <- request(run, "skills/list", %{"cwds" => [cwd]}, []) do
+      if missing = Skills.missing(paths, listed), do: fail(run, Loss.error({:skill, missing}))
+      :ok
+    end
+  end
+
+  defp cwd(%{job: %{settings: %{working_directory: dir}}}) when is_binary(dir),
+    do: {:ok, Path.expand(dir)}
+
+  defp cwd(run) do
+    with {:ok, %{"thread" => %{"cwd" => cwd}}} <-
+           request(run, "thread/read", %{"threadId" => run.thread_id}, []),
+         do: {:ok, cwd}
+  end
 
   # A collaboration mode names a model; where the host named none, it is the thread's.
   defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, run) do
@@ -264,6 +285,13 @@ defmodule Codex.AppServer.Run do
 
   defp told({:notification, "turn/completed", _params}, run), do: {[], run}
 
+  # The only place where the provider's id of a response stands; with `experimental_raw_events`.
+  defp told(
+         {:notification, "rawResponse/completed" = method, %{"responseId" => id} = params},
+         run
+       ),
+       do: {[Told.event(method, params)], %{run | response_id: id}}
+
   defp told({:notification, method, params}, run) do
     case Told.event(method, params) do
       %Events.ThreadTokenUsageUpdated{usage: total} = event -> {[event], %{run | total: total}}
@@ -303,6 +331,7 @@ defmodule Codex.AppServer.Run do
     do: %Events.TurnCompleted{
       status: status,
       usage: run.total,
+      response_id: run.response_id,
       thread_id: run.thread_id,
       turn_id: run.turn_id
     }

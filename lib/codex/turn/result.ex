@@ -12,7 +12,8 @@ defmodule Codex.Turn.Result do
     * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`, `:tool_failures`
     * `attempts` - how many runs it took
     * `review` - of `Codex.Thread.review/3` what it found, a `Codex.Review`
-    * `last_response_id` - where the CLI sends one (0.169 does not)
+    * `last_response_id` - the provider's id of the last response: over an app-server with `experimental_raw_events: true`, else nil (0.169). There is
+      nothing to chain by it: the CLI keeps the conversation and sends all of it
   """
 
   @enforce_keys [:thread, :events]

@@ -41,6 +41,15 @@ defmodule Codex.AppServer.ThreadTest do
   defp followed(conn), do: :sys.get_state(conn).state.turns
 
   describe "turns" do
+    test "tell the provider's id of their last response, where raw events are asked for" do
+      model = Test.start!([shell("true"), "One.", "Two."])
+      conn = connect!(model, experimental_api: true)
+      {:ok, result} = Thread.run(thread!(model, conn, experimental_raw_events: true), "hi")
+      assert result.last_response_id == "resp_2"
+      {:ok, result} = Thread.run(thread!(model, conn), "hi")
+      assert result.last_response_id == nil
+    end
+
     test "go on in one thread that is begun once, and give what the other lane gives" do
       script = [
         respond([reasoning("**Hm**"), message("One.")],

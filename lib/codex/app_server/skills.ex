@@ -1,0 +1,44 @@
+defmodule Codex.AppServer.Skills do
+  @moduledoc false
+  # Skills in the input of a turn. The server (0.169) takes one by its path, exactly as `skills/list` has it, and is silent about any other.
+  # Pure.
+
+  @doc "The paths of the skills in an input as on the wire."
+  @spec paths([map()]) :: [String.t()]
+  def paths(input), do: for(%{"type" => "skill", "path" => path} <- input, do: path)
+
+  @doc """
+  What is wrong with the first skill that the server would leave out, or nil. `listed` is the answer to `skills/list`.
+
+      iex> listed = %{"data" => [%{"cwd" => "/srv", "errors" => [%{"path" => "/srv/b", "message" => "no name"}],
+      ...>   "skills" => [%{"path" => "/srv/a", "enabled" => true}, %{"path" => "/srv/c", "enabled" => false}]}]}
+      iex> for path <- ~w(/srv/a /srv/b /srv/c /srv/d), do: Codex.AppServer.Skills.missing([path], listed)
+      [
+        nil,
+        "the skill /srv/b cannot be used: no name",
+        "the skill /srv/c is disabled",
+        "there is no skill /srv/d: see Codex.AppServer.skills_list/3"
+      ]
+  """
+  @spec missing([String.t()], map()) :: String.t() | nil
+  def missing(paths, listed) do
+    entries = for %{} = entry <- List.wrap(listed["data"]), do: entry
+
+    skills =
+      for entry <- entries, %{"path" => path} = skill <- entry["skills"] || [], do: {path, skill}
+
+    errors =
+      for entry <- entries, %{"path" => path} = error <- entry["errors"] || [], do: {path, error}
+
+    Enum.find_value(paths, &wrong(&1, Map.new(skills)[&1], Map.new(errors)[&1]))
+  end
+
+  defp wrong(_path, %{"enabled" => true}, _error), do: nil
+  defp wrong(path, %{}, _error), do: "the skill #{path} is disabled"
+
+  defp wrong(path, nil, %{"message" => message}),
+    do: "the skill #{path} cannot be used: #{message}"
+
+  defp wrong(path, nil, _none),
+    do: "there is no skill #{path}: see Codex.AppServer.skills_list/3"
+end
