@@ -151,7 +151,7 @@ defmodule Codex.AppServer do
   # --- Connections ------------------------------------------------------------------------------------------------------
 
   alias Codex.AppServer.{Child, Options, Request, Server, Token, Tokens, Transport}
-  alias Codex.AppServer.Transport.Address
+  alias Codex.AppServer.Transport.{Address, DefaultSocket}
 
   @typedoc "Why there is no connection, or no more."
   @type connect_reason ::
@@ -218,11 +218,12 @@ defmodule Codex.AppServer do
   @doc """
   Connects to a server that somebody else has started, as `codex app-server --listen ws://127.0.0.1:4500`, and says hello.
 
+      {:ok, conn} = Codex.AppServer.connect_remote("unix://")
       {:ok, conn} = Codex.AppServer.connect_remote("unix:///run/codex/app-server.sock")
       {:ok, conn} = Codex.AppServer.connect_remote("ws://127.0.0.1:4500", token: token)
       {:ok, conn} = Codex.AppServer.connect_remote("wss://codex.example.com", token: token)
 
-  `url` is `unix://` and a path, `ws://` or `wss://` with a host, and a port where it is not 80 or 443. All of them speak WebSocket, one message a
+  `url` is `unix://` and a path, `unix://` alone for where a server of this user and of `:codex_home` listens that was started with `--listen unix://`, `ws://` or `wss://` with a host, and a port where it is not 80 or 443. All of them speak WebSocket, one message a
   text. A server of CLI 0.169 itself speaks no TLS: `wss://` is for a proxy before it. Proxies in the environment are not looked at.
 
   Options:
@@ -238,6 +239,7 @@ defmodule Codex.AppServer do
 
     * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}` - as for `connect/2`; of the URL the key is
       `:url`, and `:token` where a secret would go over plain `ws://` to a host that is not loopback
+    * `Codex.Config.Error` - for `unix://` alone: there is no such home
     * `{:not_connected, reason}` - nobody listens there (`:econnrefused`, `:enoent`, `:nxdomain`, …), or `{:tls, alert, text}`: the certificate is
       not trusted, or not for this host
     * `{:ca_certificate, path, reason}` - that file cannot be read, or holds `:no_certificate`
@@ -263,14 +265,22 @@ defmodule Codex.AppServer do
   """
   @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}
   def connect_remote(url, options \\ []) do
-    with {:ok, address} <- Address.new(url),
-         {:ok, options} <- Options.new(options, :remote),
+    with {:ok, options} <- Options.new(options, :remote),
+         {:ok, url} <- default_socket(url, options),
+         {:ok, address} <- Address.new(url),
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
       serve(fn -> {:ok, {Transport.Socket, options}} end, Map.drop(options, [:secrets]))
     end
   end
+
+  defp default_socket("unix://", options) do
+    with {:ok, home} <- Codex.Home.resolve(codex_home: options.codex_home),
+         do: {:ok, "unix://" <> DefaultSocket.path(home, DefaultSocket.uid())}
+  end
+
+  defp default_socket(url, _options), do: {:ok, url}
 
   @secret_header ~r/authorization|cookie|token|secret|key|password/i
 

@@ -28,6 +28,8 @@ defmodule Codex.AppServer.Options do
   @remote [
     {:token, nil, :token, "a text of visible ASCII characters",
      "what is sent as `Authorization: Bearer`: the capability token, or one of `signed_token/2`. Never shown, and refused for plain `ws://` to a host that is not loopback"},
+    {:codex_home, nil, :path, "a path",
+     "for `unix://` without a path: the home of the server; default: `CODEX_HOME`, else `~/.codex`"},
     {:headers, [], :headers, "a map or list of header names and values, both texts",
      "more headers for the handshake; those whose names sound like secrets are treated as `:token` is"},
     {:tls, [], :tls, "a keyword list of :cacertfile, :certfile, :keyfile, :versions and :ciphers",

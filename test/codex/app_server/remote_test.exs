@@ -5,6 +5,9 @@ defmodule Codex.AppServer.RemoteTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.Test.Steps
   alias Codex.{AppServer, Subprocess, Test}
+  alias Codex.AppServer.Transport.DefaultSocket
+
+  doctest Codex.AppServer.Transport.DefaultSocket
 
   @moduletag :codex_cli
   @moduletag timeout: 120_000
@@ -120,6 +123,35 @@ defmodule Codex.AppServer.RemoteTest do
     assert eventually(fn -> count.(:send_cnt) >= sent + 3 end)
     assert count.(:recv_oct) > received
     assert AppServer.alive?(conn)
+  end
+
+  test "a Unix socket without a path is that of the home, whichever way it is named" do
+    model = Test.start!([])
+    link = model.workspace <> "-home"
+    File.ln_s!(model.home, link)
+    on_exit(fn -> File.rm!(link) end)
+    path = DefaultSocket.path(link, DefaultSocket.uid())
+    refute File.exists?(path)
+    {:ok, codex} = Test.codex_path()
+    env = Map.put(model.env, "CODEX_HOME", link)
+    argv = [codex, "app-server", "--listen", "unix://"]
+    {:ok, sub} = Subprocess.open(argv, env: env, cwd: model.workspace, ladder: @ladder)
+    assert eventually(fn -> File.exists?(path) end), Subprocess.stderr(sub)
+
+    for home <- [model.home, link] do
+      conn = connect!("unix://", codex_home: home)
+      assert {:ok, %{"codexHome" => served}} = AppServer.server_info(conn)
+      assert served == model.home
+    end
+
+    {:ok, _} = Subprocess.stop(sub)
+    for file <- [path, path <> ".lock"], do: File.rm(file)
+
+    assert AppServer.connect_remote("unix://", codex_home: model.home) ==
+             {:error, {:not_connected, :enoent}}
+
+    assert {:error, %Codex.Config.Error{reason: :missing_home}} =
+             AppServer.connect_remote("unix://", codex_home: "/no/such/home")
   end
 
   test "a subscriber that is slow: the server waits, others do not, and nothing is lost" do

@@ -404,7 +404,6 @@ defmodule Codex.AppServer.WebSocketTest do
             "http://127.0.0.1:1",
             "127.0.0.1:1",
             "ws://",
-            "unix://",
             "ws://a b",
             "ws://a/\r\nx: y",
             "ws://h/#f",
