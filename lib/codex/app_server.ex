@@ -150,7 +150,7 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Child, Options, Request, Server, Token, Tokens, Transport}
+  alias Codex.AppServer.{Child, Options, Request, Server, Subscribers, Token, Tokens, Transport}
   alias Codex.AppServer.Transport.{Address, DefaultSocket}
 
   @typedoc "Why there is no connection, or no more."
@@ -493,6 +493,22 @@ defmodule Codex.AppServer do
   def answer(token, answer) when is_binary(token) do
     with {:ok, conn} <- Tokens.find(token),
          do: flat(Connection.call(conn, {:answer, token, {:answer, answer}}))
+  end
+
+  @doc """
+  What the server has asked and nobody has answered yet, as structs of `Codex.AppServer.Request`: for a page that is opened later.
+
+  Option: `:thread_id` (text; default all). Returns `{:ok, requests}`, what is wrong with the option, or `{:error, {:app_server_down, info}}`.
+  """
+  @spec pending(conn(), thread_id: String.t()) :: {:ok, [Request.t()]} | {:error, reason()}
+  def pending(conn, options \\ []) do
+    with {:ok, %{thread_id: id, methods: nil}} <- Subscribers.filter(options),
+         {:ok, requests} <- Connection.call(conn, :pending) do
+      {:ok, if(id, do: Enum.filter(requests, &(&1.thread_id == id)), else: requests)}
+    else
+      {:ok, _filter} -> {:error, {:unknown_option, :methods, :thread_id}}
+      {:error, reason} -> {:error, reason}
+    end
   end
 
   @doc """

@@ -33,6 +33,10 @@ defmodule Codex.AppServer.Pending do
   @spec request(t(), Message.id()) :: Request.t()
   def request(pending, id), do: pending |> Map.fetch!(id) |> elem(0)
 
+  @doc "All of them, the oldest first."
+  @spec requests(t()) :: [Request.t()]
+  def requests(pending), do: for({_id, {request, _}} <- Enum.sort(pending), do: request)
+
   @doc "What waits under a token."
   @spec id(t(), String.t()) :: Message.id() | nil
   def id(pending, token),

@@ -147,6 +147,9 @@ defmodule Codex.AppServer.Server do
   def handle_call({:running, thread_id}, _from, server),
     do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
 
+  def handle_call(:pending, _from, server),
+    do: {:reply, Pending.requests(server.pending), server}
+
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 

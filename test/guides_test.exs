@@ -1,0 +1,139 @@
+defmodule Codex.GuidesTest do
+  # The modules of `guides/app_server.md` run, with the real server. Phoenix is not here: what they need of it stands in below.
+  use ExUnit.Case, async: true
+
+  import Codex.Test.Steps
+  alias Codex.{AppServer, Events, Test, Thread}
+
+  @moduletag :codex_cli
+
+  @guide File.read!(Path.expand("../guides/app_server.md", __DIR__))
+  @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code
+
+  defmodule Elixir.Phoenix.PubSub do
+    def subscribe(pubsub, topic), do: Registry.register(pubsub, topic, nil)
+
+    def broadcast(pubsub, topic, message) do
+      Registry.dispatch(pubsub, topic, fn all ->
+        for {pid, _} <- all, do: send(pid, message)
+      end)
+    end
+  end
+
+  defmodule Elixir.MyAppWeb do
+    defmacro __using__(:live_view), do: quote(do: import(MyAppWeb))
+    def assign(socket, values), do: Map.merge(socket, Map.new(values))
+    def update(socket, key, fun), do: Map.update!(socket, key, fun)
+    def put_flash(socket, kind, text), do: Map.put(socket, kind, text)
+  end
+
+  # The definitions of modules in the block that has this text.
+  defp define!(text) do
+    block = Enum.find(@blocks, &(&1 =~ text)) || flunk("no block has #{text}")
+
+    case Code.string_to_quoted!(block) do
+      {:__block__, _, forms} -> forms
+      form -> [form]
+    end
+    |> Enum.filter(&match?({:defmodule, _, _}, &1))
+    |> Enum.each(&Code.eval_quoted/1)
+  end
+
+  defp connect(script) do
+    model = Test.start!(script)
+    options = [cwd: model.workspace, experimental_api: true]
+    {:ok, conn} = AppServer.connect(Test.options(model), options)
+    on_exit(fn -> AppServer.disconnect(conn) end)
+    {model, conn}
+  end
+
+  # A page: a process with a socket that goes through the callbacks of the view.
+  defp page(view, id, test) do
+    spawn_link(fn ->
+      {:ok, socket} = view.mount(%{"thread" => id}, %{}, %{})
+      loop(view, socket, test)
+    end)
+  end
+
+  defp loop(view, socket, test) do
+    send(test, {:page, self(), socket})
+
+    receive do
+      {:click, params} ->
+        {:noreply, socket} = view.handle_event("answer", params, socket)
+        loop(view, socket, test)
+
+      :close ->
+        :ok
+
+      message ->
+        {:noreply, socket} = view.handle_info(message, socket)
+        loop(view, socket, test)
+    end
+  end
+
+  defp await_page(page, fun) do
+    assert_receive {:page, ^page, socket}, 10_000
+    if fun.(socket), do: socket, else: await_page(page, fun)
+  end
+
+  test "a page asks its user, is closed, and another one has the answer later" do
+    define!("defmodule MyAppWeb.AgentLive")
+    view = MyAppWeb.AgentLive
+    start_supervised!({Registry, keys: :duplicate, name: MyApp.PubSub})
+
+    ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
+    {model, conn} = connect([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done."])
+    Process.register(conn, MyApp.Codex)
+    :ok = AppServer.subscribe(conn, methods: ["thread/started"])
+    agent = Task.async(fn -> apply(MyApp.Agent, :run, [conn, "go"]) end)
+    assert_receive {:codex_notification, "thread/started", %{"thread" => %{"id" => id}}}, 10_000
+
+    first = page(view, id, self())
+    socket = await_page(first, &(map_size(&1.asked) == 1))
+    assert [%AppServer.Request.CommandApproval{reason: "May I?"}] = Map.values(socket.asked)
+    [token] = Map.keys(socket.asked)
+    send(first, :close)
+
+    second = page(view, id, self())
+    assert %{asked: %{^token => _}} = await_page(second, &(map_size(&1.asked) == 1))
+    third = page(view, id, self())
+    await_page(third, &(map_size(&1.asked) == 1))
+    send(second, {:click, %{"token" => token, "answer" => "allow"}})
+
+    socket = await_page(second, &(map_size(&1.asked) == 1 and not is_map_key(&1.asked, token)))
+    [other] = Map.keys(socket.asked)
+    assert File.exists?(Path.join(model.workspace, "yes.txt"))
+
+    # Of two pages, one is the first.
+    send(third, {:click, %{"token" => token, "answer" => "allow"}})
+    assert %{info: "Somebody was faster."} = await_page(third, &is_map_key(&1, :info))
+    send(second, {:click, %{"token" => other, "answer" => "no"}})
+    assert %{asked: none} = await_page(second, &(&1.text == "All done."))
+    assert none == %{}
+    assert Task.await(agent, 10_000) == id
+    refute File.exists?(Path.join(model.workspace, "no.txt"))
+    assert AppServer.pending(conn) == {:ok, []}
+  end
+
+  test "a tool of the guide is called" do
+    define!("defmodule MyApp.OrderTool")
+    {model, conn} = connect([tool_call("order_status", %{number: "17"}), "It is sent."])
+
+    {:ok, thread} =
+      Codex.start_thread(
+        Test.options(model),
+        Test.thread_options(model) ++
+          [
+            transport: {:app_server, conn},
+            tools: [MyApp.OrderTool],
+            metadata: %{tool_context: %{orders: %{"17" => "sent"}}}
+          ]
+      )
+
+    {:ok, result} = Thread.run(thread, "Where is 17?")
+    assert Enum.any?(result.events, &match?(%Events.ItemCompleted{}, &1))
+    %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+    assert inspect(List.last(input)["output"]) =~ "sent"
+  end
+end
