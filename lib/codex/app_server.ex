@@ -160,6 +160,7 @@ defmodule Codex.AppServer do
           | {:invalid_options, term()}
           | Codex.Options.Table.reason()
           | Child.reason()
+          | Codex.Home.Isolated.error()
           | {:not_started, Codex.Subprocess.Error.t()}
           | Transport.Socket.reason()
           | {:init_timeout, pos_integer()}
@@ -196,7 +197,7 @@ defmodule Codex.AppServer do
 
   Returns `{:ok, conn}`. Errors: `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}`, those
   of `Codex.Options.new/1` and `Codex.Options.codex_path/1`, `{:invalid_working_directory, path}`, `Codex.Config.Error` (see
-  `:broken_config`), `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error), and
+  `:broken_config`), those of `Codex.Home.Isolated.create/1`, `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error), and
   `{:app_server_down, info}` (it ended before its hello; `info` has `:exit_status`, `:signal` and `:stderr`).
   """
   @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
@@ -204,13 +205,20 @@ defmodule Codex.AppServer do
   def connect(client \\ [], options \\ []) do
     with {:ok, client} <- Codex.Options.new(client),
          {:ok, options} <- Options.new(options) do
-      known = %{telemetry_prefix: client.telemetry_prefix, account: account(client, options)}
-      serve(fn -> child(client, options) end, Map.merge(options, known))
+      known = %{
+        telemetry_prefix: client.telemetry_prefix,
+        account: account(client, options),
+        own_home?: options.isolation == :hermetic and client.codex_home == nil
+      }
+
+      serve(&child(client, options, &1), Map.merge(options, known))
     end
   end
 
   # Looked up anew for each server: its configuration may have changed.
-  defp child(client, options) do
+  defp child(client, options, home) do
+    client = if home, do: %{client | codex_home: home}, else: client
+
     with {:ok, argv, child} <- Child.new(client, options),
          do: {:ok, {Transport.Stdio, {argv, child}}}
   end
@@ -271,7 +279,8 @@ defmodule Codex.AppServer do
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      serve(fn -> {:ok, {Transport.Socket, options}} end, Map.drop(options, [:secrets]))
+      known = options |> Map.drop([:secrets]) |> Map.put(:own_home?, false)
+      serve(fn _home -> {:ok, {Transport.Socket, options}} end, known)
     end
   end
 

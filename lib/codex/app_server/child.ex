@@ -15,7 +15,9 @@ defmodule Codex.AppServer.Child do
   @doc "Arguments and options of `Codex.Subprocess.open/2`."
   @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
   def new(%Codex.Options{} = client, options) do
-    {:ok, overrides} = Overrides.arguments(base_url(client) ++ List.wrap(told(options.config)))
+    told = isolation(options) ++ base_url(client) ++ List.wrap(told(options.config))
+    {:ok, overrides} = Overrides.arguments(told)
+    options = %{options | clear_env: options.clear_env or options.isolation == :hermetic}
     env = env(client, options)
 
     with {:ok, program} <- CLI.find(client.codex_path_override),
@@ -35,6 +37,11 @@ defmodule Codex.AppServer.Child do
        ]}
     end
   end
+
+  defp isolation(%{isolation: :hermetic}),
+    do: [{["project_doc_max_bytes"], elem(Overrides.value(0), 1)}]
+
+  defp isolation(_options), do: []
 
   defp told(config) when config == %{}, do: []
   defp told(config), do: config

@@ -26,7 +26,7 @@ defmodule Codex.AppServer.Server do
     :owner,
     :poll,
     :spans,
-    :opener,
+    :open,
     up?: false,
     tried: 0,
     watched: %{},
@@ -35,7 +35,8 @@ defmodule Codex.AppServer.Server do
     ahead: 0
   ]
 
-  @type opener :: (() -> {:ok, Transport.opener()} | {:error, term()})
+  @typedoc "Given a home of the connection's own, or nil."
+  @type opener :: (Path.t() | nil -> {:ok, Transport.opener()} | {:error, term()})
 
   @doc """
   Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call. `opener` is asked each time that a
@@ -59,26 +60,32 @@ defmodule Codex.AppServer.Server do
   def handle_continue(:open, {:opening, args}) do
     {opener, options, from} = args.()
 
-    case open(opener) do
-      {:ok, transport} ->
-        server = %__MODULE__{
-          transport: transport,
-          opener: opener,
-          state: State.new(machine(options)),
-          options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
-          spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
-          owner: options.owner && Process.monitor(options.owner)
-        }
+    with {:ok, home} <- home(options),
+         open = fn -> open(opener, home) end,
+         {:ok, transport} <- open.() do
+      server = %__MODULE__{
+        transport: transport,
+        open: open,
+        state: State.new(machine(options)),
+        options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
+        spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
+        owner: options.owner && Process.monitor(options.owner)
+      }
 
-        server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
-
+      server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
+    else
       {:error, reason} ->
         GenServer.reply(from, {:error, reason})
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
   end
 
-  defp open(opener), do: with({:ok, transport} <- opener.(), do: Transport.open(transport))
+  # It goes with this process.
+  defp home(%{own_home?: true}), do: Codex.Home.Isolated.create()
+  defp home(_options), do: {:ok, nil}
+
+  defp open(opener, home),
+    do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
   defp machine(options) do
     [
@@ -231,7 +238,7 @@ defmodule Codex.AppServer.Server do
   end
 
   defp reopen(server) do
-    case open(server.opener) do
+    case server.open.() do
       {:ok, transport} ->
         state = State.new(machine(server.options))
         state = %{state | subscribers: server.state.subscribers}

@@ -132,6 +132,46 @@ defmodule Codex.AppServer.ConnectionTest do
                      5_000
     end
 
+    test "that is hermetic has a home of its own, which goes with it, also when it is killed" do
+      model = Test.start!(["Hi."])
+      File.write!(Path.join(model.workspace, "AGENTS.md"), "canary-agents")
+      client = Test.options(model) |> Keyword.delete(:codex_home)
+      provider = %{name: "mock", base_url: model.url, wire_api: "responses"}
+
+      config = %{
+        "analytics.enabled" => false,
+        "features.plugins" => false,
+        model_provider: "mock",
+        model_providers: %{mock: provider}
+      }
+
+      options = [isolation: :hermetic, cwd: model.workspace, config: config, reconnect: true]
+      {:ok, conn} = AppServer.connect(client, options)
+      on_exit(fn -> AppServer.disconnect(conn) end)
+      {:ok, %{"codexHome" => home}} = AppServer.server_info(conn)
+      refute home == model.home
+      assert File.dir?(home)
+
+      {:ok, thread} = Codex.start_thread(client, transport: {:app_server, conn})
+      {:ok, _} = Codex.Thread.run(thread, "hi")
+      refute inspect(Test.requests(model), limit: :infinity) =~ "canary-agents"
+
+      # Another server has the same home.
+      :ok = AppServer.subscribe(conn)
+      {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+      assert {:ok, %{"codexHome" => ^home}} = AppServer.server_info(conn)
+      Process.exit(conn, :kill)
+      assert eventually(fn -> not File.exists?(home) end)
+
+      # A home that the client names is used.
+      {:ok, conn} = AppServer.connect(Test.options(model), isolation: :hermetic)
+      home = model.home
+      assert {:ok, %{"codexHome" => ^home}} = AppServer.server_info(conn)
+      AppServer.disconnect(conn)
+      assert File.dir?(home)
+    end
+
     test "a connection that is killed leaves no server; one that is owned ends with its owner" do
       model = Test.start!([])
       conn = connect!(model)
