@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Questions do
   # What the server asks, as a part of `Codex.AppServer.State`: who is told, the one answer, and the no where there is none. Functions
   # take the state of a connection, and return `{actions, state}` as that module does.
 
-  alias Codex.AppServer.{Asked, Message, Subscribers, Timers, Turns}
+  alias Codex.AppServer.{Asked, Message, State, Subscribers, Timers, Turns}
 
   @doc """
   The server asks. Subscribers and those who follow the turn are told; where there is nobody, it is a no at once.
@@ -11,6 +11,7 @@ defmodule Codex.AppServer.Questions do
   The first action is `{:opened, id, method, params, deadline}`. Once it has an answer, or needs none any more, there is
   `{:closed, id, why}`: `:answered`, `:resolved`, `:expired` or `:nobody`.
   """
+  @spec ask(State.t(), Message.id(), String.t(), map(), integer()) :: State.step()
   def ask(state, id, method, params, now) do
     subscribers = Subscribers.of(state.subscribers, method, params)
     about = about(state, params)
@@ -71,6 +72,7 @@ defmodule Codex.AppServer.Questions do
   end
 
   @doc "An answer of ours: see `Codex.AppServer.State.respond/4`."
+  @spec respond(State.t(), term(), Message.id(), Asked.answer()) :: State.step()
   def respond(state, from, id, answer) do
     with %{^id => asked} <- state.asked,
          {:ok, answer} <- Asked.check(asked.method, asked.params, answer) do
@@ -82,6 +84,7 @@ defmodule Codex.AppServer.Questions do
   end
 
   @doc "The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too."
+  @spec resolved(State.t(), String.t(), map()) :: State.step()
   def resolved(state, "serverRequest/resolved", %{"requestId" => id})
       when is_map_key(state.asked, id),
       do: close([{:note, {:resolved, id, state.asked[id].method}}], state, id, :resolved)
@@ -89,6 +92,7 @@ defmodule Codex.AppServer.Questions do
   def resolved(state, _method, _params), do: {[], state}
 
   @doc "The time for an answer is over."
+  @spec expire(State.t(), Message.id()) :: State.step()
   def expire(state, id) do
     case state.asked do
       %{^id => %{method: method}} -> close(Asked.deny(id, method, :expired), state, id, :expired)

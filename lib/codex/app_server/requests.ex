@@ -52,9 +52,4 @@ defmodule Codex.AppServer.Requests do
       _ -> :never_sent
     end
   end
-
-  @doc "The requests of one caller."
-  @spec of(t(), term()) :: [non_neg_integer()]
-  def of(requests, from),
-    do: for({id, %{from: ^from}} <- requests.waiting, do: id)
 end

@@ -16,7 +16,16 @@ defmodule Codex.AppServer.State do
   #
   # After each, `deadline/1` says when `tick/2` has to be called.
 
-  alias Codex.AppServer.{Asked, Message, Questions, Requests, Subscribers, Timers, Turns}
+  alias Codex.AppServer.{
+    Asked,
+    Message,
+    Outgoing,
+    Questions,
+    Requests,
+    Subscribers,
+    Timers,
+    Turns
+  }
 
   @defaults [
     client_name: "codex_sdk",
@@ -38,9 +47,6 @@ defmodule Codex.AppServer.State do
     max_subscribers: 1024,
     max_turns: 256
   ]
-
-  @overloaded -32_001
-  @longest_pause 5_000
 
   @enforce_keys [:config, :requests, :turns, :timers]
   defstruct [
@@ -129,7 +135,7 @@ defmodule Codex.AppServer.State do
 
     params = %{"clientInfo" => info, "capabilities" => capabilities}
 
-    send_request(
+    Outgoing.send_request(
       %{state | phase: :initializing},
       :hello,
       "initialize",
@@ -167,99 +173,7 @@ defmodule Codex.AppServer.State do
   """
   @spec request(t(), term(), String.t(), map() | nil, keyword(), integer()) :: step()
   def request(state, from, method, params, opts, now) do
-    experimental = opts[:experimental] || []
-
-    case state.phase do
-      {:down, reason} ->
-        {[{:reply, from, {:error, reason}}], state}
-
-      {:ready, _} when experimental != [] and not state.config.experimental_api ->
-        {[{:reply, from, {:error, {:experimental, experimental}}}], state}
-
-      {:ready, _} ->
-        case opts[:own] && Turns.owned_in(state.turns, Message.thread_id(params)) do
-          turn when turn in [nil, false] -> send_followed(state, from, method, params, opts, now)
-          turn -> {[{:reply, from, {:error, running(params, turn)}}], state}
-        end
-
-      _not_yet ->
-        {[{:reply, from, {:error, :not_ready}}], state}
-    end
-  end
-
-  defp running(params, turn), do: {:turn_running, Message.thread_id(params), turn}
-
-  defp send_followed(state, from, method, params, opts, now) do
-    id = state.requests.next
-    {actions, state} = send_request(state, from, method, params, opts[:timeout_ms] || 30_000, now)
-    sent? = state.requests.next > id
-    {actions, if(sent?, do: follow_start(state, id, opts, params), else: state)}
-  end
-
-  defp follow_start(state, id, opts, %{"threadId" => thread_id}) do
-    case opts[:follow] do
-      nil -> state
-      who -> %{state | turns: Turns.starting(state.turns, id, who, thread_id, !!opts[:own])}
-    end
-  end
-
-  defp follow_start(state, _id, _opts, _params), do: state
-
-  # What nobody waits for. The server answers at once, or ends.
-  defp send_for_nobody(state, method, params),
-    do: send_request(state, :nobody, method, params, :infinity, 0)
-
-  defp interrupt(state, thread_id, turn_id),
-    do: send_for_nobody(state, "turn/interrupt", %{"threadId" => thread_id, "turnId" => turn_id})
-
-  defp reply(:nobody, _result), do: []
-  defp reply(from, result), do: [{:reply, from, result}]
-
-  defp send_request(state, from, method, params, timeout, now) do
-    send_entry(state, %{
-      from: from,
-      method: method,
-      params: params,
-      timeout: timeout,
-      deadline: if(timeout == :infinity, do: :infinity, else: now + timeout),
-      attempt: 0,
-      retry_at: nil
-    })
-  end
-
-  defp send_entry(state, entry) do
-    case Requests.add(state.requests, entry) do
-      {:ok, id, requests} ->
-        timers = Timers.put(state.timers, entry.deadline, {:timeout, id})
-        message = put_unless(%{"id" => id, "method" => entry.method}, "params", entry.params, nil)
-        {[{:send, message}], %{state | requests: requests, timers: timers}}
-
-      {:error, overflow} ->
-        {reply(entry.from, {:error, overflow}), state}
-    end
-  end
-
-  @doc "The caller does not wait any more. An answer that comes later is dropped."
-  @spec cancel(t(), term()) :: step()
-  def cancel(state, from) do
-    state = %{state | awaiting: List.delete(state.awaiting, from)}
-
-    Enum.reduce(Requests.of(state.requests, from), {[], state}, fn id, {actions, state} ->
-      {:ok, _entry, state} = take(state, id)
-      {_, turns} = Turns.started(state.turns, id, nil)
-      {actions, %{state | turns: turns}}
-    end)
-  end
-
-  defp take(state, id) do
-    with {:ok, entry, requests} <- Requests.take(state.requests, id) do
-      timers =
-        state.timers
-        |> Timers.delete(entry.deadline, {:timeout, id})
-        |> Timers.delete(entry.retry_at || :infinity, {:retry, id})
-
-      {:ok, entry, %{state | requests: requests, timers: timers}}
-    end
+    Outgoing.request(state, from, method, params, opts, now)
   end
 
   ## Messages of the server
@@ -269,23 +183,23 @@ defmodule Codex.AppServer.State do
   def message(%{phase: {:down, _}} = state, _message, _now), do: {[], state}
 
   def message(state, {:result, id, result}, _now) do
-    case take(state, id) do
+    case Outgoing.take(state, id) do
       {:ok, %{from: :hello}, state} -> ready(state, result)
-      {:ok, entry, state} -> answered(state, id, entry, {:ok, result})
+      {:ok, entry, state} -> Outgoing.answered(state, id, entry, {:ok, result})
       unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
     end
   end
 
   def message(state, {:error, id, error}, now) do
-    case take(state, id) do
+    case Outgoing.take(state, id) do
       {:ok, %{from: :hello}, state} -> fail(state, {:initialize_refused, error})
-      {:ok, entry, state} -> refused(state, id, entry, error, now)
+      {:ok, entry, state} -> Outgoing.refused(state, id, entry, error, now)
       unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
     end
   end
 
   def message(state, {:notification, method, params}, _now) do
-    {turns, state} = turns(state, Turns.told(state.turns, method, params))
+    {turns, state} = Outgoing.turns(state, Turns.told(state.turns, method, params))
     {resolved, state} = Questions.resolved(state, method, params)
 
     told =
@@ -310,48 +224,6 @@ defmodule Codex.AppServer.State do
 
     {[{:send, %{"method" => "initialized"}} | replies],
      %{state | phase: {:ready, hello}, awaiting: []}}
-  end
-
-  defp answered(state, id, entry, result) do
-    {turns, state} = turns(state, Turns.started(state.turns, id, turn_of(result)))
-    {reply(entry.from, result) ++ turns, state}
-  end
-
-  defp turn_of({:ok, %{} = result}), do: Message.turn_id(result)
-  defp turn_of(_none), do: nil
-
-  # Nothing was done yet when a server says so. It is asked again while there is time for that.
-  defp refused(state, id, entry, %{"code" => @overloaded} = error, now) do
-    attempt = entry.attempt + 1
-    at = now + pause(state.config.retry_ms, attempt, id)
-
-    if attempt > state.config.retries or at >= entry.deadline do
-      answered(state, id, entry, {:error, error})
-    else
-      entry = %{entry | attempt: attempt, retry_at: at}
-      requests = %{state.requests | waiting: Map.put(state.requests.waiting, id, entry)}
-
-      timers =
-        state.timers
-        |> Timers.put(entry.deadline, {:timeout, id})
-        |> Timers.put(at, {:retry, id})
-
-      {[{:note, {:overloaded, entry.method, attempt}}],
-       %{state | requests: requests, timers: timers}}
-    end
-  end
-
-  defp refused(state, id, entry, error, _now), do: answered(state, id, entry, {:error, error})
-
-  # Twice as long each time; ids spread those that were refused together.
-  defp pause(ms, attempt, id),
-    do: min(ms * Integer.pow(2, attempt - 1), @longest_pause) + rem(id * 37, max(ms, 1))
-
-  defp turns(state, {messages, turns}) do
-    Enum.flat_map_reduce(messages, %{state | turns: turns}, fn
-      {nil, thread, turn, :abandoned}, state -> interrupt(state, thread, turn)
-      {who, thread, turn, what}, state -> {[{:turn, who, thread, turn, what}], state}
-    end)
   end
 
   ## What the server asks
@@ -403,11 +275,11 @@ defmodule Codex.AppServer.State do
     {lost, _} =
       Turns.new(1) |> Turns.follow(who, thread_id, turn_id) |> elem(1) |> Turns.down(reason)
 
-    turns(state, {lost, state.turns})
+    Outgoing.turns(state, {lost, state.turns})
   end
 
   def follow(state, who, thread_id, turn_id),
-    do: turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
+    do: Outgoing.turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
 
   @doc """
   Interrupts the turn of a thread that somebody follows, at its beginning where that is not told yet. `from` gets `{:ok, answer}`, or
@@ -447,7 +319,7 @@ defmodule Codex.AppServer.State do
   @spec gone(t(), term()) :: step()
   def gone(state, who) do
     {[], state} = unsubscribe(state, who)
-    {interrupted, state} = turns(state, Turns.gone(state.turns, who))
+    {interrupted, state} = Outgoing.turns(state, Turns.gone(state.turns, who))
     {denied, state} = Questions.gone(state, who)
     {denied ++ interrupted, state}
   end
@@ -469,32 +341,8 @@ defmodule Codex.AppServer.State do
     end)
   end
 
-  defp due(state, {:timeout, id}) do
-    case take(state, id) do
-      {:ok, %{from: :hello, timeout: ms}, state} ->
-        fail(state, {:init_timeout, ms})
-
-      {:ok, entry, state} ->
-        answered(state, id, entry, {:error, {:timeout, entry.method, entry.timeout}})
-
-      # Whatever was due before it at the same time has closed it.
-      _closed ->
-        {[], state}
-    end
-  end
-
-  defp due(state, {:retry, id}) do
-    case take(state, id) do
-      {:ok, entry, state} ->
-        new = state.requests.next
-        {actions, state} = send_entry(state, %{entry | retry_at: nil})
-        {actions, %{state | turns: Turns.renamed(state.turns, id, new)}}
-
-      _closed ->
-        {[], state}
-    end
-  end
-
+  defp due(state, {:timeout, id}), do: Outgoing.expire(state, id, &fail/2)
+  defp due(state, {:retry, id}), do: Outgoing.again(state, id)
   defp due(state, {:asked, id}), do: Questions.expire(state, id)
 
   ## The end
@@ -523,9 +371,13 @@ defmodule Codex.AppServer.State do
     waiting =
       for {_, %{from: from}} <- Enum.sort(state.requests.waiting), from != :hello, do: from
 
-    replies = Enum.flat_map(Enum.reverse(state.awaiting) ++ waiting, &reply(&1, {:error, reason}))
+    replies =
+      Enum.flat_map(
+        Enum.reverse(state.awaiting) ++ waiting,
+        &Outgoing.reply(&1, {:error, reason})
+      )
 
-    {turns, state} = turns(state, Turns.down(state.turns, reason))
+    {turns, state} = Outgoing.turns(state, Turns.down(state.turns, reason))
     requests = %{state.requests | waiting: %{}}
     closed = for id <- state.asked |> Map.keys() |> Enum.sort(), do: {:closed, id, :down}
 

@@ -100,8 +100,11 @@ defmodule Codex.AppServer.OrderTest do
 
     defp happen(world, 10), do: step(world, &State.gone(&1, Enum.random([:s, :t, :f])))
 
-    defp happen(world, 11),
-      do: step(world, &State.cancel(&1, Enum.random([:nobody | Enum.take(world.froms, 5)])))
+    defp happen(world, 11) do
+      from = {:from, length(world.froms)}
+      world = %{world | froms: [from | world.froms]}
+      step(world, &State.interrupt_in(&1, from, "t", [timeout_ms: 20], world.now))
+    end
 
     defp happen(world, 12),
       do: step(world, &State.message(&1, {:malformed, :not_json}, world.now))

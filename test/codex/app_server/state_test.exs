@@ -229,23 +229,10 @@ defmodule Codex.AppServer.StateTest do
       assert State.deadline(state) == :infinity
     end
 
-    test "are not sent again when their time would be over, nor after a cancel" do
+    test "are not sent again when their time would be over" do
       error = %{"code" => -32001, "message" => "Server overloaded; retry later."}
       {id, state} = request(ready(), :a, timeout_ms: 120)
       assert {[{:reply, :a, {:error, ^error}}], _} = message(state, {:error, id, error}, 50)
-
-      {id, state} = request(ready(), :b)
-      {[{:note, {:overloaded, _, 1}}], state} = message(state, {:error, id, error})
-      {[], state} = State.cancel(state, :b)
-      assert State.deadline(state) == :infinity
-    end
-
-    test "of a caller that is gone are forgotten" do
-      {id, state} = request(ready(), :a)
-      {_, state} = request(state, :b)
-      {[], state} = State.cancel(state, :a)
-      assert {[{:note, {:unexpected_answer, :late, ^id}}], _} = message(state, {:result, id, 1})
-      assert {[{:reply, :b, {:error, {:app_server_down, %{}}}}], _} = State.down(state, %{})
     end
 
     test "are refused beyond the most that may wait, which is no matter of the ids" do
@@ -682,8 +669,7 @@ defmodule Codex.AppServer.StateTest do
       for happens <- [
             &message(&1, {:error, &2, %{"code" => 1}}),
             &message(&1, {:result, &2, %{}}),
-            fn state, _ -> tick(state, 30_000) end,
-            fn state, _ -> State.cancel(state, :a) end
+            fn state, _ -> tick(state, 30_000) end
           ] do
         {id, state} = started()
         {_, state} = happens.(state, id)
