@@ -39,6 +39,7 @@ defmodule Codex.Thread do
   alias Codex.AppServer.Lane
   alias Codex.{Error, Exec, RateLimit, Turn, TransportError}
   alias Codex.Options.Table
+  alias Codex.Thread.Runner
   alias Codex.Turn.Result
 
   @enforce_keys [:codex_opts, :thread_opts]
@@ -100,7 +101,7 @@ defmodule Codex.Thread do
   """
   @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
   def run(thread, input, opts \\ %{}) do
-    with {:ok, opts} <- runner_opts(opts), do: run_turn(thread, input, opts)
+    with {:ok, opts} <- Runner.opts(opts), do: run_turn(thread, input, opts)
   end
 
   @doc """
@@ -111,9 +112,9 @@ defmodule Codex.Thread do
   @spec run_streamed(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
   def run_streamed(thread, input, opts \\ %{}) do
-    with {:ok, opts} <- runner_opts(opts),
+    with {:ok, opts} <- Runner.opts(opts),
          {:ok, opts} <- Table.check(:turn, opts),
-         token = unique_token(),
+         token = Runner.token(),
          {:ok, stream, turn} <- prepare(thread, {:run, input}, opts, nil, :element, token) do
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
@@ -128,50 +129,8 @@ defmodule Codex.Thread do
   """
   @spec run_auto(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
-  def run_auto(thread, input, opts \\ []) do
-    with {:ok, opts} <- as_map(opts) do
-      run_auto_checked(thread, input, opts)
-    end
-  end
-
-  defp run_auto_checked(thread, input, opts) do
-    max = Map.get(opts, :max_attempts, 3)
-    backoff = Map.get(opts, :backoff, &sleep/1)
-
-    cond do
-      key = Enum.find(Map.keys(opts), &(&1 not in [:max_attempts, :backoff, :turn_opts])) ->
-        {:error,
-         {:unknown_option, key, Codex.Suggest.nearest(key, [:max_attempts, :backoff, :turn_opts])}}
-
-      not (is_integer(max) and max > 0) ->
-        {:error, {:invalid_max_attempts, max}}
-
-      not is_function(backoff, 1) ->
-        {:error, {:invalid_backoff, backoff}}
-
-      true ->
-        attempt(thread, input, opts[:turn_opts] || %{}, backoff, 1, max)
-    end
-  end
-
-  defp attempt(thread, input, turn_opts, backoff, n, max) do
-    case run_turn(thread, input, turn_opts) do
-      {:ok, %Result{thread: %{continuation_token: nil}} = result} ->
-        {:ok, %{result | attempts: result.attempts + n - 1}}
-
-      {:ok, %Result{thread: %{continuation_token: token}}} when n == max ->
-        {:error, {:max_attempts_reached, max, %{continuation: token}}}
-
-      {:ok, %Result{thread: thread}} ->
-        backoff.(n)
-        attempt(thread, input, turn_opts, backoff, n + 1, max)
-
-      error ->
-        error
-    end
-  end
-
-  defp sleep(n), do: Process.sleep(min(100 * 2 ** (n - 1), 5_000))
+  def run_auto(thread, input, opts \\ []),
+    do: Runner.auto(thread, opts, &run_turn(&1, input, &2))
 
   @doc "Runs one turn; `run/3` without the options of a run."
   @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
@@ -284,7 +243,7 @@ defmodule Codex.Thread do
   def interrupt(thread, opts \\ [])
 
   def interrupt(%__MODULE__{transport: {:app_server, conn}} = thread, opts) do
-    with {:ok, opts} <- as_map(opts),
+    with {:ok, opts} <- Runner.map(opts),
          nil <- Enum.find(Map.keys(opts), &(&1 != :clean_background)) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
       Lane.interrupt(conn, thread.thread_id, clean? == true)
@@ -341,45 +300,6 @@ defmodule Codex.Thread do
     do: new?({:run, text})
 
   defp new?(_what), do: false
-
-  defp runner_opts(opts) do
-    with {:ok, opts} <- as_map(opts),
-         {turn_opts, opts} = pop(opts, :turn_opts, nil),
-         {max_turns, opts} = pop(opts, :max_turns, 1),
-         :ok <- check_max_turns(max_turns),
-         :ok <- check_runner(opts) do
-      if turn_opts, do: as_map(turn_opts), else: {:ok, opts}
-    end
-  end
-
-  defp pop(opts, key, default) do
-    {value, opts} = Map.pop(opts, Atom.to_string(key), default)
-    Map.pop(opts, key, value)
-  end
-
-  defp as_map(%{} = opts) when not is_struct(opts), do: {:ok, opts}
-
-  defp as_map(opts),
-    do:
-      if(Keyword.keyword?(opts),
-        do: {:ok, Map.new(opts)},
-        else: {:error, {:invalid_options, first_odd(opts)}}
-      )
-
-  # Options of a loop over turns, which this version does not have.
-  defp check_runner(opts) do
-    Enum.find_value([:agent, :run_config, :backoff], :ok, fn key ->
-      if opts[key] || opts[Atom.to_string(key)], do: {:error, {:unsupported_option, key}}
-    end)
-  end
-
-  defp first_odd(opts) when is_list(opts), do: Table.first_odd(opts)
-  defp first_odd(opts), do: opts
-
-  defp check_max_turns(n) when is_integer(n) and n > 0, do: :ok
-  defp check_max_turns(n), do: {:error, {:invalid_max_turns, n}}
-
-  defp unique_token, do: "run-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
 
   @doc """
   The newest that is known of the limits of the thread's account, or nil: what a turn of this thread reported, else what any run
