@@ -150,22 +150,10 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Child, Options, Request, Server, Subscribers, Token, Tokens, Transport}
-  alias Codex.AppServer.Transport.{Address, DefaultSocket}
+  alias Codex.AppServer.{Connect, Request, Subscribers, Token, Tokens}
 
-  @typedoc "Why there is no connection, or no more."
-  @type connect_reason ::
-          {:invalid_option, atom(), term(), String.t()}
-          | {:unknown_option, term(), atom() | nil}
-          | {:invalid_options, term()}
-          | Codex.Options.Table.reason()
-          | Child.reason()
-          | Codex.Home.Isolated.error()
-          | {:not_started, Codex.Subprocess.Error.t()}
-          | Transport.Socket.reason()
-          | {:init_timeout, pos_integer()}
-          | {:initialize_refused, map()}
-          | {:app_server_down, map()}
+  @typedoc "Why there is no connection."
+  @type connect_reason :: Connect.reason()
 
   @doc """
   Starts a `codex app-server` and says hello.
@@ -202,26 +190,7 @@ defmodule Codex.AppServer do
   """
   @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
           {:ok, pid()} | {:error, connect_reason()}
-  def connect(client \\ [], options \\ []) do
-    with {:ok, client} <- Codex.Options.new(client),
-         {:ok, options} <- Options.new(options) do
-      known = %{
-        telemetry_prefix: client.telemetry_prefix,
-        account: account(client, options),
-        own_home?: options.isolation == :hermetic and client.codex_home == nil
-      }
-
-      serve(&child(client, options, &1), Map.merge(options, known))
-    end
-  end
-
-  # Looked up anew for each server: its configuration may have changed.
-  defp child(client, options, home) do
-    client = if home, do: %{client | codex_home: home}, else: client
-
-    with {:ok, argv, child} <- Child.new(client, options),
-         do: {:ok, {Transport.Stdio, {argv, child}}}
-  end
+  def connect(client \\ [], options \\ []), do: Connect.child(client, options)
 
   @doc """
   Connects to a server that somebody else has started, as `codex app-server --listen ws://127.0.0.1:4500`, and says hello.
@@ -272,44 +241,7 @@ defmodule Codex.AppServer do
   A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes}`.
   """
   @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}
-  def connect_remote(url, options \\ []) do
-    with {:ok, options} <- Options.new(options, :remote),
-         {:ok, url} <- default_socket(url, options),
-         {:ok, address} <- Address.new(url),
-         secrets = secrets(options),
-         :ok <- private(address, secrets) do
-      options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      known = options |> Map.drop([:secrets]) |> Map.put(:own_home?, false)
-      serve(fn _home -> {:ok, {Transport.Socket, options}} end, known)
-    end
-  end
-
-  defp default_socket("unix://", options) do
-    with {:ok, home} <- Codex.Home.resolve(codex_home: options.codex_home),
-         do: {:ok, "unix://" <> DefaultSocket.path(home, DefaultSocket.uid())}
-  end
-
-  defp default_socket(url, _options), do: {:ok, url}
-
-  @secret_header ~r/authorization|cookie|token|secret|key|password/i
-
-  defp secrets(%{token: token, headers: headers}) do
-    values =
-      for {name, value} <- headers,
-          name =~ @secret_header,
-          # Of `Bearer abc`, `abc` is one, too.
-          secret <- [value, value |> String.split() |> List.last()],
-          secret not in [nil, ""],
-          do: secret
-
-    Enum.uniq(List.wrap(token) ++ values)
-  end
-
-  defp private(address, secrets) do
-    if secrets == [] or Address.private?(address),
-      do: :ok,
-      else: {:error, Transport.Socket.insecure(address.authority)}
-  end
+  def connect_remote(url, options \\ []), do: Connect.remote(url, options)
 
   @doc """
   A token for a server that was started with `--ws-auth signed-bearer-token --ws-shared-secret-file` (CLI 0.169): a JSON Web Token,
@@ -323,48 +255,7 @@ defmodule Codex.AppServer do
   Raises `ArgumentError` for other options. It never shows the secret.
   """
   @spec signed_token(String.t(), keyword()) :: String.t()
-  def signed_token(secret, options \\ []) do
-    # Not a guard: the error of a function clause shows its arguments.
-    if not (is_binary(secret) and secret != ""),
-      do: raise(ArgumentError, "the secret must be a text, and not empty")
-
-    {seconds, claims} = Keyword.pop(options, :expires_in, 300)
-
-    if not (is_integer(seconds) and seconds > 0),
-      do: raise(ArgumentError, "expires_in must be a positive integer, got: #{inspect(seconds)}")
-
-    names = %{issuer: "iss", audience: "aud"}
-
-    claims =
-      for {name, value} <- claims, value != nil do
-        cond do
-          not is_map_key(names, name) ->
-            known = [:expires_in, :issuer, :audience]
-            raise ArgumentError, Suggest.unknown_key(name, known)
-
-          not is_binary(value) ->
-            raise ArgumentError, "#{name} must be a text, got: #{inspect(value)}"
-
-          true ->
-            {names[name], value}
-        end
-      end
-
-    Token.sign(secret, seconds, claims)
-  end
-
-  defp serve(opener, options) do
-    ref = make_ref()
-    from = {self(), ref}
-
-    case DynamicSupervisor.start_child(
-           Codex.AppServer.Supervisor,
-           {Server, fn -> {opener, options, from} end}
-         ) do
-      {:ok, pid} -> hello(pid, ref)
-      {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
-    end
-  end
+  def signed_token(secret, options \\ []), do: Token.new(secret, options)
 
   @doc """
   The account of the connection's limits, for `Codex.RateLimit`: its snapshots are kept as the server tells of them.
@@ -373,46 +264,7 @@ defmodule Codex.AppServer do
   for `codex exec` only. Who pays for a server elsewhere is not known here, so that it has an account of its own.
   """
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
-  def account(client, options \\ [])
-
-  def account(url, _options) when is_binary(url) do
-    digest = :crypto.hash(:sha256, url) |> binary_part(0, 8) |> Base.encode16(case: :lower)
-    "remote:url:" <> digest
-  end
-
-  def account(%Codex.Options{} = client, options) do
-    options = Map.new(options)
-    env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
-
-    Codex.RateLimit.account(%{
-      env: Map.put(env, "CODEX_API_KEY", nil),
-      clear_env?: options[:clear_env] == true,
-      api_key: nil,
-      codex_home: client.codex_home,
-      base_url: client.base_url,
-      model_provider: nil,
-      oss: nil,
-      local_provider: nil
-    })
-  end
-
-  defp hello(pid, ref) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {^ref, result} ->
-        Process.demonitor(monitor, [:flush])
-        with {:ok, _hello} <- result, do: {:ok, pid}
-
-      {:DOWN, ^monitor, :process, _, reason} ->
-        # It answers before it ends, unless it was killed.
-        receive do
-          {^ref, {:error, reason}} -> {:error, reason}
-        after
-          0 -> {:error, {:app_server_down, %{reason: reason}}}
-        end
-    end
-  end
+  def account(client, options \\ []), do: Connect.account(client, options)
 
   @doc """
   Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.

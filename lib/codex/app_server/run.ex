@@ -6,8 +6,8 @@ defmodule Codex.AppServer.Run do
   # The turn is this process's own: however the stream ends before it, it is interrupted, also by the connection where this process is
   # killed.
 
-  alias Codex.{Clocks, Error, Events, TransportError}
-  alias Codex.AppServer.{Connection, Deciders, Loss, Skills, Told}
+  alias Codex.{Clocks, Events, TransportError}
+  alias Codex.AppServer.{Connection, Deciders, Loss, Opening, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
@@ -110,107 +110,13 @@ defmodule Codex.AppServer.Run do
   # --- Opening ----------------------------------------------------------------------------------------------------------
 
   defp open(run) do
-    {thread_id, run} = thread(run.job.thread, run)
-    run = %{run | thread_id: thread_id}
-    run = begin(run)
-    event = %Events.ThreadStarted{thread_id: thread_id}
-    {[event], saw(run, [event])}
-  end
+    case Opening.open(run.job, &request(run, &1, &2, &3)) do
+      {:ok, {thread_id, turn_id}} ->
+        event = %Events.ThreadStarted{thread_id: thread_id}
+        {[event], saw(%{run | thread_id: thread_id, turn_id: turn_id}, [event])}
 
-  defp thread({:loaded, id}, run), do: {id, run}
-  defp thread(:start, run), do: new(run, "thread/start", %{})
-  defp thread({:resume, id}, run), do: new(run, "thread/resume", %{"threadId" => id})
-  defp thread({:fork, id}, run), do: new(run, "thread/fork", %{"threadId" => id})
-
-  defp thread({:last, cwd}, run) do
-    params = %{"limit" => 1, "sortKey" => "updated_at"}
-    params = if cwd, do: Map.put(params, "cwd", cwd), else: params
-
-    case request!(run, "thread/list", params) do
-      %{"data" => [%{"id" => id} | _]} -> thread({:resume, id}, run)
-      _none -> thread(:start, run)
-    end
-  end
-
-  defp new(run, method, ids) do
-    params = Map.merge(Map.fetch!(run.job.reach.threads, method), ids)
-    # Turns are read one by one, where somebody wants them.
-    params = if method == "thread/start", do: params, else: Map.put(params, "excludeTurns", true)
-
-    case request!(run, method, params) do
-      %{"thread" => %{"id" => id}} -> {id, run}
-      other -> fail(run, Loss.error({:no_id, method, other}))
-    end
-  end
-
-  # A thread that this connection had may have been closed since.
-  defp begin(%{job: %{thread: {:loaded, id}}} = run) do
-    case start_turn(run) do
-      {:error, %{"message" => _} = error} ->
-        if Error.normalize(error).kind == :thread_not_found do
-          {^id, run} = thread({:resume, id}, run)
-          begun(run, start_turn(run))
-        else
-          fail(run, Loss.error(error))
-        end
-
-      result ->
-        begun(run, result)
-    end
-  end
-
-  defp begin(run), do: begun(run, start_turn(run))
-
-  defp start_turn(%{job: %{begin: {"turn/start", params}}} = run) do
-    with {:ok, turn} <- with_model(run.job.reach.turn, run),
-         :ok <- skills(Skills.paths(params["input"]), run),
-         do: follow(run, "turn/start", Map.merge(turn, params))
-  end
-
-  defp start_turn(%{job: %{begin: {method, params}}} = run), do: follow(run, method, params)
-
-  defp follow(run, method, params),
-    do: request(run, method, Map.put(params, "threadId", run.thread_id), follow: :own)
-
-  defp skills([], _run), do: :ok
-
-  defp skills(paths, run) do
-    with {:ok, cwd} <- cwd(run),
-         {:ok, listed} <- request(run, "skills/list", %{"cwds" => [cwd]}, []) do
-      if missing = Skills.missing(paths, listed), do: fail(run, Loss.error({:skill, missing}))
-      :ok
-    end
-  end
-
-  defp cwd(%{job: %{settings: %{working_directory: dir}}}) when is_binary(dir),
-    do: {:ok, Path.expand(dir)}
-
-  defp cwd(run) do
-    with {:ok, %{"thread" => %{"cwd" => cwd}}} <-
-           request(run, "thread/read", %{"threadId" => run.thread_id}, []),
-         do: {:ok, cwd}
-  end
-
-  # A collaboration mode names a model; where the host named none, it is the thread's.
-  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, run) do
-    with {:ok, %{"thread" => %{"model" => model}}} <-
-           request(run, "thread/read", %{"threadId" => run.thread_id}, []),
-         do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
-  end
-
-  defp with_model(turn, _run), do: {:ok, turn}
-
-  defp begun(run, {:ok, %{"turn" => %{"id" => id}}}), do: %{run | turn_id: id}
-
-  defp begun(run, {:ok, other}),
-    do: fail(run, Loss.error({:no_id, elem(run.job.begin, 0), other}))
-
-  defp begun(run, {:error, reason}), do: fail(run, unanswered(run, reason))
-
-  defp request!(run, method, params) do
-    case request(run, method, params, []) do
-      {:ok, result} -> result
-      {:error, reason} -> fail(run, unanswered(run, reason))
+      {:error, reason} ->
+        fail(run, unanswered(run, reason))
     end
   end
 

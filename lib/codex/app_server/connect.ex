@@ -1,0 +1,142 @@
+defmodule Codex.AppServer.Connect do
+  @moduledoc false
+  # How a connection begins: what its server is, what must not be shown of it, and whose limits count. `Codex.AppServer.connect/2` and
+  # `connect_remote/2` have the documentation.
+
+  alias Codex.AppServer.{Child, Options, Server, Transport}
+  alias Codex.AppServer.Transport.{Address, DefaultSocket}
+
+  @typedoc "Why there is no connection."
+  @type reason ::
+          {:invalid_option, atom(), term(), String.t()}
+          | {:unknown_option, term(), atom() | nil}
+          | {:invalid_options, term()}
+          | Codex.Options.Table.reason()
+          | Child.reason()
+          | Codex.Home.Isolated.error()
+          | {:not_started, Codex.Subprocess.Error.t()}
+          | Transport.Socket.reason()
+          | {:init_timeout, pos_integer()}
+          | {:initialize_refused, map()}
+          | {:app_server_down, map()}
+
+  @doc "Starts a server."
+  @spec child(term(), term()) :: {:ok, pid()} | {:error, reason()}
+  def child(client, options) do
+    with {:ok, client} <- Codex.Options.new(client),
+         {:ok, options} <- Options.new(options) do
+      known = %{
+        telemetry_prefix: client.telemetry_prefix,
+        account: account(client, options),
+        own_home?: options.isolation == :hermetic and client.codex_home == nil
+      }
+
+      serve(&opener(client, options, &1), Map.merge(options, known))
+    end
+  end
+
+  # Looked up anew for each server: its configuration may have changed.
+  defp opener(client, options, home) do
+    client = if home, do: %{client | codex_home: home}, else: client
+
+    with {:ok, argv, child} <- Child.new(client, options),
+         do: {:ok, {Transport.Stdio, {argv, child}}}
+  end
+
+  @doc "Reaches one that runs."
+  @spec remote(term(), term()) :: {:ok, pid()} | {:error, reason()}
+  def remote(url, options) do
+    with {:ok, options} <- Options.new(options, :remote),
+         {:ok, url} <- default_socket(url, options),
+         {:ok, address} <- Address.new(url),
+         secrets = secrets(options),
+         :ok <- private(address, secrets) do
+      options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
+      known = options |> Map.drop([:secrets]) |> Map.put(:own_home?, false)
+      serve(fn _home -> {:ok, {Transport.Socket, options}} end, known)
+    end
+  end
+
+  defp default_socket("unix://", options) do
+    with {:ok, home} <- Codex.Home.resolve(codex_home: options.codex_home),
+         do: {:ok, "unix://" <> DefaultSocket.path(home, DefaultSocket.uid())}
+  end
+
+  defp default_socket(url, _options), do: {:ok, url}
+
+  @secret_header ~r/authorization|cookie|token|secret|key|password/i
+
+  defp secrets(%{token: token, headers: headers}) do
+    values =
+      for {name, value} <- headers,
+          name =~ @secret_header,
+          # Of `Bearer abc`, `abc` is one, too.
+          secret <- [value, value |> String.split() |> List.last()],
+          secret not in [nil, ""],
+          do: secret
+
+    Enum.uniq(List.wrap(token) ++ values)
+  end
+
+  defp private(address, secrets) do
+    if secrets == [] or Address.private?(address),
+      do: :ok,
+      else: {:error, Transport.Socket.insecure(address.authority)}
+  end
+
+  defp serve(opener, options) do
+    ref = make_ref()
+    from = {self(), ref}
+
+    case DynamicSupervisor.start_child(
+           Codex.AppServer.Supervisor,
+           {Server, fn -> {opener, options, from} end}
+         ) do
+      {:ok, pid} -> hello(pid, ref)
+      {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
+    end
+  end
+
+  defp hello(pid, ref) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {^ref, result} ->
+        Process.demonitor(monitor, [:flush])
+        with {:ok, _hello} <- result, do: {:ok, pid}
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        # It answers before it ends, unless it was killed.
+        receive do
+          {^ref, {:error, reason}} -> {:error, reason}
+        after
+          0 -> {:error, {:app_server_down, %{reason: reason}}}
+        end
+    end
+  end
+
+  @doc "The account of a connection's limits."
+  @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
+  def account(client, options \\ [])
+
+  def account(url, _options) when is_binary(url) do
+    digest = :crypto.hash(:sha256, url) |> binary_part(0, 8) |> Base.encode16(case: :lower)
+    "remote:url:" <> digest
+  end
+
+  def account(%Codex.Options{} = client, options) do
+    options = Map.new(options)
+    env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
+
+    Codex.RateLimit.account(%{
+      env: Map.put(env, "CODEX_API_KEY", nil),
+      clear_env?: options[:clear_env] == true,
+      api_key: nil,
+      codex_home: client.codex_home,
+      base_url: client.base_url,
+      model_provider: nil,
+      oss: nil,
+      local_provider: nil
+    })
+  end
+end
