@@ -10,7 +10,7 @@ defmodule Codex.AppServer.Server do
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Pending, Reconnect, Spans, State, Told, Transport, Turns}
+  alias Codex.AppServer.{Flow, Pending, Reconnect, Spans, State, Told, Transport, Turns}
   alias Codex.{JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
@@ -87,17 +87,12 @@ defmodule Codex.AppServer.Server do
   defp open(opener, home),
     do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
+  @told [:client_name, :client_title, :experimental_api, :capabilities, :opt_out] ++
+          [:init_timeout_ms, :answer_timeout_ms]
+
   defp machine(options) do
-    [
-      client_name: options.client_name,
-      client_title: options.client_title,
-      client_version: options.client_version || version(),
-      experimental_api: options.experimental_api,
-      capabilities: options.capabilities,
-      opt_out: options.opt_out,
-      init_timeout_ms: options.init_timeout_ms,
-      answer_timeout_ms: options.answer_timeout_ms
-    ]
+    told = options |> Map.take(@told) |> Map.to_list()
+    [client_version: options.client_version || version()] ++ told
   end
 
   defp version, do: :codex_sdk |> Application.spec(:vsn) |> to_string()
@@ -288,14 +283,12 @@ defmodule Codex.AppServer.Server do
 
   # --- Reading on -------------------------------------------------------------------------------------------------------
 
-  defp grant(%{owed: 0, ahead: 0} = server), do: server
-
   defp grant(server) do
-    cond do
-      not full?(server) -> %{give(server) | ahead: 0}
-      server.state.requests.waiting == %{} -> later(server)
-      server.ahead + server.owed > server.options.max_ahead -> overflow(server)
-      true -> later(%{give(server) | ahead: server.ahead + server.owed})
+    case Flow.next(server.state, server.owed, server.ahead, server.options) do
+      :grant -> %{give(server) | ahead: 0}
+      :ahead -> later(%{give(server) | ahead: server.ahead + server.owed})
+      :wait -> later(server)
+      :overflow -> overflow(server)
     end
   end
 
@@ -311,13 +304,6 @@ defmodule Codex.AppServer.Server do
 
   defp overflow(server),
     do: step(server, &State.overflow(&1, {:overflow, :subscribers, server.options.max_ahead}))
-
-  # Of a process on another node only the distribution knows; it blocks us where that is full.
-  defp full?(%{state: state, options: %{max_queue: most}}) do
-    Enum.any?(State.listeners(state), fn pid ->
-      node(pid) == node() and match?({_, n} when n > most, Process.info(pid, :message_queue_len))
-    end)
-  end
 
   defp watch(server, pid) do
     if is_map_key(server.watched, pid),
