@@ -202,11 +202,8 @@ defmodule Codex.Tool do
 
   defp item(_other), do: nil
 
-  defp text(text) when is_binary(text) do
-    parts = String.chunk(text, :valid)
-    text = Enum.map_join(parts, &if(String.valid?(&1), do: &1, else: "\uFFFD"))
-    %{"type" => "inputText", "text" => text}
-  end
+  defp text(text) when is_binary(text),
+    do: %{"type" => "inputText", "text" => Codex.Text.utf8(text)}
 
   defp text(term) do
     case Codex.JSON.encode(term) do

@@ -76,14 +76,9 @@ defmodule Codex.CLI.Command do
     end
   end
 
-  @doc "Bytes as text: what is no UTF-8 becomes U+FFFD."
+  @doc "Output as text, without what is blank around it: what is no UTF-8 becomes U+FFFD."
   @spec text(binary()) :: String.t()
-  def text(bytes) do
-    bytes
-    |> String.chunk(:valid)
-    |> Enum.map_join(&if(String.valid?(&1), do: &1, else: "\uFFFD"))
-    |> String.trim()
-  end
+  def text(bytes), do: bytes |> Codex.Text.utf8() |> String.trim()
 
   defp collect(run) do
     case Subprocess.next(run.sub, left(run.deadline)) do

@@ -4,13 +4,24 @@ defmodule Codex.Exec.Run do
   # still missing to its end. That is the turn's terminal event and the exit; end of output alone means nothing, because
   # a grandchild may hold it open, and the exit alone means that the turn was lost.
 
-  alias Codex.{CLI, Clocks, Error, Events, JSONL, RateLimit, Subprocess, TempFile, TransportError}
+  alias Codex.{
+    CLI,
+    Clocks,
+    Error,
+    Events,
+    JSONL,
+    RateLimit,
+    Subprocess,
+    TempFile,
+    Text,
+    TransportError
+  }
+
   alias Codex.Clocks.Limits
-  alias Codex.Error.{Classifier, Redact}
-  alias Codex.Exec.Args
+  alias Codex.Error.Redact
+  alias Codex.Exec.{Args, Files, Loss}
   alias Codex.Telemetry
   alias Codex.Telemetry.Span
-  alias Codex.Options.Overrides
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
   # launcher to find. Together below two seconds.
@@ -65,7 +76,7 @@ defmodule Codex.Exec.Run do
         Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
       )
 
-    {argv, files} = write_files(args.argv)
+    {argv, files} = Files.write(args.argv)
     cleanup = fn -> Enum.each(files, &TempFile.remove/1) end
     # The launcher removes the files, too: it outlives a reader that is killed.
     opts = [
@@ -95,7 +106,7 @@ defmodule Codex.Exec.Run do
 
       {:error, error} ->
         cleanup.()
-        raise not_started(error, args.settings)
+        raise Loss.not_started(error, args.settings.start_timeout_ms)
     end
   end
 
@@ -108,48 +119,11 @@ defmodule Codex.Exec.Run do
     error in TransportError -> {:error, error}
   end
 
-  # Of the launcher; what holds for the first event holds for the program, too.
-  @program_timeout 5_000
   defp start_timeout(%{start_timeout_ms: ms}) when is_integer(ms), do: [start_timeout: ms]
   defp start_timeout(_settings), do: []
 
   defp clocks(settings, default, call),
     do: Clocks.new(Limits.of(settings, default), now(), call && call.since)
-
-  # The arguments, with the paths of the files that they need.
-  defp write_files(argv) do
-    Enum.map_reduce(argv, [], fn
-      {:file, content, as}, files ->
-        case create_file(content, as) do
-          {:ok, path} ->
-            {file_argument(as, path), [path | files]}
-
-          {:error, {:write_failed, path, reason}} ->
-            Enum.each(files, &TempFile.remove/1)
-
-            raise %TransportError{
-              reason_code: :config,
-              message: "cannot write #{path}: #{:file.format_error(reason)}"
-            }
-        end
-
-      argument, files ->
-        {argument, files}
-    end)
-  end
-
-  defp create_file(content, {:profile, home}),
-    do: TempFile.create(content, "codex-sdk-", ".config.toml", home)
-
-  defp create_file(content, _as), do: TempFile.create(content, "codex_sdk_", ".tmp")
-
-  defp file_argument(:path, path), do: path
-  defp file_argument({:profile, _home}, path), do: Path.basename(path, ".config.toml")
-
-  defp file_argument({:config, key}, path) do
-    {:ok, toml} = Overrides.toml(path)
-    key <> "=" <> toml
-  end
 
   defp open(argv, opts, prompt) do
     with {:ok, sub} <- Subprocess.open(argv, opts),
@@ -173,31 +147,6 @@ defmodule Codex.Exec.Run do
     # Whoever cancelled the call in this moment did not find the run yet.
     _ = if :atomics.get(cancelled, 1) == 1, do: Subprocess.request_stop(sub)
     cancelled
-  end
-
-  defp not_started(error, settings) do
-    error = failed_child(error, "codex could not be started")
-
-    if error.clock == :start,
-      do: %{
-        error
-        | timeout_ms: settings.start_timeout_ms || @program_timeout,
-          option: :start_timeout_ms
-      },
-      else: error
-  end
-
-  defp lost(error), do: failed_child(error, "codex was lost")
-
-  defp failed_child(error, what) do
-    known = Error.normalize(error)
-
-    %TransportError{
-      reason_code: known.kind,
-      message: "#{what}: #{known.message}",
-      retryable?: known.retryable?,
-      clock: known.details[:clock]
-    }
   end
 
   @doc "The next events, as `Stream.resource/3` wants them."
@@ -226,7 +175,7 @@ defmodule Codex.Exec.Run do
   defp wait(run, ms) do
     case Subprocess.next(run.sub, ms) do
       {:ok, sub, outputs} -> outputs(outputs, %{run | sub: sub}, now())
-      {:error, sub, error} -> fail(%{run | sub: sub}, lost(error))
+      {:error, sub, error} -> fail(%{run | sub: sub}, Loss.lost(error))
       :timeout -> out_of_time(run)
     end
   end
@@ -311,7 +260,8 @@ defmodule Codex.Exec.Run do
 
   defp see(%Events.ThreadStarted{thread_id: id}, run) do
     if wrong_thread?(run, id),
-      do: fail(run, thread_not_found(run, "the CLI started a new thread instead")),
+      do:
+        fail(run, Loss.thread_not_found(run.args.resume, "the CLI started a new thread instead")),
       else: %{run | started?: true}
   end
 
@@ -390,14 +340,7 @@ defmodule Codex.Exec.Run do
   defp out_of_time(run) do
     if Clocks.left(run.clocks, now()) <= 0,
       do: fail(run, expired(run, :total, run.clocks.total)),
-      else: fail(run, lives_on())
-  end
-
-  defp lives_on do
-    %TransportError{
-      reason_code: :protocol,
-      message: "codex closed its output without ending the turn, and lives on"
-    }
+      else: fail(run, Loss.lives_on())
   end
 
   defp expired(run, name, limit),
@@ -414,76 +357,19 @@ defmodule Codex.Exec.Run do
     raise Redact.redact(error, Args.secrets(run.args))
   end
 
-  defp cut_short(%{exit: exit} = run) do
-    signal = exit.signal && signal_number(exit.signal)
-    said = words(run)
-    end_ = %{status: exit.status, signal: signal, started?: run.started?}
-    verdict = Classifier.ended(said, end_)
-
-    error = %TransportError{
-      exit_status: exit.status || 128 + signal,
-      signal: exit.signal,
-      reason_code: verdict.kind,
-      retryable?: verdict.retryable?,
-      retry_after_ms: verdict.retry_after_ms,
-      resets_at: verdict.resets_at,
-      http_status: verdict.http_status
-    }
-
-    last = Classifier.last_words(said)
-
-    cond do
-      :atomics.get(run.cancelled, 1) == 1 ->
-        cancelled = "the run was cancelled"
-        %{error | reason_code: :interrupted, retryable?: false, message: cancelled}
-
-      verdict.kind == :thread_not_found ->
-        %{error | message: thread_not_found(run, last).message}
-
-      true ->
-        %{error | message: why(error, last)}
-    end
+  defp cut_short(run) do
+    Loss.cut_short(%{
+      exit: run.exit,
+      said: words(run),
+      started?: run.started?,
+      cancelled?: :atomics.get(run.cancelled, 1) == 1,
+      resume: run.args.resume
+    })
   end
-
-  defp why(%{reason_code: :interrupted}, _last), do: "codex was interrupted"
-
-  defp why(%{reason_code: :killed, signal: signal}, _last),
-    do: "codex was ended by signal #{signal}"
-
-  defp why(%{reason_code: :protocol}, _last), do: "codex exited without ending the turn"
-
-  defp why(%{reason_code: :crashed, exit_status: status}, ""),
-    do: "codex exited with status #{status}: it said nothing"
-
-  defp why(%{reason_code: :crashed, exit_status: status}, last),
-    do: "codex exited with status #{status}: #{last}"
-
-  defp why(_error, last), do: last
-
-  defp thread_not_found(run, why),
-    do: %TransportError{
-      reason_code: :thread_not_found,
-      message: "no thread #{inspect(wanted(run.args.resume))}: #{why}"
-    }
-
-  defp wanted({:fork, id}), do: id
-  defp wanted(id), do: id
-
-  defp signal_number(signal) when is_integer(signal), do: signal
-  defp signal_number(signal), do: Subprocess.Signal.number!(signal)
-
-  defp words(run),
-    do: String.trim_trailing(Subprocess.stderr(run.sub) <> run.stray) |> printable()
 
   # The tail may begin inside of a character, and a program may print anything.
-  defp printable(text), do: text |> valid([]) |> Enum.reverse() |> IO.iodata_to_binary()
-
-  defp valid(text, done) do
-    case :unicode.characters_to_binary(text) do
-      {_, valid, <<_, rest::binary>>} -> valid(rest, ["\uFFFD", valid | done])
-      valid -> [valid | done]
-    end
-  end
+  defp words(run),
+    do: String.trim_trailing(Subprocess.stderr(run.sub) <> run.stray) |> Text.utf8()
 
   defp dropped(%{exit: %{stderr_dropped: n}}), do: n
   defp dropped(_run), do: 0
