@@ -222,7 +222,7 @@ defmodule Codex.Threads do
 
   @doc """
   Gives a thread a goal: the agent works on it, turn after turn, until it is complete, **and begins at once**, without a call of
-  `Codex.Thread.run/3`. A process that subscribed hears of it.
+  `Codex.Thread.run/3`. A process that subscribed hears of it, and is asked; policies and tools of a `Codex.Thread` are for turns that are run with it.
 
   Options: `:objective` (text), `:status` (`:active`, `:paused`, `:complete`, …), `:token_budget` (tokens). Returns `{:ok, goal}`.
   """
@@ -240,7 +240,7 @@ defmodule Codex.Threads do
   Changes what a thread runs with from now on, on the side of the server: `:model`, `:effort`, `:summary`, `:cwd`, `:approval_policy`, … as
   `Codex.AppServer.thread_settings_update/3` has them. Needs a connection with `experimental_api: true`.
 
-  `effort: :default` goes back to the effort of the model. Options of a `Codex.Thread` that are set go with each turn, and win.
+  `effort: :default` goes back to the effort of the model, and to the default collaboration mode. Options of a `Codex.Thread` that are set go with each turn, and win.
   """
   @spec update_settings(thread(), keyword() | map()) :: :ok | {:error, reason()}
   def update_settings(thread, options) do

@@ -9,6 +9,7 @@ defmodule Codex.AppServer.Answer do
   @type reason :: {:invalid_option, :answer, term(), String.t()}
 
   @decision "a decision: :allow, {:allow, options}, {:deny, reason} or :cancel"
+  @elicitation "{:accept, content}, :accept, :decline, :cancel, or " <> @decision
   @decisions ~w(item/commandExecution/requestApproval item/fileChange/requestApproval)
 
   @doc """
@@ -51,17 +52,17 @@ defmodule Codex.AppServer.Answer do
     case answer do
       {:accept, content} when is_map(content) or content == nil -> {:ok, accept(content)}
       accept when accept in [:accept, :allow] -> {:ok, accept(%{})}
-      {:allow, opts} when is_list(opts) or is_map(opts) -> {:ok, persist(accept(%{}), opts)}
+      {:allow, opts} -> allow(opts, answer)
       cancel when cancel in [:cancel, {:deny, :cancel}] -> {:ok, %{"action" => "cancel"}}
       :decline -> {:ok, %{"action" => "decline"}}
       {:deny, _reason} -> {:ok, %{"action" => "decline"}}
-      _ -> invalid(answer, "{:accept, content}, :accept, :decline, :cancel, or " <> @decision)
+      _ -> invalid(answer, @elicitation)
     end
   end
 
   defp result("item/tool/requestUserInput", %{"questions" => questions}, answers)
        when is_map(answers) and not is_struct(answers) do
-    ids = for %{"id" => id} <- questions, do: id
+    ids = for %{"id" => id} <- List.wrap(questions), do: id
 
     Enum.reduce_while(answers, {:ok, %{"answers" => %{}}}, fn {id, answer}, {:ok, result} ->
       id = if is_atom(id), do: Atom.to_string(id), else: id
@@ -111,6 +112,12 @@ defmodule Codex.AppServer.Answer do
       {:ok, pairs} -> {:ok, Map.new(pairs)}
       :error -> invalid("[redacted]", "a map or keyword list of the result")
     end
+  end
+
+  defp allow(opts, answer) do
+    if decision?({:allow, opts}),
+      do: {:ok, persist(accept(%{}), opts)},
+      else: invalid(answer, @elicitation)
   end
 
   defp decision?(decision) when decision in [:allow, :deny, :cancel], do: true

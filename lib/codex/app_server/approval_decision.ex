@@ -35,6 +35,9 @@ defmodule Codex.AppServer.ApprovalDecision do
 
   def from_hook(_denied), do: "decline"
 
+  # What can be granted.
+  @kinds ["fileSystem", "network"]
+
   @doc "What a request for permissions gets: what was asked for, or none of it."
   @spec permissions(term(), map()) :: map()
   def permissions(decision, params) do
@@ -51,7 +54,9 @@ defmodule Codex.AppServer.ApprovalDecision do
   end
 
   defp granted(params, scope) do
-    asked = params["permissions"] || %{}
-    %{"permissions" => Map.take(asked, ["fileSystem", "network"]), "scope" => scope}
+    asked =
+      with %{} = asked <- params["permissions"], do: Map.take(asked, @kinds), else: (_ -> %{})
+
+    %{"permissions" => asked, "scope" => scope}
   end
 end

@@ -36,9 +36,8 @@ defmodule Codex.AppServer.Told do
   def event(method, params) do
     read(method, params)
   rescue
-    # Not as it should be: as it came.
-    _error in [ArgumentError, KeyError] ->
-      %AppServerNotification{method: method, params: params}
+    # Not as it should be, in whatever way: as it came. This may run in the process of a connection.
+    _error -> %AppServerNotification{method: method, params: params}
   end
 
   defp read("item/agentMessage/delta", %{"itemId" => id, "delta" => text} = params) do
