@@ -19,6 +19,7 @@ defmodule Codex.Clocks do
     Items.Reasoning,
     Items.UserMessage,
     Items.TodoList,
+    Items.Plan,
     Items.Error,
     Items.ReviewMode
   ]

@@ -10,6 +10,7 @@ defmodule Codex.Telemetry.Span do
 
   @tools [
     Items.CommandExecution,
+    Items.DynamicToolCall,
     Items.McpToolCall,
     Items.FileChange,
     Items.WebSearch,
@@ -304,6 +305,7 @@ defmodule Codex.Telemetry.Span do
   defp arguments(%{prompt: prompt}), do: prompt
 
   defp output(%Items.CommandExecution{aggregated_output: output}), do: output
+  defp output(%Items.DynamicToolCall{content_items: items}), do: items
   defp output(%Items.McpToolCall{result: result, error: error}), do: error || result
   defp output(_item), do: nil
 

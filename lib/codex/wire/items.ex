@@ -47,6 +47,17 @@ defmodule Codex.Wire.Items do
        @status,
        {:duration_ms, "non_neg_integer() | nil", []}
      ]},
+    {DynamicToolCall, ["dynamic_tool_call"], "dynamicToolCall",
+     "A call of a tool of the host (`Codex.Tool`). `content_items` and `success` are what it answered, nil while it runs. App-server only.",
+     [
+       {:tool, "String.t()", required: true},
+       {:namespace, "String.t() | nil", []},
+       {:arguments, "term()", []},
+       {:content_items, "[map()] | nil", []},
+       {:success, "boolean() | nil", []},
+       @status,
+       {:duration_ms, "non_neg_integer() | nil", []}
+     ]},
     {CollabToolCall, ["collab_tool_call"], "collabAgentToolCall",
      "A call that starts or steers another agent (`spawn_agent`, `wait`, `send_input`, `close_agent`); `agents_states` has the state of each by thread id. What the other agent does is not in the stream, nor are its tokens in the usage.",
      [
@@ -61,6 +72,11 @@ defmodule Codex.Wire.Items do
      [{:content, "[map()]", enforce: true, default: []}]},
     {ImageView, ["image_view"], "imageView", "The agent looked at an image.",
      [{:path, "String.t()", required: true}]},
+    {Plan, ["plan"], "plan",
+     "What the agent proposes in plan mode; its message comes without it. App-server only.",
+     [{:text, "String.t()", enforce: true, default: ""}]},
+    {ContextCompaction, ["context_compaction"], "contextCompaction",
+     "The server sums up the conversation to make room. App-server only.", []},
     {ReviewMode, ["review_mode"], nil, "A review began or ended.",
      [{:entered, "boolean()", default: true}, {:review, "String.t()", enforce: true, default: ""}]},
     {WebSearch, ["web_search"], "webSearch",

@@ -103,10 +103,11 @@ defmodule Codex.AppServer.RequestsTest do
       assert %{tool: %{name: "weather"}, thread: %Thread{}, metadata: %{unit: "C"}} = context
       assert %Request.ToolCall{arguments: %{"town" => "Rome"}, call_id: id} = context.event
 
-      assert [%{"status" => "completed", "success" => true}] =
+      assert [%{tool: "weather", status: :completed, success: true, content_items: [_]}] =
                for(
-                 %Events.ItemCompleted{item: %{raw: %{"id" => ^id} = raw}} <- result.events,
-                 do: raw
+                 %Events.ItemCompleted{item: %Items.DynamicToolCall{id: ^id} = item} <-
+                   result.events,
+                 do: item
                )
     end
 
@@ -244,6 +245,21 @@ defmodule Codex.AppServer.RequestsTest do
       assert %{id: "q", question: "Which?", header: "Pick", secret?: false} = asked
       assert %{label: "A", description: "A"} in asked.options
       assert AppServer.answer(token, %{"q" => "A"}) == {:error, {:request_closed, token}}
+    end
+
+    test "is not asked for a plan, which is an item" do
+      plan = "<proposed_plan>\n1. Look\n2. Leap\n</proposed_plan>"
+      {_model, _conn, thread} = start(["So:\n" <> plan], collaboration_mode: :plan)
+      {:ok, result} = Thread.run(thread, "How?")
+
+      assert [text] =
+               for(
+                 %Events.ItemCompleted{item: %Items.Plan{text: text}} <- result.events,
+                 do: text
+               )
+
+      assert text =~ "1. Look"
+      assert result.final_response.text =~ "So:"
     end
 
     test "tells the time" do
