@@ -363,17 +363,26 @@ defmodule Codex.AppServer do
   """
   @spec pending(conn(), thread_id: String.t()) :: {:ok, [Request.t()]} | {:error, reason()}
   def pending(conn, options \\ []) do
-    with {:ok, %{thread_id: id, methods: nil}} <- Subscribers.filter(options),
-         {:ok, requests} <- Connection.call(conn, :pending) do
-      {:ok, if(id, do: Enum.filter(requests, &(&1.thread_id == id)), else: requests)}
-    else
-      {:ok, _filter} -> {:error, {:unknown_option, :methods, :thread_id}}
-      {:error, reason} -> {:error, reason}
+    with :ok <- only_thread(options),
+         {:ok, %{thread_id: id}} <- Subscribers.filter(options),
+         {:ok, requests} <- Connection.call(conn, :pending),
+         do: {:ok, if(id, do: Enum.filter(requests, &(&1.thread_id == id)), else: requests)}
+  end
+
+  defp only_thread(options) do
+    case Codex.Options.Cast.pairs(options) do
+      {:ok, pairs} ->
+        Enum.find_value(pairs, :ok, fn {key, _} ->
+          if key != :thread_id, do: {:error, {:unknown_option, key, :thread_id}}
+        end)
+
+      :error ->
+        {:error, {:invalid_options, options}}
     end
   end
 
   @doc """
-  Answers what the server asked, by its id on the wire. The answer is checked against the protocol.
+  Answers what the server asked, by the id that a subscriber got. The answer is checked against the protocol.
 
   Returns `:ok`, or `{:error, reason}`: `{:request_closed, id}` where it has its answer already, its time was over or the server took it
   back; what is wrong with the answer, which can be given again; `{:app_server_down, info}`.

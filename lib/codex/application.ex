@@ -11,9 +11,10 @@ defmodule Codex.Application do
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
+      # Before those that use them: servers end first, and their homes after them.
+      Codex.Home.Isolated,
       Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
-      Codex.Home.Isolated,
       Codex.Auth.Runtime,
       Codex.Models.Cache,
       Codex.RateLimit.Accounts

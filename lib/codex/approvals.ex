@@ -38,12 +38,12 @@ defmodule Codex.Approvals do
     * `{:async, ref}`, `{:async, ref, metadata}` - the hook's `await/2` tells it later
     * `:later` - somebody answers by the event's `token`, with `Codex.AppServer.answer/2`, before `expires_at`; no process waits for that
 
-  Anything else, a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no. While somebody decides, the
+  Anything else (also an option that is none), a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no. While somebody decides, the
   clocks for silence stand still. A policy runs in a process of its own, which ends with the one that reads the turn.
   """
 
   alias Codex.Approvals.StaticPolicy
-  alias Codex.AppServer.Request
+  alias Codex.AppServer.{ApprovalDecision, Request}
 
   @type policy :: module() | function() | StaticPolicy.t()
   @type decision :: :allow | {:allow, keyword() | map()} | {:deny, term()}
@@ -165,7 +165,10 @@ defmodule Codex.Approvals do
   end
 
   defp decision(decision) when decision in [:allow, :later], do: decision
-  defp decision({:allow, opts} = allowed) when is_list(opts) or is_map(opts), do: allowed
+
+  defp decision({:allow, opts} = allowed),
+    do: if(ApprovalDecision.options?(opts), do: allowed, else: {:deny, :undecided})
+
   defp decision(:cancel), do: {:deny, :cancel}
   defp decision({:deny, _} = denied), do: denied
   defp decision(_other), do: {:deny, :undecided}

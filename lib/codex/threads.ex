@@ -21,16 +21,14 @@ defmodule Codex.Threads do
     * a map with `"code"` and `"message"` - the server's error: there is no such thread, it is archived, …
     * what `Codex.AppServer` returns for options, timeouts and a server that is gone
 
-  The lazy lists raise `Codex.Error` when they are read. Facts of CLI 0.169.
+  The lazy lists raise `Codex.Error`: at once for a thread or options that are none, and when they are read. Facts of CLI 0.169.
   """
 
   alias Codex.{AppServer, Error, Thread}
-  alias Codex.AppServer.Connection
+  alias Codex.AppServer.{Compaction, Connection}
 
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
   @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
-
-  @compact_timeout 300_000
 
   # --- Lists ------------------------------------------------------------------------------------------------------------
 
@@ -109,11 +107,10 @@ defmodule Codex.Threads do
   """
   @spec fork(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
   def fork(thread, options \\ []) do
-    options = [exclude_turns: true] |> Map.new() |> Map.merge(Map.new(options))
-
     with {:ok, conn, id} <- ids(thread),
-         {:ok, %{"thread" => %{"id" => new}}} <-
-           AppServer.thread_fork(conn, Map.put(options, :thread_id, id)) do
+         {:ok, options} <- pairs(options),
+         options = options |> Map.put_new(:exclude_turns, true) |> Map.put(:thread_id, id),
+         {:ok, %{"thread" => %{"id" => new}}} <- AppServer.thread_fork(conn, options) do
       {:ok, forked(thread, conn, new)}
     end
   end
@@ -126,9 +123,9 @@ defmodule Codex.Threads do
   """
   @spec resume(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
   def resume(thread, options \\ []) do
-    options = [exclude_turns: true] |> Map.new() |> Map.merge(Map.new(options))
-
     with {:ok, conn, id} <- ids(thread),
+         {:ok, options} <- pairs(options),
+         options = Map.put_new(options, :exclude_turns, true),
          {:ok, %{"thread" => %{"id" => id}}} <- AppServer.thread_resume(conn, id, options) do
       {:ok, begun(thread, conn, id)}
     end
@@ -147,7 +144,8 @@ defmodule Codex.Threads do
   @doc """
   Makes the model sum up what there is of a thread, so that more fits into it, and waits for the end of that.
 
-  Option: `:timeout_ms` (default 300_000). The server would interrupt a turn that runs; where one of this connection does, it is
+  Option: `:timeout_ms` (positive integer, default 300_000); then it is interrupted, and `{:error, {:timeout, "thread/compact/start", ms}}`. So it is
+  when the caller is gone. The server would interrupt a turn that runs; where one of this connection does, it is
   `{:error, {:turn_running, thread_id, turn_id}}`. A failure of the model is `{:error, {:turn_failed, error}}` with a `Codex.Error`.
   """
   @spec compact(thread(), timeout_ms: pos_integer()) ::
@@ -155,19 +153,10 @@ defmodule Codex.Threads do
           | {:error,
              reason() | {:turn_running, String.t(), String.t()} | {:turn_failed, Error.t()}}
   def compact(thread, options \\ []) do
-    [timeout_ms: timeout] = Keyword.validate!(options, timeout_ms: @compact_timeout)
-
     with {:ok, conn, id} <- ids(thread),
+         {:ok, timeout} <- Compaction.timeout(options),
          {:ok, nil} <- Connection.call(conn, {:running, id}) do
-      # Its own subscription, and not the caller's.
-      task =
-        Task.Supervisor.async_nolink(Codex.TaskSupervisor, fn -> compact(thread, conn, id) end)
-
-      case Task.yield(task, timeout) || Task.shutdown(task) do
-        {:ok, result} -> result
-        nil -> {:error, {:timeout, "thread/compact/start", timeout}}
-        {:exit, reason} -> {:error, {:app_server_down, %{reason: reason}}}
-      end
+      Compaction.run(conn, id, timeout, fn -> loaded(thread, "thread/compact/start", %{}) end)
     else
       {:ok, {turn_id, _active}} ->
         {:ok, _conn, id} = ids(thread)
@@ -177,40 +166,6 @@ defmodule Codex.Threads do
         {:error, reason}
     end
   end
-
-  defp compact(thread, conn, id) do
-    monitor = Process.monitor(conn)
-    methods = ["item/started", "turn/completed"]
-
-    with :ok <- AppServer.subscribe(conn, thread_id: id, methods: methods),
-         {:ok, _} <- loaded(thread, "thread/compact/start", %{}),
-         do: compacted(monitor, nil)
-  end
-
-  defp compacted(monitor, turn_id) do
-    receive do
-      {:codex_notification, "item/started",
-       %{"item" => %{"type" => "contextCompaction"}, "turnId" => turn_id}} ->
-        compacted(monitor, turn_id)
-
-      {:codex_notification, "turn/completed", %{"turn" => %{"id" => ^turn_id} = turn}} ->
-        if turn["status"] == "completed",
-          do: :ok,
-          else: {:error, {:turn_failed, failure(turn)}}
-
-      {:codex_notification, _, _} ->
-        compacted(monitor, turn_id)
-
-      {:DOWN, ^monitor, :process, _, {:shutdown, {:app_server_down, info}}} ->
-        {:error, {:app_server_down, info}}
-
-      {:DOWN, ^monitor, :process, _, reason} ->
-        {:error, {:app_server_down, %{reason: reason}}}
-    end
-  end
-
-  defp failure(%{"error" => %{} = error}), do: Error.normalize(error)
-  defp failure(turn), do: Error.normalize("the compaction ended as #{turn["status"]}")
 
   # --- Goal and settings ------------------------------------------------------------------------------------------------
 
@@ -244,9 +199,20 @@ defmodule Codex.Threads do
   """
   @spec update_settings(thread(), keyword() | map()) :: :ok | {:error, reason()}
   def update_settings(thread, options) do
-    case Map.new(options) do
-      %{effort: :default} = options -> default_effort(thread, Map.delete(options, :effort))
-      options -> done(checked(thread, "thread/settings/update", options))
+    with {:ok, _conn, _id} <- ids(thread), {:ok, options} <- pairs(options) do
+      case options do
+        %{effort: :default, collaboration_mode: _} ->
+          expected =
+            "an effort; beside a collaboration_mode, that has it: settings.reasoning_effort"
+
+          {:error, {:invalid_option, :effort, :default, expected}}
+
+        %{effort: :default} ->
+          default_effort(thread, Map.delete(options, :effort))
+
+        _ ->
+          done(checked(thread, "thread/settings/update", options))
+      end
     end
   end
 
@@ -254,13 +220,8 @@ defmodule Codex.Threads do
   defp default_effort(thread, options) do
     with {:ok, known} <- read(thread) do
       model = options[:model] || known["model"]
-
-      mode = %{
-        mode: "default",
-        settings: %{model: model, reasoning_effort: nil, developer_instructions: ""}
-      }
-
-      options = Map.put(options, :collaboration_mode, mode)
+      settings = %{model: model, reasoning_effort: nil, developer_instructions: ""}
+      options = Map.put(options, :collaboration_mode, %{mode: "default", settings: settings})
       done(checked(thread, "thread/settings/update", options))
     end
   end
@@ -281,7 +242,8 @@ defmodule Codex.Threads do
 
   defp checked(thread, method, options) do
     with {:ok, _conn, id} <- ids(thread),
-         options = Map.put(Map.new(options), :thread_id, id),
+         {:ok, options} <- pairs(options),
+         options = Map.put(options, :thread_id, id),
          {:ok, params, experimental} <- Codex.Protocol.params(method, options),
          do: loaded(thread, method, params, experimental)
   end
@@ -295,6 +257,13 @@ defmodule Codex.Threads do
       else
         {:error, error}
       end
+    end
+  end
+
+  defp pairs(options) do
+    case Codex.Options.Cast.pairs(options) do
+      {:ok, pairs} -> {:ok, Map.new(pairs)}
+      :error -> {:error, {:invalid_options, options}}
     end
   end
 

@@ -34,7 +34,7 @@ defmodule Codex.Tool do
     * `:description` - what it does, for the model (default `""`)
     * `:parameters` - the JSON schema of its arguments, as a map (default: an object without properties); `:schema` and `:input_schema` are other
       names of it
-    * `:timeout_ms` - how long a call may take, in ms (default 60_000)
+    * `:timeout_ms` - how long a call may take, in ms (default 60_000), but no longer than the connection's `:answer_timeout_ms` (300_000)
 
   Others are kept: the tool finds them in `context.metadata`.
 

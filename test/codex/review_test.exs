@@ -194,6 +194,30 @@ defmodule Codex.ReviewTest do
       assert next.thread.thread_id == result.thread.thread_id
     end
 
+    test "over an app-server may do what its thread may, and thinks as hard" do
+      for {options, written?} <- [
+            {[sandbox: :workspace_write], true},
+            {[sandbox: :workspace_write, sandbox_policy: :read_only], false},
+            {[sandbox_policy: [type: :workspace_write]], true}
+          ] do
+        own = [ask_for_approval: :never, reasoning_effort: :high]
+        own = own ++ [model_reasoning_summary: :detailed]
+        {model, thread} = start([shell("touch made.txt"), "Fine."], :app_server, own ++ options)
+        assert {:ok, _} = Thread.review(thread, "Look")
+
+        assert {options, File.exists?(Path.join(model.workspace, "made.txt"))} ==
+                 {options, written?}
+
+        assert [%{"effort" => "high", "summary" => "detailed"}] =
+                 for(%{body: body} <- Test.requests(model), uniq: true, do: body["reasoning"])
+      end
+
+      {_model, thread} = start([], :app_server, collaboration_mode: %{mode: :plan, settings: %{}})
+
+      assert Thread.review(thread, "Look") ==
+               {:error, {:unsupported_option, :collaboration_mode}}
+    end
+
     test "on codex exec is a thread of its own" do
       {_model, thread} = start(["Hi."], :exec)
       {:ok, result} = Thread.run(thread, "Hi")

@@ -5,6 +5,8 @@ defmodule Codex.ThreadsTest do
   import Codex.Test.Steps
   alias Codex.{AppServer, Error, Recorder, Test, Thread, Threads}
 
+  doctest Codex.AppServer.Compaction
+
   @moduletag timeout: 60_000
 
   defp connect!(model, options \\ []) do
@@ -166,6 +168,60 @@ defmodule Codex.ThreadsTest do
       assert {:error, %{"message" => _}} = Threads.compact({conn, none}, timeout_ms: 5_000)
     end
 
+    test "that are compacted do not outlast their time, their caller or their server" do
+      model = Test.start!(["One.", silence(:infinity), silence(:infinity), silence(:infinity)])
+      conn = connect!(model, reconnect: [delay_ms: 50])
+      {:ok, %{thread: thread}} = Thread.run(thread!(model, conn, []), "one")
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+
+      ended = fn ->
+        assert_receive {:codex_notification, "turn/completed", %{"turn" => turn}}, 10_000
+        turn["status"]
+      end
+
+      own = fn -> map_size(:sys.get_state(conn).state.subscribers) end
+
+      assert Threads.compact(thread, timeout_ms: 500) ==
+               {:error, {:timeout, "thread/compact/start", 500}}
+
+      assert ended.() == "interrupted"
+      assert Codex.Stub.eventually(fn -> own.() == 1 end)
+
+      caller = spawn(fn -> Threads.compact(thread) end)
+      assert Codex.Stub.eventually(fn -> length(Test.requests(model)) == 3 end)
+      Process.exit(caller, :kill)
+      assert ended.() == "interrupted"
+      assert Codex.Stub.eventually(fn -> own.() == 1 end)
+
+      task = Task.async(fn -> Threads.compact(thread) end)
+      assert Codex.Stub.eventually(fn -> length(Test.requests(model)) == 4 end)
+      {_, 0} = System.cmd("kill", ["-9", to_string(GenServer.call(conn, :os_pid))])
+      assert {:error, {:app_server_down, %{signal: :kill}}} = Task.await(task, 5_000)
+
+      assert Threads.compact(thread, timeout: 1) ==
+               {:error, {:unknown_option, :timeout, :timeout_ms}}
+    end
+
+    test "whose ids and names no server could read are errors, and the connection goes on" do
+      {_model, conn, thread} = start(["One."])
+      {:ok, %{thread: thread}} = Thread.run(thread, "one")
+      bad = <<97, 255>>
+
+      for call <- [
+            fn -> Threads.rename(thread, bad) end,
+            fn -> Threads.revert(thread, bad) end,
+            fn -> Threads.read({conn, bad}) end,
+            fn -> Threads.archive({conn, bad}) end,
+            fn -> Threads.compact({conn, bad}) end,
+            fn -> AppServer.request(conn, bad, %{}) end
+          ],
+          do: assert({:error, {:invalid_option, _, ^bad, _}} = call.())
+
+      {:ok, thread} = Codex.resume_thread(bad, [], transport: {:app_server, conn})
+      assert {:error, {:exec_failed, %Error{}}} = Thread.run(thread, "two")
+      assert AppServer.alive?(conn)
+    end
+
     test "are named, put away, taken back and deleted" do
       {_model, conn, thread} = start(["One.", "Two."])
       {:ok, %{thread: thread}} = Thread.run(thread, "one")
@@ -229,6 +285,17 @@ defmodule Codex.ThreadsTest do
       assert call.(exec) == {:error, {:unsupported, :exec}}
       assert call.(new) == {:error, :missing_thread_id}
     end
+
+    for call <- [
+          &Threads.fork/2,
+          &Threads.set_goal/2,
+          &Threads.update_settings/2,
+          &Threads.resume/2
+        ],
+        do: assert(call.({self(), "t"}, :odd) == {:error, {:invalid_options, :odd}})
+
+    assert {:error, {:invalid_option, :effort, :default, _}} =
+             Threads.update_settings({self(), "t"}, effort: :default, collaboration_mode: %{})
 
     assert_raise Error, fn -> Threads.turns(exec) end
     assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end

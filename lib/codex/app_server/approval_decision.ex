@@ -38,6 +38,30 @@ defmodule Codex.AppServer.ApprovalDecision do
   # What can be granted.
   @kinds ["fileSystem", "network"]
 
+  @doc """
+  Whether these are options of a decision. Others are no decision: a word that is not known must not be more, or less, than was meant.
+
+      iex> import Codex.AppServer.ApprovalDecision
+      iex> Enum.map([[for_session: true], [for_sesion: true], [execpolicy_amendment: "mix"], %{}, [1]], &options?/1)
+      [true, false, false, true, false]
+  """
+  @spec options?(term()) :: boolean()
+  def options?(opts) when is_struct(opts), do: false
+
+  def options?(opts) do
+    (is_map(opts) or Keyword.keyword?(opts)) and Enum.all?(opts, &option?/1)
+  end
+
+  defp option?({name, value}) when name in [:for_session, :always], do: is_boolean(value)
+  defp option?({:grant_root, root}), do: is_binary(root) or root in [nil, true, false]
+
+  defp option?({:execpolicy_amendment, words}),
+    do:
+      is_list(words) and not List.improper?(words) and words != [] and
+        Enum.all?(words, &is_binary/1)
+
+  defp option?(_other), do: false
+
   @doc "What a request for permissions gets: what was asked for, or none of it."
   @spec permissions(term(), map()) :: map()
   def permissions(decision, params) do

@@ -24,7 +24,9 @@ defmodule Codex.AppServer.Asked do
   @spec check(String.t(), map(), answer()) ::
           {:ok, {:ok | :error, term()}} | {:error, Protocol.reason()}
   def check(method, params, {:answer, answer}) do
-    with {:ok, wire} <- Answer.wire(method, params, answer), do: check(method, params, wire)
+    with {:ok, wire} <- Answer.wire(method, params, answer),
+         {:error, reason} <- check(method, params, wire),
+         do: {:error, redacted(reason)}
   end
 
   def check(method, _params, {:ok, result}) do
@@ -43,6 +45,13 @@ defmodule Codex.AppServer.Asked do
       do: json(:error, error)
 
   def check(_method, _params, {:error, error}), do: {:error, {:invalid_options, error}}
+
+  # What somebody answered may be a secret.
+  defp redacted({:invalid_option, where, _value, expected}),
+    do: {:invalid_option, where, "[redacted]", expected}
+
+  defp redacted({:invalid_options, _value}), do: {:invalid_options, "[redacted]"}
+  defp redacted(reason), do: reason
 
   defp json(tag, value) do
     case Codex.JSON.encode(value) do

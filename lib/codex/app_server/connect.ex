@@ -28,11 +28,16 @@ defmodule Codex.AppServer.Connect do
       known = %{
         telemetry_prefix: client.telemetry_prefix,
         account: account(client, options),
-        own_home?: options.isolation == :hermetic and client.codex_home == nil
+        own_home?: own_home?(client, options)
       }
 
       serve(&opener(client, options, &1), Map.merge(options, known))
     end
+  end
+
+  defp own_home?(client, options) do
+    named = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))["CODEX_HOME"]
+    options[:isolation] == :hermetic and client.codex_home == nil and named == nil
   end
 
   # Looked up anew for each server: its configuration may have changed.
@@ -61,6 +66,9 @@ defmodule Codex.AppServer.Connect do
     with {:ok, home} <- Codex.Home.resolve(codex_home: options.codex_home),
          do: {:ok, "unix://" <> DefaultSocket.path(home, DefaultSocket.uid())}
   end
+
+  defp default_socket(_url, %{codex_home: home}) when home != nil,
+    do: {:error, {:invalid_option, :codex_home, home, "none, but for the URL unix:// alone"}}
 
   defp default_socket(url, _options), do: {:ok, url}
 
@@ -119,6 +127,13 @@ defmodule Codex.AppServer.Connect do
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
 
+  def account("unix://", options) do
+    case default_socket("unix://", %{codex_home: Map.new(options)[:codex_home]}) do
+      {:ok, url} -> account(url, options)
+      {:error, _} -> "remote:url:none"
+    end
+  end
+
   def account(url, _options) when is_binary(url) do
     digest = :crypto.hash(:sha256, url) |> binary_part(0, 8) |> Base.encode16(case: :lower)
     "remote:url:" <> digest
@@ -127,16 +142,19 @@ defmodule Codex.AppServer.Connect do
   def account(%Codex.Options{} = client, options) do
     options = Map.new(options)
     env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
+    # Nobody else has the home that it will have.
+    own = if own_home?(client, options), do: "own:#{System.unique_integer([:positive])}:"
 
-    Codex.RateLimit.account(%{
-      env: Map.put(env, "CODEX_API_KEY", nil),
-      clear_env?: options[:clear_env] == true,
-      api_key: nil,
-      codex_home: client.codex_home,
-      base_url: client.base_url,
-      model_provider: nil,
-      oss: nil,
-      local_provider: nil
-    })
+    "#{own}" <>
+      Codex.RateLimit.account(%{
+        env: Map.put(env, "CODEX_API_KEY", nil),
+        clear_env?: options[:clear_env] == true,
+        api_key: nil,
+        codex_home: client.codex_home,
+        base_url: client.base_url,
+        model_provider: nil,
+        oss: nil,
+        local_provider: nil
+      })
   end
 end

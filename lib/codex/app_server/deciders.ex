@@ -69,15 +69,20 @@ defmodule Codex.AppServer.Deciders do
   defp handled(fun, request, context) when is_function(fun, 2), do: fun.(request, context)
   defp handled(module, request, context), do: module.handle_request(request, context)
 
-  # Others may answer, for as long as the connection lets them.
-  defp leave(asked, _conn, request, true) do
-    entry = %{request: request, pid: nil, others?: true, deadline: :infinity}
-    Map.put(asked, {:others, request.token}, entry)
+  # Nobody here answers. Others may, for as long as they live and the connection lets them.
+  defp leave(asked, conn, request, true) do
+    _ = Connection.call(conn, {:leave, request.token})
+    wait(asked, request)
   end
 
   defp leave(asked, conn, request, false) do
     decline(conn, request, "failed")
     asked
+  end
+
+  defp wait(asked, request) do
+    entry = %{request: request, pid: nil, others?: true, deadline: :infinity}
+    Map.put(asked, {:others, request.token}, entry)
   end
 
   defp begin(conn, request, decide) do
@@ -100,14 +105,15 @@ defmodule Codex.AppServer.Deciders do
 
   # A reader that is gone wants no decision.
   defp watch(reader) do
-    decider = self()
+    pid = self()
 
     spawn_link(fn ->
       reader = Process.monitor(reader)
-      decider = Process.monitor(decider)
+      decider = Process.monitor(pid)
 
       receive do
-        {:DOWN, ^reader, :process, _, _} -> exit(:shutdown)
+        # Also one that traps exits.
+        {:DOWN, ^reader, :process, _, _} -> Process.exit(pid, :kill)
         {:DOWN, ^decider, :process, _, _} -> :ok
       end
     end)
@@ -141,7 +147,8 @@ defmodule Codex.AppServer.Deciders do
 
     case reason do
       :normal -> asked
-      {:shutdown, :later} -> leave(asked, conn, entry.request, true)
+      # With its token: it is ours as long as the turn is read.
+      {:shutdown, :later} -> wait(asked, entry.request)
       {:shutdown, :ignore} -> leave(asked, conn, entry.request, entry.others?)
       # It may have answered before: then this is refused.
       _crash -> leave(asked, conn, entry.request, false)
@@ -195,7 +202,7 @@ defmodule Codex.AppServer.Deciders do
 
   # The model is to know why it got nothing.
   defp decline(conn, %Request.ToolCall{tool: tool} = request, why) do
-    _ = respond(conn, request, {:answer, {:error, "the tool #{tool} #{why}"}})
+    _ = respond(conn, request, {:answer, {:error, "the tool #{name(tool)} #{why}"}})
     :ok
   end
 
@@ -207,4 +214,6 @@ defmodule Codex.AppServer.Deciders do
   defp respond(conn, request, answer) do
     with {:ok, result} <- Connection.call(conn, {:answer, request.token, answer}), do: result
   end
+
+  defp name(name), do: if(is_binary(name), do: name, else: inspect(name))
 end

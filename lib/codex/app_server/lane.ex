@@ -135,7 +135,7 @@ defmodule Codex.AppServer.Lane do
       settings.images != [] ->
         {:error, {:unsupported_option, :images}}
 
-      option = Reach.of_turn(turn_opts) ->
+      option = Reach.not_of_review(settings, turn_opts) ->
         {:error, {:unsupported_option, option}}
 
       match?({:error, _}, Protocol.check("ReviewTarget", wire)) ->

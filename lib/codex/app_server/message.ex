@@ -12,6 +12,7 @@ defmodule Codex.AppServer.Message do
           | {:result, id(), term()}
           | {:error, id(), map()}
           | {:malformed, reason()}
+          | {:malformed_request, id()}
   @type reason :: :not_json | :not_a_message | {:oversized, bytes :: non_neg_integer() | nil}
 
   @doc """
@@ -37,10 +38,10 @@ defmodule Codex.AppServer.Message do
   @spec from_map(map()) :: t()
   def from_map(%{"method" => method, "id" => id} = map)
       when is_binary(method) and (is_integer(id) or is_binary(id)),
-      do: with_params(map, &{:request, id, method, &1})
+      do: with_params(map, &{:request, id, method, &1}, {:malformed_request, id})
 
   def from_map(%{"method" => method} = map) when is_binary(method) and not is_map_key(map, "id"),
-    do: with_params(map, &{:notification, method, &1})
+    do: with_params(map, &{:notification, method, &1}, {:malformed, :not_a_message})
 
   def from_map(%{"id" => id, "error" => error}) when is_integer(id) or is_binary(id),
     do: {:error, id, if(is_map(error), do: error, else: %{"message" => inspect(error)})}
@@ -50,11 +51,11 @@ defmodule Codex.AppServer.Message do
 
   def from_map(_other), do: {:malformed, :not_a_message}
 
-  defp with_params(map, message) do
+  defp with_params(map, message, malformed) do
     case map["params"] do
       %{} = params -> message.(params)
       nil -> message.(%{})
-      _other -> {:malformed, :not_a_message}
+      _other -> malformed
     end
   end
 

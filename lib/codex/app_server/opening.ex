@@ -85,7 +85,7 @@ defmodule Codex.AppServer.Opening do
 
   # A collaboration mode names a model; where the host named none, it is the thread's.
   defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, id, ask) do
-    with {:ok, %{"model" => model}} <- read(id, ask),
+    with {:ok, model} <- read(id, "model", ask),
          do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
   end
 
@@ -94,19 +94,22 @@ defmodule Codex.AppServer.Opening do
   defp skills([], _job, _id, _ask), do: :ok
 
   defp skills(paths, job, id, ask) do
-    with {:ok, %{"cwd" => cwd}} <- where(job.settings, id, ask),
+    with {:ok, cwd} <- where(job.settings, id, ask),
          {:ok, listed} <- ask.("skills/list", %{"cwds" => [cwd]}, []) do
       if missing = Skills.missing(paths, listed), do: {:error, {:skill, missing}}, else: :ok
     end
   end
 
   defp where(%{working_directory: dir}, _id, _ask) when is_binary(dir),
-    do: {:ok, %{"cwd" => Path.expand(dir)}}
+    do: {:ok, Path.expand(dir)}
 
-  defp where(_settings, id, ask), do: read(id, ask)
+  defp where(_settings, id, ask), do: read(id, "cwd", ask)
 
-  defp read(id, ask) do
-    with {:ok, %{"thread" => thread}} <- ask.("thread/read", %{"threadId" => id}, []),
-         do: {:ok, thread}
+  defp read(id, field, ask) do
+    case ask.("thread/read", %{"threadId" => id}, []) do
+      {:ok, %{"thread" => %{^field => text}}} when is_binary(text) -> {:ok, text}
+      {:ok, other} -> {:error, {:no_id, "thread/read", other}}
+      {:error, reason} -> {:error, reason}
+    end
   end
 end

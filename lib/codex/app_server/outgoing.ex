@@ -80,7 +80,8 @@ defmodule Codex.AppServer.Outgoing do
     case Requests.add(state.requests, entry) do
       {:ok, id, requests} ->
         timers = Timers.put(state.timers, entry.deadline, {:timeout, id})
-        message = put_unless(%{"id" => id, "method" => entry.method}, "params", entry.params, nil)
+        message = %{"id" => id, "method" => entry.method}
+        message = if entry.params, do: Map.put(message, "params", entry.params), else: message
         {[{:send, message}], %{state | requests: requests, timers: timers}}
 
       {:error, overflow} ->
@@ -148,6 +149,15 @@ defmodule Codex.AppServer.Outgoing do
     end)
   end
 
+  @doc "It could not be sent."
+  @spec refuse(State.t(), Message.id(), tuple()) :: State.step()
+  def refuse(state, id, reason) do
+    case take(state, id) do
+      {:ok, entry, state} -> answered(state, id, entry, {:error, reason})
+      _closed -> {[], state}
+    end
+  end
+
   @doc "A refused request is due again."
   @spec again(State.t(), Message.id()) :: State.step()
   def again(state, id) do
@@ -178,7 +188,4 @@ defmodule Codex.AppServer.Outgoing do
         {[], state}
     end
   end
-
-  defp put_unless(map, _key, none, none), do: map
-  defp put_unless(map, key, value, _none), do: Map.put(map, key, value)
 end

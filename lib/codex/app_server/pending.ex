@@ -5,20 +5,32 @@ defmodule Codex.AppServer.Pending do
 
   alias Codex.AppServer.{Message, Request, Tokens}
 
-  @type t :: %{Message.id() => {Request.t(), [pid()]}}
+  @typedoc "By its id: the request, the subscribers that got it, and its place in the order of requests."
+  @type t :: %{Message.id() => {Request.t(), [pid()], integer()}}
 
-  @doc "The server asks; `left` is how long an answer may take, in ms, or nil."
-  @spec open(t(), Message.id(), String.t(), map(), non_neg_integer() | nil) :: t()
-  def open(pending, id, method, params, left) do
+  @doc """
+  The server asks; `left` is how long an answer may take, in ms, or nil. Ids begin anew with each server: of the second one on, they have its
+  number before them for whoever answers by them, so that no late answer is one to another question.
+  """
+  @spec open(
+          t(),
+          Message.id(),
+          {String.t(), map()},
+          non_neg_integer() | nil,
+          servers :: non_neg_integer()
+        ) :: t()
+  def open(pending, id, {method, params}, left, servers) do
     expires_at = if left, do: DateTime.add(DateTime.utc_now(), left, :millisecond)
-    request = %{Request.new(method, params) | token: Tokens.open(), expires_at: expires_at}
-    Map.put(pending, id, {request, []})
+    request = Request.new(method, params)
+    name = if servers <= 1, do: id, else: "#{servers}:#{id}"
+    request = %{request | token: Tokens.open(), expires_at: expires_at, id: name}
+    Map.put(pending, id, {request, [], System.unique_integer([:monotonic])})
   end
 
   @doc "It is not waited for any more: the request, and who is to hear of that."
   @spec close(t(), Message.id()) :: {Request.t(), [pid()], t()}
   def close(pending, id) do
-    {{request, told}, pending} = Map.pop!(pending, id)
+    {{request, told, _}, pending} = Map.pop!(pending, id)
     :ok = Tokens.close(request.token)
     {request, told, pending}
   end
@@ -26,19 +38,38 @@ defmodule Codex.AppServer.Pending do
   @doc "A subscriber gets it."
   @spec tell(t(), Message.id(), pid()) :: {Request.t(), t()}
   def tell(pending, id, pid) do
-    {request, told} = Map.fetch!(pending, id)
-    {request, Map.put(pending, id, {request, [pid | told]})}
+    {request, told, order} = Map.fetch!(pending, id)
+    {request, Map.put(pending, id, {request, [pid | told], order})}
   end
+
+  @doc "A subscriber wants to hear no more."
+  @spec untell(t(), pid()) :: t()
+  def untell(pending, pid),
+    do:
+      Map.new(pending, fn {id, {request, told, order}} ->
+        {id, {request, told -- [pid], order}}
+      end)
 
   @spec request(t(), Message.id()) :: Request.t()
   def request(pending, id), do: pending |> Map.fetch!(id) |> elem(0)
 
   @doc "All of them, the oldest first."
   @spec requests(t()) :: [Request.t()]
-  def requests(pending), do: for({_id, {request, _}} <- Enum.sort(pending), do: request)
+  def requests(pending),
+    do: pending |> Map.values() |> Enum.sort_by(&elem(&1, 2)) |> Enum.map(&elem(&1, 0))
+
+  @doc "The id of a request for who answers by it."
+  @spec name(t(), Message.id()) :: Message.id()
+  def name(pending, id), do: request(pending, id).id
+
+  @doc "What is answered by this id."
+  @spec named(t(), Message.id()) :: Message.id() | nil
+  def named(pending, name), do: find(pending, &(&1.id == name))
 
   @doc "What waits under a token."
   @spec id(t(), String.t()) :: Message.id() | nil
-  def id(pending, token),
-    do: Enum.find_value(pending, fn {id, {request, _}} -> request.token == token && id end)
+  def id(pending, token), do: find(pending, &(&1.token == token))
+
+  defp find(pending, fun),
+    do: Enum.find_value(pending, fn {id, {request, _, _}} -> if fun.(request), do: id end)
 end

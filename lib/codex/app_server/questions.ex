@@ -100,6 +100,15 @@ defmodule Codex.AppServer.Questions do
     end
   end
 
+  @doc "Somebody will not answer this one."
+  @spec leave(State.t(), Message.id() | nil, term()) :: State.step()
+  def leave(state, id, who) do
+    case state.asked do
+      %{^id => asked} -> gone({id, asked}, state, who)
+      _closed -> {[], state}
+    end
+  end
+
   @doc "Somebody is gone: what only they were asked gets its no."
   def gone(state, who),
     do: Enum.flat_map_reduce(Enum.sort(state.asked), state, &gone(&1, &2, who))

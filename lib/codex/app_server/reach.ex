@@ -8,6 +8,7 @@ defmodule Codex.AppServer.Reach do
   alias Codex.Options.{Overrides, Table}
 
   @threads ~w(thread/start thread/resume thread/fork)
+  @modes ~w(read-only workspace-write danger-full-access)
 
   # Those of the connection's own client, those of the SDK, and what this lane does not look at.
   @ours Enum.reject(Table.rows(), &(&1.opts[:exec] || &1.opts[:app])) |> Enum.map(& &1.name)
@@ -46,10 +47,12 @@ defmodule Codex.AppServer.Reach do
     with :ok <- no_env(turn),
          {:ok, settings} <- bundles(settings),
          {:ok, sent} <- fold(settings),
-         {:ok, config} <- config(sent.config ++ settings.config ++ settings.config_overrides),
+         {sandbox, as_config} = of_thread(settings),
+         told = sent.config ++ as_config ++ settings.config ++ settings.config_overrides,
+         {:ok, config} <- config(told),
          {:ok, schema} <- schema(settings.output_schema),
-         thread =
-           if(config == %{}, do: sent.params, else: Map.put(sent.params, "config", config)),
+         thread = Map.merge(sent.params, sandbox),
+         thread = if(config == %{}, do: thread, else: Map.put(thread, "config", config)),
          {:ok, threads} <- threads(thread),
          {:ok, {turn, uses}} <- turn(sent.params, schema, settings) do
       uses =
@@ -60,9 +63,36 @@ defmodule Codex.AppServer.Reach do
     end
   end
 
-  @doc "An option among those of a turn that says how it runs, or nil."
-  @spec of_turn(map()) :: atom() | nil
-  def of_turn(turn) do
+  # What `turn/start` takes by name and the methods of threads do not: as they take it. A review has nothing else to go by.
+  defp of_thread(settings) do
+    named = [
+      {"model_reasoning_effort", settings.reasoning_effort},
+      {"model_reasoning_summary", settings.model_reasoning_summary}
+    ]
+
+    named = for {key, value} <- named, value != nil, do: set([key], to_string(value))
+    {type, details} = Map.pop(settings.sandbox_policy || %{}, :type)
+
+    details =
+      for {name, value} <- details, do: set(["sandbox_workspace_write", to_string(name)], value)
+
+    sandbox = if type in @modes, do: %{"sandbox" => type}, else: %{}
+    {sandbox, named ++ details}
+  end
+
+  @doc "What a review cannot be told in any way, by the name of its option, or nil."
+  @spec not_of_review(map(), map()) :: atom() | nil
+  def not_of_review(settings, turn) do
+    cond do
+      option = of_turn(turn) -> option
+      settings.collaboration_mode != nil -> :collaboration_mode
+      match?(%{type: "external-sandbox"}, settings.sandbox_policy) -> :sandbox_policy
+      true -> nil
+    end
+  end
+
+  # Of a turn, those that say how it runs.
+  defp of_turn(turn) do
     reaching = for row <- Table.rows(:turn), row.opts[:exec] || row.opts[:app], do: row.name
     Enum.find(reaching ++ [:output_schema], &(turn[&1] not in [nil, [], %{}]))
   end

@@ -7,6 +7,7 @@ defmodule Codex.AppServer.Request do
 
     * `token` - a text to answer by, with `Codex.AppServer.answer/2`: from any process of any connected node, until then
     * `expires_at` - the `DateTime` when the answer is no by itself (`:answer_timeout_ms` of the connection), or nil
+    * `id` - what `Codex.AppServer.respond/3` answers by
     * `method`, `params` - the request as the server sent it
     * `thread_id`, `turn_id`, `item_id` - what it is about, nil where it is about none
 
@@ -116,6 +117,7 @@ defmodule Codex.AppServer.Request do
       for({field, _, type, _} <- fields, do: {field, type}) ++
         [
           token: quote(do: String.t() | nil),
+          id: quote(do: integer() | String.t() | nil),
           expires_at: quote(do: DateTime.t() | nil),
           method: quote(do: String.t()),
           params: quote(do: map()),

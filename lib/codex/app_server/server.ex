@@ -27,8 +27,10 @@ defmodule Codex.AppServer.Server do
     :poll,
     :spans,
     :open,
-    up?: false,
+    # How many servers there were, how often in a row one was lost, and since when this one is there.
+    servers: 0,
     tried: 0,
+    up_since: nil,
     watched: %{},
     pending: %{},
     owed: 0,
@@ -115,22 +117,25 @@ defmodule Codex.AppServer.Server do
   def handle_call({:subscribe, options}, {pid, _} = from, server),
     do: server |> watch(pid) |> step(&State.subscribe(&1, from, pid, options)) |> noreply()
 
-  def handle_call(:unsubscribe, {pid, _}, server),
-    do: {:reply, :ok, step(server, &State.unsubscribe(&1, pid))}
-
-  def handle_call({:follow, thread_id, turn_id}, {pid, _}, server) do
-    server = server |> watch(pid) |> step(&State.follow(&1, pid, thread_id, turn_id))
-    {:reply, :ok, server}
+  def handle_call(:unsubscribe, {pid, _}, server) do
+    server = step(server, &State.unsubscribe(&1, pid))
+    {:reply, :ok, %{server | pending: Pending.untell(server.pending, pid)}}
   end
-
-  def handle_call(:unfollow, {pid, _}, server),
-    do: {:reply, :ok, step(server, &State.unfollow(&1, pid))}
 
   def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server),
     do: {:reply, :ok, step(server, &State.unfollow(&1, pid, thread_id, turn_id))}
 
-  def handle_call({:respond, id, answer}, from, server),
-    do: server |> respond(from, id, answer) |> noreply()
+  def handle_call({:respond, name, answer}, from, server) do
+    case Pending.named(server.pending, name) do
+      nil -> {:reply, {:error, {:request_closed, name}}, server}
+      id -> server |> respond(from, id, answer) |> noreply()
+    end
+  end
+
+  def handle_call({:leave, token}, {pid, _}, server) do
+    id = Pending.id(server.pending, token)
+    {:reply, :ok, step(server, &State.leave(&1, id, pid))}
+  end
 
   def handle_call({:answer, token, answer}, from, server) do
     case Pending.id(server.pending, token) do
@@ -205,11 +210,12 @@ defmodule Codex.AppServer.Server do
   end
 
   # Between two servers.
-  defp noreply(%{transport: nil, up?: true} = server), do: {:noreply, server}
+  defp noreply(%{transport: nil, servers: n} = server) when n > 0, do: {:noreply, server}
 
   # Where the machine has come to an end, this process has, unless there is to be another server.
   defp noreply(%{state: %{phase: {:down, reason}}} = server) do
-    policy = if server.up?, do: server.options.reconnect
+    server = %{server | tried: tried(server)}
+    policy = if server.servers > 0, do: server.options.reconnect
 
     case Reconnect.next(policy, reason, server.tried) do
       {:wait, ms} -> {:noreply, lost(server, reason, ms)}
@@ -217,19 +223,29 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  defp noreply(%{state: %{phase: {:ready, _}}, tried: tried} = server) when tried > 0,
-    do: {:noreply, tell_all(%{server | tried: 0}, :up)}
+  defp noreply(%{state: %{phase: {:ready, _}}, up_since: nil} = server) do
+    server = if server.servers > 0, do: tell_all(server, :up), else: server
+    {:noreply, %{server | up_since: now(), servers: server.servers + 1}}
+  end
 
-  defp noreply(%{state: %{phase: {:ready, _}}} = server), do: {:noreply, %{server | up?: true}}
   defp noreply(server), do: {:noreply, server}
 
   # --- Another server ---------------------------------------------------------------------------------------------------
 
+  # One that stayed for a while was a good one: the next attempt is the first.
+  defp tried(%{up_since: nil, tried: tried}), do: tried
+
+  defp tried(%{up_since: since, options: %{reconnect: %{max_delay_ms: ms}}} = server),
+    do: if(now() - since >= ms, do: 0, else: server.tried)
+
+  defp tried(server), do: server.tried
+
   defp lost(server, reason, ms) do
     if server.transport, do: Transport.stop(server.transport)
-    server = if server.tried == 0, do: tell_all(server, {:down, reason}), else: server
+    server = if server.up_since, do: tell_all(server, {:down, reason}), else: server
     _ = Process.send_after(self(), :reopen, ms)
-    timer(%{server | transport: nil, tried: server.tried + 1, owed: 0, ahead: 0})
+    lost = %{transport: nil, up_since: nil, tried: server.tried + 1, owed: 0, ahead: 0}
+    timer(Map.merge(server, lost))
   end
 
   defp reopen(server) do
@@ -245,7 +261,7 @@ defmodule Codex.AppServer.Server do
         case Reconnect.next(server.options.reconnect, reason, server.tried) do
           {:wait, ms} -> lost(server, reason, ms)
           # Not between two servers any more.
-          :stop -> %{server | up?: false, state: %{server.state | phase: {:down, reason}}}
+          :stop -> %{server | servers: 0, state: %{server.state | phase: {:down, reason}}}
         end
     end
   end
@@ -335,9 +351,17 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  # It was checked before it came here.
-  defp act({:send, message}, server),
-    do: %{server | transport: Transport.send(server.transport, JSON.encode!(message))}
+  # Parameters were checked, but for texts that go round that: ids and names.
+  defp act({:send, message}, server) do
+    case {JSON.encode(message), message} do
+      {{:ok, json}, _} ->
+        %{server | transport: Transport.send(server.transport, json)}
+
+      {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->
+        reason = {:invalid_option, path, value, "a value that JSON has a form for"}
+        step(server, &State.refuse(&1, id, reason))
+    end
+  end
 
   defp act({:reply, from, result}, server) do
     GenServer.reply(from, result)
@@ -346,18 +370,24 @@ defmodule Codex.AppServer.Server do
 
   defp act({:opened, id, method, params, deadline}, server) do
     left = if deadline != :infinity, do: deadline - now()
-    server = %{server | pending: Pending.open(server.pending, id, method, params, left)}
+    pending = Pending.open(server.pending, id, {method, params}, left, server.servers)
+    server = %{server | pending: pending}
     tell(server, &Spans.asked(&1, id, method, params))
   end
 
   defp act({:closed, id, why}, server) do
     {request, told, pending} = Pending.close(server.pending, id)
     for pid <- told, do: send(pid, {:codex_request_closed, self(), request.token, why})
-    %{server | pending: pending}
+    server = %{server | pending: pending}
+    if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
   defp act({:notify, pid, message}, server) do
     case {structs?(server, pid), message} do
+      {false, {:codex_request, id, method, params}} ->
+        send(pid, {:codex_request, Pending.name(server.pending, id), method, params})
+        server
+
       {false, _} ->
         send(pid, message)
         server

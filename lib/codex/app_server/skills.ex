@@ -25,13 +25,15 @@ defmodule Codex.AppServer.Skills do
     entries = for %{} = entry <- List.wrap(listed["data"]), do: entry
 
     skills =
-      for entry <- entries, %{"path" => path} = skill <- entry["skills"] || [], do: {path, skill}
+      for entry <- entries, %{"path" => path} = skill <- list(entry["skills"]), do: {path, skill}
 
     errors =
-      for entry <- entries, %{"path" => path} = error <- entry["errors"] || [], do: {path, error}
+      for entry <- entries, %{"path" => path} = error <- list(entry["errors"]), do: {path, error}
 
     Enum.find_value(paths, &wrong(&1, Map.new(skills)[&1], Map.new(errors)[&1]))
   end
+
+  defp list(list), do: if(is_list(list), do: list, else: [])
 
   defp wrong(_path, %{"enabled" => true}, _error), do: nil
   defp wrong(path, %{}, _error), do: "the skill #{path} is disabled"

@@ -77,6 +77,8 @@ defmodule Codex.AppServer.Spans do
   defp outcome(:expired), do: {:timeout, %{}}
   defp outcome({:error, _}), do: {:denied, %{reason: "error"}}
 
+  defp outcome({:ok, answer}) when not is_map(answer), do: {:denied, %{reason: "no decision"}}
+
   defp outcome({:ok, answer}) do
     case Map.new(answer, fn {key, value} -> {to_string(key), value} end) do
       %{"decision" => decision} -> decision(decision)

@@ -212,6 +212,12 @@ defmodule Codex.AppServer.State do
   def message(state, {:request, id, method, params}, now),
     do: Questions.ask(state, id, method, params, now)
 
+  # It waits for an answer.
+  def message(state, {:malformed_request, id}, _now) do
+    error = %{"code" => -32_602, "message" => "Invalid params: they are no object"}
+    {[{:send, %{"id" => id, "error" => error}}, {:note, {:malformed, :not_a_message}}], state}
+  end
+
   # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
   def message(state, {:malformed, {:oversized, bytes}}, _now),
     do: fail(state, {:overflow, :line, bytes})
@@ -238,6 +244,14 @@ defmodule Codex.AppServer.State do
   """
   @spec respond(t(), term(), Message.id(), Asked.answer()) :: step()
   def respond(state, from, id, answer), do: Questions.respond(state, from, id, answer)
+
+  @doc "Somebody who was asked will not answer, though they live: as `gone/2` for this one question."
+  @spec leave(t(), Message.id() | nil, term()) :: step()
+  def leave(state, id, who), do: Questions.leave(state, id, who)
+
+  @doc "What could not be sent: whoever asked gets `{:error, reason}`."
+  @spec refuse(t(), Message.id(), tuple()) :: step()
+  def refuse(state, id, reason), do: Outgoing.refuse(state, id, reason)
 
   ## Subscribers
 

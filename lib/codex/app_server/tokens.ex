@@ -42,7 +42,8 @@ defmodule Codex.AppServer.Tokens do
       node -> :erpc.call(node, __MODULE__, :find_here, [token], @remote_timeout)
     end
   catch
-    :error, {:erpc, _reason} -> {:error, {:unreachable, home}}
+    # Gone, or a node on which the SDK does not run.
+    _kind, _reason -> {:error, {:unreachable, home}}
   end
 
   @doc false

@@ -341,8 +341,8 @@ defmodule Codex.AppServer.Turns do
     %{turns | starting: starting}
   end
 
-  defp note(summary, "turn/completed", %{"turn" => turn}), do: %{summary | turn: turn}
-  defp note(summary, "turn/started", %{"turn" => turn}), do: %{summary | turn: turn}
+  defp note(summary, "turn/completed", %{"turn" => %{} = turn}), do: %{summary | turn: turn}
+  defp note(summary, "turn/started", %{"turn" => %{} = turn}), do: %{summary | turn: turn}
 
   defp note(summary, "item/started", %{"item" => %{"id" => id} = item}) do
     if map_size(summary.open) < @most_open,

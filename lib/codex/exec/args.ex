@@ -6,8 +6,6 @@ defmodule Codex.Exec.Args do
   alias Codex.Exec.{Images, Options, Reach}
   alias Codex.Options.Overrides
 
-  # The CLI refuses longer prompts (0.169): counted in characters, which are code points.
-
   # What a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 

@@ -67,7 +67,7 @@ defmodule Codex.Review.Finding do
 
   @doc false
   @spec score(term()) :: float() | nil
-  def score(n) when is_number(n), do: n / 1
+  def score(n) when is_number(n) and n >= 0 and n <= 1, do: n / 1
   def score(_none), do: nil
 
   defp priority(n) when n in 0..3, do: n

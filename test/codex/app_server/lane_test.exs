@@ -40,6 +40,7 @@ defmodule Codex.AppServer.LaneTest do
              "model" => "m",
              "config" => %{
                "model_verbosity" => "low",
+               "model_reasoning_effort" => "low",
                "features" => %{"a" => true, "b" => false},
                "mcp_servers" => %{"x.y" => %{"command" => "c"}},
                "tools" => %{"web_search" => true},

@@ -9,6 +9,7 @@ defmodule Codex.AppServer.ReconnectTest do
   doctest Codex.AppServer.Reconnect
 
   @moduletag timeout: 60_000
+  @moduletag :tmp_dir
 
   defp connect(script, options) do
     model = Test.start!(script)
@@ -106,6 +107,25 @@ defmodule Codex.AppServer.ReconnectTest do
                )
     end
 
+    test "takes no answer by an id of the server before" do
+      ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
+      {model, conn} = connect([ask.("true"), ask.("rm x"), "Done."], reconnect: true)
+      :ok = AppServer.subscribe(conn)
+      thread = thread!(model, conn, ask_for_approval: :on_request)
+      task = Task.async(fn -> Thread.run(thread, "one") end)
+      assert_receive {:codex_request, 0, "item/commandExecution/requestApproval", _}, 10_000
+      kill(conn)
+      assert {:error, _} = Task.await(task, 5_000)
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+
+      task = Task.async(fn -> Thread.run(thread, "two") end)
+      assert_receive {:codex_request, id, "item/commandExecution/requestApproval", _}, 10_000
+      assert AppServer.respond(conn, 0, decision: :accept) == {:error, {:request_closed, 0}}
+      assert {:ok, [%{id: ^id}]} = AppServer.pending(conn)
+      assert AppServer.respond(conn, id, decision: :decline) == :ok
+      assert {:ok, _} = Task.await(task, 20_000)
+    end
+
     test "gives up after its attempts, and when there is nobody for whom" do
       {model, conn} = connect([], reconnect: [attempts: 2, delay_ms: 10])
       monitor = Process.monitor(conn)
@@ -127,6 +147,24 @@ defmodule Codex.AppServer.ReconnectTest do
       assert_receive {:DOWN, ^monitor, :process, _, :normal}, 5_000
       assert eventually(fn -> running(model.workspace) == [] end)
     end
+  end
+
+  test "a server that ends as soon as it is there counts as an attempt", %{tmp_dir: dir} do
+    program =
+      Codex.Stub.write!(dir, ~S(read hello; echo '{"id":0,"result":{}}'; sleep 0.05; exit 3))
+
+    model = Test.start!([])
+    client = Keyword.put(Test.options(model), :codex_path, program)
+    client = Keyword.delete(client, :codex_path_override)
+    reconnect = [attempts: 3, delay_ms: 10]
+    {:ok, conn} = AppServer.connect(client, reconnect: reconnect)
+    monitor = Process.monitor(conn)
+    _ = AppServer.subscribe(conn)
+
+    assert_receive {:DOWN, ^monitor, :process, _, {:shutdown, {:app_server_down, info}}}, 10_000
+    assert info.exit_status == 3
+    assert {:messages, messages} = Process.info(self(), :messages)
+    assert Enum.count(messages, &match?({:codex_connection, _, :up}, &1)) <= 3
   end
 
   test "options are checked" do

@@ -306,6 +306,15 @@ defmodule Codex.AppServer.StateTest do
     end
   end
 
+  test "what could not be sent is an error of its request" do
+    {id, state} = request(ready(), :a)
+
+    assert {[{:reply, :a, {:error, {:invalid_option, _, _, _}}}], state} =
+             State.refuse(state, id, {:invalid_option, [], "x", "text"})
+
+    assert {[], ^state} = State.refuse(state, id, {:invalid_option, [], "x", "text"})
+  end
+
   describe "subscribers" do
     @told {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
 
@@ -491,6 +500,27 @@ defmodule Codex.AppServer.StateTest do
       {actions, state} = State.gone(state, :s)
       assert Enum.filter(actions, &(elem(&1, 0) in [:send, :closed])) == []
       {:nobody, _} = ended.(State.gone(state, :t), 4)
+    end
+
+    test "with parameters that are none gets an error, and nobody is asked" do
+      state = subscribe(ready(), :s)
+      asked = Message.from_map(%{"id" => 7, "method" => @approval, "params" => [1]})
+      assert asked == {:malformed_request, 7}
+
+      assert {[{:send, %{"id" => 7, "error" => %{"code" => -32_602}}}, _], ^state} =
+               message(state, asked)
+
+      told = Message.from_map(%{"method" => "turn/started", "params" => [1]})
+      assert told == {:malformed, :not_a_message}
+    end
+
+    test "is a no when all but those who will not answer are gone" do
+      {_, state} =
+        State.message(subscribe(subscribe(ready(), :s), :t), {:request, 0, @approval, %{}}, 0)
+
+      {[], state} = State.leave(state, 0, :s)
+      {[], state} = State.leave(state, nil, :s)
+      assert {[{:send, %{"id" => 0}}, {:note, {:denied, :nobody, 0, _}}], _} = gone(state, :t)
     end
 
     test "is closed when the server takes it back" do

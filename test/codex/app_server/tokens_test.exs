@@ -45,7 +45,7 @@ defmodule Codex.AppServer.TokensTest do
     assert left in 1..300_000
 
     # No answer, and then one.
-    assert {:error, {:invalid_option, :answer, :perhaps, "a decision" <> _}} =
+    assert {:error, {:invalid_option, :answer, "[redacted]", "a decision" <> _}} =
              AppServer.answer(request, :perhaps)
 
     # Whoever has the token may be anybody.
@@ -145,6 +145,55 @@ defmodule Codex.AppServer.TokensTest do
     after
       0 -> statuses
     end
+  end
+
+  test "a reader that answers nothing does not keep a question open for a subscriber that died" do
+    {model, conn} = connect([ask("echo 1"), "Done."])
+    test = self()
+
+    subscriber =
+      spawn(fn ->
+        :ok = AppServer.subscribe(conn, as: :structs)
+        send(test, :ready)
+        receive do: ({:codex_request, _, _} -> send(test, :asked))
+        Process.sleep(:infinity)
+      end)
+
+    assert_receive :ready
+    task = run(thread(model, conn, []))
+    assert_receive :asked, 10_000
+    Process.exit(subscriber, :kill)
+    assert {:ok, result} = Task.await(task, 10_000)
+    assert statuses(result) == [:declined]
+  end
+
+  test "whoever unsubscribes hears of nothing any more" do
+    {model, conn} = connect([ask("echo 1"), "Done."])
+    :ok = AppServer.subscribe(conn, as: :structs)
+    task = run(thread(model, conn, []))
+    assert_receive {:codex_request, _, %{token: token}}, 10_000
+    :ok = AppServer.unsubscribe(conn)
+    assert AppServer.answer(token, :allow) == :ok
+    assert {:ok, _} = Task.await(task, 10_000)
+    refute_received {:codex_request_closed, _, _, _}
+  end
+
+  test "a policy that traps exits ends with its reader all the same" do
+    {model, conn} = connect([ask("echo 1"), "Done."])
+    test = self()
+
+    policy = fn _event ->
+      Process.flag(:trap_exit, true)
+      send(test, {:deciding, self()})
+      Process.sleep(:infinity)
+    end
+
+    thread = thread(model, conn, approval_policy: policy)
+    reader = spawn(fn -> Thread.run(thread, "go") end)
+    assert_receive {:deciding, pid}, 10_000
+    monitor = Process.monitor(pid)
+    Process.exit(reader, :kill)
+    assert_receive {:DOWN, ^monitor, :process, _, :killed}, 5_000
   end
 
   test "an answer comes from another node" do

@@ -1,0 +1,136 @@
+defmodule Codex.AppServer.Compaction do
+  @moduledoc false
+  # A compaction from its request to its end. The server answers at once, and tells the end like that of a turn (0.169), so a process of its
+  # own subscribes for it: the caller's subscription stays what it is.
+
+  alias Codex.{AppServer, Error}
+  alias Codex.AppServer.Connection
+
+  @default 300_000
+  @method "thread/compact/start"
+  @methods ["item/started", "turn/completed"]
+
+  @type reason ::
+          AppServer.reason() | {:turn_failed, Error.t()} | {:timeout, String.t(), pos_integer()}
+
+  @doc """
+  The timeout out of options.
+
+      iex> Codex.AppServer.Compaction.timeout(timeout_ms: 5)
+      {:ok, 5}
+      iex> Codex.AppServer.Compaction.timeout(timeout: 5)
+      {:error, {:unknown_option, :timeout, :timeout_ms}}
+  """
+  @spec timeout(term()) :: {:ok, pos_integer()} | {:error, AppServer.reason()}
+  def timeout(options) do
+    case Codex.Options.Cast.pairs(options) do
+      {:ok, []} ->
+        {:ok, @default}
+
+      {:ok, [{:timeout_ms, nil}]} ->
+        {:ok, @default}
+
+      {:ok, [{:timeout_ms, ms}]} when is_integer(ms) and ms in 1..0xFFFFFFFF ->
+        {:ok, ms}
+
+      {:ok, [{:timeout_ms, ms}]} ->
+        {:error, {:invalid_option, :timeout_ms, ms, "a positive integer in milliseconds"}}
+
+      {:ok, [{key, _} | _]} ->
+        {:error, {:unknown_option, key, :timeout_ms}}
+
+      :error ->
+        {:error, {:invalid_options, options}}
+    end
+  end
+
+  @doc "Runs one: `start` sends the request."
+  @spec run(
+          AppServer.conn(),
+          String.t(),
+          pos_integer(),
+          (() -> {:ok, term()} | {:error, AppServer.reason()})
+        ) :: :ok | {:error, reason()}
+  def run(conn, id, timeout, start) do
+    caller = self()
+    ref = make_ref()
+
+    {:ok, pid} =
+      Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
+        send(caller, {ref, compact(conn, id, timeout, start, Process.monitor(caller))})
+      end)
+
+    monitor = Process.monitor(pid)
+
+    receive do
+      {^ref, result} ->
+        Process.demonitor(monitor, [:flush])
+        result
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        {:error, {:app_server_down, %{reason: reason}}}
+    end
+  end
+
+  defp compact(conn, id, timeout, start, caller) do
+    deadline = now() + timeout
+
+    with pid when pid != nil <- GenServer.whereis(conn),
+         monitors = %{conn: Process.monitor(pid), caller: caller},
+         :ok <- AppServer.subscribe(conn, thread_id: id, methods: @methods),
+         {:ok, _} <- start.() do
+      case await(monitors, deadline, nil) do
+        {:leave, turn_id, result} ->
+          _ =
+            turn_id &&
+              Connection.request(conn, "turn/interrupt", %{"threadId" => id, "turnId" => turn_id})
+
+          result || {:error, {:timeout, @method, timeout}}
+
+        result ->
+          result
+      end
+    else
+      nil -> {:error, {:app_server_down, %{reason: :noproc}}}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp await(%{conn: conn, caller: caller} = monitors, deadline, turn_id) do
+    receive do
+      {:codex_notification, "item/started",
+       %{"item" => %{"type" => "contextCompaction"}, "turnId" => turn_id}} ->
+        await(monitors, deadline, turn_id)
+
+      {:codex_notification, "turn/completed", %{"turn" => %{"id" => ^turn_id} = turn}} ->
+        ended(turn)
+
+      {:codex_notification, _, _} ->
+        await(monitors, deadline, turn_id)
+
+      {:codex_connection, _, {:down, reason}} ->
+        {:error, reason}
+
+      {:DOWN, ^conn, :process, _, {:shutdown, {:app_server_down, info}}} ->
+        {:error, {:app_server_down, info}}
+
+      {:DOWN, ^conn, :process, _, reason} ->
+        {:error, {:app_server_down, %{reason: reason}}}
+
+      {:DOWN, ^caller, :process, _, _} ->
+        {:leave, turn_id, :ok}
+    after
+      max(deadline - now(), 0) -> {:leave, turn_id, nil}
+    end
+  end
+
+  defp ended(%{"status" => "completed"}), do: :ok
+  defp ended(%{"error" => %{} = error}), do: {:error, {:turn_failed, Error.normalize(error)}}
+
+  defp ended(turn) do
+    error = Error.normalize("the compaction ended as #{inspect(turn["status"])}")
+    {:error, {:turn_failed, error}}
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end
