@@ -2,6 +2,7 @@ defmodule Codex.GuidesTest do
   # The modules of `guides/app_server.md` run, with the real server. Phoenix is not here: what they need of it stands in below.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Test, Thread}
 
@@ -41,10 +42,7 @@ defmodule Codex.GuidesTest do
 
   defp connect(script) do
     model = Test.start!(script)
-    options = [cwd: model.workspace, experimental_api: true]
-    {:ok, conn} = AppServer.connect(Test.options(model), options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    {model, conn}
+    {model, connect!(model, experimental_api: true)}
   end
 
   # A page: a process with a socket that goes through the callbacks of the view.
@@ -120,16 +118,8 @@ defmodule Codex.GuidesTest do
     define!("defmodule MyApp.OrderTool")
     {model, conn} = connect([tool_call("order_status", %{number: "17"}), "It is sent."])
 
-    {:ok, thread} =
-      Codex.start_thread(
-        Test.options(model),
-        Test.thread_options(model) ++
-          [
-            transport: {:app_server, conn},
-            tools: [MyApp.OrderTool],
-            metadata: %{tool_context: %{orders: %{"17" => "sent"}}}
-          ]
-      )
+    orders = %{tool_context: %{orders: %{"17" => "sent"}}}
+    thread = thread!(model, conn, tools: [MyApp.OrderTool], metadata: orders)
 
     {:ok, result} = Thread.run(thread, "Where is 17?")
     assert Enum.any?(result.events, &match?(%Events.ItemCompleted{}, &1))

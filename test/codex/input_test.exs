@@ -2,6 +2,8 @@ defmodule Codex.InputTest do
   # What a user may say besides text, with the real server.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
+
   alias Codex.{AppServer, Input, Test, Thread}
 
   doctest Codex.Input
@@ -11,11 +13,8 @@ defmodule Codex.InputTest do
 
   defp start(script) do
     model = Test.start!(script)
-    {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    options = Test.thread_options(model) ++ [transport: {:app_server, conn}]
-    {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    {model, conn, thread}
+    conn = connect!(model)
+    {model, conn, thread!(model, conn)}
   end
 
   # The model's last input, as text.

@@ -2,8 +2,9 @@ defmodule Codex.ReviewTest do
   # What reviews find, on both lanes, with the real CLI.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{AppServer, Events, Exec, Items, Review, Test, Thread}
+  alias Codex.{Events, Exec, Items, Review, Test, Thread}
   alias Codex.Review.Finding
 
   doctest Codex.Review
@@ -44,9 +45,7 @@ defmodule Codex.ReviewTest do
 
     transport =
       if lane == :app_server do
-        {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
-        on_exit(fn -> AppServer.disconnect(conn) end)
-        {:app_server, conn}
+        {:app_server, connect!(model)}
       else
         :exec
       end

@@ -2,6 +2,7 @@ defmodule Codex.ThreadsTest do
   # What a server keeps of threads, with the real one.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Error, Recorder, Test, Thread, Threads}
 
@@ -9,22 +10,9 @@ defmodule Codex.ThreadsTest do
 
   @moduletag timeout: 60_000
 
-  defp connect!(model, options \\ []) do
-    options = [cwd: model.workspace, experimental_api: true] ++ options
-    {:ok, conn} = AppServer.connect(Test.options(model), options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    conn
-  end
-
-  defp thread!(model, conn, options) do
-    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
-    {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    thread
-  end
-
   defp start(script, options \\ []) do
     model = Test.start!(script)
-    conn = connect!(model)
+    conn = connect!(model, experimental_api: true)
     {model, conn, thread!(model, conn, options)}
   end
 
@@ -102,7 +90,7 @@ defmodule Codex.ThreadsTest do
 
       # On another connection, which has it not loaded.
       AppServer.disconnect(conn)
-      conn = connect!(model)
+      conn = connect!(model, experimental_api: true)
 
       [_, turn] =
         {conn, second.thread.thread_id}
@@ -124,7 +112,7 @@ defmodule Codex.ThreadsTest do
       {:ok, first} = Thread.run(thread, "one")
       {:ok, %{"path" => path}} = Threads.read(first.thread)
       AppServer.disconnect(conn)
-      conn = connect!(model)
+      conn = connect!(model, experimental_api: true)
       id = first.thread.thread_id
 
       assert {:ok, {^conn, ^id} = pair} = Threads.resume({conn, id}, path: path)
@@ -134,7 +122,7 @@ defmodule Codex.ThreadsTest do
 
       # The server refuses it for a thread that it has loaded.
       AppServer.disconnect(conn)
-      conn = connect!(model)
+      conn = connect!(model, experimental_api: true)
       said = [%{type: "message", role: "user", content: [%{type: "input_text", text: "before"}]}]
       new = %{thread!(model, conn, []) | thread_id: id}
       assert {:ok, new} = Threads.resume(new, history: said)
@@ -170,7 +158,7 @@ defmodule Codex.ThreadsTest do
 
     test "that are compacted do not outlast their time, their caller or their server" do
       model = Test.start!(["One.", silence(:infinity), silence(:infinity), silence(:infinity)])
-      conn = connect!(model, reconnect: [delay_ms: 50])
+      conn = connect!(model, experimental_api: true, reconnect: [delay_ms: 50])
       {:ok, %{thread: thread}} = Thread.run(thread!(model, conn, []), "one")
       :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
 

@@ -6,8 +6,10 @@ defmodule Codex.AppServer.Opening do
   alias Codex.AppServer.Skills
   alias Codex.Error
 
-  @type ask :: (String.t(), map(), keyword() -> {:ok, term()} | {:error, term()})
-  @type reason :: {:no_id, String.t(), term()} | {:skill, String.t()} | term()
+  @type ask ::
+          (String.t(), map(), keyword() -> {:ok, term()} | {:error, Codex.AppServer.reason()})
+  @type reason ::
+          {:no_id, String.t(), term()} | {:skill, String.t()} | Codex.AppServer.reason()
 
   @doc "Begins the turn of a job: the ids of thread and turn."
   @spec open(Codex.AppServer.Run.job(), ask()) ::

@@ -38,7 +38,9 @@ defmodule Codex.AppServer.Server do
   ]
 
   @typedoc "Given a home of the connection's own, or nil."
-  @type opener :: (Path.t() | nil -> {:ok, Transport.opener()} | {:error, term()})
+  @type opener ::
+          (Path.t() | nil ->
+             {:ok, Transport.opener()} | {:error, Codex.AppServer.connect_reason()})
 
   @doc """
   Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call. `opener` is asked each time that a

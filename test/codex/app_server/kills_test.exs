@@ -3,6 +3,7 @@ defmodule Codex.AppServer.KillsTest do
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [eventually: 1, eventually: 2, running: 1]
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, OtherVM, Test, Thread}
 
@@ -19,16 +20,8 @@ defmodule Codex.AppServer.KillsTest do
   @options [sandbox: :danger_full_access, ask_for_approval: :never]
 
   defp connect(model) do
-    {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-
-    {:ok, thread} =
-      Codex.start_thread(
-        Test.options(model),
-        Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ @options
-      )
-
-    {conn, thread}
+    conn = connect!(model)
+    {conn, thread!(model, conn, @options)}
   end
 
   defp run(thread, n) do
@@ -40,8 +33,6 @@ defmodule Codex.AppServer.KillsTest do
   defp gone?(n, os_pid) do
     eventually(fn -> running("sleep #{n}") == [] and not Codex.Stub.alive?(os_pid) end, 10_000)
   end
-
-  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
 
   test "the server" do
     {n, model} = start()

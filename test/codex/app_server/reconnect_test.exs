@@ -3,6 +3,7 @@ defmodule Codex.AppServer.ReconnectTest do
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [alive?: 1, eventually: 1, running: 1]
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Test, Thread}
 
@@ -13,18 +14,8 @@ defmodule Codex.AppServer.ReconnectTest do
 
   defp connect(script, options) do
     model = Test.start!(script)
-    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    {model, conn}
+    {model, connect!(model, options)}
   end
-
-  defp thread!(model, conn, options \\ []) do
-    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
-    {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    thread
-  end
-
-  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
 
   defp kill(conn) do
     os_pid = os_pid(conn)

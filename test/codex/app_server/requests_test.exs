@@ -2,6 +2,7 @@ defmodule Codex.AppServer.RequestsTest do
   # What the server asks besides approvals, and who answers it, with the real server; and answers by their tokens.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.AppServer.{Answer, Request}
@@ -15,13 +16,8 @@ defmodule Codex.AppServer.RequestsTest do
 
   defp start(script, options, connect \\ [], model_opts \\ []) do
     model = Test.start!(script, model_opts)
-    connect = [cwd: model.workspace, experimental_api: true] ++ connect
-    {:ok, conn} = AppServer.connect(Test.options(model), connect)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    options = [transport: {:app_server, conn}, ask_for_approval: :on_request] ++ options
-    options = Test.thread_options(model) ++ options
-    {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    {model, conn, thread}
+    conn = connect!(model, [experimental_api: true] ++ connect)
+    {model, conn, thread!(model, conn, [ask_for_approval: :on_request] ++ options)}
   end
 
   # What the model was told of its last call.
@@ -154,10 +150,7 @@ defmodule Codex.AppServer.RequestsTest do
       {:ok, %{thread: thread}} = Thread.run(thread, "one")
       AppServer.disconnect(conn)
 
-      {:ok, conn} =
-        AppServer.connect(Test.options(model), cwd: model.workspace, experimental_api: true)
-
-      on_exit(fn -> AppServer.disconnect(conn) end)
+      conn = connect!(model, experimental_api: true)
       thread = %{thread | transport: {:app_server, conn}}
       {:ok, result} = Thread.run(thread, "two")
       assert result.final_response.text == "Two."
@@ -166,14 +159,7 @@ defmodule Codex.AppServer.RequestsTest do
 
     test "need a connection that asks for them, and modules that are tools" do
       model = Test.start!([])
-      {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
-      on_exit(fn -> AppServer.disconnect(conn) end)
-
-      {:ok, thread} =
-        Codex.start_thread(Test.options(model),
-          transport: {:app_server, conn},
-          tools: [Weather]
-        )
+      thread = thread!(model, connect!(model), tools: [Weather])
 
       assert {:error, {:exec_failed, %{kind: :unsupported, message: message}}} =
                Thread.run(thread, "hi")

@@ -3,6 +3,7 @@ defmodule Codex.AppServer.ThreadTest do
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [eventually: 1, running: 1]
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Error, Events, Items, Test, Thread}
 
@@ -11,25 +12,11 @@ defmodule Codex.AppServer.ThreadTest do
   @moduletag :codex_cli
   @moduletag timeout: 60_000
 
-  defp connect!(model, options \\ []) do
-    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    conn
-  end
-
-  defp thread!(model, conn, options \\ []) do
-    options = Test.thread_options(model) ++ [transport: {:app_server, conn}] ++ options
-    {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    thread
-  end
-
   defp start(script, options \\ []) do
     model = Test.start!(script)
     conn = connect!(model)
     {model, conn, thread!(model, conn, options)}
   end
-
-  defp os_pid(conn), do: GenServer.call(conn, :os_pid)
 
   # Requests of ours that the server got, by what it did: threads that it has loaded.
   defp loaded(conn) do

@@ -2,6 +2,7 @@ defmodule Codex.AppServer.TokensTest do
   # What the server asks, answered by its token: later, by another process, by another node, or by nobody; and subscriptions with structs.
   use ExUnit.Case, async: true
 
+  import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Items, OtherVM, Test, Thread}
   alias Codex.AppServer.Request
@@ -14,16 +15,11 @@ defmodule Codex.AppServer.TokensTest do
 
   defp connect(script, connect \\ []) do
     model = Test.start!(script)
-    {:ok, conn} = AppServer.connect(Test.options(model), [cwd: model.workspace] ++ connect)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    {model, conn}
+    {model, connect!(model, connect)}
   end
 
-  defp thread(model, conn, options) do
-    options = [transport: {:app_server, conn}, ask_for_approval: :on_request] ++ options
-    {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model) ++ options)
-    thread
-  end
+  defp thread(model, conn, options),
+    do: thread!(model, conn, [ask_for_approval: :on_request] ++ options)
 
   defp statuses(result) do
     for %Events.ItemCompleted{item: %Items.CommandExecution{status: status}} <- result.events,
