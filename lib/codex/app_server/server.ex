@@ -10,7 +10,18 @@ defmodule Codex.AppServer.Server do
   # it reads on, up to a limit.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Flow, Pending, Reconnect, Spans, State, Told, Transport, Turns}
+  alias Codex.AppServer.{
+    Delivery,
+    Flow,
+    Pending,
+    Reconnect,
+    Spans,
+    State,
+    Subscribers,
+    Transport,
+    Turns
+  }
+
   alias Codex.{JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
@@ -373,47 +384,21 @@ defmodule Codex.AppServer.Server do
   defp act({:opened, id, method, params, deadline}, server) do
     left = if deadline != :infinity, do: deadline - now()
     pending = Pending.open(server.pending, id, {method, params}, left, server.servers)
-    server = %{server | pending: pending}
-    tell(server, &Spans.asked(&1, id, method, params))
+    tell(%{server | pending: pending}, &Spans.asked(&1, id, method, params))
   end
 
   defp act({:closed, id, why}, server) do
-    {request, told, pending} = Pending.close(server.pending, id)
-    for pid <- told, do: send(pid, {:codex_request_closed, self(), request.token, why})
-    server = %{server | pending: pending}
+    server = %{server | pending: Delivery.closed(server.pending, id, why)}
     if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
   defp act({:notify, pid, message}, server) do
-    case {structs?(server, pid), message} do
-      {false, {:codex_request, id, method, params}} ->
-        send(pid, {:codex_request, Pending.name(server.pending, id), method, params})
-        server
-
-      {false, _} ->
-        send(pid, message)
-        server
-
-      {true, {:codex_notification, method, params}} ->
-        send(pid, {:codex_event, self(), Told.event(method, params)})
-        server
-
-      {true, {:codex_request, id, _method, _params}} ->
-        {request, pending} = Pending.tell(server.pending, id, pid)
-        send(pid, {:codex_request, self(), request})
-        %{server | pending: pending}
-    end
+    form = Subscribers.form(server.state.subscribers, pid)
+    %{server | pending: Delivery.notify(server.pending, pid, form, message)}
   end
 
   defp act({:turn, pid, thread_id, turn_id, what}, server) do
-    what =
-      case what do
-        {:request, id, _, _, others?} -> {:request, Pending.request(server.pending, id), others?}
-        {:answered, id} -> {:answered, Pending.request(server.pending, id).token}
-        what -> what
-      end
-
-    send(pid, {:codex_turn, self(), thread_id, turn_id, what})
+    :ok = Delivery.turn(server.pending, pid, {thread_id, turn_id}, what)
     server
   end
 
@@ -425,8 +410,6 @@ defmodule Codex.AppServer.Server do
 
   defp act({:note, _what}, server), do: server
   defp act({:stop, _reason}, server), do: server
-
-  defp structs?(server, pid), do: match?(%{^pid => %{as: :structs}}, server.state.subscribers)
 
   # Where nobody listens, nothing is kept.
   defp tell(%{spans: nil} = server, _fun), do: server

@@ -282,20 +282,6 @@ defmodule Codex.AppServer.State do
     do: {[], %{state | subscribers: Map.delete(state.subscribers, who)}}
 
   @doc """
-  Somebody follows a turn by its id, from now on. What they get are `:turn` actions, also for the server's requests of that turn.
-  """
-  @spec follow(t(), term(), String.t(), String.t()) :: step()
-  def follow(%{phase: {:down, reason}} = state, who, thread_id, turn_id) do
-    {lost, _} =
-      Turns.new(1) |> Turns.follow(who, thread_id, turn_id) |> elem(1) |> Turns.down(reason)
-
-    Outgoing.turns(state, {lost, state.turns})
-  end
-
-  def follow(state, who, thread_id, turn_id),
-    do: Outgoing.turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
-
-  @doc """
   Interrupts the turn of a thread that somebody follows, at its beginning where that is not told yet. `from` gets `{:ok, answer}`, or
   `{:error, reason}`: `{:no_turn, thread_id}`, or that of the request, with `:timeout_ms` as its option.
   """
@@ -314,10 +300,6 @@ defmodule Codex.AppServer.State do
         request(state, from, "turn/interrupt", ids, opts, now)
     end
   end
-
-  @doc "They follow no turn any more, nor will they one that a request of theirs starts."
-  @spec unfollow(t(), term()) :: step()
-  def unfollow(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
 
   @doc "They do not follow this turn any more; others they do."
   @spec unfollow(t(), term(), String.t(), String.t()) :: step()

@@ -7,8 +7,9 @@ defmodule Codex.AppServer.Subscribers do
   @type filter :: %{
           methods: MapSet.t(String.t()) | nil,
           thread_id: String.t() | nil,
-          as: :wire | :structs
+          as: form()
         }
+  @type form :: :wire | :structs
   @type t :: %{term() => filter()}
 
   @doc """
@@ -76,4 +77,13 @@ defmodule Codex.AppServer.Subscribers do
   @spec of(t(), String.t(), map()) :: [term()]
   def of(subscribers, method, params),
     do: for({who, filter} <- subscribers, pass?(filter, method, params), do: who)
+
+  @doc "The form that a subscriber wants."
+  @spec form(t(), term()) :: form()
+  def form(subscribers, who) do
+    case subscribers do
+      %{^who => %{as: form}} -> form
+      _gone -> :wire
+    end
+  end
 end

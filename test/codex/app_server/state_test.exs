@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.StateTest do
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Denials, Message, State, Subscribers, Turns}
+  alias Codex.AppServer.{Denials, Message, Outgoing, State, Subscribers, Turns}
   alias Codex.Protocol
 
   doctest Codex.AppServer.Message
@@ -23,6 +23,12 @@ defmodule Codex.AppServer.StateTest do
   defp respond(state, from, id, answer), do: unmarked(State.respond(state, from, id, answer))
   defp tick(state, now), do: unmarked(State.tick(state, now))
   defp gone(state, who), do: unmarked(State.gone(state, who))
+
+  # A second follower: no call of a connection makes one.
+  defp follow(state, who, thread_id, turn_id),
+    do: Outgoing.turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
+
+  defp forget(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
 
   defp unmarked({actions, state}),
     do: {Enum.reject(actions, &(elem(&1, 0) in [:opened, :closed])), state}
@@ -718,11 +724,11 @@ defmodule Codex.AppServer.StateTest do
     test "have as many followers as want to, until they do not" do
       {id, state} = started()
       {[], state} = answer(state, id)
-      {[], state} = State.follow(state, :g, "t", "u")
-      {[], state} = State.follow(state, :g, "t", "u")
+      {[], state} = follow(state, :g, "t", "u")
+      {[], state} = follow(state, :g, "t", "u")
       {actions, state} = turn(state, "x")
       assert for({:turn, who, _, _, _} <- actions, do: who) == [:f, :g]
-      {[], state} = State.unfollow(state, :f)
+      {[], state} = forget(state, :f)
       assert {[{:turn, :g, _, _, _}], state} = turn(state, "x")
       {[], state} = gone(state, :g)
       assert {[], state} = turn(state, "x")
@@ -772,7 +778,7 @@ defmodule Codex.AppServer.StateTest do
 
       begun = %{"threadId" => "t", "turn" => %{"id" => "u"}}
       {[_], state} = message(state, {:notification, "turn/started", begun})
-      {[], state} = State.follow(state, :g, "t", "u")
+      {[], state} = follow(state, :g, "t", "u")
       {[], followed} = gone(state, :g)
       assert followed == put_in(state.turns.running[{"t", "u"}].followers, [:f])
 
@@ -819,7 +825,7 @@ defmodule Codex.AppServer.StateTest do
     test "are left one by one" do
       {id, state} = started()
       {[], state} = answer(state, id)
-      {[], state} = State.follow(state, :f, "t", "v")
+      {[], state} = follow(state, :f, "t", "v")
       {[], state} = State.unfollow(state, :f, "t", "u")
       assert Map.keys(state.turns.running) == [{"t", "v"}]
       assert {[], ^state} = State.unfollow(state, :f, "t", "u")
@@ -854,7 +860,7 @@ defmodule Codex.AppServer.StateTest do
       {_, state} = turn(state, "item/started", %{"item" => %{"id" => "i", "type" => "plan"}})
 
       assert {[{:turn, :g, "t", "v", {:lost, {:overflow, :turns, 1}, _}}], _} =
-               State.follow(state, :g, "t", "v")
+               follow(state, :g, "t", "v")
 
       {_, state} = request(state, :b)
       info = %{exit_status: 1, stderr: "gone"}
@@ -865,7 +871,6 @@ defmodule Codex.AppServer.StateTest do
                actions
 
       assert summary.open == %{"i" => "plan"}
-      assert {[{:turn, :g, "t", "v", {:lost, ^down, _}}], _} = State.follow(state, :g, "t", "v")
       assert {[], _} = tick(state, 1_000_000)
     end
 
@@ -875,11 +880,11 @@ defmodule Codex.AppServer.StateTest do
 
       state =
         Enum.reduce(1..63, state, fn n, state ->
-          {[], state} = State.follow(state, n, "t", "u")
+          {[], state} = follow(state, n, "t", "u")
           state
         end)
 
-      {actions, state} = State.follow(state, :one_more, "t", "u")
+      {actions, state} = follow(state, :one_more, "t", "u")
       assert [{:turn, :one_more, "t", "u", {:lost, {:overflow, :followers, 64}, _}}] = actions
       assert {actions, _} = turn(state, "x")
       assert length(actions) == 64
