@@ -64,7 +64,11 @@ defmodule Codex.AppServer.Spans do
     do: %{tool: tool, call_id: params["itemId"], turn_id: Message.turn_id(params)}
 
   @doc "It was answered by a process of ours, is not answered, or needs no answer any more."
-  @spec answered(t(), term(), {:ok, term()} | {:error, term()} | :expired | :nobody | :resolved) ::
+  @spec answered(
+          t(),
+          term(),
+          {:ok, term()} | {:error, term()} | :expired | :nobody | :resolved | :down
+        ) ::
           t()
   def answered(spans, id, answer) do
     case outcome(answer) do
