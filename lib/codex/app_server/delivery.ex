@@ -4,26 +4,28 @@ defmodule Codex.AppServer.Delivery do
 
   alias Codex.AppServer.{Message, Pending, Subscribers, Told, Turns}
 
-  @doc "To a subscriber, in the form that it wants."
-  @spec notify(Pending.t(), pid(), Subscribers.form(), tuple()) :: Pending.t()
-  def notify(pending, pid, :structs, {:codex_notification, method, params}) do
-    send(pid, {:codex_event, self(), Told.event(method, params)})
-    pending
+  @doc "To a subscriber, in the form that it wants: what the server tells."
+  @spec told(pid(), Subscribers.form(), tuple()) :: :ok
+  def told(pid, :wire, message) do
+    send(pid, message)
+    :ok
   end
 
-  def notify(pending, pid, :structs, {:codex_request, id, _method, _params}) do
+  def told(pid, :structs, {:codex_notification, method, params}) do
+    send(pid, {:codex_event, self(), Told.event(method, params)})
+    :ok
+  end
+
+  @doc "What it asks."
+  @spec asked(Pending.t(), pid(), Subscribers.form(), tuple()) :: Pending.t()
+  def asked(pending, pid, :structs, {:codex_request, id, _method, _params}) do
     {request, pending} = Pending.tell(pending, id, pid)
     send(pid, {:codex_request, self(), request})
     pending
   end
 
-  def notify(pending, pid, :wire, {:codex_request, id, method, params}) do
+  def asked(pending, pid, :wire, {:codex_request, id, method, params}) do
     send(pid, {:codex_request, Pending.name(pending, id), method, params})
-    pending
-  end
-
-  def notify(pending, pid, :wire, message) do
-    send(pid, message)
     pending
   end
 

@@ -392,9 +392,14 @@ defmodule Codex.AppServer.Server do
     if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
-  defp act({:notify, pid, message}, server) do
+  defp act({:notify, pid, {:codex_notification, _, _} = message}, server) do
+    :ok = Delivery.told(pid, Subscribers.form(server.state.subscribers, pid), message)
+    server
+  end
+
+  defp act({:notify, pid, {:codex_request, _, _, _} = message}, server) do
     form = Subscribers.form(server.state.subscribers, pid)
-    %{server | pending: Delivery.notify(server.pending, pid, form, message)}
+    %{server | pending: Delivery.asked(server.pending, pid, form, message)}
   end
 
   defp act({:turn, pid, thread_id, turn_id, what}, server) do
