@@ -128,6 +128,11 @@ defmodule Codex.OptionsTest do
                sent([model: "t"], [], global)
 
       assert {["--profile", "q"], _} = sent([profile: "p"], profile: "q")
+
+      # What a turn may do is not what its thread might.
+      assert {["--sandbox", "read-only"], _} =
+               sent([sandbox: :workspace_write], sandbox_policy: :read_only)
+
       assert {[], _} = sent([oss: true], oss: false)
       assert {["--oss"], _} = sent([oss: true], oss: nil)
     end

@@ -129,17 +129,18 @@ defmodule Codex.Exec.Reach do
   defp reach(:sandbox, :external_sandbox, name, _settings),
     do: {:error, {:unsupported_option, name, :external_sandbox}}
 
+  # The kind of a policy, which may be the turn's, wins.
+  defp reach(:sandbox, _mode, _name, %{sandbox_policy: %{type: _}}), do: []
   defp reach(:sandbox, mode, _name, _settings), do: [flags: ["--sandbox", sandbox(mode)]]
 
   defp reach(:sandbox_policy, %{type: "external-sandbox"}, name, _settings),
     do: {:error, {:unsupported_option, name, "external-sandbox"}}
 
-  defp reach(:sandbox_policy, policy, _name, settings) do
+  defp reach(:sandbox_policy, policy, _name, _settings) do
     {type, details} = Map.pop(policy, :type)
-    flags = if type && settings.sandbox == :default, do: ["--sandbox", type], else: []
 
     [
-      flags: flags,
+      flags: if(type, do: ["--sandbox", type], else: []),
       overrides: for({name, value} <- details, do: set(["sandbox_workspace_write", name], value))
     ]
   end

@@ -136,7 +136,7 @@ defmodule Codex.Options.Rows do
      "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox` on `codex exec`",
      default: :default, exec: :sandbox, app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,
-     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`",
+     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` wins over `sandbox`",
      exec: :sandbox_policy, app: "sandboxPolicy"},
     {:network_access_enabled, [:thread], :boolean,
      "network for commands in the workspace-write sandbox",
