@@ -70,7 +70,7 @@ defmodule Codex.AppServer.KillsTest do
         Process.sleep(:infinity)
       end)
 
-    assert_receive :subscribed
+    assert_receive :subscribed, 5_000
     task = run(thread, n)
     Process.exit(subscriber, :kill)
     # The command is the only thing that the turn waits for.

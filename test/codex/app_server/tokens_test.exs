@@ -113,7 +113,7 @@ defmodule Codex.AppServer.TokensTest do
         end
       end)
 
-    assert_receive :ready
+    assert_receive :ready, 5_000
     # Not followed by a reader: only the subscriber can answer.
     {:ok, %{"thread" => %{"id" => id}}} =
       AppServer.thread_start(conn, approval_policy: :on_request)
@@ -155,7 +155,7 @@ defmodule Codex.AppServer.TokensTest do
         Process.sleep(:infinity)
       end)
 
-    assert_receive :ready
+    assert_receive :ready, 5_000
     task = run(thread(model, conn, []))
     assert_receive :asked, 10_000
     Process.exit(subscriber, :kill)
