@@ -179,7 +179,8 @@ defmodule Codex.AppServer do
   With `:reconnect`, the connection's process outlives its server. When that is lost, everybody who waits is told at once, as without it: turns end, requests
   fail, what the server asked is closed, and until there is another server, requests get `{:error, {:app_server_down, info}}`. Subscribers
   stay, and get `{:codex_connection, conn, {:down, reason}}`, and `{:codex_connection, conn, :up}` after the hello of the next one. Nothing is sent twice by
-  itself: a turn is repeated where `retry` of its thread says so. Threads are resumed when their next turn begins.
+  itself: a turn is repeated where `retry` of its thread says so. A turn that begins meanwhile waits for the next server, as long as a request may take, and
+  threads are resumed then. Attempts and delay count from the first again once a server stayed for longer than it was waited for, and for a second.
 
   A server that was never reached, or that refuses the client, is not tried again. When there are no attempts left, the process ends.
 
@@ -191,6 +192,41 @@ defmodule Codex.AppServer do
   @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
           {:ok, pid()} | {:error, connect_reason()}
   def connect(client \\ [], options \\ []), do: Connect.child(client, options)
+
+  @doc """
+  The same under a supervisor of the application: the connection is a child of it.
+
+      children = [
+        {Codex.AppServer, name: MyApp.Codex, cwd: "/srv/app", reconnect: true}
+      ]
+
+  Options: those of `connect/2`, and `:client`, the options of the client; or `:url` and those of `connect_remote/2`. With `:name`, that name does for a pid
+  everywhere, also as `transport: {:app_server, MyApp.Codex}`. A connection that cannot be made fails the start of its supervisor.
+
+  Returns and errors: those of `connect/2` or `connect_remote/2`, and `{:already_started, pid}`.
+  """
+  @spec start_link(keyword()) :: {:ok, pid()} | {:error, connect_reason()}
+  def start_link(options) do
+    case Keyword.pop(options, :url) do
+      {nil, options} ->
+        {client, options} = Keyword.pop(options, :client, [])
+        Connect.child(client, options, :linked)
+
+      {url, options} ->
+        Connect.remote(url, options, :linked)
+    end
+  end
+
+  @doc "A child of a supervisor: see `start_link/1`. Its id is the name, else this module."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(options) do
+    %{
+      id: Keyword.get(options, :name, __MODULE__),
+      start: {__MODULE__, :start_link, [options]},
+      # As long as it takes to end a server by the ladder.
+      shutdown: 10_000
+    }
+  end
 
   @doc """
   Connects to a server that somebody else has started, as `codex app-server --listen ws://127.0.0.1:4500`, and says hello.

@@ -19,20 +19,40 @@ defmodule Codex.AppServer.Connect do
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:app_server_down, map()}
+          | {:already_started, pid()}
+
+  @typedoc "Whether the SDK supervises the process, or the caller, whom it is linked to."
+  @type start :: :supervised | :linked
 
   @doc "Starts a server."
-  @spec child(term(), term()) :: {:ok, pid()} | {:error, reason()}
-  def child(client, options) do
+  @spec child(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
+  def child(client, options, start \\ :supervised) do
     with {:ok, client} <- Codex.Options.new(client),
          {:ok, options} <- Options.new(options) do
       known = %{
         telemetry_prefix: client.telemetry_prefix,
         account: account(client, options),
+        client: fingerprint(client),
         own_home?: own_home?(client, options)
       }
 
-      serve(&opener(client, options, &1), Map.merge(options, known))
+      serve(start, &opener(client, options, &1), Map.merge(options, known))
     end
+  end
+
+  # What only a process has, and so the connection for all of its threads.
+  @of_process [:api_key, :base_url, :codex_path_override, :codex_home, :env]
+
+  @doc "Those options of a client that are set and that a thread cannot have for itself, in a form that tells whether two are the same, and nothing else."
+  @spec fingerprint(Codex.Options.t()) :: %{atom() => binary()}
+  def fingerprint(%Codex.Options{} = client) do
+    defaults = Codex.Options.Table.defaults(:global)
+
+    for name <- @of_process,
+        value = Map.fetch!(client, name),
+        value not in [nil, %{}, defaults[name]],
+        into: %{},
+        do: {name, :crypto.hash(:sha256, :erlang.term_to_binary(value))}
   end
 
   defp own_home?(client, options) do
@@ -49,16 +69,16 @@ defmodule Codex.AppServer.Connect do
   end
 
   @doc "Reaches one that runs."
-  @spec remote(term(), term()) :: {:ok, pid()} | {:error, reason()}
-  def remote(url, options) do
+  @spec remote(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
+  def remote(url, options, start \\ :supervised) do
     with {:ok, options} <- Options.new(options, :remote),
          {:ok, url} <- default_socket(url, options),
          {:ok, address} <- Address.new(url),
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      known = options |> Map.drop([:secrets]) |> Map.put(:own_home?, false)
-      serve(fn _home -> {:ok, {Transport.Socket, options}} end, known)
+      known = options |> Map.drop([:secrets]) |> Map.merge(%{own_home?: false, client: %{}})
+      serve(start, fn _home -> {:ok, {Transport.Socket, options}} end, known)
     end
   end
 
@@ -92,18 +112,22 @@ defmodule Codex.AppServer.Connect do
       else: {:error, Transport.Socket.insecure(address.authority)}
   end
 
-  defp serve(opener, options) do
+  defp serve(start, opener, options) do
     ref = make_ref()
     from = {self(), ref}
+    args = fn -> {opener, options, from} end
 
-    case DynamicSupervisor.start_child(
-           Codex.AppServer.Supervisor,
-           {Server, fn -> {opener, options, from} end}
-         ) do
+    case start(start, args, options.name) do
       {:ok, pid} -> hello(pid, ref)
+      {:error, {:already_started, pid}} -> {:error, {:already_started, pid}}
       {:error, reason} -> {:error, {:app_server_down, %{reason: reason}}}
     end
   end
+
+  defp start(:linked, args, name), do: Server.start_link({args, name})
+
+  defp start(:supervised, args, name),
+    do: DynamicSupervisor.start_child(Codex.AppServer.Supervisor, {Server, {args, name}})
 
   defp hello(pid, ref) do
     monitor = Process.monitor(pid)

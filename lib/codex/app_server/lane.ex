@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Lane do
   # telemetry, and what happens after a failure, is that of both lanes.
 
   alias Codex.{Approvals, AppServer, Error, Input, Protocol, Telemetry, Tool}
-  alias Codex.AppServer.{Connection, Params, Reach, Run}
+  alias Codex.AppServer.{Connect, Connection, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Retry.{Attempts, Policy}
@@ -36,7 +36,8 @@ defmodule Codex.AppServer.Lane do
     {:app_server, conn} = thread.transport
     settings = Settings.settings(thread.codex_opts, thread.thread_opts, turn_opts)
 
-    with {:ok, begin} <- begin(what, settings, turn_opts),
+    with :ok <- fits(conn, thread.codex_opts, settings),
+         {:ok, begin} <- begin(what, settings, turn_opts),
          :ok <- directory(settings.working_directory),
          {:ok, policy} <- policy(settings),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
@@ -103,10 +104,20 @@ defmodule Codex.AppServer.Lane do
   def interrupt(_conn, nil, _clean?), do: {:error, :missing_thread_id}
 
   def interrupt(conn, thread_id, clean?) do
-    with {:ok, result} <- Connection.call(conn, {:interrupt, thread_id, []}),
+    with :ok <- may_clean(conn, clean?),
+         {:ok, result} <- Connection.call(conn, {:interrupt, thread_id, []}),
          {:ok, _} <- result,
          do: if(clean?, do: Run.clean(conn, thread_id), else: :ok)
   end
+
+  # Before anything is interrupted.
+  defp may_clean(conn, true) do
+    with {:ok, %{experimental_api: false}} <- Connection.call(conn, :about),
+         do: {:error, {:experimental, [Run.cleaning()]}},
+         else: (_ -> :ok)
+  end
+
+  defp may_clean(_conn, false), do: :ok
 
   # --- What to run ------------------------------------------------------------------------------------------------------
 
@@ -120,6 +131,26 @@ defmodule Codex.AppServer.Lane do
 
   defp which(%{fork_of: id}, _settings) when is_binary(id), do: {:fork, id}
   defp which(_thread, _settings), do: :start
+
+  # What the connection's server cannot do for this thread. One that is gone says so when the turn runs.
+  defp fits(conn, client, settings) do
+    case Connection.call(conn, :about) do
+      {:ok, about} ->
+        differs(about, Connect.fingerprint(client), settings.clean_background == true)
+
+      {:error, _gone} ->
+        :ok
+    end
+  end
+
+  defp differs(%{experimental_api: false}, _client, true),
+    do: {:error, {:experimental, [Run.cleaning()]}}
+
+  defp differs(%{client: theirs}, ours, _clean?) do
+    Enum.find_value(ours, :ok, fn {name, value} ->
+      if theirs[name] != value, do: {:error, {:unsupported_option, name}}
+    end)
+  end
 
   # How the turn begins: the method, and its parameters but for the thread.
   defp begin({:run, input}, settings, _turn_opts) do

@@ -44,7 +44,7 @@ defmodule Codex.AppServer.Loss do
 
   # One that was started anew.
   def error(:not_ready),
-    do: %{lost(:protocol, "the app-server has not said hello yet") | retryable?: true}
+    do: %{lost(:connection_refused, "the app-server has not said hello yet") | retryable?: true}
 
   def error(other) do
     error = Error.normalize(other)

@@ -71,6 +71,8 @@ defmodule Codex.AppServer.Options do
     {:reconnect, nil, :reconnect,
      "a boolean, or a keyword list of :attempts (positive integer or :infinity), :delay_ms and :max_delay_ms",
      "whether a connection that lost its server gets another one, under the same pid; true is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. Default: it ends. See the section below"},
+    {:name, nil, :name, "a name of a process, as GenServer takes it",
+     "what the connection's process is registered as, and can be called by"},
     {:owner, nil, :pid, "a pid",
      "the process with which the connection ends; default: none, it ends with `disconnect/1`"}
   ]
@@ -138,6 +140,9 @@ defmodule Codex.AppServer.Options do
   defp check(:positive, value) when is_integer(value) and value > 0, do: {:ok, value}
 
   defp check({:up_to, most}, value) when is_integer(value) and value in 1..most, do: {:ok, value}
+  defp check(:name, {:via, module, _} = name) when is_atom(module), do: {:ok, name}
+  defp check(:name, {:global, _} = name), do: {:ok, name}
+  defp check(:name, name) when is_atom(name) and not is_boolean(name), do: {:ok, name}
   defp check(:pid, value) when is_pid(value), do: {:ok, value}
 
   # A space or the end of a line would make another header of it.

@@ -110,6 +110,9 @@ defmodule Codex.AppServer.Run do
   # --- Opening ----------------------------------------------------------------------------------------------------------
 
   defp open(run) do
+    # Between two servers of a connection: what is lost later may have been done.
+    _ = Connection.call(run.conn, {:await_server, left(run)})
+
     case Opening.open(run.job, &request(run, &1, &2, &3)) do
       {:ok, {thread_id, turn_id}} ->
         event = %Events.ThreadStarted{thread_id: thread_id}
@@ -120,19 +123,19 @@ defmodule Codex.AppServer.Run do
     end
   end
 
-  # No longer than the clocks of the run go on.
   defp request(run, method, params, opts) do
+    experimental = Map.get(run.job.reach.experimental, method, [])
+    opts = [timeout_ms: left(run), experimental: experimental] ++ opts
+    Connection.request(run.conn, method, params, opts)
+  end
+
+  # No longer than the clocks of the run go on.
+  defp left(run) do
     limit = run.job.settings.request_timeout_ms || @request_timeout
 
     case Clocks.due(run.clocks, now()) do
-      {:wait, ms} ->
-        experimental = Map.get(run.job.reach.experimental, method, [])
-        timeout = [limit, ms] |> Enum.min() |> max(1) |> min(@longest)
-        opts = [timeout_ms: timeout, experimental: experimental] ++ opts
-        Connection.request(run.conn, method, params, opts)
-
-      {:expired, name, limit} ->
-        fail(run, expired(run, name, limit))
+      {:wait, ms} -> [limit, ms] |> Enum.min() |> max(1) |> min(@longest)
+      {:expired, name, limit} -> fail(run, expired(run, name, limit))
     end
   end
 
@@ -317,13 +320,18 @@ defmodule Codex.AppServer.Run do
     end
   end
 
+  @cleaning "thread/backgroundTerminals/clean"
+
+  @doc "The experimental method that `clean/2` calls."
+  @spec cleaning() :: String.t()
+  def cleaning, do: @cleaning
+
   @doc "Ends commands of a thread that outlive an interrupted turn (0.169). Experimental."
   @spec clean(GenServer.server(), String.t()) :: :ok | {:error, Codex.AppServer.reason()}
   def clean(conn, thread_id) do
-    method = "thread/backgroundTerminals/clean"
-    opts = [timeout_ms: @patience, experimental: [method]]
+    opts = [timeout_ms: @patience, experimental: [@cleaning]]
 
-    with {:ok, _} <- Connection.request(conn, method, %{"threadId" => thread_id}, opts),
+    with {:ok, _} <- Connection.request(conn, @cleaning, %{"threadId" => thread_id}, opts),
          do: :ok
   end
 

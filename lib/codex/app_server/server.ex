@@ -41,7 +41,10 @@ defmodule Codex.AppServer.Server do
     # How many servers there were, how often in a row one was lost, and since when this one is there.
     servers: 0,
     tried: 0,
+    waited: 0,
     up_since: nil,
+    # Those who wait for the next server, and their timers.
+    waiting: %{},
     watched: %{},
     pending: %{},
     owed: 0,
@@ -59,9 +62,12 @@ defmodule Codex.AppServer.Server do
 
   The arguments come as a function: an environment has keys, a handshake a token, and reports of supervisors show arguments.
   """
-  @spec start_link((() -> {opener(), map(), GenServer.from()})) :: GenServer.on_start()
-  def start_link(args) when is_function(args, 0),
-    do: GenServer.start_link(__MODULE__, args, spawn_opt: @spawn_opt)
+  @spec start_link({(() -> {opener(), map(), GenServer.from()}), GenServer.name() | nil}) ::
+          GenServer.on_start()
+  def start_link({args, name}) when is_function(args, 0) do
+    named = if name, do: [name: name], else: []
+    GenServer.start_link(__MODULE__, args, [spawn_opt: @spawn_opt] ++ named)
+  end
 
   # Its supervisor does not wait for a server: others want one, too.
   @impl true
@@ -170,6 +176,20 @@ defmodule Codex.AppServer.Server do
   def handle_call(:pending, _from, server),
     do: {:reply, Pending.requests(server.pending), server}
 
+  def handle_call(:about, _from, server),
+    do: {:reply, Map.take(server.options, [:client, :experimental_api]), server}
+
+  def handle_call({:await_server, ms}, from, server) do
+    case server do
+      %{up_since: nil, servers: n} when n > 0 ->
+        timer = Process.send_after(self(), {:give_up, from}, ms)
+        {:noreply, %{server | waiting: Map.put(server.waiting, from, timer)}}
+
+      _there_or_never ->
+        {:reply, :ok, server}
+    end
+  end
+
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 
@@ -194,6 +214,11 @@ defmodule Codex.AppServer.Server do
       _ ->
         {:noreply, server}
     end
+  end
+
+  def handle_info({:give_up, from}, server) do
+    if is_map_key(server.waiting, from), do: GenServer.reply(from, :ok)
+    {:noreply, %{server | waiting: Map.delete(server.waiting, from)}}
   end
 
   def handle_info(:reopen, server), do: server |> reopen() |> noreply()
@@ -238,6 +263,12 @@ defmodule Codex.AppServer.Server do
 
   defp noreply(%{state: %{phase: {:ready, _}}, up_since: nil} = server) do
     server = if server.servers > 0, do: tell_all(server, :up), else: server
+
+    for {from, timer} <- server.waiting,
+        Process.cancel_timer(timer),
+        do: GenServer.reply(from, :ok)
+
+    server = %{server | waiting: %{}}
     {:noreply, %{server | up_since: now(), servers: server.servers + 1}}
   end
 
@@ -245,19 +276,18 @@ defmodule Codex.AppServer.Server do
 
   # --- Another server ---------------------------------------------------------------------------------------------------
 
-  # One that stayed for a while was a good one: the next attempt is the first.
+  # One that stayed for longer than it was waited for, and a second, was a good one: the next attempt is the first.
   defp tried(%{up_since: nil, tried: tried}), do: tried
 
-  defp tried(%{up_since: since, options: %{reconnect: %{max_delay_ms: ms}}} = server),
-    do: if(now() - since >= ms, do: 0, else: server.tried)
-
-  defp tried(server), do: server.tried
+  defp tried(%{up_since: since, waited: ms} = server),
+    do: if(now() - since >= max(ms, 1_000), do: 0, else: server.tried)
 
   defp lost(server, reason, ms) do
     if server.transport, do: Transport.stop(server.transport)
     server = if server.up_since, do: tell_all(server, {:down, reason}), else: server
     _ = Process.send_after(self(), :reopen, ms)
-    lost = %{transport: nil, up_since: nil, tried: server.tried + 1, owed: 0, ahead: 0}
+    lost = %{transport: nil, up_since: nil, tried: server.tried + 1, waited: ms}
+    lost = Map.merge(lost, %{owed: 0, ahead: 0})
     timer(Map.merge(server, lost))
   end
 

@@ -132,6 +132,60 @@ defmodule Codex.AppServer.ConnectionTest do
                      5_000
     end
 
+    test "is a child of a supervisor, by a name" do
+      model = Test.start!(["Hi."])
+      name = :"codex_#{System.unique_integer([:positive])}"
+      spec = {AppServer, name: name, client: Test.options(model), cwd: model.workspace}
+      start_supervised!(spec)
+      assert AppServer.alive?(name)
+
+      {:ok, thread} =
+        Codex.start_thread(Test.options(model),
+          transport: {:app_server, name},
+          working_directory: model.workspace
+        )
+
+      assert {:ok, %{final_response: %{text: "Hi."}}} = Codex.Thread.run(thread, "hi")
+      pid = Process.whereis(name)
+
+      assert {:error, {:already_started, ^pid}} =
+               AppServer.connect(Test.options(model), name: name)
+
+      os_pid = os_pid(name)
+      assert stop_supervised(name) == :ok
+      assert eventually(fn -> not alive?(os_pid) end)
+
+      assert {:error, {reason, _child}} = start_supervised({AppServer, client: [], cwd: 1})
+      assert {:invalid_option, :cwd, 1, "a path"} = reason
+    end
+
+    test "has the options that only a process has; those of a thread must be the same" do
+      model = Test.start!(["Hi."])
+      {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
+      on_exit(fn -> AppServer.disconnect(conn) end)
+
+      for {options, name} <- [
+            {[codex_home: "/other"], :codex_home},
+            {[api_key: "sk-other"], :api_key},
+            {[base_url: "http://127.0.0.1:9"], :base_url},
+            {[env: %{"A" => "b"}], :env}
+          ] do
+        {:ok, thread} = Codex.start_thread(options, transport: {:app_server, conn})
+        assert Codex.Thread.run(thread, "hi") == {:error, {:unsupported_option, name}}
+      end
+
+      for client <- [[], Test.options(model)] do
+        {:ok, thread} =
+          Codex.start_thread(client, transport: {:app_server, conn}, clean_background: true)
+
+        assert Codex.Thread.run(thread, "hi") ==
+                 {:error, {:experimental, ["thread/backgroundTerminals/clean"]}}
+
+        assert {:error, {:experimental, _}} =
+                 Codex.Thread.interrupt(%{thread | thread_id: "t"}, clean_background: true)
+      end
+    end
+
     test "that is hermetic has a home of its own, which goes with it, also when it is killed" do
       model = Test.start!(["Hi."])
       File.write!(Path.join(model.workspace, "AGENTS.md"), "canary-agents")

@@ -143,7 +143,7 @@ defmodule Codex.AppServer.LaneTest do
           {{:overflow, :requests, 9}, :overflow},
           {"thread/closed", :protocol},
           {{:no_id, "turn/start", %{}}, :protocol},
-          {:not_ready, :protocol},
+          {:not_ready, :connection_refused},
           {%{"code" => -32600, "message" => "thread not found: x"}, :thread_not_found}
         ] do
       assert {^reason, %TransportError{reason_code: ^kind, message: message}} =

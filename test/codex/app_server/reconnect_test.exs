@@ -52,6 +52,27 @@ defmodule Codex.AppServer.ReconnectTest do
       refute_received {:codex_connection, _, _}
     end
 
+    test "has a turn wait that begins between two servers, and a retry, too" do
+      {model, conn} = connect(["One.", silence(:infinity), "Two."], reconnect: [delay_ms: 700])
+      :ok = AppServer.subscribe(conn)
+      kill(conn)
+      assert_receive {:codex_connection, ^conn, {:down, _}}, 5_000
+      assert {:ok, %{attempts: 1} = one} = Thread.run(thread!(model, conn), "one")
+      assert one.final_response.text == "One."
+
+      # Not more than the attempt that was lost, and the next one.
+      task = Task.async(fn -> Thread.run(thread!(model, conn, retry: true), "two") end)
+      assert eventually(fn -> length(Test.requests(model)) == 2 end)
+      kill(conn)
+      assert {:ok, %{attempts: 2} = two} = Task.await(task, 20_000)
+      assert two.final_response.text == "Two."
+
+      kill(conn)
+      assert_receive {:codex_connection, ^conn, {:down, _}}, 5_000
+      thread = thread!(model, conn, request_timeout_ms: 50)
+      assert {:error, {:exec_failed, %{kind: :killed}}} = Thread.run(thread, "three")
+    end
+
     test "loses the turn that runs at once, and retries it where the thread says so" do
       {model, conn} = connect([silence(:infinity), silence(:infinity), "Two."], reconnect: true)
       thread = thread!(model, conn)
