@@ -11,16 +11,6 @@ defmodule Codex.GuidesTest do
   @guide File.read!(Path.expand("../guides/app_server.md", __DIR__))
   @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code
 
-  defmodule Elixir.Phoenix.PubSub do
-    def subscribe(pubsub, topic), do: Registry.register(pubsub, topic, nil)
-
-    def broadcast(pubsub, topic, message) do
-      Registry.dispatch(pubsub, topic, fn all ->
-        for {pid, _} <- all, do: send(pid, message)
-      end)
-    end
-  end
-
   defmodule Elixir.MyAppWeb do
     defmacro __using__(:live_view), do: quote(do: import(MyAppWeb))
     def assign(socket, values), do: Map.merge(socket, Map.new(values))
@@ -78,14 +68,13 @@ defmodule Codex.GuidesTest do
   test "a page asks its user, is closed, and another one has the answer later" do
     define!("defmodule MyAppWeb.AgentLive")
     view = MyAppWeb.AgentLive
-    start_supervised!({Registry, keys: :duplicate, name: MyApp.PubSub})
-
     ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
     {model, conn} = connect([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done."])
     Process.register(conn, MyApp.Codex)
-    :ok = AppServer.subscribe(conn, methods: ["thread/started"])
-    agent = Task.async(fn -> apply(MyApp.Agent, :run, [conn, "go"]) end)
-    assert_receive {:codex_notification, "thread/started", %{"thread" => %{"id" => id}}}, 10_000
+    test = self()
+    began = &send(test, {:began, &1})
+    agent = Task.async(fn -> apply(MyApp.Agent, :run, [MyApp.Codex, "go", began]) end)
+    assert_receive {:began, id}, 10_000
 
     first = page(view, id, self())
     socket = await_page(first, &(map_size(&1.asked) == 1))
@@ -105,11 +94,13 @@ defmodule Codex.GuidesTest do
 
     # Of two pages, one is the first.
     send(third, {:click, %{"token" => token, "answer" => "allow"}})
-    assert %{info: "Somebody was faster."} = await_page(third, &is_map_key(&1, :info))
+    assert %{info: "Too late."} = await_page(third, &is_map_key(&1, :info))
     send(second, {:click, %{"token" => other, "answer" => "no"}})
-    assert %{asked: none} = await_page(second, &(&1.text == "All done."))
-    assert none == %{}
-    assert Task.await(agent, 10_000) == id
+
+    for page <- [second, third],
+        do: await_page(page, &(&1.text == "All done." and &1.asked == %{}))
+
+    assert Task.await(agent, 10_000) == :ok
     refute File.exists?(Path.join(model.workspace, "no.txt"))
     assert AppServer.pending(conn) == {:ok, []}
   end

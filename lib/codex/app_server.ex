@@ -15,8 +15,11 @@ defmodule Codex.AppServer do
     * `:timeout_ms` - how long the answer may take, in ms, or `:infinity` (default 30_000; 10_000 for the configuration, 300_000 for
       `turn_start` and `review_start`, 5_000 more than its own `timeout_ms` for a command)
 
-  A connection is made with `connect/2`, which starts a server, or `connect_remote/2`, for one that runs. Experimental methods and options
-  need one with `experimental_api: true`.
+  A connection is made with `connect/2`, which starts a server, or `connect_remote/2`, for one that runs; `start_link/1` makes one under a supervisor. Experimental
+  methods and options need one with `experimental_api: true`.
+
+  Made by hand, among the many, are `subscribe/2` and `unsubscribe/1`, `pending/2`, `answer/2`, `respond/3` and `respond_error/3`, `pages/3`, `request/4`,
+  `server_info/1`, `account/2`, `alive?/1`, `signed_token/2` and `disconnect/1`.
 
   ## Errors
 
@@ -340,7 +343,7 @@ defmodule Codex.AppServer do
     * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
     * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`
     * `{:codex_connection, conn, {:down, reason} | :up}` - with `:reconnect`, in both forms
-    * `{:codex_request_closed, conn, token, why}` - it needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
+    * `{:codex_request_closed, conn, token, why}` - one, also one that was asked before this subscription, needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
       interrupted), `:expired`, `:nobody` (all who were asked are gone), `:down` (the connection is)
 
   With `as: :wire`, the default, as the server has them:
@@ -380,7 +383,7 @@ defmodule Codex.AppServer do
   Returns `:ok`, once. Errors:
 
     * `{:request_closed, token}` - it has its answer, its time is over, the server took it back, its connection is gone, or there was none
-    * `{:unreachable, node}` - its connection is on a node that this one is not connected to
+    * `{:unreachable, node}` - its connection is on a node that this one is not connected to; or the token is none, as its end is believed to name one
     * `{:invalid_option, :answer, value, expected}`, and those of `respond/3` - it is no answer to this; it can be given again
     * `{:app_server_down, info}` - the connection ended while it was asked
   """
@@ -391,6 +394,9 @@ defmodule Codex.AppServer do
     with {:ok, conn} <- Tokens.find(token),
          do: flat(Connection.call(conn, {:answer, token, {:answer, answer}}))
   end
+
+  def answer(other, _answer),
+    do: invalid(:token, other, "a request, or its token")
 
   @doc """
   What the server has asked and nobody has answered yet, as structs of `Codex.AppServer.Request`: for a page that is opened later.

@@ -38,11 +38,11 @@ defmodule Codex.Approvals do
     * `{:async, ref}`, `{:async, ref, metadata}` - the hook's `await/2` tells it later
     * `:later` - somebody answers by the event's `token`, with `Codex.AppServer.answer/2`, before `expires_at`; no process waits for that
 
-  Anything else (also an option that is none), a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no. While somebody decides, the
+  The reason of a denial stays here: the server has no word for it (0.169). Anything else (also an option that is none), a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no; the log tells of the first two. While somebody decides, the
   clocks for silence stand still. A policy runs in a process of its own, which ends with the one that reads the turn.
   """
 
-  alias Codex.Approvals.StaticPolicy
+  alias Codex.Approvals.{Crash, StaticPolicy}
   alias Codex.AppServer.{ApprovalDecision, Request}
 
   @type policy :: module() | function() | StaticPolicy.t()
@@ -152,7 +152,9 @@ defmodule Codex.Approvals do
       decision -> decision(decision)
     end
   catch
-    _kind, _reason -> {:deny, :failed}
+    kind, reason ->
+      Crash.log("the approval policy", kind, reason, __STACKTRACE__)
+      {:deny, :failed}
   end
 
   defp later(policy, async, timeout) do
@@ -167,11 +169,16 @@ defmodule Codex.Approvals do
   defp decision(decision) when decision in [:allow, :later], do: decision
 
   defp decision({:allow, opts} = allowed),
-    do: if(ApprovalDecision.options?(opts), do: allowed, else: {:deny, :undecided})
+    do: if(ApprovalDecision.options?(opts), do: allowed, else: odd())
 
   defp decision(:cancel), do: {:deny, :cancel}
   defp decision({:deny, _} = denied), do: denied
-  defp decision(_other), do: {:deny, :undecided}
+  defp decision(_other), do: odd()
+
+  defp odd do
+    Crash.odd("the approval policy", "gave no decision, which is a no: see Codex.Approvals")
+    {:deny, :undecided}
+  end
 
   defp await(policy, async, timeout), do: policy.await(elem(async, 1), timeout)
 

@@ -235,7 +235,9 @@ defmodule Codex.Error do
     do: from_map(%{message: Exception.message(error)}, error)
 
   def normalize(%{} = map), do: from_map(map, map)
-  def normalize(other), do: new(Reasons.kind(other) || :unknown, inspect(other))
+
+  def normalize(other),
+    do: new(Reasons.kind(other) || :unknown, Reasons.words(other) || inspect(other))
 
   defp from_map(map, raw) do
     message = text(get(map, :message)) || "turn failed"

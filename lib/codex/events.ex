@@ -6,6 +6,9 @@ defmodule Codex.Events do
   `TurnStarted`, items, and in the end `TurnCompleted`, or `Error` and `TurnFailed`. An `Error` alone ends nothing: the
   CLI announces its retries that way. It sends no pieces of text: messages arrive whole.
 
+  Over an app-server the beginning and the end are the same. Between them are also the user's own message, a started item for each one, pieces
+  of text and output, and `ThreadTokenUsageUpdated` after each response; a review enters its mode before `TurnStarted`.
+
   Each struct has `extra`, the fields that this version of the SDK does not know, and `lossy`, which is true where
   invalid UTF-8 or lone surrogates in the line were replaced by U+FFFD. An event of an unknown type, or without a
   field that it must have, is a `Codex.Events.Unknown`.

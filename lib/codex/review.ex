@@ -26,7 +26,7 @@ defmodule Codex.Review do
     * `verdict` - `"patch is correct"`, `"patch is incorrect"`, or another word of the model's
     * `explanation` - its reasons
     * `confidence` - how sure it is, 0.0 to 1.0
-    * `text` - the whole as the CLI shows it
+    * `text` - the whole as the CLI shows it; nil out of `find/2`
   """
   @type t :: %__MODULE__{
           findings: [Finding.t()],

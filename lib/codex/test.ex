@@ -23,6 +23,11 @@ defmodule Codex.Test do
   Each server listens on a loopback port of its own, has a `CODEX_HOME` of its own that points the CLI there and
   nowhere else, and a workspace of its own, so tests run side by side.
 
+  Over an app-server, the connection has the options of the model, and its threads may:
+
+      {:ok, conn} = Codex.AppServer.connect(Codex.Test.options(model), cwd: model.workspace)
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+
   ## Script
 
   A script is a list of steps, one for each request that the CLI makes to its model, in order. `Codex.Test.Steps` has
@@ -181,7 +186,7 @@ defmodule Codex.Test do
   def stop(server), do: GenServer.stop(pid(server))
 
   @doc """
-  The first argument of `Codex.start_thread/2`: `:codex_home`, `:env`, and `:codex_path` if a CLI was given or found
+  The first argument of `Codex.start_thread/2`, and of `Codex.AppServer.connect/2` for threads over an app-server: `:codex_home`, `:env`, and `:codex_path` if a CLI was given or found
   (see `codex_path/0`). The variables set the shell's `HOME` to an empty directory, and keep proxies away from loopback.
   """
   @spec options(server()) :: keyword()

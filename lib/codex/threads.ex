@@ -17,6 +17,7 @@ defmodule Codex.Threads do
   Functions return `{:error, reason}`:
 
     * `:missing_thread_id` - the thread has not begun
+    * `{:invalid_option, :thread, value, expected}` - it is no thread
     * `{:unsupported, :exec}` - it runs its turns by `codex exec`
     * a map with `"code"` and `"message"` - the server's error: there is no such thread, it is archived, …
     * what `Codex.AppServer` returns for options, timeouts and a server that is gone
@@ -33,14 +34,15 @@ defmodule Codex.Threads do
   # --- Lists ------------------------------------------------------------------------------------------------------------
 
   @doc """
-  The threads of a server, the newest first, as maps with string keys (`"id"`, `"name"`, `"preview"`, `"cwd"`, `"createdAt"` in seconds, …): a lazy stream
+  The threads of a server, the newest first, each once, as maps with string keys (`"id"`, `"name"`, `"preview"`, `"cwd"`, `"createdAt"` in seconds, …): a lazy stream
   that asks for a page when it is read.
 
   Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`, `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the
   size of a page.
   """
   @spec list(AppServer.conn(), keyword() | map()) :: Enumerable.t()
-  def list(conn, options \\ []), do: AppServer.pages(conn, "thread/list", options)
+  def list(conn, options \\ []),
+    do: conn |> AppServer.pages("thread/list", options) |> Stream.uniq_by(&Map.get(&1, "id"))
 
   @doc """
   The turns of a thread, the newest first, as maps: a lazy stream. Options of `Codex.AppServer.thread_turns_list/3`: `:sort_direction` (`:asc`, `:desc`),
@@ -76,7 +78,7 @@ defmodule Codex.Threads do
   def rename(thread, name) when is_binary(name),
     do: done(loaded(thread, "thread/name/set", %{"name" => name}))
 
-  @doc "Puts a thread away: it is in no list but with `archived: true`, and cannot be resumed."
+  @doc "Puts a thread away: it is in no list but with `archived: true`, and cannot be resumed before `unarchive/1`."
   @spec archive(thread()) :: :ok | {:error, reason()}
   def archive(thread), do: done(call(thread, "thread/archive", %{}))
 
@@ -84,7 +86,7 @@ defmodule Codex.Threads do
   @spec unarchive(thread()) :: :ok | {:error, reason()}
   def unarchive(thread), do: done(call(thread, "thread/unarchive", %{}))
 
-  @doc "Deletes a thread and its session file, for ever."
+  @doc "Deletes a thread and its session file, for ever. The server refuses it while there are forks of the thread."
   @spec delete(thread()) :: :ok | {:error, reason()}
   def delete(thread), do: done(call(thread, "thread/delete", %{}))
 
@@ -232,6 +234,9 @@ defmodule Codex.Threads do
   defp ids(%Thread{transport: {:app_server, conn}, thread_id: id}), do: {:ok, conn, id}
   defp ids(%Thread{}), do: {:error, {:unsupported, :exec}}
   defp ids({conn, id}) when is_binary(id), do: {:ok, conn, id}
+
+  defp ids(other),
+    do: {:error, {:invalid_option, :thread, other, "a Codex.Thread, or {conn, thread_id}"}}
 
   defp call(thread, method, params, experimental \\ []) do
     with {:ok, conn, id} <- ids(thread) do

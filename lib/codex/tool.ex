@@ -46,11 +46,13 @@ defmodule Codex.Tool do
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
     * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
 
-  The model is told what comes back: text as it is, other terms as JSON. `{:error, reason}`, a crash, a result that is none of the two
+  The model is told what comes back: text as it is, other terms as JSON, and those that JSON has no form for as a failure. `{:error, reason}`, a crash (which is logged), a result that is none of the two
   and a call that takes too long are failures, and it is told so, too; a reason that is a text is shown to it, of others only that the tool failed.
   Pictures are the normal forms `%{"type" => "input_image", "image_url" => url}`, with `%{"type" => "input_text", "text" => text}` in a
   list beside them.
   """
+
+  alias Codex.Approvals.Crash
 
   @typedoc "What a tool says of itself. See the section on metadata."
   @type metadata :: %{optional(atom()) => term()}
@@ -106,9 +108,16 @@ defmodule Codex.Tool do
   # A tool as the protocol has it; the error says what is wrong.
   @spec new(term()) :: {:ok, t()} | {:error, String.t()}
   def new(module) when is_atom(module) and module not in [nil, true, false] do
-    if loaded?(module, :invoke, 2),
-      do: new(module, metadata(module)),
-      else: {:error, "#{inspect(module)} has no invoke/2"}
+    cond do
+      not match?({:module, _}, Code.ensure_loaded(module)) ->
+        {:error, "there is no module #{inspect(module)}"}
+
+      not function_exported?(module, :invoke, 2) ->
+        {:error, "#{inspect(module)} has no invoke/2"}
+
+      true ->
+        new(module, metadata(module))
+    end
   rescue
     error -> {:error, "#{inspect(module)}.metadata/0 raised #{inspect(error.__struct__)}"}
   end
@@ -165,15 +174,25 @@ defmodule Codex.Tool do
     context = Map.merge(context, about)
 
     case tool.module.invoke(args, context) do
-      {:ok, output} -> {:ok, output}
+      {:ok, output} -> told(output, tool)
       {:error, reason} -> {:error, reason}
       _other -> {:error, "the tool #{tool.name} returned no result"}
     end
-  rescue
-    # What an exception says may be of no concern to a model, or a secret.
-    error -> {:error, "the tool #{tool.name} failed: #{inspect(error.__struct__)}"}
   catch
-    _kind, _reason -> {:error, "the tool #{tool.name} failed"}
+    # What an exception says may be of no concern to a model, or a secret: the host's log has it.
+    kind, reason ->
+      Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
+      name = if is_exception(reason), do: ": " <> inspect(reason.__struct__)
+      {:error, "the tool #{tool.name} failed#{name}"}
+  end
+
+  defp told(text, _tool) when is_binary(text), do: {:ok, text}
+
+  defp told(output, tool) do
+    case Codex.JSON.encode(output) do
+      {:ok, _json} -> {:ok, output}
+      {:error, _} -> {:error, "the tool #{tool.name} returned what JSON has no form for"}
+    end
   end
 
   @doc false

@@ -1,6 +1,7 @@
 defmodule Codex.ErrorTest do
   use ExUnit.Case, async: true
   doctest Codex.Error
+  doctest Codex.Error.Reasons
   doctest Codex.TransportError
   doctest Codex.ApprovalError
   doctest Codex.GuardrailError

@@ -163,7 +163,7 @@ defmodule Codex.OptionsTest do
       assert sent(
                retry: false,
                rate_limit_opts: [],
-               approval_hook: Some.Hook,
+               approval_policy: Codex.Approvals.StaticPolicy.deny(),
                request_handler: fn _ -> :ignore end,
                approval_timeout_ms: 5,
                file_search: %{}

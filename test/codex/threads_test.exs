@@ -44,15 +44,17 @@ defmodule Codex.ThreadsTest do
       assert [_] = Enum.to_list(Threads.list(conn, search_term: "thread 3"))
 
       # A page for each two, and none that nobody reads.
-      {:ok, recorder} =
-        Recorder.start_link(answer: {:ok, %{"data" => [1, 2], "nextCursor" => "n"}})
+      page = [%{"id" => "1"}, %{"id" => "2"}]
+      {:ok, recorder} = Recorder.start_link(answer: {:ok, %{"data" => page, "nextCursor" => "n"}})
 
-      assert recorder |> Threads.list(limit: 2) |> Enum.take(2) == [1, 2]
+      assert recorder |> Threads.list(limit: 2) |> Enum.take(2) == page
       assert_received {:request, "thread/list", %{"limit" => 2}, _}
       refute_received {:request, _, _, _}
 
       # A server that goes round in circles is left.
-      assert recorder |> Threads.list() |> Enum.to_list() == [1, 2, 1, 2]
+      assert recorder |> AppServer.pages("thread/list") |> Enum.to_list() == page ++ page
+      # One that names a thread twice (0.169: after a revert) names it once.
+      assert recorder |> Threads.list() |> Enum.to_list() == page
     end
 
     test "have turns and items" do
@@ -285,7 +287,9 @@ defmodule Codex.ThreadsTest do
     assert {:error, {:invalid_option, :effort, :default, _}} =
              Threads.update_settings({self(), "t"}, effort: :default, collaboration_mode: %{})
 
-    assert_raise Error, fn -> Threads.turns(exec) end
+    assert {:error, {:invalid_option, :thread, "abc", _}} = Threads.delete("abc")
+    assert_raise Error, ~r/needs a thread over an app-server/, fn -> Threads.turns(exec) end
+    assert_raise Error, ~r/is "abc", and not a Codex.Thread/, fn -> Threads.items("abc") end
     assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end
     assert_raise Error, fn -> Threads.list(self(), :odd) end
 

@@ -27,7 +27,7 @@ defmodule Codex.AppServer.Answer do
       {:ok, {:ok, %{"currentTimeAt" => 1767225600}}}
       iex> Answer.wire("item/fileChange/requestApproval", %{}, :perhaps)
       {:error,
-       {:invalid_option, :answer, "[redacted]",
+       {:invalid_option, :answer, :perhaps,
         "a decision: :allow, {:allow, options}, {:deny, reason} or :cancel; options: for_session, grant_root, execpolicy_amendment, always"}}
   """
   @spec wire(String.t(), map(), term()) :: {:ok, wire()} | {:error, reason()}
@@ -40,13 +40,13 @@ defmodule Codex.AppServer.Answer do
   defp result(method, _params, decision) when method in @decisions do
     if decision?(decision),
       do: {:ok, %{"decision" => ApprovalDecision.from_hook(decision)}},
-      else: invalid(@decision)
+      else: invalid(decision, @decision)
   end
 
   defp result("item/permissions/requestApproval", params, decision) do
     if decision?(decision),
       do: {:ok, ApprovalDecision.permissions(decision, params)},
-      else: invalid(@decision)
+      else: invalid(decision, @decision)
   end
 
   # The approval of a tool of an MCP server comes as one, too.
@@ -54,11 +54,11 @@ defmodule Codex.AppServer.Answer do
     case answer do
       {:accept, content} when is_map(content) or content == nil -> {:ok, accept(content)}
       accept when accept in [:accept, :allow] -> {:ok, accept(%{})}
-      {:allow, opts} -> allow(opts)
+      {:allow, opts} -> allow(opts, answer)
       cancel when cancel in [:cancel, {:deny, :cancel}] -> {:ok, %{"action" => "cancel"}}
       :decline -> {:ok, %{"action" => "decline"}}
       {:deny, _reason} -> {:ok, %{"action" => "decline"}}
-      _ -> invalid(@elicitation)
+      _ -> invalid(answer, @elicitation)
     end
   end
 
@@ -116,10 +116,10 @@ defmodule Codex.AppServer.Answer do
     end
   end
 
-  defp allow(opts) do
+  defp allow(opts, answer) do
     if decision?({:allow, opts}),
       do: {:ok, persist(accept(%{}), opts)},
-      else: invalid(@elicitation)
+      else: invalid(answer, @elicitation)
   end
 
   defp decision?(decision) when decision in [:allow, :deny, :cancel], do: true
@@ -141,6 +141,18 @@ defmodule Codex.AppServer.Answer do
   defp texts?(texts),
     do: not List.improper?(texts) and Enum.all?(texts, &(is_binary(&1) and String.valid?(&1)))
 
-  # What somebody answered may be a secret.
+  # A word is shown; what else somebody answered may be a secret.
+  defp invalid(word, expected) when is_atom(word),
+    do: {:error, {:invalid_option, :answer, word, expected}}
+
+  # Names of options are none.
+  defp invalid({:allow, opts}, expected) when is_list(opts) or is_map(opts) do
+    odd = for {name, value} <- opts, not ApprovalDecision.options?([{name, value}]), do: name
+    {:error, {:invalid_option, :answer, {:allow, odd}, expected}}
+  rescue
+    _no_pairs -> invalid(expected)
+  end
+
+  defp invalid(_answer, expected), do: invalid(expected)
   defp invalid(expected), do: {:error, {:invalid_option, :answer, "[redacted]", expected}}
 end

@@ -24,9 +24,9 @@ defmodule Codex.AppServer.Asked do
   @spec check(String.t(), map(), answer()) ::
           {:ok, {:ok | :error, term()}} | {:error, Protocol.reason()}
   def check(method, params, {:answer, answer}) do
-    with {:ok, wire} <- Answer.wire(method, params, answer),
-         {:error, reason} <- check(method, params, wire),
-         do: {:error, redacted(reason)}
+    with {:ok, wire} <- Answer.wire(method, params, answer) do
+      with {:error, reason} <- check(method, params, wire), do: {:error, redacted(reason)}
+    end
   end
 
   def check(method, _params, {:ok, result}) do

@@ -4,6 +4,7 @@ defmodule Codex.AppServer.Deciders do
   # reader that is away holds nothing up; where it cannot, the reader says no.
 
   alias Codex.{Approvals, AppServer.Connection, AppServer.Denials, AppServer.Request, Tool}
+  alias Codex.Approvals.Crash
 
   @typedoc """
   Who decides approvals (nil: nobody), who answers the rest (nil: nobody), the tools by name, what they are told besides, and how long the
@@ -122,7 +123,9 @@ defmodule Codex.AppServer.Deciders do
   defp attempt(decide) do
     decide.()
   catch
-    _kind, _reason -> :failed
+    kind, reason ->
+      Crash.log("the request handler", kind, reason, __STACKTRACE__)
+      :failed
   end
 
   defp answer(_conn, _request, defer) when defer in [:later, :ignore], do: defer
@@ -130,8 +133,10 @@ defmodule Codex.AppServer.Deciders do
   # What is no answer is no.
   defp answer(conn, request, answer) do
     with {:error, reason} <- respond(conn, request, {:answer, answer}),
-         true <- elem(reason, 0) not in [:request_closed, :app_server_down],
-         do: decline(conn, request, "failed")
+         true <- elem(reason, 0) not in [:request_closed, :app_server_down] do
+      if answer != :failed, do: Crash.odd("an answer to #{request.method}", reason)
+      decline(conn, request, "failed")
+    end
 
     :ok
   end

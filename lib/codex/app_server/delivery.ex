@@ -17,16 +17,15 @@ defmodule Codex.AppServer.Delivery do
   end
 
   @doc "What it asks."
-  @spec asked(Pending.t(), pid(), Subscribers.form(), tuple()) :: Pending.t()
-  def asked(pending, pid, :structs, {:codex_request, id, _method, _params}) do
-    {request, pending} = Pending.tell(pending, id, pid)
-    send(pid, {:codex_request, self(), request})
-    pending
-  end
+  @spec asked(Pending.t(), pid(), Subscribers.form(), tuple()) :: :ok
+  def asked(pending, pid, form, {:codex_request, id, method, params}) do
+    request = Pending.request(pending, id)
 
-  def asked(pending, pid, :wire, {:codex_request, id, method, params}) do
-    send(pid, {:codex_request, Pending.name(pending, id), method, params})
-    pending
+    if form == :structs,
+      do: send(pid, {:codex_request, self(), request}),
+      else: send(pid, {:codex_request, request.id, method, params})
+
+    :ok
   end
 
   @doc "To who follows a turn."
@@ -43,11 +42,15 @@ defmodule Codex.AppServer.Delivery do
     :ok
   end
 
-  @doc "A question is closed: who got it as a struct hears of that."
-  @spec closed(Pending.t(), Message.id(), atom()) :: Pending.t()
-  def closed(pending, id, why) do
-    {request, told, pending} = Pending.close(pending, id)
-    for pid <- told, do: send(pid, {:codex_request_closed, self(), request.token, why})
+  @doc "A question is closed: whoever would get it as a struct hears of that, also those that came later."
+  @spec closed(Pending.t(), Message.id(), atom(), Subscribers.t()) :: Pending.t()
+  def closed(pending, id, why, subscribers) do
+    {request, pending} = Pending.close(pending, id)
+
+    for pid <- Subscribers.of(subscribers, request.method, request.params),
+        Subscribers.form(subscribers, pid) == :structs,
+        do: send(pid, {:codex_request_closed, self(), request.token, why})
+
     pending
   end
 end

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Lane do
   # A turn of a thread over a connection, as the same stream of elements that `Codex.Exec` gives: what is checked, what is told to
   # telemetry, and what happens after a failure, is that of both lanes.
 
-  alias Codex.{Approvals, AppServer, Error, Input, Protocol, Telemetry, Tool}
+  alias Codex.{AppServer, Error, Input, Protocol, Telemetry, Tool}
   alias Codex.AppServer.{Connect, Connection, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
@@ -17,7 +17,6 @@ defmodule Codex.AppServer.Lane do
           | {:invalid_review_target, term()}
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
-          | {:invalid_approval_hook | :invalid_approval_policy, term()}
 
   @doc """
   Everything is checked here; the stream only runs. As `Codex.Exec.stream/4`: a turn that is lost raises, or (`:element`) ends with
@@ -39,7 +38,6 @@ defmodule Codex.AppServer.Lane do
     with :ok <- fits(conn, thread.codex_opts, settings),
          {:ok, begin} <- begin(what, settings, turn_opts),
          :ok <- directory(settings.working_directory),
-         {:ok, policy} <- policy(settings),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
       job = %{
         conn: conn,
@@ -47,7 +45,7 @@ defmodule Codex.AppServer.Lane do
         begin: begin,
         reach: reach,
         settings: settings,
-        handler: handler(policy, thread, settings),
+        handler: handler(thread, settings),
         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(run_token),
         secrets: secrets(settings)
       }
@@ -222,21 +220,9 @@ defmodule Codex.AppServer.Lane do
   defp directory(dir),
     do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
-  defp policy(%{approval_hook: hook}) when hook != nil,
-    do:
-      if(Approvals.policy?(hook), do: {:ok, hook}, else: {:error, {:invalid_approval_hook, hook}})
-
-  defp policy(%{approval_policy: policy}) when policy != nil do
-    if Approvals.policy?(policy),
-      do: {:ok, policy},
-      else: {:error, {:invalid_approval_policy, policy}}
-  end
-
-  defp policy(_settings), do: {:ok, nil}
-
-  defp handler(policy, thread, settings) do
+  defp handler(thread, settings) do
     %{
-      policy: policy,
+      policy: settings.approval_hook || settings.approval_policy,
       request_handler: settings.request_handler,
       tools:
         for(

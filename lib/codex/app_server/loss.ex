@@ -16,6 +16,9 @@ defmodule Codex.AppServer.Loss do
   def error({:down, _reason}), do: lost(:crashed, "the connection to the app-server has crashed")
   def error(:noproc), do: error({:down, :noproc})
 
+  def error({:no_connection, name}),
+    do: lost(:crashed, "there is no connection: no process is named #{inspect(name)}")
+
   def error({:turn_running, thread_id, _turn}) do
     message =
       "a turn is running in the thread #{thread_id}: Codex.Thread.steer/2 adds to it, " <>

@@ -1,12 +1,11 @@
 defmodule Codex.AppServer.Pending do
   @moduledoc false
-  # What the server asked and waits for, in the process of a connection: the request as its readers get it, and which subscribers
-  # got it. All functions but `open/5` and `close/2` are pure; these two keep `Codex.AppServer.Tokens`.
+  # What the server asked and waits for, in the process of a connection: the request as its readers get it. All functions but `open/5` and `close/2` are pure; these two keep `Codex.AppServer.Tokens`.
 
   alias Codex.AppServer.{Message, Request, Tokens}
 
-  @typedoc "By its id: the request, the subscribers that got it, and its place in the order of requests."
-  @type t :: %{Message.id() => {Request.t(), [pid()], integer()}}
+  @typedoc "By its id: the request, and its place in the order of requests."
+  @type t :: %{Message.id() => {Request.t(), integer()}}
 
   @doc """
   The server asks; `left` is how long an answer may take, in ms, or nil. Ids begin anew with each server: of the second one on, they have its
@@ -24,31 +23,16 @@ defmodule Codex.AppServer.Pending do
     request = Request.new(method, params)
     name = if servers <= 1, do: id, else: "#{servers}:#{id}"
     request = %{request | token: Tokens.open(), expires_at: expires_at, id: name}
-    Map.put(pending, id, {request, [], System.unique_integer([:monotonic])})
+    Map.put(pending, id, {request, System.unique_integer([:monotonic])})
   end
 
-  @doc "It is not waited for any more: the request, and who is to hear of that."
-  @spec close(t(), Message.id()) :: {Request.t(), [pid()], t()}
+  @doc "It is not waited for any more."
+  @spec close(t(), Message.id()) :: {Request.t(), t()}
   def close(pending, id) do
-    {{request, told, _}, pending} = Map.pop!(pending, id)
+    {{request, _order}, pending} = Map.pop!(pending, id)
     :ok = Tokens.close(request.token)
-    {request, told, pending}
+    {request, pending}
   end
-
-  @doc "A subscriber gets it."
-  @spec tell(t(), Message.id(), pid()) :: {Request.t(), t()}
-  def tell(pending, id, pid) do
-    {request, told, order} = Map.fetch!(pending, id)
-    {request, Map.put(pending, id, {request, [pid | told], order})}
-  end
-
-  @doc "A subscriber wants to hear no more."
-  @spec untell(t(), pid()) :: t()
-  def untell(pending, pid),
-    do:
-      Map.new(pending, fn {id, {request, told, order}} ->
-        {id, {request, told -- [pid], order}}
-      end)
 
   @spec request(t(), Message.id()) :: Request.t()
   def request(pending, id), do: pending |> Map.fetch!(id) |> elem(0)
@@ -56,11 +40,7 @@ defmodule Codex.AppServer.Pending do
   @doc "All of them, the oldest first."
   @spec requests(t()) :: [Request.t()]
   def requests(pending),
-    do: pending |> Map.values() |> Enum.sort_by(&elem(&1, 2)) |> Enum.map(&elem(&1, 0))
-
-  @doc "The id of a request for who answers by it."
-  @spec name(t(), Message.id()) :: Message.id()
-  def name(pending, id), do: request(pending, id).id
+    do: pending |> Map.values() |> Enum.sort_by(&elem(&1, 1)) |> Enum.map(&elem(&1, 0))
 
   @doc "What is answered by this id."
   @spec named(t(), Message.id()) :: Message.id() | nil
@@ -71,5 +51,5 @@ defmodule Codex.AppServer.Pending do
   def id(pending, token), do: find(pending, &(&1.token == token))
 
   defp find(pending, fun),
-    do: Enum.find_value(pending, fn {id, {request, _, _}} -> if fun.(request), do: id end)
+    do: Enum.find_value(pending, fn {id, {request, _}} -> if fun.(request), do: id end)
 end

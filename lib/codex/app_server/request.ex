@@ -18,7 +18,7 @@ defmodule Codex.AppServer.Request do
   | `CommandApproval` | whether a command may run | a decision |
   | `FileChangeApproval` | whether files may be changed; which, the item says that began before | a decision |
   | `PermissionsApproval` | whether the turn may get more permissions | a decision |
-  | `UserInput` | questions for the user (plan mode) | a map: a text or a list of texts by the id of the question |
+  | `UserInput` | questions for the user (plan mode) | a map: a text or a list of texts by the id of the question; `%{}` leaves them unanswered |
   | `Elicitation` | input for an MCP server, or whether a tool of one may be called (`tool` is set then) | `{:accept, content}`, `:accept`, `:decline` or `:cancel`; or a decision |
   | `ToolCall` | a call of a tool of the host | `{:ok, output}` or `{:error, reason}`, as `Codex.Tool` returns them |
   | `TokenRefresh` | new tokens, where the host logged in with its own | `access_token:`, `chatgpt_account_id:`, `chatgpt_plan_type:` |
@@ -27,7 +27,7 @@ defmodule Codex.AppServer.Request do
   | `Unknown` | what this version has no struct for | the members of the result, as map or keyword |
 
   A decision is `:allow`, `{:allow, options}`, `{:deny, reason}` or `:cancel`: see `Codex.Approvals`. For the approval of an MCP tool the options are `for_session: true` and
-  `always: true`. Facts of CLI 0.169.
+  `always: true`, for commands and files the others. Facts of CLI 0.169.
   """
 
   alias Codex.AppServer.Message

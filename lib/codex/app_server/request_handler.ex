@@ -26,7 +26,7 @@ defmodule Codex.AppServer.RequestHandler do
     * `:ignore` - a subscriber may answer; where there is none, it is no
 
   It runs in a process of its own for each request, which ends with the one that reads the turn. Anything else that it says, a crash, and no answer
-  within `approval_timeout_ms` are a no. While it is asked, the clocks for silence stand still.
+  within `approval_timeout_ms` are a no; the log tells of the first two. While it is asked, the clocks for silence stand still.
   """
 
   @callback handle_request(request :: Codex.AppServer.Request.t(), context :: map()) ::

@@ -75,7 +75,7 @@ defmodule Codex.AppServer.Run do
   @doc "The next events, as `Stream.resource/3` wants them."
   @spec next(t()) :: {[Events.t()], t()} | {:halt, t()}
   def next(%{ended?: true} = run), do: {:halt, run}
-  def next(%{conn: nil} = run), do: fail(run, Loss.error(:noproc))
+  def next(%{conn: nil} = run), do: fail(run, Loss.error({:no_connection, run.job.conn}))
   def next(%{turn_id: nil} = run), do: run |> check_cancelled() |> open()
 
   def next(run) do

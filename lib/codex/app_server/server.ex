@@ -136,10 +136,8 @@ defmodule Codex.AppServer.Server do
   def handle_call({:subscribe, options}, {pid, _} = from, server),
     do: server |> watch(pid) |> step(&State.subscribe(&1, from, pid, options)) |> noreply()
 
-  def handle_call(:unsubscribe, {pid, _}, server) do
-    server = step(server, &State.unsubscribe(&1, pid))
-    {:reply, :ok, %{server | pending: Pending.untell(server.pending, pid)}}
-  end
+  def handle_call(:unsubscribe, {pid, _}, server),
+    do: {:reply, :ok, step(server, &State.unsubscribe(&1, pid))}
 
   def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server),
     do: {:reply, :ok, step(server, &State.unfollow(&1, pid, thread_id, turn_id))}
@@ -418,7 +416,8 @@ defmodule Codex.AppServer.Server do
   end
 
   defp act({:closed, id, why}, server) do
-    server = %{server | pending: Delivery.closed(server.pending, id, why)}
+    pending = Delivery.closed(server.pending, id, why, server.state.subscribers)
+    server = %{server | pending: pending}
     if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
@@ -429,7 +428,8 @@ defmodule Codex.AppServer.Server do
 
   defp act({:notify, pid, {:codex_request, _, _, _} = message}, server) do
     form = Subscribers.form(server.state.subscribers, pid)
-    %{server | pending: Delivery.asked(server.pending, pid, form, message)}
+    :ok = Delivery.asked(server.pending, pid, form, message)
+    server
   end
 
   defp act({:turn, pid, thread_id, turn_id, what}, server) do

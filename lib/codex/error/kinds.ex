@@ -46,7 +46,7 @@ defmodule Codex.Error.Kinds do
      "the CLI exited and told no reason that is known. Retryable for the statuses 69, 75, 137, 141 and 143",
      "read `stderr`"},
     {:thread_not_found, false, "there is no such thread, or it is archived",
-     "begin a new one, or `codex unarchive`"},
+     "begin a new one, or `Codex.Threads.unarchive/1`, `codex unarchive`"},
     {:thread_busy, true, "somebody else runs a turn of the thread", "wait for that turn"},
     {:config, false,
      "the configuration does not allow the run, or a file that it needs cannot be used",

@@ -12,6 +12,7 @@ defmodule Codex.Error.Reasons do
     closed: :stream_disconnected,
     stream_reset: :stream_disconnected,
     codex_binary_not_found: :cli_not_found,
+    missing_thread_id: :invalid_request,
     not_authenticated: :auth_missing,
     no_credentials: :auth_missing,
     not_ready: :protocol,
@@ -59,6 +60,10 @@ defmodule Codex.Error.Reasons do
     forced_chatgpt_workspace_id: :login_forbidden,
     input_too_large: :input_too_large,
     unsupported_option: :unsupported,
+    unsupported: :unsupported,
+    turn_running: :thread_busy,
+    unreachable: :connection_refused,
+    already_started: :invalid_request,
     unsupported_input: :unsupported,
     unknown_option: :invalid_request,
     invalid_input: :invalid_request,
@@ -96,6 +101,41 @@ defmodule Codex.Error.Reasons do
   # A server elsewhere answers in HTTP.
   @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
 
+  @doc """
+  What a reason says, or nil where it has no words of its own.
+
+      iex> Codex.Error.Reasons.words({:unknown_option, :modell, :model})
+      "there is no option :modell; did you mean :model?"
+      iex> Codex.Error.Reasons.words({:invalid_option, [:input, 0], 1, "a text"})
+      "the option [:input, 0] is 1, and not a text"
+  """
+  @spec words(term()) :: String.t() | nil
+  def words({:unknown_option, key, nil}), do: "there is no option #{inspect(key)}"
+
+  def words({:unknown_option, key, nearest}),
+    do: "there is no option #{inspect(key)}; did you mean #{inspect(nearest)}?"
+
+  def words({:missing_option, key}), do: "the option #{inspect(key)} is missing"
+
+  def words({:invalid_option, key, value, expected}),
+    do: "the option #{inspect(key)} is #{inspect(value)}, and not #{expected}"
+
+  def words({:invalid_options, value}), do: "#{inspect(value)} is no map or keyword of options"
+
+  def words({:experimental, names}),
+    do: "#{Enum.join(names, ", ")} needs a connection with experimental_api: true"
+
+  def words({:unsupported_option, key}), do: "#{inspect(key)} is no option here"
+  def words({:unsupported, :exec}), do: "that needs a thread over an app-server"
+  def words({:turn_running, id, _turn}), do: "a turn is running in the thread #{id}"
+  def words(:missing_thread_id), do: "the thread has not begun: it has no id yet"
+
+  def words(:codex_binary_not_found),
+    do: "there is no codex: `mix codex.doctor` says where it is looked for"
+
+  def words({:app_server_down, %{reason: :noproc}}), do: "there is no such connection"
+  def words(_other), do: nil
+
   @doc "The kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil
   # It is there, and not trusted.
@@ -107,8 +147,16 @@ defmodule Codex.Error.Reasons do
   def kind({:handshake_refused, status, _text}) when status in 500..599, do: :server_error
   def kind({:handshake_refused, _status, _text}), do: :protocol
   def kind(reason) when is_atom(reason), do: @atoms[reason]
-  def kind(reason) when is_tuple(reason) and tuple_size(reason) > 0, do: @tags[elem(reason, 0)]
+
+  def kind(reason) when is_tuple(reason) and tuple_size(reason) > 0 do
+    tag = elem(reason, 0)
+    @tags[tag] || if(is_atom(tag) and invalid?(tag), do: :invalid_request)
+  end
+
   def kind(_reason), do: nil
+
+  # Options that are checked by name: `:invalid_tools`, …
+  defp invalid?(tag), do: tag |> Atom.to_string() |> String.starts_with?("invalid_")
 
   @doc "The kind of a `Codex.Subprocess.Error`, and whether it is retryable."
   @spec subprocess(atom()) :: {atom(), boolean()}

@@ -22,6 +22,7 @@ defmodule Codex.Options.Cast do
   def doc(:retry), do: "boolean or `:resume`"
   def doc(:any), do: "any"
   def doc(:tools), do: "list of modules"
+  def doc(:policy), do: "module, function or `Codex.Approvals.StaticPolicy`"
   def doc(:request_handler), do: "function or module"
   def doc(:collaboration_mode), do: "`:plan`, `:default` or map"
   def doc(:transport), do: "`:exec` or `{:app_server, conn}`"
@@ -70,6 +71,17 @@ defmodule Codex.Options.Cast do
       do: with(:ok <- tools(value, []), do: {:ok, value}),
       else: {:error, {:invalid_tools, "tools are a list of modules"}}
   end
+
+  # The words of `ask_for_approval`, which turns also take under this name, are no policy.
+  def cast(:policy, module) when is_atom(module) and module not in [nil, true, false] do
+    if match?({:module, _}, Code.ensure_loaded(module)) and
+         function_exported?(module, :review_tool, 3),
+       do: {:ok, module},
+       else: :error
+  end
+
+  def cast(:policy, policy),
+    do: if(Codex.Approvals.policy?(policy), do: {:ok, policy}, else: :error)
 
   def cast(:request_handler, fun) when is_function(fun, 1) or is_function(fun, 2), do: {:ok, fun}
 

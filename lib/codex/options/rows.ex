@@ -240,11 +240,11 @@ defmodule Codex.Options.Rows do
   ]
 
   @host [
-    {:approval_policy, [:thread], :any,
+    {:approval_policy, [:thread], :policy,
      "who decides where the agent asks: see `Codex.Approvals`; not used on `codex exec`, which asks nobody",
      []},
-    {:approval_hook, [:thread], :any, "a module that decides instead; not used on `codex exec`",
-     []},
+    {:approval_hook, [:thread], :policy,
+     "a module that decides instead; not used on `codex exec`", []},
     {:approval_timeout_ms, [:thread], :milliseconds,
      "how long that, and a `request_handler`, may take, in ms; not used on `codex exec`",
      default: 30_000, error: :timeout},

@@ -197,7 +197,9 @@ defmodule Codex.Options.Table do
   end
 
   defp unknown(key, names) do
-    known = for {_, row} <- names, uniq: true, do: row.name
+    known =
+      for {_, row} <- names, name <- [row.name | row.opts[:also] || []], uniq: true, do: name
+
     {:error, {:unknown_option, key, Codex.Suggest.nearest(key, known)}}
   end
 

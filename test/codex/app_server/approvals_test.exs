@@ -4,8 +4,11 @@ defmodule Codex.AppServer.ApprovalsTest do
 
   import Codex.Stub, only: [eventually: 1]
   import Codex.Test.Steps
+  import ExUnit.CaptureLog
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.Approvals.StaticPolicy
+
+  @moduletag capture_log: true
 
   doctest Codex.Approvals
   doctest Codex.Approvals.StaticPolicy
@@ -140,8 +143,7 @@ defmodule Codex.AppServer.ApprovalsTest do
             {fn _ -> :maybe end, []},
             {fn _ -> {:allow, execpolicy_amendment: [1]} end, []},
             {fn _ -> Process.sleep(:infinity) end, approval_timeout_ms: 100},
-            {OnlyTools, []},
-            {NoSuchModule, []}
+            {OnlyTools, []}
           ] do
         {model, _conn, thread} =
           start([ask("echo 1 > x.txt"), "done"], [approval_policy: policy] ++ options)
@@ -155,13 +157,26 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert Process.info(self(), :messages) == {:messages, []}
     end
 
-    test "that are none are refused before anything is sent" do
-      {_model, _conn, thread} = start([], approval_policy: fn -> :allow end)
+    test "that crash, or say nothing of this, leave a line in the log" do
+      log = fn policy ->
+        {_model, _conn, thread} = start([ask("echo 1"), "done"], approval_policy: policy)
+        capture_log(fn -> {:ok, _} = Thread.run(thread, "go") end)
+      end
 
-      assert {:error, {:invalid_approval_policy, policy}} = Thread.run(thread, "go")
-      assert is_function(policy, 0)
-      {_model, _conn, thread} = start([], approval_hook: "x", approval_policy: fn _ -> :allow end)
-      assert {:error, {:invalid_approval_hook, "x"}} = Thread.run(thread, "go")
+      assert log.(fn _ -> raise "oops" end) =~
+               "the approval policy failed: ** (RuntimeError) oops"
+
+      assert log.(fn _ -> {:allow, for_sesion: true} end) =~ "gave no decision"
+    end
+
+    test "that are none are refused with the options of the thread" do
+      for policy <- [fn -> :allow end, "x", :on_request, NoSuchModule, String, [1]] do
+        assert Codex.start_thread([], approval_policy: policy) ==
+                 {:error, {:invalid_approval_policy, policy}}
+
+        assert Codex.start_thread([], approval_hook: policy) ==
+                 {:error, {:invalid_approval_hook, policy}}
+      end
     end
 
     test "as hooks may decide later, while the clocks stand still" do

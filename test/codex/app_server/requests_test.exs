@@ -3,9 +3,12 @@ defmodule Codex.AppServer.RequestsTest do
   use ExUnit.Case, async: true
 
   import Codex.Connected
+  import ExUnit.CaptureLog
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.AppServer.{Answer, Request}
+
+  @moduletag capture_log: true
 
   doctest Codex.AppServer.Answer
   doctest Codex.AppServer.Request
@@ -44,6 +47,7 @@ defmodule Codex.AppServer.RequestsTest do
     def invoke(%{"town" => "crash"}, _context), do: raise("the password is hunter2")
     def invoke(%{"town" => "exit"}, _context), do: exit(:oops)
     def invoke(%{"town" => "odd"}, _context), do: :sunny
+    def invoke(%{"town" => "pid"}, _context), do: {:ok, self()}
     def invoke(%{"town" => "slow"}, _context), do: Process.sleep(:infinity)
 
     def invoke(%{"town" => "picture"}, _context) do
@@ -108,12 +112,17 @@ defmodule Codex.AppServer.RequestsTest do
     end
 
     test "that fail, in whatever way, or take too long tell the model, and nothing else of it" do
+      {:ok, tool} = Codex.Tool.new(Weather)
+      log = capture_log(fn -> Codex.Tool.call(tool, %{"town" => "crash"}, %{context: %{}}) end)
+      assert log =~ "the tool weather failed" and log =~ "RuntimeError"
+
       for {town, words} <- [
             {"nowhere", "there is no such town"},
             {"secret", "the tool failed"},
             {"crash", "the tool weather failed: RuntimeError"},
             {"exit", "the tool weather failed"},
             {"odd", "the tool weather returned no result"},
+            {"pid", "the tool weather returned what JSON has no form for"},
             {"slow", "the tool weather took too long"}
           ] do
         {model, _conn, thread} = start([weather(town), "Well."], tools: [Weather])
@@ -177,7 +186,7 @@ defmodule Codex.AppServer.RequestsTest do
 
     for {tools, words} <- [
           {[String], "String has no invoke/2"},
-          {[:no_such_module], ":no_such_module has no invoke/2"},
+          {[:no_such_module], "there is no module :no_such_module"},
           {["weather"], ~s("weather" is no module)},
           {[Nameless], ~s("my tool" is no name)},
           {[Weather, Weather], "two tools have the name weather"},

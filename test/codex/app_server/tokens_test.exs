@@ -41,8 +41,16 @@ defmodule Codex.AppServer.TokensTest do
     assert left in 1..300_000
 
     # No answer, and then one.
-    assert {:error, {:invalid_option, :answer, "[redacted]", "a decision" <> _}} =
-             AppServer.answer(request, :perhaps)
+    for {answer, shown} <- [
+          {:perhaps, :perhaps},
+          {{:allow, for_sesion: true}, {:allow, [:for_sesion]}},
+          {"a secret", "[redacted]"}
+        ] do
+      assert {:error, {:invalid_option, :answer, ^shown, "a decision" <> _}} =
+               AppServer.answer(request, answer)
+    end
+
+    assert {:error, {:invalid_option, :token, nil, _}} = AppServer.answer(nil, :allow)
 
     # Whoever has the token may be anybody.
     assert Task.await(Task.async(fn -> AppServer.answer(request.token, :allow) end)) == :ok

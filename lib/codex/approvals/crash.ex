@@ -1,0 +1,25 @@
+defmodule Codex.Approvals.Crash do
+  @moduledoc false
+  # A function of the host failed where its answer was waited for. The turn goes on with a no, so the log is the only place that tells why.
+
+  alias Codex.Error.Reasons
+
+  require Logger
+
+  @doc "It crashed. Arguments are left out: they may be what a user said."
+  @spec log(String.t(), :error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
+  def log(who, kind, reason, stacktrace) do
+    stacktrace = Enum.map(stacktrace, &without_arguments/1)
+    Logger.error(fn -> "#{who} failed: " <> Exception.format(kind, reason, stacktrace) end)
+  end
+
+  defp without_arguments({module, function, args, where}) when is_list(args),
+    do: {module, function, length(args), where}
+
+  defp without_arguments(entry), do: entry
+
+  @doc "What it said is no answer: a text, or the reason of an error."
+  @spec odd(String.t(), String.t() | term()) :: :ok
+  def odd(who, text) when is_binary(text), do: Logger.warning(fn -> "#{who} #{text}" end)
+  def odd(who, reason), do: odd(who, "is none: " <> (Reasons.words(reason) || inspect(reason)))
+end
