@@ -208,7 +208,9 @@ defmodule Codex.AppServer do
 
   Returns and errors: those of `connect/2` or `connect_remote/2`, and `{:already_started, pid}`.
   """
-  @spec start_link(keyword()) :: {:ok, pid()} | {:error, connect_reason()}
+  @spec start_link(keyword() | (() -> keyword())) :: {:ok, pid()} | {:error, connect_reason()}
+  def start_link(options) when is_function(options, 0), do: start_link(options.())
+
   def start_link(options) do
     case Keyword.pop(options, :url) do
       {nil, options} ->
@@ -225,7 +227,8 @@ defmodule Codex.AppServer do
   def child_spec(options) do
     %{
       id: Keyword.get(options, :name, __MODULE__),
-      start: {__MODULE__, :start_link, [options]},
+      # A function: reports of supervisors show arguments, and there may be keys and tokens in these.
+      start: {__MODULE__, :start_link, [fn -> options end]},
       # As long as it takes to end a server by the ladder.
       shutdown: 10_000
     }

@@ -158,7 +158,12 @@ defmodule Codex.Threads do
     with {:ok, conn, id} <- ids(thread),
          {:ok, timeout} <- Compaction.timeout(options),
          {:ok, nil} <- Connection.call(conn, {:running, id}) do
-      Compaction.run(conn, id, timeout, fn -> loaded(thread, "thread/compact/start", %{}) end)
+      Compaction.run(
+        conn,
+        id,
+        timeout,
+        &loaded(thread, "thread/compact/start", %{}, timeout_ms: div(&1, 3) + 1)
+      )
     else
       {:ok, {turn_id, _active}} ->
         {:ok, _conn, id} = ids(thread)
@@ -238,11 +243,9 @@ defmodule Codex.Threads do
   defp ids(other),
     do: {:error, {:invalid_option, :thread, other, "a Codex.Thread, or {conn, thread_id}"}}
 
-  defp call(thread, method, params, experimental \\ []) do
-    with {:ok, conn, id} <- ids(thread) do
-      params = Map.put(params, "threadId", id)
-      Connection.request(conn, method, params, experimental: experimental)
-    end
+  defp call(thread, method, params, opts \\ []) do
+    with {:ok, conn, id} <- ids(thread),
+         do: Connection.request(conn, method, Map.put(params, "threadId", id), opts)
   end
 
   defp checked(thread, method, options) do
@@ -250,15 +253,17 @@ defmodule Codex.Threads do
          {:ok, options} <- pairs(options),
          options = Map.put(options, :thread_id, id),
          {:ok, params, experimental} <- Codex.Protocol.params(method, options),
-         do: loaded(thread, method, params, experimental)
+         do: loaded(thread, method, params, experimental: experimental)
   end
 
   # Of a thread that it has not loaded, the server knows nothing here.
-  defp loaded(thread, method, params, experimental \\ []) do
-    with {:error, %{"message" => _} = error} <- call(thread, method, params, experimental) do
+  defp loaded(thread, method, params, opts \\ []) do
+    with {:error, %{"message" => _} = error} <- call(thread, method, params, opts) do
       if Error.normalize(error).kind == :thread_not_found do
-        with {:ok, _} <- call(thread, "thread/resume", %{"excludeTurns" => true}),
-             do: call(thread, method, params, experimental)
+        resume = Keyword.take(opts, [:timeout_ms])
+
+        with {:ok, _} <- call(thread, "thread/resume", %{"excludeTurns" => true}, resume),
+             do: call(thread, method, params, opts)
       else
         {:error, error}
       end

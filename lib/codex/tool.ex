@@ -182,9 +182,14 @@ defmodule Codex.Tool do
     # What an exception says may be of no concern to a model, or a secret: the host's log has it.
     kind, reason ->
       Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
-      name = if is_exception(reason), do: ": " <> inspect(reason.__struct__)
-      {:error, "the tool #{tool.name} failed#{name}"}
+      {:error, "the tool #{tool.name} failed#{exception(kind, reason, __STACKTRACE__)}"}
   end
+
+  # Only what it is.
+  defp exception(:error, reason, stacktrace),
+    do: ": " <> inspect(Exception.normalize(:error, reason, stacktrace).__struct__)
+
+  defp exception(_kind, _reason, _stacktrace), do: ""
 
   defp told(text, _tool) when is_binary(text), do: {:ok, text}
 

@@ -9,6 +9,20 @@ defmodule Codex.ErrorTest do
   alias Codex.{Error, Events, Items, TransportError, Turn}
   alias Codex.Error.{Kinds, Redact}
 
+  test "whatever is given is an error" do
+    for odd <- [
+          {:experimental, :x},
+          {:experimental, [1 | 2]},
+          {:invalid_option, :a, 1, {:one, :of}},
+          {:turn_running, %{}, 1},
+          {:unknown_option, self(), make_ref()},
+          {:app_server_down, 1},
+          {},
+          {nil}
+        ],
+        do: assert(%Error{message: message} = Error.normalize(odd)) && assert(is_binary(message))
+  end
+
   describe "kinds" do
     test "are those that the requirements name, each once" do
       named =

@@ -287,6 +287,14 @@ defmodule Codex.ThreadsTest do
     assert {:error, {:invalid_option, :effort, :default, _}} =
              Threads.update_settings({self(), "t"}, effort: :default, collaboration_mode: %{})
 
+    # A server that answers nothing.
+    silent = spawn(fn -> Process.sleep(:infinity) end)
+    monitor = Process.monitor(silent)
+    task = Task.async(fn -> Threads.compact({silent, "t"}, timeout_ms: 50) end)
+    Process.exit(silent, :kill)
+    assert_receive {:DOWN, ^monitor, _, _, _}
+    assert {:error, {:app_server_down, _}} = Task.await(task)
+
     assert {:error, {:invalid_option, :thread, "abc", _}} = Threads.delete("abc")
     assert_raise Error, ~r/needs a thread over an app-server/, fn -> Threads.turns(exec) end
     assert_raise Error, ~r/is "abc", and not a Codex.Thread/, fn -> Threads.items("abc") end

@@ -7,6 +7,7 @@ defmodule Codex.AppServer.Compaction do
   alias Codex.AppServer.Connection
 
   @default 300_000
+  @patience 5_000
   @method "thread/compact/start"
   @methods ["item/started", "turn/completed"]
 
@@ -44,12 +45,12 @@ defmodule Codex.AppServer.Compaction do
     end
   end
 
-  @doc "Runs one: `start` sends the request."
+  @doc "Runs one: `start` sends the request, and waits so many ms for its answer."
   @spec run(
           AppServer.conn(),
           String.t(),
           pos_integer(),
-          (() -> {:ok, term()} | {:error, AppServer.reason()})
+          (pos_integer() -> {:ok, term()} | {:error, AppServer.reason()})
         ) :: :ok | {:error, reason()}
   def run(conn, id, timeout, start) do
     caller = self()
@@ -57,7 +58,9 @@ defmodule Codex.AppServer.Compaction do
 
     {:ok, pid} =
       Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
-        send(caller, {ref, compact(conn, id, timeout, start, Process.monitor(caller))})
+        {result, turn_id} = compact(conn, id, timeout, start, Process.monitor(caller))
+        send(caller, {ref, result})
+        if turn_id, do: interrupt(conn, id, turn_id)
       end)
 
     monitor = Process.monitor(pid)
@@ -72,28 +75,30 @@ defmodule Codex.AppServer.Compaction do
     end
   end
 
+  # What came of it, and the turn that is not to go on.
   defp compact(conn, id, timeout, start, caller) do
     deadline = now() + timeout
 
     with pid when pid != nil <- GenServer.whereis(conn),
          monitors = %{conn: Process.monitor(pid), caller: caller},
          :ok <- AppServer.subscribe(conn, thread_id: id, methods: @methods),
-         {:ok, _} <- start.() do
+         {:ok, _} <- start.(timeout) do
       case await(monitors, deadline, nil) do
-        {:leave, turn_id, result} ->
-          _ =
-            turn_id &&
-              Connection.request(conn, "turn/interrupt", %{"threadId" => id, "turnId" => turn_id})
-
-          result || {:error, {:timeout, @method, timeout}}
-
-        result ->
-          result
+        {:leave, turn_id} -> {late(timeout), turn_id}
+        result -> {result, nil}
       end
     else
-      nil -> {:error, {:app_server_down, %{reason: :noproc}}}
-      {:error, reason} -> {:error, reason}
+      nil -> {{:error, {:app_server_down, %{reason: :noproc}}}, nil}
+      {:error, {:timeout, _method, _ms}} -> {late(timeout), nil}
+      {:error, reason} -> {{:error, reason}, nil}
     end
+  end
+
+  defp late(timeout), do: {:error, {:timeout, @method, timeout}}
+
+  defp interrupt(conn, id, turn_id) do
+    ids = %{"threadId" => id, "turnId" => turn_id}
+    Connection.request(conn, "turn/interrupt", ids, timeout_ms: @patience)
   end
 
   defp await(%{conn: conn, caller: caller} = monitors, deadline, turn_id) do
@@ -118,9 +123,9 @@ defmodule Codex.AppServer.Compaction do
         {:error, {:app_server_down, %{reason: reason}}}
 
       {:DOWN, ^caller, :process, _, _} ->
-        {:leave, turn_id, :ok}
+        {:leave, turn_id}
     after
-      max(deadline - now(), 0) -> {:leave, turn_id, nil}
+      max(deadline - now(), 0) -> {:leave, turn_id}
     end
   end
 

@@ -115,6 +115,7 @@ defmodule Codex.AppServer.Connect do
   defp serve(start, opener, options) do
     ref = make_ref()
     from = {self(), ref}
+    options = Map.put(options, :parent, if(start == :linked, do: self()))
     args = fn -> {opener, options, from} end
 
     case start(start, args, options.name) do

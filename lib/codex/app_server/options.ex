@@ -173,7 +173,7 @@ defmodule Codex.AppServer.Options do
       )
 
   defp check(:texts, value) when is_list(value) do
-    if not List.improper?(value) and Enum.all?(value, &is_binary/1),
+    if not List.improper?(value) and Enum.all?(value, &(is_binary(&1) and String.valid?(&1))),
       do: {:ok, value},
       else: :error
   end

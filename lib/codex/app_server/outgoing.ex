@@ -150,9 +150,15 @@ defmodule Codex.AppServer.Outgoing do
   end
 
   @doc "It could not be sent."
-  @spec refuse(State.t(), Message.id(), tuple()) :: State.step()
-  def refuse(state, id, reason) do
+  @spec refuse(
+          State.t(),
+          Message.id(),
+          tuple(),
+          (State.t(), State.reason() -> State.step())
+        ) :: State.step()
+  def refuse(state, id, reason, fail) do
     case take(state, id) do
+      {:ok, %{from: :hello}, state} -> fail.(state, {:app_server_down, %{reason: reason}})
       {:ok, entry, state} -> answered(state, id, entry, {:error, reason})
       _closed -> {[], state}
     end

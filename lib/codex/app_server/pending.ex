@@ -21,10 +21,19 @@ defmodule Codex.AppServer.Pending do
   def open(pending, id, {method, params}, left, servers) do
     expires_at = if left, do: DateTime.add(DateTime.utc_now(), left, :millisecond)
     request = Request.new(method, params)
-    name = if servers <= 1, do: id, else: "#{servers}:#{id}"
-    request = %{request | token: Tokens.open(), expires_at: expires_at, id: name}
+    request = %{request | token: Tokens.open(), expires_at: expires_at, id: name(id, servers)}
     Map.put(pending, id, {request, System.unique_integer([:monotonic])})
   end
+
+  defp name(id, servers), do: if(servers <= 1, do: id, else: "#{servers}:#{id}")
+
+  @doc "What the server tells of a request, by the id that its readers know."
+  @spec renamed(String.t(), map(), pos_integer()) :: map()
+  def renamed("serverRequest/resolved", %{"requestId" => id} = params, servers)
+      when is_integer(id) or is_binary(id),
+      do: %{params | "requestId" => name(id, servers)}
+
+  def renamed(_method, params, _servers), do: params
 
   @doc "It is not waited for any more."
   @spec close(t(), Message.id()) :: {Request.t(), t()}

@@ -51,8 +51,9 @@ defmodule Codex.AppServer.Questions do
       method: method,
       params: params,
       deadline: deadline,
-      # Who may see to it. When all of them are gone, nobody does.
-      told: Enum.uniq(subscribers ++ followers),
+      # Who may see to it, by what they are. When all of them are gone, nobody does.
+      subscribers: subscribers,
+      followers: followers,
       about: about
     }
 
@@ -100,26 +101,28 @@ defmodule Codex.AppServer.Questions do
     end
   end
 
-  @doc "Somebody will not answer this one."
+  @doc "Somebody who follows the turn will not answer this one. As a subscriber they may."
   @spec leave(State.t(), Message.id() | nil, term()) :: State.step()
   def leave(state, id, who) do
     case state.asked do
-      %{^id => asked} -> gone({id, asked}, state, who)
+      %{^id => asked} -> without(state, id, %{asked | followers: asked.followers -- [who]})
       _closed -> {[], state}
     end
   end
 
   @doc "Somebody is gone: what only they were asked gets its no."
-  def gone(state, who),
-    do: Enum.flat_map_reduce(Enum.sort(state.asked), state, &gone(&1, &2, who))
-
-  defp gone({id, asked}, state, who) do
-    case {who in asked.told, List.delete(asked.told, who)} do
-      {false, _} -> {[], state}
-      {true, []} -> close(Asked.deny(id, asked.method, :nobody), state, id, :nobody)
-      {true, told} -> {[], put_in(state.asked[id].told, told)}
-    end
+  @spec gone(State.t(), term()) :: State.step()
+  def gone(state, who) do
+    Enum.flat_map_reduce(Enum.sort(state.asked), state, fn {id, asked}, state ->
+      followers = asked.followers -- [who]
+      without(state, id, %{asked | followers: followers, subscribers: asked.subscribers -- [who]})
+    end)
   end
+
+  defp without(state, id, %{followers: [], subscribers: []} = asked),
+    do: close(Asked.deny(id, asked.method, :nobody), state, id, :nobody)
+
+  defp without(state, id, asked), do: {[], put_in(state.asked[id], asked)}
 
   # Those who follow the turn wait no longer for it.
   defp close(actions, state, id, why) do

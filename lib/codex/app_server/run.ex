@@ -15,6 +15,8 @@ defmodule Codex.AppServer.Run do
   # How long the server may take to interrupt a turn.
   @patience 5_000
   @request_timeout 30_000
+  # How often a turn that waits for a server looks whether it is still wanted.
+  @slice 200
   @longest 0xFFFFFFFF
 
   @enforce_keys [:job, :conn, :clocks, :call, :own, :silence_option]
@@ -110,8 +112,7 @@ defmodule Codex.AppServer.Run do
   # --- Opening ----------------------------------------------------------------------------------------------------------
 
   defp open(run) do
-    # Between two servers of a connection: what is lost later may have been done.
-    _ = Connection.call(run.conn, {:await_server, left(run)})
+    run = await_server(run, now() + left(run))
 
     case Opening.open(run.job, &request(run, &1, &2, &3)) do
       {:ok, {thread_id, turn_id}} ->
@@ -121,6 +122,15 @@ defmodule Codex.AppServer.Run do
       {:error, reason} ->
         fail(run, unanswered(run, reason))
     end
+  end
+
+  # Before anything is sent: what is lost later may have been done. A cancel is heard meanwhile.
+  defp await_server(run, deadline) do
+    ms = min(@slice, deadline - now())
+
+    if ms > 0 and Connection.call(run.conn, {:await_server, ms}) == {:ok, :not_yet},
+      do: run |> check_cancelled() |> await_server(deadline),
+      else: run
   end
 
   defp request(run, method, params, opts) do

@@ -38,8 +38,10 @@ defmodule Codex.AppServer.Server do
     :poll,
     :spans,
     :open,
-    # How many servers there were, how often in a row one was lost, and since when this one is there.
-    servers: 0,
+    :parent,
+    # How many servers there were, whether one was ready, how often in a row one was lost, and since when this one is there.
+    servers: 1,
+    up?: false,
     tried: 0,
     waited: 0,
     up_since: nil,
@@ -90,16 +92,26 @@ defmodule Codex.AppServer.Server do
         state: State.new(machine(options)),
         options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
         spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
-        owner: options.owner && Process.monitor(options.owner)
+        owner: options.owner && Process.monitor(options.owner),
+        parent: options.parent
       }
 
       server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
     else
       {:error, reason} ->
+        _ = left_alone(%{up?: false, parent: options.parent})
         GenServer.reply(from, {:error, reason})
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
   end
+
+  # Whoever is linked, and gets the error, needs no signal beside it.
+  defp left_alone(%{up?: false, parent: parent} = server) when is_pid(parent) do
+    Process.unlink(parent)
+    server
+  end
+
+  defp left_alone(server), do: server
 
   # It goes with this process.
   defp home(%{own_home?: true}), do: Codex.Home.Isolated.create()
@@ -178,13 +190,11 @@ defmodule Codex.AppServer.Server do
     do: {:reply, Map.take(server.options, [:client, :experimental_api]), server}
 
   def handle_call({:await_server, ms}, from, server) do
-    case server do
-      %{up_since: nil, servers: n} when n > 0 ->
-        timer = Process.send_after(self(), {:give_up, from}, ms)
-        {:noreply, %{server | waiting: Map.put(server.waiting, from, timer)}}
-
-      _there_or_never ->
-        {:reply, :ok, server}
+    if server.up_since do
+      {:reply, :there, server}
+    else
+      timer = Process.send_after(self(), {:give_up, from}, ms)
+      {:noreply, %{server | waiting: Map.put(server.waiting, from, timer)}}
     end
   end
 
@@ -215,7 +225,7 @@ defmodule Codex.AppServer.Server do
   end
 
   def handle_info({:give_up, from}, server) do
-    if is_map_key(server.waiting, from), do: GenServer.reply(from, :ok)
+    if is_map_key(server.waiting, from), do: GenServer.reply(from, :not_yet)
     {:noreply, %{server | waiting: Map.delete(server.waiting, from)}}
   end
 
@@ -246,31 +256,32 @@ defmodule Codex.AppServer.Server do
   end
 
   # Between two servers.
-  defp noreply(%{transport: nil, servers: n} = server) when n > 0, do: {:noreply, server}
+  defp noreply(%{transport: nil, up?: true} = server), do: {:noreply, server}
 
   # Where the machine has come to an end, this process has, unless there is to be another server.
   defp noreply(%{state: %{phase: {:down, reason}}} = server) do
     server = %{server | tried: tried(server)}
-    policy = if server.servers > 0, do: server.options.reconnect
+    policy = if server.up?, do: server.options.reconnect
 
     case Reconnect.next(policy, reason, server.tried) do
       {:wait, ms} -> {:noreply, lost(server, reason, ms)}
-      :stop -> {:stop, {:shutdown, reason}, server}
+      :stop -> {:stop, {:shutdown, reason}, left_alone(server)}
     end
   end
 
   defp noreply(%{state: %{phase: {:ready, _}}, up_since: nil} = server) do
-    server = if server.servers > 0, do: tell_all(server, :up), else: server
+    server = if server.up?, do: tell_all(server, :up), else: server
 
-    for {from, timer} <- server.waiting,
-        Process.cancel_timer(timer),
-        do: GenServer.reply(from, :ok)
-
-    server = %{server | waiting: %{}}
-    {:noreply, %{server | up_since: now(), servers: server.servers + 1}}
+    for {from, timer} <- server.waiting, do: there(from, timer)
+    {:noreply, %{server | up?: true, up_since: now(), waiting: %{}}}
   end
 
   defp noreply(server), do: {:noreply, server}
+
+  defp there(from, timer) do
+    _ = Process.cancel_timer(timer)
+    GenServer.reply(from, :there)
+  end
 
   # --- Another server ---------------------------------------------------------------------------------------------------
 
@@ -294,7 +305,8 @@ defmodule Codex.AppServer.Server do
       {:ok, transport} ->
         state = State.new(machine(server.options))
         state = %{state | subscribers: server.state.subscribers}
-        step(%{server | transport: transport, state: state}, &State.start(&1, now()))
+        server = %{server | transport: transport, state: state, servers: server.servers + 1}
+        step(server, &State.start(&1, now()))
 
       {:error, reason} ->
         reason = {:app_server_down, %{reason: reason}}
@@ -302,7 +314,7 @@ defmodule Codex.AppServer.Server do
         case Reconnect.next(server.options.reconnect, reason, server.tried) do
           {:wait, ms} -> lost(server, reason, ms)
           # Not between two servers any more.
-          :stop -> %{server | servers: 0, state: %{server.state | phase: {:down, reason}}}
+          :stop -> %{server | up?: false, state: %{server.state | phase: {:down, reason}}}
         end
     end
   end
@@ -322,6 +334,23 @@ defmodule Codex.AppServer.Server do
     _ = step(server, &State.down(&1, %{reason: :disconnected}))
     if server.transport, do: Transport.stop(server.transport), else: :ok
   end
+
+  # What waits for an answer, and how it is answered, is nothing for a log.
+  @impl true
+  def format_status(_reason, [_dictionary, %__MODULE__{} = server]) do
+    %{
+      phase: phase(server.state.phase),
+      servers: server.servers,
+      requests: map_size(server.state.requests.waiting),
+      asked: map_size(server.pending),
+      subscribers: map_size(server.state.subscribers)
+    }
+  end
+
+  def format_status(_reason, [_dictionary, _opening]), do: :opening
+
+  defp phase(phase) when is_tuple(phase), do: elem(phase, 0)
+  defp phase(phase), do: phase
 
   # --- From the server --------------------------------------------------------------------------------------------------
 
@@ -421,7 +450,8 @@ defmodule Codex.AppServer.Server do
     if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
-  defp act({:notify, pid, {:codex_notification, _, _} = message}, server) do
+  defp act({:notify, pid, {:codex_notification, method, params}}, server) do
+    message = {:codex_notification, method, Pending.renamed(method, params, server.servers)}
     :ok = Delivery.told(pid, Subscribers.form(server.state.subscribers, pid), message)
     server
   end

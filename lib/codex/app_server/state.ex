@@ -251,7 +251,7 @@ defmodule Codex.AppServer.State do
 
   @doc "What could not be sent: whoever asked gets `{:error, reason}`."
   @spec refuse(t(), Message.id(), tuple()) :: step()
-  def refuse(state, id, reason), do: Outgoing.refuse(state, id, reason)
+  def refuse(state, id, reason), do: Outgoing.refuse(state, id, reason, &fail/2)
 
   ## Subscribers
 

@@ -10,8 +10,15 @@ defmodule Codex.Approvals.Crash do
   @spec log(String.t(), :error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
   def log(who, kind, reason, stacktrace) do
     stacktrace = Enum.map(stacktrace, &without_arguments/1)
+    reason = if kind == :exit, do: called(reason), else: reason
     Logger.error(fn -> "#{who} failed: " <> Exception.format(kind, reason, stacktrace) end)
   end
+
+  # An exit out of a call names the call.
+  defp called({reason, {module, function, args}}) when is_list(args),
+    do: {reason, {module, function, length(args)}}
+
+  defp called(reason), do: reason
 
   defp without_arguments({module, function, args, where}) when is_list(args),
     do: {module, function, length(args), where}

@@ -117,17 +117,20 @@ defmodule Codex.Error.Reasons do
 
   def words({:missing_option, key}), do: "the option #{inspect(key)} is missing"
 
-  def words({:invalid_option, key, value, expected}),
+  def words({:invalid_option, key, value, expected}) when is_binary(expected),
     do: "the option #{inspect(key)} is #{inspect(value)}, and not #{expected}"
 
   def words({:invalid_options, value}), do: "#{inspect(value)} is no map or keyword of options"
 
-  def words({:experimental, names}),
-    do: "#{Enum.join(names, ", ")} needs a connection with experimental_api: true"
+  def words({:experimental, [name | _] = names}) when is_binary(name),
+    do: "#{inspect(names)} needs a connection with experimental_api: true"
 
   def words({:unsupported_option, key}), do: "#{inspect(key)} is no option here"
   def words({:unsupported, :exec}), do: "that needs a thread over an app-server"
-  def words({:turn_running, id, _turn}), do: "a turn is running in the thread #{id}"
+
+  def words({:turn_running, id, _turn}) when is_binary(id),
+    do: "a turn is running in the thread #{id}"
+
   def words(:missing_thread_id), do: "the thread has not begun: it has no id yet"
 
   def words(:codex_binary_not_found),

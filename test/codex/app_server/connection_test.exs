@@ -133,7 +133,7 @@ defmodule Codex.AppServer.ConnectionTest do
     end
 
     test "is a child of a supervisor, by a name" do
-      model = Test.start!(["Hi."])
+      model = Test.start!(["Hi.", "Again."])
       name = :"codex_#{System.unique_integer([:positive])}"
       spec = {AppServer, name: name, client: Test.options(model), cwd: model.workspace}
       start_supervised!(spec)
@@ -151,12 +151,40 @@ defmodule Codex.AppServer.ConnectionTest do
       assert {:error, {:already_started, ^pid}} =
                AppServer.connect(Test.options(model), name: name)
 
+      # A turn that begins while the next one says hello waits for that.
+      Process.exit(pid, :kill)
+      assert eventually(fn -> Process.whereis(name) not in [nil, pid] end)
+      assert {:ok, %{final_response: %{text: "Again."}}} = Codex.Thread.run(thread, "hi")
+
       os_pid = os_pid(name)
       assert stop_supervised(name) == :ok
       assert eventually(fn -> not alive?(os_pid) end)
 
       assert {:error, {reason, _child}} = start_supervised({AppServer, client: [], cwd: 1})
       assert {:invalid_option, :cwd, 1, "a path"} = reason
+
+      # Keys are in no child's start arguments, and what waits for an answer in no log.
+      spec = AppServer.child_spec(client: [api_key: "sk-canary"], name: name)
+      refute inspect(spec, limit: :infinity) =~ "sk-canary"
+      {:ok, conn} = AppServer.connect(Test.options(model))
+      {:status, _, _, status} = :sys.get_status(conn)
+      assert inspect(status) =~ "phase: :ready"
+      refute inspect(status, limit: :infinity) =~ "pending:"
+      AppServer.disconnect(conn)
+    end
+
+    test "that cannot be made leaves nothing with whoever is linked" do
+      for trap? <- [true, false] do
+        task =
+          Task.async(fn ->
+            Process.flag(:trap_exit, trap?)
+            result = AppServer.start_link(client: [codex_home: "/no/such/home"])
+            Process.sleep(100)
+            {result, Process.info(self(), :messages)}
+          end)
+
+        assert {{:error, _reason}, {:messages, []}} = Task.await(task)
+      end
     end
 
     test "has the options that only a process has; those of a thread must be the same" do

@@ -73,6 +73,37 @@ defmodule Codex.AppServer.ReconnectTest do
       assert {:error, {:exec_failed, %{kind: :killed}}} = Thread.run(thread, "three")
     end
 
+    test "leaves a turn that is cancelled while it waits, and starts nothing for it" do
+      {model, conn} = connect([], reconnect: [delay_ms: 3_000])
+      :ok = AppServer.subscribe(conn, methods: ["thread/started"])
+      kill(conn)
+      assert_receive {:codex_connection, ^conn, {:down, _}}, 5_000
+      token = "cancel-#{System.unique_integer([:positive])}"
+      thread = thread!(model, conn)
+      task = Task.async(fn -> Thread.run(thread, "one", cancellation_token: token) end)
+      assert eventually(fn -> Codex.Exec.cancel(token) == :ok end)
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(task, 2_000)
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+      refute_receive {:codex_notification, "thread/started", _}, 300
+    end
+
+    test "tells of what is closed by the id that it was asked under" do
+      ask = shell("true", sandbox_permissions: "require_escalated", justification: "May I?")
+      {model, conn} = connect([ask, "Done."], reconnect: true)
+      :ok = AppServer.subscribe(conn)
+      kill(conn)
+      assert_receive {:codex_connection, ^conn, :up}, 10_000
+
+      task =
+        Task.async(fn -> Thread.run(thread!(model, conn, ask_for_approval: :on_request), "go") end)
+
+      assert_receive {:codex_request, id, "item/commandExecution/requestApproval", _}, 10_000
+      assert is_binary(id)
+      assert AppServer.respond(conn, id, decision: :decline) == :ok
+      assert_receive {:codex_notification, "serverRequest/resolved", %{"requestId" => ^id}}, 5_000
+      assert {:ok, _} = Task.await(task, 10_000)
+    end
+
     test "loses the turn that runs at once, and retries it where the thread says so" do
       {model, conn} = connect([silence(:infinity), silence(:infinity), "Two."], reconnect: true)
       thread = thread!(model, conn)

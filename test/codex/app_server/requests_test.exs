@@ -47,6 +47,13 @@ defmodule Codex.AppServer.RequestsTest do
     def invoke(%{"town" => "crash"}, _context), do: raise("the password is hunter2")
     def invoke(%{"town" => "exit"}, _context), do: exit(:oops)
     def invoke(%{"town" => "odd"}, _context), do: :sunny
+
+    def invoke(%{"town" => "math"} = args, _context),
+      do: {:ok, 1 / map_size(Map.delete(args, "town"))}
+
+    def invoke(%{"town" => "call"}, _context),
+      do: GenServer.call(spawn(fn -> Process.sleep(1_000) end), {:login, "hunter2"}, 1)
+
     def invoke(%{"town" => "pid"}, _context), do: {:ok, self()}
     def invoke(%{"town" => "slow"}, _context), do: Process.sleep(:infinity)
 
@@ -116,12 +123,17 @@ defmodule Codex.AppServer.RequestsTest do
       log = capture_log(fn -> Codex.Tool.call(tool, %{"town" => "crash"}, %{context: %{}}) end)
       assert log =~ "the tool weather failed" and log =~ "RuntimeError"
 
+      call = fn -> Codex.Tool.call(tool, %{"town" => "call"}, %{context: %{}}) end
+      assert {{:error, "the tool weather failed"}, log} = with_log(call)
+      assert log =~ "GenServer.call/3" and not (log =~ "hunter2")
+
       for {town, words} <- [
             {"nowhere", "there is no such town"},
             {"secret", "the tool failed"},
             {"crash", "the tool weather failed: RuntimeError"},
             {"exit", "the tool weather failed"},
             {"odd", "the tool weather returned no result"},
+            {"math", "the tool weather failed: ArithmeticError"},
             {"pid", "the tool weather returned what JSON has no form for"},
             {"slow", "the tool weather took too long"}
           ] do

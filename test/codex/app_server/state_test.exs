@@ -521,12 +521,23 @@ defmodule Codex.AppServer.StateTest do
     end
 
     test "is a no when all but those who will not answer are gone" do
-      {_, state} =
-        State.message(subscribe(subscribe(ready(), :s), :t), {:request, 0, @approval, %{}}, 0)
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      about = %{"threadId" => "t", "turnId" => "u"}
+      ask = &State.message(&1, {:request, 0, @approval, about}, 0)
 
-      {[], state} = State.leave(state, 0, :s)
-      {[], state} = State.leave(state, nil, :s)
-      assert {[{:send, %{"id" => 0}}, {:note, {:denied, :nobody, 0, _}}], _} = gone(state, :t)
+      {_, asked} = state |> subscribe(:s) |> ask.()
+      {[], asked} = State.leave(asked, 0, :f)
+      {[], asked} = State.leave(asked, nil, :f)
+      assert {[{:send, %{"id" => 0}}, {:note, {:denied, :nobody, 0, _}} | _], _} = gone(asked, :s)
+
+      # As a subscriber, a reader may answer all the same.
+      {_, asked} = state |> subscribe(:f) |> ask.()
+      assert {[], %{asked: %{0 => _}}} = State.leave(asked, 0, :f)
+
+      {_, asked} = ask.(state)
+      assert {[{:send, _} | _], %{asked: none}} = State.leave(asked, 0, :f)
+      assert none == %{}
     end
 
     test "is closed when the server takes it back" do
