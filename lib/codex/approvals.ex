@@ -2,7 +2,11 @@ defmodule Codex.Approvals do
   @moduledoc """
   Who decides what the agent may do, where it asks: the options `approval_hook` and `approval_policy` of a thread (the hook wins).
 
-      policy = fn %{command: command} -> if command =~ "mix test", do: :allow, else: {:deny, "only tests"} end
+      # The whole command, as the shell gets it: a part of it says nothing of the rest.
+      policy = fn
+        %{command: "/bin/bash -lc 'mix test'"} -> :allow
+        _event -> {:deny, "only tests"}
+      end
 
       {:ok, thread} =
         Codex.start_thread([],
