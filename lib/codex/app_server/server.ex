@@ -13,8 +13,8 @@ defmodule Codex.AppServer.Server do
   alias Codex.AppServer.{
     Delivery,
     Flow,
+    Life,
     Pending,
-    Reconnect,
     Spans,
     State,
     Subscribers,
@@ -39,14 +39,7 @@ defmodule Codex.AppServer.Server do
     :spans,
     :open,
     :parent,
-    # How many servers there were, whether one was ready, how often in a row one was lost, and since when this one is there.
-    servers: 1,
-    up?: false,
-    tried: 0,
-    waited: 0,
-    up_since: nil,
-    # Those who wait for the next server, and their timers.
-    waiting: %{},
+    life: %Life{},
     watched: %{},
     pending: %{},
     owed: 0,
@@ -99,14 +92,14 @@ defmodule Codex.AppServer.Server do
       server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
     else
       {:error, reason} ->
-        _ = left_alone(%{up?: false, parent: options.parent})
+        _ = left_alone(%{life: %Life{}, parent: options.parent})
         GenServer.reply(from, {:error, reason})
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
   end
 
   # Whoever is linked, and gets the error, needs no signal beside it.
-  defp left_alone(%{up?: false, parent: parent} = server) when is_pid(parent) do
+  defp left_alone(%{life: %{up?: false}, parent: parent} = server) when is_pid(parent) do
     Process.unlink(parent)
     server
   end
@@ -190,11 +183,11 @@ defmodule Codex.AppServer.Server do
     do: {:reply, Map.take(server.options, [:client, :experimental_api]), server}
 
   def handle_call({:await_server, ms}, from, server) do
-    if server.up_since do
+    if server.life.since do
       {:reply, :there, server}
     else
       timer = Process.send_after(self(), {:give_up, from}, ms)
-      {:noreply, %{server | waiting: Map.put(server.waiting, from, timer)}}
+      {:noreply, %{server | life: Life.wait(server.life, from, timer)}}
     end
   end
 
@@ -225,11 +218,12 @@ defmodule Codex.AppServer.Server do
   end
 
   def handle_info({:give_up, from}, server) do
-    if is_map_key(server.waiting, from), do: GenServer.reply(from, :not_yet)
-    {:noreply, %{server | waiting: Map.delete(server.waiting, from)}}
+    {waited?, life} = Life.give_up(server.life, from)
+    if waited?, do: GenServer.reply(from, :not_yet)
+    {:noreply, %{server | life: life}}
   end
 
-  def handle_info(:reopen, server), do: server |> reopen() |> noreply()
+  def handle_info(:reopen, server), do: reopen(server)
   def handle_info(_late, %{transport: nil} = server), do: {:noreply, server}
 
   def handle_info(message, server) do
@@ -256,24 +250,22 @@ defmodule Codex.AppServer.Server do
   end
 
   # Between two servers.
-  defp noreply(%{transport: nil, up?: true} = server), do: {:noreply, server}
+  defp noreply(%{transport: nil, state: %{phase: {:down, _}}, life: %{up?: true}} = server),
+    do: {:noreply, server}
 
   # Where the machine has come to an end, this process has, unless there is to be another server.
   defp noreply(%{state: %{phase: {:down, reason}}} = server) do
-    server = %{server | tried: tried(server)}
-    policy = if server.up?, do: server.options.reconnect
-
-    case Reconnect.next(policy, reason, server.tried) do
-      {:wait, ms} -> {:noreply, lost(server, reason, ms)}
+    case Life.lost(server.life, server.options.reconnect, reason, now()) do
+      {:wait, ms, was_up?, life} -> {:noreply, lost(server, reason, ms, was_up?, life)}
       :stop -> {:stop, {:shutdown, reason}, left_alone(server)}
     end
   end
 
-  defp noreply(%{state: %{phase: {:ready, _}}, up_since: nil} = server) do
-    server = if server.up?, do: tell_all(server, :up), else: server
-
-    for {from, timer} <- server.waiting, do: there(from, timer)
-    {:noreply, %{server | up?: true, up_since: now(), waiting: %{}}}
+  defp noreply(%{state: %{phase: {:ready, _}}, life: %{since: nil}} = server) do
+    {again?, waiting, life} = Life.ready(server.life, now())
+    if again?, do: tell_all(server, :up)
+    for {from, timer} <- waiting, do: there(from, timer)
+    {:noreply, %{server | life: life}}
   end
 
   defp noreply(server), do: {:noreply, server}
@@ -285,19 +277,11 @@ defmodule Codex.AppServer.Server do
 
   # --- Another server ---------------------------------------------------------------------------------------------------
 
-  # One that stayed for longer than it was waited for, and a second, was a good one: the next attempt is the first.
-  defp tried(%{up_since: nil, tried: tried}), do: tried
-
-  defp tried(%{up_since: since, waited: ms} = server),
-    do: if(now() - since >= max(ms, 1_000), do: 0, else: server.tried)
-
-  defp lost(server, reason, ms) do
+  defp lost(server, reason, ms, was_up?, life) do
     if server.transport, do: Transport.stop(server.transport)
-    server = if server.up_since, do: tell_all(server, {:down, reason}), else: server
+    if was_up?, do: tell_all(server, {:down, reason})
     _ = Process.send_after(self(), :reopen, ms)
-    lost = %{transport: nil, up_since: nil, tried: server.tried + 1, waited: ms}
-    lost = Map.merge(lost, %{owed: 0, ahead: 0})
-    timer(Map.merge(server, lost))
+    timer(%{server | transport: nil, life: life, owed: 0, ahead: 0})
   end
 
   defp reopen(server) do
@@ -305,16 +289,15 @@ defmodule Codex.AppServer.Server do
       {:ok, transport} ->
         state = State.new(machine(server.options))
         state = %{state | subscribers: server.state.subscribers}
-        server = %{server | transport: transport, state: state, servers: server.servers + 1}
-        step(server, &State.start(&1, now()))
+        server = %{server | transport: transport, state: state, life: Life.reached(server.life)}
+        server |> step(&State.start(&1, now())) |> noreply()
 
       {:error, reason} ->
         reason = {:app_server_down, %{reason: reason}}
 
-        case Reconnect.next(server.options.reconnect, reason, server.tried) do
-          {:wait, ms} -> lost(server, reason, ms)
-          # Not between two servers any more.
-          :stop -> %{server | up?: false, state: %{server.state | phase: {:down, reason}}}
+        case Life.lost(server.life, server.options.reconnect, reason, now()) do
+          {:wait, ms, was_up?, life} -> {:noreply, lost(server, reason, ms, was_up?, life)}
+          :stop -> {:stop, {:shutdown, reason}, server}
         end
     end
   end
@@ -322,8 +305,6 @@ defmodule Codex.AppServer.Server do
   defp tell_all(server, what) do
     for pid <- Map.keys(server.state.subscribers),
         do: send(pid, {:codex_connection, self(), what})
-
-    server
   end
 
   # Whoever waits is told, and nothing of the server is left.
@@ -340,7 +321,7 @@ defmodule Codex.AppServer.Server do
   def format_status(_reason, [_dictionary, %__MODULE__{} = server]) do
     %{
       phase: phase(server.state.phase),
-      servers: server.servers,
+      servers: server.life.servers,
       requests: map_size(server.state.requests.waiting),
       asked: map_size(server.pending),
       subscribers: map_size(server.state.subscribers)
@@ -440,7 +421,7 @@ defmodule Codex.AppServer.Server do
 
   defp act({:opened, id, method, params, deadline}, server) do
     left = if deadline != :infinity, do: deadline - now()
-    pending = Pending.open(server.pending, id, {method, params}, left, server.servers)
+    pending = Pending.open(server.pending, id, {method, params}, left, server.life.servers)
     tell(%{server | pending: pending}, &Spans.asked(&1, id, method, params))
   end
 
@@ -451,7 +432,7 @@ defmodule Codex.AppServer.Server do
   end
 
   defp act({:notify, pid, {:codex_notification, method, params}}, server) do
-    message = {:codex_notification, method, Pending.renamed(method, params, server.servers)}
+    message = {:codex_notification, method, Pending.renamed(method, params, server.life.servers)}
     :ok = Delivery.told(pid, Subscribers.form(server.state.subscribers, pid), message)
     server
   end
