@@ -189,8 +189,8 @@ defmodule Codex.AppServer do
 
   Returns `{:ok, conn}`. Errors: `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}`, those
   of `Codex.Options.new/1` and `Codex.Options.codex_path/1`, `{:invalid_working_directory, path}`, `Codex.Config.Error` (see
-  `:broken_config`), those of `Codex.Home.Isolated.create/1`, `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error), and
-  `{:app_server_down, info}` (it ended before its hello; `info` has `:exit_status`, `:signal` and `:stderr`).
+  `:broken_config`), those of `Codex.Home.Isolated.create/1`, `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error),
+  `{:already_started, pid}` (the `:name` is taken), and `{:app_server_down, info}` (it ended before its hello; `info` has `:exit_status`, `:signal` and `:stderr`).
   """
   @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
           {:ok, pid()} | {:error, connect_reason()}
