@@ -3,6 +3,7 @@ defmodule Codex.InputTest do
   use ExUnit.Case, async: true
 
   import Codex.Connected
+  import Codex.Test.Steps
 
   alias Codex.{AppServer, Input, Test, Thread}
 
@@ -73,6 +74,21 @@ defmodule Codex.InputTest do
                Thread.run(thread, ["Go", Input.skill("good", good)])
 
       assert message =~ "is disabled"
+    end
+
+    test "skills of a steer are looked at, too" do
+      {model, _conn, thread} = start([silence(:infinity)])
+      task = Task.async(fn -> Thread.run(thread, "Go") end)
+      assert Codex.Stub.eventually(fn -> length(Test.requests(model)) == 1 end)
+      [id] = thread.transport |> elem(1) |> Codex.Threads.list() |> Enum.map(& &1["id"])
+      thread = %{thread | thread_id: id}
+
+      assert {:error, {:invalid_input, text}} =
+               Thread.steer(thread, ["And", Input.skill("x", "/no/such/SKILL.md")])
+
+      assert text =~ "there is no skill /no/such/SKILL.md"
+      assert Thread.interrupt(thread) == :ok
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(task, 10_000)
     end
 
     test "something is mentioned" do

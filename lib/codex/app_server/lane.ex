@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Lane do
   # telemetry, and what happens after a failure, is that of both lanes.
 
   alias Codex.{AppServer, Error, Input, Protocol, Telemetry, Tool}
-  alias Codex.AppServer.{Connect, Connection, Params, Reach, Run}
+  alias Codex.AppServer.{Connect, Connection, Opening, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Retry.{Attempts, Policy}
@@ -86,9 +86,17 @@ defmodule Codex.AppServer.Lane do
   def steer(conn, thread_id, input) do
     with {:ok, input} <- input(input, []),
          {:ok, {turn_id, _active}} <- running(conn, thread_id),
+         :ok <- skills(conn, thread_id, input),
          params = %{"threadId" => thread_id, "expectedTurnId" => turn_id, "input" => input},
          {:ok, _} <- Connection.request(conn, "turn/steer", params),
          do: :ok
+  end
+
+  defp skills(conn, thread_id, input) do
+    ask = &Connection.request(conn, &1, &2, &3)
+
+    with {:error, {:skill, text}} <- Opening.skills(input, %{}, thread_id, ask),
+         do: {:error, {:invalid_input, text}}
   end
 
   defp running(conn, thread_id) do

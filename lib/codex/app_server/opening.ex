@@ -79,7 +79,7 @@ defmodule Codex.AppServer.Opening do
   # What a turn is told besides its input; a review is told nothing.
   defp settings(%{begin: {"turn/start", %{"input" => input}}} = job, id, ask) do
     with {:ok, turn} <- with_model(job.reach.turn, id, ask),
-         :ok <- skills(Skills.paths(input), job, id, ask),
+         :ok <- skills(input, job.settings, id, ask),
          do: {:ok, turn}
   end
 
@@ -93,12 +93,16 @@ defmodule Codex.AppServer.Opening do
 
   defp with_model(turn, _id, _ask), do: {:ok, turn}
 
-  defp skills([], _job, _id, _ask), do: :ok
-
-  defp skills(paths, job, id, ask) do
-    with {:ok, cwd} <- where(job.settings, id, ask),
+  @doc "Whether the server knows the skills of an input: it would leave out others without a word."
+  @spec skills([map()], map(), String.t(), ask()) :: :ok | {:error, reason()}
+  def skills(input, settings, id, ask) do
+    with [_ | _] = paths <- Skills.paths(input),
+         {:ok, cwd} <- where(settings, id, ask),
          {:ok, listed} <- ask.("skills/list", %{"cwds" => [cwd]}, []) do
       if missing = Skills.missing(paths, listed), do: {:error, {:skill, missing}}, else: :ok
+    else
+      [] -> :ok
+      {:error, reason} -> {:error, reason}
     end
   end
 
