@@ -263,7 +263,7 @@ defmodule Codex.AppServer.Server do
 
   defp noreply(%{state: %{phase: {:ready, _}}, life: %{since: nil}} = server) do
     {again?, waiting, life} = Life.ready(server.life, now())
-    if again?, do: tell_all(server, :up)
+    _ = if again?, do: tell_all(server, :up)
     for {from, timer} <- waiting, do: there(from, timer)
     {:noreply, %{server | life: life}}
   end
@@ -279,7 +279,7 @@ defmodule Codex.AppServer.Server do
 
   defp lost(server, reason, ms, was_up?, life) do
     if server.transport, do: Transport.stop(server.transport)
-    if was_up?, do: tell_all(server, {:down, reason})
+    _ = if was_up?, do: tell_all(server, {:down, reason})
     _ = Process.send_after(self(), :reopen, ms)
     timer(%{server | transport: nil, life: life, owed: 0, ahead: 0})
   end
