@@ -36,7 +36,7 @@ defmodule Codex.Tool do
       names of it
     * `:timeout_ms` - how long a call may take, in ms (default 60_000), but no longer than the connection's `:answer_timeout_ms` (300_000)
 
-  Others are kept: the tool finds them in `context.metadata`.
+  Others are kept: the tool finds them in `context.metadata`. One that looks like a misspelled name of these is refused.
 
   ## Calls
 
@@ -136,11 +136,23 @@ defmodule Codex.Tool do
         {:error, "#{inspect(module)}: timeout_ms is #{inspect(timeout)}, not a positive integer"}
 
       true ->
-        with {:ok, schema} <- schema(module, metadata) do
+        with :ok <- spelled(module, metadata), {:ok, schema} <- schema(module, metadata) do
           tool = %{module: module, name: name, metadata: metadata, timeout_ms: timeout}
           {:ok, Map.put(tool, :spec, spec(name, metadata, schema))}
         end
     end
+  end
+
+  @known [:name, :description, :parameters, :input_schema, :schema, :timeout_ms]
+
+  # Others may stand there, but none that was meant to be one of these.
+  defp spelled(module, metadata) do
+    Enum.find_value(Map.keys(metadata) -- @known, :ok, fn key ->
+      if nearest = Codex.Suggest.nearest(key, @known),
+        do:
+          {:error,
+           "#{inspect(module)}: #{inspect(key)} is no metadata; did you mean #{inspect(nearest)}?"}
+    end)
   end
 
   defp spec(name, metadata, schema) do

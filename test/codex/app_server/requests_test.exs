@@ -196,7 +196,14 @@ defmodule Codex.AppServer.RequestsTest do
       def invoke(_args, _context), do: {:ok, nil}
     end
 
+    defmodule Misspelled do
+      use Codex.Tool, timeout: 5, unit: "C"
+      @impl true
+      def invoke(_args, _context), do: {:ok, nil}
+    end
+
     for {tools, words} <- [
+          {[Misspelled], ":timeout is no metadata; did you mean :timeout_ms?"},
           {[String], "String has no invoke/2"},
           {[:no_such_module], "there is no module :no_such_module"},
           {["weather"], ~s("weather" is no module)},
