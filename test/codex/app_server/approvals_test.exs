@@ -135,6 +135,58 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert {:error, {:exec_failed, %{kind: :interrupted}}} = Thread.run(thread, "go")
     end
 
+    test "may allow what begins so for ever, and turn a patch down" do
+      amend = fn %{proposed_execpolicy_amendment: words} ->
+        {:allow, execpolicy_amendment: words || ["echo", "1"]}
+      end
+
+      {model, _conn, thread} = start([ask("echo 1"), "done"], approval_policy: amend)
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:completed]
+      assert [rules] = Path.wildcard(Path.join(model.home, "rules/*.rules"))
+      assert File.read!(rules) =~ ~s(decision="allow")
+
+      patch = "*** Begin Patch\n*** Add File: a.txt\n+hi\n*** End Patch\n"
+      deny = StaticPolicy.deny()
+      {model, _conn, thread} = start([apply_patch(patch), "done"], approval_policy: deny)
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:declined]
+      refute file?(model, "a.txt")
+
+      cancel = fn %{type: :file_change_approval} -> {:deny, :cancel} end
+      {model, _conn, thread} = start([apply_patch(patch), "done"], approval_policy: cancel)
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Thread.run(thread, "go")
+      refute file?(model, "a.txt")
+    end
+
+    test "grant the permissions that are asked for, or none" do
+      test = self()
+      wanted = %{network: %{enabled: true}, file_system: %{write: ["/srv/out"]}}
+      call = tool_call("request_permissions", %{reason: "To write.", permissions: wanted})
+
+      for {decision, granted, scope} <- [
+            {:allow, %{"enabled" => true}, "turn"},
+            {{:allow, for_session: true}, %{"enabled" => true}, "session"},
+            {{:deny, "no"}, nil, "turn"}
+          ] do
+        policy = fn %{type: :permissions_approval} = event ->
+          send(test, {:asked, event})
+          decision
+        end
+
+        model = Test.start!([call, "Done."], config: "features.request_permissions_tool = true")
+        conn = Codex.Connected.connect!(model)
+        own = [ask_for_approval: :on_request, approval_policy: policy]
+        {:ok, _} = Thread.run(Codex.Connected.thread!(model, conn, own), "go")
+        assert_received {:asked, %{reason: "To write.", permissions: %{"network" => _}}}
+
+        %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+        {:ok, answer} = Codex.JSON.decode(List.last(input)["output"])
+        assert answer["permissions"]["network"] == granted
+        assert answer["scope"] == scope
+      end
+    end
+
     test "that crash, take too long, or say nothing of this are a no" do
       for {policy, options} <- [
             {fn _ -> raise "oops" end, []},
