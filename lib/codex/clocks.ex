@@ -177,6 +177,19 @@ defmodule Codex.Clocks do
 
   def late(messages), do: messages - 1
 
+  @doc """
+  What a look at the clocks comes to where the mailbox may hold what they missed: as `due/2`, but a clock other than `:total` expires only when
+  the messages that were there (`late`) have been read. How many of them are left comes with the wait.
+  """
+  @spec look({:wait, timeout()} | {:expired, atom(), integer()}, non_neg_integer() | nil) ::
+          {:wait, timeout(), integer() | nil} | {:expired, atom(), integer()}
+  def look({:wait, ms}, _late), do: {:wait, ms, nil}
+
+  def look({:expired, name, _}, late) when name != :total and late != 0,
+    do: {:wait, 0, late(late)}
+
+  def look(expired, _late), do: expired
+
   @doc "How much is left of the total."
   @spec left(t(), integer()) :: integer() | :infinity
   def left(%{total: :infinity}, _now), do: :infinity

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Deciders do
   # What the server asks in a turn, and who decides: a process each, owned by the reader of the turn. It answers by itself, so that a
   # reader that is away holds nothing up; where it cannot, the reader says no.
 
-  alias Codex.{Approvals, AppServer.Connection, AppServer.Denials, AppServer.Request, Tool}
+  alias Codex.{Approvals, AppServer.Connection, AppServer.Denials, AppServer.Request, Tool, Watch}
   alias Codex.Approvals.Crash
 
   @typedoc """
@@ -91,7 +91,8 @@ defmodule Codex.AppServer.Deciders do
 
     {:ok, pid} =
       Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
-        watch(reader)
+        # A reader that is gone wants no decision.
+        Watch.end_with(reader)
 
         # What it ends with is news only to who has its monitor.
         receive do
@@ -102,22 +103,6 @@ defmodule Codex.AppServer.Deciders do
     ref = Process.monitor(pid)
     send(pid, :begin)
     {pid, ref}
-  end
-
-  # A reader that is gone wants no decision.
-  defp watch(reader) do
-    pid = self()
-
-    spawn_link(fn ->
-      reader = Process.monitor(reader)
-      decider = Process.monitor(pid)
-
-      receive do
-        # Also one that traps exits.
-        {:DOWN, ^reader, :process, _, _} -> Process.exit(pid, :kill)
-        {:DOWN, ^decider, :process, _, _} -> :ok
-      end
-    end)
   end
 
   defp attempt(decide) do

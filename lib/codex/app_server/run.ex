@@ -84,15 +84,9 @@ defmodule Codex.AppServer.Run do
     asked_at = now()
     run = %{run | clocks: resume(run, asked_at)}
 
-    case due(run, asked_at) do
-      {:wait, ms} ->
-        wait(%{run | late: nil}, ms)
-
-      {:expired, name, _} when name != :total and run.late != 0 ->
-        wait(%{run | late: Clocks.late(run.late)}, 0)
-
-      {:expired, name, limit} ->
-        fail(run, expired(run, name, limit))
+    case run |> due(asked_at) |> Clocks.look(run.late) do
+      {:wait, ms, late} -> wait(%{run | late: late}, ms)
+      {:expired, name, limit} -> fail(run, expired(run, name, limit))
     end
   end
 

@@ -67,7 +67,7 @@ defmodule Codex.AppServer.Spans do
   @spec answered(
           t(),
           term(),
-          {:ok, term()} | {:error, term()} | :expired | :nobody | :resolved | :down
+          {:ok, map()} | {:error, map()} | :expired | :nobody | :resolved | :down
         ) ::
           t()
   def answered(spans, id, answer) do

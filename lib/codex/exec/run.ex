@@ -154,18 +154,13 @@ defmodule Codex.Exec.Run do
     asked_at = now()
     run = grant(%{run | clocks: Clocks.resume(run.clocks, asked_at)})
 
-    case patience(run, asked_at) do
-      :over ->
-        out_of_time(run)
-
-      {:wait, ms} ->
-        wait(%{run | late: nil}, ms)
-
-      {:expired, name, _} when name != :total and run.late != 0 ->
-        wait(%{run | late: Clocks.late(run.late)}, 0)
-
-      {:expired, name, limit} ->
-        fail(run, expired(run, name, limit))
+    with due when due != :over <- patience(run, asked_at) do
+      case Clocks.look(due, run.late) do
+        {:wait, ms, late} -> wait(%{run | late: late}, ms)
+        {:expired, name, limit} -> fail(run, expired(run, name, limit))
+      end
+    else
+      :over -> out_of_time(run)
     end
   end
 

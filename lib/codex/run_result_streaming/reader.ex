@@ -110,23 +110,9 @@ defmodule Codex.RunResultStreaming.Reader do
 
   defp run(stream, owner) do
     # A killed owner ends the reader even while it waits for the CLI; the port goes with it, and the CLI with that.
-    watch(owner)
+    Codex.Watch.end_with(owner)
     step = &Enumerable.reduce(stream, &1, fn item, _ -> {:suspend, item} end)
     loop(step)
-  end
-
-  defp watch(owner) do
-    reader = self()
-
-    spawn_link(fn ->
-      owner = Process.monitor(owner)
-      reader = Process.monitor(reader)
-
-      receive do
-        {:DOWN, ^owner, :process, _, _} -> exit(:owner_gone)
-        {:DOWN, ^reader, :process, _, _} -> :ok
-      end
-    end)
   end
 
   defp loop(step) do

@@ -56,7 +56,7 @@ defmodule Codex.Thread.Runner do
   def token, do: "run-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
 
   @typedoc "What a turn comes to, whose thread may ask to go on."
-  @type turn :: {:ok, Turn.Result.t()} | {:error, term()}
+  @type turn :: {:ok, Turn.Result.t()} | {:error, Codex.Thread.failure()}
 
   @doc "Runs turns, as `run` does with a thread and options, until none asks to go on."
   @spec auto(Codex.Thread.t(), term(), (Codex.Thread.t(), map() | keyword() -> turn())) :: turn()

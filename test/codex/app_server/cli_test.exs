@@ -3,18 +3,12 @@ defmodule Codex.AppServer.CLITest do
   use ExUnit.Case, async: true
   @moduletag :codex_cli
 
+  import Codex.Connected, only: [connect!: 1, connect!: 2]
   import Codex.Test.Steps
   alias Codex.AppServer
   alias Codex.AppServer.{Account, Connection, Mcp}
 
   @approval "item/commandExecution/requestApproval"
-
-  defp connect!(model, options \\ []) do
-    options = [cwd: model.workspace] ++ options
-    assert {:ok, conn} = AppServer.connect(Codex.Test.options(model), options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    conn
-  end
 
   # A thread that we hear of.
   defp thread!(conn, options) do

@@ -2,6 +2,7 @@ defmodule Codex.AppServer.MethodsTest do
   # Every stable method, with the real server on the other side: `Codex.AppServerMethods` says what it answers.
   use ExUnit.Case, async: true
 
+  import Codex.Connected, only: [connect!: 1]
   import Codex.Test.Steps
   alias Codex.{AppServer, AppServerMethods, Http, Protocol, Recorder}
   alias Codex.AppServer.{Calls, Mcp}
@@ -11,13 +12,6 @@ defmodule Codex.AppServer.MethodsTest do
 
   @mcp Path.expand("../../children/mcp.sh", __DIR__)
   @tiny "[mcp_servers.tiny]\ncommand = #{Codex.JSON.encode!(@mcp)}\n"
-
-  defp connect!(model, options \\ []) do
-    options = [cwd: model.workspace] ++ options
-    assert {:ok, conn} = AppServer.connect(Codex.Test.options(model), options)
-    on_exit(fn -> AppServer.disconnect(conn) end)
-    conn
-  end
 
   defp stable, do: Enum.reject(Protocol.methods(), &known(&1).experimental)
 
