@@ -13,7 +13,6 @@ defmodule Codex.AppServer.RequestsTest do
   doctest Codex.AppServer.Answer
   doctest Codex.AppServer.Request
   doctest Codex.Tool
-  doctest Codex.Text
 
   @mcp Path.expand("../../children/mcp.sh", __DIR__)
 
