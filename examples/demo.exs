@@ -49,7 +49,7 @@ defmodule Demo.Screen do
   end
 
   defp take(state, {:line, text}) do
-    IO.puts(text)
+    IO.puts(Codex.Text.printable(text))
     state
   end
 
@@ -66,7 +66,7 @@ defmodule Demo.Screen do
 
   defp draw(state) do
     seconds = :erlang.float_to_binary((now() - state.since) / 1000, decimals: 1)
-    text = "#{Enum.at(@frames, state.frame)} #{state.status} · #{seconds} s"
+    text = Codex.Text.line("#{Enum.at(@frames, state.frame)} #{state.status} · #{seconds} s")
     # A line that wraps could not be cleared.
     IO.write(String.slice(text, 0, max(state.width - 1, 1)))
     state
@@ -296,7 +296,7 @@ defmodule Demo do
 
   @spec stop(String.t()) :: no_return()
   defp stop(message) do
-    IO.puts(:stderr, "demo: #{message}")
+    IO.puts(:stderr, Codex.Text.printable("demo: #{message}"))
     exit({:shutdown, 1})
   end
 end

@@ -23,6 +23,6 @@ defmodule Codex.ApprovalError do
       message: "approval of #{words(tool)} was denied: #{words(reason)}"
     }
 
-  defp words(text) when is_binary(text), do: text
+  defp words(text) when is_binary(text), do: Codex.Text.printable(text)
   defp words(term), do: inspect(term)
 end

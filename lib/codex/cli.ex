@@ -5,6 +5,7 @@ defmodule Codex.CLI do
   require Logger
 
   alias Codex.CLI.Command
+  alias Codex.Text
 
   # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
   @tested "0.169.0"
@@ -120,21 +121,19 @@ defmodule Codex.CLI do
     case version(program) do
       {:ok, version} ->
         unless supported?(version),
-          do:
-            Logger.warning(
-              "codex_sdk is tested with codex-cli #{@tested}; #{program} is #{version}"
-            )
+          do: warning("#{program} is #{version}")
 
       {:error, :no_version} ->
-        Logger.warning(
-          "codex_sdk is tested with codex-cli #{@tested}; #{program} does not tell its version"
-        )
+        warning("#{program} does not tell its version")
 
       # The run that asked fails for the same reason, and says so.
       {:error, {:not_started, _}} ->
         :ok
     end
   end
+
+  defp warning(text),
+    do: Logger.warning(Text.line("codex_sdk is tested with codex-cli #{@tested}; #{text}"))
 
   @doc "What `codex --version` says, within 5 seconds."
   @spec version(Path.t()) ::

@@ -42,7 +42,7 @@ defmodule Codex.Error do
   """
 
   alias Codex.Error.{Classifier, Kinds, Reasons}
-  alias Codex.TransportError
+  alias Codex.{Text, TransportError}
 
   @derive {Inspect,
            only: [
@@ -121,7 +121,7 @@ defmodule Codex.Error do
     struct!(
       %__MODULE__{
         kind: kind,
-        message: message,
+        message: Text.printable(message),
         details: details,
         retryable?: Map.get(details, :retryable?, Kinds.retryable?(kind)) == true
       },

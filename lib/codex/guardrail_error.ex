@@ -27,7 +27,7 @@ defmodule Codex.GuardrailError do
   @spec exception(keyword() | map()) :: t()
   def exception(opts) do
     error = struct(__MODULE__, opts)
-    %{error | message: error.message || words(error)}
+    %{error | message: Codex.Text.printable(error.message || words(error))}
   end
 
   defp words(%{guardrail: guardrail, stage: nil}),

@@ -343,7 +343,7 @@ defmodule Codex.Models do
   end
 
   defp warn(name, message) do
-    _ = if Cache.first?(name), do: Logger.warning(message)
+    _ = if Cache.first?(name), do: Logger.warning(Codex.Text.line(message))
     :ok
   end
 end

@@ -1,9 +1,14 @@
 defmodule Codex.Text do
-  @moduledoc false
-  # Text from outside: from the CLI, a server, a model, a file or a user.
-  #
-  # Whatever prints such text, logs it or puts it into a message makes it printable first, so that it
-  # can neither drive the reader's terminal nor forge a line. Data that a program reads stays raw.
+  @moduledoc """
+  Text from outside: from the CLI, a server, a model, a file or a user.
+
+  Such text can hold escape sequences that drive a terminal, or a line break that forges a line of a
+  log. The messages of errors, the log lines and the Mix tasks of this package are printable already.
+  Events, items, results and the fields of errors other than `message` are data and stay raw: make
+  their texts printable before you print or log them.
+
+      IO.puts(Codex.Text.printable(result.final_response.text))
+  """
 
   @replacement "\uFFFD"
 
@@ -14,12 +19,8 @@ defmodule Codex.Text do
 
   defguardp control(char) when char < 0x20 or char in 0x7F..0x9F
 
-  @doc """
-  Replaces invalid UTF-8 with U+FFFD.
-
-      iex> Codex.Text.utf8("a\\xffb")
-      "a\\uFFFDb"
-  """
+  @doc false
+  # Replaces invalid UTF-8 with U+FFFD.
   @spec utf8(binary()) :: String.t()
   def utf8(bytes) do
     if String.valid?(bytes) do
@@ -63,12 +64,8 @@ defmodule Codex.Text do
   @spec line(binary()) :: String.t()
   def line(text), do: text |> printable() |> String.replace("\n", " ")
 
-  @doc """
-  Writes what JSON leaves raw, and a terminal must not get, as `\\u` escapes. The value stays.
-
-      iex> Codex.Text.json(~s({"a":"\\u009B1m\\u202E"}))
-      ~S({"a":"\\u009B1m\\u202E"})
-  """
+  @doc false
+  # Escapes the characters that JSON leaves raw and a terminal must not get. The value is the same.
   @spec json(String.t()) :: String.t()
   def json(json), do: for(<<char::utf8 <- json>>, into: "", do: member(char))
 

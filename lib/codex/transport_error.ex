@@ -59,6 +59,9 @@ defmodule Codex.TransportError do
           result: %{events: [struct()]} | nil
         }
 
+  @impl true
+  def message(error), do: Codex.Text.printable(error.message)
+
   # EX_UNAVAILABLE, EX_TEMPFAIL, and the ends by KILL, PIPE and TERM.
   @retryable [69, 75, 137, 141, 143]
 

@@ -17,5 +17,5 @@ defmodule Mix.CodexTable do
   end
 
   def run(args, _marker, _table),
-    do: Mix.raise("expected no argument or `--write FILE`, got: #{Enum.join(args, " ")}")
+    do: Mix.raise("expected no argument or `--write FILE`, got: #{inspect(args)}")
 end

@@ -75,4 +75,105 @@ defmodule Codex.TextTest do
       assert Codex.JSON.decode(json) == {:ok, text}
     end
   end
+
+  # Every way to drive a terminal in one text, and what stays of it.
+  @hostile "a\e[31mb\e]0;t\a\u009B2Jc\u202Ed\0\u007F"
+
+  defp plain!(text) do
+    assert Text.printable(text) == text
+    refute text =~ "\r"
+    text
+  end
+
+  describe "text of others is printable in" do
+    @describetag :tmp_dir
+
+    test "messages of errors, while details keep it" do
+      for failure <- [
+            %{"message" => @hostile},
+            @hostile,
+            %RuntimeError{message: @hostile},
+            %Codex.TransportError{message: @hostile},
+            %Codex.Subprocess.Error{reason: :enoent, text: @hostile},
+            Codex.ApprovalError.new(@hostile, @hostile),
+            Codex.GuardrailError.exception(stage: :input, message: @hostile),
+            %Codex.Config.Error{reason: :unreadable, file: @hostile, message: @hostile}
+          ] do
+        error = Codex.Error.normalize(failure)
+        assert plain!(error.message) =~ "ab"
+        assert plain!(Exception.message(error)) == error.message
+
+        if is_exception(failure) and not is_struct(failure, RuntimeError),
+          do: plain!(Exception.message(failure))
+      end
+
+      assert Codex.Error.normalize(%{"message" => @hostile}).details.raw["message"] == @hostile
+    end
+
+    test "the error of a program's last words", %{tmp_dir: dir} do
+      body = ~S"""
+      cat > /dev/null
+      printf '\033[31mERROR\033[0m no \033]0;owned\007\302\2332Jwords\377\n' >&2
+      exit 3
+      """
+
+      assert {:error, {:exec_failed, error}} =
+               Codex.Thread.run(Codex.Stub.thread(dir, body), "hi")
+
+      assert plain!(error.message) == "codex exited with status 3: ERROR no words\uFFFD"
+      assert error.stderr =~ "\e[31m"
+    end
+
+    test "the configuration: errors, warnings, explanations and tasks", %{tmp_dir: dir} do
+      key = ~S("a\u001b[31mb\nforged\u202e")
+      File.write!(Path.join(dir, "config.toml"), "#{key} = 1\nmodel = \"\\u001b[31m\\u009b2J\"\n")
+      {:ok, config} = Codex.Config.load(codex_home: dir, cwd: dir, system_dir: dir)
+
+      for warning <- Codex.Config.warnings(config) do
+        # The message and the line itself.
+        assert [_, _] = warning |> Exception.message() |> plain!() |> String.split("\n")
+      end
+
+      plain!(Codex.Config.explain(config))
+      assert plain!(Codex.Config.explain(config, "model")) =~ ~S("\u001B[31m\u009B2J")
+      plain!(Codex.Config.explain(config, ["a\e[31mb\nforged\u202E"]))
+    end
+
+    test "the doctor", %{tmp_dir: dir} do
+      checks =
+        Codex.Doctor.run(codex_home: dir, cwd: dir, codex_path: Path.join(dir, @hostile <> "x"))
+
+      plain!(Codex.Doctor.text(checks, color: false))
+      plain!(Codex.Doctor.json(checks))
+    end
+
+    test "the log of a host's function that failed" do
+      log =
+        ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
+          Codex.Approvals.Crash.log("f", :error, %RuntimeError{message: @hostile}, [])
+          Codex.Approvals.Crash.odd("f", "answered " <> @hostile)
+          Codex.Approvals.Crash.odd("f", {:invalid, @hostile})
+        end)
+
+      plain!(log)
+      assert log =~ "ab"
+    end
+
+    test "the lines of the default logger" do
+      metadata = %{tool: @hostile, server: @hostile, thread_id: @hostile}
+      config = %{level: :warning, prefix: [:codex]}
+
+      log =
+        ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
+          Codex.Telemetry.DefaultLogger.handle(
+            [:codex, :tool, :success],
+            %{duration_ms: 1},
+            metadata,
+            config
+          )
+        end)
+
+      assert plain!(log) =~ "codex tool ab"
+    end
+  end
 end

@@ -61,4 +61,22 @@ defmodule Mix.Tasks.Codex.ConfigTest do
     File.write!(Path.join(dir, "config.toml"), "model = 3\n")
     assert_raise Mix.Error, ~r/config.toml:1:9: invalid type/, fn -> run(dir, ~w(get model)) end
   end
+
+  test "what a file says reaches the terminal printable", %{tmp_dir: dir} do
+    key = ~S("a\u001b[31mb\nforged\u202e")
+    model = ~S("\u001b[31m\u009b2J")
+    File.write!(Path.join(dir, "config.toml"), "#{key} = 1\nmodel = #{model}\n")
+
+    for argv <- [~w(get model), ~w(explain model), ~w(explain --json model), ~w(explain)] do
+      text = run(dir, argv)
+      assert Codex.Text.printable(text) == text
+    end
+
+    assert {:ok, "\e[31m\u009B2J"} = dir |> run(~w(get model)) |> Codex.JSON.decode()
+
+    for argv <- [["get", "model", "--profile", "a\e[2J"], ["get", "a..\e[2Jb"], ["--\e[2Jx"]] do
+      text = Exception.message(assert_raise(Mix.Error, fn -> run(dir, argv) end))
+      assert Codex.Text.printable(text) == text
+    end
+  end
 end

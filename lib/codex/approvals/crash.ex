@@ -3,6 +3,7 @@ defmodule Codex.Approvals.Crash do
   # A function of the host failed where its answer was waited for. The turn goes on with a no, so the log is the only place that tells why.
 
   alias Codex.Error.Reasons
+  alias Codex.Text
 
   require Logger
 
@@ -11,7 +12,10 @@ defmodule Codex.Approvals.Crash do
   def log(who, kind, reason, stacktrace) do
     stacktrace = Enum.map(stacktrace, &without_arguments/1)
     reason = if kind == :exit, do: called(reason), else: reason
-    Logger.error(fn -> "#{who} failed: " <> Exception.format(kind, reason, stacktrace) end)
+
+    Logger.error(fn ->
+      Text.printable("#{who} failed: " <> Exception.format(kind, reason, stacktrace))
+    end)
   end
 
   # An exit out of a call names the call.
@@ -27,6 +31,8 @@ defmodule Codex.Approvals.Crash do
 
   @doc "What it said is no answer: a text, or the reason of an error."
   @spec odd(String.t(), String.t() | term()) :: :ok
-  def odd(who, text) when is_binary(text), do: Logger.warning(fn -> "#{who} #{text}" end)
+  def odd(who, text) when is_binary(text),
+    do: Logger.warning(fn -> Text.line("#{who} #{text}") end)
+
   def odd(who, reason), do: odd(who, "is none: " <> (Reasons.words(reason) || inspect(reason)))
 end

@@ -80,7 +80,7 @@ defmodule Codex.Auth.Store do
 
     unless :persistent_term.get(key, false) do
       :persistent_term.put(key, true)
-      Logger.warning("codex_sdk keyring auth: #{words}; #{instead}")
+      Logger.warning(Codex.Text.line("codex_sdk keyring auth: #{words}; #{instead}"))
     end
 
     :ok

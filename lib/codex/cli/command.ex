@@ -76,9 +76,9 @@ defmodule Codex.CLI.Command do
     end
   end
 
-  @doc "Output as text, without what is blank around it: what is no UTF-8 becomes U+FFFD."
+  @doc "Makes text of a program's output that is fit for a message, without blank space around it."
   @spec text(binary()) :: String.t()
-  def text(bytes), do: bytes |> Codex.Text.utf8() |> String.trim()
+  def text(bytes), do: bytes |> Codex.Text.printable() |> String.trim()
 
   defp collect(run) do
     case Subprocess.next(run.sub, left(run.deadline)) do

@@ -24,6 +24,8 @@ defmodule Codex.Config.Error do
   `:source_line`, the text of the line. `message/1` puts them together.
   """
 
+  alias Codex.Text
+
   @type reason ::
           :empty_home
           | :missing_home
@@ -80,29 +82,37 @@ defmodule Codex.Config.Error do
   @impl true
   @spec message(t()) :: String.t()
   def message(%__MODULE__{} = error) do
-    IO.iodata_to_binary([place(error), error.message, key(error), meant(error), excerpt(error)])
+    [place(error), words(error), key(error), meant(error), excerpt(error)]
+    |> IO.iodata_to_binary()
+    |> Text.printable()
   end
 
+  # The parser of TOML writes several lines; elsewhere a line break is one of a key or a value.
+  defp words(%{reason: :syntax, message: message}), do: message
+  defp words(%{message: message}), do: Text.line(message)
+
   defp place(%{file: file, line: line, column: column}) when is_binary(file) and line != nil,
-    do: "#{file}:#{line}:#{column}: "
+    do: "#{Text.line(file)}:#{line}:#{column}: "
 
   # The file is in the message then.
   defp place(%{reason: :missing_home}), do: ""
-  defp place(%{file: file}) when is_binary(file), do: "#{file}: "
+  defp place(%{file: file}) when is_binary(file), do: "#{Text.line(file)}: "
   defp place(_error), do: ""
 
   # Session flags have no line to point at.
   defp key(%{file: nil, path: [_ | _] = path, reason: reason})
        when reason in [:type, :value, :missing_key, :refused],
-       do: " (-c #{Enum.join(path, ".")})"
+       do: " (-c #{path |> Enum.join(".") |> Text.line()})"
 
   defp key(_error), do: ""
 
-  defp meant(%{nearest: nearest}) when is_binary(nearest), do: "; did you mean `#{nearest}`?"
+  defp meant(%{nearest: nearest}) when is_binary(nearest),
+    do: "; did you mean `#{Text.line(nearest)}`?"
+
   defp meant(_error), do: ""
 
   defp excerpt(%{line: line, source_line: text}) when line != nil and is_binary(text),
-    do: "\n  #{line} | #{text}"
+    do: "\n  #{line} | #{Text.line(text)}"
 
   defp excerpt(_error), do: ""
 end

@@ -3,6 +3,7 @@ defmodule Codex.Config.Explain do
   # Configuration in words for people.
 
   alias Codex.Config.{Key, Layer}
+  alias Codex.Text
 
   @doc "The layers, the highest first, and the warnings."
   @spec layers(map()) :: String.t()
@@ -16,11 +17,13 @@ defmodule Codex.Config.Explain do
   end
 
   defp layer_line(layer) do
-    file = if layer.file, do: "  #{layer.file}", else: ""
+    file = if layer.file, do: "  #{Text.line(layer.file)}", else: ""
     keys = layer.config |> map_size() |> keys()
 
     disabled =
-      if layer.disabled_reason, do: "\n      does not count: #{layer.disabled_reason}", else: ""
+      if layer.disabled_reason,
+        do: "\n      does not count: #{Text.line(layer.disabled_reason)}",
+        else: ""
 
     "#{String.pad_trailing(Layer.label(layer.name), 13)}#{file} (#{keys})#{disabled}"
   end
@@ -33,7 +36,7 @@ defmodule Codex.Config.Explain do
   @spec key([String.t()], term(), [map()], map()) :: String.t()
   def key(path, value, history, requirements) do
     {counting, disabled} = Enum.split_with(history, &(&1.disabled_reason == nil))
-    name = Key.format(path)
+    name = path |> Key.format() |> Text.line()
 
     [
       head(name, value, counting),
@@ -52,7 +55,7 @@ defmodule Codex.Config.Explain do
 
   defp said(label, entries) do
     for %{origin: origin, value: value} = entry <- entries do
-      why = if entry.disabled_reason, do: "\n    #{entry.disabled_reason}", else: ""
+      why = if entry.disabled_reason, do: "\n    #{Text.line(entry.disabled_reason)}", else: ""
       "  #{label}: #{show(value)} of #{place(origin)}#{why}"
     end
   end
@@ -61,10 +64,14 @@ defmodule Codex.Config.Explain do
   defp required(_requirements), do: ["  requirements.toml of this machine may replace it"]
 
   defp place(%{file: nil} = origin), do: Layer.label(origin.layer)
-  defp place(%{line: nil} = origin), do: "#{Layer.label(origin.layer)} (#{origin.file})"
-  defp place(origin), do: "#{Layer.label(origin.layer)} (#{origin.file}:#{origin.line})"
 
-  defp show(value), do: Codex.JSON.encode!(value)
+  defp place(%{line: nil} = origin),
+    do: "#{Layer.label(origin.layer)} (#{Text.line(origin.file)})"
+
+  defp place(origin),
+    do: "#{Layer.label(origin.layer)} (#{Text.line(origin.file)}:#{origin.line})"
+
+  defp show(value), do: value |> Codex.JSON.encode!() |> Text.json()
 
   defp indent(text), do: String.replace(text, "\n", "\n  ")
 end

@@ -4,6 +4,7 @@ defmodule Codex.Doctor.Report do
 
   alias Codex.CLI.Command
   alias Codex.Doctor.Check
+  alias Codex.Text
 
   @statuses %{
     ok: {"ok", :green},
@@ -21,7 +22,7 @@ defmodule Codex.Doctor.Report do
 
   defp check(check) do
     name = check.name |> Atom.to_string() |> String.pad_trailing(13)
-    [mark(check.status), name, clean(check.summary), "\n", Enum.map(check.details, &detail/1)]
+    [mark(check.status), name, Text.line(check.summary), "\n", Enum.map(check.details, &detail/1)]
   end
 
   defp mark(status) do
@@ -72,6 +73,6 @@ defmodule Codex.Doctor.Report do
   defp plain(text) when is_binary(text), do: clean(text)
   defp plain(other), do: other
 
-  # Paths need not be UTF-8, and what a program says may hold anything: a terminal gets neither.
-  defp clean(text), do: text |> Command.text() |> String.replace(~r/[^\P{C}\n\t]/u, "")
+  # Paths need not be UTF-8, and the output of a program may hold anything.
+  defp clean(text), do: Command.text(text)
 end

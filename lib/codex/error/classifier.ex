@@ -3,7 +3,7 @@ defmodule Codex.Error.Classifier do
   # What a failure is, by the table of patterns in `native/codex_core/src/errors/table.rs`. Here stands what needs the
   # clock and the time zone of this machine: the CLI tells times as a clock on the wall shows them.
 
-  alias Codex.Native
+  alias Codex.{Native, Text}
 
   @epoch :calendar.datetime_to_gregorian_seconds({{1970, 1, 1}, {0, 0, 0}})
 
@@ -50,9 +50,9 @@ defmodule Codex.Error.Classifier do
   def ended(stderr, %{status: status, signal: signal, started?: started?}),
     do: classify(stderr, {nil, nil, nil, nil}, {status, signal, started?}, %{})
 
-  @doc "What a program said last on stderr: log lines do not count."
+  @doc "Returns the last statement of a program on stderr, printable. Log lines do not count."
   @spec last_words(binary()) :: String.t()
-  def last_words(stderr), do: Native.error_last_words(stderr)
+  def last_words(stderr), do: stderr |> Native.error_last_words() |> Text.printable()
 
   defp classify(text, names, ended, facts) do
     now = System.os_time(:second)

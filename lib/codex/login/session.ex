@@ -150,7 +150,7 @@ defmodule Codex.Login.Session do
   @spec invitation(binary(), boolean()) :: %{url: String.t(), code: String.t() | nil} | nil
   def invitation(said, code?) do
     # Lines of their own, and such as have ended.
-    plain = said |> Command.text() |> String.replace(~r/\e\[[0-9;]*m/, "")
+    plain = Command.text(said)
     plain = if String.ends_with?(said, "\n"), do: plain <> "\n", else: plain
     url = Regex.run(~r{^\s*(https?://\S+)[ \t]*\n}m, plain)
     code = Regex.run(~r/^\s+([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})+)[ \t]*\n/m, plain)

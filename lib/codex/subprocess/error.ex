@@ -62,7 +62,7 @@ defmodule Codex.Subprocess.Error do
 
   @impl true
   def message(%{reason: reason, text: nil}), do: words(reason)
-  def message(%{reason: reason, text: text}), do: "#{words(reason)}: #{text}"
+  def message(%{reason: reason, text: text}), do: "#{words(reason)}: #{Codex.Text.line(text)}"
 
   # The launcher's codes are a closed set too. One it does not share with us comes from another version of it.
   @doc false

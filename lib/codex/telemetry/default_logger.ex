@@ -5,7 +5,7 @@ defmodule Codex.Telemetry.DefaultLogger do
 
   require Logger
 
-  alias Codex.Format
+  alias Codex.{Format, Text}
 
   @told [
     [:thread, :stop],
@@ -24,7 +24,7 @@ defmodule Codex.Telemetry.DefaultLogger do
 
     case line(name, measurements, metadata) do
       nil -> :ok
-      {own, line} -> Logger.log(own || level, fn -> "codex " <> line end)
+      {own, line} -> Logger.log(own || level, fn -> Text.line("codex " <> line) end)
     end
   end
 

@@ -26,7 +26,7 @@ defmodule Mix.Tasks.Codex.Config do
   """
   use Mix.Task
 
-  alias Codex.Config
+  alias Codex.{Config, Text}
   alias Codex.Config.Key
 
   @switches [json: :boolean, cwd: :string, profile: :string, codex_home: :string]
@@ -39,7 +39,7 @@ defmodule Mix.Tasks.Codex.Config do
 
     case OptionParser.parse(argv, strict: @switches) do
       {opts, arguments, []} -> arguments |> answer(opts) |> Mix.shell().info()
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
+      {_, _, [{switch, _} | _]} -> fail("unknown or incomplete option #{switch}\n#{@usage}")
     end
   end
 
@@ -64,13 +64,13 @@ defmodule Mix.Tasks.Codex.Config do
   defp parse(key) do
     Key.parse!(key)
   rescue
-    error in ArgumentError -> Mix.raise(Exception.message(error))
+    error in ArgumentError -> fail(Exception.message(error))
   end
 
   defp load(opts) do
     case Config.load(Keyword.take(opts, [:cwd, :profile, :codex_home])) do
       {:ok, config} -> config
-      {:error, error} -> Mix.raise(Exception.message(error))
+      {:error, error} -> fail(Exception.message(error))
     end
   end
 
@@ -99,5 +99,8 @@ defmodule Mix.Tasks.Codex.Config do
     })
   end
 
-  defp encode(value), do: Codex.JSON.encode!(value)
+  defp encode(value), do: value |> Codex.JSON.encode!() |> Text.json()
+
+  @spec fail(String.t()) :: no_return()
+  defp fail(message), do: message |> Text.printable() |> Mix.raise()
 end

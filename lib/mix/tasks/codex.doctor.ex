@@ -24,7 +24,7 @@ defmodule Mix.Tasks.Codex.Doctor do
   """
   use Mix.Task
 
-  alias Codex.Doctor
+  alias Codex.{Doctor, Text}
 
   @switches [
     json: :boolean,
@@ -52,9 +52,14 @@ defmodule Mix.Tasks.Codex.Doctor do
 
   defp parse(argv) do
     case OptionParser.parse(argv, strict: @switches) do
-      {opts, [], []} -> positive(opts)
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-      {_, [word | _], []} -> Mix.raise("it takes no #{inspect(word)}\n#{@usage}")
+      {opts, [], []} ->
+        positive(opts)
+
+      {_, _, [{switch, _} | _]} ->
+        Mix.raise("unknown or incomplete option #{Text.line(switch)}\n#{@usage}")
+
+      {_, [word | _], []} ->
+        Mix.raise("it takes no #{inspect(word)}\n#{@usage}")
     end
   end
 

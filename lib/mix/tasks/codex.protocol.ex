@@ -29,6 +29,7 @@ defmodule Mix.Tasks.Codex.Protocol do
   use Mix.Task
 
   alias Codex.Protocol.{Diff, Generator}
+  alias Codex.Text
 
   @switches [check: :boolean, codex: :string, data: :string]
   @usage "usage: mix codex.protocol [--check] [--codex PATH] [--data FILE]"
@@ -49,7 +50,7 @@ defmodule Mix.Tasks.Codex.Protocol do
   defp parse(argv) do
     case OptionParser.parse(argv, strict: @switches) do
       {opts, [], []} -> opts
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
+      {_, _, [{switch, _} | _]} -> fail("unknown or incomplete option #{switch}\n#{@usage}")
       {_, [word | _], []} -> Mix.raise("it takes no #{inspect(word)}\n#{@usage}")
     end
   end
@@ -59,26 +60,26 @@ defmodule Mix.Tasks.Codex.Protocol do
          {:ok, data} <- Generator.run(codex) do
       data
     else
-      {:error, text} -> Mix.raise(text)
+      {:error, text} -> fail(text)
     end
   end
 
   defp write(path, data) do
     File.mkdir_p!(Path.dirname(path))
     File.write!(path, Codex.Protocol.File.write(data))
-    Mix.shell().info("#{path}: the protocol of codex #{data.cli}")
+    info("#{path}: the protocol of codex #{data.cli}")
   end
 
   defp check(known, data) do
     case Diff.lines(known, data) do
       [] ->
-        Mix.shell().info("The protocol of codex #{data.cli} is the one of #{known.cli}.")
+        info("The protocol of codex #{data.cli} is the one of #{known.cli}.")
 
       lines ->
         version =
           if known.cli != data.cli, do: ["~ cli #{known.cli} is now #{data.cli}"], else: []
 
-        Mix.shell().info(Enum.join(version ++ lines, "\n"))
+        info(Enum.join(version ++ lines, "\n"))
         exit({:shutdown, 1})
     end
   end
@@ -86,6 +87,11 @@ defmodule Mix.Tasks.Codex.Protocol do
   defp known(path) do
     path |> File.read!() |> Codex.Protocol.File.parse!()
   rescue
-    error in [File.Error, ArgumentError] -> Mix.raise(Exception.message(error))
+    error in [File.Error, ArgumentError] -> fail(Exception.message(error))
   end
+
+  defp info(text), do: text |> Text.printable() |> Mix.shell().info()
+
+  @spec fail(String.t()) :: no_return()
+  defp fail(message), do: message |> Text.printable() |> Mix.raise()
 end

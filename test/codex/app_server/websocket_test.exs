@@ -56,7 +56,7 @@ defmodule Codex.AppServer.WebSocketTest do
           text(conn, told(String.duplicate("a", 300_000)))
           # Neither of these is a message.
           put(conn, [frame(0x82, told("binary")), frame(0x81, "nonsense"), frame(0x81, "[1]")])
-          put(conn, frame(0x88, <<1001::16, "later">>))
+          put(conn, frame(0x88, <<1001::16, "\e[31mlater\e[0m">>))
           send(test, {:close, next(conn)})
         end)
 

@@ -276,7 +276,10 @@ defmodule Codex.AppServer.Transport.Socket do
   defp message({:too_long, size}), do: {:malformed, {:oversized, size}}
 
   defp down([]), do: []
-  defp down([{:closed, {code, text}}]), do: [{:down, %{reason: {:closed, code, text}}}]
+
+  defp down([{:closed, {code, text}}]),
+    do: [{:down, %{reason: {:closed, code, Codex.Text.line(text)}}}]
+
   defp down([{:not_utf8, _}]), do: [{:down, %{reason: {:protocol, "a text that is not UTF-8"}}}]
   defp down([{:protocol, rule}]), do: [{:down, %{reason: {:protocol, rule}}}]
 

@@ -61,7 +61,7 @@ defmodule Codex.AppServer.Transport.Stdio do
   defp messages(events), do: Enum.map(events, &Message.from_line/1)
 
   defp down(stdio, info) do
-    stderr = stdio.sub |> Subprocess.stderr() |> Codex.CLI.Command.text()
+    stderr = stdio.sub |> Subprocess.stderr() |> Codex.Text.utf8() |> String.trim()
     {:down, Map.put(info, :stderr, stderr)}
   end
 
