@@ -341,7 +341,14 @@ defmodule Codex.AppServer do
   @doc """
   Sends the calling process what the server tells and asks, from now on.
 
-  Options: `:methods` (list of texts; default all), `:thread_id` (text; what is about no thread does not come then), `:as`. With `as: :structs`:
+  Options:
+
+    * `:methods` - the notifications and requests to send, a list of method names (default: all). It does not filter
+      `:codex_request_closed` and `:codex_connection`
+    * `:thread_id` - the id of one thread (default: all). Messages about no thread do not come then
+    * `:as` - `:wire` (default) or `:structs`
+
+  With `as: :structs`:
 
     * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
     * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`

@@ -37,7 +37,9 @@ defmodule Codex.Input do
   def image(url) when is_binary(url), do: %{type: :image, url: url}
 
   @doc """
-  A picture in a file of this machine. One that is not there is `{:error, {:image_not_found, path}}` when the turn runs.
+  A picture in a file that the CLI reads. A missing file is `{:error, {:image_not_found, path}}` when the turn runs.
+
+  Over `Codex.AppServer.connect_remote/2`, the path names a file of the server's machine, and nothing is looked up here.
 
       iex> Codex.Input.local_image("/srv/a.png")
       %{type: :local_image, path: "/srv/a.png"}

@@ -33,7 +33,8 @@ defmodule Codex.AppServer.Connect do
         telemetry_prefix: client.telemetry_prefix,
         account: account(client, options),
         client: fingerprint(client),
-        own_home?: own_home?(client, options)
+        own_home?: own_home?(client, options),
+        files: :local
       }
 
       serve(start, &opener(client, options, &1), Map.merge(options, known))
@@ -77,7 +78,8 @@ defmodule Codex.AppServer.Connect do
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      known = options |> Map.drop([:secrets]) |> Map.merge(%{own_home?: false, client: %{}})
+      ours = %{own_home?: false, client: %{}, files: :remote}
+      known = options |> Map.drop([:secrets]) |> Map.merge(ours)
       serve(start, fn _home -> {:ok, {Transport.Socket, options}} end, known)
     end
   end

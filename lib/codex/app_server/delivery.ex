@@ -47,7 +47,7 @@ defmodule Codex.AppServer.Delivery do
   def closed(pending, id, why, subscribers) do
     {request, pending} = Pending.close(pending, id)
 
-    for pid <- Subscribers.of(subscribers, request.method, request.params),
+    for pid <- Subscribers.about(subscribers, request.params),
         Subscribers.form(subscribers, pid) == :structs,
         do: send(pid, {:codex_request_closed, self(), request.token, why})
 

@@ -35,9 +35,11 @@ defmodule Codex.AppServer.Lane do
     {:app_server, conn} = thread.transport
     settings = Settings.settings(thread.codex_opts, thread.thread_opts, turn_opts)
 
-    with :ok <- fits(conn, thread.codex_opts, settings),
-         {:ok, begin} <- begin(what, settings, turn_opts),
-         :ok <- directory(settings.working_directory),
+    about = about(conn)
+
+    with :ok <- fits(about, thread.codex_opts, settings),
+         {:ok, begin} <- begin(what, settings, turn_opts, about.files),
+         :ok <- directory(settings.working_directory, about.files),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
       job = %{
         conn: conn,
@@ -84,7 +86,7 @@ defmodule Codex.AppServer.Lane do
   def steer(_conn, nil, _input), do: {:error, :missing_thread_id}
 
   def steer(conn, thread_id, input) do
-    with {:ok, input} <- input(input, []),
+    with {:ok, input} <- input(input, [], about(conn).files),
          {:ok, {turn_id, _active}} <- running(conn, thread_id),
          :ok <- skills(conn, thread_id, input),
          params = %{"threadId" => thread_id, "expectedTurnId" => turn_id, "input" => input},
@@ -118,7 +120,7 @@ defmodule Codex.AppServer.Lane do
 
   # Before anything is interrupted.
   defp may_clean(conn, true) do
-    with {:ok, %{experimental_api: false}} <- Connection.call(conn, :about),
+    with %{experimental_api: false} <- about(conn),
          do: {:error, {:experimental, [Run.cleaning()]}},
          else: (_ -> :ok)
   end
@@ -138,16 +140,19 @@ defmodule Codex.AppServer.Lane do
   defp which(%{fork_of: id}, _settings) when is_binary(id), do: {:fork, id}
   defp which(_thread, _settings), do: :start
 
-  # What the connection's server cannot do for this thread. One that is gone says so when the turn runs.
-  defp fits(conn, client, settings) do
+  # What a connection is for. One that is gone says so when the turn runs, so nothing is checked against it.
+  defp about(conn) do
     case Connection.call(conn, :about) do
-      {:ok, about} ->
-        differs(about, Connect.fingerprint(client), settings.clean_background == true)
-
-      {:error, _gone} ->
-        :ok
+      {:ok, about} -> about
+      {:error, _gone} -> %{client: nil, experimental_api: true, files: :remote}
     end
   end
+
+  # What the connection's server cannot do for this thread.
+  defp fits(%{client: nil}, _client, _settings), do: :ok
+
+  defp fits(about, client, settings),
+    do: differs(about, Connect.fingerprint(client), settings.clean_background == true)
 
   defp differs(%{experimental_api: false}, _client, true),
     do: {:error, {:experimental, [Run.cleaning()]}}
@@ -159,13 +164,13 @@ defmodule Codex.AppServer.Lane do
   end
 
   # How the turn begins: the method, and its parameters but for the thread.
-  defp begin({:run, input}, settings, _turn_opts) do
-    with {:ok, input} <- input(input, settings.images),
+  defp begin({:run, input}, settings, _turn_opts, files) do
+    with {:ok, input} <- input(input, settings.images, files),
          do: {:ok, {"turn/start", %{"input" => input}}}
   end
 
   # What it runs with, the thread says.
-  defp begin({:review, target}, settings, turn_opts) do
+  defp begin({:review, target}, settings, turn_opts, _files) do
     wire = Params.review_target(target)
 
     cond do
@@ -183,17 +188,22 @@ defmodule Codex.AppServer.Lane do
     end
   end
 
-  defp input(input, images) when (is_binary(input) and input != "") or is_list(input) do
+  defp input(input, images, files)
+       when (is_binary(input) and input != "") or is_list(input) do
     blocks = Params.user_input(input)
 
-    with :ok <- blocks(blocks, input),
-         {:ok, images} <- Images.existing(images),
+    with :ok <- blocks(blocks, input, files),
+         {:ok, images} <- images(images, files),
          do: {:ok, blocks ++ Enum.map(images, &%{"type" => "localImage", "path" => &1})}
   end
 
-  defp input(other, _images), do: {:error, {:invalid_input, other}}
+  defp input(other, _images, _files), do: {:error, {:invalid_input, other}}
 
-  defp blocks([_ | _] = blocks, input) do
+  # The server of `connect_remote/2` reads its own disk.
+  defp images(images, :local), do: Images.existing(images)
+  defp images(images, :remote), do: {:ok, images}
+
+  defp blocks([_ | _] = blocks, input, files) do
     cond do
       List.improper?(blocks) ->
         {:error, {:invalid_input, input}}
@@ -202,30 +212,30 @@ defmodule Codex.AppServer.Lane do
         {:error, {:invalid_input, :not_utf8}}
 
       true ->
-        with(:ok <- checked(blocks), do: Input.fits(for %{"text" => text} <- blocks, do: text))
+        with :ok <- checked(blocks, files),
+             do: Input.fits(for %{"text" => text} <- blocks, do: text)
     end
   end
 
-  defp blocks(_none, input), do: {:error, {:invalid_input, input}}
+  defp blocks(_none, input, _files), do: {:error, {:invalid_input, input}}
 
   defp not_utf8?(%{"text" => text}) when is_binary(text), do: not String.valid?(text)
   defp not_utf8?(_block), do: false
 
-  defp checked(blocks) do
+  defp checked(blocks, files) do
     case Protocol.check("TurnStartParams", %{"threadId" => "", "input" => blocks}) do
       {:ok, _} ->
-        with {:ok, _} <-
-               Images.existing(for %{"type" => "localImage", "path" => path} <- blocks, do: path),
-             do: :ok
+        paths = for %{"type" => "localImage", "path" => path} <- blocks, do: path
+        with {:ok, _} <- images(paths, files), do: :ok
 
       {:error, reason} ->
         {:error, reason}
     end
   end
 
-  defp directory(nil), do: :ok
+  defp directory(dir, files) when dir == nil or files == :remote, do: :ok
 
-  defp directory(dir),
+  defp directory(dir, :local),
     do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   defp handler(thread, settings) do

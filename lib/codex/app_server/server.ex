@@ -180,7 +180,7 @@ defmodule Codex.AppServer.Server do
     do: {:reply, Pending.requests(server.pending), server}
 
   def handle_call(:about, _from, server),
-    do: {:reply, Map.take(server.options, [:client, :experimental_api]), server}
+    do: {:reply, Map.take(server.options, [:client, :experimental_api, :files]), server}
 
   def handle_call({:await_server, ms}, from, server) do
     if server.life.since do

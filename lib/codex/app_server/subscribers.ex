@@ -68,15 +68,20 @@ defmodule Codex.AppServer.Subscribers do
 
   @doc "Whether a notification or request passes a filter."
   @spec pass?(filter(), String.t(), map()) :: boolean()
-  def pass?(filter, method, params) do
-    (filter.methods == nil or method in filter.methods) and
-      (filter.thread_id == nil or filter.thread_id == Message.thread_id(params))
-  end
+  def pass?(filter, method, params),
+    do: (filter.methods == nil or method in filter.methods) and about?(filter, params)
+
+  defp about?(%{thread_id: id}, params), do: id == nil or id == Message.thread_id(params)
 
   @doc "The subscribers that want it."
   @spec of(t(), String.t(), map()) :: [term()]
   def of(subscribers, method, params),
     do: for({who, filter} <- subscribers, pass?(filter, method, params), do: who)
+
+  @doc "The subscribers that want to hear of the thread that parameters are about, whatever the method."
+  @spec about(t(), map()) :: [term()]
+  def about(subscribers, params),
+    do: for({who, filter} <- subscribers, about?(filter, params), do: who)
 
   @doc "The form that a subscriber wants."
   @spec form(t(), term()) :: form()

@@ -104,6 +104,30 @@ defmodule Codex.AppServer.RemoteTest do
     assert Codex.Stub.alive?(os_pid)
   end
 
+  test "images and folders of its own machine are not looked up on this one" do
+    model = Test.start!(["Seen.", "Again."])
+    {url, _} = serve!(model, "unix://" <> Path.join(model.workspace, "s"))
+    options = [transport: {:app_server, connect!(url)}, working_directory: model.workspace]
+    {:ok, thread} = Codex.start_thread([], options)
+    gone = Path.join(model.workspace, "not-here.png")
+    input = ["look", Codex.Input.local_image(gone)]
+    assert {:ok, %{final_response: %{text: "Seen."}}} = Codex.Thread.run(thread, input)
+    assert {:ok, _} = Codex.Thread.run(thread, "look", images: [gone])
+    # The server is told of both, and tells the model that they are missing.
+    for %{body: body} <- Test.requests(model), do: assert(Codex.JSON.encode!(body) =~ gone)
+
+    {:ok, thread} =
+      Codex.start_thread([],
+        transport: options[:transport],
+        working_directory: Path.join(model.workspace, "not-here")
+      )
+
+    refute match?(
+             {:error, {:invalid_working_directory, _}},
+             Codex.Thread.run_streamed(thread, "go")
+           )
+  end
+
   test "a request of over a megabyte, and pings that are answered" do
     model = Test.start!(["Read."])
     {url, _} = serve!(model, "ws://127.0.0.1:0")

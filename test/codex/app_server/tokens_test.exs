@@ -75,6 +75,31 @@ defmodule Codex.AppServer.TokensTest do
     refute_received {:codex_notification, _, _}
   end
 
+  test "closings come to subscribers of other methods, and not to those of another thread" do
+    {model, conn} = connect([ask("echo hi"), "Done."])
+    test = self()
+
+    task =
+      run(thread(model, conn, request_handler: fn request -> send(test, request) && :later end))
+
+    assert_receive %Request.CommandApproval{token: token, thread_id: id}, 20_000
+
+    other =
+      Task.async(fn ->
+        :ok = AppServer.subscribe(conn, as: :structs, methods: [], thread_id: "another")
+        send(test, :subscribed)
+        receive(do: ({:codex_request_closed, _, _, _} -> :told), after: (500 -> :nothing))
+      end)
+
+    assert_receive :subscribed, 5_000
+    :ok = AppServer.subscribe(conn, as: :structs, methods: ["turn/started"], thread_id: id)
+    assert AppServer.answer(token, :allow) == :ok
+    assert_receive {:codex_request_closed, ^conn, ^token, :answered}, 5_000
+    assert {:ok, _} = Task.await(task, 20_000)
+    assert Task.await(other) == :nothing
+    refute_received {:codex_event, _, _}
+  end
+
   test "a policy hands the token on, and the turn waits as long as its clocks for approvals do not matter" do
     {model, conn} = connect([ask("echo hi"), "Done."])
     test = self()
