@@ -37,13 +37,15 @@ defmodule Codex.Exec do
 
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
+  alias Codex.Turn.Kept
   alias Codex.{Auth, Error, Events, Items, Review, Subprocess, Telemetry, TransportError}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
 
   @typedoc "What a call that waits for the end of the turn returns."
-  @type result :: {:ok, %{events: [Events.t()]}} | {:error, failure()}
+  @type result :: {:ok, collected()} | {:error, failure()}
+  @type collected :: %{events: [Events.t()], events_dropped: non_neg_integer()}
   @type failure ::
           {:turn_failed, Error.t()}
           | {:codex_timeout, pos_integer()}
@@ -53,7 +55,7 @@ defmodule Codex.Exec do
   @doc """
   Runs a turn to its end. `opts` as in `Codex.Exec.Options`.
 
-  Returns `{:ok, %{events: events}}`, or besides the errors above:
+  Returns `{:ok, %{events: events, events_dropped: n}}`, or besides the errors above:
 
     * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message; `event` and `result` have what came
     * `{:error, {:codex_timeout, ms}}` - nothing came for `timeout_ms` (default 3_600_000)
@@ -146,30 +148,40 @@ defmodule Codex.Exec do
   @blocking_timeout 3_600_000
 
   defp collect(what, opts) do
-    with {:ok, stream} <- stream(what, opts, @blocking_timeout, :element) do
-      {events, lost} = stream |> Enum.to_list() |> part()
+    with {:ok, options} <- Options.new(opts),
+         {:ok, stream} <- stream(what, options, @blocking_timeout, :element) do
+      {kept, failed, lost} = Enum.reduce(stream, {kept(options), nil, nil}, &keep/2)
+      so_far = so_far(kept)
 
-      case {Enum.find(events, &match?(%Events.TurnFailed{}, &1)), lost} do
-        {nil, nil} -> {:ok, %{events: events}}
-        {nil, error} -> {:error, lost(error, events)}
-        {failed, _} -> {:error, {:turn_failed, failed(failed, events)}}
+      case {failed, lost} do
+        {nil, nil} -> {:ok, so_far}
+        {nil, error} -> {:error, lost(error, so_far)}
+        {failed, _} -> {:error, {:turn_failed, failed(failed, so_far)}}
       end
     end
   rescue
     # The CLI could not be started.
-    error in TransportError -> {:error, lost(error, [])}
+    error in TransportError -> {:error, lost(error, so_far(Kept.new()))}
   end
 
-  defp part(elements) do
-    events = Enum.reject(elements, &is_tuple/1)
-    {events, Enum.find_value(elements, &(match?({:failed, _}, &1) && elem(&1, 1)))}
-  end
+  defp kept(%{thread: thread, turn_opts: turn}),
+    do: Kept.of(if(thread, do: thread.thread_opts, else: %{}), turn)
 
-  defp failed(event, events),
-    do: %{Error.normalize(event.error) | event: event, result: %{events: events}}
+  defp keep({:failed, error}, {kept, failed, lost}), do: {kept, failed, lost || error}
+  defp keep({:attempts, _n}, acc), do: acc
 
-  defp lost(%{option: :timeout_ms, timeout_ms: ms}, _events), do: {:codex_timeout, ms}
-  defp lost(error, events), do: %{error | result: %{events: events}}
+  defp keep(%Events.TurnFailed{} = event, {kept, failed, lost}),
+    do: {Kept.add(kept, event), failed || event, lost}
+
+  defp keep(event, {kept, failed, lost}), do: {Kept.add(kept, event), failed, lost}
+
+  defp so_far(kept), do: %{events: Kept.events(kept), events_dropped: kept.dropped}
+
+  defp failed(event, so_far),
+    do: %{Error.normalize(event.error) | event: event, result: so_far}
+
+  defp lost(%{option: :timeout_ms, timeout_ms: ms}, _so_far), do: {:codex_timeout, ms}
+  defp lost(error, so_far), do: %{error | result: so_far}
 
   @doc false
   # Everything is checked here; the stream only runs. A run that is lost raises, or (`:element`) ends with

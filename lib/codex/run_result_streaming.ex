@@ -71,6 +71,7 @@ defmodule Codex.RunResultStreaming do
 
           done = %StreamEvent.RawResponses{
             events: result.events,
+            events_dropped: result.events_dropped,
             usage: result.usage,
             usage_scope: result.usage_scope,
             thread: result.thread

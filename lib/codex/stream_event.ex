@@ -24,16 +24,18 @@ defmodule Codex.StreamEvent do
 
   defmodule RawResponses do
     @moduledoc """
-    The end of a turn: its events, its usage (see `Codex.Turn.Result`), and the thread with which to go on.
+    The end of a turn: its events and how many were dropped, its usage (see `Codex.Turn.Result`), and the thread to go on
+    with.
     """
     @enforce_keys [:events, :usage]
-    defstruct [:events, :usage, :thread, usage_scope: :turn]
+    defstruct [:events, :usage, :thread, usage_scope: :turn, events_dropped: 0]
 
     @type t :: %__MODULE__{
             events: [Codex.Events.t()],
             usage: map() | nil,
             usage_scope: :turn | :thread,
-            thread: Codex.Thread.t() | nil
+            thread: Codex.Thread.t() | nil,
+            events_dropped: non_neg_integer()
           }
   end
 

@@ -269,9 +269,12 @@ defmodule Codex.Thread do
 
     with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
       with {:ok, stream} <- stream(thread, what, turn_opts, default, lost, run_token),
-           do: {:ok, stream, Turn.new(loaded(thread), turn_opts[:output_schema] != nil)}
+           do: {:ok, stream, turn(loaded(thread), turn_opts)}
     end
   end
+
+  defp turn(thread, turn_opts),
+    do: Turn.new(thread, turn_opts[:output_schema] != nil, turn_opts)
 
   defp stream(%{transport: :exec} = thread, what, turn_opts, default, lost, run_token) do
     exec = %Exec.Options{

@@ -4,7 +4,7 @@ defmodule Codex.Turn do
 
   alias Codex.{Error, Events, Items}
   alias Codex.RateLimit.Snapshot
-  alias Codex.Turn.Result
+  alias Codex.Turn.{Kept, Result}
 
   @enforce_keys [:thread, :structured?, :baseline]
   defstruct [
@@ -19,14 +19,19 @@ defmodule Codex.Turn do
     :lost,
     :response_id,
     attempts: 1,
-    events: [],
+    kept: %Kept{},
     keep?: true,
     pruned?: false
   ]
 
-  @doc "The beginning of a turn of this thread."
-  def new(thread, structured?) do
-    %__MODULE__{thread: thread, structured?: structured?, baseline: baseline(thread)}
+  @doc "The beginning of a turn of this thread, with the options of the turn."
+  def new(thread, structured?, opts \\ %{}) do
+    %__MODULE__{
+      thread: thread,
+      structured?: structured?,
+      baseline: baseline(thread),
+      kept: Kept.of(thread.thread_opts || %{}, opts)
+    }
   end
 
   # Tokens of the thread before this turn: none for a new one, unknown where somebody else began it.
@@ -46,8 +51,8 @@ defmodule Codex.Turn do
 
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
-    events = if turn.keep?, do: [event | turn.events], else: []
-    {event, take(%{turn | events: events}, event)}
+    kept = if turn.keep?, do: Kept.add(turn.kept, event), else: turn.kept
+    {event, take(%{turn | kept: kept}, event)}
   end
 
   defp parse(%{item: %Items.AgentMessage{} = item} = event, true),
@@ -173,12 +178,13 @@ defmodule Codex.Turn do
   end
 
   defp so_far(turn) do
-    events = Enum.reverse(turn.events)
+    events = Kept.events(turn.kept)
     {usage, scope} = share(turn.total, turn.baseline)
 
     %Result{
       thread: turn.thread,
       events: events,
+      events_dropped: turn.kept.dropped,
       final_response: turn.declared || turn.message,
       usage: usage,
       usage_scope: scope,

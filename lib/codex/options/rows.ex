@@ -236,7 +236,12 @@ defmodule Codex.Options.Rows do
      []},
     {:exit_timeout_ms, [:turn], :milliseconds,
      "how long the CLI may take to exit after the end of the turn, in ms", default: 5_000},
-    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold", []}
+    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold", []},
+    {:max_events, [:thread, :turn], :positive,
+     "how many events a result keeps: as many pieces of growing texts, and as many others (100_000). " <>
+       "More are counted in `events_dropped`; a stream gives all of them", []},
+    {:max_event_bytes, [:thread, :turn], :bytes,
+     "how much memory the events of a result may take, in bytes (134_217_728)", []}
   ]
 
   @host [

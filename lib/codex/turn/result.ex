@@ -3,7 +3,9 @@ defmodule Codex.Turn.Result do
   What a turn came to.
 
     * `thread` - the thread as it is now: run the next turn with it
-    * `events` - all of them, in order
+    * `events` - the events of the turn, in order
+    * `events_dropped` - how many events are not among them, because the turn had more than the options `max_events` and
+      `max_event_bytes` keep. It is 0 where `events` has all of them; all other fields count every event
     * `final_response` - the last `Codex.Items.AgentMessage`, or nil; with an output schema its `parsed` is decoded
     * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …), or nil where none were reported
     * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
@@ -25,6 +27,7 @@ defmodule Codex.Turn.Result do
     :last_response_id,
     :review,
     usage_scope: :turn,
+    events_dropped: 0,
     raw: %{},
     attempts: 1
   ]
@@ -32,6 +35,7 @@ defmodule Codex.Turn.Result do
   @type t :: %__MODULE__{
           thread: struct(),
           events: [Codex.Events.t()],
+          events_dropped: non_neg_integer(),
           final_response: Codex.Items.AgentMessage.t() | nil,
           usage: map() | nil,
           usage_scope: :turn | :thread,

@@ -1,0 +1,94 @@
+defmodule Codex.Turn.Kept do
+  @moduledoc false
+  # The events that a result keeps, within limits, and how many it does not. Pure.
+  #
+  # Pieces of a text that grows and all other events are counted apart: the pieces come by the
+  # thousand, and the item that ends with them has all of their text. The end of the turn is
+  # always kept.
+
+  alias Codex.Events
+
+  @max_events 100_000
+  @max_event_bytes 128 * 1024 * 1024
+
+  @pieces [Events.ItemAgentMessageDelta, Events.ItemUpdated]
+  @ends [Events.TurnCompleted, Events.TurnFailed]
+
+  defstruct events: [],
+            pieces: 0,
+            others: 0,
+            bytes: 0,
+            dropped: 0,
+            max_events: @max_events,
+            max_bytes: @max_event_bytes
+
+  @type t :: %__MODULE__{
+          events: [Events.t()],
+          pieces: non_neg_integer(),
+          others: non_neg_integer(),
+          bytes: non_neg_integer(),
+          dropped: non_neg_integer(),
+          max_events: pos_integer(),
+          max_bytes: pos_integer()
+        }
+
+  @doc "No events yet. The limits are the options `max_events` and `max_event_bytes`; nil is the default."
+  @spec new(pos_integer() | nil, pos_integer() | nil) :: t()
+  def new(max_events \\ nil, max_bytes \\ nil) do
+    %__MODULE__{
+      max_events: max_events || @max_events,
+      max_bytes: max_bytes || @max_event_bytes
+    }
+  end
+
+  @doc "No events yet, with the limits of a thread's options, and those of a turn before them."
+  @spec of(struct() | map(), map()) :: t()
+  def of(thread_opts, turn_opts) do
+    limit = &(turn_opts[&1] || Map.get(thread_opts, &1))
+    new(limit.(:max_events), limit.(:max_event_bytes))
+  end
+
+  @doc """
+  Keeps one more event, or counts it as dropped.
+
+      iex> alias Codex.{Events, Turn.Kept}
+      iex> delta = %Events.ItemAgentMessageDelta{item: %{"id" => "m", "text" => "Hel"}}
+      iex> events = [%Events.TurnStarted{}, delta, delta, delta, %Events.TurnCompleted{}]
+      iex> kept = Enum.reduce(events, Kept.new(2), &Kept.add(&2, &1))
+      iex> {length(Kept.events(kept)), kept.dropped}
+      {4, 1}
+  """
+  @spec add(t(), Events.t()) :: t()
+  def add(kept, %type{} = event) when type in @ends,
+    do: %{kept | events: [event | kept.events]}
+
+  def add(kept, event) do
+    class = if piece?(event), do: :pieces, else: :others
+    count = Map.fetch!(kept, class)
+
+    # One that is past its number is not measured.
+    with true <- count < kept.max_events,
+         bytes = kept.bytes + size(event),
+         true <- bytes <= kept.max_bytes do
+      %{kept | class => count + 1, bytes: bytes, events: [event | kept.events]}
+    else
+      false -> %{kept | dropped: kept.dropped + 1}
+    end
+  end
+
+  defp piece?(%type{}) when type in @pieces, do: true
+
+  defp piece?(%Events.AppServerNotification{method: method}) when is_binary(method),
+    do: String.ends_with?(method, ["delta", "Delta"])
+
+  defp piece?(_event), do: false
+
+  @doc "The memory of a term, rather more than less: its words, and the bytes of its binaries."
+  @spec size(term()) :: non_neg_integer()
+  def size(term),
+    do: :erts_debug.flat_size(term) * :erlang.system_info(:wordsize) + :erlang.external_size(term)
+
+  @doc "The events that were kept, in order."
+  @spec events(t()) :: [Events.t()]
+  def events(kept), do: Enum.reverse(kept.events)
+end
