@@ -3,7 +3,7 @@ defmodule Codex.DocsTest do
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md guides/configuration.md guides/errors.md guides/models.md guides/auth.md guides/telemetry.md guides/app_server.md)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md guides/configuration.md guides/errors.md guides/models.md guides/auth.md guides/telemetry.md guides/app_server.md guides/upgrading.md)
 
   defp read(path), do: File.read!(Path.join(@root, path))
   defp version, do: Mix.Project.config()[:version]

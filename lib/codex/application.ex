@@ -8,6 +8,7 @@ defmodule Codex.Application do
   @impl true
   def start(_type, _args) do
     children = [
+      Codex.Subprocess.Launchers,
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},

@@ -45,7 +45,7 @@ defmodule Codex.Subprocess do
   writes in the very instant may get an exit signal `:epipe` from the VM.
   """
 
-  alias Codex.Subprocess.{Error, Exit, Frame, Options, Signal}
+  alias Codex.Subprocess.{Error, Exit, Frame, Launcher, Launchers, Options, Signal}
 
   @typedoc "A running or ended child. The fields are private."
   @opaque t :: %__MODULE__{
@@ -126,11 +126,10 @@ defmodule Codex.Subprocess do
   """
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
   def open(argv, opts \\ []) do
-    # First of all: the launcher comes up while we put together what it is to run.
-    with {:ok, port} <- open_port(),
-         {:ok, start, frame} <- start_frame(port, argv, opts),
-         :ok <- send_start(port, frame),
-         {:ok, os_pid} <- await_started(port, start.start_timeout) do
+    start = Options.new!(argv, opts)
+
+    with {:ok, frame} <- Frame.start(start),
+         {:ok, port, os_pid} <- start_child(frame, start.start_timeout) do
       {:ok,
        %__MODULE__{
          port: port,
@@ -140,19 +139,6 @@ defmodule Codex.Subprocess do
          stderr_limit: start.stderr_limit
        }}
     end
-  end
-
-  defp start_frame(port, argv, opts) do
-    start = Options.new!(argv, opts)
-
-    case Frame.start(start) do
-      {:ok, frame} -> {:ok, start, frame}
-      {:error, error} -> abandon(port, error)
-    end
-  rescue
-    error in ArgumentError ->
-      close(port)
-      reraise error, __STACKTRACE__
   end
 
   @doc """
@@ -317,31 +303,36 @@ defmodule Codex.Subprocess do
   """
   @spec request_stop(t) :: :ok
   def request_stop(%__MODULE__{port: port}) do
-    _ = send_frame(port, Frame.stop())
+    _ = Launcher.send(port, Frame.stop())
     :ok
   end
 
   # --- Starting -----------------------------------------------------------------------------------------------------
 
-  defp open_port do
-    path = Path.join(:code.priv_dir(:codex_sdk), "native/codex_launcher")
+  defp start_child(frame, timeout) do
+    case Launchers.take() do
+      {:ok, port} ->
+        # A launcher that was killed while it was idle says so only now.
+        with {:error, %Error{reason: :launcher_died}} <- start_on(port, frame, timeout),
+             do: start_anew(frame, timeout)
 
-    # With :eof the port outlives the launcher's output, so a write at that moment finds a port. :exit_status would
-    # instead hold the news back until the launcher's guard has ended as well.
-    opts = [:binary, :use_stdio, :hide, :eof, packet: 4]
-    {:ok, Port.open({:spawn_executable, path}, opts)}
-  rescue
-    # Port.open raises the posix reason, or SystemLimitError.
-    error in ErlangError -> {:error, port_error(error.original)}
-    _ in SystemLimitError -> {:error, %Error{reason: :emfile, text: "the VM has no port left"}}
+      :none ->
+        start_anew(frame, timeout)
+    end
   end
 
-  defp port_error(reason) when reason in [:emfile, :enfile], do: %Error{reason: :emfile}
-  defp port_error(reason) when reason in [:eagain, :enomem], do: %Error{reason: reason}
-  defp port_error(reason), do: %Error{reason: :launcher_missing, text: inspect(reason)}
+  defp start_anew(frame, timeout) do
+    with {:ok, port} <- Launcher.open(), do: start_on(port, frame, timeout)
+  end
 
-  defp send_start(port, frame) do
-    if send_frame(port, frame), do: :ok, else: {:error, %Error{reason: :launcher_died}}
+  defp start_on(port, frame, timeout) do
+    with true <- Launcher.send(port, frame),
+         {:ok, os_pid} <- await_started(port, timeout) do
+      {:ok, port, os_pid}
+    else
+      false -> abandon(port, %Error{reason: :launcher_died})
+      error -> error
+    end
   end
 
   defp await_started(port, timeout) do
@@ -364,7 +355,7 @@ defmodule Codex.Subprocess do
   end
 
   defp abandon(port, error) do
-    close(port)
+    Launcher.close(port)
     {:error, error}
   end
 
@@ -373,15 +364,9 @@ defmodule Codex.Subprocess do
   # A port whose launcher has gone raises. What the launcher said before is still in the mailbox, so the value stays as
   # it is and stream/2 has the last word.
   defp command(sub, frame) do
-    if send_frame(sub.port, frame),
+    if Launcher.send(sub.port, frame),
       do: {:ok, sub},
       else: {:error, sub, %Error{reason: :launcher_died}}
-  end
-
-  defp send_frame(port, frame) do
-    Port.command(port, frame)
-  rescue
-    ArgumentError -> false
   end
 
   defp unless_failed(%__MODULE__{state: {:failed, error}} = sub), do: {:error, sub, error}
@@ -488,31 +473,8 @@ defmodule Codex.Subprocess do
   defp fail(sub, error), do: {:error, finish(sub, {:failed, error}), error}
 
   defp finish(sub, state) do
-    close(sub.port)
+    Launcher.close(sub.port)
     %{sub | state: state, pending: :queue.new(), pending_bytes: 0}
-  end
-
-  # Unlinked first: no exit signal comes after that. Then nothing of the port stays in the mailbox.
-  defp close(port) do
-    Process.unlink(port)
-    _ = send_frame(port, Frame.bye())
-    close_port(port)
-    flush(port)
-  end
-
-  defp close_port(port) do
-    Port.close(port)
-  rescue
-    ArgumentError -> true
-  end
-
-  defp flush(port) do
-    receive do
-      {^port, _} -> flush(port)
-      {:EXIT, ^port, _} -> flush(port)
-    after
-      0 -> :ok
-    end
   end
 
   defimpl Inspect do

@@ -3,7 +3,7 @@ defmodule Codex.SubprocessTest do
   use ExUnit.Case, async: false
 
   alias Codex.Subprocess
-  alias Codex.Subprocess.{Error, Exit}
+  alias Codex.Subprocess.{Error, Exit, Launchers}
 
   @children Path.expand("../children", __DIR__)
   @mb 1024 * 1024
@@ -408,9 +408,74 @@ defmodule Codex.SubprocessTest do
     end
   end
 
+  describe "launchers that were started ahead" do
+    setup do
+      run(["true"])
+      eventually(fn -> length(Launchers.idle()) == 2 end)
+      %{idle: Launchers.idle()}
+    end
+
+    test "run the next child, and others take their places", %{idle: [first | _]} do
+      {:ok, sub} = open(child("never_ends.sh"))
+      assert parent(parent(Subprocess.os_pid(sub))) == first
+      {:ok, _} = Subprocess.stop(sub)
+      eventually(fn -> length(Launchers.idle()) == 2 end)
+      refute first in Launchers.idle()
+    end
+
+    test "know the environment and the directory of the moment of the start" do
+      put_env("CODEX_SDK_TEST_LATE", "late")
+      dir = File.cwd!()
+      on_exit(fn -> File.cd!(dir) end)
+      File.cd!(System.tmp_dir!())
+      result = run(["sh", "-c", "echo $CODEX_SDK_TEST_LATE; pwd"])
+      File.cd!(dir)
+      assert String.split(result.stdout) == ["late", System.tmp_dir!()]
+    end
+
+    test "are replaced when they are killed", %{idle: idle} do
+      for pid <- idle, launcher <- children(pid), do: kill(launcher)
+      assert run(["echo", "x"]).stdout == "x\n"
+      eventually(fn -> length(Launchers.idle() -- idle) == 2 end)
+
+      # A guard that is killed ends its launcher, also an idle one.
+      guards = Launchers.idle()
+      launchers = Enum.flat_map(guards, &children/1)
+      Enum.each(guards, &kill/1)
+      assert_gone(launchers)
+      eventually(fn -> guards -- Launchers.idle() == guards end)
+      assert run(["echo", "x"]).stdout == "x\n"
+      eventually(fn -> length(Launchers.idle() -- guards) == 2 end)
+    end
+
+    test "do not outlive the VM" do
+      script = """
+      alias Codex.Subprocess.Launchers
+      {:ok, _} = Codex.Subprocess.open(["sleep", "600"])
+      full = fn full -> if length(Launchers.idle()) < 2, do: full.(full) end
+      full.(full)
+      for pid <- Launchers.idle(), do: IO.puts(pid)
+      Process.sleep(:infinity)
+      """
+
+      vm = Codex.OtherVM.start(script)
+      [vm_pid | guards] = for _ <- 1..3, do: other_vm_pid(vm)
+      idle = Enum.flat_map(guards, &children/1)
+      assert length(idle) == 2
+      kill(vm_pid)
+      assert_gone(guards ++ idle)
+    end
+
+    defp other_vm_pid(vm) do
+      assert_receive {^vm, {:data, {:eol, line}}}, 30_000
+      line |> String.replace("pid ", "") |> String.to_integer()
+    end
+  end
+
   describe "many" do
     test "3000 in sequence leave no process, no descriptor and no atom" do
       run(["true"])
+      eventually(fn -> length(Launchers.idle()) == 2 end)
       before = {fds(), :erlang.system_info(:atom_count), length(Port.list()), Process.list()}
       pids = for _ <- 1..3000, do: Subprocess.os_pid(run(["true"]).sub)
       refute Enum.any?(pids, &alive?/1)
@@ -419,7 +484,7 @@ defmodule Codex.SubprocessTest do
         {fds(), :erlang.system_info(:atom_count), length(Port.list()), Process.list()} == before
       end)
 
-      eventually(fn -> launchers() == [] end)
+      eventually(fn -> Enum.sort(launchers()) == Enum.sort(Launchers.idle()) end)
     end
 
     test "200 at once, each with its own bytes" do
@@ -778,13 +843,21 @@ defmodule Codex.SubprocessTest do
   defp fds, do: length(File.ls!("/proc/self/fd"))
 
   # Launchers that belong to this VM, zombies included.
+  defp children(os_pid) do
+    for entry <- File.ls!("/proc"),
+        entry =~ ~r/^\d+$/,
+        parent = Enum.at(stat(entry), 1),
+        parent == "#{os_pid}",
+        do: String.to_integer(entry)
+  end
+
   defp launchers do
     for entry <- File.ls!("/proc"),
         entry =~ ~r/^\d+$/,
         {:ok, stat} <- [File.read("/proc/#{entry}/stat")],
         stat =~ "(codex_launcher)",
         grandparent(entry) == System.pid(),
-        do: entry
+        do: String.to_integer(entry)
   end
 
   # Ports are started by a helper process of the VM.

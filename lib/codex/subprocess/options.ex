@@ -106,7 +106,7 @@ defmodule Codex.Subprocess.Options do
     %{
       argv: argv,
       env: env(opts),
-      cwd: if(opts.cwd, do: Path.expand(opts.cwd)),
+      cwd: cwd(opts.cwd),
       window: opts.window,
       stderr_limit: opts.stderr_limit,
       ladder: Enum.map(opts.ladder, &step/1),
@@ -154,6 +154,10 @@ defmodule Codex.Subprocess.Options do
 
   defp step({:signal, signal, ms}), do: {:signal, Signal.number!(signal), ms}
   defp step(step), do: step
+
+  # A launcher that was started ahead may stand in another directory than the VM does now.
+  defp cwd(nil), do: with({:ok, dir} <- File.cwd(), do: dir, else: (_ -> nil))
+  defp cwd(dir), do: Path.expand(dir)
 
   defp env(opts) do
     base = if opts.clear_env, do: %{}, else: Map.reject(System.get_env(), &leaked?/1)

@@ -98,7 +98,8 @@ struct Session {
 /// Runs the child that the first frame asks for. Returns when everything is over.
 pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
     let mut port = Port { input: Some(input), output: Some(output), decoder: Decoder::default(), out: Out::default() };
-    let start = match port.await_start() {
+    let mut signals = signals;
+    let start = match port.await_start(&mut signals) {
         Ok(Some(start)) => start,
         Ok(None) => return,
         Err(Malformed(text)) => return port.last_words("protocol", text),
@@ -130,8 +131,8 @@ impl Drop for Files {
 }
 
 impl Port {
-    /// Waits for START; `None` when the owner has left instead.
-    fn await_start(&mut self) -> Result<Option<Start>, Malformed> {
+    /// Waits for START; `None` if the owner leaves instead, or a signal tells the launcher to end.
+    fn await_start(&mut self, signals: &mut Signals) -> Result<Option<Start>, Malformed> {
         let mut buf = [0; 65_536];
         loop {
             if let Some(frame) = self.decoder.next()? {
@@ -143,6 +144,16 @@ impl Port {
             let Some(input) = &self.input else {
                 return Ok(None);
             };
+            let (news, told) = (PollFlags::POLLIN, signals.as_fd());
+            let mut fds = [PollFd::new(told, news), PollFd::new(input.as_fd(), news)];
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            let heard = fds[1].any() == Some(true);
+            if signals.drain() && signals.ending() {
+                return Ok(None);
+            }
+            if !heard {
+                continue;
+            }
             match read(input, &mut buf) {
                 Ok(0) => return Ok(None),
                 Ok(n) => self.decoder.push(&buf[..n]),
