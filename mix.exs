@@ -31,8 +31,8 @@ defmodule CodexSdk.MixProject do
     [
       licenses: ["MIT"],
       files:
-        ~w(lib guides priv/config priv/protocol native/*/src native/*/Cargo.toml native/compiler.exs Cargo.toml Cargo.lock) ++
-          ~w(mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
+        ~w(lib guides priv/config priv/protocol native/*/src native/*/{Cargo.toml,build.rs} native/compiler.exs) ++
+          ~w(Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
     ]
   end
 end

@@ -188,7 +188,7 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
 
     defp sources do
       [Path.join(@root, "Cargo.toml"), Path.join(@root, "Cargo.lock")] ++
-        Path.wildcard(Path.join(@root, "native/*/Cargo.toml")) ++
+        Path.wildcard(Path.join(@root, "native/*/{Cargo.toml,build.rs}")) ++
         Path.wildcard(Path.join(@root, "native/*/src/**/*.rs"))
     end
 

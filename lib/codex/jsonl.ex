@@ -13,10 +13,11 @@ defmodule Codex.JSONL do
       iex> Codex.JSONL.finish(decoder)
       [%Codex.Events.TurnStarted{}]
 
-  Lines end at `\\n` (a `\\r` before it is dropped); blank lines are skipped. Nothing is lost and nothing raises: a line
-  that is not JSON is a `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` is a `Codex.Events.Error`
-  that says its size, and decoding goes on with the next line. Of a key that stands twice in an object, the last one
-  counts; integers have any size up to 1024 digits.
+  Lines end at `\\n` (a `\\r` before it is dropped); blank lines and a byte order mark at the start of
+  the stream are skipped. Nothing is lost and nothing raises: a line that is not JSON is a
+  `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` is a `Codex.Events.Error` that
+  says its size, and decoding goes on with the next line. Of a key that stands twice in an object,
+  the last one counts; integers have any size up to 1024 digits.
 
   A decoder is a mutable resource for one process: it keeps the part of the line that has not ended yet. A call decodes
   64 KiB at a time on a normal scheduler, well below a millisecond each, whatever they hold; lines over 256 KiB, and

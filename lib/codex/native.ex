@@ -8,9 +8,26 @@ defmodule Codex.Native do
   @compile {:autoload, false}
   @on_load :load
 
+  # A changed library is loaded by the module that is compiled again because of it.
+  @external_resource Path.expand("../../priv/native/libcodex_nif.so", __DIR__)
+
   def load do
-    path = :filename.join(:code.priv_dir(:codex_sdk), 'native/libcodex_nif')
-    :erlang.load_nif(path, Codex.Wire.native())
+    folder = :filename.join(:code.priv_dir(:codex_sdk), "native")
+    :erlang.load_nif(folder <> spelling(folder) <> "libcodex_nif", Codex.Wire.native())
+  end
+
+  # The linker hands out again what it loaded from a path, even if another file is there now. Each file has a spelling
+  # of its own for that path, which holds the bits of its inode: `a/b` and `a/./b` are two paths for the linker, and
+  # the inode then tells whether it has that file already.
+  defp spelling(folder) do
+    case :file.read_file_info(folder <> "/libcodex_nif.so", [:raw]) do
+      {:ok, info} ->
+        bits = :erlang.integer_to_list(File.Stat.from_record(info).inode, 2)
+        for bit <- bits, into: "", do: if(bit == ?1, do: "//", else: "/./")
+
+      {:error, _none} ->
+        "/"
+    end
   end
 
   def about, do: not_loaded()
@@ -47,6 +64,7 @@ defmodule Codex.Native do
   def error_kinds, do: not_loaded()
   def error_last_words(_text), do: not_loaded()
   def error_retry_after(_value, _now), do: not_loaded()
+  def image, do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
   def override_arguments(_overrides), do: not_loaded()

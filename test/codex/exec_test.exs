@@ -30,6 +30,13 @@ defmodule Codex.ExecTest do
                result.events
     end
 
+    test "begins behind a byte order mark, and its lines may end with CRLF", %{tmp_dir: dir} do
+      body = ~S(cat >/dev/null; printf '\357\273\277'; echo "$turn" | awk '{printf "%s\r\n", $0}')
+      {:ok, result} = dir |> thread(body) |> Thread.run("hi")
+      assert result.final_response.text == "Hello"
+      assert result.thread.thread_id == "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"
+    end
+
     test "the prompt is on stdin, whole, and not in the arguments", %{tmp_dir: dir} do
       prompt = "first line\n  é \u2028 \"quoted\" --flag\n" <> String.duplicate("x", 500_000)
       body = ~s(cat > #{dir}/prompt; echo "$@" > #{dir}/args; echo "$turn")

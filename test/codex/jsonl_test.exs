@@ -54,6 +54,25 @@ defmodule Codex.JSONLTest do
       assert JSONL.decode(stream) == [%Events.TurnStarted{}, %Events.TurnStarted{}]
     end
 
+    test "a byte order mark at the start of the stream is no part of the first line" do
+      stream = "\uFEFF{\"type\":\"turn.started\"}\r\n\uFEFF{}\r\n"
+      # Elsewhere it is what it always was.
+      assert [%Events.TurnStarted{}, %Events.Unknown{raw: "\uFEFF{}", error: {:syntax, 0}}] =
+               JSONL.decode(stream)
+
+      for size <- 1..5, do: assert(decode_in_pieces(stream, size) == JSONL.decode(stream))
+      assert JSONL.decode("\uFEFF") == []
+      assert JSONL.decode("\uFEFF\n") == []
+    end
+
+    test "bytes that begin like a byte order mark stay in the line" do
+      for line <- [<<0xEF>>, <<0xEF, 0xBB>>, <<0xEF, 0xBB, "{}">>, <<0xEF, 0xEF, 0xBB, 0xBF>>] do
+        assert [%Events.Unknown{raw: ^line} = whole] = JSONL.decode(line <> "\n")
+        assert decode_in_pieces(line <> "\n", 1) == [whole]
+        assert JSONL.decode(line) == [whole]
+      end
+    end
+
     test "U+2028 does not end a line" do
       stream = ~s({"type":"item.completed","item":{"type":"agent_message","text":"a\u2028b"}}\n)
 

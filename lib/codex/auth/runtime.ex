@@ -31,14 +31,16 @@ defmodule Codex.Auth.Runtime do
   def init(nil), do: {:ok, %{pool: nil, kept: %{}}}
 
   @impl true
-  def handle_call(:pool, _from, %{pool: nil} = state) do
-    case Native.auth_pool() do
-      {:ok, pool} -> {:reply, {:ok, pool}, %{state | pool: pool}}
-      error -> {:reply, error, state}
+  def handle_call(:pool, _from, state) do
+    # A native library that was loaded meanwhile does not know the threads of the one before.
+    image = Native.image()
+
+    case state.pool do
+      {^image, pool} -> {:reply, {:ok, pool}, state}
+      _none -> start_pool(image, state)
     end
   end
 
-  def handle_call(:pool, _from, state), do: {:reply, {:ok, state.pool}, state}
   def handle_call({:get, account}, _from, state), do: {:reply, state.kept[account], state}
 
   def handle_call({:put, account, show}, _from, state),
@@ -47,5 +49,12 @@ defmodule Codex.Auth.Runtime do
   def handle_call({:delete, account}, _from, state) do
     {show, kept} = Map.pop(state.kept, account)
     {:reply, show != nil, %{state | kept: kept}}
+  end
+
+  defp start_pool(image, state) do
+    case Native.auth_pool() do
+      {:ok, pool} -> {:reply, {:ok, pool}, %{state | pool: {image, pool}}}
+      error -> {:reply, error, state}
+    end
   end
 end

@@ -19,21 +19,23 @@ defmodule Codex.Config.Schema do
   @spec ref() :: reference()
   def ref, do: elem(current(), 0)
 
-  # Read once: the data does not change while the library is loaded.
+  # Read once for each native library: a library that is loaded later does not know the references of this one.
   defp current do
+    image = Native.image()
+
     case :persistent_term.get(__MODULE__, nil) do
-      nil -> read()
-      known -> known
+      {_ref, _cli, ^image} = known -> known
+      _none -> read(image)
     end
   end
 
-  defp read do
+  defp read(image) do
     path = Path.join(:code.priv_dir(:codex_sdk), "config/schema.json")
 
     case Native.config_schema(File.read!(path)) do
       {:ok, ref, cli} ->
-        :persistent_term.put(__MODULE__, {ref, cli})
-        {ref, cli}
+        :persistent_term.put(__MODULE__, {ref, cli, image})
+        {ref, cli, image}
 
       {:error, reason} ->
         raise "#{path} is not a schema: #{reason}"

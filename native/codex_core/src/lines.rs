@@ -17,6 +17,9 @@ pub const WORK: u64 = 48 * 1024;
 /// A line beyond this is decoded only by a caller that may take long, and so is one that needs more than [`WORK`].
 pub const LONG_LINE: usize = 256 * 1024;
 
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Buffers larger than this are given back after the line that needed them.
 const KEEP_BUFFER: usize = 1024 * 1024;
 
@@ -36,6 +39,8 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Decoder {
     carry: Vec<u8>,
+    /// How much of a byte order mark the stream began with; nothing once that is decided.
+    mark: Option<usize>,
     /// The size so far of a line over the limit.
     skipped: Option<u64>,
     max_line: usize,
@@ -46,7 +51,7 @@ pub struct Decoder {
 impl Decoder {
     /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`].
     pub fn new(max_line: usize) -> Decoder {
-        Decoder { carry: Vec::new(), skipped: None, max_line, scratch: Vec::new(), work: 0 }
+        Decoder { carry: Vec::new(), mark: Some(0), skipped: None, max_line, scratch: Vec::new(), work: 0 }
     }
 
     /// How many bytes of an unfinished line are held.
@@ -62,7 +67,7 @@ impl Decoder {
     /// Decodes `input` from byte `at` on; appends one entry a line to `out`.
     ///
     /// A call takes [`BUDGET`] bytes or does [`WORK`], or takes one longer line. Where it `may_be_long`, it takes one line,
-    /// whatever it holds.
+    /// whatever it holds. A byte order mark at the start of the stream is skipped.
     pub fn feed<S: Sink>(
         &mut self,
         schema: &Schema,
@@ -73,6 +78,7 @@ impl Decoder {
         out: &mut Vec<S::Term>,
     ) -> Progress {
         let mut at = at.min(input.len());
+        at += self.skip_mark(&input[at..]);
         let first = at;
         self.work = 0;
         if self.skipped.is_some() || !self.carry.is_empty() {
@@ -137,9 +143,30 @@ impl Decoder {
 
     /// Decodes a last line that has no newline, if there is one.
     pub fn finish<S: Sink>(&mut self, schema: &Schema, sink: &mut S, out: &mut Vec<S::Term>) {
+        if let Some(cut) = self.mark.take() {
+            self.keep(&MARK[..cut]);
+        }
         if self.skipped.is_some() || !self.carry.is_empty() {
             self.end_line(schema, sink, true, out);
         }
+    }
+
+    /// How many bytes at the start of `input` belong to a byte order mark at the start of the stream.
+    fn skip_mark(&mut self, input: &[u8]) -> usize {
+        let Some(before) = self.mark else { return 0 };
+        let rest = &MARK[before..];
+        let same = rest.iter().zip(input).take_while(|(mark, byte)| mark == byte).count();
+        if same == rest.len() {
+            self.mark = None;
+        } else if same == input.len() {
+            self.mark = Some(before + same);
+        } else {
+            // Something else that begins alike.
+            self.mark = None;
+            self.keep(&MARK[..before]);
+            return 0;
+        }
+        same
     }
 
     fn lines<'l, S: Sink>(

@@ -25,7 +25,6 @@ mod atoms {
 
 pub struct PoolResource(Pool);
 
-#[rustler::resource_impl]
 impl Resource for PoolResource {}
 
 #[rustler::nif]

@@ -23,19 +23,16 @@ mod atoms {
 
 pub struct SchemaResource(ConfigSchema);
 
-#[rustler::resource_impl]
 impl Resource for SchemaResource {}
 
 /// One layer, or several merged.
 pub struct TreeResource(Node);
 
-#[rustler::resource_impl]
 impl Resource for TreeResource {}
 
 /// A lock on a file; it is free again when the last reference is gone, or by `config_unlock`.
 pub struct LockResource(Mutex<Option<Lock>>);
 
-#[rustler::resource_impl]
 impl Resource for LockResource {}
 
 type Place = (u32, u32);

@@ -18,7 +18,6 @@ pub struct DecoderResource {
     table: Arc<Table>,
 }
 
-#[rustler::resource_impl]
 impl Resource for DecoderResource {}
 
 #[rustler::nif]

@@ -6,6 +6,7 @@ mod about;
 mod auth;
 mod config;
 mod decoder;
+mod entry;
 mod errors;
 mod faults;
 mod json;
@@ -14,9 +15,3 @@ mod overrides;
 mod sink;
 mod table;
 mod websocket;
-
-fn load(_env: rustler::Env, info: rustler::Term) -> bool {
-    table::load(info).is_ok()
-}
-
-rustler::init!("Elixir.Codex.Native", load = load);

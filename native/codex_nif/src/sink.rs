@@ -1,5 +1,5 @@
-//! Builds BEAM terms. The only `unsafe` of the library: the term constructors of `erl_nif`, called without a wrapper in
-//! between, because decoding is mostly these calls.
+//! Builds BEAM terms. All `unsafe` of the library is here and in `entry.rs`; here, the term constructors of `erl_nif` are
+//! called without a wrapper in between, because decoding is mostly these calls.
 //!
 //! All blocks are sound for the same reason: `env` is the environment of the running call (the sink borrows it, so it
 //! cannot outlive the call), every term handed in was made in that environment or is an atom, and lengths are those of

@@ -14,7 +14,6 @@ mod atoms {
 
 pub struct SocketResource(Mutex<WebSocket>);
 
-#[rustler::resource_impl]
 impl Resource for SocketResource {}
 
 #[rustler::nif]

@@ -70,6 +70,18 @@ defmodule Codex.AppServer.ConnectionTest do
       assert {:error, {:app_server_down, _}} = AppServer.subscribe(conn)
     end
 
+    test "behind a wrapper that writes a byte order mark and CRLF", %{tmp_dir: dir} do
+      model = Test.start!(["Hello there."])
+      {:ok, codex} = Test.codex_path()
+      path = Stub.write!(dir, "printf '\\357\\273\\277'; #{codex} \"$@\" | sed -u 's/$/\\r/'")
+
+      options = model |> Test.options() |> Keyword.put(:codex_path, path)
+      {:ok, conn} = AppServer.connect(options, cwd: model.workspace)
+
+      assert {:ok, %{"thread" => %{"id" => _}}} = AppServer.thread_start(conn)
+      AppServer.disconnect(conn)
+    end
+
     test "an approval is answered later, by another process; nobody answering means no" do
       model =
         Test.start!([
