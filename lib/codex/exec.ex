@@ -38,7 +38,7 @@ defmodule Codex.Exec do
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
   alias Codex.Turn.Kept
-  alias Codex.{Auth, Error, Events, Items, Review, Subprocess, Telemetry, TransportError}
+  alias Codex.{Auth, Events, Items, Review, Subprocess, Telemetry, TransportError, Turn}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
@@ -156,7 +156,7 @@ defmodule Codex.Exec do
       case {failed, lost} do
         {nil, nil} -> {:ok, so_far}
         {nil, error} -> {:error, lost(error, so_far)}
-        {failed, _} -> {:error, {:turn_failed, failed(failed, so_far)}}
+        {failure, _} -> {:error, {:turn_failed, %{failure | result: so_far}}}
       end
     end
   rescue
@@ -170,15 +170,10 @@ defmodule Codex.Exec do
   defp keep({:failed, error}, {kept, failed, lost}), do: {kept, failed, lost || error}
   defp keep({:attempts, _n}, acc), do: acc
 
-  defp keep(%Events.TurnFailed{} = event, {kept, failed, lost}),
-    do: {Kept.add(kept, event), failed || event, lost}
-
-  defp keep(event, {kept, failed, lost}), do: {Kept.add(kept, event), failed, lost}
+  defp keep(event, {kept, failed, lost}),
+    do: {Kept.add(kept, event), failed || Turn.failure(event), lost}
 
   defp so_far(kept), do: %{events: Kept.events(kept), events_dropped: kept.dropped}
-
-  defp failed(event, so_far),
-    do: %{Error.normalize(event.error) | event: event, result: so_far}
 
   defp lost(%{option: :timeout_ms, timeout_ms: ms}, _so_far), do: {:codex_timeout, ms}
   defp lost(error, so_far), do: %{error | result: so_far}

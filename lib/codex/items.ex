@@ -35,6 +35,11 @@ defmodule Codex.Items do
     Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
+  defimpl String.Chars, for: Codex.Items.AgentMessage do
+    def to_string(%{text: text}) when is_binary(text), do: text
+    def to_string(_message), do: ""
+  end
+
   @typedoc "Any item."
   @type t ::
           unquote(

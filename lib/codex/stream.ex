@@ -1,19 +1,23 @@
 defmodule Codex.Stream do
   @moduledoc """
-  What is read out of the events of a turn.
+  Reads text out of the events of a turn.
   """
 
-  alias Codex.{Events, Items, StreamEvent}
+  alias Codex.{Error, Events, Items, StreamEvent, Turn}
 
   @doc """
-  The agent's text as it grows: a lazy stream of pieces, from the events of `Codex.Thread.run_turn_streamed/3` or of
-  `Codex.RunResultStreaming.events/1`.
+  Streams the agent's text as it grows, in pieces, from the events of
+  `Codex.Thread.run_turn_streamed/3` or of `Codex.RunResultStreaming.events/1`.
 
       {:ok, events} = Codex.Thread.run_turn_streamed(thread, "Tell me a story")
       events |> Codex.Stream.text() |> Enum.each(&IO.write/1)
 
-  Over an app-server these are the pieces that the model sends. `codex exec` (0.169) sends none: there each message is one piece. All
-  pieces of a message together are its text; a turn may have several messages. What the events raise is raised.
+  Over an app-server these are the pieces that the model sends. `codex exec` (0.169) sends none:
+  there each message is one piece. All pieces of a message together are its text; a turn may have
+  several messages.
+
+  Raises `Codex.Error` if the turn fails or is interrupted, after the text that came before. Other
+  errors of the events are raised, too: the end of the text is the end of a turn that succeeded.
 
       iex> alias Codex.{Events, Items}
       iex> delta = %Events.ItemAgentMessageDelta{item: %{"id" => "m", "text" => "Hel"}}
@@ -21,18 +25,34 @@ defmodule Codex.Stream do
       iex> other = %Events.ItemCompleted{item: %Items.AgentMessage{id: "n", text: "You"}}
       iex> Enum.to_list(Codex.Stream.text([delta, whole, other]))
       ["Hel", "lo", "You"]
+      iex> failed = %Events.TurnFailed{error: %{"message" => "no such model"}}
+      iex> Enum.to_list(Codex.Stream.text([delta, failed]))
+      ** (Codex.Error) no such model
   """
   @spec text(Enumerable.t()) :: Enumerable.t()
-  def text(events), do: Stream.transform(events, %{}, &piece/2)
+  def text(events) do
+    Stream.transform(events, fn -> {%{}, nil} end, &piece/2, &finish/1, fn _text -> :ok end)
+  end
+
+  # The failure is raised when the next event or the end is read: a stream that raises by itself at
+  # the end of a failed turn knows more of it.
+  defp piece(%StreamEvent.RunItem{event: event}, text), do: piece(event, text)
+  defp piece(_event, {_given, %Error{} = error}), do: raise(error)
+
+  defp piece(event, {given, nil}) do
+    {pieces, given} = given(event, given)
+    {pieces, {given, Turn.failure(event)}}
+  end
+
+  defp finish({_given, %Error{} = error}), do: raise(error)
+  defp finish(text), do: {[], text}
 
   # Of a message that grows, as many bytes as were given.
-  defp piece(%StreamEvent.RunItem{event: event}, given), do: piece(event, given)
-
-  defp piece(%Events.ItemAgentMessageDelta{item: %{"id" => id, "text" => text}}, given)
+  defp given(%Events.ItemAgentMessageDelta{item: %{"id" => id, "text" => text}}, given)
        when is_binary(text) and text != "",
        do: {[text], Map.update(given, id, byte_size(text), &(&1 + byte_size(text)))}
 
-  defp piece(%Events.ItemCompleted{item: %Items.AgentMessage{id: id, text: text}}, given)
+  defp given(%Events.ItemCompleted{item: %Items.AgentMessage{id: id, text: text}}, given)
        when is_binary(text) do
     {known, given} = Map.pop(given, id, 0)
 
@@ -42,5 +62,5 @@ defmodule Codex.Stream do
     end
   end
 
-  defp piece(_event, given), do: {[], given}
+  defp given(_event, given), do: {[], given}
 end

@@ -358,7 +358,7 @@ defmodule Codex.Thread do
   def reduce_events(thread, events, opts \\ %{}) do
     turn = Turn.new(thread, Map.get(opts, :structured_output?, false))
     turn = Enum.reduce(events, turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
-    {turn.thread, turn.declared || turn.message, turn.thread.usage}
+    {turn.thread, Turn.response(turn), turn.thread.usage}
   end
 
   @doc false

@@ -4,7 +4,7 @@ defmodule Codex.Turn do
 
   alias Codex.{Error, Events, Items}
   alias Codex.RateLimit.Snapshot
-  alias Codex.Turn.{Kept, Result}
+  alias Codex.Turn.{Answer, Kept, Result, Warnings}
 
   @enforce_keys [:thread, :structured?, :baseline]
   defstruct [
@@ -12,6 +12,7 @@ defmodule Codex.Turn do
     :structured?,
     :baseline,
     :message,
+    :answer,
     :declared,
     :total,
     :failure,
@@ -20,6 +21,7 @@ defmodule Codex.Turn do
     :response_id,
     attempts: 1,
     kept: %Kept{},
+    warnings: %Warnings{},
     keep?: true,
     pruned?: false
   ]
@@ -52,7 +54,8 @@ defmodule Codex.Turn do
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
     kept = if turn.keep?, do: Kept.add(turn.kept, event), else: turn.kept
-    {event, take(%{turn | kept: kept}, event)}
+    warnings = Warnings.note(turn.warnings, event)
+    {event, take(%{turn | kept: kept, warnings: warnings}, event)}
   end
 
   defp parse(%{item: %Items.AgentMessage{} = item} = event, true),
@@ -61,7 +64,7 @@ defmodule Codex.Turn do
   defp parse(event, _structured?), do: event
 
   defp parse_message(%{text: text} = message) when is_binary(text) do
-    case Codex.JSON.decode(text) do
+    case Answer.decode(text) do
       {:ok, parsed} -> %{message | parsed: parsed}
       {:error, _} -> message
     end
@@ -98,11 +101,14 @@ defmodule Codex.Turn do
 
   defp take(turn, %Events.ThreadTokenUsageUpdated{usage: %{} = usage}), do: total(turn, usage)
 
+  defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{phase: "final_answer"} = answer}),
+       do: %{turn | message: answer, answer: answer}
+
   defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{} = message}),
     do: %{turn | message: message}
 
-  defp take(turn, %Events.TurnFailed{error: error} = event),
-    do: %{turn | failure: error, event: event}
+  defp take(turn, %Events.TurnFailed{} = event),
+    do: %{turn | failure: failure(event), event: event}
 
   defp take(turn, %Events.TurnCompleted{} = event) do
     turn = if is_map(event.usage), do: total(turn, event.usage), else: turn
@@ -113,10 +119,11 @@ defmodule Codex.Turn do
         response_id: event.response_id
     }
 
+    failure = failure(event)
+
     cond do
-      event.status in ["failed", "error"] ->
-        failure = turn.failure || event.error || %{"message" => "turn failed"}
-        %{turn | failure: failure, event: turn.event || event}
+      failure != nil ->
+        %{turn | failure: turn.failure || failure, event: turn.event || event}
 
       event.status == "early_exit" ->
         prune(turn)
@@ -164,6 +171,34 @@ defmodule Codex.Turn do
 
   defp declared(_other, _structured?), do: nil
 
+  @doc """
+  Returns the error of an event that ends a turn without success, nil for every other event.
+
+      iex> Codex.Turn.failure(%Codex.Events.TurnCompleted{status: "interrupted"}).kind
+      :interrupted
+      iex> Codex.Turn.failure(%Codex.Events.TurnCompleted{})
+      nil
+  """
+  @spec failure(term()) :: Error.t() | nil
+  def failure(%Events.TurnFailed{error: error} = event), do: failure(error, event)
+
+  def failure(%Events.TurnCompleted{status: status, error: error} = event)
+      when status in ["failed", "error"],
+      do: failure(error, event)
+
+  def failure(%Events.TurnCompleted{status: "interrupted"} = event),
+    do: %{Error.new(:interrupted, "the turn was interrupted") | event: event}
+
+  def failure(_event), do: nil
+
+  defp failure(error, event) do
+    error = if is_map(error) and error != %{}, do: error, else: %{"message" => "turn failed"}
+    %{Error.normalize(error) | event: event}
+  end
+
+  @doc "The last message of the turn's answer: see `final_response` of `Codex.Turn.Result`."
+  def response(turn), do: turn.declared || turn.answer || turn.message
+
   @doc "What it came to. Its own failure counts more than how the run ended."
   @spec result(%__MODULE__{}) ::
           {:ok, Result.t()} | {:error, {:turn_failed | :exec_failed, Error.t()}}
@@ -172,12 +207,12 @@ defmodule Codex.Turn do
   def result(%__MODULE__{failure: nil, lost: lost} = turn),
     do: {:error, {:exec_failed, %{Error.normalize(lost) | result: so_far(turn)}}}
 
-  def result(%__MODULE__{failure: failure, event: event} = turn) do
-    error = Error.normalize(failure)
-    {:error, {:turn_failed, %{error | event: event, result: so_far(turn)}}}
-  end
+  def result(%__MODULE__{failure: error} = turn),
+    do: {:error, {:turn_failed, %{error | event: turn.event, result: so_far(turn)}}}
 
-  defp so_far(turn) do
+  @doc "The result of what has come so far."
+  @spec so_far(%__MODULE__{}) :: Result.t()
+  def so_far(turn) do
     events = Kept.events(turn.kept)
     {usage, scope} = share(turn.total, turn.baseline)
 
@@ -185,7 +220,8 @@ defmodule Codex.Turn do
       thread: turn.thread,
       events: events,
       events_dropped: turn.kept.dropped,
-      final_response: turn.declared || turn.message,
+      final_response: response(turn),
+      warnings: Warnings.list(turn.warnings),
       usage: usage,
       usage_scope: scope,
       last_response_id: turn.response_id,

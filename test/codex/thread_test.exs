@@ -143,6 +143,20 @@ defmodule Codex.ThreadTest do
       assert sent["properties"] == %{"answer" => %{"type" => "integer"}}
     end
 
+    test "answer by a schema, also in a fence" do
+      text = "```json\n{\"answer\":42}\n```"
+      {_model, thread} = start([message(text)])
+      {:ok, result} = Thread.run(thread, "?", output_schema: %{type: "object"})
+      assert Codex.Turn.Result.json(result) == {:ok, %{"answer" => 42}}
+      assert %{text: ^text, parsed: %{"answer" => 42}} = result.final_response
+    end
+
+    test "tell the CLI's warnings" do
+      {_model, thread} = start(["fine"], [], config: %{"modle" => "x"})
+      assert {:ok, %{warnings: [warning]}} = Thread.run(thread, "hi")
+      assert warning =~ "modle"
+    end
+
     test "fail with what the CLI says" do
       for {step, message} <- [
             {http_error(401, %{error: %{message: "bad key"}}), ~r/401 Unauthorized: bad key/},
@@ -281,6 +295,25 @@ defmodule Codex.ThreadTest do
       assert {:ok, %{usage: %{"input_tokens" => 100}}} = Thread.run(next, "more")
       assert [_, %{body: body}] = Codex.Test.requests(model)
       assert inspect(body["input"]) =~ "Hello"
+    end
+  end
+
+  describe "the text of a stream" do
+    test "raises where the turn fails, however it is read" do
+      for read <- [&Thread.run_turn_streamed/2, &exec_stream/2, &streamed/2] do
+        {_model, thread} = start([http_error(400, "bad request")])
+        {:ok, events} = read.(thread, "hi")
+        error = assert_raise Error, fn -> events |> Codex.Stream.text() |> Enum.to_list() end
+        assert error.message =~ "bad request"
+      end
+    end
+
+    defp exec_stream(thread, input),
+      do: Exec.run_stream(input, codex_opts: thread.codex_opts, thread: thread)
+
+    defp streamed(thread, input) do
+      with {:ok, run} <- Thread.run_streamed(thread, input),
+           do: {:ok, RunResultStreaming.events(run)}
     end
   end
 

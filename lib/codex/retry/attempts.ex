@@ -8,7 +8,7 @@ defmodule Codex.Retry.Attempts do
   # as it comes, and the prompt is not repeated: what the turn did by then would be done twice. With `:resume`, the
   # thread is continued instead. The events of a failure wait until it is clear that it is the last.
 
-  alias Codex.{Error, Events, Items, RateLimit, TransportError}
+  alias Codex.{Error, Events, Items, RateLimit, TransportError, Turn}
   alias Codex.RateLimit.Accounts
   alias Codex.Retry
   alias Codex.Retry.{Call, Options}
@@ -191,9 +191,7 @@ defmodule Codex.Retry.Attempts do
   defp thread?(event), do: is_struct(event, Events.ThreadStarted)
 
   defp failure?({:failed, _error}), do: true
-  defp failure?(%Events.TurnFailed{}), do: true
-  defp failure?(%Events.TurnCompleted{status: status}), do: status in ["failed", "error"]
-  defp failure?(_event), do: false
+  defp failure?(event), do: Turn.failure(event) != nil
 
   defp pass(events, %{passing?: true} = state), do: {events, state}
 
@@ -320,8 +318,7 @@ defmodule Codex.Retry.Attempts do
 
   defp reason({:failed, error}), do: {:exec_failed, Error.normalize(error)}
 
-  defp reason(%{error: error} = event),
-    do: {:turn_failed, %{Error.normalize(error || %{"message" => "turn failed"}) | event: event}}
+  defp reason(event), do: {:turn_failed, Turn.failure(event)}
 
   ## The end
 

@@ -3,7 +3,7 @@ defmodule Codex.Telemetry.Span do
   # A turn as `:telemetry` is told of it: a stream of its elements, with what is emitted on the way. Lane-neutral: elements are
   # events, `{:attempts, n}`, and at the end of a turn that was lost `{:failed, exception}`.
 
-  alias Codex.{Error, Events, Items, Telemetry, TransportError}
+  alias Codex.{Error, Events, Items, Telemetry, TransportError, Turn}
 
   # More tools are not in use at once. Of others only the end is told.
   @max_open 1_000
@@ -187,17 +187,16 @@ defmodule Codex.Telemetry.Span do
   defp saw({:failed, error}, span), do: %{span | failed: {:lost, error}}
   defp saw(%Events.ThreadStarted{thread_id: id}, span), do: put_in(span.meta.thread_id, id)
 
-  defp saw(%Events.TurnCompleted{usage: usage}, span) do
+  defp saw(%Events.TurnCompleted{usage: usage} = event, span) do
     if is_map(usage) do
       delta = delta(usage, span.known)
       emit(span, [:thread, :token_usage, :updated], %{}, %{usage: usage, delta: delta})
     end
 
-    %{span | usage: usage || %{}}
+    fail(%{span | usage: usage || %{}}, event)
   end
 
-  defp saw(%Events.TurnFailed{error: error}, span),
-    do: %{span | failed: {:turn, Error.normalize(error)}}
+  defp saw(%Events.TurnFailed{} = event, span), do: fail(span, event)
 
   defp saw(%Events.ItemStarted{item: item}, span), do: span |> item(:started, item) |> open(item)
   defp saw(%Events.ItemUpdated{item: item}, span), do: item(span, :updated, item)
@@ -214,6 +213,13 @@ defmodule Codex.Telemetry.Span do
     do: compaction(span, stage, compaction)
 
   defp saw(_event, span), do: span
+
+  defp fail(span, event) do
+    case Turn.failure(event) do
+      nil -> span
+      error -> %{span | failed: span.failed || {:turn, error}}
+    end
+  end
 
   # What is told of it is numbers.
   defp compaction(span, stage, compaction) do

@@ -1,12 +1,17 @@
 defmodule Codex.Turn.Result do
   @moduledoc """
-  What a turn came to.
+  The result of a turn. `to_string/1` returns the text of the answer.
 
-    * `thread` - the thread as it is now: run the next turn with it
+    * `thread` - the thread after the turn: run the next turn with it
     * `events` - the events of the turn, in order
-    * `events_dropped` - how many events are not among them, because the turn had more than the options `max_events` and
-      `max_event_bytes` keep. It is 0 where `events` has all of them; all other fields count every event
-    * `final_response` - the last `Codex.Items.AgentMessage`, or nil; with an output schema its `parsed` is decoded
+    * `events_dropped` - how many events are not among them, because the turn had more than the
+      options `max_events` and `max_event_bytes` keep. All other fields count every event
+    * `final_response` - the answer, a `Codex.Items.AgentMessage`, or nil: the last message of the
+      phase `"final_answer"`. If no message has that phase, the last message; `codex exec` (0.169)
+      reports no phases. With an output schema its `parsed` is decoded
+    * `warnings` - texts of the CLI that do not fail the turn, each once: unknown settings,
+      deprecations, MCP servers that did not start, output that was dropped. Whoever adds events to a
+      turn adds a warning as `Codex.Events.ItemCompleted` with a `Codex.Items.Error`
     * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …), or nil where none were reported
     * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
       used before this run is not known (on `codex exec`, the first turn of a resumed thread). That lane reports totals only; `thread.usage`
@@ -28,6 +33,7 @@ defmodule Codex.Turn.Result do
     :review,
     usage_scope: :turn,
     events_dropped: 0,
+    warnings: [],
     raw: %{},
     attempts: 1
   ]
@@ -39,6 +45,7 @@ defmodule Codex.Turn.Result do
           final_response: Codex.Items.AgentMessage.t() | nil,
           usage: map() | nil,
           usage_scope: :turn | :thread,
+          warnings: [String.t()],
           raw: map(),
           attempts: pos_integer(),
           review: Codex.Review.t() | nil,
@@ -46,17 +53,25 @@ defmodule Codex.Turn.Result do
         }
 
   @doc """
-  The answer of a turn that had an output schema, decoded.
+  Decodes the answer of a turn that had an output schema.
 
-  Errors: `{:invalid_json, {reason, offset}}` where the answer is not JSON, `:not_structured` where no schema was given or
-  nothing was answered.
+  A Markdown fence that encloses the whole answer, a byte order mark and blanks around the document
+  are taken off first; the text in `final_response` keeps them.
+
+  Errors: `{:invalid_json, {reason, offset}}` if the answer is not one JSON document,
+  `:not_structured` if the turn had no schema or no answer.
   """
   @spec json(t()) ::
           {:ok, term()} | {:error, {:invalid_json, {atom(), non_neg_integer()}} | :not_structured}
   def json(%__MODULE__{raw: %{structured_output?: true}, final_response: %{text: text}})
       when is_binary(text) do
-    with {:error, reason} <- Codex.JSON.decode(text), do: {:error, {:invalid_json, reason}}
+    with {:error, reason} <- Codex.Turn.Answer.decode(text), do: {:error, {:invalid_json, reason}}
   end
 
   def json(%__MODULE__{}), do: {:error, :not_structured}
+
+  defimpl String.Chars do
+    def to_string(%{final_response: %Codex.Items.AgentMessage{} = message}), do: "#{message}"
+    def to_string(_result), do: ""
+  end
 end

@@ -8,8 +8,12 @@ defmodule Codex.Wire.Items do
 
   @rows [
     {AgentMessage, ["agent_message"], "agentMessage",
-     "What the agent says. A turn may have several; the last one is its answer. `parsed` holds the decoded text where an output schema was given.",
-     [{:text, "String.t()", enforce: true, default: ""}, {:parsed, "term()", wire: false}]},
+     "A message of the agent. A turn may have several. `phase` is `\"final_answer\"` or `\"commentary\"`, or nil if the server names none, as on `codex exec` (0.169). If the turn has an output schema, `parsed` is the decoded text. `to_string/1` returns the text.",
+     [
+       {:text, "String.t()", enforce: true, default: ""},
+       {:phase, "String.t() | nil", []},
+       {:parsed, "term()", wire: false}
+     ]},
     {Reasoning, ["reasoning"], "reasoning",
      "A summary of what the model thought. The raw reasoning is never sent.",
      [

@@ -118,6 +118,14 @@ defmodule Codex.AppServer.ThreadTest do
 
     defp kind(%type{}), do: type
 
+    test "answer with the final answer, also where a comment follows" do
+      answer = message(~s({"a":1}), phase: "final_answer")
+      {_model, _conn, thread} = start([respond([answer, message("Well.", phase: "commentary")])])
+      {:ok, result} = Thread.run(thread, "Hi", output_schema: %{"type" => "object"})
+      assert %{phase: "final_answer", parsed: %{"a" => 1}} = result.final_response
+      assert Codex.Turn.Result.json(result) == {:ok, %{"a" => 1}}
+    end
+
     test "stream with deltas, and the text is theirs" do
       {_model, _conn, thread} = start([respond([message("Hello", deltas: ["Hel", "lo"])])])
 
@@ -279,6 +287,13 @@ defmodule Codex.AppServer.ThreadTest do
       assert is_binary(id)
       assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(next, "again")
       assert mailbox() == [] and followed(conn).running == %{}
+    end
+
+    test "of a turn raise at the end of its text" do
+      {_model, _conn, thread} = start([failed("rate_limit_exceeded", "slow down")])
+      {:ok, events} = Thread.run_turn_streamed(thread, "Hi")
+      error = assert_raise Error, fn -> events |> Codex.Stream.text() |> Enum.to_list() end
+      assert %Error{kind: :rate_limit, event: %Events.TurnFailed{}} = error
     end
 
     test "a server that is killed loses the turn, with what there was" do

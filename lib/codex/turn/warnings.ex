@@ -1,0 +1,83 @@
+defmodule Codex.Turn.Warnings do
+  @moduledoc false
+  # The warnings among the events of a turn, as the texts of `warnings` in `Codex.Turn.Result`.
+  # Whatever else has a warning for the result emits one of these events:
+  #
+  #   * `%Codex.Events.ItemCompleted{item: %Codex.Items.Error{message: text}}`, as `codex exec` does
+  #   * `%Codex.Events.AppServerNotification{method: "warning", params: %{"message" => text}}`
+
+  alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
+  alias Codex.{Events, Items, Text}
+
+  # A server may repeat itself: each text counts once, and so many of them.
+  @most 64
+  @longest 4_096
+
+  defstruct texts: [], more: 0
+  @type t :: %__MODULE__{texts: [String.t()], more: non_neg_integer()}
+
+  @notices ["warning", "configWarning", "guardianWarning", "mcpServer/startupStatus/updated"]
+
+  @doc "Whether a notification of this method may be a warning."
+  @spec notice?(String.t()) :: boolean()
+  def notice?(method), do: method in @notices
+
+  @doc "Adds the warning of an event, if it is one."
+  @spec note(t(), Events.t() | term()) :: t()
+  def note(warnings, event) do
+    case text(event) do
+      nil -> warnings
+      text -> put(warnings, text)
+    end
+  end
+
+  @doc "The texts, in the order in which they came."
+  @spec list(t()) :: [String.t()]
+  def list(%{more: 0} = warnings), do: Enum.reverse(warnings.texts)
+  def list(warnings), do: Enum.reverse(["#{warnings.more} more warnings" | warnings.texts])
+
+  defp put(warnings, text) do
+    text = text |> String.slice(0, @longest) |> Text.line() |> String.trim()
+
+    cond do
+      text == "" or text in warnings.texts -> warnings
+      length(warnings.texts) < @most -> %{warnings | texts: [text | warnings.texts]}
+      true -> %{warnings | more: warnings.more + 1}
+    end
+  end
+
+  defp text(%ItemCompleted{item: %Items.Error{message: text}}) when is_binary(text), do: text
+
+  defp text(%DeprecationNotice{summary: summary, details: details}),
+    do: sentences([summary, details])
+
+  # A line that was dropped for its length: the turn may lack a message.
+  defp text(%Events.Error{additional_details: %{"line_bytes" => _}, message: text}), do: text
+
+  defp text(%AppServerNotification{method: "mcpServer/startupStatus/updated", params: params}),
+    do: startup(params)
+
+  defp text(%AppServerNotification{method: "configWarning", params: params}),
+    do: sentences([params["summary"], params["details"], place(params)])
+
+  defp text(%AppServerNotification{method: method, params: %{"message" => text}})
+       when method in ["warning", "guardianWarning"] and is_binary(text),
+       do: text
+
+  defp text(_event), do: nil
+
+  defp startup(%{"status" => "failed", "name" => name} = params) when is_binary(name),
+    do: sentences(["MCP server #{name} did not start", params["error"]])
+
+  defp startup(_params), do: nil
+
+  defp place(%{"path" => path}) when is_binary(path), do: path
+  defp place(_params), do: nil
+
+  defp sentences(parts) do
+    case Enum.filter(parts, &(is_binary(&1) and &1 != "")) do
+      [] -> nil
+      parts -> Enum.join(parts, ": ")
+    end
+  end
+end
