@@ -249,15 +249,19 @@ defmodule Codex.RateLimit do
   def snapshot(account) when is_binary(account), do: Accounts.snapshot(account)
 
   @doc """
-  Keeps what was told of an account's limits: a `Codex.Events.AccountRateLimitsUpdated`, the answer to
-  `account/rateLimits/read` (`%{"rateLimits" => limits}`), the limits themselves, or a `Codex.Error`. Anything else tells nothing.
+  Keeps what is known of an account's limits.
+
+  The answer to `account/rateLimits/read`, a map with `"rateLimits"`, is the whole snapshot: it
+  replaces the one before, and a window that is null is gone. A `Codex.Events.AccountRateLimitsUpdated`
+  is an update, so are limits as a map with `"primary"` or `"credits"`: null and missing members leave
+  what is known. A `Codex.Error` of a limit sets `limited_until`. Other terms change nothing.
   """
   @spec observe(String.t(), term()) :: :ok
   def observe(account, %Events.AccountRateLimitsUpdated{rate_limits: %{} = limits}),
     do: Accounts.learn(account, Snapshot.new(limits))
 
-  def observe(account, %{"rateLimits" => %{} = limits}),
-    do: Accounts.learn(account, Snapshot.new(limits))
+  def observe(account, %{"rateLimits" => %{}} = answer),
+    do: Accounts.replace(account, Snapshot.read(answer))
 
   def observe(account, %Error{kind: kind, resets_at: %DateTime{} = at})
       when kind in [:rate_limit, :usage_limit],

@@ -219,6 +219,75 @@ defmodule Codex.RateLimitTest do
       assert RateLimit.snapshot(account) == newer
     end
 
+    test "are whole in an answer to a read: what is null there is gone" do
+      account = account()
+      window = %{"usedPercent" => 10, "windowDurationMins" => 300, "resetsAt" => 4_102_444_800}
+      weekly = %{window | "windowDurationMins" => 10_080}
+
+      read = fn limits, more ->
+        limits = Map.merge(%{"limitId" => "codex", "primary" => weekly}, limits)
+        RateLimit.observe(account, Map.put(more, "rateLimits", limits))
+        RateLimit.snapshot(account)
+      end
+
+      full = %{"secondary" => window, "planType" => "plus", "credits" => %{"unlimited" => true}}
+      reached = %{"rateLimitReachedType" => "rate_limit_reached", "limitName" => "n"}
+      assert %{secondary: %{}, credits: %{}} = read.(Map.merge(full, reached), %{})
+
+      snapshot = read.(%{"secondary" => nil, "planType" => nil}, %{})
+      assert %{window_minutes: 10_080} = snapshot.primary
+
+      for field <- [:secondary, :plan, :credits, :reached, :limit_name],
+          do: assert({field, Map.fetch!(snapshot, field)} == {field, nil})
+
+      # An update after it is sparse, down to the members of a window.
+      update = %{"limitId" => "codex", "primary" => %{"usedPercent" => 11}, "secondary" => nil}
+      event = %Events.AccountRateLimitsUpdated{rate_limits: update}
+      assert RateLimit.observe(account, event) == :ok
+      assert %{primary: primary} = RateLimit.snapshot(account)
+      assert primary == %{snapshot.primary | used_percent: 11}
+    end
+
+    test "of an account with several are told apart by their ids" do
+      account = account()
+      limits = &%{"limitId" => &1, "primary" => %{"usedPercent" => &2}}
+
+      answer = %{
+        "rateLimits" => limits.("gpt", 90),
+        "rateLimitsByLimitId" => %{"codex" => limits.("codex", 5), "gpt" => limits.("gpt", 90)},
+        "ordinaryUsageAllowed" => false
+      }
+
+      RateLimit.observe(account, answer)
+      snapshot = RateLimit.snapshot(account)
+      assert %{limit_id: "codex", ordinary_usage_allowed: false} = snapshot
+      assert snapshot.primary.used_percent == 5
+      assert snapshot.by_limit_id["gpt"].primary.used_percent == 90
+
+      event = %Events.AccountRateLimitsUpdated{rate_limits: limits.("gpt", 91)}
+      RateLimit.observe(account, event)
+      snapshot = RateLimit.snapshot(account)
+      assert {snapshot.limit_id, snapshot.primary.used_percent} == {"codex", 5}
+      assert snapshot.by_limit_id["gpt"].primary.used_percent == 91
+      assert snapshot.ordinary_usage_allowed == false
+
+      one = %{"rateLimits" => limits.("codex", 6), "rateLimitsByLimitId" => nil}
+      RateLimit.observe(account, one)
+      assert %{by_limit_id: by_id, ordinary_usage_allowed: nil} = RateLimit.snapshot(account)
+      assert by_id == %{}
+    end
+
+    test "that a run met end when the server allows usage again" do
+      account = account()
+      at = ~U[2030-01-01 10:00:00Z]
+      RateLimit.observe(account, %{Error.new(:usage_limit, "used up") | resets_at: at})
+      answer = %{"rateLimits" => %{"primary" => %{"usedPercent" => 1}}}
+      RateLimit.observe(account, answer)
+      assert %{limited_until: ^at} = RateLimit.snapshot(account)
+      RateLimit.observe(account, Map.put(answer, "ordinaryUsageAllowed", true))
+      assert %{limited_until: nil} = RateLimit.snapshot(account)
+    end
+
     test "take the end of a limit from a failure" do
       account = account()
       at = ~U[2030-01-01 10:00:00Z]

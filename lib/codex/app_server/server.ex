@@ -22,7 +22,7 @@ defmodule Codex.AppServer.Server do
     Turns
   }
 
-  alias Codex.{JSON, RateLimit, Telemetry}
+  alias Codex.{Events, JSON, RateLimit, Telemetry}
 
   # How often a full mailbox is looked at again.
   @poll 10
@@ -342,8 +342,10 @@ defmodule Codex.AppServer.Server do
   defp output({:down, info}, server), do: step(server, &State.down(&1, info))
 
   defp message(message, server) do
-    with {:notification, "account/rateLimits/updated", limits} <- message,
-         do: RateLimit.observe(server.options.account, limits)
+    with {:notification, "account/rateLimits/updated", %{"rateLimits" => limits}} <- message do
+      event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
+      RateLimit.observe(server.options.account, event)
+    end
 
     step(server, &State.message(&1, message, now()))
   end

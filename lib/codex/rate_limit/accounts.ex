@@ -30,6 +30,10 @@ defmodule Codex.RateLimit.Accounts do
   @spec learn(String.t(), Snapshot.t()) :: :ok
   def learn(account, snapshot), do: call({:learn, account, snapshot}, :ok)
 
+  @doc "Puts the whole snapshot of an account in the place of the one before."
+  @spec replace(String.t(), Snapshot.t()) :: :ok
+  def replace(account, snapshot), do: call({:replace, account, snapshot}, :ok)
+
   @doc "How long the gate of an account is closed, in ms; 0 where it is open."
   @spec closed_ms(String.t()) :: non_neg_integer()
   def closed_ms(account) do
@@ -125,6 +129,11 @@ defmodule Codex.RateLimit.Accounts do
   def handle_call({:learn, account, newer}, _from, state) do
     {until, known} = row(account)
     {:reply, :ok, write(state, account, until, Snapshot.merge(known, newer))}
+  end
+
+  def handle_call({:replace, account, whole}, _from, state) do
+    {until, known} = row(account)
+    {:reply, :ok, write(state, account, until, Snapshot.replace(known, whole))}
   end
 
   def handle_call({:close, account, until}, _from, state) do

@@ -6,13 +6,16 @@ defmodule Codex.RateLimit.Snapshot do
     * `credits` - `%{has_credits: boolean | nil, unlimited: boolean | nil, balance: text | nil}`, or nil
     * `plan` - as the CLI names it (`"plus"`, …), or nil
     * `limit_id`, `limit_name` - which limit it is: `"codex"` is that of the account, others are of single models
+    * `by_limit_id` - the limits of an account that has several, each a snapshot, by their ids
+    * `ordinary_usage_allowed` - whether the account can run turns now, as the app-server says it, or nil
     * `reached` - the CLI's word for the limit that is reached (`rateLimitReachedType`), or nil
     * `limited_until` - when the limit ends that a run ran into, as a `DateTime` in UTC, or nil
     * `updated_at` - when the newest of it was seen
     * `raw` - the newest map of limits, as it came
 
-  What a source does not tell stays as it was: `codex exec` tells `limited_until` only, by the failures of its turns; the
-  app-server (CLI 0.169) tells the rest.
+  An answer to `account/rateLimits/read` is whole: a member that is null there is nil here. Every
+  other source is sparse and leaves what it does not name as it was: `codex exec` reports
+  `limited_until` only, by the failures of its turns; the app-server (CLI 0.169) reports the rest.
   """
 
   alias Codex.RateLimit.Window
@@ -27,6 +30,8 @@ defmodule Codex.RateLimit.Snapshot do
     :reached,
     :limited_until,
     :updated_at,
+    :ordinary_usage_allowed,
+    by_limit_id: %{},
     raw: %{}
   ]
 
@@ -44,6 +49,8 @@ defmodule Codex.RateLimit.Snapshot do
             }
             | nil,
           reached: String.t() | nil,
+          by_limit_id: %{String.t() => t()},
+          ordinary_usage_allowed: boolean() | nil,
           limited_until: DateTime.t() | nil,
           updated_at: DateTime.t() | nil,
           raw: map()
@@ -72,23 +79,77 @@ defmodule Codex.RateLimit.Snapshot do
     }
   end
 
-  @doc "The older snapshot with what the newer one tells."
+  @doc """
+  Reads the answer to `account/rateLimits/read`: the limit of the account, and all limits by id.
+
+      iex> answer = %{"rateLimits" => %{"limitId" => "codex"}, "ordinaryUsageAllowed" => false}
+      iex> Codex.RateLimit.Snapshot.read(answer).ordinary_usage_allowed
+      false
+  """
+  @spec read(map()) :: t()
+  def read(%{"rateLimits" => %{} = limits} = answer) do
+    all = by_limit_id(answer["rateLimitsByLimitId"])
+
+    %__MODULE__{} = snapshot = account(new(limits), all)
+    allowed = flag(answer, ~w(ordinaryUsageAllowed ordinary_usage_allowed))
+    %{snapshot | by_limit_id: all, ordinary_usage_allowed: allowed}
+  end
+
+  # The older member of the answer may show the limit of one model.
+  defp account(%{limit_id: id}, %{"codex" => account}) when id != "codex", do: account
+  defp account(snapshot, _all), do: snapshot
+
+  defp by_limit_id(%{} = limits) do
+    for {id, %{} = limit} <- limits, is_binary(id), into: %{} do
+      snapshot = new(limit)
+      {id, %{snapshot | limit_id: snapshot.limit_id || id}}
+    end
+  end
+
+  defp by_limit_id(_none), do: %{}
+
+  @doc "Returns the whole snapshot. An end that a run met holds, unless usage is allowed again."
+  @spec replace(t() | nil, t()) :: t()
+  def replace(%{limited_until: until}, %{ordinary_usage_allowed: allowed} = whole)
+      when allowed != true,
+      do: %{whole | limited_until: whole.limited_until || until}
+
+  def replace(_older, whole), do: whole
+
+  @doc "Adds to the older snapshot what the newer one names."
   @spec merge(t() | nil, t()) :: t()
   def merge(nil, newer), do: newer
 
-  # A limit of one model does not hide that of the account.
-  def merge(%{limit_id: "codex"} = older, %{limit_id: id}) when id not in [nil, "codex"],
-    do: older
-
   def merge(older, newer) do
-    older = if same?(older, newer), do: older, else: %__MODULE__{}
+    by_limit_id = update(older.by_limit_id, newer)
 
+    merged =
+      cond do
+        same?(older, newer) -> combine(older, newer)
+        # A limit of one model does not hide that of the account.
+        older.limit_id == "codex" -> older
+        true -> combine(%__MODULE__{}, newer)
+      end
+
+    %{merged | by_limit_id: by_limit_id}
+  end
+
+  # Empty: no answer said that there are several.
+  defp update(all, newer) when all == %{} or newer.limit_id == nil, do: all
+  defp update(all, newer), do: Map.update(all, newer.limit_id, newer, &combine(&1, newer))
+
+  defp combine(older, newer) do
     Map.merge(older, newer, fn
       _key, known, nil -> known
       :raw, known, raw when raw == %{} -> known
+      key, known, window when key in [:primary, :secondary] -> Window.merge(known, window)
+      :credits, %{} = known, credits -> Map.merge(known, credits, &told/3)
       _key, _known, told -> told
     end)
   end
+
+  defp told(_key, known, nil), do: known
+  defp told(_key, _known, told), do: told
 
   defp same?(%{limit_id: a}, %{limit_id: b}), do: a == nil or b == nil or a == b
 

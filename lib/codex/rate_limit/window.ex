@@ -29,6 +29,19 @@ defmodule Codex.RateLimit.Window do
 
   def new(_none), do: nil
 
+  @doc false
+  # A window of another length is another window.
+  @spec merge(t() | nil, t()) :: t()
+  def merge(
+        %__MODULE__{window_minutes: known} = older,
+        %__MODULE__{window_minutes: length} = newer
+      )
+      when length == nil or length == known do
+    Map.merge(older, newer, fn _key, known, told -> if told == nil, do: known, else: told end)
+  end
+
+  def merge(_older, newer), do: newer
+
   defp number(n) when is_number(n) and n >= 0, do: n
   defp number(_other), do: nil
   defp count(n) when is_integer(n) and n >= 0, do: n
