@@ -10,8 +10,8 @@ defmodule Codex.Error do
       the wall shows it, to the minute
     * `http_status`, `codex_error_info` - what server and CLI said of it; `codex exec` says neither, but for what stands in
       its words
-    * `exit_status`, `signal`, `stderr` - of the process, where it ended without ending the turn. The status is 128 + n for signal n,
-      and -1 where the process did not end by itself; `stderr` is its newest bytes
+    * `exit_status`, `signal`, `stderr` - of the process, where it ended without ending the turn. The status is 128 + n
+      for signal n, and nil if no process ended; `stderr` is its newest bytes
     * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last `Codex.Events.Error` of a turn that was lost
     * `result` - what there was until then: a `Codex.Turn.Result` from a thread's turn (its `thread` is the one to go on with), a
       map of `:events` from `Codex.Exec`, nil where the caller has read the events itself
@@ -239,10 +239,16 @@ defmodule Codex.Error do
   def normalize(other),
     do: new(Reasons.kind(other) || :unknown, Reasons.words(other) || inspect(other))
 
-  defp from_map(map, raw) do
-    message = text(get(map, :message)) || "turn failed"
+  @doc false
+  # The error of a failed turn. `codex exec` leaves out codexErrorInfo: of a failure whose words are not
+  # known, the app-server says "other".
+  @spec failed_turn(map()) :: t()
+  def failed_turn(%{} = error), do: from_map(error, error, "other")
+
+  defp from_map(map, raw, unnamed \\ nil) do
+    message = map |> get(:message) |> text() |> Classifier.without_stack()
     info = get(map, :codex_error_info) || get(map, :codexErrorInfo)
-    verdict = Classifier.failure(message, facts(map, info))
+    verdict = Classifier.failure(message, facts(map, info || unnamed))
 
     details =
       drop_nils(%{
@@ -287,8 +293,8 @@ defmodule Codex.Error do
   defp inner_code(_other), do: nil
 
   defp get(map, key), do: Map.get(map, key) || Map.get(map, Atom.to_string(key))
+  defp text(empty) when empty in [nil, ""], do: "turn failed"
   defp text(value) when is_binary(value), do: value
-  defp text(nil), do: nil
   defp text(value), do: inspect(value)
   defp drop_nils(map), do: for({key, value} <- map, value != nil, into: %{}, do: {key, value})
 end

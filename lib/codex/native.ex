@@ -64,6 +64,7 @@ defmodule Codex.Native do
   def error_kinds, do: not_loaded()
   def error_last_words(_text), do: not_loaded()
   def error_retry_after(_value, _now), do: not_loaded()
+  def error_without_stack(_text), do: not_loaded()
   def image, do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()

@@ -6,7 +6,7 @@ defmodule Codex.TransportError do
       `:thread_not_found`, `:thread_busy`, `:not_a_git_repo`, `:mcp`, `:cli_unsupported`, …; besides there are `:interrupted`, `:killed`,
       `:crashed`, `:protocol`, `:timeout`, `:cli_not_found`
     * `message` - the CLI's own words, where it had some
-    * `exit_status` - of the process; 128 + n for signal n; -1 where it did not end by itself
+    * `exit_status` - of the process; 128 + n for signal n; nil if no process ended
     * `signal` - what ended it, as an atom (a number where it has no name), or nil
     * `stderr` - its newest bytes, followed by what stood on stdout and was no event
     * `stderr_truncated?` - whether older bytes were dropped
@@ -23,6 +23,7 @@ defmodule Codex.TransportError do
   @derive {Inspect, except: [:stderr, :event, :open, :result]}
   defexception [
     :message,
+    :exit_status,
     :signal,
     :timeout_ms,
     :clock,
@@ -33,8 +34,7 @@ defmodule Codex.TransportError do
     :event,
     :open,
     :result,
-    exit_status: -1,
-    stderr: "",
+        stderr: "",
     stderr_truncated?: false,
     retryable?: false,
     reason_code: :crashed
@@ -43,7 +43,7 @@ defmodule Codex.TransportError do
   @type t :: %__MODULE__{
           message: String.t(),
           reason_code: Codex.Error.kind(),
-          exit_status: integer(),
+          exit_status: integer() | nil,
           signal: atom() | integer() | nil,
           stderr: String.t(),
           stderr_truncated?: boolean(),

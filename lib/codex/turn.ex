@@ -192,8 +192,12 @@ defmodule Codex.Turn do
   def failure(_event), do: nil
 
   defp failure(error, event) do
-    error = if is_map(error) and error != %{}, do: error, else: %{"message" => "turn failed"}
-    %{Error.normalize(error) | event: event}
+    error =
+      if is_map(error) and error != %{},
+        do: Error.failed_turn(error),
+        else: Error.new(:unknown, "turn failed")
+
+    %{error | event: event}
   end
 
   @doc "The last message of the turn's answer: see `final_response` of `Codex.Turn.Result`."

@@ -202,7 +202,7 @@ defmodule Codex.ExecTest do
 
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi", stream_idle_timeout_ms: 300)
       error = assert_raise TransportError, ~r/idle timeout/, fn -> Enum.to_list(stream) end
-      assert %{exit_status: -1, retryable?: true, reason_code: :timeout} = error
+      assert %{exit_status: nil, retryable?: true, reason_code: :timeout} = error
     end
 
     test "closed output", %{tmp_dir: dir} do

@@ -54,6 +54,10 @@ defmodule Codex.Error.Classifier do
   @spec last_words(binary()) :: String.t()
   def last_words(stderr), do: stderr |> Native.error_last_words() |> Text.printable()
 
+  @doc "Returns the text without the stack backtraces of Rust programs."
+  @spec without_stack(binary()) :: binary()
+  def without_stack(text), do: Native.error_without_stack(text)
+
   defp classify(text, names, ended, facts) do
     now = System.os_time(:second)
 

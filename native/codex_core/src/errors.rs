@@ -20,7 +20,7 @@ mod text;
 mod time;
 
 pub use kind::Kind;
-pub use text::{REACH, last_words};
+pub use text::{REACH, last_words, without_stack};
 pub use time::{Reset, retry_after};
 
 use table::{ROWS, When};

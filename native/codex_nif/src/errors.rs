@@ -1,7 +1,9 @@
 //! Classification of failures: small and bounded work, whatever the size of the text.
 
+use std::borrow::Cow;
+
 use codex_core::errors::{self, End, Failure, Reset};
-use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
+use rustler::{Atom, Binary, Encoder, Env, Error, NifResult, OwnedBinary, Term};
 
 mod atoms {
     rustler::atoms! { nil, unix, local }
@@ -33,6 +35,19 @@ fn error_classify<'a>(
 #[rustler::nif]
 fn error_last_words(text: Binary) -> String {
     errors::last_words(&text)
+}
+
+/// The text without stack backtraces.
+#[rustler::nif]
+fn error_without_stack<'a>(env: Env<'a>, text: Binary<'a>) -> NifResult<Binary<'a>> {
+    match errors::without_stack(&text) {
+        Cow::Borrowed(_) => Ok(text),
+        Cow::Owned(kept) => {
+            let mut binary = OwnedBinary::new(kept.len()).ok_or(Error::Atom("enomem"))?;
+            binary.as_mut_slice().copy_from_slice(&kept);
+            Ok(Binary::from_owned(binary, env))
+        }
+    }
 }
 
 /// `{wait_ms, reset}` of the value of a `Retry-After` header, or nil.

@@ -237,19 +237,24 @@ pub static ROWS: &[Row] = &[
     row(&[Begins("failed to load configuration")], Config, NEVER, "app_server/config_write_overridden", CLI),
     row(&[Begins("failed to read configuration layers")], Config, NEVER, "app_server/config_write_overridden", CLI),
 
-    // What is left.
+    // What is left. A status counts more than the name: the server was reached.
+    row(&[Status(400, 499)], InvalidRequest, NEVER, "exec/http_400", ""),
     row(&[Info("httpConnectionFailed")], ConnectionRefused, AGAIN, "program", CLI),
     row(&[Info("responseStreamConnectionFailed")], StreamDisconnected, AGAIN, "program", CLI),
     row(&[Info("responseStreamDisconnected")], StreamDisconnected, AGAIN, "app_server/error_retry_then_ok", CLI),
     row(&[Info("responseTooManyFailedAttempts")], StreamDisconnected, AGAIN, "program", CLI),
     row(&[Info("badRequest")], InvalidRequest, NEVER, "program", CLI),
-    row(&[Status(400, 499)], InvalidRequest, NEVER, "exec/http_400", ""),
     row(&[Has("rate limit")], RateLimit, AGAIN, "package", ""),
     row(&[Has("too many requests")], RateLimit, AGAIN, "standard", ""),
     row(&[Code("invalid_request_error")], InvalidRequest, NEVER, "exec/http_400", ""),
     row(&[Code("-32600")], InvalidRequest, NEVER, "app_server/protocol_errors", CLI),
     row(&[Code("-32601")], Unsupported, NEVER, "app_server/thread_lifecycle", CLI),
     row(&[Code("-32602")], InvalidRequest, NEVER, "program", CLI),
+    // Words of the CLI itself that no row above has.
+    row(&[Info("other"), Begins("fatal error: ")], Unknown, NEVER, "program", CLI),
+    row(&[Info("other"), Has("(os error ")], Unknown, NEVER, "standard", ""),
+    // Every other failure of a turn has a beginning of its own; the body of a 400 is passed on as it came.
+    row(&[Info("other")], InvalidRequest, NEVER, "exec/http_400", CLI),
 ];
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The words of a failure, bounded and folded.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 use serde_json::Value;
 
@@ -83,12 +85,42 @@ impl Folded {
 /// What a program said last on stderr: from the last line that begins with "error" on, else its last line. Log lines,
 /// which begin with a time, and the CLI's notes about stdin do not count.
 pub fn last_words(text: &[u8]) -> String {
+    // A stack may be longer than the reach, and its heading stands before it.
+    let text = without_stack(text);
     let tail = &text[text.len().saturating_sub(REACH)..];
     let tail = String::from_utf8_lossy(tail);
     let lines: Vec<&str> = tail.lines().filter(|line| !is_log(line) && !is_note(line)).collect();
     let from = lines.iter().rposition(|line| starts_with_error(line));
     let from = from.or_else(|| lines.iter().rposition(|line| !line.trim().is_empty()));
     from.map_or(String::new(), |from| lines[from..].join("\n").trim().to_owned())
+}
+
+/// The text without the stack backtraces that Rust programs print with `RUST_BACKTRACE` set: the heading, the frames below
+/// it, and the note about `RUST_BACKTRACE`.
+pub fn without_stack(text: &[u8]) -> Cow<'_, [u8]> {
+    const HEADING: &[u8] = b"tack backtrace:";
+    if memmem::find(text, HEADING).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = Vec::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let words = line.trim_ascii();
+        inside = match words {
+            b"stack backtrace:" | b"Stack backtrace:" => true,
+            _ => inside && is_frame(line, words),
+        };
+        if !(inside || words.starts_with(b"note: ") && memmem::find(words, b"RUST_BACKTRACE").is_some()) {
+            kept.extend_from_slice(line);
+        }
+    }
+    Cow::Owned(kept.trim_ascii_end().to_vec())
+}
+
+/// `  12: codex_core::run`, and below it `             at /src/lib.rs:1:2`.
+fn is_frame(line: &[u8], words: &[u8]) -> bool {
+    let digits = words.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    line.starts_with(b" ") && (words.starts_with(b"at ") || digits > 0 && words.get(digits) == Some(&b':'))
 }
 
 fn starts_with_error(line: &str) -> bool {
@@ -127,6 +159,26 @@ mod tests {
         assert_eq!(last_words(b"error: a\nERROR: b\nc"), "ERROR: b\nc");
         assert_eq!(last_words(b"Reading additional input from stdin...\n"), "");
         assert_eq!(last_words("ééé".as_bytes()), "ééé");
+    }
+
+    #[test]
+    fn stacks_are_left_out() {
+        let frames = "   0: <unknown>\n   1: std::rt::start\n             at /rustc/library/std/src/rt.rs:1:2\n".repeat(2000);
+        let without = |text: &str| String::from_utf8_lossy(&without_stack(text.as_bytes())).into_owned();
+        let error = "Error: a\n\nCaused by:\n    0: b\n    1: c";
+        for text in [
+            format!("{error}\n\nStack backtrace:\n{frames}"),
+            format!("{error}\n\nStack backtrace:\n{frames}note: run with `RUST_BACKTRACE=full` for more\n"),
+        ] {
+            assert_eq!(without(&text), error);
+            assert_eq!(last_words(text.as_bytes()), error);
+        }
+        let panic = format!("thread 'a' panicked at b.rs:1:2:\nwords\nstack backtrace:\n{frames}");
+        assert_eq!(last_words(panic.as_bytes()), "words");
+        assert_eq!(without(&format!("{panic}Error: after\nit")), "thread 'a' panicked at b.rs:1:2:\nwords\nError: after\nit");
+        for text in ["no stack\n  0: a\n", "a stack backtrace: of words\n 1: b", "", "note: RUST_BACKTRACE"] {
+            assert_eq!(without(text).trim_end(), text.trim_end());
+        }
     }
 
     #[test]
