@@ -34,7 +34,7 @@ defmodule Codex.TransportError do
     :event,
     :open,
     :result,
-        stderr: "",
+    stderr: "",
     stderr_truncated?: false,
     retryable?: false,
     reason_code: :crashed

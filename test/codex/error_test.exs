@@ -107,6 +107,12 @@ defmodule Codex.ErrorTest do
       end
     end
 
+    test "leaves stack backtraces out of the message" do
+      message = "it failed\n\nStack backtrace:\n   0: a::b\n             at c.rs:1:2\n"
+      assert %{message: "it failed", details: details} = Error.normalize(%{"message" => message})
+      assert details.raw["message"] == message
+    end
+
     test "reads times" do
       read = &Error.normalize(Map.put(&1, "message", "Rate limit")).retry_after_ms
       assert read.(%{"retry_after" => 20}) == 20_000
@@ -251,12 +257,15 @@ defmodule Codex.ErrorTest do
     end
 
     # No words that a pattern has: only letters that do not make any.
-    test "without a known word is unknown" do
+    test "without a known word is what the server says of the request" do
       for _ <- 1..500 do
         said = for _ <- 1..40, into: "", do: Enum.random(~w(b z q w x j k . 7 é \s))
 
-        assert {:error, {:turn_failed, %Error{kind: :unknown, message: ^said, retryable?: false}}} =
+        assert {:error, {:turn_failed, error}} =
                  turn([%Events.TurnFailed{error: %{"message" => said}}])
+
+        assert %Error{kind: :invalid_request, message: ^said, retryable?: false} = error
+        assert %Error{kind: :unknown} = Error.normalize(%{"message" => said})
       end
     end
 

@@ -97,11 +97,11 @@ defmodule Codex.TurnTest do
 
   describe "a turn that did not succeed" do
     @failures [
-      {%Events.TurnFailed{error: %{"message" => "no"}}, :unknown},
+      {%Events.TurnFailed{error: %{"message" => "no"}}, :invalid_request},
       {%Events.TurnFailed{error: %{}}, :unknown},
       {%Events.TurnFailed{error: nil}, :unknown},
       {%Events.TurnCompleted{status: "failed"}, :unknown},
-      {%Events.TurnCompleted{status: "error", error: %{"message" => "no"}}, :unknown},
+      {%Events.TurnCompleted{status: "error", error: %{"message" => "no"}}, :invalid_request},
       {%Events.TurnCompleted{status: "interrupted"}, :interrupted}
     ]
 

@@ -18,7 +18,7 @@ defmodule Codex.Failures do
 
   defp exec(events, meta) do
     case Enum.find(events, &match?(%Events.TurnFailed{}, &1)) do
-      %{error: error} -> Error.normalize(error)
+      %{} = event -> Codex.Turn.failure(event)
       nil -> ended(events, meta)
     end
   end

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use codex_core::errors::{self, End, Failure, Reset};
-use rustler::{Atom, Binary, Encoder, Env, Error, NifResult, OwnedBinary, Term};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, OwnedBinary, Term};
 
 mod atoms {
     rustler::atoms! { nil, unix, local }
@@ -39,13 +39,13 @@ fn error_last_words(text: Binary) -> String {
 
 /// The text without stack backtraces.
 #[rustler::nif]
-fn error_without_stack<'a>(env: Env<'a>, text: Binary<'a>) -> NifResult<Binary<'a>> {
+fn error_without_stack<'a>(env: Env<'a>, text: Binary<'a>) -> Binary<'a> {
     match errors::without_stack(&text) {
-        Cow::Borrowed(_) => Ok(text),
+        Cow::Borrowed(_) => text,
         Cow::Owned(kept) => {
-            let mut binary = OwnedBinary::new(kept.len()).ok_or(Error::Atom("enomem"))?;
+            let mut binary = OwnedBinary::new(kept.len());
             binary.as_mut_slice().copy_from_slice(&kept);
-            Ok(Binary::from_owned(binary, env))
+            Binary::from_owned(binary, env)
         }
     }
 }

@@ -22,11 +22,9 @@ defmodule Codex.Error.RecordedTest do
     {:not_a_git_repo, false, nil} => ~w(no_git_repo),
     {:mcp, false, nil} => ~w(mcp_server_required_fails),
     {:invalid_request, false, nil} =>
-      ~w(http_400 image_greedy review_noargs stdin_empty_noarg stdin_nonutf8),
+      ~w(failed_cyber http_400 image_greedy review_noargs stdin_empty_noarg stdin_nonutf8),
     {:context_window, false, nil} => ~w(failed_context_length),
     {:content_policy, false, nil} => ~w(failed_invalid_prompt),
-    # Its message is what the server says, and that was "blocked".
-    {:unknown, false, nil} => ~w(failed_cyber),
     {:overloaded, true, nil} => ~w(failed_overloaded http_503_overloaded),
     {:quota, false, nil} => ~w(failed_quota http_429_quota),
     {:usage_limit, false, :clock} => ~w(http_429_usage_limit),
@@ -134,7 +132,7 @@ defmodule Codex.Error.RecordedTest do
   }
 
   # Two failures say the same word, and differ in what the CLI calls them.
-  @blocked [{"cyberPolicy", :content_policy}, {"other", :unknown}]
+  @blocked [{"cyberPolicy", :content_policy}, {"other", :invalid_request}]
 
   test "on codex exec" do
     expected = for {what, names} <- @exec, name <- names, into: %{}, do: {name, what}

@@ -100,7 +100,7 @@ defmodule Codex.Error.RunTest do
             {:turn_failed, %Error{kind: :rate_limit, event: %Events.TurnFailed{}} = error}} =
              Exec.run("hi", codex_opts: replay(dir, "http_429").codex_opts)
 
-    assert error.result == %{events: events}
+    assert error.result.events == events
   end
 
   test "keys of ours that the CLI repeats are shown nowhere", %{tmp_dir: dir} do
@@ -172,6 +172,45 @@ defmodule Codex.Error.RunTest do
         error = run(step)
         assert {error.message, error.kind, error.http_status} == {error.message, kind, status}
       end
+    end
+
+    test "fails with a kind for statuses whose body is no JSON, on both transports" do
+      for {status, body, known} <- [
+            {400, "bad", nil},
+            {400, "", nil},
+            {400, "<html>no</html>", nil},
+            {404, "nope", 404},
+            {409, "bad", 409},
+            {418, "tea", 418},
+            {422, "bad", 422}
+          ] do
+        step = http_error(status, body)
+        {model, thread} = Codex.Scripted.start([step, step])
+        over = Codex.Connected.thread!(model, Codex.Connected.connect!(model))
+
+        for thread <- [thread, over] do
+          assert {:error, {:turn_failed, error}} = Thread.run(thread, "hi")
+
+          assert {status, error.kind, error.retryable?, error.http_status} ==
+                   {status, :invalid_request, false, known}
+
+          assert error.message != ""
+        end
+      end
+    end
+
+    test "leaves stack backtraces out of messages" do
+      client = [env: %{"RUST_BACKTRACE" => "1"}]
+      id = "01a219a7-968a-70c1-ac27-c6916216cf06"
+      model = Codex.Test.start!([])
+      options = Keyword.update!(Codex.Test.options(model), :env, &Map.merge(&1, client[:env]))
+      {:ok, thread} = Codex.resume_thread(id, options, Codex.Test.thread_options(model))
+
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi")
+      assert error.kind == :thread_not_found
+      assert error.message =~ "no rollout found"
+      refute error.message =~ ~r/backtrace|unknown>|\n/
+      assert error.stderr =~ "Stack backtrace:"
     end
 
     test "tells in words how long to wait" do
