@@ -177,6 +177,17 @@ defmodule Codex.AppServer do
   started anew, unless `:reconnect` says so. `Process.monitor/1` tells of its end; whoever waits for an answer then gets
   `{:error, {:app_server_down, info}}` at once.
 
+  ## Slow readers
+
+  A reader of a connection is a process that subscribes, or that reads a turn. Its mailbox is full with over `:max_queue` messages, or about
+  `:max_spool_bytes` bytes of them. While the full reader is the only one with work on the connection, nothing more is read from the server, which waits.
+  If others have work (a request that waits for its answer, a turn of another reader, a subscriber that keeps up), the messages
+  of the full reader are kept in the connection's process, and sent in order as it reads.
+
+  A reader for which over `:max_spool_bytes` would be kept is cut off, and nobody else is affected. Its turn ends with an error of the kind `:overflow`
+  that names the reader, and is interrupted. A subscriber gets `{:codex_subscription, conn, {:cut_off, {:overflow, {:reader, pid}, limit}}}` as its
+  last message, and may subscribe again. What was kept for it is dropped.
+
   ## Reconnecting
 
   With `:reconnect`, the connection's process outlives its server. When that is lost, everybody who waits is told at once, as without it: turns end, requests
@@ -250,8 +261,8 @@ defmodule Codex.AppServer do
   #{Codex.AppServer.Options.docs(:remote)}
 
   The connection is as one of `connect/2`; `disconnect/1` ends it, and leaves the server to others. Several connections to one
-  server share its threads: what is told of a thread goes to those that started or resumed it. A subscriber that is slow makes the
-  server wait, for this connection only; it loses nothing then (0.169). While the server does not read, nor does the connection, for up to
+  server share its threads: what is told of a thread goes to those that started or resumed it. A connection that does not read
+  makes the server wait, for this connection only; it loses nothing then (0.169). While the server does not read, nor does the connection, for up to
   `:send_timeout_ms`.
 
   Returns `{:ok, conn}`. Errors:
@@ -362,7 +373,8 @@ defmodule Codex.AppServer do
     * `{:codex_request, id, method, params}` - to be answered with `respond/3`
 
   An answer may come from any process. Where those who were asked are gone without one, and where its time is over, it is no. A second
-  subscription of the same process takes the place of the first. A process that has over `:max_queue` messages makes the server wait.
+  subscription of the same process takes the place of the first. A process that does not keep up makes the server wait, or is cut off:
+  see *Slow readers* of `connect/2`.
 
   Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, what is wrong with the options, or `{:error, {:app_server_down, info}}`.
   """

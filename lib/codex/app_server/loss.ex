@@ -34,6 +34,14 @@ defmodule Codex.AppServer.Loss do
         "#{Enum.join(names, ", ")}: the connection was made without experimental_api: true"
       )
 
+  def error({:overflow, {:reader, pid}, most}) do
+    lost(
+      :overflow,
+      "the reader #{inspect(pid)} of the turn was cut off: it did not take what the app-server sent, and over " <>
+        "#{most} bytes (max_spool_bytes of the connection) waited for it"
+    )
+  end
+
   def error({:overflow, what, most}),
     do: lost(:overflow, "the app-server's #{what} are over the limit of #{inspect(most)}")
 

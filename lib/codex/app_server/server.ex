@@ -5,9 +5,8 @@ defmodule Codex.AppServer.Server do
   # Where the option `:reconnect` says so, it outlives the server: it has no transport then, and its machine is down until another
   # one is reached. Subscribers stay.
   #
-  # It reads from the server as fast as its subscribers take: while one of them has too many messages, what was read is not
-  # granted anew, and the server waits at its pipe or socket. Answers that somebody waits for come the same way, so while there are any
-  # it reads on, up to a limit.
+  # It reads from the server as fast as its readers take, and what it does about a slow one, `Codex.AppServer.Flow` says: while that is
+  # the only one with work, what was read is not granted anew, and the server waits at its pipe or socket.
   use GenServer, restart: :temporary
 
   alias Codex.AppServer.{
@@ -39,11 +38,11 @@ defmodule Codex.AppServer.Server do
     :spans,
     :open,
     :parent,
+    :flow,
     life: %Life{},
     watched: %{},
     pending: %{},
-    owed: 0,
-    ahead: 0
+    owed: 0
   ]
 
   @typedoc "Given a home of the connection's own, or nil."
@@ -86,7 +85,8 @@ defmodule Codex.AppServer.Server do
         options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
         spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
         owner: options.owner && Process.monitor(options.owner),
-        parent: options.parent
+        parent: options.parent,
+        flow: Flow.new(options)
       }
 
       server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
@@ -141,11 +141,15 @@ defmodule Codex.AppServer.Server do
   def handle_call({:subscribe, options}, {pid, _} = from, server),
     do: server |> watch(pid) |> step(&State.subscribe(&1, from, pid, options)) |> noreply()
 
-  def handle_call(:unsubscribe, {pid, _}, server),
-    do: {:reply, :ok, step(server, &State.unsubscribe(&1, pid))}
+  def handle_call(:unsubscribe, {pid, _}, server) do
+    server = step(server, &State.unsubscribe(&1, pid))
+    {:reply, :ok, %{server | flow: Flow.forget(server.flow, pid, :subscription)}}
+  end
 
-  def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server),
-    do: {:reply, :ok, step(server, &State.unfollow(&1, pid, thread_id, turn_id))}
+  def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server) do
+    server = step(server, &State.unfollow(&1, pid, thread_id, turn_id))
+    {:reply, :ok, %{server | flow: Flow.forget(server.flow, pid, {thread_id, turn_id})}}
+  end
 
   def handle_call({:respond, name, answer}, from, server) do
     case Pending.named(server.pending, name) do
@@ -210,12 +214,15 @@ defmodule Codex.AppServer.Server do
     case server.watched do
       %{^pid => ^monitor} ->
         server = %{server | watched: Map.delete(server.watched, pid)}
-        server |> step(&State.gone(&1, pid)) |> grant() |> noreply()
+        server |> forget(pid) |> step(&State.gone(&1, pid)) |> grant() |> noreply()
 
       _ ->
         {:noreply, server}
     end
   end
+
+  def handle_info({:mailbox, pid, length}, server),
+    do: %{server | flow: Flow.seen(server.flow, pid, length)} |> grant() |> noreply()
 
   def handle_info({:give_up, from}, server) do
     {waited?, life} = Life.give_up(server.life, from)
@@ -263,7 +270,7 @@ defmodule Codex.AppServer.Server do
 
   defp noreply(%{state: %{phase: {:ready, _}}, life: %{since: nil}} = server) do
     {again?, waiting, life} = Life.ready(server.life, now())
-    _ = if again?, do: tell_all(server, :up)
+    server = if again?, do: tell_all(server, :up), else: server
     for {from, timer} <- waiting, do: there(from, timer)
     {:noreply, %{server | life: life}}
   end
@@ -279,9 +286,9 @@ defmodule Codex.AppServer.Server do
 
   defp lost(server, reason, ms, was_up?, life) do
     if server.transport, do: Transport.stop(server.transport)
-    _ = if was_up?, do: tell_all(server, {:down, reason})
+    server = if was_up?, do: tell_all(server, {:down, reason}), else: server
     _ = Process.send_after(self(), :reopen, ms)
-    timer(%{server | transport: nil, life: life, owed: 0, ahead: 0})
+    timer(%{server | transport: nil, life: life, owed: 0})
   end
 
   defp reopen(server) do
@@ -303,8 +310,11 @@ defmodule Codex.AppServer.Server do
   end
 
   defp tell_all(server, what) do
-    for pid <- Map.keys(server.state.subscribers),
-        do: send(pid, {:codex_connection, self(), what})
+    message = {:codex_connection, self(), what}
+
+    Enum.reduce(Map.keys(server.state.subscribers), server, fn pid, server ->
+      deliver(server, pid, :subscription, message)
+    end)
   end
 
   # Whoever waits is told, and nothing of the server is left.
@@ -312,7 +322,8 @@ defmodule Codex.AppServer.Server do
   def terminate(_reason, {:opening, _args}), do: :ok
 
   def terminate(_reason, server) do
-    _ = step(server, &State.down(&1, %{reason: :disconnected}))
+    server = step(server, &State.down(&1, %{reason: :disconnected}))
+    :ok = Flow.close(server.flow)
     if server.transport, do: Transport.stop(server.transport), else: :ok
   end
 
@@ -335,9 +346,8 @@ defmodule Codex.AppServer.Server do
 
   # --- From the server --------------------------------------------------------------------------------------------------
 
-  defp output({:messages, messages, bytes}, server) do
-    messages |> Enum.reduce(%{server | owed: server.owed + bytes}, &message/2) |> grant()
-  end
+  defp output({:messages, messages, bytes}, server),
+    do: messages |> Enum.reduce(server, &message/2) |> grant(bytes)
 
   defp output({:down, info}, server), do: step(server, &State.down(&1, info))
 
@@ -352,16 +362,24 @@ defmodule Codex.AppServer.Server do
 
   # --- Reading on -------------------------------------------------------------------------------------------------------
 
-  defp grant(server) do
-    case Flow.next(server.state, server.owed, server.ahead, server.options) do
-      :grant -> %{give(server) | ahead: 0}
-      :ahead -> later(%{give(server) | ahead: server.ahead + server.owed})
-      :wait -> later(server)
-      :overflow -> overflow(server)
-    end
+  # Whether the server may send on, after `bytes` of it.
+  defp grant(server, bytes \\ 0) do
+    if server.owed + bytes > 0 or Flow.spooled?(server.flow),
+      do: decide(server, bytes),
+      else: server
+  end
+
+  defp decide(server, bytes) do
+    waiting? = server.state.requests.waiting != %{}
+    listeners = State.listeners(server.state)
+    {verdict, over, flow} = Flow.next(server.flow, listeners, waiting?, bytes)
+    server = Enum.reduce(over, %{server | flow: flow, owed: server.owed + bytes}, &cut_off/2)
+    server = if verdict == :grant, do: give(server), else: later(server)
+    if Flow.spooled?(server.flow), do: later(server), else: server
   end
 
   defp give(%{owed: 0} = server), do: server
+  defp give(%{transport: nil} = server), do: %{server | owed: 0}
 
   defp give(server),
     do: %{server | transport: Transport.grant(server.transport, server.owed), owed: 0}
@@ -371,8 +389,24 @@ defmodule Codex.AppServer.Server do
 
   defp later(server), do: server
 
-  defp overflow(server),
-    do: step(server, &State.overflow(&1, {:overflow, :subscribers, server.options.max_ahead}))
+  # It hears of that behind what is in its mailbox.
+  defp cut_off(pid, server) do
+    limit = server.options.max_spool_bytes
+    server |> forget(pid) |> step(&State.cut_off(&1, pid, limit))
+  end
+
+  # What was spooled is freed now, and not when the connection next has much to do.
+  defp forget(server, pid) do
+    spooled? = Flow.spooled?(server.flow, pid)
+    server = %{server | flow: Flow.forget(server.flow, pid)}
+    _ = if spooled?, do: :erlang.garbage_collect()
+    server
+  end
+
+  defp deliver(server, pid, key, message) do
+    server = %{server | flow: Flow.send(server.flow, pid, key, message)}
+    if Flow.spooled?(server.flow, pid), do: later(server), else: server
+  end
 
   defp watch(server, pid) do
     if is_map_key(server.watched, pid),
@@ -428,26 +462,33 @@ defmodule Codex.AppServer.Server do
   end
 
   defp act({:closed, id, why}, server) do
-    pending = Delivery.closed(server.pending, id, why, server.state.subscribers)
-    server = %{server | pending: pending}
+    {messages, pending} = Delivery.closed(server.pending, id, why, server.state.subscribers)
+
+    server =
+      Enum.reduce(messages, %{server | pending: pending}, fn {pid, message}, server ->
+        deliver(server, pid, :subscription, message)
+      end)
+
     if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
   end
 
   defp act({:notify, pid, {:codex_notification, method, params}}, server) do
     message = {:codex_notification, method, Pending.renamed(method, params, server.life.servers)}
-    :ok = Delivery.told(pid, Subscribers.form(server.state.subscribers, pid), message)
-    server
+    form = Subscribers.form(server.state.subscribers, pid)
+    deliver(server, pid, :subscription, Delivery.told(form, message))
   end
 
   defp act({:notify, pid, {:codex_request, _, _, _} = message}, server) do
     form = Subscribers.form(server.state.subscribers, pid)
-    :ok = Delivery.asked(server.pending, pid, form, message)
-    server
+    deliver(server, pid, :subscription, Delivery.asked(server.pending, form, message))
   end
 
+  defp act({:notify, pid, {:cut_off, _reason} = what}, server),
+    do: deliver(server, pid, :subscription, {:codex_subscription, self(), what})
+
   defp act({:turn, pid, thread_id, turn_id, what}, server) do
-    :ok = Delivery.turn(server.pending, pid, {thread_id, turn_id}, what)
-    server
+    key = {thread_id, turn_id}
+    deliver(server, pid, key, Delivery.turn(server.pending, key, what))
   end
 
   defp act({:note, {:denied, why, id, _method}}, server) when why in [:expired, :nobody],

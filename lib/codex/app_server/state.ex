@@ -7,8 +7,8 @@ defmodule Codex.AppServer.State do
   #
   #   * `{:send, map}`              - a message for the server
   #   * `{:reply, from, result}`    - the answer to a call, once for each `from`
-  #   * `{:notify, who, message}`   - for a subscriber: `{:codex_notification, method, params}` or
-  #     `{:codex_request, id, method, params}`
+  #   * `{:notify, who, message}`   - for a subscriber: `{:codex_notification, method, params}`,
+  #     `{:codex_request, id, method, params}` or `{:cut_off, reason}`
   #   * `{:turn, who, thread_id, turn_id, what}` - for somebody who follows a turn; see `Codex.AppServer.Turns`
   #   * `{:opened, id, method, params, deadline}`, `{:closed, id, why}` - what the server asks has begun to wait for an answer, or ended
   #   * `{:note, what}`             - for telemetry: nothing has to be done
@@ -67,7 +67,6 @@ defmodule Codex.AppServer.State do
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:overflow, :line, non_neg_integer() | nil}
-          | {:overflow, :subscribers, pos_integer()}
   @type t :: %__MODULE__{
           config: map(),
           requests: Requests.t(),
@@ -320,6 +319,20 @@ defmodule Codex.AppServer.State do
     {denied ++ interrupted, state}
   end
 
+  @doc """
+  Somebody took so little that more than `limit` bytes waited for them: they get no more of what they follow and are subscribed to, and
+  are told so. Their own turns are interrupted, and what only they were asked gets its no.
+  """
+  @spec cut_off(t(), term(), pos_integer()) :: step()
+  def cut_off(state, who, limit) do
+    over = {:overflow, {:reader, who}, limit}
+    told = if is_map_key(state.subscribers, who), do: [{:notify, who, {:cut_off, over}}], else: []
+    {[], state} = unsubscribe(state, who)
+    {ended, state} = Outgoing.turns(state, Turns.cut_off(state.turns, who, over))
+    {denied, state} = Questions.gone(state, who)
+    {told ++ ended ++ denied, state}
+  end
+
   @doc "Whom messages may be for at this time; some more than once. What others have in their mailboxes is not ours."
   @spec listeners(t()) :: [term()]
   def listeners(state), do: Map.keys(state.subscribers) ++ Turns.listeners(state.turns)
@@ -351,10 +364,6 @@ defmodule Codex.AppServer.State do
     {actions, state} = close_all(state, {:app_server_down, info})
     {actions, state}
   end
-
-  @doc "More came than could be kept. What comes later would have a gap before it, so nothing does."
-  @spec overflow(t(), {:overflow, :subscribers, pos_integer()}) :: step()
-  def overflow(state, reason), do: fail(state, reason)
 
   defp fail(%{phase: {:down, _}} = state, _reason), do: {[], state}
 

@@ -96,6 +96,18 @@ defmodule Codex.AppServer.Turns do
     {abandoned, turns}
   end
 
+  @doc """
+  Somebody took too little of what they follow: that is lost for them, and their own turns are told as abandoned. A turn that is only
+  starting is theirs as before.
+  """
+  @spec cut_off(t(), term(), term()) :: {[message()], t()}
+  def cut_off(turns, who, reason) do
+    followed = for {_key, run} = entry <- turns.running, who in run.followers, do: entry
+    lost = Enum.filter(lost(followed, reason), &(elem(&1, 0) == who))
+    {abandoned, left} = gone(turns, who)
+    {lost ++ abandoned, %{left | starting: turns.starting}}
+  end
+
   @doc "The turn of this thread that somebody follows, and what an interrupt has to name, nil before the server tells of its beginning; or nil."
   @spec running_in(t(), String.t()) :: {String.t(), String.t() | nil} | nil
   def running_in(turns, thread_id) do

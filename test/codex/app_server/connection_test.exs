@@ -483,26 +483,112 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "floods while an answer is waited for: an overflow, never a gap", %{tmp_dir: dir} do
+    test "floods while an answer is waited for: who does not read is cut off, and nobody else", %{
+      tmp_dir: dir
+    } do
       body = ~S"""
       read -r line
-      while :; do echo "{\"method\":\"x/y\",\"params\":{\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; done
+      i=0; while [ $i -lt 30000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
+      echo '{"id":1,"result":{}}'
+      cat > /dev/null
       """
 
-      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_ahead: 2_000_000)
-      ref = Process.monitor(conn)
-      sleeper = spawn_link(fn -> AppServer.subscribe(conn) && Process.sleep(:infinity) end)
-      assert eventually(fn -> map_size(:sys.get_state(conn).watched) == 1 end)
+      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_spool_bytes: 2_000_000)
+      test = self()
 
-      assert {:error, {:overflow, :subscribers, 2_000_000}} =
-               AppServer.request(conn, "a", nil, timeout_ms: :infinity)
+      sleeper =
+        spawn_link(fn ->
+          :ok = AppServer.subscribe(conn)
+          send(test, :subscribed)
+          receive(do: (:go -> :ok))
+          send(test, {:read, read_to_cut(0, conn)})
+          :ok = AppServer.subscribe(conn)
+          send(test, :again)
+        end)
 
-      assert_receive {:DOWN, ^ref, :process, _,
-                      {:shutdown, {:overflow, :subscribers, 2_000_000}}},
-                     5_000
+      assert_receive :subscribed, 5_000
 
-      Process.unlink(sleeper)
-      Process.exit(sleeper, :kill)
+      quick =
+        Task.async(fn ->
+          :ok = AppServer.subscribe(conn)
+          send(test, :quick)
+          for n <- 0..29_999, do: assert_receive({:codex_notification, _, %{"n" => ^n}}, 30_000)
+          :all
+        end)
+
+      assert_receive :quick, 5_000
+      {:memory, before} = Process.info(conn, :memory)
+      assert {:ok, %{}} = AppServer.request(conn, "a", nil, timeout_ms: :infinity)
+      assert Task.await(quick, 60_000) == :all
+
+      # What was kept for it is gone, and it has what it had before.
+      assert eventually(fn -> Process.info(conn, :memory) < {:memory, before + 4_000_000} end)
+      send(sleeper, :go)
+      assert_receive {:read, {n, {:overflow, {:reader, ^sleeper}, 2_000_000}}}, 10_000
+      assert n > 100 and n < 10_000
+      assert_receive :again, 5_000
+      AppServer.disconnect(conn)
+    end
+
+    test "floods a reader that pauses while others work: it gets all of it, in order", %{
+      tmp_dir: dir
+    } do
+      body = ~S"""
+      read -r line
+      i=0; while [ $i -lt 20000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789\"}}"; i=$((i+1)); done
+      echo '{"id":1,"result":{}}'
+      read -r line; echo '{"id":2,"result":{}}'
+      cat > /dev/null
+      """
+
+      {:ok, conn} = stub_connect(dir, body, max_queue: 100)
+      test = self()
+
+      reader =
+        spawn_link(fn ->
+          :ok = AppServer.subscribe(conn)
+          send(test, :subscribed)
+          receive(do: (:go -> :ok))
+          send(test, {:read, read(0)})
+        end)
+
+      assert_receive :subscribed, 5_000
+      assert {:ok, %{}} = AppServer.request(conn, "a", nil, timeout_ms: :infinity)
+      assert {:ok, %{}} = AppServer.request(conn, "b", nil, timeout_ms: :infinity)
+      {:message_queue_len, waiting} = Process.info(reader, :message_queue_len)
+      assert waiting < 10_000
+      send(reader, :go)
+      assert_receive {:read, 20_000}, 30_000
+      AppServer.disconnect(conn)
+    end
+
+    test "ends with messages kept for a reader: it gets them, and then the end", %{tmp_dir: dir} do
+      body = ~S"""
+      read -r line
+      i=0; while [ $i -lt 5000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789\"}}"; i=$((i+1)); done
+      echo '{"id":1,"result":{}}'
+      cat > /dev/null
+      """
+
+      {:ok, conn} = stub_connect(dir, body, max_queue: 10)
+      test = self()
+
+      reader =
+        spawn_link(fn ->
+          ref = Process.monitor(conn)
+          :ok = AppServer.subscribe(conn)
+          send(test, :subscribed)
+          receive(do: (:go -> :ok))
+          read = for _ <- 1..5000, do: receive(do: ({:codex_notification, _, %{"n" => n}} -> n))
+          receive(do: ({:DOWN, ^ref, :process, _, _} -> send(test, {:read, read})))
+        end)
+
+      assert_receive :subscribed, 5_000
+      assert {:ok, %{}} = AppServer.request(conn, "a", nil, timeout_ms: :infinity)
+      AppServer.disconnect(conn)
+      send(reader, :go)
+      assert_receive {:read, read}, 10_000
+      assert read == Enum.to_list(0..4999)
     end
 
     test "no report shows its environment", %{tmp_dir: dir} do
@@ -529,6 +615,15 @@ defmodule Codex.AppServer.ConnectionTest do
       assert log =~ "Codex.AppServer.Server"
       refute log =~ "sk-canary-app"
       refute log =~ "sk-canary-env"
+    end
+  end
+
+  defp read_to_cut(n, conn) do
+    receive do
+      {:codex_notification, "x/y", %{"n" => ^n}} -> read_to_cut(n + 1, conn)
+      {:codex_subscription, ^conn, {:cut_off, reason}} -> {n, reason}
+    after
+      5_000 -> {n, :nothing}
     end
   end
 

@@ -498,6 +498,88 @@ defmodule Codex.AppServer.ThreadTest do
       assert {:messages, [{:mine, 1} | _]} = Process.info(self(), :messages)
     end
 
+    # A reader that begins a turn of 20,000 pieces, and waits for `:go` before it reads on.
+    defp paused(thread) do
+      test = self()
+      {:ok, stream} = Thread.run_turn_streamed(thread, "long")
+
+      reader =
+        spawn_link(fn ->
+          read =
+            try do
+              Enum.flat_map(stream, fn
+                %Events.TurnStarted{} = event ->
+                  send(test, {:paused, self()})
+                  receive(do: (:go -> [event]))
+
+                event ->
+                  [event]
+              end)
+            rescue
+              error in Codex.TransportError -> error
+            end
+
+          send(test, {:read, read})
+        end)
+
+      assert_receive {:paused, ^reader}, 20_000
+      reader
+    end
+
+    @deltas for(i <- 1..20_000, do: "word #{i} ")
+
+    test "that pause hold up no other turn, and then get all of theirs in order" do
+      script = [respond([message("long", deltas: @deltas)]), "two", "three"]
+      {model, conn, thread} = start(script)
+      reader = paused(thread)
+      other = thread!(model, conn)
+      assert {:ok, %{final_response: %{text: "two"}}} = Thread.run(other, "y")
+      assert {:ok, %{final_response: %{text: "three"}}} = Thread.run(other, "z")
+      {:message_queue_len, waiting} = Process.info(reader, :message_queue_len)
+      assert waiting < 5_000
+      send(reader, :go)
+      assert_receive {:read, read}, 60_000
+      pieces = for %Events.ItemAgentMessageDelta{item: %{"text" => text}} <- read, do: text
+      assert pieces == @deltas
+      assert %Events.TurnCompleted{status: "completed"} = List.last(read)
+    end
+
+    test "for which too much would be kept lose their turn, and no other is lost" do
+      script = [respond([message("long", deltas: @deltas)]), "two", "three"]
+      model = Test.start!(script)
+      conn = connect!(model, max_spool_bytes: 200_000)
+      :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
+      reader = paused(thread!(model, conn))
+      other = thread!(model, conn)
+      for text <- ~w(two three), do: assert({:ok, _} = Thread.run(other, text))
+      assert eventually(fn -> followed(conn).running == %{} end)
+      send(reader, :go)
+      assert_receive {:read, %Codex.TransportError{reason_code: :overflow} = error}, 20_000
+      assert error.message =~ inspect(reader)
+      assert error.message =~ "200000 bytes (max_spool_bytes"
+      # Its turn is interrupted.
+      assert_receive {:codex_notification, _, %{"turn" => %{"status" => "interrupted"}}}, 20_000
+    end
+
+    test "that die leave nothing that was kept for them" do
+      script = [respond([message("long", deltas: @deltas)])]
+      {_model, conn, thread} = start(script)
+      # Somebody who keeps up.
+      :ok = AppServer.subscribe(conn, methods: [])
+      reader = paused(thread)
+      assert eventually(fn -> kept(conn) > 1_000_000 end)
+      Process.unlink(reader)
+      Process.exit(reader, :kill)
+      assert eventually(fn -> kept(conn) < 1_000_000 end)
+      assert followed(conn).running == %{}
+    end
+
+    # What a connection holds of the binaries that processes share.
+    defp kept(conn) do
+      {:binary, binaries} = Process.info(conn, :binary)
+      binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+    end
+
     test "that halt interrupt the turn before they go on" do
       {_model, conn, thread} = start([silence(60_000), "fine"])
       {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
