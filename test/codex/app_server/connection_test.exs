@@ -591,6 +591,51 @@ defmodule Codex.AppServer.ConnectionTest do
       assert read == Enum.to_list(0..4999)
     end
 
+    test "floods a reader on another node that sleeps: it waits, and nothing is lost", %{
+      tmp_dir: dir
+    } do
+      {listens, asks, name} = Codex.OtherVM.nodes()
+
+      body = ~S"""
+      read -r line; echo '{"id":1,"result":{}}'
+      i=0; while [ $i -lt 30000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
+      cat > /dev/null
+      """
+
+      client = [codex_path: stub!(dir, body), codex_home: dir]
+
+      script = """
+      Process.register(self(), :main)
+      {:ok, _} = Codex.AppServer.connect(#{inspect(client)}, cwd: #{inspect(dir)}, name: :conn, max_queue: 300)
+      IO.puts("up")
+      receive(do: (:end -> :ok))
+      """
+
+      vm = Codex.OtherVM.start(script, listens)
+      assert_receive {^vm, {:data, {:eol, "up"}}}, 60_000
+
+      reader = """
+      node = :"#{name}"
+      true = Node.connect(node)
+      conn = {:conn, node}
+      :ok = Codex.AppServer.subscribe(conn)
+      {:ok, _} = Codex.AppServer.request(conn, "go")
+
+      still = fn still ->
+        {:message_queue_len, n} = Process.info(self(), :message_queue_len)
+        Process.sleep(500)
+        if n > 0 and Process.info(self(), :message_queue_len) == {:message_queue_len, n}, do: n, else: still.(still)
+      end
+
+      IO.puts("waiting \#{still.(still) < 15_000}")
+      for n <- 0..29_999, do: receive(do: ({:codex_notification, "x/y", %{"n" => ^n}} -> :ok))
+      send({:main, node}, :end)
+      IO.puts("read")
+      """
+
+      assert Codex.OtherVM.run(reader, asks) == {"waiting true\nread\n", 0}
+    end
+
     test "no report shows its environment", %{tmp_dir: dir} do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
