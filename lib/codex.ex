@@ -54,6 +54,62 @@ defmodule Codex do
   def fork_thread(id, opts \\ %{}, thread_opts \\ %{}) when is_binary(id) and id != "",
     do: build(opts, thread_opts, fork_of: id)
 
+  @doc """
+  Lists the turns and reviews that run on this node, oldest first: `codex exec` and app-server, also
+  those that wait for a retry.
+
+      for %{ref: ref, started_at: at} <- Codex.running(),
+          DateTime.diff(DateTime.utc_now(), at) > 600,
+          do: Codex.stop(ref)
+  """
+  @spec running() :: [Codex.Turn.Running.t()]
+  def running, do: Codex.Turn.Running.list()
+
+  @doc """
+  Stops a turn that runs on this node, from any process. `target` is an entry of `running/0` or its
+  `ref`, a thread, the id of a thread, the pid of the process that reads the turn, or a
+  `Codex.RunResultStreaming`.
+
+      Enum.each(Codex.running(), &Codex.stop/1)
+
+  The reader gets an error of the kind `:interrupted` with the result so far; the thread can go on.
+  `stop/1` does not wait for that. A thread that was returned by `start_thread/2` names its turn from
+  the first moment, before it has an id, and also while it waits for a retry.
+
+  Returns `:ok`, or `{:error, :not_found}` if no such turn runs. Raises `ArgumentError` for anything
+  else.
+
+  The reader of a stream gets the error as an exception. If a stop by the user is no failure to your
+  application, rescue it, so that a `Task` does not log a crash:
+
+      Task.Supervisor.start_child(MyApp.Tasks, fn ->
+        try do
+          {:ok, events} = Codex.Thread.run_turn_streamed(thread, prompt)
+          for text <- Codex.Stream.text(events), do: send(chat, {:text, text})
+          send(chat, :done)
+        rescue
+          error ->
+            case Codex.Error.normalize(error) do
+              %{kind: :interrupted} -> send(chat, :stopped)
+              error -> send(chat, {:failed, error})
+            end
+        end
+      end)
+  """
+  @spec stop(
+          Codex.Turn.Running.t()
+          | reference()
+          | Thread.t()
+          | String.t()
+          | pid()
+          | Codex.RunResultStreaming.t()
+        ) :: :ok | {:error, :not_found}
+  def stop(%Thread{} = thread),
+    do: Codex.Retry.Call.stop({:thread, thread.thread_id, thread.ref})
+
+  def stop(%Codex.RunResultStreaming{} = run), do: Codex.RunResultStreaming.cancel(run)
+  def stop(target), do: Codex.Retry.Call.stop(target)
+
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
          {:ok, thread_opts} <- Thread.Options.new(thread_opts) do

@@ -10,6 +10,7 @@ defmodule Codex.Application do
     children = [
       Codex.Subprocess.Launchers,
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
+      {Registry, keys: :unique, name: Codex.Turn.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
       # Before those that use them: servers end first, and their homes after them.

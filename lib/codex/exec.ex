@@ -37,8 +37,8 @@ defmodule Codex.Exec do
 
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
-  alias Codex.Turn.Kept
-  alias Codex.{Auth, Events, Items, Review, Subprocess, Telemetry, TransportError, Turn}
+  alias Codex.Turn.{Kept, Running}
+  alias Codex.{Auth, Events, Items, Review, Telemetry, TransportError, Turn}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
@@ -127,22 +127,7 @@ defmodule Codex.Exec do
   no such run is going on.
   """
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
-  def cancel(token) when is_binary(token) do
-    case Registry.lookup(Codex.Exec.Registry, token) do
-      [] ->
-        {:error, :not_found}
-
-      runs ->
-        Enum.each(runs, fn {_pid, run} -> stop(run) end)
-    end
-  end
-
-  defp stop({:call, _, _} = call), do: Call.cancel(call)
-
-  defp stop({sub, cancelled}) do
-    :atomics.put(cancelled, 1, 1)
-    Subprocess.request_stop(sub)
-  end
+  def cancel(token) when is_binary(token), do: Call.cancel_all(token)
 
   # The default holds where the call blocks; a stream waits as long as its reader does.
   @blocking_timeout 3_600_000
@@ -191,6 +176,8 @@ defmodule Codex.Exec do
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- Args.build(what, options),
          :ok <- Auth.allow(Args.surroundings(args)) do
+      args = %{args | about: Running.about(:exec, options.thread, what, args.settings)}
+
       if Telemetry.listening?() do
         about = Span.about(:exec, options.thread, elem(what, 1), args.settings)
         run = &attempts(what, options, %{args | telemetry: &1}, default_timeout, :element)

@@ -39,8 +39,9 @@ defmodule Codex.Thread do
   alias Codex.AppServer.Lane
   alias Codex.{Error, Exec, RateLimit, Turn, TransportError}
   alias Codex.Options.Table
+  alias Codex.Retry.Call
   alias Codex.Thread.Runner
-  alias Codex.Turn.Result
+  alias Codex.Turn.{Result, Running}
 
   @enforce_keys [:codex_opts, :thread_opts]
   defstruct [
@@ -52,6 +53,7 @@ defmodule Codex.Thread do
     :continuation_token,
     :rate_limits,
     :transport_ref,
+    :ref,
     metadata: %{},
     labels: %{},
     usage: %{},
@@ -65,6 +67,7 @@ defmodule Codex.Thread do
     * `resume` - `:last` where the next turn resumes the newest thread
     * `fork_of` - the thread that the first turn forks
     * `usage` - the last running total that the CLI reported
+    * `ref` - tells conversations apart that have no id yet: see `Codex.stop/1`
     * `transport` - how its turns run; `transport_ref` - the connection that has it loaded
   """
   @type t :: %__MODULE__{
@@ -76,6 +79,7 @@ defmodule Codex.Thread do
           continuation_token: String.t() | nil,
           rate_limits: RateLimit.Snapshot.t() | nil,
           transport_ref: GenServer.server() | nil,
+          ref: reference() | nil,
           metadata: map(),
           labels: map(),
           usage: map(),
@@ -213,16 +217,16 @@ defmodule Codex.Thread do
   @doc """
   Gives the turn that runs in this thread more input, from any process: text or blocks, as `run/3` takes them.
 
-  Only over an app-server, where somebody runs the turn on the same connection. `thread.thread_id` must be known: of a first turn,
-  `Codex.Events.ThreadStarted` tells it.
+  Only over an app-server, while a process of this node runs the turn on the same connection. The
+  thread may be the value from before its first turn.
 
-  Returns `:ok`, or `{:error, reason}`: `{:unsupported, :exec}`, `:missing_thread_id`, `{:no_turn, thread_id}`, what is wrong with the
-  input, the server's error (the turn has just ended, is another one, or a review, which cannot be steered), or
+  Returns `:ok`, or `{:error, reason}`: `{:unsupported, :exec}`, `:missing_thread_id` (the server has
+  not named the thread yet), `{:no_turn, thread_id}`, what is wrong with the input, the server's error (the turn has just ended, is another one, or a review, which cannot be steered), or
   `{:app_server_down, info}`.
   """
   @spec steer(t(), Exec.Args.input()) :: :ok | {:error, steer_reason()}
   def steer(%__MODULE__{transport: {:app_server, conn}} = thread, input),
-    do: Lane.steer(conn, thread.thread_id, input)
+    do: Lane.steer(conn, Running.thread_id(thread), input)
 
   def steer(%__MODULE__{}, _input), do: {:error, {:unsupported, :exec}}
 
@@ -235,8 +239,8 @@ defmodule Codex.Thread do
   The server (0.169) does not end the command that runs: it lives on in the background. `clean_background: true`, here or as an option of
   the thread, ends it; that needs a connection with `experimental_api: true`.
 
-  Returns `:ok`, or `{:error, reason}` as `steer/2`; unknown options are `{:unknown_option, key, nearest}`. On `codex exec`, a
-  `cancellation_token` and `Codex.Exec.cancel/1` do this.
+  Returns `:ok`, or `{:error, reason}` as `steer/2`; unknown options are
+  `{:unknown_option, key, nearest}`. `Codex.stop/1` ends a turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::
           :ok | {:error, steer_reason() | Table.reason()}
@@ -246,7 +250,7 @@ defmodule Codex.Thread do
     with {:ok, opts} <- Runner.map(opts),
          nil <- Enum.find(Map.keys(opts), &(&1 != :clean_background)) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
-      Lane.interrupt(conn, thread.thread_id, clean? == true)
+      interrupt(conn, thread, clean? == true)
     else
       {:error, _} = error ->
         error
@@ -257,6 +261,15 @@ defmodule Codex.Thread do
   end
 
   def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
+
+  # Before the server has named the thread, there is a run to stop and nothing to interrupt.
+  defp interrupt(conn, thread, clean?) do
+    id = Running.thread_id(thread)
+
+    if id == nil and Call.stop({:thread, nil, thread.ref}) == :ok,
+      do: :ok,
+      else: Lane.interrupt(conn, id, clean?)
+  end
 
   # The stream of a turn and the turn before its first event. Everything is checked now.
   defp prepare(thread, what, turn_opts, default, lost, run_token \\ nil)
@@ -347,7 +360,8 @@ defmodule Codex.Thread do
       thread_opts: thread_opts,
       metadata: thread_opts.metadata,
       labels: thread_opts.labels,
-      transport: thread_opts.transport
+      transport: thread_opts.transport,
+      ref: make_ref()
     ]
 
     struct!(__MODULE__, fields ++ extra)

@@ -9,6 +9,7 @@ defmodule Codex.AppServer.Lane do
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Retry.{Attempts, Policy}
   alias Codex.Telemetry.Span
+  alias Codex.Turn.Running
 
   @type reason ::
           Reach.reason()
@@ -49,6 +50,7 @@ defmodule Codex.AppServer.Lane do
         settings: settings,
         handler: handler(thread, settings),
         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(run_token),
+        about: Running.about(thread.transport, thread, what, settings),
         secrets: secrets(settings)
       }
 
@@ -282,7 +284,8 @@ defmodule Codex.AppServer.Lane do
     %{
       start: fn how, call -> {:ok, Run.start(again(how, job), default_timeout, call)} end,
       next: &Run.next_or_failure/1,
-      stop: &Run.stop/1
+      stop: &Run.stop/1,
+      about: job.about
     }
   end
 

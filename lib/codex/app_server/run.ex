@@ -11,6 +11,7 @@ defmodule Codex.AppServer.Run do
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
+  alias Codex.Turn.Running
 
   # How long the server may take to interrupt a turn.
   @patience 5_000
@@ -53,6 +54,7 @@ defmodule Codex.AppServer.Run do
           settings: map(),
           handler: Deciders.handler(),
           tokens: [String.t()],
+          about: Codex.Turn.Running.about(),
           secrets: [String.t()]
         }
   @type t :: %__MODULE__{}
@@ -60,7 +62,7 @@ defmodule Codex.AppServer.Run do
   @doc "The beginning. Nothing is sent before the first event is wanted."
   @spec start(job(), timeout() | nil, Codex.Retry.Attempts.call() | nil) :: t()
   def start(job, default_timeout, call \\ nil) do
-    own = Call.begin(job.tokens)
+    own = if call, do: Call.begin([call.ref]), else: Call.begin(job.tokens, job.about)
     conn = GenServer.whereis(job.conn)
 
     %__MODULE__{
@@ -110,6 +112,7 @@ defmodule Codex.AppServer.Run do
 
     case Opening.open(run.job, &request(run, &1, &2, &3)) do
       {:ok, {thread_id, turn_id}} ->
+        :ok = Running.begun((run.call || run.own).ref, thread_id)
         event = %Events.ThreadStarted{thread_id: thread_id}
         {[event], saw(%{run | thread_id: thread_id, turn_id: turn_id}, [event])}
 
@@ -128,6 +131,7 @@ defmodule Codex.AppServer.Run do
   end
 
   defp request(run, method, params, opts) do
+    run = check_cancelled(run)
     experimental = Map.get(run.job.reach.experimental, method, [])
     opts = [timeout_ms: left(run), experimental: experimental] ++ opts
     Connection.request(run.conn, method, params, opts)

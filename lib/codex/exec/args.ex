@@ -10,7 +10,7 @@ defmodule Codex.Exec.Args do
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, :telemetry, tokens: []]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, :telemetry, :about, tokens: []]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration key, or as a profile of the
@@ -30,6 +30,7 @@ defmodule Codex.Exec.Args do
           stdin: String.t(),
           settings: map(),
           telemetry: {[atom(), ...], map()} | nil,
+          about: Codex.Turn.Running.about() | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 

@@ -23,7 +23,8 @@ defmodule Codex.Exec.Policy do
              do: Run.try_start(%{next | telemetry: args.telemetry}, default_timeout, call)
       end,
       next: &Run.next_or_failure/1,
-      stop: &Run.stop/1
+      stop: &Run.stop/1,
+      about: args.about
     }
   end
 

@@ -21,7 +21,9 @@ defmodule Codex.Exec.Run do
   alias Codex.Error.Redact
   alias Codex.Exec.{Args, Files, Loss}
   alias Codex.Telemetry
+  alias Codex.Retry.Call
   alias Codex.Telemetry.Span
+  alias Codex.Turn.Running
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
   # launcher to find. Together below two seconds.
@@ -37,13 +39,14 @@ defmodule Codex.Exec.Run do
   # Output that was no event, kept for the error message.
   @stray_limit 16 * 1024
 
-  @enforce_keys [:sub, :decoder, :args, :clocks, :cancelled]
+  @enforce_keys [:sub, :decoder, :args, :clocks, :call]
   defstruct [
     :sub,
     :decoder,
     :args,
     :clocks,
-    :cancelled,
+    :call,
+    :own,
     :exit_deadline,
     to_grant: 0,
     silence_option: :timeout_ms,
@@ -65,10 +68,25 @@ defmodule Codex.Exec.Run do
   The call that a run is part of, where there may be several: since when it goes on, in ms of the monotonic clock, and the flag
   that tells that it was cancelled.
   """
-  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref()}
+  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref(), ref: reference()}
 
   @doc "Starts the CLI, hands it the prompt and closes its stdin."
-  def start(args, default_timeout, call \\ nil) do
+  def start(args, default_timeout, call \\ nil)
+
+  def start(args, default_timeout, nil) do
+    own = Call.begin(args.tokens, args.about)
+    call = %{since: now(), cancelled: own.cancelled, ref: own.ref}
+
+    try do
+      %{start(args, default_timeout, call) | own: own}
+    rescue
+      error ->
+        Call.finish(own)
+        reraise error, __STACKTRACE__
+    end
+  end
+
+  def start(args, default_timeout, call) do
     CLI.warn_once(hd(args.argv))
     # Before there is a child: what cannot be had must not leave one.
     decoder =
@@ -92,6 +110,8 @@ defmodule Codex.Exec.Run do
 
     case open(argv, opts ++ start_timeout(args.settings), args.stdin) do
       {:ok, sub} ->
+        :ok = Call.started(call, sub)
+
         %__MODULE__{
           sub: sub,
           began: tell_start(args.telemetry, sub),
@@ -99,7 +119,7 @@ defmodule Codex.Exec.Run do
           args: args,
           clocks: clocks,
           silence_option: Limits.silence_option(args.settings, default_timeout),
-          cancelled: register(sub, args.tokens, call),
+          call: call,
           started_at: started_at,
           cleanup: cleanup
         }
@@ -123,7 +143,7 @@ defmodule Codex.Exec.Run do
   defp start_timeout(_settings), do: []
 
   defp clocks(settings, default, call),
-    do: Clocks.new(Limits.of(settings, default), now(), call && call.since)
+    do: Clocks.new(Limits.of(settings, default), now(), call.since)
 
   defp open(argv, opts, prompt) do
     with {:ok, sub} <- Subprocess.open(argv, opts),
@@ -136,17 +156,6 @@ defmodule Codex.Exec.Run do
   # A child that dies before it has read everything is no error here: its exit says more.
   defp feed(sub, prompt) do
     with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
-  end
-
-  defp register(sub, tokens, call) do
-    cancelled = if call, do: call.cancelled, else: :atomics.new(1, [])
-
-    for token <- tokens,
-        do: {:ok, _} = Registry.register(Codex.Exec.Registry, token, {sub, cancelled})
-
-    # Whoever cancelled the call in this moment did not find the run yet.
-    _ = if :atomics.get(cancelled, 1) == 1, do: Subprocess.request_stop(sub)
-    cancelled
   end
 
   @doc "The next events, as `Stream.resource/3` wants them."
@@ -257,7 +266,7 @@ defmodule Codex.Exec.Run do
     if wrong_thread?(run, id),
       do:
         fail(run, Loss.thread_not_found(run.args.resume, "the CLI started a new thread instead")),
-      else: %{run | started?: true}
+      else: begun(run, id)
   end
 
   defp see(%Events.TurnCompleted{}, run), do: ended(run)
@@ -281,6 +290,11 @@ defmodule Codex.Exec.Run do
        }
 
   defp see(_event, run), do: run
+
+  defp begun(run, id) do
+    :ok = Running.begun(run.call.ref, id)
+    %{run | started?: true}
+  end
 
   defp ended(run), do: %{run | ended?: true, exit_deadline: run.exit_deadline || deadline(run)}
 
@@ -357,7 +371,7 @@ defmodule Codex.Exec.Run do
       exit: run.exit,
       said: words(run),
       started?: run.started?,
-      cancelled?: :atomics.get(run.cancelled, 1) == 1,
+      cancelled?: Call.cancelled?(run.call),
       resume: run.args.resume
     })
   end
@@ -405,9 +419,8 @@ defmodule Codex.Exec.Run do
     run.cleanup.()
     tell_stop(run)
 
-    for token <- run.args.tokens,
-        do: Registry.unregister_match(Codex.Exec.Registry, token, {:_, run.cancelled})
-
+    :ok = Call.ended(run.call)
+    if run.own, do: Call.finish(run.own)
     %{run | stopped?: true}
   end
 

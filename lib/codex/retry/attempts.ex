@@ -24,10 +24,11 @@ defmodule Codex.Retry.Attempts do
   @type source :: %{
           start: (how(), call() -> {:ok, run()} | {:error, TransportError.t()}),
           next: (run() -> {[event()], run()} | {:halt, run()}),
-          stop: (run() -> term())
+          stop: (run() -> term()),
+          about: Codex.Turn.Running.about()
         }
   @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t()}
-  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref()}
+  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref(), ref: reference()}
   @type run :: term()
   @type event :: Events.t() | {:failed, Exception.t()} | {:attempts, pos_integer()}
 
@@ -78,7 +79,7 @@ defmodule Codex.Retry.Attempts do
         source: source,
         policy: policy,
         lost: lost,
-        call: Call.begin(policy.tokens),
+        call: Call.begin(policy.tokens, source.about),
         since: now()
       }
     end
@@ -137,7 +138,7 @@ defmodule Codex.Retry.Attempts do
         count: 0
     }
 
-    call = %{since: state.since, cancelled: state.call.cancelled}
+    call = %{since: state.since, cancelled: state.call.cancelled, ref: state.call.ref}
 
     case state.source.start.(state.how, call) do
       {:ok, run} -> {[], %{state | run: run, phase: :running}}

@@ -1,44 +1,85 @@
 defmodule Codex.Retry.Call do
   @moduledoc false
   # One call that may take several attempts, in the process that waits for it: how it is cancelled between them. A token of
-  # `Codex.Exec.cancel/1` finds it in the registry while it waits, and the runs that it starts share its flag.
+  # `Codex.Exec.cancel/1` finds it in the registry while it waits, and the runs that it starts share its flag. `ref` is a token that every
+  # call has, and its name in `Codex.running/0`.
+
+  alias Codex.Subprocess
+  alias Codex.Turn.Running
 
   @registry Codex.Exec.Registry
 
-  @enforce_keys [:tokens, :cancel, :cancelled]
-  defstruct [:tokens, :cancel, :cancelled]
+  @enforce_keys [:ref, :tokens, :cancel, :cancelled]
+  defstruct [:ref, :tokens, :cancel, :cancelled]
 
+  @type token :: String.t() | reference()
   @type t :: %__MODULE__{
-          tokens: [String.t()],
+          ref: reference(),
+          tokens: [token()],
           cancel: reference(),
           cancelled: :atomics.atomics_ref()
         }
 
-  @doc "Begins a call that any of these tokens cancels."
-  @spec begin([String.t()]) :: t()
-  def begin(tokens) do
+  @doc """
+  Begins a call that any of these tokens cancels. With what is known of its turn, `Codex.running/0`
+  lists it.
+  """
+  @spec begin([token()], Running.about() | nil) :: t()
+  def begin(tokens, about \\ nil) do
+    ref = make_ref()
+
     # A message to an alias that is no more vanishes.
     call = %__MODULE__{
-      tokens: tokens,
+      ref: ref,
+      tokens: [ref | tokens],
       cancel: :erlang.alias([:explicit_unalias]),
       cancelled: :atomics.new(1, [])
     }
 
-    for token <- tokens,
-        do: {:ok, _} = Registry.register(@registry, token, {:call, call.cancel, call.cancelled})
+    for token <- call.tokens,
+        do: {:ok, _} = Registry.register(@registry, token, {ref, call.cancel, call.cancelled})
 
+    if about, do: Running.begin(ref, about)
     call
   end
 
-  @doc "Cancels a call, from any process, by what the registry has of it."
-  @spec cancel({:call, reference(), :atomics.atomics_ref()}) :: :ok
-  def cancel({:call, cancel, cancelled}) do
+  @doc "Cancels the calls of the runs that are meant: see `Codex.stop/1`."
+  @spec stop(Running.target()) :: :ok | {:error, :not_found}
+  def stop(target) do
+    stopped = for run <- Running.find(target), do: cancel_all(run.ref)
+    if :ok in stopped, do: :ok, else: {:error, :not_found}
+  end
+
+  @doc "Cancels the calls that have this token, from any process, and the runs that they started."
+  @spec cancel_all(token()) :: :ok | {:error, :not_found}
+  def cancel_all(token) do
+    case Registry.lookup(@registry, token) do
+      [] -> {:error, :not_found}
+      calls -> Enum.each(calls, fn {_pid, call} -> cancel(call) end)
+    end
+  end
+
+  defp cancel({ref, cancel, cancelled}) do
     :atomics.put(cancelled, 1, 1)
     send(cancel, {cancel, :cancelled})
+    for {_pid, sub} <- Registry.lookup(@registry, {:run, ref}), do: Subprocess.request_stop(sub)
+  end
+
+  @doc "A process that a call has started: who cancels the call stops it, too."
+  @spec started(%{ref: reference(), cancelled: :atomics.atomics_ref()}, Subprocess.t()) :: :ok
+  def started(call, sub) do
+    {:ok, _} = Registry.register(@registry, {:run, call.ref}, sub)
+
+    # Whoever cancelled the call in this moment did not find the process yet.
+    _ = if cancelled?(call), do: Subprocess.request_stop(sub)
     :ok
   end
 
-  @spec cancelled?(t()) :: boolean()
+  @doc "The process of this call has ended."
+  @spec ended(%{ref: reference()}) :: :ok
+  def ended(call), do: Registry.unregister(@registry, {:run, call.ref})
+
+  @spec cancelled?(%{cancelled: :atomics.atomics_ref()}) :: boolean()
   def cancelled?(call), do: :atomics.get(call.cancelled, 1) == 1
 
   @doc "Waits this long, or until the call is cancelled."
@@ -55,8 +96,9 @@ defmodule Codex.Retry.Call do
   @spec finish(t()) :: :ok
   def finish(%{cancel: cancel} = call) do
     for token <- call.tokens,
-        do: Registry.unregister_match(@registry, token, {:call, cancel, :_})
+        do: Registry.unregister_match(@registry, token, {:_, cancel, :_})
 
+    Running.finish(call.ref)
     :erlang.unalias(cancel)
 
     drain(cancel)
