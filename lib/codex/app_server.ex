@@ -166,8 +166,11 @@ defmodule Codex.AppServer do
       :ok = Codex.AppServer.subscribe(conn, thread_id: id)
       {:ok, _} = Codex.AppServer.turn_start(conn, id, "What is in here?")
 
-  `client` are the options of a client (`Codex.Options`): which CLI, which home, `env`, `base_url`. The server takes no key from its
-  environment for itself (0.169): `Codex.Auth.preflight(lane: :app_server)` says what it would use.
+  `client` are the options of a client (`Codex.Options`): which CLI, which home, `env`, `base_url`,
+  `api_key`. With an `api_key`, the connection logs its server in with that key, in the server's
+  memory alone (`cli_auth_credentials_store = "ephemeral"`): the login that the home keeps is neither
+  used nor changed. A key that the configuration forbids is `{:error, {:login_refused, error}}`.
+  `Codex.Thread.preflight/1` tells which credential a thread would use.
 
   Options:
 

@@ -198,11 +198,11 @@ defmodule Codex.Approvals do
     do: fun.(event, context, opts)
 
   defp review(module, callback, event, context, opts) when is_atom(module) do
-    with {:module, _} <- Code.ensure_loaded(module),
-         true <- function_exported?(module, callback, 3) do
-      apply(module, callback, [event, prepared(module, event, context), opts])
-    else
-      _ -> {:deny, "#{inspect(module)} has no #{callback}/3"}
+    _ = Code.ensure_loaded(module)
+
+    case Enum.find([callback, :review_tool], &function_exported?(module, &1, 3)) do
+      nil -> {:deny, "#{inspect(module)} has no #{callback}/3"}
+      found -> apply(module, found, [event, prepared(module, event, context), opts])
     end
   end
 

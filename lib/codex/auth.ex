@@ -132,7 +132,8 @@ defmodule Codex.Auth do
 
     * `:lane` - `:exec` (default) or `:app_server`. `codex exec` takes `CODEX_API_KEY` before any login; the app-server does not
       look at it
-    * `:api_key` - as in `Codex.Options`
+    * `:api_key` - as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection logs
+      its app-server in with it
 
   `Codex.Thread.preflight/1` asks for a thread, with all that was set for it.
 
@@ -148,7 +149,7 @@ defmodule Codex.Auth do
     lane = lane!(Keyword.get(own, :lane, :exec))
 
     with {:ok, context} <- Context.new(opts),
-         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]))}
+         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]), own[:api_key])}
   end
 
   # A variable of `env` wins over `api_key`, as in a run.

@@ -152,12 +152,17 @@ defmodule Codex.Events do
         {field.name, value}
       end
 
+    unsent =
+      for %{wire: [], name: name, default: default} <- spec.fields,
+          not Keyword.has_key?(consts, name),
+          do: {name, Macro.escape(default)}
+
     values =
       [
         __struct__: spec.module,
         lossy: false,
         extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
-      ] ++ consts ++ values
+      ] ++ consts ++ unsent ++ values
 
     # A map with constant values would be compiled to an update of a literal map: twice the time, and a copy of the keys
     # in every struct. As arguments of a function they are no constants, and all structs share the keys.

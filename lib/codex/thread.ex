@@ -337,14 +337,25 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Which credential a run of this thread would use, and what would come of it. Nothing runs.
+  Tells which credential a run of this thread would use, and whether it would do. Nothing runs.
 
-  Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), `{:error, %Codex.Config.Error{}}` where the configuration cannot be read, or
-  what `Codex.Exec` returns before anything runs.
+  For a thread over a connection of `Codex.AppServer.connect/2`, home, environment and
+  configuration are those of its server.
+
+  Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), or `{:error, reason}`: a
+  `Codex.Config.Error` if the configuration cannot be read, the reasons that a run gives before it
+  starts, `{:unsupported, :remote}` for a server of `Codex.AppServer.connect_remote/2` (its home is
+  elsewhere: ask it with `Codex.AppServer.account_read/2`), or `{:app_server_down, info}`.
   """
   @spec preflight(t()) ::
           {:ok, Codex.Auth.Preflight.t()}
-          | {:error, Codex.Config.Error.t() | Codex.Exec.reason()}
+          | {:error,
+             Codex.Config.Error.t()
+             | Codex.Exec.reason()
+             | Lane.reason()
+             | {:unsupported, :remote}}
+  def preflight(%__MODULE__{transport: {:app_server, _conn}} = thread), do: Lane.preflight(thread)
+
   def preflight(%__MODULE__{} = thread) do
     with {:ok, options} <- Codex.Exec.Options.new(codex_opts: thread.codex_opts, thread: thread),
          # Only what surrounds the prompt counts.

@@ -39,10 +39,32 @@ defmodule Codex.Threads do
 
   Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`, `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the
   size of a page.
+
+  Lists threads of every source unless `:source_kinds` names some (`:cli`, `:exec`, `:app_server`,
+  `:sub_agent`, …). `Codex.AppServer.thread_list/3` follows the server's default, which leaves out
+  the threads of `codex exec`.
   """
   @spec list(AppServer.conn(), keyword() | map()) :: Enumerable.t()
-  def list(conn, options \\ []),
-    do: conn |> AppServer.pages("thread/list", options) |> Stream.uniq_by(&Map.get(&1, "id"))
+  def list(conn, options \\ []) do
+    conn
+    |> AppServer.pages("thread/list", every_source(options))
+    |> Stream.uniq_by(&Map.get(&1, "id"))
+  end
+
+  @source_kinds for {:word, word} <- elem(Codex.Protocol.types()["ThreadSourceKind"], 1), do: word
+
+  # Options of the wrong shape are left for the check of the method.
+  defp every_source(options) do
+    with {:ok, pairs} <- Codex.Options.Cast.pairs(options),
+         false <- Enum.any?(pairs, &source_kinds?/1) do
+      [{:source_kinds, @source_kinds} | pairs]
+    else
+      _ -> options
+    end
+  end
+
+  defp source_kinds?({key, value}),
+    do: key in [:source_kinds, "source_kinds", "sourceKinds", :sourceKinds] and value != nil
 
   @doc """
   The turns of a thread, the newest first, as maps: a lazy stream. Options of `Codex.AppServer.thread_turns_list/3`: `:sort_direction` (`:asc`, `:desc`),

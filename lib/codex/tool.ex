@@ -40,6 +40,11 @@ defmodule Codex.Tool do
 
   ## Calls
 
+  Arguments are checked against `:parameters` before `c:invoke/2` is called, because the CLI checks
+  nothing. Invalid arguments are a failure: the model gets the path of the wrong value and what is
+  expected, and can call again. The check covers types, properties, required members, `enum`,
+  `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits.
+
   Each call runs in a process of its own, several at a time, and ends with the turn. The context is a map:
 
     * `thread` - the `Codex.Thread`; `context` - what its metadata has under `:tool_context` (default `%{}`)
@@ -53,6 +58,7 @@ defmodule Codex.Tool do
   """
 
   alias Codex.Approvals.Crash
+  alias Codex.Tool.Arguments
 
   @typedoc "What a tool says of itself. See the section on metadata."
   @type metadata :: %{optional(atom()) => term()}
@@ -185,16 +191,23 @@ defmodule Codex.Tool do
     about = %{tool: Map.take(tool, [:name, :metadata]), metadata: tool.metadata}
     context = Map.merge(context, about)
 
-    case tool.module.invoke(args, context) do
-      {:ok, output} -> told(output, tool)
-      {:error, reason} -> {:error, reason}
-      _other -> {:error, "the tool #{tool.name} returned no result"}
+    with :ok <- allowed(args, tool) do
+      case tool.module.invoke(args, context) do
+        {:ok, output} -> told(output, tool)
+        {:error, reason} -> {:error, reason}
+        _other -> {:error, "the tool #{tool.name} returned no result"}
+      end
     end
   catch
     # What an exception says may be of no concern to a model, or a secret: the host's log has it.
     kind, reason ->
       Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
       {:error, "the tool #{tool.name} failed#{exception(kind, reason, __STACKTRACE__)}"}
+  end
+
+  defp allowed(args, tool) do
+    with {:error, text} <- Arguments.check(args, tool.spec["inputSchema"]),
+         do: {:error, "invalid arguments for #{tool.name}: #{text}"}
   end
 
   # Only what it is.

@@ -111,7 +111,8 @@ defmodule Codex.Turn do
     do: %{turn | failure: failure(event), event: event}
 
   defp take(turn, %Events.TurnCompleted{} = event) do
-    turn = if is_map(event.usage), do: total(turn, event.usage), else: turn
+    total? = is_map(event.usage) and event.usage_scope == :thread
+    turn = if total?, do: total(turn, event.usage), else: turn
 
     turn = %{
       turn

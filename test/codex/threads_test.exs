@@ -57,6 +57,17 @@ defmodule Codex.ThreadsTest do
       assert recorder |> Threads.list() |> Enum.to_list() == page
     end
 
+    test "of every source are listed" do
+      {model, conn, _thread} = start(["1"])
+      {:ok, exec} = Codex.start_thread(Test.options(model), Test.thread_options(model))
+      {:ok, %{thread: %{thread_id: id}}} = Thread.run(exec, "by codex exec")
+
+      assert [%{"id" => ^id}] = Enum.to_list(Threads.list(conn))
+      assert [%{"id" => ^id}] = Enum.to_list(Threads.list(conn, %{"cwd" => model.workspace}))
+      assert Enum.to_list(Threads.list(conn, source_kinds: [:cli])) == []
+      assert Enum.to_list(Threads.list(conn, %{"sourceKinds" => ["vscode"]})) == []
+    end
+
     test "have turns and items" do
       {_model, _conn, thread} = start(["One.", "Two.", "Three."])
 

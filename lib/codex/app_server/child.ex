@@ -15,9 +15,8 @@ defmodule Codex.AppServer.Child do
   @doc "Arguments and options of `Codex.Subprocess.open/2`."
   @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
   def new(%Codex.Options{} = client, options) do
-    told = isolation(options) ++ base_url(client) ++ List.wrap(told(options.config))
-    {:ok, overrides} = Overrides.arguments(told)
-    options = %{options | clear_env: options.clear_env or options.isolation == :hermetic}
+    overrides = overrides(client, options)
+    options = %{options | clear_env: clear_env?(options)}
     env = env(client, options)
 
     with {:ok, program} <- CLI.find(client.codex_path_override),
@@ -38,6 +37,38 @@ defmodule Codex.AppServer.Child do
     end
   end
 
+  @doc """
+  Returns the options of `Codex.Auth.preflight/1` that fit this server, but for `:codex_home`.
+  """
+  @spec surroundings(Codex.Options.t(), map()) :: keyword()
+  def surroundings(client, options) do
+    options = %{options | clear_env: clear_env?(options)}
+    host = if options.clear_env, do: %{}, else: System.get_env()
+
+    [
+      env: Map.merge(host, env(client, options)),
+      cwd: options.cwd,
+      overrides: overrides(client, options),
+      api_key: client.api_key
+    ]
+  end
+
+  defp clear_env?(options), do: options.clear_env or options.isolation == :hermetic
+
+  defp overrides(client, options) do
+    told =
+      isolation(options) ++ login(client) ++ base_url(client) ++ List.wrap(told(options.config))
+
+    {:ok, overrides} = Overrides.arguments(told)
+    overrides
+  end
+
+  # The connection logs in with the key, for its own server alone: the home keeps its login.
+  defp login(%{api_key: nil}), do: []
+
+  defp login(_client),
+    do: [{["cli_auth_credentials_store"], elem(Overrides.value("ephemeral"), 1)}]
+
   defp isolation(%{isolation: :hermetic}),
     do: [{["project_doc_max_bytes"], elem(Overrides.value(0), 1)}]
 
@@ -52,7 +83,8 @@ defmodule Codex.AppServer.Child do
       else: [{["openai_base_url"], elem(Overrides.value(url), 1)}]
   end
 
-  # The server takes no key from its environment for itself (0.169); providers with an `env_key` do, and tools.
+  # The server takes no key from its environment for itself (0.169): see `login/1`. Providers with an
+  # `env_key` do, and tools.
   defp env(client, options) do
     keys =
       if client.api_key,

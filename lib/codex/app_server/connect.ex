@@ -18,6 +18,7 @@ defmodule Codex.AppServer.Connect do
           | Transport.Socket.reason()
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
+          | {:login_refused, map()}
           | {:app_server_down, map()}
           | {:already_started, pid()}
 
@@ -34,7 +35,9 @@ defmodule Codex.AppServer.Connect do
         account: account(client, options),
         client: fingerprint(client),
         own_home?: own_home?(client, options),
-        files: :local
+        files: :local,
+        api_key: client.api_key,
+        surroundings: fn -> Child.surroundings(client, options) end
       }
 
       serve(start, &opener(client, options, &1), Map.merge(options, known))
@@ -78,7 +81,7 @@ defmodule Codex.AppServer.Connect do
          secrets = secrets(options),
          :ok <- private(address, secrets) do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
-      ours = %{own_home?: false, client: %{}, files: :remote}
+      ours = %{own_home?: false, client: %{}, files: :remote, api_key: nil, surroundings: nil}
       known = options |> Map.drop([:secrets]) |> Map.merge(ours)
       serve(start, fn _home -> {:ok, {Transport.Socket, options}} end, known)
     end

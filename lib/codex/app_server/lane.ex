@@ -7,6 +7,7 @@ defmodule Codex.AppServer.Lane do
   alias Codex.AppServer.{Connect, Connection, Opening, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
+  alias Codex.Options.Overrides
   alias Codex.Retry.{Attempts, Policy}
   alias Codex.Telemetry.Span
   alias Codex.Turn.Running
@@ -61,6 +62,38 @@ defmodule Codex.AppServer.Lane do
         {:ok, attempts(job, default_timeout, lost)}
       end
     end
+  end
+
+  @doc "Tells which credential the connection's server would use for this thread."
+  @spec preflight(struct()) ::
+          {:ok, Codex.Auth.Preflight.t()}
+          | {:error, Codex.Config.Error.t() | reason() | {:unsupported, :remote}}
+  def preflight(%{transport: {:app_server, conn}} = thread) do
+    settings = Settings.settings(thread.codex_opts, thread.thread_opts, %{})
+
+    with {:ok, %{threads: %{"thread/start" => params}}} <- Reach.all(settings, %{}),
+         {:ok, surroundings} when surroundings != nil <- Connection.call(conn, :surroundings),
+         {:ok, %{"codexHome" => home}} <- AppServer.server_info(conn) do
+      opts = surroundings.()
+      overrides = opts[:overrides] ++ overrides(params)
+      cwd = settings.working_directory || opts[:cwd]
+
+      Codex.Auth.preflight(
+        [lane: :app_server, codex_home: home] ++
+          Keyword.merge(opts, overrides: overrides, cwd: cwd)
+      )
+    else
+      {:ok, _remote} -> {:error, {:unsupported, :remote}}
+      error -> error
+    end
+  end
+
+  # The thread's own configuration, as `-c` would set it.
+  defp overrides(params) do
+    provider = if id = params["modelProvider"], do: %{"model_provider" => id}, else: %{}
+    {:ok, told} = params |> Map.get("config", %{}) |> Map.merge(provider) |> Overrides.new()
+    {:ok, arguments} = Overrides.arguments(told)
+    arguments
   end
 
   @doc "The process of a connection, or nil: what a thread has been begun, resumed or forked on."

@@ -6,7 +6,7 @@ defmodule Codex.AppServer.Run do
   # The turn is this process's own: however the stream ends before it, it is interrupted, also by the connection where this process is
   # killed.
 
-  alias Codex.{Clocks, Events, TransportError}
+  alias Codex.{Clocks, Events, TransportError, Turn}
   alias Codex.AppServer.{Connection, Deciders, Loss, Opening, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
@@ -32,6 +32,7 @@ defmodule Codex.AppServer.Run do
     :thread_id,
     :turn_id,
     :total,
+    :before,
     :response_id,
     :event,
     late: nil,
@@ -211,7 +212,7 @@ defmodule Codex.AppServer.Run do
 
   defp told({:notification, method, params}, run) do
     case Told.event(method, params) do
-      %Events.ThreadTokenUsageUpdated{usage: total} = event -> {[event], %{run | total: total}}
+      %Events.ThreadTokenUsageUpdated{} = event -> {[event], used(event, run)}
       %Events.Error{} = event -> failing(event, run)
       # That of a review has an id of its own.
       %Events.TurnStarted{} = event -> {[%{event | turn_id: run.turn_id}], run}
@@ -244,14 +245,27 @@ defmodule Codex.AppServer.Run do
   defp told({:lost, reason, _summary}, run),
     do: fail(%{run | ended?: true}, Loss.error(reason))
 
-  defp ended(status, run),
-    do: %Events.TurnCompleted{
+  # The first report of a turn also tells what the thread had used before: its total less the last
+  # response.
+  defp used(%{usage: total, delta: delta}, %{before: nil} = run) do
+    before = if is_map(delta), do: total |> Turn.share(delta) |> elem(0), else: :unknown
+    %{run | total: total, before: before}
+  end
+
+  defp used(%{usage: total}, run), do: %{run | total: total}
+
+  defp ended(status, run) do
+    {usage, scope} = Turn.share(run.total, run.before)
+
+    %Events.TurnCompleted{
       status: status,
-      usage: run.total,
+      usage: usage,
+      usage_scope: scope,
       response_id: run.response_id,
       thread_id: run.thread_id,
       turn_id: run.turn_id
     }
+  end
 
   defp failed(error, run) do
     error = if is_map(error), do: error, else: %{"message" => "turn failed"}

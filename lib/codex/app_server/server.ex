@@ -113,7 +113,7 @@ defmodule Codex.AppServer.Server do
   defp open(opener, home),
     do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
-  @told [:client_name, :client_title, :experimental_api, :capabilities, :opt_out] ++
+  @told [:client_name, :client_title, :experimental_api, :capabilities, :opt_out, :api_key] ++
           [:init_timeout_ms, :answer_timeout_ms]
 
   defp machine(options) do
@@ -194,6 +194,9 @@ defmodule Codex.AppServer.Server do
       {:noreply, %{server | life: Life.wait(server.life, from, timer)}}
     end
   end
+
+  def handle_call(:surroundings, _from, server),
+    do: {:reply, server.options.surroundings, server}
 
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}

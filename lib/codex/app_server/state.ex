@@ -34,6 +34,8 @@ defmodule Codex.AppServer.State do
     experimental_api: false,
     capabilities: %{},
     opt_out: [],
+    # A key that this server alone logs in with, before it counts as ready.
+    api_key: nil,
     # How long initialize may take.
     init_timeout_ms: 10_000,
     # How long a request of the server waits for an answer of ours before it gets the no of its kind.
@@ -61,11 +63,13 @@ defmodule Codex.AppServer.State do
   ]
 
   @typedoc "`down` is for ever, with the reason that every call gets."
-  @type phase :: :new | :initializing | {:ready, map()} | {:down, reason()}
+  @type phase ::
+          :new | :initializing | {:logging_in, map()} | {:ready, map()} | {:down, reason()}
   @type reason ::
           {:app_server_down, map()}
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
+          | {:login_refused, map()}
           | {:overflow, :line, non_neg_integer() | nil}
   @type t :: %__MODULE__{
           config: map(),
@@ -181,9 +185,9 @@ defmodule Codex.AppServer.State do
   @spec message(t(), Message.t(), integer()) :: step()
   def message(%{phase: {:down, _}} = state, _message, _now), do: {[], state}
 
-  def message(state, {:result, id, result}, _now) do
+  def message(state, {:result, id, result}, now) do
     case Outgoing.take(state, id) do
-      {:ok, %{from: :hello}, state} -> ready(state, result)
+      {:ok, %{from: :hello}, state} -> greeted(state, result, now)
       {:ok, entry, state} -> Outgoing.answered(state, id, entry, {:ok, result})
       unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
     end
@@ -191,7 +195,7 @@ defmodule Codex.AppServer.State do
 
   def message(state, {:error, id, error}, now) do
     case Outgoing.take(state, id) do
-      {:ok, %{from: :hello}, state} -> fail(state, {:initialize_refused, error})
+      {:ok, %{from: :hello}, state} -> fail(state, refusal(state.phase, error))
       {:ok, entry, state} -> Outgoing.refused(state, id, entry, error, now)
       unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
     end
@@ -223,12 +227,37 @@ defmodule Codex.AppServer.State do
 
   def message(state, {:malformed, reason}, _now), do: {[{:note, {:malformed, reason}}], state}
 
-  defp ready(state, hello) do
-    hello = if is_map(hello), do: hello, else: %{}
-    replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
+  defp refusal({:logging_in, _hello}, error), do: {:login_refused, error}
+  defp refusal(_phase, error), do: {:initialize_refused, error}
 
-    {[{:send, %{"method" => "initialized"}} | replies],
-     %{state | phase: {:ready, hello}, awaiting: []}}
+  # The answer to initialize, and then, if there is a key, to the login with it.
+  defp greeted(%{phase: {:logging_in, hello}} = state, _account, _now), do: ready(state, hello)
+
+  defp greeted(state, hello, now) do
+    hello = if is_map(hello), do: hello, else: %{}
+    {actions, state} = log_in(state, hello, now)
+    {[{:send, %{"method" => "initialized"}} | actions], state}
+  end
+
+  defp log_in(%{config: %{api_key: nil}} = state, hello, _now), do: ready(state, hello)
+
+  defp log_in(%{config: config} = state, hello, now) do
+    params = %{"type" => "apiKey", "apiKey" => config.api_key}
+    state = %{state | phase: {:logging_in, hello}}
+
+    Outgoing.send_request(
+      state,
+      :hello,
+      "account/login/start",
+      params,
+      config.init_timeout_ms,
+      now
+    )
+  end
+
+  defp ready(state, hello) do
+    replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
+    {replies, %{state | phase: {:ready, hello}, awaiting: []}}
   end
 
   ## What the server asks

@@ -2,7 +2,8 @@ defmodule Codex.Approvals.Hook do
   @moduledoc """
   A module that decides: see `Codex.Approvals` for events and decisions.
 
-  Only `c:review_tool/3` is required; without the callback for what the agent asks, the answer is no. `opts` has `:timeout`, the ms that are left.
+  Only `c:review_tool/3` is required. It also decides commands, file changes and permissions for a
+  hook that lacks their callback: match on `event.type`. `opts` has `:timeout`, the ms that are left.
   """
 
   @type decision ::

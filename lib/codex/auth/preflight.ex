@@ -9,7 +9,8 @@ defmodule Codex.Auth.Preflight do
     * `provider` - the id of the model provider
     * `method` - how it pays: as in `Codex.Auth.Credentials`, or `:bearer_token` (a token of the provider's own), or `:none`
       (the provider asks for none), or nil where there is nothing
-    * `source` - where the credential is: `{:env, variable}`, `{:file, path}`, `{:keyring, account}`, `{:config, key}`, or nil
+    * `source` - the place of the credential: `{:env, variable}`, `{:file, path}`,
+      `{:keyring, account}`, `{:config, key}`, `{:option, :api_key}` (of a connection), or nil
     * `key_hint` - what may be shown of the key, as `codex login status` does
     * `account_id`, `email`, `plan`, `user_id`, `workspace_id`, `expires_at`, `renewable?` - of a ChatGPT login. They are
       **decoded, not verified**
@@ -89,7 +90,12 @@ defmodule Codex.Auth.Preflight do
           error: error() | nil,
           provider: String.t(),
           method: Credentials.method() | :bearer_token | :none | nil,
-          source: {:env, String.t()} | {:config, String.t()} | Credentials.source() | nil,
+          source:
+            {:env, String.t()}
+            | {:config, String.t()}
+            | {:option, :api_key}
+            | Credentials.source()
+            | nil,
           key_hint: String.t() | nil,
           account_id: String.t() | nil,
           email: String.t() | nil,
@@ -112,11 +118,11 @@ defmodule Codex.Auth.Preflight do
   }
 
   @doc false
-  @spec run(lane(), Context.t()) :: t()
-  def run(lane, %Context{} = context) do
+  @spec run(lane(), Context.t(), String.t() | nil) :: t()
+  def run(lane, %Context{} = context, api_key \\ nil) do
     provider = Config.get(context.config, "model_provider", "openai")
     preflight = %__MODULE__{lane: lane, store: context.store, provider: provider}
-    found = login(lane, context)
+    found = login(lane, context, trimmed(api_key))
 
     preflight
     |> wants(provider(context.config, provider), found, context)
@@ -203,7 +209,10 @@ defmodule Codex.Auth.Preflight do
   # --- The CLI's login ------------------------------------------------------------------------------------------------
 
   # The first that is there, in the CLI's order.
-  defp login(lane, context) do
+  defp login(:app_server, _context, api_key) when api_key != nil,
+    do: {:ok, %{Credentials.api_key(api_key) | source: {:option, :api_key}}, []}
+
+  defp login(lane, context, _api_key) do
     key = if lane == :exec, do: trimmed(context.env["CODEX_API_KEY"])
 
     cond do
@@ -347,10 +356,11 @@ defmodule Codex.Auth.Preflight do
          preflight.source != {:env, "OPENAI_API_KEY"}, :openai_api_key_ignored,
        "OPENAI_API_KEY is set, but the CLI looks at CODEX_API_KEY"},
       {preflight.lane == :app_server and ignored?(context.env["CODEX_API_KEY"]) and
-         preflight.source != {:env, "CODEX_API_KEY"}, :codex_api_key_ignored,
+         preflight.source not in [{:env, "CODEX_API_KEY"}, {:option, :api_key}],
+       :codex_api_key_ignored,
        "CODEX_API_KEY is set, but the app-server takes a key from a login only"},
       {expired?(preflight.expires_at), :token_expired, expired(preflight)},
-      {context.store == :ephemeral, :ephemeral,
+      {context.store == :ephemeral and preflight.source != {:option, :api_key}, :ephemeral,
        "cli_auth_credentials_store is \"ephemeral\": each process of the CLI starts without a login"}
     ]
 

@@ -49,6 +49,7 @@ defmodule Codex.Error.Reasons do
     init_timeout: :timeout,
     initialize_refused: :protocol,
     login_failed: :unauthorized,
+    login_refused: :unauthorized,
     killed: :killed,
     lost: :crashed,
     not_started: :cli_not_found,
@@ -130,6 +131,14 @@ defmodule Codex.Error.Reasons do
 
   def words({:turn_running, id, _turn}) when is_binary(id),
     do: "a turn is running in the thread #{id}"
+
+  def words({:login_refused, %{"message" => text}}) when is_binary(text),
+    do: "the app-server refuses the login with the option api_key: #{text}"
+
+  def words({:unsupported, :remote}),
+    do:
+      "a server of connect_remote/2 keeps its login elsewhere: " <>
+        "ask it with Codex.AppServer.account_read/2"
 
   def words(:missing_thread_id), do: "the thread has not begun: it has no id yet"
 

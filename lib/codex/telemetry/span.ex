@@ -25,6 +25,7 @@ defmodule Codex.Telemetry.Span do
     :usage,
     :failed,
     :known,
+    :total,
     content?: false,
     attempts: 1,
     open: %{}
@@ -187,13 +188,16 @@ defmodule Codex.Telemetry.Span do
   defp saw({:failed, error}, span), do: %{span | failed: {:lost, error}}
   defp saw(%Events.ThreadStarted{thread_id: id}, span), do: put_in(span.meta.thread_id, id)
 
-  defp saw(%Events.TurnCompleted{usage: usage} = event, span) do
-    if is_map(usage) do
-      delta = delta(usage, span.known)
-      emit(span, [:thread, :token_usage, :updated], %{}, %{usage: usage, delta: delta})
+  defp saw(%Events.ThreadTokenUsageUpdated{usage: total}, span), do: %{span | total: total}
+
+  defp saw(%Events.TurnCompleted{} = event, span) do
+    {total, delta} = usage(event, span)
+
+    if is_map(total) do
+      emit(span, [:thread, :token_usage, :updated], %{}, %{usage: total, delta: delta})
     end
 
-    fail(%{span | usage: usage || %{}}, event)
+    fail(%{span | usage: total || %{}}, event)
   end
 
   defp saw(%Events.TurnFailed{} = event, span), do: fail(span, event)
@@ -230,6 +234,11 @@ defmodule Codex.Telemetry.Span do
     emit(span, [:turn, :compaction, stage], %{token_savings: savings}, details)
     span
   end
+
+  # The running total, and the part of this turn.
+  defp usage(%{usage: usage, usage_scope: :turn}, span), do: {span.total, usage}
+  defp usage(%{usage: nil}, _span), do: {nil, nil}
+  defp usage(%{usage: total}, span), do: {total, delta(total, span.known)}
 
   defp delta(_usage, nil), do: nil
 

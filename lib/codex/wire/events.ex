@@ -39,12 +39,13 @@ defmodule Codex.Wire.Events do
        {:reason, "String.t() | nil", []}
      ]},
     {TurnCompleted, ["turn.completed"], "turn/completed",
-     "The turn ended. On the exec lane `usage` is the running total of the thread, not of the turn: `Codex.Turn.Result` has both.",
+     "The turn ended. `usage_scope` tells what `usage` counts: `:turn` over an app-server, `:thread` on `codex exec`, whose usage is the thread's running total. `Codex.Turn.Result` has both.",
      @ids ++
        [
          {:response_id, "String.t() | nil", []},
          {:final_response, "map() | Codex.Items.AgentMessage.t() | nil", []},
          {:usage, "map() | nil", []},
+         {:usage_scope, ":thread | :turn", default: :thread, wire: false},
          {:status, "String.t() | nil", []},
          {:error, "map() | nil", []}
        ]},

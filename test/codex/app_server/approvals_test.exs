@@ -45,7 +45,17 @@ defmodule Codex.AppServer.ApprovalsTest do
   defmodule OnlyTools do
     @behaviour Codex.Approvals.Hook
     @impl true
-    def review_tool(_event, _context, _opts), do: :allow
+    def review_tool(%{type: :mcp_tool_approval}, _context, _opts), do: :allow
+    def review_tool(%{type: type}, _context, _opts), do: {:deny, "not #{type}"}
+  end
+
+  defmodule EverythingByTool do
+    @behaviour Codex.Approvals.Hook
+    @impl true
+    def review_tool(%{type: type}, %{metadata: %{test: test}}, _opts) do
+      send(test, {:reviewed, type})
+      :allow
+    end
   end
 
   defp ask(command),
@@ -209,6 +219,18 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert Process.info(self(), :messages) == {:messages, []}
     end
 
+    test "that have review_tool/3 alone decide commands and files with it" do
+      patch = apply_patch("*** Begin Patch\n*** Add File: y.txt\n+y\n*** End Patch")
+      options = [approval_hook: EverythingByTool, metadata: %{test: self()}]
+      {model, _conn, thread} = start([ask("echo 1 > x.txt"), patch, "done"], options)
+
+      {:ok, result} = Thread.run(thread, "go")
+      assert statuses(result) == [:completed, :completed]
+      assert_received {:reviewed, :command_execution_approval}
+      assert_received {:reviewed, :file_change_approval}
+      assert file?(model, "x.txt") and file?(model, "y.txt")
+    end
+
     test "that crash, or say nothing of this, leave a line in the log" do
       log = fn policy ->
         {_model, _conn, thread} = start([ask("echo 1"), "done"], approval_policy: policy)
@@ -287,7 +309,7 @@ defmodule Codex.AppServer.ApprovalsTest do
 
   test "tools of the host" do
     alias Codex.Approvals
-    assert Approvals.review_tool(OnlyTools, %{}, %{}) == :allow
+    assert Approvals.review_tool(OnlyTools, %{type: :mcp_tool_approval}, %{}) == :allow
     assert {:deny, _} = Approvals.review_tool(NoSuchModule, %{}, %{})
     assert Approvals.review_tool(StaticPolicy.deny(), %{requires_approval: false}, %{}) == :allow
     assert Approvals.review_tool(StaticPolicy.deny(), %{approved: true}, %{}) == :allow

@@ -226,6 +226,82 @@ defmodule Codex.AppServer.ConnectionTest do
       end
     end
 
+    test "logs its server in with the key of its client, and leaves the home's login alone" do
+      config = "model_providers.mock.requires_openai_auth = true"
+      model = Test.start!([], default: "Hi.", config: config)
+      auth = Path.join(model.home, "auth.json")
+      stored = ~s({"auth_mode":"apikey","OPENAI_API_KEY":"sk-of-the-home-0123456789"})
+      File.write!(auth, stored)
+      client = [api_key: "sk-of-the-client-0123456789"] ++ Test.options(model)
+
+      {:ok, conn} =
+        AppServer.connect(client, cwd: model.workspace, reconnect: [attempts: 3, delay_ms: 10])
+
+      on_exit(fn -> AppServer.disconnect(conn) end)
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+      {:ok, %{thread: thread}} = Codex.Thread.run(thread, "one")
+      assert key_of_last(model) == "Bearer sk-of-the-client-0123456789"
+
+      assert {:ok, %{ready?: true, source: {:option, :api_key}, warnings: []} = preflight} =
+               Codex.Thread.preflight(thread)
+
+      assert {preflight.method, preflight.provider} == {:api_key, "mock"}
+
+      # The next server logs in, too.
+      :ok = AppServer.subscribe(conn)
+      {_, 0} = System.cmd("kill", ["-KILL", "#{Codex.Connected.os_pid(conn)}"])
+      assert_receive {:codex_connection, ^conn, :up}, 20_000
+      {:ok, _} = Codex.Thread.run(thread, "two")
+      assert key_of_last(model) == "Bearer sk-of-the-client-0123456789"
+      assert File.read!(auth) == stored
+
+      # Without the option, the home's login counts.
+      {:ok, other} = AppServer.connect(Test.options(model), cwd: model.workspace)
+      on_exit(fn -> AppServer.disconnect(other) end)
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, other})
+      {:ok, _} = Codex.Thread.run(thread, "three")
+      assert key_of_last(model) == "Bearer sk-of-the-home-0123456789"
+
+      assert {:ok, %{ready?: true, source: {:file, ^auth}}} = Codex.Thread.preflight(thread)
+    end
+
+    defp key_of_last(model) do
+      %{headers: headers} =
+        model |> Test.requests() |> Enum.filter(&(&1.path =~ "responses")) |> List.last()
+
+      Map.new(headers)["authorization"]
+    end
+
+    test "refuses a key that the configuration forbids" do
+      model = Test.start!([], config: ~s(forced_login_method = "chatgpt"))
+      client = [api_key: "sk-of-the-client-0123456789"] ++ Test.options(model)
+      assert {:error, {:login_refused, error}} = AppServer.connect(client, cwd: model.workspace)
+      error = Codex.Error.normalize({:login_refused, error})
+      assert error.kind == :unauthorized
+      refute error.message =~ "sk-of-the-client"
+      assert error.message =~ "login"
+    end
+
+    test "tells what a thread's own options would use" do
+      model = Test.start!([])
+      {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
+      on_exit(fn -> AppServer.disconnect(conn) end)
+      over = [transport: {:app_server, conn}]
+      {:ok, thread} = Codex.start_thread([], over)
+      assert {:ok, %{lane: :app_server, provider: "mock"}} = Codex.Thread.preflight(thread)
+
+      {:ok, thread} = Codex.start_thread([], [model_provider: "openai"] ++ over)
+
+      assert {:ok, %{provider: "openai", error: :no_credentials}} = Codex.Thread.preflight(thread)
+
+      config = %{"model_providers.mine" => %{name: "m", base_url: "x", env_key: "NO_SUCH_KEY"}}
+      {:ok, thread} = Codex.start_thread([], [model_provider: "mine", config: config] ++ over)
+      assert {:ok, %{error: {:missing_env, "NO_SUCH_KEY"}}} = Codex.Thread.preflight(thread)
+
+      AppServer.disconnect(conn)
+      assert {:error, {:app_server_down, _}} = Codex.Thread.preflight(thread)
+    end
+
     test "that is hermetic has a home of its own, which goes with it, also when it is killed" do
       model = Test.start!(["Hi."])
       File.write!(Path.join(model.workspace, "AGENTS.md"), "canary-agents")
@@ -640,7 +716,12 @@ defmodule Codex.AppServer.ConnectionTest do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
           client = [
-            codex_path: stub!(dir, "cat > /dev/null"),
+            codex_path:
+              stub!(dir, """
+              read -r line
+              echo '{"id":1,"result":{"type":"apiKey"}}'
+              cat > /dev/null
+              """),
             codex_home: dir,
             api_key: "sk-canary-app"
           ]

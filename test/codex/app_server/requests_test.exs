@@ -13,6 +13,7 @@ defmodule Codex.AppServer.RequestsTest do
   doctest Codex.AppServer.Answer
   doctest Codex.AppServer.Request
   doctest Codex.Tool
+  doctest Codex.Tool.Arguments
 
   @mcp Path.expand("../../children/mcp.sh", __DIR__)
 
@@ -140,6 +141,80 @@ defmodule Codex.AppServer.RequestsTest do
         assert {:ok, _result} = Thread.run(thread, "How warm is it?")
         assert {town, text(told(model))} == {town, words}
       end
+    end
+
+    test "are not called with arguments that their parameters do not allow" do
+      calls = [tool_call("weather", %{place: "Rome"}), tool_call("weather", %{town: ["Rome"]})]
+      {model, _conn, thread} = start(calls ++ ["Well."], tools: [Weather])
+
+      log = capture_log(fn -> {:ok, _result} = Thread.run(thread, "How warm is it?") end)
+      outputs = for request <- Test.requests(model), text = output(request), do: text
+
+      assert outputs == [
+               "invalid arguments for weather: town is required",
+               "invalid arguments for weather: town must be a string, got an array"
+             ]
+
+      refute log =~ "FunctionClauseError"
+    end
+
+    defp output(%{body: %{"input" => input}}) do
+      case List.last(input) do
+        %{"type" => "function_call_output", "output" => output} -> text(output)
+        _ -> nil
+      end
+    end
+
+    test "have their arguments checked against the schema" do
+      integer = %{"type" => "integer", "minimum" => 1}
+
+      schema = %{
+        "type" => "object",
+        "required" => ["id"],
+        "additionalProperties" => false,
+        "properties" => %{
+          "id" => %{"$ref" => "#/$defs/id"},
+          "tags" => %{"type" => "array", "maxItems" => 2, "items" => %{"enum" => ["a", "b"]}},
+          "size" => %{"anyOf" => [integer, %{"type" => "null"}]},
+          "one" => %{"oneOf" => [%{"type" => "number"}, %{"type" => "integer"}]},
+          "code" => %{"pattern" => "^[A-Z]+$", "maxLength" => 3},
+          "loop" => %{"$ref" => "#/properties/loop"},
+          "kind" => %{"const" => "x"}
+        },
+        "$defs" => %{"id" => %{"type" => ["string", "integer"]}}
+      }
+
+      check = &Codex.Tool.Arguments.check(Map.put_new(&1, "id", 1), schema)
+
+      for good <- [
+            %{},
+            %{"id" => "a"},
+            %{"tags" => ["a", "b"]},
+            %{"size" => nil},
+            %{"size" => 1.0},
+            %{"one" => 1.5},
+            %{"code" => "ABC"},
+            %{"loop" => 1},
+            %{"kind" => "x"}
+          ],
+          do: assert({good, check.(good)} == {good, :ok})
+
+      for {bad, text} <- [
+            {%{"id" => nil}, "id must be a string or an integer, got null"},
+            {%{"tags" => ["a", "c"]}, ~s(tags.1 must be one of "a", "b")},
+            {%{"tags" => ["a", "a", "a"]}, "tags must have at most 2 items"},
+            {%{"size" => 0}, "size must be at least 1"},
+            {%{"one" => 1}, "one fits more than one of the allowed forms"},
+            {%{"code" => "abc"}, "code must match ^[A-Z]+$"},
+            {%{"code" => "ABCD"}, "code must have at most 3 characters"},
+            {%{"kind" => "y"}, ~s(kind must be "x")},
+            {%{"taggs" => []},
+             "taggs is unknown; known are code, id, kind, loop, one, size, tags"}
+          ],
+          do: assert({bad, check.(bad)} == {bad, {:error, text}})
+
+      assert Codex.Tool.Arguments.check([], schema) ==
+               {:error, "the arguments: must be an object, got an array"}
     end
 
     test "run at the same time, and show pictures" do

@@ -74,7 +74,11 @@ defmodule Codex.AppServer.ThreadTest do
         assert app.usage_scope == :turn and exec.usage_scope == :turn
         assert app.thread.usage == exec.thread.usage
         assert kinds(app.events) == kinds(exec.events)
-        assert List.last(app.events).usage == List.last(exec.events).usage
+        # An event over an app-server counts its turn, one of `codex exec` the thread.
+        assert %{usage_scope: :turn, usage: usage} = List.last(app.events)
+        assert usage == app.usage
+        assert %{usage_scope: :thread, usage: usage} = List.last(exec.events)
+        assert usage == exec.thread.usage
       end
 
       assert %{"input_tokens" => 159, "output_tokens" => 8} = second.usage
