@@ -35,6 +35,61 @@ defmodule Codex.GuidesTest do
     {model, connect!(model, experimental_api: true)}
   end
 
+  # The exit status and the output of the gate over reviews.
+  defp gate(step, branch) do
+    model = Test.start!(List.wrap(step), git: true)
+    git = &System.cmd("git", ["-C", model.workspace | &1], stderr_to_stdout: true)
+    {_, 0} = git.(~w(commit -q --allow-empty -m first))
+    {_, 0} = git.(~w(branch -f main))
+    {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model))
+    code = Enum.find(@blocks, &(&1 =~ "System.halt"))
+    code = code |> String.replace("System.halt(", "exit(") |> String.replace(~s("main"), branch)
+
+    ExUnit.CaptureIO.with_io(fn ->
+      ExUnit.CaptureIO.with_io(:stderr, fn ->
+        catch_exit(Code.eval_string(code, thread: thread))
+      end)
+    end)
+  end
+
+  defp answer(findings, verdict \\ "patch is correct") do
+    place = %{absolute_file_path: "/a.ex", line_range: %{start: 3, end: 3}}
+
+    findings =
+      for {title, priority} <- findings,
+          do: %{title: title, body: "b", priority: priority, code_location: place}
+
+    json(%{findings: findings, overall_correctness: verdict, overall_explanation: "E."})
+  end
+
+  test "the gate over reviews lets nothing pass that is not known to be good" do
+    assert {{0, ""}, ""} = gate(answer([]), ~s("main"))
+    assert {{0, ""}, out} = gate(answer([{"Slow", 3}, {"Odd", 2}]), ~s("main"))
+    assert out == "/a.ex:3 Slow\n/a.ex:3 Odd\n"
+
+    for step <- [
+          answer([{"[P0] Gone", nil}]),
+          answer([{"Off by one", nil}]),
+          answer([{"Off by one", 1}]),
+          answer([{"Slow", 3}], nil),
+          answer([], "patch is incorrect")
+        ],
+        do: assert({{1, ""}, _findings} = gate(step, ~s("main")))
+
+    for step <- [
+          "Looks fine.",
+          ~S({"findings": [{"title": "[P0] x),
+          answer([], nil),
+          http_error(400, "bad")
+        ] do
+      assert {{1, error}, ""} = gate(step, ~s("main"))
+      assert error =~ "unreadable" or error =~ "bad"
+    end
+
+    assert {{1, error}, ""} = gate([], ~s("nope"))
+    assert error =~ "no such branch"
+  end
+
   # A page: a process with a socket that goes through the callbacks of the view.
   defp page(view, id, test) do
     spawn_link(fn ->

@@ -182,8 +182,9 @@ defmodule Codex.Error do
   @spec normalize(term()) :: t()
   def normalize(%__MODULE__{} = error), do: error
 
-  def normalize({tag, %{__exception__: true} = error}) when tag in [:turn_failed, :exec_failed],
-    do: normalize(error)
+  def normalize({tag, %{__exception__: true} = error})
+      when tag in [:turn_failed, :exec_failed, :review_unreadable],
+      do: normalize(error)
 
   def normalize(%TransportError{} = error) do
     keys =

@@ -30,7 +30,10 @@ defmodule Codex.Exec do
     * `{:invalid_config_overrides, name}` - a name that cannot stand at the top of a configuration
     * `:conflicting_auto_flags` - `full_auto` together with `dangerously_bypass_approvals_and_sandbox`
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
-    * `{:invalid_review_target, value}`
+    * `{:invalid_review_target, value}` - not a target; or, with a map of `target`, `reason`,
+      `directory` and `details`: there is no such branch (`:no_branch`) or commit (`:no_commit`),
+      no repository (`:no_repository`), or Git did not answer (`:no_answer`). Git is asked before
+      anything runs, unless it is not installed
     * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` - a rule of the configuration
       forbids the credential of this run. The CLI would not only refuse it but delete the login
   """
@@ -38,7 +41,7 @@ defmodule Codex.Exec do
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
   alias Codex.Turn.{Kept, Running}
-  alias Codex.{Auth, Events, Items, Review, Telemetry, TransportError, Turn}
+  alias Codex.{Auth, Error, Events, Review, Telemetry, TransportError, Turn}
   alias Codex.Retry.{Attempts, Call}
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
@@ -77,30 +80,34 @@ defmodule Codex.Exec do
   def run_stream(input, opts), do: stream({:run, input}, opts, nil, :raise)
 
   @doc """
-  Runs a code review to its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`,
-  `{:commit, sha, title}`, `{:custom, instructions}` or the instructions as text.
+  Runs a code review to its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`,
+  `{:commit, sha}`, `{:commit, sha, title}`, `{:custom, instructions}` or the instructions as
+  text.
 
-  Returns what `run/2` returns, and in the map a `review`: a `Codex.Review`, or nil where the reviewer said nothing. The CLI reports no usage.
+  Returns what `run/2` returns, and in the map a `review`: a `Codex.Review`. An answer that is no
+  review is `{:error, {:review_unreadable, error}}`, with the events in `error.result`. The CLI
+  reports no usage of a review: the `usage` of its `Codex.Events.TurnCompleted` is nil.
   """
   @spec review(Review.target(), Options.t() | map() | keyword()) ::
-          {:ok, %{events: [Events.t()], review: Review.t() | nil}}
-          | {:error, failure()}
+          {:ok, %{events: [Events.t()], review: Review.t()}}
+          | {:error, failure() | Review.unreadable()}
   def review(target, opts) do
     with {:ok, options} <- Options.new(opts),
-         {:ok, %{events: events} = result} <- collect({:review, target}, options),
-         do: {:ok, Map.put(result, :review, reviewed(events, target, options))}
+         {:ok, %{events: events} = result} <- collect({:review, target}, options) do
+      case reviewed(events, target, options) do
+        {:ok, review} -> {:ok, Map.put(result, :review, review)}
+        {:error, {tag, error}} -> {:error, {tag, %{error | result: result}}}
+      end
+    end
   end
 
   @doc false
-  # What the review of these events found.
-  @spec reviewed([Events.t()], Review.target(), Options.t()) :: Review.t() | nil
+  # The review of these events.
+  @spec reviewed([Events.t()], Review.target(), Options.t()) ::
+          {:ok, Review.t()} | {:error, Review.unreadable()}
   def reviewed(events, target, options) do
-    id = Enum.find_value(events, &(match?(%Events.ThreadStarted{}, &1) && &1.thread_id))
-
-    text =
-      for %Events.ItemCompleted{item: %Items.AgentMessage{text: text}} <- events, reduce: nil do
-        _earlier -> text
-      end
+    # A review that was repeated ran in another thread.
+    id = for %Events.ThreadStarted{thread_id: id} <- events, reduce: nil, do: (_earlier -> id)
 
     home =
       with {:ok, args} <- Args.review(target, options),
@@ -108,12 +115,15 @@ defmodule Codex.Exec do
            do: home,
            else: (_ -> nil)
 
-    Review.of(text, id, home)
+    Review.of(events, id, home)
   end
 
   @doc """
-  Runs a code review lazily; as `run_stream/2`. Of the last message, `Codex.Review.parse/1` makes a review, and `Codex.Review.find/2` one with all that
-  the reviewer said.
+  Runs a code review lazily; as `run_stream/2`.
+
+  The stream has the events alone. `Codex.Review.find/2` reads the review from the session file of
+  the thread, once the stream has ended, and `Codex.Review.parse/1` from the last message. Both
+  tell a review without findings from an answer that is no review.
   """
   @spec review_stream(Review.target(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
@@ -175,6 +185,7 @@ defmodule Codex.Exec do
   def stream(what, opts, default_timeout, lost) do
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- Args.build(what, options),
+         :ok <- exists(what, args.settings.working_directory),
          :ok <- Auth.allow(Args.surroundings(args)) do
       args = %{args | about: Running.about(:exec, options.thread, what, args.settings)}
 
@@ -188,7 +199,22 @@ defmodule Codex.Exec do
     end
   end
 
-  defp attempts(what, options, args, default_timeout, lost) do
+  defp exists({:review, target}, directory), do: Review.Target.exists(target, directory)
+  defp exists(_run, _directory), do: :ok
+
+  defp attempts({:review, _} = what, options, args, default_timeout, lost),
+    do: what |> tries(options, args, default_timeout, lost) |> Stream.map(&unused/1)
+
+  defp attempts(what, options, args, default_timeout, lost),
+    do: tries(what, options, args, default_timeout, lost)
+
+  # Of a review, the CLI (0.169) counts no tokens, and reports zeros.
+  defp unused(%Events.TurnCompleted{usage: %{} = usage} = event),
+    do: if(Enum.all?(usage, &match?({_, 0}, &1)), do: %{event | usage: nil}, else: event)
+
+  defp unused(event), do: event
+
+  defp tries(what, options, args, default_timeout, lost) do
     case Policy.of(what, args) do
       nil ->
         next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1

@@ -1,41 +1,64 @@
 defmodule Codex.Review do
   @moduledoc """
-  What a code review found: the `review` of a result of `Codex.Thread.review/3`, and of `Codex.Exec.review/2`.
+  The outcome of a code review: findings, verdict and explanation.
+
+  `Codex.Thread.review/3` and `Codex.Exec.review/2` have it as the `review` of their result:
 
       {:ok, %{review: review}} = Codex.Thread.review(thread, {:base_branch, "main"})
+      Enum.each(review.findings, &IO.puts/1)
 
-      for finding <- review.findings, finding.priority in [0, 1] do
-        IO.puts("\#{finding.location.path}:\#{finding.location.start_line} \#{finding.title}")
-      end
+  ## Unreadable reviews
 
-  The reviewing model answers with JSON. The CLI (0.169) shows of it a text, and keeps it in the session file of the thread. So there are three
-  `source`s:
+  A `Codex.Review` exists only if the reviewing model gave one. An empty list of findings means
+  that the reviewer said so in its JSON, beside a verdict. Any other answer (prose, JSON that was
+  cut, no answer) is an error of each function here and of each function that runs a review:
 
-    * `:json` - all fields, as the model gave them
-    * `:rendered` - there is no such file (an ephemeral thread, a server elsewhere, a removed home): title, body, location and the priority that
-      the title names, out of the text
-    * `:text` - the model gave no JSON: `text` is what it said
+      {:error, {:review_unreadable, error}}
+
+  The `Codex.Error` has the kind `:protocol`, the answer in `details.raw`, and in `result` what
+  the function would have returned without the review.
+
+  A single bad finding does not spoil a review: it is kept, and its `problem` says what is wrong
+  with it.
+
+  ## Sources
+
+  The reviewing model answers with JSON. The CLI (0.169) makes a text of it, and keeps the JSON in
+  the session file of the thread. `source` says where the review comes from:
+
+    * `:json` - the reviewer's JSON: all fields
+    * `:rendered` - the text alone: findings with title, body, location and the priority that the
+      title names; no verdict
+
+  A thread with `ephemeral: true` has no session file, and neither has a server on another
+  machine. There, a review without findings cannot be told from prose, and is unreadable. Over an
+  app-server, `experimental_raw_events: true` brings the JSON without a file.
   """
 
-  alias Codex.Review.{Finding, Session}
+  alias Codex.{Error, Events, Items}
+  alias Codex.Review.{Answer, Finding, Rendered, Session}
 
-  defstruct [:verdict, :explanation, :confidence, :text, source: :text, findings: []]
+  defstruct [:verdict, :correctness, :explanation, :confidence, :text, :source, findings: []]
 
   @typedoc """
-    * `findings` - in the order of the model
-    * `verdict` - `"patch is correct"`, `"patch is incorrect"`, or another word of the model's
-    * `explanation` - its reasons
-    * `confidence` - how sure it is, 0.0 to 1.0
-    * `text` - the whole as the CLI shows it; nil out of `find/2`
+    * `findings` - in the order of the reviewer
+    * `verdict` - the reviewer's words: `"patch is correct"`, `"patch is incorrect"` or others
+    * `correctness` - the verdict as an atom; nil if it is missing or says neither
+    * `explanation` - the reviewer's reasons
+    * `confidence` - how sure the reviewer is, 0.0 to 1.0
+    * `text` - the whole text as the CLI shows it; nil from `find/2` and `new/1`
   """
   @type t :: %__MODULE__{
           findings: [Finding.t()],
           verdict: String.t() | nil,
+          correctness: :correct | :incorrect | nil,
           explanation: String.t() | nil,
           confidence: float() | nil,
           text: String.t() | nil,
-          source: :json | :rendered | :text
+          source: :json | :rendered
         }
+
+  @type unreadable :: {:review_unreadable, Error.t()}
 
   @typedoc "What a review looks at."
   @type target ::
@@ -47,114 +70,240 @@ defmodule Codex.Review do
           | {:custom, instructions :: String.t()}
           | String.t()
 
-  @heads ["Review comment:\n\n", "Full review comments:\n\n"]
-
   @doc """
-  A review out of a text: the JSON of a reviewing model, or what the CLI makes of it.
+  Reads a review from a text: the JSON of a reviewing model, or the text that the CLI makes of it.
 
-      iex> review = Codex.Review.parse("It breaks.\\n\\nReview comment:\\n\\n- [P1] Off by one — /srv/a.ex:3-4\\n  The last\\n  is lost.")
+  The JSON may stand in a fence or between prose.
+
+      iex> comment = "- [P1] Off by one — /srv/a.ex:3-4\\n  The last\\n  is lost."
+      iex> {:ok, review} = Codex.Review.parse("It breaks.\\n\\nReview comment:\\n\\n" <> comment)
       iex> {review.source, review.explanation, hd(review.findings).title}
       {:rendered, "It breaks.", "[P1] Off by one"}
       iex> [%{body: body, priority: priority, location: location}] = review.findings
       iex> {body, priority, location}
       {"The last\\nis lost.", 1, %{path: "/srv/a.ex", start_line: 3, end_line: 4}}
-      iex> Codex.Review.parse("Looks good.")
-      %Codex.Review{text: "Looks good.", source: :text}
+
+      iex> json = ~s({"findings": [], "overall_correctness": "patch is correct"})
+      iex> {:ok, review} = Codex.Review.parse(json)
+      iex> {review.findings, review.correctness}
+      {[], :correct}
+
+      iex> {:error, {:review_unreadable, error}} = Codex.Review.parse("Looks good.")
+      iex> {error.kind, error.details.raw}
+      {:protocol, "Looks good."}
   """
-  @spec parse(String.t()) :: t()
+  @spec parse(String.t()) :: {:ok, t()} | {:error, unreadable()}
   def parse(text) when is_binary(text) do
-    case Codex.JSON.decode(text) do
-      {:ok, %{"findings" => _} = output} -> %{new(output) | text: text}
-      _ -> rendered(text)
+    case {Answer.output(text), Rendered.read(text)} do
+      {{:whole, output}, _comments} -> output |> new() |> from(text)
+      {{:part, output}, nil} -> output |> new() |> from(text)
+      {nil, nil} -> unreadable(text, "the answer is neither JSON nor a list of comments")
+      {json, comments} -> comments(json, comments, text)
     end
   end
 
-  @doc """
-  A review out of the decoded JSON of a reviewing model. What is not of the expected kind is left out.
+  defp from({:ok, review}, text), do: {:ok, %{review | text: text}}
 
-      iex> review = Codex.Review.new(%{"findings" => [%{"title" => "Slow", "priority" => 2}], "overall_confidence_score" => 1})
-      iex> {review.confidence, hd(review.findings).priority, hd(review.findings).location}
-      {1.0, 2, nil}
-  """
-  @spec new(map()) :: t()
-  def new(%{} = output) do
-    %__MODULE__{
-      source: :json,
-      findings: for(%{} = finding <- list(output["findings"]), do: Finding.new(finding)),
-      verdict: Finding.text(output["overall_correctness"]),
-      explanation: Finding.text(output["overall_explanation"]),
-      confidence: Finding.score(output["overall_confidence_score"])
+  defp from({:error, {tag, error}}, text),
+    do: {:error, {tag, put_in(error.details.raw, text)}}
+
+  # JSON may be quoted in the text of a review. No finding of either is lost.
+  defp comments(json, {explanation, findings}, text) do
+    review = %__MODULE__{
+      source: :rendered,
+      explanation: explanation,
+      findings: findings,
+      text: text
     }
-  end
 
-  defp list(list), do: if(is_list(list) and not List.improper?(list), do: list, else: [])
-
-  defp rendered(text) do
-    with {at, size} <- :binary.match(text, @heads),
-         <<explanation::binary-size(at), _head::binary-size(size), comments::binary>> = text,
-         [_ | _] = findings <- findings(comments) do
-      explanation = explanation |> String.trim() |> Finding.text()
-      %__MODULE__{source: :rendered, text: text, explanation: explanation, findings: findings}
+    with {:part, output} <- json, {:ok, %{findings: more}} <- new(output) do
+      {:ok, %{review | findings: more ++ findings}}
     else
-      _ -> %__MODULE__{text: text}
+      _ -> {:ok, review}
     end
   end
 
-  # The lines of a finding are indented, its title is not.
-  defp findings(comments) do
-    comments
-    |> String.split(~r/(?:\A|\n)- /, trim: true)
-    |> Enum.map(&Finding.rendered/1)
-    |> then(&if(nil in &1, do: [], else: &1))
+  @doc """
+  Reads a review from the decoded JSON of a reviewing model.
+
+      iex> output = %{"findings" => [%{"title" => "Slow", "priority" => 2}]}
+      iex> {:ok, %{findings: [finding]}} = Codex.Review.new(output)
+      iex> {finding.priority, finding.location, finding.problem}
+      {2, nil, "the location is missing"}
+
+      iex> {:error, {:review_unreadable, error}} = Codex.Review.new(%{"findings" => []})
+      iex> error.message
+      "the review is unreadable: it has neither findings nor a verdict"
+  """
+  @spec new(map()) :: {:ok, t()} | {:error, unreadable()}
+  def new(%{} = output) do
+    findings = output["findings"]
+    verdict = Finding.text(output["overall_correctness"])
+
+    cond do
+      not is_list(findings) or List.improper?(findings) ->
+        unreadable(output, "it has no list of findings")
+
+      findings == [] and verdict == nil ->
+        unreadable(output, "it has neither findings nor a verdict")
+
+      true ->
+        {:ok,
+         %__MODULE__{
+           source: :json,
+           findings: Enum.map(findings, &Finding.new/1),
+           verdict: verdict,
+           correctness: correctness(verdict),
+           explanation: Finding.text(output["overall_explanation"]),
+           confidence: Finding.score(output["overall_confidence_score"])
+         }}
+    end
+  end
+
+  # Praise has to be unmistakable.
+  defp correctness(nil), do: nil
+
+  defp correctness(verdict) do
+    words = verdict |> String.downcase() |> String.split(~r/[^a-z]+/, trim: true)
+
+    cond do
+      "incorrect" in words or ("not" in words and "correct" in words) -> :incorrect
+      (words -- ["the"]) in [~w(patch is correct), ~w(correct)] -> :correct
+      true -> nil
+    end
   end
 
   @doc """
-  The last review of a thread, from its session file.
+  Reads the last review of a thread from its session file.
 
-  Options: those of `Codex.Home.resolve/1`. Returns `{:ok, review}`, `{:error, :not_found}` where there is no such file or no review in its last
-  8 MiB, or `{:error, %Codex.Config.Error{}}` for a home that is none.
+  Options: those of `Codex.Home.resolve/1`. Returns `{:ok, review}` or `{:error, reason}`:
+
+    * `:not_found` - there is no session file, or no review in its last 8 MiB
+    * `{:review_unreadable, error}` - the last review has not ended, was interrupted, or is
+      unreadable
+    * `%Codex.Config.Error{}` - the home is missing or invalid
   """
   @spec find(String.t(), keyword()) ::
-          {:ok, t()} | {:error, :not_found | Codex.Config.Error.t()}
+          {:ok, t()} | {:error, :not_found | unreadable() | Codex.Config.Error.t()}
   def find(thread_id, opts \\ []) do
     with {:ok, home} <- Codex.Home.resolve(opts),
-         {:ok, output} <- Session.output(home, thread_id),
-         do: {:ok, new(output)}
+         {:ok, output} <- Session.output(home, thread_id) do
+      kept(output)
+    else
+      {:error, :no_output} -> unreadable(nil, "the review has not ended, or was interrupted")
+      {:error, reason} -> {:error, reason}
+    end
   end
 
   @doc false
-  # Of a turn that has just ended: what its session file has, where that is the same review as the text.
-  @spec of(String.t() | nil, String.t() | nil, Path.t() | nil) :: t() | nil
-  def of(nil, _thread_id, _home), do: nil
+  # The review of a turn that has just ended: from the session file, from raw events, or from the
+  # text.
+  @spec of([Events.t()], String.t() | nil, Path.t() | nil) :: {:ok, t()} | {:error, unreadable()}
+  def of(events, thread_id, home) do
+    events = last_attempt(events)
+    text = said(events)
 
-  def of(text, thread_id, home) do
-    case parse(text) do
-      %{source: :rendered} = review ->
-        with true <- is_binary(thread_id) and is_binary(home),
-             {:ok, output} <- Session.output(home, thread_id),
-             %{findings: findings} = whole <- new(output),
-             true <- Enum.map(findings, & &1.title) == Enum.map(review.findings, & &1.title) do
-          %{whole | text: text}
-        else
-          _ -> review
-        end
-
-      review ->
-        verdict(review, text, thread_id, home)
+    case kept(events, thread_id, home) || raw(events) || shown(text) do
+      {:ok, review} -> {:ok, %{review | text: text}}
+      {:error, _} = error -> error
     end
   end
 
-  # Without findings, the text is the explanation alone.
-  defp verdict(%{source: :text} = review, text, thread_id, home)
-       when is_binary(thread_id) and is_binary(home) do
-    with {:ok, output} <- Session.output(home, thread_id),
-         %{findings: [], explanation: ^text, verdict: verdict} = whole when verdict != nil <-
-           new(output) do
-      %{whole | text: text}
+  @doc false
+  # The events that `of/3` looks at, the last first.
+  @spec keep(Events.t(), [Events.t()]) :: [Events.t()]
+  def keep(event, kept) do
+    cond do
+      begin?(event) -> [event]
+      match?(%Events.ItemCompleted{item: %Items.AgentMessage{}}, event) -> [event | kept]
+      match?(%{item: %Items.ReviewMode{}}, event) -> [event | kept]
+      raw_text(event) -> [event | kept]
+      true -> kept
+    end
+  end
+
+  # A review that is repeated begins anew: in another thread, or in another turn.
+  defp last_attempt(events) do
+    events
+    |> Enum.reverse()
+    |> Enum.take_while(&(not begin?(&1)))
+    |> Enum.reverse()
+  end
+
+  defp begin?(%Events.ThreadStarted{}), do: true
+  defp begin?(%Events.ItemStarted{item: %Items.ReviewMode{entered: true}}), do: true
+  defp begin?(_event), do: false
+
+  defp said(events) do
+    for %Events.ItemCompleted{item: %Items.AgentMessage{text: text}} <- events, reduce: nil do
+      _earlier -> text
+    end
+  end
+
+  defp kept(events, thread_id, home) when is_binary(thread_id) and is_binary(home) do
+    # On `codex exec` there is no such item, and the thread has one review.
+    exited =
+      Enum.find_value(events, fn event ->
+        with %Events.ItemCompleted{item: %Items.ReviewMode{entered: false, id: id}} <- event,
+             do: id,
+             else: (_ -> nil)
+      end)
+
+    case Session.output(home, thread_id, exited) do
+      {:ok, output} -> kept(output)
+      {:error, :no_output} -> unreadable(said(events), "the reviewer gave no answer")
+      {:error, :not_found} -> nil
+    end
+  end
+
+  defp kept(_events, _thread_id, _home), do: nil
+
+  # Of an answer that is not the JSON it wants, the CLI keeps the text as the explanation.
+  defp kept(%{"findings" => [], "overall_explanation" => text} = output) when is_binary(text) do
+    if Finding.text(output["overall_correctness"]) do
+      new(output)
     else
-      _ -> review
+      with {:ok, review} <- parse(text), do: {:ok, %{review | text: nil}}
     end
   end
 
-  defp verdict(review, _text, _thread_id, _home), do: review
+  defp kept(output), do: new(output)
+
+  # The last message of the reviewer; the thread's own comes after the review was exited.
+  defp raw(events) do
+    events
+    |> Enum.take_while(&(not match?(%{item: %Items.ReviewMode{entered: false}}, &1)))
+    |> Enum.reverse()
+    |> Enum.find_value(&raw_text/1)
+    |> then(&(&1 && parse(&1)))
+  end
+
+  defp raw_text(%Events.RawResponseItemCompleted{
+         item: %Items.RawResponseItem{
+           type: "message",
+           payload: %{"role" => "assistant", "content" => [_ | _] = content}
+         }
+       }) do
+    text = for %{"type" => "output_text", "text" => text} <- content, into: "", do: text
+    Finding.text(text)
+  end
+
+  defp raw_text(_event), do: nil
+
+  defp shown(nil), do: unreadable(nil, "the reviewer said nothing")
+
+  defp shown(text) do
+    with {:error, {:review_unreadable, error}} <- parse(text) do
+      words =
+        "; its session file cannot be read here (an ephemeral thread, or a server on another " <>
+          "machine), so a review without findings cannot be told from prose"
+
+      {:error, {:review_unreadable, %{error | message: error.message <> words}}}
+    end
+  end
+
+  defp unreadable(raw, why) do
+    error = Error.new(:protocol, "the review is unreadable: " <> why, %{raw: raw})
+    {:error, {:review_unreadable, error}}
+  end
 end

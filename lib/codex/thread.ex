@@ -144,62 +144,113 @@ defmodule Codex.Thread do
          do: finish(stream, turn)
   end
 
-  defp finish(stream, turn) do
-    stream
-    |> Enum.reduce(turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
-    |> Turn.result()
+  defp finish(stream, turn), do: stream |> read(turn) |> Turn.result()
+
+  defp read(stream, turn) do
+    Enum.reduce(stream, turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
   rescue
     # The CLI could not be started.
-    error in TransportError -> turn |> Turn.lost(error) |> Turn.result()
+    error in TransportError -> Turn.lost(turn, error)
   end
 
   @doc """
-  Runs a code review and waits for its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha, title}`,
-  `{:custom, instructions}` or the instructions as text.
+  Runs a code review and waits for its end.
 
-      {:ok, %{review: review}} = Codex.Thread.review(thread, :uncommitted_changes)
+  Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha,
+  title}`, `{:custom, instructions}` or the instructions as text. This gate lets nothing pass but
+  a review that calls the patch correct and has no urgent finding; findings without a priority
+  count as urgent:
 
-  Returns what `run_turn/3` returns; the `review` of the result is a `Codex.Review`, or nil where the reviewer said nothing. Besides its errors
-  there are `{:invalid_review_target, value}` and `{:unsupported_option, name}`.
+      passed? =
+        case Codex.Thread.review(thread, {:base_branch, "main"}) do
+          {:ok, %{review: review}} ->
+            Enum.each(review.findings, &IO.puts/1)
+            review.correctness == :correct and Enum.all?(review.findings, &(&1.priority in [2, 3]))
 
-  Over an app-server the review is a turn of this thread: items `Codex.Items.ReviewMode` tell when it is entered and exited, nothing can steer it,
-  and options of the turn that say how it runs (`model`, …) are not taken: those of the thread count. `codex exec` begins a thread of its
-  own for it, so that one that has begun is `{:error, {:unsupported, :exec}}`, and reports no usage.
+          {:error, reason} ->
+            IO.puts(:stderr, Codex.Error.normalize(reason).message)
+            false
+        end
+
+      System.halt(if passed?, do: 0, else: 1)
+
+  Returns what `run_turn/3` returns; the `review` of the result is a `Codex.Review`. Errors
+  besides those of `run_turn/3`:
+
+    * `{:review_unreadable, error}` - the answer is no review: prose, JSON that was cut, or
+      nothing. The `Codex.Error` has the turn in `result`, and the answer in `details.raw`
+    * `{:invalid_review_target, value}` - not a target; or a branch, a commit or a repository that
+      does not exist, see `Codex.Exec`. Nothing has run. Over a connection to a server elsewhere
+      (`Codex.AppServer.connect_remote/2`) only the form of the target is checked
+    * `{:unsupported_option, name}`
+
+  Over an app-server the review is a turn of this thread: items `Codex.Items.ReviewMode` tell when
+  it is entered and exited, nothing can steer it, and options of the turn that say how it runs
+  (`model`, …) are not taken: those of the thread count. `codex exec` begins a thread of its own
+  for a review. If the thread has begun already, that is `{:error, {:unsupported, :exec}}`.
+
+  The CLI (0.169) counts no tokens of a review: `usage` is nil. `retry` repeats a review that
+  failed from its beginning, whatever it had done (`:resume`, too); see `guides/errors.md`.
   """
   @spec review(t(), Codex.Review.target(), map() | keyword()) ::
-          {:ok, Result.t()} | {:error, failure() | {:unsupported, :exec}}
+          {:ok, Result.t()}
+          | {:error, failure() | Codex.Review.unreadable() | {:unsupported, :exec}}
   def review(thread, target, turn_opts \\ %{}) do
     with {:ok, stream, turn} <-
            prepare(thread, {:review, target}, turn_opts, 3_600_000, :element),
-         {:ok, result} <- finish(stream, turn),
-         do: {:ok, %{result | review: found(result, thread, target, turn_opts)}}
+         turn = read(stream, %{turn | review: []}),
+         {:ok, result} <- Turn.result(turn) do
+      case found(turn, thread, target, turn_opts) do
+        {:ok, review} -> {:ok, %{result | review: review}}
+        {:error, {tag, error}} -> {:error, {tag, %{error | result: result}}}
+      end
+    end
   end
 
   @doc """
-  The same lazily, as `run_turn_streamed/3`. `Codex.Review.parse/1` makes a review of the last message, and `Codex.Review.find/2` one with all that the
-  reviewer said.
+  Runs a code review lazily; as `run_turn_streamed/3`.
+
+  Reading raises `Codex.Error` after the last event if the answer is no review, as `review/3`
+  returns `{:review_unreadable, error}`. `Codex.Review.find/2` reads the review, once the stream
+  has ended.
   """
   @spec review_streamed(t(), Codex.Review.target(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure() | {:unsupported, :exec}}
   def review_streamed(thread, target, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, {:review, target}, turn_opts, nil, :raise),
-         do: {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
+    with {:ok, stream, turn} <- prepare(thread, {:review, target}, turn_opts, nil, :raise) do
+      start = fn -> %{turn | keep?: false, review: []} end
+
+      each = fn event, turn ->
+        {event, turn} = Turn.add(turn, event)
+        {[event], turn}
+      end
+
+      last = fn turn ->
+        # A turn that failed has said so.
+        with {:ok, _result} <- Turn.result(turn),
+             {:error, {_unreadable, error}} <- found(turn, thread, target, turn_opts),
+             do: raise(error)
+
+        {[], turn}
+      end
+
+      {:ok, Stream.transform(stream, start, each, last, fn _turn -> :ok end)}
+    end
   end
 
-  defp found(result, %{transport: {:app_server, conn}}, _target, _turn_opts) do
+  defp found(turn, %{transport: {:app_server, conn}}, _target, _turn_opts) do
     home =
       with {:ok, %{"codexHome" => home}} <- Codex.AppServer.server_info(conn),
            do: home,
            else: (_ -> nil)
 
-    text = result.final_response && result.final_response.text
-    Codex.Review.of(text, result.thread.thread_id, home)
+    Codex.Review.of(Enum.reverse(turn.review), turn.thread.thread_id, home)
   end
 
-  defp found(result, thread, target, turn_opts) do
+  defp found(turn, thread, target, turn_opts) do
     {:ok, turn_opts} = Table.check(:turn, turn_opts)
     exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
-    Exec.reviewed(result.events, target, exec)
+    Exec.reviewed(Enum.reverse(turn.review), target, exec)
   end
 
   @doc """

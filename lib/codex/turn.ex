@@ -2,7 +2,7 @@ defmodule Codex.Turn do
   @moduledoc false
   # Puts a turn together from its events. Pure.
 
-  alias Codex.{Error, Events, Items}
+  alias Codex.{Error, Events, Items, Review}
   alias Codex.RateLimit.Snapshot
   alias Codex.Turn.{Answer, Kept, Result, Warnings}
 
@@ -19,6 +19,7 @@ defmodule Codex.Turn do
     :event,
     :lost,
     :response_id,
+    :review,
     attempts: 1,
     kept: %Kept{},
     warnings: %Warnings{},
@@ -55,7 +56,8 @@ defmodule Codex.Turn do
     event = parse(event, turn.structured?)
     kept = if turn.keep?, do: Kept.add(turn.kept, event), else: turn.kept
     warnings = Warnings.note(turn.warnings, event)
-    {event, take(%{turn | kept: kept, warnings: warnings}, event)}
+    review = turn.review && Review.keep(event, turn.review)
+    {event, take(%{turn | kept: kept, warnings: warnings, review: review}, event)}
   end
 
   defp parse(%{item: %Items.AgentMessage{} = item} = event, true),

@@ -4,7 +4,7 @@ defmodule Codex.ReviewTest do
 
   import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{Events, Exec, Items, Review, Test, Thread}
+  alias Codex.{AppServer, Error, Events, Exec, Items, Review, Test, Thread}
   alias Codex.Review.Finding
 
   doctest Codex.Review
@@ -40,8 +40,75 @@ defmodule Codex.ReviewTest do
     "Look at b.txt"
   ]
 
-  defp start(script, lane, options \\ []) do
-    model = Test.start!(script, git: true)
+  @unreadable [
+    "Looks fine.",
+    ~S({"findings": [{"title": "[P0] Drops all", "body": "x"),
+    ~S({"findings": [], "overall_correctness": "patch is correct", "overall_expl),
+    ~S({"findings": [{"title": "[P0] x"}], "findings": [], "overall_correctness": "correct"}),
+    ~S({"findings": []}),
+    ~S({"findings": null, "overall_correctness": "patch is correct"}),
+    "{}",
+    "null",
+    ""
+  ]
+
+  # Answers that the CLI itself takes, or passes on as text, and the findings in them.
+  defp odd_answers do
+    one = hd(@output.findings)
+    place = one.code_location
+    plain = {"[P1] Off by one — twice", 1, "/srv/a.ex", 1, 2}
+
+    whole = fn changes ->
+      Codex.JSON.encode!(%{@output | findings: [Map.merge(one, changes)]})
+    end
+
+    without = fn key -> Codex.JSON.encode!(%{@output | findings: [Map.delete(one, key)]}) end
+    path = &Map.put(place, :absolute_file_path, &1)
+    range = &Map.put(place, :line_range, &1)
+    null = whole.(%{priority: nil})
+
+    [
+      {whole.(%{title: "[P1] Off\nby one"}), [{"[P1] Off\nby one", 1, "/srv/a.ex", 1, 2}]},
+      {whole.(%{title: ""}), [{nil, 1, "/srv/a.ex", 1, 2}]},
+      {whole.(%{code_location: path.("/srv/a — b\nc.ex")}),
+       [{"[P1] Off by one — twice", 1, "/srv/a — b\nc.ex", 1, 2}]},
+      {null, [plain]},
+      {without.(:priority), [plain]},
+      {whole.(%{title: "Slow", priority: nil}), [{"Slow", nil, "/srv/a.ex", 1, 2}]},
+      {whole.(%{title: "Slow", priority: 7}), [{"Slow", nil, "/srv/a.ex", 1, 2}]},
+      {without.(:confidence_score), [plain]},
+      {without.(:title), [{nil, 1, "/srv/a.ex", 1, 2}]},
+      {without.(:code_location), [{"[P1] Off by one — twice", 1, nil, nil, nil}]},
+      {whole.(%{code_location: Map.delete(place, :absolute_file_path)}),
+       [{"[P1] Off by one — twice", 1, nil, 1, 2}]},
+      {whole.(%{code_location: Map.delete(place, :line_range)}),
+       [{"[P1] Off by one — twice", 1, "/srv/a.ex", nil, nil}]},
+      {whole.(%{code_location: range.(%{start: 1.0, end: 2.0})}), [plain]},
+      {Codex.JSON.encode!(%{@output | findings: ["[P0] Gone", one]}),
+       [{"[P0] Gone", 0, nil, nil, nil}, plain]},
+      {"```json\n#{null}\n```", [plain]},
+      {"\uFEFF```\r\n#{null}\r\n```\r\n", [plain]},
+      {"I saw {braces} and {\"a\": 1}.\n\n#{null}\n\nThat {is} all.", [plain]},
+      {Codex.JSON.encode!(%{review: Codex.JSON.decode(null) |> elem(1)}), [plain]},
+      {"\uFEFF" <> null, [plain]},
+      {whole.(%{body: "Review comment:\n\n- no\n```json\n{}\n```"}), [plain]},
+      {Codex.JSON.encode!(%{
+         @output
+         | findings: [one],
+           overall_explanation: "It is said:\n\nReview comment:\n\n- none\n\nfine"
+       }), [plain]}
+    ]
+  end
+
+  defp seen(review) do
+    for finding <- review.findings do
+      place = finding.location || %{path: nil, start_line: nil, end_line: nil}
+      {finding.title, finding.priority, place.path, place.start_line, place.end_line}
+    end
+  end
+
+  defp start(script, lane, options \\ [], start \\ [git: true]) do
+    model = Test.start!(script, start)
 
     transport =
       if lane == :app_server do
@@ -70,6 +137,7 @@ defmodule Codex.ReviewTest do
         assert result.review == %Review{
                  source: :json,
                  verdict: "patch is incorrect",
+                 correctness: :incorrect,
                  explanation: "It breaks.",
                  confidence: 0.8,
                  text: @text,
@@ -108,19 +176,146 @@ defmodule Codex.ReviewTest do
         assert second.body == "- a list\n- of two"
       end
 
-      test "on #{lane} without findings has a verdict, and one without JSON its text" do
+      test "on #{lane} that is kept nowhere is not taken for one without findings" do
+        none = %{@output | findings: [], overall_correctness: "patch is correct"}
+        {_model, thread} = start([json(none)], unquote(lane), ephemeral: true)
+        assert {:error, {:review_unreadable, error}} = Thread.review(thread, "Look")
+        assert error.message =~ "cannot be told from prose"
+      end
+
+      test "on #{lane} without findings has a verdict" do
         none = %{@output | findings: [], overall_correctness: "patch is correct"}
         {_model, thread} = start([json(none)], unquote(lane))
-        assert {:ok, %{review: review}} = Thread.review(thread, :uncommitted_changes)
+        assert {:ok, %{review: review} = result} = Thread.review(thread, :uncommitted_changes)
         assert %{findings: [], verdict: "patch is correct", source: :json} = review
+        assert review.correctness == :correct
+        assert result.usage == nil
+      end
 
-        {_model, thread} = start(["Looks fine."], unquote(lane))
-        assert {:ok, %{review: review}} = Thread.review(thread, :uncommitted_changes)
-        assert review == %Review{source: :text, text: "Looks fine."}
+      test "on #{lane} keeps every finding of odd JSON" do
+        for {answer, findings} <- odd_answers() do
+          {_model, thread} = start([message(answer)], unquote(lane))
+          assert {:ok, %{review: review}} = Thread.review(thread, "Look")
+          assert {answer, seen(review)} == {answer, findings}
+          assert %{verdict: "patch is incorrect", source: :json, correctness: :incorrect} = review
+        end
+      end
+
+      test "on #{lane} that cannot be read is an error" do
+        for answer <- @unreadable do
+          {_model, thread} = start([message(answer)], unquote(lane))
+          assert {:error, {:review_unreadable, error} = reason} = Thread.review(thread, "Look")
+          assert %Error{kind: :protocol, retryable?: false, result: result} = error
+          assert Error.normalize(reason) == error
+          assert error.message =~ "unreadable"
+          # Of no answer, the CLI says words of its own.
+          if answer != "", do: assert({answer, error.details.raw} == {answer, answer})
+          if answer != "", do: assert(result.final_response.text == answer)
+          home = thread.codex_opts.codex_home
+          id = result.thread.thread_id
+          assert {:error, {:review_unreadable, _}} = Review.find(id, codex_home: home)
+        end
+      end
+
+      test "on #{lane} is read from its stream, or raises" do
+        {_model, thread} = start([json(@output), "Looks fine."], unquote(lane))
+        {:ok, stream} = Thread.review_streamed(thread, "Look")
+        events = Enum.to_list(stream)
+        assert %Events.TurnCompleted{usage: nil} = List.last(events)
+        id = Enum.find_value(events, &(is_struct(&1, Events.ThreadStarted) && &1.thread_id))
+        home = thread.codex_opts.codex_home
+        assert {:ok, %{findings: [_, _]}} = Review.find(id, codex_home: home)
+
+        {:ok, stream} = Thread.review_streamed(thread, "Look")
+        test = self()
+
+        error =
+          assert_raise Error, ~r/unreadable/, fn -> Enum.each(stream, &send(test, {:e, &1})) end
+
+        assert error.details.raw == "Looks fine."
+        assert_received {:e, %Events.TurnCompleted{}}
+      end
+
+      test "on #{lane} has a target that exists" do
+        {model, thread} = start([], unquote(lane))
+        git!(model, ~w(commit -q --allow-empty -m first))
+        {sha, 0} = System.cmd("git", ["-C", model.workspace, "rev-parse", "HEAD"])
+        blob = String.duplicate("1", 40)
+
+        for {target, why} <- [
+              {{:base_branch, "nope"}, :no_branch},
+              {{:base_branch, "HEAD..HEAD"}, :no_branch},
+              {{:commit, "deadbeef"}, :no_commit},
+              {{:commit, blob, "A title"}, :no_commit}
+            ] do
+          assert {:error, {:invalid_review_target, missing} = reason} =
+                   Thread.review(thread, target)
+
+          assert %{target: ^target, reason: ^why} = missing
+          assert missing.directory == model.workspace
+          assert %Error{kind: :invalid_request, message: message} = Error.normalize(reason)
+          assert message =~ inspect(target) and message =~ "there is no such"
+
+          assert {:error, {:invalid_review_target, _}} = Thread.review_streamed(thread, target)
+        end
+
+        for target <- [
+              {:base_branch, ""},
+              {:base_branch, "--upload-pack=x"},
+              {:base_branch, "a\0b"},
+              {:base_branch, :main},
+              {:commit, " "},
+              {:commit, sha, 1},
+              {:custom, " \n"},
+              "",
+              "\xFF",
+              nil
+            ] do
+          assert {target, Thread.review(thread, target)} ==
+                   {target, {:error, {:invalid_review_target, target}}}
+        end
+
+        assert Test.requests(model) |> Enum.filter(&(&1.path =~ "responses")) == []
+      end
+
+      test "on #{lane} of changes needs a repository" do
+        {model, thread} = start([json(@output)], unquote(lane), [], git: false)
+
+        for target <- [:uncommitted_changes, {:base_branch, "main"}, {:commit, "HEAD"}] do
+          assert {:error, {:invalid_review_target, %{reason: :no_repository} = missing} = reason} =
+                   Thread.review(thread, target)
+
+          assert missing.details =~ "not a git repository"
+          assert Error.normalize(reason).message =~ "no Git repository"
+        end
+
+        assert {:ok, _} = Thread.review(thread, "Look at #{model.workspace}")
+      end
+
+      test "on #{lane} is repeated when it failed, whatever came" do
+        for retry <- [true, :resume] do
+          steps = [shell("true"), http_error(500, "boom"), json(@output)]
+          options = [retry: retry, retry_opts: [max_attempts: 3, base_delay_ms: 1]]
+          {_model, thread} = start(steps, unquote(lane), options)
+          assert {:ok, result} = Thread.review(thread, :uncommitted_changes)
+          assert %{attempts: 2, review: %{source: :json, findings: [_, _]}} = result
+          assert result.usage == nil
+          home = thread.codex_opts.codex_home
+          assert {:ok, _} = Review.find(result.thread.thread_id, codex_home: home)
+        end
+      end
+
+      test "on #{lane} waits for a limit" do
+        limited = failed("rate_limit_exceeded", "Please try again in 0.01s.")
+        account = "review-#{System.unique_integer([:positive])}"
+        options = [rate_limit: true, rate_limit_opts: [default_delay_ms: 1, account: account]]
+        {_model, thread} = start([shell("true"), limited, json(@output)], unquote(lane), options)
+        assert {:ok, %{attempts: 2, review: review}} = Thread.review(thread, :uncommitted_changes)
+        assert [_, _] = review.findings
       end
 
       test "on #{lane} looks at each target" do
-        script = for _ <- @targets, do: message("Fine.")
+        script = for _ <- @targets, do: json(@output)
         {model, thread} = start(script, unquote(lane))
         git!(model, ~w(commit -q --allow-empty -m first))
         git!(model, ~w(branch -f main))
@@ -145,6 +340,65 @@ defmodule Codex.ReviewTest do
         assert Thread.review(thread, :uncommitted_changes, images: ["a.png"]) ==
                  {:error, {:unsupported_option, :images}}
       end
+    end
+
+    test "over an app-server that is kept nowhere is in its raw events" do
+      none = %{@output | findings: [], overall_correctness: "patch is correct"}
+      model = Test.start!([json(none), "Fine."], git: true)
+      conn = connect!(model, experimental_api: true)
+      options = [ephemeral: true, experimental_raw_events: true, transport: {:app_server, conn}]
+
+      {:ok, thread} =
+        Codex.start_thread(Test.options(model), Test.thread_options(model) ++ options)
+
+      assert {:ok, %{review: review}} = Thread.review(thread, "Look")
+      assert %{source: :json, findings: [], correctness: :correct, text: "It breaks."} = review
+      assert {:error, {:review_unreadable, _}} = Thread.review(thread, "Look")
+    end
+
+    test "over an app-server looks at the repository of its thread" do
+      model = Test.start!([], git: true)
+      elsewhere = Test.start!([])
+      conn = connect!(model, cwd: model.workspace)
+      client = Test.options(model)
+      own = [transport: {:app_server, conn}]
+      {:ok, of_server} = Codex.start_thread(client, own)
+      {:ok, %{"thread" => %{"id" => id}}} = AppServer.thread_start(conn, cwd: elsewhere.workspace)
+      {:ok, of_thread} = Codex.resume_thread(id, client, own)
+      dir = [working_directory: elsewhere.workspace]
+      {:ok, of_options} = Codex.start_thread(client, own ++ dir)
+
+      for {thread, reason} <- [
+            {of_server, :no_branch},
+            {of_thread, :no_repository},
+            {of_options, :no_repository}
+          ] do
+        assert {:error, {:invalid_review_target, %{reason: ^reason}}} =
+                 Thread.review(thread, {:base_branch, "nope"})
+      end
+    end
+
+    test "runs nothing of the repository that it asks for its target" do
+      {model, thread} = start([json(@output)], :exec)
+      git!(model, ~w(commit -q --allow-empty -m first))
+      mark = Path.join(model.workspace, "ran")
+      missing = String.duplicate("1", 40)
+
+      for {key, value} <- [
+            {"core.fsmonitor", "touch #{mark}; true"},
+            {"core.sshCommand", "touch #{mark}; true"},
+            {"core.repositoryFormatVersion", "1"},
+            {"extensions.partialClone", "origin"},
+            {"remote.origin.url", "ext::touch #{mark}"},
+            {"remote.origin.promisor", "true"},
+            {"protocol.ext.allow", "always"}
+          ],
+          do: git!(model, ["config", key, value])
+
+      assert {:error, {:invalid_review_target, %{reason: :no_commit}}} =
+               Thread.review(thread, {:commit, missing})
+
+      refute File.exists?(mark)
     end
 
     test "over an app-server is entered, exited, and not steered" do
@@ -201,7 +455,10 @@ defmodule Codex.ReviewTest do
           ] do
         own = [ask_for_approval: :never, reasoning_effort: :high]
         own = own ++ [model_reasoning_summary: :detailed]
-        {model, thread} = start([shell("touch made.txt"), "Fine."], :app_server, own ++ options)
+
+        {model, thread} =
+          start([shell("touch made.txt"), json(@output)], :app_server, own ++ options)
+
         assert {:ok, _} = Thread.review(thread, "Look")
 
         assert {options, File.exists?(Path.join(model.workspace, "made.txt"))} ==
@@ -231,23 +488,101 @@ defmodule Codex.ReviewTest do
     end
   end
 
-  test "a text is parsed whatever it is" do
-    for text <- [
-          "",
-          "Review comment:\n\n",
-          "Review comment:\n\n- no place",
-          "Review comment:\n\n- a — b:1-2\n  x\n\n- no place\n  y",
-          "{}",
-          "[1]",
-          "{\"findings\":"
-        ] do
-      assert Review.parse(text) == %Review{source: :text, text: text}
+  describe "a text" do
+    test "without a review is an error" do
+      none = ["", "Review comment:\n\n", "Review comment:\n\nnone", "- [P1] a — /b:1-2", "[1]"]
+
+      for text <- none ++ @unreadable do
+        assert {:error, {:review_unreadable, error}} = Review.parse(text)
+        assert {error.kind, error.details.raw} == {:protocol, text}
+      end
+
+      none = %{"findings" => [], "overall_correctness" => " "}
+
+      for output <- [%{}, %{"findings" => %{}}, none] do
+        assert {:error, {:review_unreadable, _}} = Review.new(output)
+      end
     end
 
-    odd = %{"findings" => [1, %{"title" => 2, "priority" => 9, "code_location" => []}]}
-    assert %{findings: [%Finding{} = finding]} = Review.new(odd)
-    assert finding == %Finding{}
-    assert %{findings: []} = Review.new(%{"findings" => %{}})
+    test "has every comment as a finding" do
+      for {comments, findings} <- [
+            {"- no place", [{"no place", nil, nil, nil, nil}]},
+            {"- a — b:1-2\n  x\n\n- no place\n  y",
+             [{"a", nil, "b", 1, 2}, {"no place\n  y", nil, nil, nil, nil}]},
+            {"- [P0] a\nb — /b:1-2\n  x", [{"[P0] a\nb", 0, "/b", 1, 2}]},
+            {"- a — b — /c — d.ex:1-2", [{"a — b", nil, "/c — d.ex", 1, 2}]},
+            {"- a — C:\\b.ex:1-2", [{"a", nil, "C:\\b.ex", 1, 2}]},
+            {"-  — /b:1-2\n  x", [{nil, nil, "/b", 1, 2}]},
+            {"- a — /b\nc:1-2\n  x\n  \n  - y", [{"a", nil, "/b\nc", 1, 2}]}
+          ],
+          breaks <- ["\n", "\r\n"] do
+        text = "Review comment:\n\nis a head.\n\nFull review comments:\n\n" <> comments
+        assert {:ok, review} = text |> String.replace("\n", breaks) |> Review.parse()
+        assert {comments, seen(review)} == {comments, findings}
+        assert %{source: :rendered, explanation: "Review comment:\n\nis a head."} = review
+        assert {review.verdict, review.correctness} == {nil, nil}
+      end
+    end
+
+    test "has the findings of quoted comments and quoted JSON, too" do
+      comment = "Review comment:\n\n- [P0] a — /a:1-1\n  x"
+      clean = ~S({"findings": [], "overall_correctness": "patch is correct"})
+      assert {:ok, review} = Review.parse("Quoted:\n\n#{comment}\n\n#{comment}")
+      assert [%{priority: 0}, _] = review.findings
+      assert {:ok, review} = Review.parse("Quoted: #{clean}.\n\n#{comment}")
+      assert [%{priority: 0}] = review.findings
+      found = ~S({"findings": [{"title": "[P0] a"}], "overall_correctness": "patch is incorrect"})
+      assert {:ok, %{findings: [_]}} = Review.parse("Not #{clean}, but #{found}")
+      assert {:error, {:review_unreadable, _}} = Review.parse("#{clean} or {\"findings\": [")
+      assert {:ok, %{findings: []}} = Review.parse("```json\n#{clean}\n```")
+    end
+
+    test "of any length is searched in little time" do
+      assert {:error, _} = Review.parse(String.duplicate("{", 900_000))
+      assert {:error, _} = Review.parse(String.duplicate("{\"", 900_000))
+    end
+  end
+
+  test "a finding says what is wrong with it" do
+    odd = %{
+      "title" => 2,
+      "priority" => 9,
+      "confidence_score" => "high",
+      "code_location" => %{"line_range" => %{"start" => -1, "end" => "7"}}
+    }
+
+    {:ok, %{findings: [odd, one]}} = Review.new(%{"findings" => [odd, 1]})
+
+    assert odd == %Finding{
+             location: %{path: nil, start_line: nil, end_line: 7},
+             problem:
+               "the title is missing; priority is invalid: 9; confidence_score is invalid: " <>
+                 ~s("high"; the path is missing; the first line is invalid: -1)
+           }
+
+    assert one == %Finding{problem: "expected an object, got: 1"}
+    assert {to_string(odd), to_string(one)} == {"(no title)", "(no title)"}
+
+    place = %{path: "/srv/a\e[31m.ex", start_line: 3, end_line: 4}
+    finding = %Finding{title: "[P1] Off\nby one", location: place}
+    assert to_string(finding) == "/srv/a.ex:3 [P1] Off by one"
+    assert to_string(%{finding | location: %{place | start_line: nil}}) =~ "/srv/a.ex [P1]"
+  end
+
+  test "a verdict is correct only if it says so" do
+    for {words, correctness} <- [
+          {"patch is correct", :correct},
+          {"The patch is correct.", :correct},
+          {"Correct", :correct},
+          {"patch is incorrect", :incorrect},
+          {"patch is not correct", :incorrect},
+          {"partially correct", nil},
+          {"patch is correct but slow", nil},
+          {"fine", nil}
+        ] do
+      output = %{"findings" => [], "overall_correctness" => words}
+      assert {:ok, %{verdict: ^words, correctness: ^correctness}} = Review.new(output)
+    end
   end
 
   test "a thread without a file has none" do

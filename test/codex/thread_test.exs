@@ -263,8 +263,9 @@ defmodule Codex.ThreadTest do
       {model, thread} = start(["Looks fine.", "Fine too."], git: true)
       File.write!(Path.join(model.workspace, "new.txt"), "x\n")
       opts = [codex_opts: thread.codex_opts, thread: thread]
-      assert {:ok, %{events: events}} = Exec.review(:uncommitted_changes, opts)
-      assert %Events.TurnCompleted{} = List.last(events)
+      assert {:error, {:review_unreadable, error}} = Exec.review(:uncommitted_changes, opts)
+      assert error.details.raw == "Looks fine."
+      assert %Events.TurnCompleted{usage: nil} = List.last(error.result.events)
       {:ok, stream} = Exec.review_stream({:custom, "--look at new.txt"}, opts)
 
       assert Enum.any?(

@@ -9,6 +9,7 @@ defmodule Codex.AppServer.Lane do
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Options.Overrides
   alias Codex.Retry.{Attempts, Policy}
+  alias Codex.Review.Target
   alias Codex.Telemetry.Span
   alias Codex.Turn.Running
 
@@ -16,7 +17,7 @@ defmodule Codex.AppServer.Lane do
           Reach.reason()
           | {:invalid_input, term()}
           | {:input_too_large, pos_integer(), pos_integer()}
-          | {:invalid_review_target, term()}
+          | Target.reason()
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
 
@@ -42,6 +43,7 @@ defmodule Codex.AppServer.Lane do
     with :ok <- fits(about, thread.codex_opts, settings),
          {:ok, begin} <- begin(what, settings, turn_opts, about.files),
          :ok <- directory(settings.working_directory, about.files),
+         :ok <- exists(what, about, thread, settings),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
       job = %{
         conn: conn,
@@ -206,8 +208,6 @@ defmodule Codex.AppServer.Lane do
 
   # What it runs with, the thread says.
   defp begin({:review, target}, settings, turn_opts, _files) do
-    wire = Params.review_target(target)
-
     cond do
       settings.images != [] ->
         {:error, {:unsupported_option, :images}}
@@ -215,12 +215,27 @@ defmodule Codex.AppServer.Lane do
       option = Reach.not_of_review(settings, turn_opts) ->
         {:error, {:unsupported_option, option}}
 
-      match?({:error, _}, Protocol.check("ReviewTarget", wire)) ->
-        {:error, {:invalid_review_target, target}}
-
       true ->
-        {:ok, {"review/start", %{"target" => wire}}}
+        with :ok <- Target.form(target),
+             do: {:ok, {"review/start", %{"target" => Params.review_target(target)}}}
     end
+  end
+
+  # A server elsewhere has other repositories, and one that is gone says so when the turn runs.
+  defp exists({:review, target}, %{files: :local, cwd: cwd}, thread, settings),
+    do: Target.exists(target, place(thread, settings) || cwd)
+
+  defp exists(_what, _about, _thread, _settings), do: :ok
+
+  # Where the thread works: the server knows of those that have begun.
+  defp place(_thread, %{working_directory: dir}) when is_binary(dir), do: dir
+
+  defp place(%{transport: {:app_server, conn}} = thread, _settings) do
+    with id when is_binary(id) <- thread.thread_id || thread.fork_of,
+         {:ok, %{"thread" => %{"cwd" => cwd}}} when is_binary(cwd) <-
+           Connection.request(conn, "thread/read", %{"threadId" => id}),
+         do: cwd,
+         else: (_ -> nil)
   end
 
   defp input(input, images, files)
@@ -300,10 +315,9 @@ defmodule Codex.AppServer.Lane do
   defp attempts(job, default_timeout, lost) do
     account = fn -> account(job.conn, job.handler.context.thread.codex_opts) end
 
-    # A review is done anew, or not at all.
-    resume? = elem(job.begin, 0) == "turn/start"
+    what = if elem(job.begin, 0) == "review/start", do: :review, else: :run
 
-    case Policy.of(job.settings, job.tokens, resume?, account) do
+    case Policy.of(job.settings, job.tokens, what, account) do
       nil ->
         next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
         Stream.resource(fn -> Run.start(job, default_timeout) end, next, &Run.stop/1)

@@ -184,7 +184,7 @@ defmodule Codex.AppServer.Server do
     do: {:reply, Pending.requests(server.pending), server}
 
   def handle_call(:about, _from, server),
-    do: {:reply, Map.take(server.options, [:client, :experimental_api, :files]), server}
+    do: {:reply, Map.take(server.options, [:client, :experimental_api, :files, :cwd]), server}
 
   def handle_call({:await_server, ms}, from, server) do
     if server.life.since do

@@ -99,6 +99,14 @@ defmodule Codex.Error.Reasons do
     exited: {:protocol, false}
   }
 
+  # Why a review has nothing to look at.
+  @targets %{
+    no_branch: "there is no such branch",
+    no_commit: "there is no such commit",
+    no_repository: "there is no Git repository with a work tree",
+    no_answer: "Git gave no answer about the repository"
+  }
+
   # A server elsewhere answers in HTTP.
   @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
 
@@ -125,6 +133,19 @@ defmodule Codex.Error.Reasons do
 
   def words({:experimental, [name | _] = names}) when is_binary(name),
     do: "#{inspect(names)} needs a connection with experimental_api: true"
+
+  def words({:invalid_review_target, %{target: target, reason: reason} = missing})
+      when is_map_key(@targets, reason) do
+    details = if missing[:details], do: " (git: #{Codex.Text.line(missing.details)})"
+
+    "the review cannot look at #{inspect(target)}: #{@targets[reason]} in " <>
+      "#{inspect(missing[:directory])}#{details}"
+  end
+
+  def words({:invalid_review_target, target}) do
+    "#{inspect(target)} is no target of a review; expected :uncommitted_changes, " <>
+      "{:base_branch, branch}, {:commit, sha}, {:commit, sha, title} or instructions as text"
+  end
 
   def words({:unsupported_option, key}), do: "#{inspect(key)} is no option here"
   def words({:unsupported, :exec}), do: "that needs a thread over an app-server"

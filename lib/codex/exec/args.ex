@@ -5,6 +5,7 @@ defmodule Codex.Exec.Args do
   alias Codex.{CLI, Home, Input, Native}
   alias Codex.Exec.{Images, Options, Reach}
   alias Codex.Options.Overrides
+  alias Codex.Review.Target
 
   # What a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
@@ -48,7 +49,7 @@ defmodule Codex.Exec.Args do
           | Codex.Config.Error.t()
           | :conflicting_auto_flags
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
-          | {:invalid_review_target, term()}
+          | Target.reason()
 
   @doc "The call that does this."
   @spec build({:run, input()} | {:review, Codex.Review.target()}, Options.t()) ::
@@ -70,7 +71,8 @@ defmodule Codex.Exec.Args do
   @doc "The call that runs a review."
   @spec review(Codex.Review.target(), Options.t()) :: {:ok, t()} | {:error, reason()}
   def review(target, %Options{} = options) do
-    with {:ok, args, stdin} <- target(target),
+    with :ok <- Target.form(target),
+         {:ok, args, stdin} <- target(target),
          :ok <- no_images(options) do
       build(options, ["review" | args], stdin, nil)
     end
@@ -293,20 +295,15 @@ defmodule Codex.Exec.Args do
   defp position({:fork, id}, images), do: ["fork"] ++ images ++ ["--", id, "-"]
   defp position(id, images), do: ["resume"] ++ images ++ ["--", id, "-"]
 
-  defp target(:uncommitted_changes), do: {:ok, ["--uncommitted"], ""}
-  defp target({:uncommitted_changes}), do: {:ok, ["--uncommitted"], ""}
-  defp target({:base_branch, branch}) when is_binary(branch), do: {:ok, ["--base=" <> branch], ""}
-  defp target({:commit, sha}) when is_binary(sha), do: {:ok, ["--commit=" <> sha], ""}
+  defp target(all) when all in [:uncommitted_changes, {:uncommitted_changes}],
+    do: {:ok, ["--uncommitted"], ""}
 
-  defp target({:commit, sha, title}) when is_binary(sha) and is_binary(title),
-    do: {:ok, ["--commit=" <> sha, "--title=" <> title], ""}
-
-  defp target({:custom, text}) when is_binary(text), do: target(text)
-
-  defp target(text) when is_binary(text),
-    do: with({:ok, text, []} <- input(text), do: {:ok, ["-"], text})
-
-  defp target(other), do: {:error, {:invalid_review_target, other}}
+  defp target({:base_branch, branch}), do: {:ok, ["--base=" <> branch], ""}
+  defp target({:commit, sha}), do: {:ok, ["--commit=" <> sha], ""}
+  defp target({:commit, sha, nil}), do: target({:commit, sha})
+  defp target({:commit, sha, title}), do: {:ok, ["--commit=" <> sha, "--title=" <> title], ""}
+  defp target({:custom, text}), do: target(text)
+  defp target(text), do: with({:ok, text, []} <- input(text), do: {:ok, ["-"], text})
 
   @doc "What must not be shown of the environment of this call."
   @spec secrets(t()) :: [String.t()]

@@ -8,10 +8,8 @@ defmodule Codex.Exec.Policy do
 
   @doc "The policy of a run, or nil where nothing is on."
   @spec of({:run | :review, term()}, Args.t()) :: Attempts.policy() | nil
-  def of({what, _}, %Args{settings: settings, tokens: tokens}) do
-    # There is no such thing as half a review.
-    Policy.of(settings, tokens, what == :run, fn -> RateLimit.account(settings) end)
-  end
+  def of({what, _}, %Args{settings: settings, tokens: tokens}),
+    do: Policy.of(settings, tokens, what, fn -> RateLimit.account(settings) end)
 
   @doc "How this is run: at first with `args`, then as each attempt goes on."
   @spec source({:run | :review, term()}, Options.t(), Args.t(), timeout() | nil) ::

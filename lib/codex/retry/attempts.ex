@@ -6,7 +6,8 @@ defmodule Codex.Retry.Attempts do
   # What comes of an attempt before anything of the turn (the thread, the beginning of the turn, announcements of retries,
   # warnings) is held back, so that an attempt that is repeated leaves no trace in the stream. From the first item on, all passes
   # as it comes, and the prompt is not repeated: what the turn did by then would be done twice. With `:resume`, the
-  # thread is continued instead. The events of a failure wait until it is clear that it is the last.
+  # thread is continued instead. A review does nothing that could be lost: it is repeated, whatever
+  # came. The events of a failure wait until it is clear that it is the last.
 
   alias Codex.{Error, Events, Items, RateLimit, TransportError, Turn}
   alias Codex.RateLimit.Accounts
@@ -34,12 +35,14 @@ defmodule Codex.Retry.Attempts do
 
   @typedoc """
   What is done about failures. `retry` and `limits` are checked options, or nil where that is off; `resume?` tells whether a thread can be
-  continued; `total` is the limit of the whole call, in ms.
+  continued, `redo?` whether a run that did something may be repeated; `total` is the limit of the
+  whole call, in ms.
   """
   @type policy :: %{
           retry: map() | nil,
           limits: map() | nil,
           resume?: boolean(),
+          redo?: boolean(),
           account: String.t(),
           total: timeout(),
           tokens: [String.t()]
@@ -176,7 +179,7 @@ defmodule Codex.Retry.Attempts do
   ## Events
 
   defp take(events, %{failure: nil} = state) do
-    events = if state.known?, do: Enum.reject(events, &thread?/1), else: events
+    events = if state.known?, do: Enum.reject(events, &thread?(&1, state)), else: events
 
     if Enum.any?(events, &failure?/1) do
       {events, [failure | _] = tail} = Enum.split_while(events, &(not failure?(&1)))
@@ -189,7 +192,9 @@ defmodule Codex.Retry.Attempts do
   # After a failure the process ends; what it still says belongs to the failure.
   defp take(events, state), do: {[], %{state | tail: state.tail ++ events}}
 
-  defp thread?(event), do: is_struct(event, Events.ThreadStarted)
+  # The thread that the reader knows. A review that is repeated may run in another.
+  defp thread?(%Events.ThreadStarted{thread_id: id}, state), do: id == state.thread_id
+  defp thread?(_event, _state), do: false
 
   defp failure?({:failed, _error}), do: true
   defp failure?(event), do: Turn.failure(event) != nil
@@ -309,7 +314,10 @@ defmodule Codex.Retry.Attempts do
   defp go_on(%{policy: %{resume?: true}, begun?: true, thread_id: id}) when is_binary(id),
     do: {:resume, id}
 
-  defp go_on(%{passing?: false, thread_id: id}), do: {:repeat, id}
+  defp go_on(%{passing?: passing?, policy: policy, thread_id: id})
+       when not passing? or policy.redo?,
+       do: {:repeat, id}
+
   defp go_on(_state), do: nil
 
   defp mode(state) do

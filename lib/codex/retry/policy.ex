@@ -6,11 +6,11 @@ defmodule Codex.Retry.Policy do
   alias Codex.Retry.Attempts
 
   @doc """
-  The policy of a run, or nil where nothing is on. `resume?` tells whether its thread could be continued; `account` is called for whose
-  limits count, where options do not say.
+  The policy of a run or a review, or nil if nothing is on. `account` is called for the account
+  whose limits count, if no option names it.
   """
-  @spec of(map(), [String.t()], boolean(), (() -> String.t())) :: Attempts.policy() | nil
-  def of(settings, tokens, resume?, account) do
+  @spec of(map(), [String.t()], :run | :review, (() -> String.t())) :: Attempts.policy() | nil
+  def of(settings, tokens, what, account) do
     retry = if on?(settings.retry, settings.retry_opts), do: retry(settings)
     limits = if on?(settings.rate_limit, settings.rate_limit_opts), do: limits(settings)
 
@@ -18,8 +18,9 @@ defmodule Codex.Retry.Policy do
       %{
         retry: retry,
         limits: limits,
-        # What is not kept cannot be resumed.
-        resume?: settings.retry == :resume and resume? and settings.ephemeral != true,
+        # What is not kept cannot be resumed, and there is no such thing as half a review.
+        resume?: settings.retry == :resume and what == :run and settings.ephemeral != true,
+        redo?: what == :review,
         account: (limits && limits.account) || account.(),
         total: settings.total_timeout_ms || :infinity,
         tokens: tokens

@@ -1,29 +1,44 @@
 defmodule Codex.Review.Session do
   @moduledoc false
-  # What a reviewing model said, in the session file of its thread: the CLI (0.169) writes it there, and shows a text only.
+  # Reads the reviewer's JSON from the session file of a thread. The CLI (0.169) shows a text
+  # only.
 
   # A review is near the end of the file when it is looked for.
   @tail 8 * 1024 * 1024
-  @mark ~s("type":"ExitedReviewMode")
+  @marks [~s("type":"EnteredReviewMode"), ~s("type":"ExitedReviewMode")]
 
-  @doc "The output of the last review of a thread, decoded."
-  @spec output(Path.t(), String.t()) :: {:ok, map()} | {:error, :not_found}
-  def output(home, thread_id) do
+  @doc """
+  The decoded output of a review: the review that the item `exited` ended, or the last review of
+  the thread.
+
+  `:no_output` means that the review has not ended, or ended without output.
+  """
+  @spec output(Path.t(), String.t(), exited :: String.t() | nil) ::
+          {:ok, map()} | {:error, :not_found | :no_output}
+  def output(home, thread_id, exited \\ nil) do
     home
     |> files(thread_id)
     |> Enum.find_value({:error, :not_found}, fn file ->
-      with {:ok, bytes} <- tail(file), %{} = output <- last(bytes), do: {:ok, output}
+      with {:ok, bytes} <- tail(file),
+           %{} = item <- last(bytes, exited) do
+        case item do
+          %{"type" => "ExitedReviewMode", "review_output" => %{} = output} -> {:ok, output}
+          _ -> {:error, :no_output}
+        end
+      else
+        _ -> nil
+      end
     end)
   end
 
-  # The id says when the thread began (UUID version 7); the folders are those of local days. A revert begins another file of the same id.
+  # The id says when the thread began (UUID version 7); the folders are those of local days. A
+  # revert begins another file of the same id.
   defp files(home, thread_id) do
     with {:ok, <<ms::48, _::80>>} <-
            thread_id |> String.replace("-", "") |> Base.decode16(case: :mixed),
          {:ok, began} <- DateTime.from_unix(ms, :millisecond) do
-      for day <- -1..1,
-          date = began |> DateTime.add(day * 86_400, :second) |> DateTime.to_date(),
-          folder = Path.join([home, "sessions", Calendar.strftime(date, "%Y/%m/%d")]),
+      for folder <- ["archived_sessions" | days(began)],
+          folder = Path.join(home, folder),
           {:ok, names} <- [File.ls(folder)],
           name <- Enum.sort(names, :desc),
           String.starts_with?(name, "rollout-") and String.contains?(name, thread_id),
@@ -33,8 +48,14 @@ defmodule Codex.Review.Session do
     end
   end
 
+  defp days(began) do
+    for day <- [1, 0, -1],
+        date = began |> DateTime.add(day * 86_400, :second) |> DateTime.to_date(),
+        do: Path.join("sessions", Calendar.strftime(date, "%Y/%m/%d"))
+  end
+
   defp tail(file) do
-    with {:ok, %{size: size}} <- File.stat(file),
+    with {:ok, %{size: size, type: :regular}} <- File.stat(file),
          {:ok, io} <- :file.open(file, [:read, :raw, :binary]) do
       read = :file.pread(io, max(size - @tail, 0), @tail)
       _ = :file.close(io)
@@ -42,15 +63,18 @@ defmodule Codex.Review.Session do
     end
   end
 
-  defp last(bytes) do
+  # The last item that enters or exits a review, or the item with this id.
+  defp last(bytes, id) do
     bytes
     |> :binary.split("\n", [:global])
     |> Enum.reverse()
     |> Enum.find_value(fn line ->
-      with {_, _} <- :binary.match(line, @mark),
-           {:ok, %{"payload" => %{"item" => %{"review_output" => %{} = output}}}} <-
+      with {_, _} <- :binary.match(line, @marks),
+           {:ok, %{"payload" => %{"item" => %{"type" => type} = item}}} <-
              Codex.JSON.decode(line),
-           do: output,
+           true <- type in ["EnteredReviewMode", "ExitedReviewMode"],
+           true <- id == nil or item["id"] == id,
+           do: item,
            else: (_ -> nil)
     end)
   end

@@ -320,7 +320,7 @@ defmodule Codex.Retry.RunTest do
       ]
 
       assert {:error, {:turn_failed, %Error{result: %{events: [_, _]}}}} = Exec.run("hi", opts)
-      assert {:error, {:turn_failed, _}} = Exec.review(:uncommitted_changes, opts)
+      assert {:error, {:turn_failed, _}} = Exec.review("Look", opts)
       {:ok, stream} = Exec.run_stream("hi", opts)
       assert [_, _, _] = Enum.to_list(stream)
       assert args(dir, 4) == args(dir, 3)

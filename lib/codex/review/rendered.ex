@@ -1,0 +1,113 @@
+defmodule Codex.Review.Rendered do
+  @moduledoc false
+  # Reads the text that the CLI (0.169) makes of a review:
+  #
+  #     explanation
+  #
+  #     Full review comments:
+  #
+  #     - title — path:first-last
+  #       body, indented
+  #
+  # Nothing in it is escaped, so that an odd title or path is ambiguous. Every comment becomes a
+  # finding.
+
+  alias Codex.Review.Finding
+
+  @head ~r/(?:\A|\n)(?:Review comment|Full review comments):\n\n(?=- )/
+  @place ~r/\A(?<head>.+):(?<first>\d{1,9})-(?<last>\d{1,9})\z/us
+  @dash " — "
+  @absolute ~r{\A(?:/|[A-Za-z]:[\\/]|\\\\)}
+
+  @doc "The explanation and the findings of such a text, or nil if the text has no comments."
+  @spec read(String.t()) :: {String.t() | nil, [Finding.t(), ...]} | nil
+  def read(text) do
+    text = String.replace(text, "\r\n", "\n")
+
+    case @head |> Regex.scan(text, return: :index) |> Enum.map(&hd/1) do
+      [] -> nil
+      heads -> heads |> split(text) |> findings()
+    end
+  end
+
+  # An explanation may quote the words of a head. The comments begin at the first head that is
+  # followed by a comment with a location, else at the last head: too much is read as a finding
+  # rather than too little.
+  defp split(heads, text) do
+    parts =
+      for {at, size} <- heads do
+        {before, rest} = :erlang.split_binary(text, at)
+        {_head, comments} = :erlang.split_binary(rest, size)
+        {before, comments}
+      end
+
+    Enum.find(parts, List.last(parts), fn {_before, comments} ->
+      comments |> comments() |> hd() |> finding() |> Map.fetch!(:location)
+    end)
+  end
+
+  defp findings({before, comments}),
+    do:
+      {before |> String.trim() |> Finding.text(), comments |> comments() |> Enum.map(&finding/1)}
+
+  # An empty line stands before each comment, and the lines of a body are indented.
+  defp comments("- " <> comments), do: String.split(comments, "\n\n- ")
+
+  # A title may have line breaks, too: its last line has the location.
+  defp finding(comment) do
+    lines = comment |> String.trim_trailing() |> String.split("\n")
+    {head, body} = Enum.split_while(lines, &(not String.starts_with?(&1, "  ")))
+
+    case placed(head, body) || placed(lines) do
+      {title, location, body} ->
+        %Finding{
+          title: title,
+          body:
+            body |> Enum.map_join("\n", &String.replace_prefix(&1, "  ", "")) |> Finding.text(),
+          priority: Finding.named(title),
+          location: location,
+          problem: if(title == nil, do: "the title is missing")
+        }
+
+      nil ->
+        title = Finding.text(comment)
+        problem = "the location is missing"
+        %Finding{title: title, priority: Finding.named(title), problem: problem}
+    end
+  end
+
+  # The shortest head that ends with a location.
+  defp placed(lines) do
+    Enum.find_value(1..length(lines), fn n ->
+      {head, body} = Enum.split(lines, n)
+      placed(head, body)
+    end)
+  end
+
+  defp placed(head, body) do
+    with %{"head" => head, "first" => first, "last" => last} <-
+           Regex.named_captures(@place, Enum.join(head, "\n")),
+         {title, path} <- title(head) do
+      location = %{
+        path: path,
+        start_line: String.to_integer(first),
+        end_line: String.to_integer(last)
+      }
+
+      {Finding.text(title), location, body}
+    else
+      _ -> nil
+    end
+  end
+
+  # Title and path may contain the dash. The last absolute path counts.
+  defp title(head) do
+    parts = String.split(" " <> head, @dash)
+    splits = for n <- (length(parts) - 1)..1//-1, do: Enum.split(parts, n)
+
+    case Enum.find(splits, List.first(splits), fn {_, [path | _]} -> path =~ @absolute end) do
+      nil -> nil
+      {title, path} -> {title |> Enum.join(@dash) |> String.trim(), Enum.join(path, @dash)}
+    end
+  end
+end
