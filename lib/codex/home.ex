@@ -92,6 +92,18 @@ defmodule Codex.Home do
     {:error, %Error{reason: :missing_home, file: path, message: message}}
   end
 
+  # Homes that this package makes carry this file. Their `config.toml` is what the caller gave.
+  @marker ".codex_sdk_home"
+
+  @doc false
+  @spec mark(Path.t()) :: :ok | {:error, File.posix()}
+  def mark(home), do: File.write(Path.join(home, @marker), "")
+
+  @doc false
+  # Whether `Codex.Home.Isolated` or `Codex.Test` made this home.
+  @spec made?(Path.t()) :: boolean()
+  def made?(home), do: File.exists?(Path.join(home, @marker), [:raw])
+
   @doc """
   The path of an entry. It need not exist.
 

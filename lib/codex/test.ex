@@ -21,7 +21,8 @@ defmodule Codex.Test do
       end
 
   Each server listens on a loopback port of its own, has a `CODEX_HOME` of its own that points the CLI there and
-  nowhere else, and a workspace of its own, so tests run side by side.
+  nowhere else, and a workspace of its own, so tests run side by side. The configuration of that
+  home counts with every `isolation` and with `ignore_user_config`, too.
 
   Over an app-server, the connection has the options of the model, and its threads may:
 

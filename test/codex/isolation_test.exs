@@ -52,6 +52,12 @@ defmodule Codex.IsolationTest do
   describe "the real CLI" do
     @describetag :codex_cli
 
+    # The home of a user: the mark of homes that this package makes is taken away.
+    defp plain!(model) do
+      File.rm!(Path.join(model.home, ".codex_sdk_home"))
+      model.home
+    end
+
     # The loopback provider, told to the run itself: without the user's configuration there is no other.
     defp provider(model) do
       %{
@@ -77,7 +83,7 @@ defmodule Codex.IsolationTest do
       File.write!(Path.join(model.home, "AGENTS.md"), "HOME-AGENTS")
       File.write!(Path.join(model.workspace, "AGENTS.md"), "PROJECT-AGENTS")
       System.put_env("CODEX_SDK_TEST_MARK", "VM-ENVIRONMENT")
-      home = if codex_home, do: codex_home.(model), else: model.home
+      home = if codex_home, do: codex_home.(model), else: plain!(model)
 
       {:ok, thread} =
         Codex.start_thread(
@@ -114,6 +120,52 @@ defmodule Codex.IsolationTest do
 
       assert run(:hermetic, home) == []
       assert run(:inherit, home) == ~w(PROJECT-AGENTS VM-ENVIRONMENT)
+    end
+
+    # Nothing but the home names the provider here: without it the run would leave this machine.
+    defp asked(client, options, model) do
+      {:ok, thread} = Codex.start_thread(client, Codex.Test.thread_options(model) ++ options)
+
+      assert {:ok, %{final_response: %{text: "Done."}}} = Thread.run(thread, "hi")
+      assert {:ok, %{source: source}} = Thread.preflight(thread)
+      [%{body: body}] = for %{method: "POST"} = one <- Codex.Test.requests(model), do: one
+      {source, inspect(body, limit: :infinity, printable_limit: :infinity)}
+    end
+
+    @isolations [
+      [isolation: :project],
+      [isolation: :hermetic],
+      [ignore_user_config: true],
+      [isolation: :hermetic, ignore_user_config: true]
+    ]
+
+    test "keeps the configuration of a home of its own" do
+      for options <- @isolations do
+        model = Codex.Test.start!(["Done."])
+        config = Map.put(provider(model), "developer_instructions", "OF-THE-HOME")
+        {:ok, home} = Isolated.create(dir: Path.dirname(model.home), config: config)
+        client = Keyword.put(Codex.Test.options(model), :codex_home, home)
+        assert {_, body} = asked(client, options, model)
+        assert body =~ "OF-THE-HOME"
+
+        # The variable wins over the option, for the CLI and here.
+        model = Codex.Test.start!(["Done."])
+        client = Keyword.put(Codex.Test.options(model), :codex_home, plain!(Codex.Test.start!()))
+        client = put_in(client[:env]["CODEX_HOME"], model.home)
+        assert {_, _} = asked(client, options, model)
+      end
+    end
+
+    test "reaches the scripted model of Codex.Test, or nobody" do
+      for options <- @isolations do
+        model = Codex.Test.start!(["Done."], config: "developer_instructions = 'OF-THE-HOME'")
+        assert {_, body} = asked(Codex.Test.options(model), options, model)
+        assert body =~ "OF-THE-HOME"
+      end
+    end
+
+    test "still leaves rules, AGENTS files and the environment out" do
+      assert run(:hermetic, & &1.home) == ~w(USER-CONFIG HOME-AGENTS)
     end
   end
 end

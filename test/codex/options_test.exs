@@ -261,36 +261,108 @@ defmodule Codex.OptionsTest do
   end
 
   describe "secrets" do
-    test "of MCP servers and providers are in the environment, named in the arguments" do
-      servers = %{
-        "a" => %{command: "x", env: %{"TOKEN" => "sk-1", "N" => "2"}, env_vars: ["HOME"]},
-        "b" => %{url: "http://127.0.0.1:1", http_headers: %{"X-Key" => "sk-2"}}
+    @servers %{
+      "a" => %{
+        command: "x",
+        args: ["1"],
+        env: %{"TOKEN" => "sk-1", "N" => "2"},
+        env_vars: ["HOME"]
+      },
+      "b.c" => %{command: "y", env: %{"TOKEN" => "sk-5"}},
+      "w" => %{url: "http://127.0.0.1:1", http_headers: %{"X-Key" => "sk-2"}}
+    }
+
+    @providers %{
+      "own" => %{
+        name: "Own",
+        experimental_bearer_token: "sk-3",
+        http_headers: %{"X-Key" => "sk-4"}
       }
+    }
 
-      providers = %{
-        "own" => %{
-          name: "Own",
-          experimental_bearer_token: "sk-3",
-          http_headers: %{"X-Key" => "sk-4"}
-        }
-      }
+    test "of MCP servers are in a file, of providers in the environment, none in the arguments" do
+      {args, env} = sent(mcp_servers: @servers, model_providers: @providers)
+      texts = Enum.filter(args, &is_binary/1)
+      refute inspect(texts, limit: :infinity) =~ "sk-"
+      assert env |> Map.values() |> Enum.sort() == ["sk-2", "sk-3", "sk-4"]
+      # The commands of the agent find them empty.
+      for {name, _} <- env, do: assert(~s(shell_environment_policy.set.#{name}="") in texts)
 
-      {args, env} = sent(mcp_servers: servers, model_providers: providers)
-      refute inspect(args, limit: :infinity) =~ "sk-"
-      assert %{"TOKEN" => "sk-1", "N" => "2"} = env
-      assert Enum.sort(Map.values(env)) == ["2", "sk-1", "sk-2", "sk-3", "sk-4"]
-      assert ~S(mcp_servers.a.env_vars=["HOME", "N", "TOKEN"]) in args
+      assert [{:file, content, {:mark, mark}}] = args -- texts
+      records = IO.iodata_to_binary(content) |> String.split("\0", trim: true)
 
-      {:ok, thread} = Codex.start_thread([], mcp_servers: servers, model_providers: providers)
+      assert records |> Enum.chunk_every(3) |> Enum.sort() ==
+               [["a", "N", "2"], ["a", "TOKEN", "sk-1"], ["b.c", "TOKEN", "sk-5"]]
+
+      servers = Enum.find(texts, &String.starts_with?(&1, "mcp_servers={"))
+      {:ok, tree} = Codex.Native.config_overrides([servers])
+      servers = Codex.Native.config_term(tree)["mcp_servers"]
+      launcher = Codex.Subprocess.Launcher.path()
+
+      assert servers["a"] == %{
+               "command" => launcher,
+               "args" => ["mcp-server", mark, "a", "x", "1"],
+               "env_vars" => ["HOME"]
+             }
+
+      assert servers["b.c"] == %{
+               "command" => launcher,
+               "args" => ["mcp-server", mark, "b.c", "y"]
+             }
+
+      {:ok, thread} = Codex.start_thread([], mcp_servers: @servers, model_providers: @providers)
       refute inspect(thread, limit: :infinity) =~ "sk-"
       assert inspect(thread) =~ "own"
+
+      {:ok, options} = Thread.Options.new(mcp_servers: @servers, model_providers: @providers)
+      derived = Codex.Config.Overrides.derived_overrides(%Options{}, options)
+      refute inspect(derived, limit: :infinity) =~ "sk-"
+    end
+
+    test "are found in `config` and in pairs of `config_overrides`, too" do
+      for told <- [
+            [config: %{"mcp_servers.a" => %{command: "x", env: %{"T" => "sk-1"}}}],
+            [config: [mcp_servers: [a: [command: "x", env: [T: "sk-1"]]]]],
+            [config_overrides: [{"mcp_servers.a.command", "x"}, {"mcp_servers.a.env.T", "sk-1"}]]
+          ] do
+        {args, env} = sent(told)
+        assert env == %{}
+        texts = Enum.filter(args, &is_binary/1)
+        refute inspect(texts, limit: :infinity) =~ "sk-"
+        assert [{:file, content, {:mark, _}}] = args -- texts
+        assert IO.iodata_to_binary(content) == "a\0T\0sk-1\0"
+      end
+    end
+
+    test "that cannot be handed over are errors with their path" do
+      command = %{command: "x"}
+
+      for {told, reason} <- [
+            {[mcp_servers: %{a: %{url: "http://h", env: %{"T" => "sk-1"}}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+            {[config: %{mcp_servers: %{a: Map.put(command, :env, %{"T" => 77_177})}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
+            {[config: %{mcp_servers: %{a: Map.put(command, :env, %{"T=sk-1" => "v"})}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env.T=sk-1"}},
+            {[config: %{"mcp_servers.a.env" => "sk-1"}],
+             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+            {[config: %{"mcp_servers.a.http_headers.A.B" => "sk-1"}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers.A.B"}},
+            {[config: %{"model_providers.p.experimental_bearer_token" => 77_177}],
+             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+            {[mcp_servers: %{a: %{url: "http://h", bearer_token: "sk-1"}}],
+             {:unsupported_option, :mcp_servers, "mcp_servers.a.bearer_token"}},
+            {[mcp_servers: %{a: %{url: "http://h", oauth: %{client_secret: "sk-1"}}}],
+             {:unsupported_option, :mcp_servers, "mcp_servers.a.oauth.client_secret"}}
+          ] do
+        assert sent(told) == {:error, reason}
+      end
     end
 
     test "names that differ only in what a variable cannot have stay apart" do
-      {_, env} =
-        Secrets.mcp_servers(%{"a" => %{"http_headers" => %{"X-Key" => "1", "X_Key" => "2"}}})
-
-      assert map_size(env) == 2
+      headers = {:table, [{"X-Key", "1"}, {"X_Key", "2"}]}
+      {:ok, hidden} = Secrets.hide([{["mcp_servers", "a", "http_headers"], headers}])
+      assert map_size(hidden.vars) == 2
     end
 
     test "of a shell environment are not in the error" do

@@ -10,23 +10,24 @@ defmodule Codex.Config.Overrides do
       ["--config", "features.view_image=false"]
   """
 
-  alias Codex.Exec.Reach
+  alias Codex.Exec.{Reach, Secrets}
   alias Codex.Options.Overrides
 
   @doc """
   The overrides of these options, in the order of the table in `guides/options.md`, as `{key, value}`. A thread's value beats
   the client's. Options that are an error on `codex exec` raise `ArgumentError`, which names them.
+  The `env` of MCP servers is left out, and headers and bearer tokens are names of variables.
   """
   @spec derived_overrides(Codex.Options.t(), Codex.Thread.Options.t() | nil) :: [
           {String.t(), term()}
         ]
   def derived_overrides(%Codex.Options{} = options, thread_options \\ nil) do
-    case Reach.all(Reach.settings(options, thread_options, %{})) do
-      {:ok, sent} ->
-        for {path, value} <- sent.overrides,
-            is_list(path),
-            do: {Enum.join(path, "."), plain(value)}
-
+    with {:ok, sent} <- Reach.all(Reach.settings(options, thread_options, %{})),
+         {:ok, hidden} <- Secrets.hide(sent.overrides) do
+      for {path, value} <- hidden.overrides,
+          is_list(path),
+          do: {Enum.join(path, "."), plain(value)}
+    else
       {:error, reason} ->
         raise ArgumentError, "these options cannot be sent: #{inspect(reason)}"
     end

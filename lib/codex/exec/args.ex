@@ -3,7 +3,7 @@ defmodule Codex.Exec.Args do
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
   alias Codex.{CLI, Home, Input, Native}
-  alias Codex.Exec.{Images, Options, Reach}
+  alias Codex.Exec.{Images, Options, Reach, Secrets, Servers}
   alias Codex.Options.Overrides
   alias Codex.Review.Target
 
@@ -11,21 +11,36 @@ defmodule Codex.Exec.Args do
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, :telemetry, :about, tokens: []]
+  defstruct [
+    :argv,
+    :env,
+    :clear_env,
+    :stdin,
+    :settings,
+    :resume,
+    :telemetry,
+    :about,
+    tokens: [],
+    servers: %{}
+  ]
 
   @typedoc """
-  An argument that names a file with this content: by its path, as the value of a configuration key, or as a profile of the
-  home.
+  An argument that names a file with this content: by its path, as the value of a configuration
+  key, or as a profile of the home. With a mark it is no argument: the path takes the place of the
+  mark in the others.
   """
-  @type file :: {:file, binary(), :path | {:config, String.t()} | {:profile, Path.t()}}
+  @type file ::
+          {:file, iodata(),
+           :path | {:config, String.t()} | {:profile, Path.t()} | {:mark, String.t()}}
 
   @typedoc """
   What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it; `telemetry` is prefix and metadata of what is
-  told of the process, or nil.
+  told of the process, or nil; `servers` are the variables of MCP servers.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
           tokens: [String.t()],
+          servers: Servers.envs(),
           env: %{String.t() => String.t() | nil},
           clear_env: boolean(),
           stdin: String.t(),
@@ -44,6 +59,7 @@ defmodule Codex.Exec.Args do
           | {:image_not_found, Path.t()}
           | {:invalid_working_directory, Path.t()}
           | Reach.reason()
+          | Secrets.reason()
           | {:invalid_config_overrides, term()}
           | {:invalid_profile, String.t()}
           | Codex.Config.Error.t()
@@ -112,28 +128,68 @@ defmodule Codex.Exec.Args do
   end
 
   defp build(options, command, stdin, resume) do
-    settings = settings(options)
+    settings = options |> settings() |> made_home()
 
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
          :ok <- check_flags(settings),
          :ok <- check_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Reach.all(settings),
-         {:ok, overrides} <-
-           overrides(sent.overrides ++ settings.config ++ settings.config_overrides),
+         told = sent.overrides ++ settings.config ++ settings.config_overrides,
+         {:ok, hidden} <- Secrets.hide(told),
          {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
-      {:ok,
-       %__MODULE__{
-         argv:
-           [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema ++ overrides ++ command,
-         env: env(settings, sent.env, program),
-         clear_env: clear_env?(settings),
-         stdin: stdin,
-         settings: settings,
-         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
-         resume: resume
-       }}
+      args = %__MODULE__{
+        argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
+        env: env(settings, Map.merge(sent.env, hidden.vars), program),
+        clear_env: clear_env?(settings),
+        stdin: stdin,
+        settings: settings,
+        tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
+        servers: hidden.servers,
+        resume: resume
+      }
+
+      with {:ok, args} <- told(args, hidden.overrides),
+           do: {:ok, %{args | argv: args.argv ++ command}}
     end
+  end
+
+  defp told(%{servers: none} = args, overrides) when none == %{}, do: put(args, overrides)
+
+  # What a server is follows from all that is told, and from the files.
+  defp told(%{servers: servers} = args, overrides) do
+    mark = "codex-sdk-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
+
+    with {:ok, all} <- put(args, overrides),
+         {:ok, started, content} <- Servers.wrap(servers, mark, surroundings(all)),
+         {:ok, args} <- put(args, overrides ++ started),
+         do: {:ok, %{args | argv: args.argv ++ [{:file, content, {:mark, mark}}]}}
+  end
+
+  defp put(args, overrides) do
+    with {:ok, overrides} <- overrides(overrides),
+         do: {:ok, %{args | argv: args.argv ++ overrides}}
+  end
+
+  # In a home that this package made, `config.toml` is not the user's but what the caller gave. It
+  # counts whatever the isolation: without it the CLI would turn to its built-in provider.
+  defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings)
+       when ignore == true or isolation in [:project, :hermetic] do
+    with {:ok, home} <- home(settings), true <- Home.made?(home) do
+      Map.merge(settings, %{made_home?: true, ignore_user_config: nil})
+    else
+      _ -> settings
+    end
+  end
+
+  defp made_home(settings), do: settings
+
+  # As the CLI will find it: variables of `env` win over `codex_home`.
+  defp home(settings) do
+    named = if settings.codex_home, do: %{"CODEX_HOME" => settings.codex_home}, else: %{}
+    env = System.get_env() |> Map.merge(named) |> Map.merge(settings.env)
+    env = for {name, value} <- env, value != nil, into: %{}, do: {name, value}
+    Home.resolve(env: env)
   end
 
   # What is too long for an argument and has no file of its own stands in a profile that exists for this run: the one that
@@ -142,8 +198,7 @@ defmodule Codex.Exec.Args do
     if byte_size(text) <= Reach.max_argument() do
       {:ok, settings, []}
     else
-      with {:ok, home} <-
-             Home.resolve(codex_home: settings.codex_home || settings.env["CODEX_HOME"]),
+      with {:ok, home} <- home(settings),
            {:ok, profile} <- profile(home, settings.profile),
            {:ok, json} <- Codex.JSON.encode(text),
            {:ok, profile} <-
@@ -305,11 +360,13 @@ defmodule Codex.Exec.Args do
   defp target({:custom, text}), do: target(text)
   defp target(text), do: with({:ok, text, []} <- input(text), do: {:ok, ["-"], text})
 
-  @doc "What must not be shown of the environment of this call."
+  @doc "Texts that must not be shown: secrets of the environment, and variables of MCP servers."
   @spec secrets(t()) :: [String.t()]
-  def secrets(%__MODULE__{env: env, clear_env: clear_env}) do
+  def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers}) do
     host = if clear_env, do: %{}, else: System.get_env()
-    Codex.Error.Redact.secrets(Map.merge(host, env))
+    # All of a server's variables but those that this VM has, too: `PATH` is no secret.
+    own = for {_, env} <- servers, {name, text} <- env, text != host[name], do: {"TOKEN", text}
+    Codex.Error.Redact.secrets(Enum.concat([host |> Map.merge(env), own]))
   end
 
   ## Environment

@@ -5,27 +5,44 @@ defmodule Codex.Exec.Files do
   alias Codex.Options.Overrides
   alias Codex.{TempFile, TransportError}
 
-  @doc "Writes them: the arguments with their paths, and the files, to be removed. Raises `Codex.TransportError`, and leaves none then."
+  @doc """
+  Writes them: the arguments with their paths, and the files, to be removed. Raises
+  `Codex.TransportError`, and leaves no file then.
+  """
   @spec write([String.t() | tuple()]) :: {[String.t()], [Path.t()]}
   def write(argv) do
-    Enum.map_reduce(argv, [], fn
-      {:file, content, as}, files ->
-        case create(content, as) do
-          {:ok, path} ->
-            {argument(as, path), [path | files]}
+    {argv, {files, marks}} = Enum.flat_map_reduce(argv, {[], []}, &one/2)
+    {Enum.map(argv, &replace(&1, marks)), files}
+  end
 
-          {:error, {:write_failed, path, reason}} ->
-            Enum.each(files, &TempFile.remove/1)
+  defp one({:file, content, as}, {files, marks}) do
+    case {create(content, as), as} do
+      {{:ok, path}, {:mark, mark}} ->
+        {[], {[path | files], [{mark, quoted(path)} | marks]}}
 
-            raise %TransportError{
-              reason_code: :config,
-              message: "cannot write #{path}: #{:file.format_error(reason)}"
-            }
-        end
+      {{:ok, path}, _} ->
+        {[argument(as, path)], {[path | files], marks}}
 
-      argument, files ->
-        {argument, files}
-    end)
+      {{:error, {:write_failed, path, reason}}, _} ->
+        Enum.each(files, &TempFile.remove/1)
+
+        raise %TransportError{
+          reason_code: :config,
+          message: "cannot write #{path}: #{:file.format_error(reason)}"
+        }
+    end
+  end
+
+  defp one(argument, done), do: {[argument], done}
+
+  # A mark stands in a text of TOML.
+  defp replace(argument, marks),
+    do:
+      Enum.reduce(marks, argument, fn {mark, path}, text -> String.replace(text, mark, path) end)
+
+  defp quoted(path) do
+    {:ok, toml} = Overrides.toml(path)
+    String.slice(toml, 1..-2//1)
   end
 
   defp create(content, {:profile, home}),

@@ -2,7 +2,6 @@ defmodule Codex.Exec.Reach do
   @moduledoc false
   # How each option reaches `codex exec`: flags, configuration overrides, environment. Pure; one pass over the table.
 
-  alias Codex.Exec.Secrets
   alias Codex.Options.Table
 
   # Linux takes 128 KiB in one argument; what else stands in it is short.
@@ -165,19 +164,16 @@ defmodule Codex.Exec.Reach do
   defp reach(:web_search_enabled, true, _name, %{web_search_mode: nil}),
     do: [overrides: [set("web_search", "live")]]
 
-  defp reach(:mcp_servers, servers, _name, _settings),
-    do: secret("mcp_servers", Secrets.mcp_servers(servers))
-
-  defp reach(:model_providers, providers, _name, _settings),
-    do: secret("model_providers", Secrets.model_providers(providers))
+  # With their secrets: `Codex.Exec.Secrets` takes them out, of these and of `config`.
+  defp reach(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
+    do: [overrides: for({id, table} <- value, do: set([tables, id], table))]
 
   defp reach(_how, _value, _name, _settings), do: []
 
-  defp secret(key, {tables, env}),
-    do: [overrides: for({id, table} <- tables, do: set([key, id], table)), env: env]
-
-  defp ignore(settings, names),
-    do: for(name <- names, not (settings[name] || false), do: "--" <> dashed(name))
+  defp ignore(settings, names) do
+    names = if settings[:made_home?], do: names -- [:ignore_user_config], else: names
+    for name <- names, not (settings[name] || false), do: "--" <> dashed(name)
+  end
 
   defp sandbox(mode) when mode in [:strict, :read_only], do: "read-only"
   defp sandbox(:workspace_write), do: "workspace-write"

@@ -1,68 +1,131 @@
 defmodule Codex.Exec.Secrets do
   @moduledoc false
-  # Tables that may hold secrets, so that none of them gets into the arguments, which every user of the machine can
-  # read: the CLI takes names of environment variables instead.
+  # Takes the secrets of MCP servers and model providers out of configuration overrides, because
+  # every user of the machine can read the arguments of a process.
+  #
+  #   * The `env` of an MCP server goes into a file that only this run has (`Codex.Exec.Servers`).
+  #     Each server gets its own values, and neither the CLI nor its commands get any.
+  #   * Headers and bearer tokens are for the CLI itself. It takes them from variables of its
+  #     environment. Their names are unique, and `shell_environment_policy.set` empties them for
+  #     the commands of the agent.
 
-  @type tables :: %{String.t() => map()}
+  alias Codex.Options.Overrides
 
-  @doc "MCP servers: `env` becomes `env_vars`, `http_headers` becomes `env_http_headers`."
-  @spec mcp_servers(tables()) :: {tables(), %{String.t() => String.t()}}
-  def mcp_servers(servers),
-    do: each(servers, fn id, server -> server |> own_env() |> headers("MCP_" <> id) end)
+  defstruct overrides: [], renamed: [], vars: %{}, servers: %{}
 
-  @doc "Providers: a bearer token becomes `env_key`, `http_headers` becomes `env_http_headers`."
-  @spec model_providers(tables()) :: {tables(), %{String.t() => String.t()}}
-  def model_providers(providers),
-    do:
-      each(providers, fn id, provider -> provider |> token(id) |> headers("PROVIDER_" <> id) end)
+  @type t :: %__MODULE__{
+          overrides: [Overrides.t()],
+          renamed: [Overrides.t()],
+          vars: %{String.t() => String.t()},
+          servers: %{String.t() => %{String.t() => String.t()}}
+        }
 
-  defp each(tables, hide) do
-    Enum.reduce(tables, {%{}, %{}}, fn {id, table}, {shown, env} ->
-      {table, more} = hide.(id, table)
-      {Map.put(shown, id, table), Map.merge(env, more)}
+  @type reason ::
+          {:invalid_mcp_servers | :invalid_model_providers, String.t()}
+          | {:unsupported_option, :mcp_servers, String.t()}
+
+  @tables ~w(mcp_servers model_providers)
+
+  @doc """
+  Splits overrides into those that may stand in the arguments, the variables of the CLI, and the
+  variables of each MCP server. An error has the path of the value that cannot be handed over.
+  """
+  @spec hide([Overrides.t() | tuple()]) :: {:ok, t()} | {:error, reason()}
+  def hide(overrides) do
+    overrides
+    |> Enum.reduce_while({:ok, %__MODULE__{}}, fn override, {:ok, hidden} ->
+      case one(override, hidden) do
+        %__MODULE__{} = hidden -> {:cont, {:ok, hidden}}
+        error -> {:halt, error}
+      end
+    end)
+    |> finish()
+  end
+
+  # A name that the caller wrote for a header wins over ours, so ours come first.
+  defp finish({:ok, hidden}) do
+    masks = for {name, _} <- hidden.vars, do: {["shell_environment_policy", "set", name], ""}
+    overrides = Enum.reverse(hidden.renamed) ++ Enum.reverse(hidden.overrides) ++ masks
+    {:ok, %{hidden | overrides: overrides, renamed: []}}
+  end
+
+  defp finish(error), do: error
+
+  defp one({[top | _] = path, value}, hidden) when top in @tables, do: split(path, value, hidden)
+  defp one(other, hidden), do: show(other, hidden)
+
+  defp show(override, hidden), do: %{hidden | overrides: [override | hidden.overrides]}
+
+  # --- Where secrets are ------------------------------------------------------------------------
+
+  defp split(["mcp_servers", id, "env", name] = path, value, hidden) do
+    if is_binary(value) and name?(name) and not String.contains?(id <> value, "\0"),
+      do: %{hidden | servers: put(hidden.servers, id, name, value)},
+      else: invalid(path)
+  end
+
+  defp split([top, id, "http_headers", name] = path, value, hidden) do
+    if is_binary(value) and name != "" and not String.contains?(value, "\0"),
+      do: rename([top, id, "env_http_headers", name], variable(top, id, name), value, hidden),
+      else: invalid(path)
+  end
+
+  defp split(["model_providers", id, "experimental_bearer_token"] = path, token, hidden) do
+    if is_binary(token) and not String.contains?(token, "\0") do
+      var = variable("model_providers", id, "TOKEN")
+      rename(["model_providers", id, "env_key"], var, token, hidden)
+    else
+      invalid(path)
+    end
+  end
+
+  # The CLI reads these from a file or an argument only.
+  defp split(["mcp_servers", _, "oauth", "client_secret"] = path, _value, _hidden),
+    do: unsupported(path)
+
+  defp split(["mcp_servers", _, "bearer_token"] = path, _value, _hidden), do: unsupported(path)
+
+  defp split(path, {:table, [_ | _] = members}, hidden) do
+    Enum.reduce_while(members, hidden, fn {name, value}, hidden ->
+      case split(path ++ [name], value, hidden) do
+        %__MODULE__{} = hidden -> {:cont, hidden}
+        error -> {:halt, error}
+      end
     end)
   end
 
-  # The server gets the variables that `env_vars` names from the CLI's own environment.
-  defp own_env(%{"env" => %{} = env} = server) do
-    {texts, others} = Enum.split_with(env, fn {_, value} -> is_binary(value) end)
-    names = Enum.map(texts, &elem(&1, 0))
-    server = Map.update(server, "env_vars", names, &(List.wrap(&1) ++ names))
-    # What is no text is for the CLI to refuse.
-    server =
-      if others == [], do: Map.delete(server, "env"), else: %{server | "env" => Map.new(others)}
+  # Not a table of texts. The CLI would refuse it, after everyone could read the arguments.
+  defp split(["mcp_servers", _, "env" | _] = path, value, _hidden) when value != {:table, []},
+    do: invalid(path)
 
-    {server, Map.new(texts)}
+  defp split([_, _, "http_headers" | _] = path, value, _hidden) when value != {:table, []},
+    do: invalid(path)
+
+  defp split(path, value, hidden), do: show({path, value}, hidden)
+
+  defp put(servers, id, name, value),
+    do: Map.update(servers, id, %{name => value}, &Map.put(&1, name, value))
+
+  defp rename(path, var, value, hidden) do
+    vars = Map.put(hidden.vars, var, value)
+    %{hidden | renamed: [{path, var} | hidden.renamed], vars: vars}
   end
 
-  defp own_env(server), do: {server, %{}}
+  defp invalid(["mcp_servers" | _] = path),
+    do: {:error, {:invalid_mcp_servers, Enum.join(path, ".")}}
 
-  defp token(%{"experimental_bearer_token" => token} = provider, id) when is_binary(token) do
-    name = variable("PROVIDER_" <> id, "TOKEN")
+  defp invalid(path), do: {:error, {:invalid_model_providers, Enum.join(path, ".")}}
 
-    {provider |> Map.delete("experimental_bearer_token") |> Map.put("env_key", name),
-     %{name => token}}
-  end
+  defp unsupported(path),
+    do: {:error, {:unsupported_option, :mcp_servers, Enum.join(path, ".")}}
 
-  defp token(provider, _id), do: {provider, %{}}
+  @doc "Whether a variable of an environment can have this name."
+  @spec name?(String.t()) :: boolean()
+  def name?(name), do: name != "" and not String.contains?(name, ["=", "\0"])
 
-  defp headers({%{"http_headers" => %{} = headers} = table, env}, prefix) do
-    {texts, others} = Enum.split_with(headers, fn {_, value} -> is_binary(value) end)
-    named = Map.new(texts, fn {header, _} -> {header, variable(prefix, header)} end)
-    table = Map.update(table, "env_http_headers", named, &Map.merge(named, &1))
-
-    table =
-      if others == [],
-        do: Map.delete(table, "http_headers"),
-        else: %{table | "http_headers" => Map.new(others)}
-
-    {table, Enum.into(texts, env, fn {header, value} -> {named[header], value} end)}
-  end
-
-  defp headers(pair, _prefix), do: pair
-
-  # A digest keeps names apart that differ only in what a variable cannot have.
-  defp variable(prefix, name) do
+  # A digest keeps names apart that differ only in characters that a variable cannot have.
+  defp variable(top, id, name) do
+    prefix = if top == "mcp_servers", do: "MCP_" <> id, else: "PROVIDER_" <> id
     digest = :crypto.hash(:sha256, [prefix, 0, name]) |> binary_part(0, 4) |> Base.encode16()
 
     "CODEX_SDK_" <>

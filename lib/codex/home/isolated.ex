@@ -6,6 +6,9 @@ defmodule Codex.Home.Isolated do
       {:ok, home} = Codex.Home.Isolated.create(config: %{"model" => "gpt-6", "analytics.enabled" => false})
       {:ok, thread} = Codex.start_thread([codex_home: home, api_key: key], isolation: :hermetic)
 
+  The given configuration counts with every `isolation` and with `ignore_user_config`: the CLI is
+  not told to ignore the `config.toml` of such a home, because it is not the user's.
+
   The directory belongs to the process that made it: it is removed, with the sessions of its threads in it, when that process
   ends, or when `remove/1` is called.
   """
@@ -82,6 +85,7 @@ defmodule Codex.Home.Isolated do
     with :ok <- File.mkdir_p(parent),
          :ok <- File.mkdir(home),
          :ok <- File.chmod(home, 0o700),
+         :ok <- Codex.Home.mark(home),
          :ok <- File.write(Path.join(home, "config.toml"), toml) do
       {:reply, {:ok, home}, Map.put(homes, Process.monitor(owner), home)}
     else

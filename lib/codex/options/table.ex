@@ -134,8 +134,8 @@ defmodule Codex.Options.Table do
   defp exec_doc(:web_search_enabled), do: "`-c web_search=\"live\"`"
   defp exec_doc(:resume_all), do: "`resume --last --all`"
 
-  defp exec_doc(key) when key in [:mcp_servers, :model_providers],
-    do: "`-c #{key}.…=…`, environment"
+  defp exec_doc(:mcp_servers), do: "`-c mcp_servers.…=…`, a file, environment"
+  defp exec_doc(:model_providers), do: "`-c model_providers.…=…`, environment"
 
   @doc """
   Checks the options of one scope, given as map (atom or string keys), keyword list or nil. The result has only what

@@ -4,15 +4,18 @@ defmodule Codex.Subprocess.Launcher do
 
   alias Codex.Subprocess.{Error, Frame}
 
+  @doc "The absolute path of the program."
+  @spec path() :: Path.t()
+  def path,
+    do: :codex_sdk |> :code.priv_dir() |> Path.join("native/codex_launcher") |> Path.expand()
+
   @doc "Starts a launcher. Its port is owned by the calling process, and linked to it."
   @spec open() :: {:ok, port()} | {:error, Error.t()}
   def open do
-    path = Path.join(:code.priv_dir(:codex_sdk), "native/codex_launcher")
-
     # With :eof the port outlives the launcher's output, so a write at that moment finds a port.
     # :exit_status would hold the news back until the launcher's guard has ended as well.
     opts = [:binary, :use_stdio, :hide, :eof, packet: 4]
-    {:ok, Port.open({:spawn_executable, path}, opts)}
+    {:ok, Port.open({:spawn_executable, path()}, opts)}
   rescue
     # Port.open raises the posix reason, or SystemLimitError.
     error in ErlangError -> {:error, error(error.original)}

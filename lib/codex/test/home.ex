@@ -51,6 +51,7 @@ defmodule Codex.Test.Home do
     home = mkdir!(Path.join(root, "home"))
     user_home = mkdir!(Path.join(root, "user"))
     catalog = Path.join(home, "models.json")
+    :ok = Codex.Home.mark(home)
 
     File.write!(catalog, Codex.JSON.encode!(%{models: Enum.map(opts.models, &model/1)}))
     File.write!(Path.join(home, "config.toml"), config(opts, url, catalog))

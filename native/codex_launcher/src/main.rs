@@ -14,6 +14,7 @@ mod family;
 mod frame;
 #[cfg(target_os = "linux")]
 mod guard;
+mod mcp;
 mod session;
 mod signals;
 mod sys;
@@ -23,6 +24,12 @@ mod tree;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|word| word == mcp::WORD) {
+        eprintln!("codex_launcher: {}", mcp::run(args));
+        // What a shell says of a command that it cannot start.
+        return ExitCode::from(127);
+    }
     sys::seal_descriptors();
     #[cfg(target_os = "linux")]
     match guard::split() {

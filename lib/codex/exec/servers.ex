@@ -1,0 +1,79 @@
+defmodule Codex.Exec.Servers do
+  @moduledoc false
+  # Hands each stdio MCP server of a run its own `env`, without the arguments and without the
+  # environment of the CLI.
+  #
+  # The CLI (0.169) has no such way. `env_vars` passes variables of the CLI's own environment on,
+  # under the same name: two servers would share one value, and PATH or CODEX_HOME of a server
+  # would be those of the CLI and its commands. A profile file of the run would do, but
+  # `--ignore-user-config` ignores profiles, and the configuration of a trusted project beats them.
+  #
+  # So the CLI starts `codex_launcher mcp-server FILE SERVER COMMAND ARG…`: the launcher takes the
+  # variables of that server from a file with mode 0600, and becomes the command. The file goes
+  # with the run.
+
+  alias Codex.{Config, Native}
+  alias Codex.Options.Overrides
+  alias Codex.Subprocess.Launcher
+
+  @typedoc "Variables of servers, by the name of the server."
+  @type envs :: %{String.t() => %{String.t() => String.t()}}
+
+  @doc """
+  Overrides that start these servers through the launcher, and the content of the file. `mark`
+  stands for the path of the file, which is known when the run starts.
+
+  A server is what all layers of the configuration make of it, so `load` has the options of
+  `Codex.Config.load/1` for this run.
+  """
+  @spec wrap(envs(), String.t(), keyword()) ::
+          {:ok, [Overrides.t()], iodata()} | {:error, {:invalid_mcp_servers, String.t()}}
+  def wrap(envs, mark, load) do
+    servers = servers(load)
+
+    Enum.reduce_while(envs, {:ok, [], []}, fn {id, env}, {:ok, overrides, content} ->
+      case command(servers[id]) do
+        {:ok, command} ->
+          args = ["mcp-server", mark, id | command]
+          started = [{["mcp_servers", id, "command"], Launcher.path()}]
+          started = started ++ [{["mcp_servers", id, "args"], args}]
+          {:cont, {:ok, overrides ++ started, [content | records(id, env)]}}
+
+        {:error, key} ->
+          {:halt, {:error, {:invalid_mcp_servers, "mcp_servers.#{id}.#{key}"}}}
+      end
+    end)
+  end
+
+  # Only a server that is started has an environment.
+  defp command(%{"command" => command} = server) when is_binary(command) do
+    args = server["args"] || []
+
+    if is_list(args) and Enum.all?(args, &is_binary/1),
+      do: {:ok, [command | args]},
+      else: {:error, "args"}
+  end
+
+  defp command(_server), do: {:error, "env"}
+
+  defp servers(load) do
+    config =
+      case Config.load(load) do
+        {:ok, config} -> Config.get(config, "mcp_servers")
+        # The CLI says what is wrong with the files.
+        {:error, _error} -> told(load[:overrides])
+      end
+
+    if is_map(config), do: config, else: %{}
+  end
+
+  defp told(arguments) do
+    case Native.config_overrides(arguments) do
+      {:ok, tree} -> Native.config_term(tree)["mcp_servers"]
+      {:error, _} -> nil
+    end
+  end
+
+  # Read by native/codex_launcher/src/mcp.rs.
+  defp records(id, env), do: for({name, value} <- env, do: [id, 0, name, 0, value, 0])
+end

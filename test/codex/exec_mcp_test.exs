@@ -1,0 +1,247 @@
+defmodule Codex.ExecMcpTest do
+  # Not async: a variable of the VM is set.
+  use ExUnit.Case, async: false
+
+  import Codex.Test.Steps
+  alias Codex.{Items, Thread}
+
+  @moduletag :codex_cli
+  @moduletag :tmp_dir
+
+  # Notes its environment, that of the CLI, and all arguments of the machine, and ends.
+  @server """
+  /usr/bin/env > "$1.new"
+  /bin/cat /proc/$PPID/environ > "$1.cli" 2>/dev/null
+  /bin/ps -eww -o args= > "$1.ps"
+  /bin/mv "$1.new" "$1"
+  """
+
+  # Variables that servers, the client and the CLI can share.
+  @names ~w(TOKEN CODEX_HOME HOME PATH HTTP_PROXY HTTPS_PROXY http_proxy https_proxy ALL_PROXY
+            NO_PROXY CODEX_API_KEY OPENAI_API_KEY CLIENT CODEX_SDK_TEST_VM SHELL USER LANG TMPDIR
+            RUST_LOG SSL_CERT_FILE CODEX_CA_CERTIFICATE)
+
+  setup do
+    System.put_env("CODEX_SDK_TEST_VM", "of-the-vm")
+    on_exit(fn -> System.delete_env("CODEX_SDK_TEST_VM") end)
+  end
+
+  defp server(path, more), do: Map.merge(%{command: "/bin/sh", args: args(path)}, more)
+  defp args(path), do: ["-c", @server, "sh", path]
+
+  defp secret(id, name), do: "secret-of-#{id}-#{name}"
+
+  defp env_of(path) do
+    for line <- path |> File.read!() |> String.split("\n", trim: true),
+        [name, value] <- [String.split(line, "=", parts: 2)],
+        into: %{},
+        do: {name, value}
+  end
+
+  defp outputs(result) do
+    for %{item: %Items.CommandExecution{status: :completed} = item} <- result.events,
+        do: item.aggregated_output
+  end
+
+  defp run!(model, options, prompt \\ "hi") do
+    client = Codex.Test.options(model)
+    client = put_in(client[:env]["CLIENT"], "of-the-client")
+    {:ok, thread} = Codex.start_thread(client, Codex.Test.thread_options(model) ++ options)
+    {:ok, result} = Thread.run(thread, prompt)
+    result
+  end
+
+  test "each server gets its own variables; the CLI, its commands and ps none", %{tmp_dir: dir} do
+    model = Codex.Test.start!([shell("/usr/bin/env"), "One.", shell("/usr/bin/env"), "Two."])
+    a = Path.join(dir, "a")
+    b = Path.join(dir, "b")
+
+    servers = %{
+      "a" => server(a, %{env: Map.new(@names, &{&1, secret("a", &1)})}),
+      "be.ta" =>
+        server(b, %{env: [TOKEN: secret("b", "TOKEN")], env_vars: ["CLIENT", "CODEX_SDK_TEST_VM"]})
+    }
+
+    result = run!(model, mcp_servers: servers, sandbox: :danger_full_access)
+    assert result.final_response.text == "One."
+
+    seen = env_of(a)
+    for name <- @names, do: assert({name, seen[name]} == {name, secret("a", name)})
+    refute inspect(Map.values(seen)) =~ "secret-of-b"
+
+    seen = env_of(b)
+    assert seen["TOKEN"] == secret("b", "TOKEN")
+    assert seen["CLIENT"] == "of-the-client"
+    assert seen["CODEX_SDK_TEST_VM"] == "of-the-vm"
+    refute inspect(Map.values(seen)) =~ "secret-of-a"
+
+    assert [output] = outputs(result)
+    assert output =~ "CLIENT=of-the-client"
+    for text <- [output | shown(a) ++ shown(b)], do: refute(text =~ "secret-of-")
+
+    # A thread that goes on gets them, too.
+    for path <- [a, b], do: File.rm!(path)
+    {:ok, result} = Thread.run(result.thread, "more")
+    assert result.final_response.text == "Two."
+    assert env_of(a)["TOKEN"] == secret("a", "TOKEN")
+    assert env_of(b)["TOKEN"] == secret("b", "TOKEN")
+    assert [output] = outputs(result)
+    refute output =~ "secret-of-"
+
+    refute inspect(left(), limit: :infinity) =~ "secret-of-"
+    refute model.home |> texts() |> Enum.any?(&(&1 =~ "secret-of-"))
+  end
+
+  defp shown(path), do: [File.read!(path <> ".cli"), File.read!(path <> ".ps")]
+
+  # What is left of files of runs.
+  defp left do
+    for path <- Path.wildcard(Path.join(System.tmp_dir!(), "codex_sdk_*")),
+        {:ok, text} <- [File.read(path)],
+        do: text
+  end
+
+  defp texts(dir) do
+    for path <- Path.wildcard(Path.join(dir, "**"), match_dot: true),
+        File.regular?(path),
+        do: File.read!(path)
+  end
+
+  test "runs side by side keep theirs", %{tmp_dir: dir} do
+    model = Codex.Test.start!([], default: "Done.")
+
+    1..4
+    |> Enum.map(fn n ->
+      path = Path.join(dir, "#{n}")
+      servers = %{"same" => server(path, %{env: %{"TOKEN" => secret(n, "TOKEN")}})}
+      {n, path, Task.async(fn -> run!(model, mcp_servers: servers) end)}
+    end)
+    |> Enum.each(fn {n, path, task} ->
+      Task.await(task, 60_000)
+      assert env_of(path)["TOKEN"] == secret(n, "TOKEN")
+    end)
+  end
+
+  describe "layers" do
+    setup %{tmp_dir: dir} do
+      %{path: Path.join(dir, "seen")}
+    end
+
+    defp toml(value), do: elem(Codex.Options.Overrides.toml(value), 1)
+
+    defp trust!(model) do
+      {_, 0} = System.cmd("git", ["init", "-q", model.workspace])
+      project = Path.join(model.workspace, ".codex")
+      File.mkdir_p!(project)
+      {:ok, _} = Codex.Config.Helpers.put_trust(model.workspace, :trusted, codex_home: model.home)
+      Path.join(project, "config.toml")
+    end
+
+    test "a server of config.toml gets the variables of the run", %{path: path} do
+      config = """
+      [mcp_servers.docs]
+      command = "/bin/sh"
+      args = #{toml(args(path))}
+      env = #{toml(%{"TOKEN" => "of-the-user", "KEPT" => "yes"})}
+      """
+
+      model = Codex.Test.start!([], default: "Done.", config: config)
+      run!(model, mcp_servers: %{docs: %{env: %{"TOKEN" => "of-the-run"}}})
+      assert %{"TOKEN" => "of-the-run", "KEPT" => "yes"} = env_of(path)
+    end
+
+    test "a project does not beat the run", %{path: path} do
+      model = Codex.Test.start!([], default: "Done.")
+      File.write!(trust!(model), "[mcp_servers.docs.env]\nTOKEN = \"of-the-project\"\n")
+      run!(model, mcp_servers: %{docs: server(path, %{env: %{"TOKEN" => "of-the-run"}})})
+      assert %{"TOKEN" => "of-the-run"} = env_of(path)
+    end
+
+    test "a profile stays, and so does a server in it", %{path: path} do
+      model = Codex.Test.start!([], default: "Done.")
+
+      File.write!(Path.join(model.home, "mine.config.toml"), """
+      [mcp_servers.docs]
+      command = "/bin/sh"
+      args = #{toml(args(path))}
+      """)
+
+      servers = %{docs: %{env: %{"TOKEN" => "of-the-run"}}}
+      run!(model, profile: "mine", strict_config: true, mcp_servers: servers)
+      assert %{"TOKEN" => "of-the-run"} = env_of(path)
+    end
+
+    test "without the user's configuration they arrive", %{path: path} do
+      model = Codex.Test.start!([], default: "Done.")
+      config = File.read!(Path.join(model.home, "config.toml"))
+      home = Path.join(Path.dirname(model.home), "plain")
+      File.mkdir!(home)
+      File.write!(Path.join(home, "config.toml"), "developer_instructions = \"OF THE USER\"\n")
+
+      overrides =
+        for line <- String.split(config, "\n", trim: true), do: String.replace(line, " = ", "=")
+
+      servers = %{docs: server(path, %{env: %{"TOKEN" => "of-the-run"}})}
+      client = Keyword.put(Codex.Test.options(model), :codex_home, home)
+
+      for isolation <- [:project, :hermetic] do
+        options = [isolation: isolation, mcp_servers: servers, config_overrides: overrides]
+
+        {:ok, thread} = Codex.start_thread(client, Codex.Test.thread_options(model) ++ options)
+
+        assert {:ok, %{final_response: %{text: "Done."}}} = Thread.run(thread, "hi")
+        assert %{"TOKEN" => "of-the-run"} = env_of(path)
+        File.rm!(path)
+      end
+
+      refute inspect(Codex.Test.requests(model), limit: :infinity) =~ "OF THE USER"
+    end
+  end
+
+  test "tokens and headers of a provider are not in the environment of commands" do
+    model = Codex.Test.start!([shell("/usr/bin/env"), "Done."])
+
+    provider = %{
+      name: "Own",
+      base_url: model.url,
+      wire_api: "responses",
+      experimental_bearer_token: "secret-of-token",
+      http_headers: %{"X-Own" => "secret-of-header"}
+    }
+
+    options = [model_provider: "own", model_providers: %{own: provider}]
+    result = run!(model, [sandbox: :danger_full_access] ++ options)
+    assert [%{headers: headers} | _] = Codex.Test.requests(model)
+    assert headers["authorization"] == "Bearer secret-of-token"
+    assert headers["x-own"] == "secret-of-header"
+    assert [output] = outputs(result)
+    assert output =~ "CLIENT=of-the-client"
+    refute output =~ "secret-of-"
+  end
+
+  test "an error does not show a variable that the server printed", %{tmp_dir: dir} do
+    model = Codex.Test.start!([])
+    codex = Path.join(dir, "codex")
+
+    # A CLI that starts the server of its arguments, as the real one does, and fails with what
+    # that printed.
+    File.write!(codex, """
+    #!/bin/sh
+    case "$1" in --version) echo codex-cli 0.169.0; exit 0;; esac
+    cat > /dev/null
+    for arg; do case "$arg" in mcp_servers.docs.args=*) list="${arg#*=}";; esac; done
+    file=$(echo "$list" | cut -d'"' -f4)
+    tr '\\0' '\\n' < "$file" >&2
+    exit 1
+    """)
+
+    File.chmod!(codex, 0o755)
+    client = Keyword.put(Codex.Test.options(model), :codex_path, codex)
+    servers = %{docs: %{command: "x", env: %{"URL" => "db://user:pass@host"}}}
+    options = Codex.Test.thread_options(model) ++ [mcp_servers: servers]
+    {:ok, thread} = Codex.start_thread(client, options)
+    assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi")
+    assert error.stderr =~ "docs\nURL\n[redacted]"
+    refute inspect(error, limit: :infinity) =~ "user:pass"
+  end
+end
