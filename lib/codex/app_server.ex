@@ -275,7 +275,8 @@ defmodule Codex.AppServer do
     * `Codex.Config.Error` - for `unix://` alone: there is no such home
     * `{:not_connected, reason}` - nobody listens there (`:econnrefused`, `:enoent`, `:nxdomain`, …), or `{:tls, alert, text}`: the certificate is
       not trusted, or not for this host
-    * `{:ca_certificate, path, reason}` - that file cannot be read, or holds `:no_certificate`
+    * `{:ca_certificate, path, reason}` - that file cannot be read (a posix code,
+      `{:not_regular, kind}`, `{:too_large, bytes}` or `:timeout`), or holds `:no_certificate`
     * `{:handshake_refused, status, text}` - an HTTP status instead of a connection: 401 with the server's words for a token that is wrong
     * `{:not_a_websocket, text}` - it answers otherwise
     * `{:init_timeout, ms}`, `{:initialize_refused, error}` - as for `connect/2`, with `:init_timeout_ms` for each of connection and hello

@@ -1,13 +1,14 @@
 defmodule Codex.Application do
   @moduledoc false
   # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an answer, the homes to remove with their owners, the
-  # threads on which credentials are read, the models that were asked for, and what is known of accounts' limits.
+  # threads on which files and credentials are read, the models that were asked for, and what is known of accounts' limits.
   # One that crashes is started anew by itself.
   use Application
 
   @impl true
   def start(_type, _args) do
     children = [
+      Codex.NativePool,
       Codex.Subprocess.Launchers,
       {Registry, keys: :duplicate, name: Codex.Exec.Registry},
       {Registry, keys: :unique, name: Codex.Turn.Registry},

@@ -30,14 +30,15 @@ defmodule Codex.Auth do
       `Codex.Config.load/1`
     * `:env` - the environment of the run (map; default that of the VM): `CODEX_HOME`, keys, and the address of the bus
     * `:store` - instead of what the configuration says: `:file`, `:keyring`, `:auto` or `:ephemeral`
-    * `:timeout` - how long a keyring may take, and how long to wait for a lock (milliseconds, default 15_000)
+    * `:timeout` - how long a keyring may take, how long to wait for a lock, and how long the files
+      of the configuration may take (milliseconds, default 15_000)
     * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the system decides
 
   Options that do not exist, or have a value of another type, raise `ArgumentError`.
   """
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
-  alias Codex.{Config, Home, JSON}
+  alias Codex.{Config, FileSystem, Home, JSON}
 
   @typedoc """
   Why credentials could not be read, written or removed:
@@ -49,7 +50,8 @@ defmodule Codex.Auth do
       (`:ambiguous`), or failed otherwise (`:other`)
     * `{:invalid_credentials, source, words}` - what is kept is nothing that the CLI would take. The words name members and
       places, never values
-    * `{:unreadable, path, words}` - the file system refuses
+    * `{:unreadable, path, words}` - the file system refuses or does not answer, or the file is not a
+      regular file of at most 16 MiB
     * `{:lock_held, path}` - another process changed it all the time
     * `{:native, words}` - the operating system gave no thread
     * `{:forced_login_method, forced, given}`, `{:forced_chatgpt_workspace_id, allowed, given}` - the configuration forbids it
@@ -274,7 +276,7 @@ defmodule Codex.Auth do
 
   defp from_older(keys) do
     Enum.find_value(Enum.drop(auth_paths(), 2), fn path ->
-      with {:ok, text} <- File.read(path), {:ok, %{} = object} <- JSON.decode(text) do
+      with {:ok, text} <- FileSystem.read(path), {:ok, %{} = object} <- JSON.decode(text) do
         Enum.find_value(keys, &(present(object[&1]) || present(get_in_tokens(object, &1))))
       else
         _ -> nil

@@ -4,8 +4,10 @@ defmodule Codex.CLI do
 
   require Logger
 
+  import Bitwise, only: [band: 2]
+
   alias Codex.CLI.Command
-  alias Codex.Text
+  alias Codex.{FileSystem, Text}
 
   # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
   @tested "0.169.0"
@@ -40,15 +42,14 @@ defmodule Codex.CLI do
   defp non_empty(path), do: path
 
   defp check(path) do
-    case File.stat(path) do
+    case FileSystem.stat(path) do
       {:error, _} ->
         {:error, {:codex_binary_missing, path}}
 
-      {:ok, %File.Stat{type: type}} when type != :regular ->
+      {:ok, %{kind: kind}} when kind != :regular ->
         {:error, {:codex_binary_not_regular, path}}
 
-      {:ok, %File.Stat{mode: mode}}
-      when rem(div(mode, 64), 2) + rem(div(mode, 8), 2) + rem(mode, 2) == 0 ->
+      {:ok, %{mode: mode}} when band(mode, 0o111) == 0 ->
         {:error, {:codex_binary_not_executable, path}}
 
       {:ok, _} ->
@@ -95,7 +96,7 @@ defmodule Codex.CLI do
     path = Map.get(env, "PATH", System.get_env("PATH"))
     bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path")
 
-    if File.dir?(bundled),
+    if FileSystem.dir?(bundled),
       do: Map.put(env, "PATH", Enum.join([bundled | List.wrap(path)], ":")),
       else: env
   end

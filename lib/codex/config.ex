@@ -24,7 +24,7 @@ defmodule Codex.Config do
   """
 
   alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
-  alias Codex.{Home, Native}
+  alias Codex.{FileSystem, Home, Native}
 
   @enforce_keys [:home, :layers, :tree]
   defstruct [:home, :cwd, :layers, :tree, warnings: [], requirements: %{}]
@@ -56,7 +56,8 @@ defmodule Codex.Config do
     overrides: [],
     ignore_user_config: false,
     strict: false,
-    system_dir: "/etc/codex"
+    system_dir: "/etc/codex",
+    timeout: 5_000
   ]
 
   @doc """
@@ -75,6 +76,12 @@ defmodule Codex.Config do
       `false`). Projects are trusted there, so none is then
     * `:strict` - whether unknown keys are errors, as with `--strict-config` (boolean, default `false`)
     * `:system_dir` - where the system's files are (path, default `"/etc/codex"`)
+    * `:timeout` - how long reading all files may take, for a disk that does not answer
+      (milliseconds, default 5000)
+
+  Each file must be a regular file, or a link to a regular file, of at most 16 MiB. Anything else (a
+  named pipe, a device, a directory) is an error with the reason `:unreadable`, also in a project
+  that is not trusted: the CLI does not start there, either.
 
   Returns `{:ok, config}` or `{:error, error}` with any reason of `Codex.Config.Error` but those about writing. Raises
   `ArgumentError` for an option that does not exist or has a value of another type.
@@ -84,7 +91,7 @@ defmodule Codex.Config do
     opts = options!(opts)
 
     with {:ok, home} <- Home.resolve(codex_home: opts.codex_home, env: opts.env),
-         opts = Map.put(opts, :home, home),
+         opts = Map.merge(opts, %{home: home, deadline: FileSystem.deadline(opts.timeout)}),
          {:ok, loaded} <- Loader.load(opts),
          {:ok, requirements} <- read_requirements(opts) do
       merged(loaded, requirements, opts)
@@ -106,6 +113,7 @@ defmodule Codex.Config do
     check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
     check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
     check!(opts, :system_dir, &is_binary/1, "a path")
+    check!(opts, :timeout, &(is_integer(&1) and &1 in 1..0xFFFFFFFF), "milliseconds, above 0")
 
     Map.merge(opts, %{cwd: cwd(opts.cwd), user_home: user_home(opts.env)})
   end
@@ -168,10 +176,10 @@ defmodule Codex.Config do
   end
 
   # A broken file of requirements stops the CLI as well.
-  defp read_requirements(%{system_dir: dir}) do
+  defp read_requirements(%{system_dir: dir, deadline: deadline}) do
     path = Path.join(dir, "requirements.toml")
 
-    with {:ok, text} <- Loader.read(path),
+    with {:ok, text} <- Loader.read(path, deadline: deadline),
          {:ok, tree} <- Loader.parse(path, text),
          do: {:ok, Native.config_term(tree)}
   end

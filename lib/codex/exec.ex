@@ -21,7 +21,7 @@ defmodule Codex.Exec do
     * `{:invalid_input, value}` - neither text nor a list of blocks; `""`; `:not_utf8`
     * `{:unsupported_input, :exec}` - a block that only the app-server takes (`:text` and `:local_image` work here)
     * `{:input_too_large, characters, limit}` - the CLI takes 1_048_576 characters
-    * `{:image_not_found, path}`, `{:invalid_working_directory, path}`
+    * `{:image_too_large, path, bytes}`, `{:image_not_found, path}`, `{:invalid_working_directory, path}`
     * `{:unsupported_option, option}`, `{:unsupported_option, option, value}` - the CLI has nothing like it (any more):
       see the table in `guides/options.md`
     * `{:dangerous, option}` - it needs `dangerous: true` beside it

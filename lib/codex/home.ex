@@ -64,7 +64,7 @@ defmodule Codex.Home do
     with {:ok, path, from} <- named(opts[:codex_home], opts[:env] || System.get_env()) do
       path = Path.expand(path)
 
-      if File.dir?(path),
+      if Codex.FileSystem.dir?(path),
         do: {:ok, path},
         else: missing(path, from)
     end

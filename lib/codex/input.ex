@@ -37,7 +37,9 @@ defmodule Codex.Input do
   def image(url) when is_binary(url), do: %{type: :image, url: url}
 
   @doc """
-  A picture in a file that the CLI reads. A missing file is `{:error, {:image_not_found, path}}` when the turn runs.
+  A picture in a file that the CLI reads. When the turn runs, a missing file is
+  `{:error, {:image_not_found, path}}`, and a file of more than 64 MiB is
+  `{:error, {:image_too_large, path, limit}}`.
 
   Over `Codex.AppServer.connect_remote/2`, the path names a file of the server's machine, and nothing is looked up here.
 

@@ -2,7 +2,9 @@ defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
   # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
-  # `Codex.Auth` and what lies below it (credentials), `Codex.AppServer.Transport.Socket` (frames), `Codex.Doctor` (what the library is).
+  # `Codex.Auth` and what lies below it (credentials), `Codex.FileSystem` (files),
+  # `Codex.NativePool` (threads), `Codex.AppServer.Transport.Socket` (frames), `Codex.Doctor` (what
+  # the library is).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -31,22 +33,20 @@ defmodule Codex.Native do
   end
 
   def about, do: not_loaded()
-  def auth_account(_home), do: not_loaded()
+  def auth_account(_pool, _ref, _home, _timeout), do: not_loaded()
   def auth_api_key_login(_key), do: not_loaded()
   def auth_claims(_token), do: not_loaded()
   def auth_delete(_pool, _ref, _request), do: not_loaded()
   def auth_load(_pool, _ref, _request), do: not_loaded()
   def auth_login(_document), do: not_loaded()
   def auth_mcp_account(_server, _url), do: not_loaded()
-  def auth_mcp_servers(_home), do: not_loaded()
-  def auth_pool, do: not_loaded()
+  def auth_mcp_servers(_pool, _ref, _home, _timeout), do: not_loaded()
   def auth_probe(_pool, _ref, _request), do: not_loaded()
   def auth_save(_pool, _ref, _request, _document), do: not_loaded()
   def config_check(_schema, _tree), do: not_loaded()
   def config_edit(_text, _edits), do: not_loaded()
   def config_get(_tree, _path), do: not_loaded()
   def config_leaves(_tree), do: not_loaded()
-  def config_lock(_path), do: not_loaded()
   def config_merge(_trees), do: not_loaded()
   def config_overrides(_arguments), do: not_loaded()
   def config_parse(_text), do: not_loaded()
@@ -65,6 +65,15 @@ defmodule Codex.Native do
   def error_last_words(_text), do: not_loaded()
   def error_retry_after(_value, _now), do: not_loaded()
   def error_without_stack(_text), do: not_loaded()
+  def file_hand_over(_pool, _ref, _parent, _name, _text, _timeout), do: not_loaded()
+  def file_list(_pool, _ref, _path, _most, _timeout), do: not_loaded()
+  def file_lock(_pool, _ref, _path, _timeout), do: not_loaded()
+  def file_make_private(_pool, _ref, _path, _timeout), do: not_loaded()
+  def file_read(_pool, _ref, _paths, _limit, _timeout), do: not_loaded()
+  def file_stat(_pool, _ref, _paths, _timeout), do: not_loaded()
+  def file_swap(_pool, _ref, _path, _before, _text, _timeout), do: not_loaded()
+  def file_tail(_pool, _ref, _path, _limit, _timeout), do: not_loaded()
+  def file_target(_pool, _ref, _path, _timeout), do: not_loaded()
   def image, do: not_loaded()
   def json_decode(_document), do: not_loaded()
   def json_decode_long(_document), do: not_loaded()
@@ -72,6 +81,7 @@ defmodule Codex.Native do
   def override_document(_overrides), do: not_loaded()
   def override_value(_value), do: not_loaded()
   def panic, do: not_loaded()
+  def pool_new, do: not_loaded()
   def websocket_close(_socket), do: not_loaded()
   def websocket_feed(_socket, _chunk, _at), do: not_loaded()
   def websocket_feed_long(_socket, _chunk, _at), do: not_loaded()

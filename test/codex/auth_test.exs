@@ -3,7 +3,7 @@ defmodule Codex.AuthTest do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureLog
-  alias Codex.{Auth, Login, Logins, Native}
+  alias Codex.{Auth, Login, Logins}
   alias Codex.Auth.Credentials
 
   @moduletag :tmp_dir
@@ -114,7 +114,7 @@ defmodule Codex.AuthTest do
     end
 
     test "waits for the CLI's own lock, and not longer than it may", %{home: home} do
-      {:ok, lock} = Native.config_lock(Path.join(home, "auth.json.lock"))
+      {:ok, lock} = Codex.FileSystem.lock(Path.join(home, "auth.json.lock"))
       login = Credentials.api_key("sk-1")
 
       assert Auth.write(login, opts(home, timeout: 100)) ==
@@ -122,7 +122,7 @@ defmodule Codex.AuthTest do
 
       task = Task.async(fn -> Auth.write(login, opts(home)) end)
       refute Task.yield(task, 50)
-      Native.config_unlock(lock)
+      Codex.FileSystem.unlock(lock)
       assert Task.await(task) == :ok
     end
 
@@ -130,7 +130,7 @@ defmodule Codex.AuthTest do
       File.mkdir_p!(Path.join(home, "auth.json"))
       assert {:error, {:unreadable, path, words}} = Auth.read(opts(home))
       assert path == Path.join(home, "auth.json")
-      assert words == "it is not a regular file"
+      assert words == "it is not a regular file but a directory"
       assert {:error, {:unreadable, _, _}} = Auth.write(Credentials.api_key("k"), opts(home))
       File.rmdir!(path)
       File.write!(path, <<0xFF, 0xFE>>)
@@ -237,7 +237,7 @@ defmodule Codex.AuthTest do
     {_, 0} = System.cmd("mkfifo", [Path.join(home, "auth.json")])
     other = Logins.home!(Path.join(dir, "b"))
     Logins.put!(other, ~s({"OPENAI_API_KEY":"sk-other"}))
-    {:ok, lock} = Native.config_lock(Path.join(home, "auth.lock"))
+    {:ok, lock} = Codex.FileSystem.lock(Path.join(home, "auth.lock"))
     key = Credentials.api_key("sk-1")
 
     tasks =
@@ -254,7 +254,7 @@ defmodule Codex.AuthTest do
 
     answers = tasks |> Task.await_many(20_000) |> Enum.map(&elem(elem(&1, 1), 0)) |> Enum.uniq()
     assert Enum.sort(answers) == [:lock_held, :unreadable]
-    Native.config_unlock(lock)
+    Codex.FileSystem.unlock(lock)
   end
 
   test "on a machine where the CLI was not used yet, the home is made", %{tmp_dir: dir} do

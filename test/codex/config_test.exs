@@ -105,7 +105,9 @@ defmodule Codex.ConfigTest do
     File.mkdir!(file)
 
     repository(context)
-    assert {:error, %Error{reason: :unreadable, file: ^file, found: "eisdir"}} = load(context)
+
+    assert {:error, %Error{reason: :unreadable, file: ^file, found: "a directory"}} =
+             load(context)
   end
 
   test "a wrong type names its file, unless a higher layer sets the key anew", context do

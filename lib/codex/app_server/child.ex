@@ -100,14 +100,22 @@ defmodule Codex.AppServer.Child do
   defp directory(nil), do: :ok
 
   defp directory(dir),
-    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+    do: if(Codex.FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   defp config(_env, _overrides, %{broken_config: :allow}), do: :ok
 
   defp config(env, overrides, options) do
     host = if options.clear_env, do: %{}, else: System.get_env()
     env = for {name, value} <- Map.merge(host, env), value != nil, into: %{}, do: {name, value}
-    opts = [env: env, cwd: options.cwd, overrides: overrides, strict: options.strict_config]
+
+    opts = [
+      env: env,
+      cwd: options.cwd,
+      overrides: overrides,
+      strict: options.strict_config,
+      timeout: options.init_timeout_ms
+    ]
+
     with {:ok, _config} <- Config.load(opts), do: :ok
   end
 end

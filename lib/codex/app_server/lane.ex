@@ -19,6 +19,7 @@ defmodule Codex.AppServer.Lane do
           | {:input_too_large, pos_integer(), pos_integer()}
           | Target.reason()
           | {:image_not_found, Path.t()}
+          | {:image_too_large, Path.t(), pos_integer()}
           | {:invalid_working_directory, Path.t()}
 
   @doc """
@@ -286,7 +287,7 @@ defmodule Codex.AppServer.Lane do
   defp directory(dir, files) when dir == nil or files == :remote, do: :ok
 
   defp directory(dir, :local),
-    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+    do: if(Codex.FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   defp handler(thread, settings) do
     %{

@@ -3,7 +3,7 @@ defmodule Codex.Auth.Context do
   # What every function about credentials has to know: which home, where credentials are kept, which rules hold, and how long
   # a keyring may take. All of it comes from the configuration that a run would have.
 
-  alias Codex.{Config, Home}
+  alias Codex.{Config, FileSystem, Home}
 
   @enforce_keys [:home, :store, :env, :timeout]
   defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
@@ -51,7 +51,7 @@ defmodule Codex.Auth.Context do
 
     check!(opts)
 
-    with {:ok, config} <- load([env: env] ++ config) do
+    with {:ok, config} <- load([env: env, timeout: opts[:timeout]] ++ config) do
       {:ok,
        %__MODULE__{
          home: config.home,
@@ -89,8 +89,15 @@ defmodule Codex.Auth.Context do
   @doc "Makes the home where it is missing, for what is to be kept there."
   @spec make_home(t()) :: :ok | {:error, {:unreadable, Path.t(), String.t()}}
   def make_home(%__MODULE__{home: home}) do
-    with {:error, reason} <- File.mkdir_p(home),
-         do: {:error, {:unreadable, home, to_string(:file.format_error(reason))}}
+    with false <- FileSystem.dir?(home),
+         {:error, reason} <- FileSystem.make_private(home) do
+      # Another process may have made it just now.
+      if FileSystem.dir?(home),
+        do: :ok,
+        else: {:error, {:unreadable, home, FileSystem.message(reason)}}
+    else
+      _there -> :ok
+    end
   end
 
   @doc "The same without a configuration, for what must go on where that is broken: everything is in files."

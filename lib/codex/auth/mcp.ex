@@ -89,10 +89,7 @@ defmodule Codex.Auth.MCP do
   @doc "The servers whose tokens are in the file, by name and address. A keyring cannot be asked for all of them."
   @spec in_file(keyword()) :: {:ok, [{String.t(), String.t()}]} | {:error, Codex.Auth.reason()}
   def in_file(opts \\ []) do
-    with {:ok, context} <- context(opts) do
-      with {:error, reason} <- Native.auth_mcp_servers(context.home),
-           do: {:error, Store.reason(reason)}
-    end
+    with {:ok, context} <- context(opts), do: Store.mcp_servers(context)
   end
 
   @doc """

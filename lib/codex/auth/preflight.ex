@@ -240,7 +240,7 @@ defmodule Codex.Auth.Preflight do
 
   # A file costs nothing to look at; a keyring might ask its user, for a login that is not used.
   defp hidden(%{store: store, home: home}, variable) when store in [:file, :auto] do
-    if File.exists?(Codex.Home.path(home, :auth)),
+    if Codex.FileSystem.exists?(Codex.Home.path(home, :auth)),
       do: [warning(:login_hidden, "#{variable} is used instead of auth.json")],
       else: []
   end

@@ -3,7 +3,9 @@ defmodule Codex.Auth.Rules do
   # `forced_login_method` and `forced_chatgpt_workspace_id`. What breaks them makes `codex exec` delete the login and end
   # (0.169), whichever credential it was that broke them, and whatever the provider; so it is not started then.
 
-  alias Codex.Config
+  alias Codex.{Config, FileSystem}
+
+  require FileSystem
 
   defstruct method: nil, workspaces: []
 
@@ -39,7 +41,6 @@ defmodule Codex.Auth.Rules do
 
   # A key may be spelt with escapes.
   @signs ["forced_", "\\u", "\\U", "\\x"]
-  @longest 16 * 1024 * 1024
 
   @doc """
   Whether a configuration loaded with these options might have a rule. It looks at the texts alone: most have none, and then a run
@@ -57,7 +58,7 @@ defmodule Codex.Auth.Rules do
     case Codex.Home.resolve(codex_home: opts[:codex_home], env: env) do
       {:ok, home} ->
         String.contains?(Enum.join(opts[:overrides] || [], "\n"), @signs) or
-          Enum.any?(files(home, opts), &sign?/1)
+          home |> files(opts) |> FileSystem.read_all() |> Enum.any?(&sign?/1)
 
       {:error, _} ->
         true
@@ -77,24 +78,9 @@ defmodule Codex.Auth.Rules do
   defp above("/" = root), do: [Path.join(root, ".codex/config.toml")]
   defp above(dir), do: [Path.join(dir, ".codex/config.toml") | above(Path.dirname(dir))]
 
-  # Raw: without the file server, which has one thing to do at a time.
-  defp sign?(path) do
-    case :file.open(path, [:raw, :read, :binary]) do
-      {:ok, io} ->
-        found =
-          case :file.read(io, @longest) do
-            {:ok, text} -> byte_size(text) == @longest or String.contains?(text, @signs)
-            :eof -> false
-            {:error, _} -> true
-          end
-
-        _ = :file.close(io)
-        found
-
-      {:error, reason} ->
-        reason not in [:enoent, :enotdir]
-    end
-  end
+  # A file that cannot be read might have one.
+  defp sign?({:ok, text}), do: String.contains?(text, @signs)
+  defp sign?({:error, reason}), do: not FileSystem.is_missing(reason)
 
   @doc "Whether there is any."
   @spec any?(t()) :: boolean()

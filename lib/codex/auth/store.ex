@@ -4,7 +4,7 @@ defmodule Codex.Auth.Store do
   # which waits for a message, what is kept in this VM alone, and the words for what went wrong.
 
   alias Codex.Auth.{Context, Credentials, Runtime}
-  alias Codex.Native
+  alias Codex.{Native, NativePool}
 
   require Logger
 
@@ -24,13 +24,15 @@ defmodule Codex.Auth.Store do
   @spec load(slot(), Context.t()) ::
           {:ok, term(), Credentials.source(), fault()} | {:none, fault()} | {:error, reason()}
   def load(:login, %Context{store: :ephemeral} = context) do
-    case Runtime.get(Native.auth_account(context.home)) do
-      nil ->
-        {:none, nil}
+    with {:ok, account} <- account(context) do
+      case Runtime.get(account) do
+        nil ->
+          {:none, nil}
 
-      document ->
-        {:ok, login} = Native.auth_login(document)
-        {:ok, login, :memory, nil}
+        document ->
+          {:ok, login} = Native.auth_login(document)
+          {:ok, login, :memory, nil}
+      end
     end
   end
 
@@ -41,8 +43,10 @@ defmodule Codex.Auth.Store do
   @spec save(slot(), String.t(), Context.t()) ::
           {:ok, Credentials.source(), fault()} | {:error, reason()}
   def save(:login, document, %Context{store: :ephemeral} = context) do
-    :ok = Runtime.put(Native.auth_account(context.home), document)
-    {:ok, :memory, nil}
+    with {:ok, account} <- account(context) do
+      :ok = Runtime.put(account, document)
+      {:ok, :memory, nil}
+    end
   end
 
   def save(slot, document, context) do
@@ -51,8 +55,9 @@ defmodule Codex.Auth.Store do
 
   @doc "What was removed: from the keyring, from the file."
   @spec delete(slot(), Context.t()) :: {:ok, boolean(), boolean(), fault()} | {:error, reason()}
-  def delete(:login, %Context{store: :ephemeral} = context),
-    do: {:ok, Runtime.delete(Native.auth_account(context.home)), false, nil}
+  def delete(:login, %Context{store: :ephemeral} = context) do
+    with {:ok, account} <- account(context), do: {:ok, Runtime.delete(account), false, nil}
+  end
 
   def delete(slot, context) do
     answer(slot, context, &Native.auth_delete(&1, &2, request(slot, context)))
@@ -64,8 +69,27 @@ defmodule Codex.Auth.Store do
     # Whatever is kept in it.
     request = request(:login, %{context | store: :keyring})
 
-    with {:error, :crashed} <- call(&Native.auth_probe(&1, &2, request)),
-         do: {:error, reason(:crashed)}
+    NativePool.call(&Native.auth_probe(&1, &2, request))
+  end
+
+  @doc "The servers whose tokens are in the file."
+  @spec mcp_servers(Context.t()) :: {:ok, [{String.t(), String.t()}]} | {:error, reason()}
+  def mcp_servers(context) do
+    call = &Native.auth_mcp_servers(&1, &2, context.home, context.timeout)
+    with {:error, why} <- NativePool.call(call), do: {:error, reason(why)}
+  end
+
+  defp account(context) do
+    case NativePool.call(&Native.auth_account(&1, &2, context.home, context.timeout)) do
+      {:ok, account} ->
+        {:ok, account}
+
+      {:error, :timeout} ->
+        {:error, {:unreadable, context.home, "the file system did not answer in time"}}
+
+      {:error, why} ->
+        {:error, reason(why)}
+    end
   end
 
   @doc """
@@ -90,28 +114,12 @@ defmodule Codex.Auth.Store do
     if mode(slot, context) == :encrypted do
       {:error, :encrypted_store}
     else
-      with {:error, why} <- call(start), do: {:error, reason(why)}
+      with {:error, why} <- NativePool.call(start), do: {:error, reason(why)}
     end
   end
 
   defp mode(:login, context), do: context.store
   defp mode({:mcp, _server, _url}, context), do: context.mcp_store
-
-  # Exactly one answer comes, in the request's own time: the pool holds nothing that this process would have to wait for.
-  defp call(start) do
-    with {:ok, pool} <- pool() do
-      ref = make_ref()
-      :ok = start.(pool, ref)
-
-      receive do
-        {^ref, answer} -> answer
-      end
-    end
-  end
-
-  defp pool do
-    with {:error, words} <- Runtime.pool(), do: {:error, {:native, words}}
-  end
 
   defp request(slot, context) do
     bus = {text(context.env["DBUS_SESSION_BUS_ADDRESS"]), text(context.env["XDG_RUNTIME_DIR"])}
@@ -127,5 +135,4 @@ defmodule Codex.Auth.Store do
   def reason({:io, path, _code, words}), do: {:unreadable, path, words}
   def reason({:held, path}), do: {:lock_held, path}
   def reason({:native, words}), do: {:native, words}
-  def reason(:crashed), do: {:native, "it crashed"}
 end

@@ -7,7 +7,7 @@ defmodule Codex.Config.Core do
       #=> %{persistence: :save_all, max_bytes: nil}
   """
 
-  alias Codex.Config
+  alias Codex.{Config, FileSystem}
   alias Codex.Config.Project
 
   # Strings of the CLI's enums; nothing else becomes an atom.
@@ -143,7 +143,8 @@ defmodule Codex.Config.Core do
   @doc "The root of the project that a directory is in; the directory itself where nothing marks one."
   @spec project_root(Config.t(), Path.t()) :: Path.t()
   def project_root(config, cwd),
-    do: Project.root(Path.expand(cwd), %{"project_root_markers" => project_root_markers(config)})
+    do:
+      Project.find(Path.expand(cwd), %{"project_root_markers" => project_root_markers(config)}).root
 
   @doc "The trust that the configuration gives to exactly this directory, or nil where it does not name it."
   @spec trust(Config.t(), Path.t()) :: :trusted | :untrusted | nil
@@ -165,10 +166,10 @@ defmodule Codex.Config.Core do
   @doc "The names of the profiles in the home, sorted: those that have a file."
   @spec profiles(Config.t()) :: [String.t()]
   def profiles(%Config{home: home}) do
-    for path <- Path.wildcard(Path.join(home, "*.config.toml")),
-        name = Path.basename(path, ".config.toml"),
-        name =~ ~r/\A[A-Za-z0-9_-]+\z/,
-        do: name
+    for {:ok, names} <- [FileSystem.list(home)],
+        name <- names,
+        [_, profile] <- [Regex.run(~r/\A([A-Za-z0-9_-]+)\.config\.toml\z/, name)],
+        do: profile
   end
 
   @doc "The table `[otel]` as it is, or an empty map."

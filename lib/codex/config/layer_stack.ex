@@ -27,7 +27,7 @@ defmodule Codex.Config.LayerStack do
       layers =
         for layer <- Enum.reverse(Config.layers(config)),
             layer.disabled_reason == nil,
-            layer.name != :system or File.exists?(layer.file),
+            layer.name != :system or Codex.FileSystem.exists?(layer.file),
             do: %{source: layer.name, path: layer.file, config: layer.config}
 
       {:ok, layers}

@@ -4,7 +4,9 @@ defmodule Codex.Config.Loader do
   # does not count.
 
   alias Codex.Config.{Error, Layer, Project, Schema}
-  alias Codex.{Home, Native}
+  alias Codex.{FileSystem, Home, Native}
+
+  require FileSystem
 
   @typedoc """
   A problem and what the CLI makes of it: it does not start, it does not start where it is strict, or it says nothing.
@@ -15,6 +17,7 @@ defmodule Codex.Config.Loader do
   @doc "Layers, the highest first, and what is wrong with each by itself."
   @spec load(map()) :: {:ok, [loaded()]} | {:error, Error.t()}
   def load(%{home: home, system_dir: system_dir} = opts) do
+    opts = Map.put_new_lazy(opts, :deadline, fn -> FileSystem.deadline(5_000) end)
     managed = Path.join(system_dir, "managed_config.toml")
 
     with {:ok, system} <- file(:system, Path.join(system_dir, "config.toml"), opts),
@@ -75,9 +78,10 @@ defmodule Codex.Config.Loader do
 
   defp projects(base, %{cwd: cwd, home: home} = opts) do
     config = Native.config_term(merge(for {layer, _, _} <- base, do: layer))
+    project = Project.find(cwd, config, deadline: opts.deadline)
 
-    each(Project.folders(cwd, config, home), fn folder ->
-      project(folder, Project.trust(folder, cwd, config, Home.path(home, :config)), opts)
+    each(Project.folders(project, home, deadline: opts.deadline), fn folder ->
+      project(folder, Project.trust(project, folder, config, Home.path(home, :config)), opts)
     end)
   end
 
@@ -86,6 +90,8 @@ defmodule Codex.Config.Loader do
       {{:ok, layers}, :trusted} -> {:ok, layers}
       {{:ok, layers}, {:disabled, why}} -> {:ok, Enum.map(layers, &disable(&1, why))}
       {{:error, error}, :trusted} -> {:error, error}
+      # The CLI does not start, trusted or not.
+      {{:error, %{reason: :unreadable} = error}, {:disabled, _why}} -> {:error, error}
       {{:error, error}, {:disabled, why}} -> {:ok, [broken(error, why, opts)]}
     end
   end
@@ -108,11 +114,14 @@ defmodule Codex.Config.Loader do
   end
 
   defp if_there(name, path, opts) do
-    if File.exists?(path), do: file(name, path, opts), else: {:ok, []}
+    case FileSystem.stat(path, deadline: opts.deadline) do
+      {:error, reason} when FileSystem.is_missing(reason) -> {:ok, []}
+      _there -> file(name, path, opts)
+    end
   end
 
   defp file(name, path, opts) do
-    with {:ok, text} <- read(path) do
+    with {:ok, text} <- read(path, deadline: opts.deadline) do
       case parsed(name, path, text, opts) do
         {:error, _} = error -> error
         layer -> {:ok, [layer]}
@@ -120,23 +129,25 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  @doc "The text of a file; nothing where there is none."
-  @spec read(Path.t()) :: {:ok, binary()} | {:error, Error.t()}
-  def read(path) do
-    case File.read(path) do
-      {:ok, text} ->
-        {:ok, text}
-
-      {:error, reason} when reason in [:enoent, :enotdir] ->
-        {:ok, ""}
-
-      {:error, reason} ->
-        message = "it cannot be read: #{:file.format_error(reason)}"
-
-        {:error,
-         %Error{reason: :unreadable, file: path, found: to_string(reason), message: message}}
+  @doc "The text of a file; empty if the file is missing."
+  @spec read(Path.t(), FileSystem.opts()) :: {:ok, binary()} | {:error, Error.t()}
+  def read(path, opts \\ []) do
+    case FileSystem.read(path, opts) do
+      {:ok, text} -> {:ok, text}
+      {:error, reason} when FileSystem.is_missing(reason) -> {:ok, ""}
+      {:error, reason} -> {:error, unreadable(path, reason)}
     end
   end
+
+  defp unreadable(path, reason) do
+    message = "it cannot be read: #{FileSystem.message(reason)}"
+    %Error{reason: :unreadable, file: path, found: found(reason), message: message}
+  end
+
+  defp found({:not_regular, kind}), do: FileSystem.kind_words(kind)
+  defp found({:too_large, _limit}), do: nil
+  defp found({:native, _words}), do: nil
+  defp found(reason), do: to_string(reason)
 
   defp parsed(name, path, text, opts) do
     case parse(path, text) do

@@ -3,43 +3,63 @@ defmodule Codex.Config.Project do
   # Which directories of a project hold configuration, and whether they are trusted. As CLI 0.169.0 does it: paths are
   # compared as text, links are not followed.
 
+  alias Codex.FileSystem
+
   @default_markers [".git"]
 
   @type trust :: :trusted | {:disabled, String.t()}
 
-  @doc """
-  The `.codex` directories between `cwd` and the root of its project, the nearest first, each with the directory it
-  belongs to. The home itself is none of them.
-  """
-  @spec folders(Path.t(), map(), Path.t()) :: [Path.t()]
-  def folders(cwd, config, home) do
-    root = root(cwd, config)
+  @enforce_keys [:cwd, :root, :repository]
+  defstruct [:cwd, :root, :repository]
 
-    for dir <- up_to(cwd, root),
-        folder = Path.join(dir, ".codex"),
-        folder != home,
-        File.dir?(folder),
-        do: folder
-  end
+  @typedoc "A directory, the root of its project, and the repository that it belongs to, if any."
+  @type t :: %__MODULE__{cwd: Path.t(), root: Path.t(), repository: Path.t() | nil}
 
-  @doc "The nearest directory upwards that holds a marker, else `cwd`."
-  @spec root(Path.t(), map()) :: Path.t()
-  def root(cwd, config) do
+  @doc "Finds the nearest directory upwards that holds a marker, else `cwd`; and the repository."
+  @spec find(Path.t(), map(), FileSystem.opts()) :: t()
+  def find(cwd, config, opts \\ []) do
     markers =
       case config do
         %{"project_root_markers" => markers} when is_list(markers) -> markers
         _ -> @default_markers
       end
 
-    Enum.find(ancestors(cwd), cwd, fn dir -> Enum.any?(markers, &marked?(dir, &1)) end)
+    dirs = ancestors(cwd)
+    # All in one call.
+    names = Enum.uniq([".git", ".git/HEAD" | Enum.filter(markers, &is_binary/1)])
+    paths = for dir <- dirs, name <- names, do: Path.join(dir, name)
+    there = paths |> Enum.zip(FileSystem.stat_all(paths, opts)) |> Map.new()
+
+    %__MODULE__{
+      cwd: cwd,
+      root: Enum.find(dirs, cwd, fn dir -> Enum.any?(markers, &marked?(there, dir, &1)) end),
+      repository: repository(Enum.find(dirs, &git?(there, &1)), opts)
+    }
   end
 
-  @doc "Whether the configuration of a folder counts: its directory decides, then the project's root, then the repository."
-  @spec trust(Path.t(), Path.t(), map(), Path.t()) :: trust()
-  def trust(folder, cwd, config, user_file) do
-    root = root(cwd, config)
-    repository = repository(cwd)
+  @doc """
+  Lists the `.codex` directories between `cwd` and the root of its project, the nearest first,
+  without the home itself.
+  """
+  @spec folders(t(), Path.t(), FileSystem.opts()) :: [Path.t()]
+  def folders(project, home, opts \\ []) do
+    folders =
+      for dir <- up_to(project.cwd, project.root),
+          folder = Path.join(dir, ".codex"),
+          folder != home,
+          do: folder
 
+    for {folder, {:ok, %{kind: :directory}}} <-
+          Enum.zip(folders, FileSystem.stat_all(folders, opts)),
+        do: folder
+  end
+
+  @doc """
+  Says whether the configuration of a folder counts: its directory decides, then the project's root,
+  then the repository.
+  """
+  @spec trust(t(), Path.t(), map(), Path.t()) :: trust()
+  def trust(%__MODULE__{root: root, repository: repository}, folder, config, user_file) do
     levels =
       for dir <- [Path.dirname(folder), root, repository], dir, do: {dir, level(dir, config)}
 
@@ -70,22 +90,23 @@ defmodule Codex.Config.Project do
   end
 
   # An empty directory `.git` is no repository.
-  defp marked?(dir, ".git"), do: git?(dir)
-  defp marked?(dir, marker) when is_binary(marker), do: File.exists?(Path.join(dir, marker))
-  defp marked?(_dir, _marker), do: false
+  defp marked?(there, dir, ".git"), do: git?(there, dir)
 
-  defp git?(dir) do
-    git = Path.join(dir, ".git")
-    File.regular?(git) or File.exists?(Path.join(git, "HEAD"))
+  defp marked?(there, dir, marker) when is_binary(marker),
+    do: match?({:ok, _}, there[Path.join(dir, marker)])
+
+  defp marked?(_there, _dir, _marker), do: false
+
+  defp git?(there, dir) do
+    match?({:ok, %{kind: :regular}}, there[Path.join(dir, ".git")]) or
+      match?({:ok, _}, there[Path.join(dir, ".git/HEAD")])
   end
 
   # A worktree is trusted with the repository that it belongs to.
-  defp repository(cwd) do
-    case Enum.find(ancestors(cwd), &git?/1) do
-      nil -> nil
-      dir -> main_worktree(File.read(Path.join(dir, ".git")), dir)
-    end
-  end
+  defp repository(nil, _opts), do: nil
+
+  defp repository(dir, opts),
+    do: dir |> Path.join(".git") |> FileSystem.read(opts) |> main_worktree(dir)
 
   defp main_worktree({:ok, "gitdir:" <> path}, dir) do
     path = path |> String.trim() |> Path.expand(dir)

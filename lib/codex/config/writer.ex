@@ -4,7 +4,7 @@ defmodule Codex.Config.Writer do
   # the lock (the CLI has none) wrote in between.
 
   alias Codex.Config.{Error, Key, Loader, Schema}
-  alias Codex.{Home, JSON, Native}
+  alias Codex.{FileSystem, Home, JSON, Native}
 
   @lock_poll 5
   @tries 20
@@ -30,7 +30,7 @@ defmodule Codex.Config.Writer do
     with {:ok, changes} <- changes(edits, opts.merge),
          {:ok, home} <- Home.resolve(codex_home: opts.codex_home, env: opts.env),
          {:ok, file} <- file(home, opts.profile),
-         {:ok, file} <- follow(file, 40) do
+         {:ok, file} <- follow(file) do
       opts =
         Map.merge(opts, %{
           file: file,
@@ -96,14 +96,9 @@ defmodule Codex.Config.Writer do
          %Error{reason: :bad_profile, message: "a profile cannot be called #{inspect(profile)}"}}
   end
 
-  # A link stays a link: what it leads to is replaced.
-  defp follow(file, 0), do: unwritable(file, :eloop)
-
-  defp follow(file, left) do
-    case File.read_link(file) do
-      {:ok, target} -> target |> Path.expand(Path.dirname(file)) |> follow(left - 1)
-      {:error, _not_a_link} -> {:ok, file}
-    end
+  # A link stays a link; the file that it leads to is replaced, and locked beside itself.
+  defp follow(file) do
+    with {:error, reason} <- FileSystem.target(file), do: unwritable(file, reason)
   end
 
   # --- The lock -----------------------------------------------------------------------------------------------------
@@ -116,7 +111,7 @@ defmodule Codex.Config.Writer do
         try do
           fun.()
         after
-          Native.config_unlock(lock)
+          FileSystem.unlock(lock)
         end
 
       {:error, reason} ->
@@ -125,7 +120,7 @@ defmodule Codex.Config.Writer do
   end
 
   defp lock(path, deadline) do
-    case Native.config_lock(path) do
+    case FileSystem.lock(path) do
       {:ok, lock} ->
         {:ok, lock}
 
@@ -138,7 +133,7 @@ defmodule Codex.Config.Writer do
         end
 
       {:error, reason} ->
-        {:error, "#{path}: #{reason}"}
+        {:error, "#{path}: #{FileSystem.message(reason)}"}
     end
   end
 
@@ -153,7 +148,7 @@ defmodule Codex.Config.Writer do
          {:ok, text} <- edit(before, opts),
          {:ok, new} <- prepare(text, opts),
          :ok <- no_new_error(old, new) do
-      case swap(file, before, text) do
+      case FileSystem.swap(file, before, text) do
         :ok -> {:ok, %{file: file, version: new.version}}
         :moved -> replace(opts, tries - 1)
         {:error, reason} -> unwritable(file, reason)
@@ -214,66 +209,18 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  # --- The file -----------------------------------------------------------------------------------------------------
-
-  defp swap(file, before, text) do
-    new = Path.join(Path.dirname(file), ".#{Path.basename(file)}.#{random()}")
-
-    with :ok <- fill(new, text, mode(file)),
-         {:same, {:ok, ^before}} <- {:same, Loader.read(file)},
-         :ok <- File.rename(new, file) do
-      sync_directory(Path.dirname(file))
-    else
-      {:same, _other} ->
-        _ = File.rm(new)
-        :moved
-
-      {:error, reason} ->
-        _ = File.rm(new)
-        {:error, reason}
-    end
-  end
-
-  defp random, do: Base.encode32(:crypto.strong_rand_bytes(10), case: :lower, padding: false)
-
-  defp mode(file) do
-    case File.stat(file) do
-      {:ok, stat} -> Bitwise.band(stat.mode, 0o7777)
-      {:error, _} -> 0o600
-    end
-  end
-
-  defp fill(path, text, mode) do
-    with {:ok, io} <- :file.open(path, [:write, :exclusive, :raw, :binary]) do
-      result =
-        with :ok <- File.chmod(path, mode),
-             :ok <- :file.write(io, text),
-             do: :file.sync(io)
-
-      closed = :file.close(io)
-      if result == :ok, do: closed, else: result
-    end
-  end
-
-  # Not every system syncs a directory; the file itself is safe by then.
-  defp sync_directory(dir) do
-    with {:ok, io} <- :file.open(dir, [:read, :raw, :directory]) do
-      _ = :file.sync(io)
-      _ = :file.close(io)
-    end
-
-    :ok
-  end
-
-  defp unwritable(file, reason) do
-    words = if is_atom(reason), do: :file.format_error(reason), else: reason
-
+  defp unwritable(file, words) when is_binary(words) do
     {:error,
      %Error{
        reason: :unwritable,
        file: file,
-       found: to_string(reason),
+       found: words,
        message: "it cannot be written: #{words}"
      }}
+  end
+
+  defp unwritable(file, reason) do
+    {:error, error} = unwritable(file, FileSystem.message(reason))
+    {:error, %{error | found: if(is_atom(reason), do: to_string(reason))}}
   end
 end

@@ -69,6 +69,7 @@ defmodule Codex.Error.Reasons do
     unknown_option: :invalid_request,
     invalid_input: :invalid_request,
     image_not_found: :invalid_request,
+    image_too_large: :invalid_request,
     invalid_working_directory: :config,
     invalid_config_overrides: :config,
     invalid_profile: :config

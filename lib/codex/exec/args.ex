@@ -2,13 +2,15 @@ defmodule Codex.Exec.Args do
   @moduledoc false
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
-  alias Codex.{CLI, Home, Input, Native}
+  alias Codex.{CLI, FileSystem, Home, Input, Native}
   alias Codex.Exec.{Images, Options, Reach, Secrets, Servers}
   alias Codex.Options.Overrides
   alias Codex.Review.Target
 
   # What a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
+
+  @max_schema FileSystem.max_bytes()
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
   defstruct [
@@ -57,6 +59,7 @@ defmodule Codex.Exec.Args do
           | {:unsupported_input, :exec}
           | {:input_too_large, pos_integer(), pos_integer()}
           | {:image_not_found, Path.t()}
+          | {:image_too_large, Path.t(), pos_integer()}
           | {:invalid_working_directory, Path.t()}
           | Reach.reason()
           | Secrets.reason()
@@ -64,7 +67,8 @@ defmodule Codex.Exec.Args do
           | {:invalid_profile, String.t()}
           | Codex.Config.Error.t()
           | :conflicting_auto_flags
-          | {:invalid_output_schema, {:not_encodable, term(), list()}}
+          | {:invalid_output_schema,
+             {:not_encodable, term(), list()} | {:unreadable, Path.t(), String.t()}}
           | Target.reason()
 
   @doc "The call that does this."
@@ -215,7 +219,7 @@ defmodule Codex.Exec.Args do
   defp profile(_home, nil), do: {:ok, ""}
 
   defp profile(home, name) do
-    case File.read(Path.join(home, name <> ".config.toml")) do
+    case FileSystem.read(Path.join(home, name <> ".config.toml")) do
       {:ok, text} -> {:ok, text}
       {:error, :enoent} -> {:ok, ""}
       {:error, _} -> {:error, {:invalid_profile, name}}
@@ -254,7 +258,7 @@ defmodule Codex.Exec.Args do
   defp check_directory(nil), do: :ok
 
   defp check_directory(dir),
-    do: if(File.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+    do: if(FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   # A schema's file is made when the run starts.
   defp schema(nil, nil), do: {:ok, []}
@@ -266,7 +270,18 @@ defmodule Codex.Exec.Args do
     end
   end
 
-  defp schema(path, _schema), do: {:ok, ["--output-schema", path]}
+  # The CLI would wait for a pipe's writer, and read a device without end.
+  defp schema(path, _schema) do
+    case FileSystem.stat(path) do
+      {:ok, %{kind: kind}} when kind != :regular -> unreadable(path, {:not_regular, kind})
+      {:ok, %{size: size}} when size > @max_schema -> unreadable(path, {:too_large, @max_schema})
+      {:error, :timeout} -> unreadable(path, :timeout)
+      _there_or_missing -> {:ok, ["--output-schema", path]}
+    end
+  end
+
+  defp unreadable(path, reason),
+    do: {:error, {:invalid_output_schema, {:unreadable, path, FileSystem.message(reason)}}}
 
   ## Input
 

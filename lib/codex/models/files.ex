@@ -2,12 +2,11 @@ defmodule Codex.Models.Files do
   @moduledoc false
   # Catalogs in files: the one that the CLI keeps of its provider's models, and those that people write.
 
-  alias Codex.Error
+  alias Codex.{Error, FileSystem}
   alias Codex.Models.Catalog
 
   # As CLI 0.169: a file of 295 seconds counts, one of 310 does not, and one of the future does.
   @fresh_ms 300_000
-  @most 16 * 1024 * 1024
 
   @doc "What `models_cache.json` holds, if it is fresh."
   @spec cache(Path.t()) :: {:ok, Catalog.t()} | {:error, Error.t()}
@@ -57,39 +56,29 @@ defmodule Codex.Models.Files do
     end
   end
 
-  # Looked at first: a pipe would block, and a file without end would fill memory.
   defp read(path) do
-    case File.stat(path, time: :posix) do
-      {:ok, %{type: :regular, mtime: changed}} ->
-        with {:ok, bytes} <- bytes(path),
-             {:ok, content} <- decode(bytes, path),
-             do: {:ok, content, DateTime.from_unix!(changed)}
-
-      {:ok, %{type: type}} ->
-        error(path, :not_regular, "is no regular file, but #{type}")
-
-      {:error, :enoent} ->
-        error(path, :missing, "does not exist")
-
-      {:error, reason} ->
-        error(path, :unreadable, "cannot be read: #{:file.format_error(reason)}")
-    end
-  end
-
-  defp bytes(path) do
-    with {:ok, bytes} <- File.open(path, [:read, :raw], &IO.binread(&1, @most + 1)),
-         true <- is_binary(bytes) do
-      if byte_size(bytes) > @most,
-        do: error(path, :too_large, "has more than #{@most} bytes"),
-        else: {:ok, bytes}
+    with {:ok, bytes} <- FileSystem.read(path),
+         {:ok, %{modified: changed}} <- FileSystem.stat(path),
+         {:ok, content} <- decode(bytes, path) do
+      {:ok, content, DateTime.from_unix!(changed)}
     else
-      {:error, reason} ->
-        error(path, :unreadable, "cannot be read: #{:file.format_error(reason)}")
-
-      _ ->
-        error(path, :not_json, "is empty")
+      {:error, %Error{}} = error -> error
+      {:error, reason} -> unreadable(path, reason)
     end
   end
+
+  defp unreadable(path, {:not_regular, kind}),
+    do: error(path, :not_regular, "is not a regular file but #{FileSystem.kind_words(kind)}")
+
+  defp unreadable(path, {:too_large, limit}),
+    do: error(path, :too_large, "has more than #{limit} bytes")
+
+  defp unreadable(path, :enoent), do: error(path, :missing, "does not exist")
+
+  defp unreadable(path, reason),
+    do: error(path, :unreadable, "cannot be read: #{FileSystem.message(reason)}")
+
+  defp decode("", path), do: error(path, :not_json, "is empty")
 
   defp decode(bytes, path) do
     case Codex.JSON.decode(bytes) do

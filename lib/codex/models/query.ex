@@ -2,7 +2,7 @@ defmodule Codex.Models.Query do
   @moduledoc false
   # What is asked for: the options of `Codex.Models.fetch/1`, checked, with all that the answer depends on looked up.
 
-  alias Codex.{CLI, Error, Home}
+  alias Codex.{CLI, Error, FileSystem, Home}
   alias Codex.Options.Cast
 
   # {name, default, doc, what is expected}
@@ -105,7 +105,7 @@ defmodule Codex.Models.Query do
   defp cwd(dir) do
     dir = Path.expand(dir)
 
-    if File.dir?(dir),
+    if FileSystem.dir?(dir),
       do: {:ok, dir},
       else: {:error, Error.new(:config, "there is no directory #{dir}", %{code: :missing_cwd})}
   end
@@ -132,14 +132,14 @@ defmodule Codex.Models.Query do
 
   # Not the time of change: it is in seconds, and both files are small and written by programs.
   defp digest(path) do
-    with {:ok, %{type: :regular, size: size}} when size <= @small <- File.stat(path),
-         {:ok, content} <- File.read(path),
-         do: :crypto.hash(:sha256, content),
-         else: (_ -> stamp(path))
+    case FileSystem.read(path, limit: @small) do
+      {:ok, content} -> :crypto.hash(:sha256, content)
+      {:error, _} -> stamp(path)
+    end
   end
 
   defp stamp(path) do
-    with {:ok, stat} <- File.stat(path, time: :posix), do: {stat.size, stat.mtime, stat.inode}
+    with {:ok, stat} <- FileSystem.stat(path), do: {stat.size, stat.modified, stat.inode}
   end
 
   # --- Options ------------------------------------------------------------------------------------------------------

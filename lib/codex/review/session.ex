@@ -3,6 +3,8 @@ defmodule Codex.Review.Session do
   # Reads the reviewer's JSON from the session file of a thread. The CLI (0.169) shows a text
   # only.
 
+  alias Codex.FileSystem
+
   # A review is near the end of the file when it is looked for.
   @tail 8 * 1024 * 1024
   @marks [~s("type":"EnteredReviewMode"), ~s("type":"ExitedReviewMode")]
@@ -19,7 +21,7 @@ defmodule Codex.Review.Session do
     home
     |> files(thread_id)
     |> Enum.find_value({:error, :not_found}, fn file ->
-      with {:ok, bytes} <- tail(file),
+      with {:ok, bytes} <- FileSystem.tail(file, @tail),
            %{} = item <- last(bytes, exited) do
         case item do
           %{"type" => "ExitedReviewMode", "review_output" => %{} = output} -> {:ok, output}
@@ -39,7 +41,7 @@ defmodule Codex.Review.Session do
          {:ok, began} <- DateTime.from_unix(ms, :millisecond) do
       for folder <- ["archived_sessions" | days(began)],
           folder = Path.join(home, folder),
-          {:ok, names} <- [File.ls(folder)],
+          {:ok, names} <- [FileSystem.list(folder)],
           name <- Enum.sort(names, :desc),
           String.starts_with?(name, "rollout-") and String.contains?(name, thread_id),
           do: Path.join(folder, name)
@@ -52,15 +54,6 @@ defmodule Codex.Review.Session do
     for day <- [1, 0, -1],
         date = began |> DateTime.add(day * 86_400, :second) |> DateTime.to_date(),
         do: Path.join("sessions", Calendar.strftime(date, "%Y/%m/%d"))
-  end
-
-  defp tail(file) do
-    with {:ok, %{size: size, type: :regular}} <- File.stat(file),
-         {:ok, io} <- :file.open(file, [:read, :raw, :binary]) do
-      read = :file.pread(io, max(size - @tail, 0), @tail)
-      _ = :file.close(io)
-      read
-    end
   end
 
   # The last item that enters or exits a review, or the item with this id.

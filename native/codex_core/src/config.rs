@@ -30,7 +30,7 @@ mod words;
 
 pub use check::{Problem, Reason, Weight, check};
 pub use edit::{Edit, EditError, Strategy, edit};
-pub use lock::{Lock, LockError};
+pub use lock::Lock;
 pub use merge::{Layered, Origin, leaves};
 pub use overrides::{MAX_SEGMENTS, OverrideError, override_value, overrides};
 pub use parse::{Fault, is_toml, parse};

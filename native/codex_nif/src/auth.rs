@@ -1,14 +1,15 @@
-//! Credentials: work that may wait runs in the pool of a resource and answers its caller with a message
-//! `{Ref, Result}`. Exactly one comes, also after a panic.
+//! Credentials. Work that may wait runs in a pool and answers its caller with a message.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use codex_core::auth::keyring::{self, Bus, Fault};
 use codex_core::auth::login::{Login, Method};
-use codex_core::auth::{self, Failure, Mode, Origin, Pool, Request, Slot, file, jwt, mcp};
-use rustler::env::SavedTerm;
-use rustler::{Atom, Binary, Encoder, Env, Error, LocalPid, NifMap, NifResult, OwnedEnv, Resource, ResourceArc, Term};
+use codex_core::auth::{self, Failure, Mode, Origin, Request, Slot, jwt, mcp};
+use codex_core::files;
+use rustler::{Atom, Binary, Encoder, Env, Error, NifMap, NifResult, ResourceArc, Term};
+
+use crate::pool::{PoolResource, answer, path};
 
 mod atoms {
     rustler::atoms! {
@@ -20,18 +21,6 @@ mod atoms {
         api_key, chatgpt, chatgpt_auth_tokens, agent_identity, personal_access_token, bedrock_api_key,
         bedrock_access_keys,
         format, base64, json
-    }
-}
-
-pub struct PoolResource(Pool);
-
-impl Resource for PoolResource {}
-
-#[rustler::nif]
-fn auth_pool(env: Env<'_>) -> Term<'_> {
-    match Pool::new() {
-        Ok(pool) => (atoms::ok(), ResourceArc::new(PoolResource(pool))).encode(env),
-        Err(error) => (atoms::error(), error.0.to_string()).encode(env),
     }
 }
 
@@ -126,9 +115,20 @@ fn auth_claims<'a>(env: Env<'a>, token: &str) -> Term<'a> {
 }
 
 /// The user name of a login in the keyring. Looks at the file system: a home may be a link.
-#[rustler::nif(schedule = "DirtyIo")]
-fn auth_account(home: Binary) -> String {
-    Slot::Login.account(&path(&home))
+#[rustler::nif]
+fn auth_account(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    home: Binary,
+    timeout: u64,
+) -> NifResult<Atom> {
+    let home = path(&home);
+    let work = files::within(Duration::from_millis(timeout), move || Slot::Login.account(&home));
+    answer(env, &pool, reference, work, |env, result| match result {
+        Ok(account) => (atoms::ok(), account).encode(env),
+        Err(_late) => (atoms::error(), atoms::timeout()).encode(env),
+    })
 }
 
 #[rustler::nif]
@@ -136,61 +136,20 @@ fn auth_mcp_account(server: &str, url: &str) -> String {
     mcp::account(server, url)
 }
 
-#[rustler::nif(schedule = "DirtyIo")]
-fn auth_mcp_servers<'a>(env: Env<'a>, home: Binary) -> Term<'a> {
-    match file::mcp_servers(&path(&home)) {
+#[rustler::nif]
+fn auth_mcp_servers(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    home: Binary,
+    timeout: u64,
+) -> NifResult<Atom> {
+    let home = path(&home);
+    let work = auth::store::mcp_servers(home, Duration::from_millis(timeout));
+    answer(env, &pool, reference, work, |env, result| match result {
         Ok(servers) => (atoms::ok(), servers).encode(env),
         Err(why) => (atoms::error(), failure(env, why)).encode(env),
-    }
-}
-
-// --- The answer -----------------------------------------------------------------------------------------------------
-
-/// Does the work in the pool, and sends what came of it.
-fn answer<T: 'static>(
-    env: Env<'_>,
-    pool: &ResourceArc<PoolResource>,
-    reference: Term<'_>,
-    work: impl Future<Output = T> + Send + 'static,
-    encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
-) -> NifResult<Atom> {
-    let mut reply = Reply::new(env, pool, reference);
-    pool.0.spawn(async move {
-        let result = work.await;
-        reply.send(|env| encode(env, result));
-    });
-    Ok(atoms::ok())
-}
-
-struct Reply {
-    // The threads stay while somebody waits for them, whoever else lets them go.
-    _pool: ResourceArc<PoolResource>,
-    to: LocalPid,
-    env: Option<(OwnedEnv, SavedTerm)>,
-}
-
-impl Reply {
-    fn new(env: Env<'_>, pool: &ResourceArc<PoolResource>, reference: Term<'_>) -> Self {
-        let own = OwnedEnv::new();
-        let saved = own.save(reference);
-        Reply { _pool: pool.clone(), to: env.pid(), env: Some((own, saved)) }
-    }
-
-    fn send(&mut self, result: impl for<'e> FnOnce(Env<'e>) -> Term<'e>) {
-        if let Some((mut own, saved)) = self.env.take() {
-            // A caller that is gone needs no answer.
-            let _ = own.send_and_clear(&self.to, |env| (saved.load(env), result(env)).encode(env));
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        // A panic unwinds a thread of the pool; anywhere else nothing may be sent from here.
-        if std::thread::panicking() {
-            self.send(|env| (atoms::error(), atoms::crashed()).encode(env));
-        }
-    }
+    })
 }
 
 // --- Terms ----------------------------------------------------------------------------------------------------------
@@ -214,12 +173,6 @@ fn decode(term: Term<'_>) -> NifResult<Request> {
     };
     let bus = Bus { address: bus.0, runtime_dir: bus.1 };
     Ok(Request { slot, mode, home: path(&home), bus, prompt, timeout: Duration::from_millis(timeout) })
-}
-
-fn path(bytes: &Binary<'_>) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-
-    Path::new(std::ffi::OsStr::from_bytes(bytes)).to_path_buf()
 }
 
 #[derive(NifMap)]

@@ -1,10 +1,9 @@
 //! Configuration trees as resources. What grows with the size of a file runs on dirty schedulers.
 
 use codex_core::config::{
-    self, ConfigSchema, Edit, EditError, Layered, Lock, LockError, Node, OverrideError, Position, Problem, Reason,
-    Strategy, Weight,
+    self, ConfigSchema, Edit, EditError, Layered, Lock, Node, OverrideError, Position, Problem, Reason, Strategy,
+    Weight,
 };
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
@@ -17,7 +16,7 @@ mod atoms {
         missing_equals, empty_key, too_deep,
         r#type = "type", value, unknown_key, missing_key, refused,
         strict, silent,
-        syntax, bad_value, held
+        syntax, bad_value
     }
 }
 
@@ -32,6 +31,12 @@ impl Resource for TreeResource {}
 
 /// A lock on a file; it is free again when the last reference is gone, or by `config_unlock`.
 pub struct LockResource(Mutex<Option<Lock>>);
+
+impl LockResource {
+    pub fn new(lock: Lock) -> Self {
+        LockResource(Mutex::new(Some(lock)))
+    }
+}
 
 impl Resource for LockResource {}
 
@@ -139,15 +144,6 @@ fn config_edit<'a>(env: Env<'a>, text: &str, edits: Vec<(Vec<String>, Option<Str
         Ok(text) => (atoms::ok(), text).encode(env),
         Err(EditError::Syntax) => (atoms::error(), atoms::syntax()).encode(env),
         Err(EditError::Value(path)) => (atoms::error(), (atoms::bad_value(), path)).encode(env),
-    }
-}
-
-#[rustler::nif(schedule = "DirtyIo")]
-fn config_lock(env: Env<'_>, path: String) -> Term<'_> {
-    match Lock::try_take(Path::new(&path)) {
-        Ok(lock) => (atoms::ok(), ResourceArc::new(LockResource(Mutex::new(Some(lock))))).encode(env),
-        Err(LockError::Held) => (atoms::error(), atoms::held()).encode(env),
-        Err(LockError::Io(error)) => (atoms::error(), error.to_string()).encode(env),
     }
 }
 

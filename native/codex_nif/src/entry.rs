@@ -19,7 +19,7 @@ use rustler::codegen_runtime::{self, ErlNifEntry, ErlNifEnv, ErlNifTerm, Resourc
 use rustler::sys::{self, ErlNifResourceDtor, ErlNifResourceFlags, ErlNifResourceTypeInit};
 use rustler::{Env, Nif, Resource, Term};
 
-use crate::{auth, config, decoder, table, websocket};
+use crate::{config, decoder, pool, table, websocket};
 
 #[unsafe(no_mangle)]
 extern "C" fn nif_init() -> *const ErlNifEntry {
@@ -54,11 +54,11 @@ unsafe extern "C" fn upgrade(
 }
 
 fn open_all(env: Env) -> bool {
-    open::<auth::PoolResource>(env)
-        && open::<config::LockResource>(env)
+    open::<config::LockResource>(env)
         && open::<config::SchemaResource>(env)
         && open::<config::TreeResource>(env)
         && open::<decoder::DecoderResource>(env)
+        && open::<pool::PoolResource>(env)
         && open::<websocket::SocketResource>(env)
 }
 

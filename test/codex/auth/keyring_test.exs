@@ -3,7 +3,7 @@ defmodule Codex.Auth.KeyringTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  alias Codex.{Auth, Keyring, Login, Logins, Native, Test, Thread}
+  alias Codex.{Auth, Keyring, Login, Logins, Native, NativePool, Test, Thread}
   alias Codex.Auth.{Credentials, MCP}
 
   @moduletag :tmp_dir
@@ -25,6 +25,11 @@ defmodule Codex.Auth.KeyringTest do
     Keyword.merge([env: env, cwd: false, system_dir: Path.dirname(home), store: :keyring], more)
   end
 
+  defp account(home) do
+    {:ok, account} = NativePool.call(&Native.auth_account(&1, &2, home, 5_000))
+    account
+  end
+
   defp cli(keyring, home, codex, store \\ "keyring") do
     [
       codex_path: codex,
@@ -42,7 +47,7 @@ defmodule Codex.Auth.KeyringTest do
     keyring = Keyring.start!(short)
     opts = opts(keyring, home)
     cli = cli(keyring, home, codex)
-    account = Native.auth_account(home)
+    account = account(home)
 
     assert {:ok, nil} = Auth.read(opts)
     assert {:ok, %{method: :api_key}} = Login.api_key("sk-test-of-the-cli-1234", cli)
@@ -95,7 +100,7 @@ defmodule Codex.Auth.KeyringTest do
     codex: codex
   } do
     keyring = Keyring.start!(short)
-    account = Native.auth_account(home)
+    account = account(home)
     file = ~s({"OPENAI_API_KEY":"sk-in-the-file-00001"})
 
     for {document, _exit, method} <- Logins.states(),
@@ -246,7 +251,7 @@ defmodule Codex.Auth.KeyringTest do
   } do
     keyring = Keyring.start!(short)
     opts = opts(keyring, home)
-    account = Native.auth_account(home)
+    account = account(home)
     Keyring.store!(keyring, "Codex Auth", account, "not JSON, sk-secret")
     assert {:error, {:invalid_credentials, {:keyring, ^account}, words}} = Auth.read(opts)
     refute words =~ "sk-secret"

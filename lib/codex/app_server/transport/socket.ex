@@ -27,7 +27,7 @@ defmodule Codex.AppServer.Transport.Socket do
   @typedoc "Why there is none."
   @type reason ::
           {:not_connected, :inet.posix() | :closed | {:tls, atom(), String.t()}}
-          | {:ca_certificate, Path.t(), :file.posix() | :no_certificate}
+          | {:ca_certificate, Path.t(), Codex.FileSystem.reason() | :no_certificate}
           | {:invalid_option, atom(), term(), String.t()}
           | {:init_timeout, pos_integer()}
           | Handshake.reason()

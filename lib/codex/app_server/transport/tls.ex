@@ -3,14 +3,17 @@ defmodule Codex.AppServer.Transport.TLS do
   # The options of `:ssl` for a server: its certificate is always checked, against the system's authorities, and those of a file.
 
   alias Codex.AppServer.Transport.Address
+  alias Codex.FileSystem
 
   @doc "Options of `:ssl.connect/4`. `given` are those of `Codex.AppServer.connect_remote/2`."
   @spec options(Address.t(), keyword()) ::
-          {:ok, keyword()} | {:error, {:ca_certificate, Path.t(), term()}}
+          {:ok, keyword()}
+          | {:error, {:ca_certificate, Path.t(), FileSystem.reason() | :no_certificate}}
   def options(%Address{} = address, given) do
     {file, given} = Keyword.pop(given, :cacertfile)
 
-    with {:ok, authorities} <- authorities(file || variable()) do
+    with {:ok, authorities} <- authorities(file || variable()),
+         :ok <- readable(Keyword.take(given, [:certfile, :keyfile])) do
       {:ok,
        [
          verify: :verify_peer,
@@ -22,6 +25,17 @@ defmodule Codex.AppServer.Transport.TLS do
          ]
        ] ++ name(address) ++ given}
     end
+  end
+
+  # `:ssl` reads these by the VM's file server, for which all others would wait.
+  defp readable(files) do
+    Enum.find_value(files, :ok, fn {_option, file} ->
+      with {:ok, _content} <- FileSystem.read(file) do
+        nil
+      else
+        {:error, reason} -> {:error, {:ca_certificate, file, reason}}
+      end
+    end)
   end
 
   # An address of four or eight numbers is no name that a server could be asked for.
@@ -41,7 +55,7 @@ defmodule Codex.AppServer.Transport.TLS do
   defp authorities(nil), do: {:ok, system()}
 
   defp authorities(file) do
-    with {:ok, pem} <- File.read(file),
+    with {:ok, pem} <- FileSystem.read(file),
          [_ | _] = certificates <- certificates(pem) do
       {:ok, certificates ++ system()}
     else

@@ -4,6 +4,7 @@ defmodule Codex.Doctor.Check.Directory do
 
   alias Codex.Config.Project
   alias Codex.Doctor.{Check, Place}
+  alias Codex.FileSystem
 
   @spec run(Place.t()) :: {Check.t(), Place.t()}
   def run(place) do
@@ -20,16 +21,16 @@ defmodule Codex.Doctor.Check.Directory do
 
   defp directory(path) do
     path = Path.expand(path)
-    if File.dir?(path), do: {:ok, path}, else: {:error, "#{path} is no directory"}
+    if FileSystem.dir?(path), do: {:ok, path}, else: {:error, "#{path} is no directory"}
   end
 
   # Trusting a directory does not help (0.169).
   defp look(dir) do
-    root = Project.root(dir, %{})
+    project = Project.find(dir, %{})
 
-    if File.regular?(Path.join(root, ".git")) or File.exists?(Path.join(root, ".git/HEAD")) do
+    if project.repository do
       Check.new(:directory, :ok, dir, [
-        %{text: "Git repository #{root}", path: dir, repository: root}
+        %{text: "Git repository #{project.root}", path: dir, repository: project.root}
       ])
     else
       text = "it is in no Git repository: `codex exec` wants the option skip_git_repo_check there"

@@ -7,7 +7,7 @@ defmodule Codex.Doctor.Check.Sandbox do
   alias Codex.Config
   alias Codex.Doctor.{Check, Place}
   alias Codex.Error.Redact
-  alias Codex.Home
+  alias Codex.{FileSystem, Home}
 
   # Of its words, what people can read.
   @lines 5
@@ -95,7 +95,7 @@ defmodule Codex.Doctor.Check.Sandbox do
   # hold that are called like secrets or proxies.
   defp secrets(place) do
     config = for layer <- Config.layers(place.context.config), do: texts(layer.config)
-    kept = [login(place.home) | config] |> List.flatten() |> Enum.reject(&File.dir?/1)
+    kept = [login(place.home) | config] |> List.flatten() |> not_folders()
     env = Place.env(place)
     proxies = for {name, value} <- env, name =~ ~r/proxy/i, do: value
 
@@ -105,8 +105,14 @@ defmodule Codex.Doctor.Check.Sandbox do
     |> Enum.sort_by(&(-byte_size(&1)))
   end
 
+  defp not_folders(texts) do
+    for {text, stat} <- Enum.zip(texts, FileSystem.stat_all(texts)),
+        not match?({:ok, %{kind: :directory}}, stat),
+        do: text
+  end
+
   defp login(home) do
-    with {:ok, text} <- File.read(Home.path(home, :auth)),
+    with {:ok, text} <- FileSystem.read(Home.path(home, :auth)),
          {:ok, document} <- Codex.JSON.decode(text),
          do: texts(document),
          else: (_none -> [])

@@ -59,7 +59,7 @@ impl std::fmt::Display for Fault {
 static TURNS: Semaphore = Semaphore::const_new(MAX_CALLS);
 
 /// See [`TURNS`].
-pub(super) const MAX_CALLS: usize = 8;
+pub(crate) const MAX_CALLS: usize = 8;
 
 /// Kept for as long as the keyring may be busy with a call: also when nobody waits for it any more.
 type Turn = SemaphorePermit<'static>;

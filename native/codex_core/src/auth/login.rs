@@ -1,9 +1,7 @@
 //! The CLI's own login: what `auth.json`, or the same object in the keyring, says (CLI 0.169).
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::{Map, Value};
-
 use super::jwt::{self, Claims};
+use super::members::Members;
 
 /// How requests are paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +45,12 @@ const ORDER: [&str; 8] = [
     "bedrock_access_keys",
 ];
 
+/// Members that hold keys of Amazon Bedrock, each with what it must have and what it may have.
+const BEDROCK: [(&str, &[&str], &[&str]); 2] = [
+    ("bedrock_api_key", &["api_key", "region"], &[]),
+    ("bedrock_access_keys", &["access_key_id", "secret_access_key"], &["session_token"]),
+];
+
 /// A login that the CLI would take.
 #[derive(Clone, PartialEq)]
 pub struct Login {
@@ -62,7 +66,7 @@ pub struct Login {
     pub personal_access_token: Option<String>,
     /// The identity of an agent, a JSON Web Token.
     pub agent_identity: Option<String>,
-    members: Map<String, Value>,
+    members: Members,
 }
 
 /// Tokens of a ChatGPT account.
@@ -102,29 +106,30 @@ impl Login {
     /// assert_eq!(error.to_string(), "OPENAI_API_KEY is not a string");
     /// ```
     pub fn parse(text: &[u8]) -> Result<Self, LoginError> {
-        let members = object(text)?;
-        let api_key = optional(&members, "OPENAI_API_KEY")?;
-        let personal_access_token = optional(&members, "personal_access_token")?;
-        let agent_identity = optional(&members, "agent_identity")?;
-        let last_refresh = optional(&members, "last_refresh")?;
+        let members = Members::parse(text)?;
+        members.once(&ORDER)?;
+        let api_key = members.text("OPENAI_API_KEY")?;
+        let personal_access_token = members.text("personal_access_token")?;
+        let agent_identity = members.text("agent_identity")?;
+        let last_refresh = members.text("last_refresh")?;
         if let Some(time) = &last_refresh {
             time.parse::<chrono::DateTime<chrono::Utc>>()
                 .map_err(|_| LoginError("last_refresh is not a time".to_owned()))?;
         }
-        let tokens = present(&members, "tokens").map(Tokens::read).transpose()?;
-        for bedrock in ["bedrock_api_key", "bedrock_access_keys"] {
-            if present(&members, bedrock).is_some_and(|value| !value.is_object()) {
-                return Err(LoginError(format!("{bedrock} is not an object")));
+        let tokens = members.object("tokens")?.map(Tokens::read).transpose()?;
+        for (name, required, known) in BEDROCK {
+            if let Some(keys) = members.object(name)? {
+                read(name, &keys, required, known)?;
             }
         }
-        let method = match optional(&members, "auth_mode")? {
+        let method = match members.text("auth_mode")? {
             Some(word) => match METHODS.iter().find(|(known, _)| *known == word) {
                 Some((_, method)) => *method,
                 None => return Err(LoginError("auth_mode is none that the CLI knows".to_owned())),
             },
             None if personal_access_token.is_some() => Method::PersonalAccessToken,
-            None if present(&members, "bedrock_api_key").is_some() => Method::BedrockApiKey,
-            None if present(&members, "bedrock_access_keys").is_some() => Method::BedrockAccessKeys,
+            None if members.raw("bedrock_api_key").is_some() => Method::BedrockApiKey,
+            None if members.raw("bedrock_access_keys").is_some() => Method::BedrockAccessKeys,
             None if api_key.is_some() => Method::ApiKey,
             None => Method::Chatgpt,
         };
@@ -133,7 +138,9 @@ impl Login {
 
     /// A login with a key.
     pub fn with_api_key(key: &str) -> Self {
-        let members = [("auth_mode", "apikey"), ("OPENAI_API_KEY", key)];
+        let mut members = Members::default();
+        members.push_text("auth_mode", "apikey");
+        members.push_text("OPENAI_API_KEY", key);
         Login {
             method: Method::ApiKey,
             api_key: Some(key.to_owned()),
@@ -141,76 +148,45 @@ impl Login {
             last_refresh: None,
             personal_access_token: None,
             agent_identity: None,
-            members: members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(),
+            members,
         }
     }
 
     /// The document as the CLI writes it into the keyring.
     pub fn compact(&self) -> String {
-        // Strings as keys and values of JSON: this does not fail.
-        serde_json::to_string(&Ordered(&self.members)).unwrap_or_default()
+        self.members.compact(&ORDER)
     }
 
     /// The document as the CLI writes it into `auth.json`.
     pub fn pretty(&self) -> String {
-        serde_json::to_string_pretty(&Ordered(&self.members)).unwrap_or_default()
+        self.members.pretty(&ORDER)
     }
 }
 
 impl Tokens {
-    fn read(value: &Value) -> Result<Self, LoginError> {
-        let Some(members) = value.as_object() else { return Err(LoginError("tokens is not an object".to_owned())) };
-        let required = |name: &str| match members.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(_) => Err(LoginError(format!("tokens.{name} is not a string"))),
-            None => Err(LoginError(format!("tokens.{name} is missing"))),
-        };
-        let id = jwt::claims(&required("id_token")?).map_err(|why| LoginError(format!("tokens.id_token: {why}")))?;
-        let access_token = required("access_token")?;
+    fn read(members: Members) -> Result<Self, LoginError> {
+        let required = ["id_token", "access_token", "refresh_token"];
+        read("tokens", &members, &required, &["account_id"])?;
+        let text = |name: &str| members.text(name).map(Option::unwrap_or_default);
+        let id = jwt::claims(&text("id_token")?).map_err(|why| LoginError(format!("tokens.id_token: {why}")))?;
+        let access_token = text("access_token")?;
         let expires_at = jwt::claims(&access_token).ok().and_then(|claims| claims.expires_at);
-        let refresh_token = required("refresh_token")?;
-        let account_id = match members.get("account_id") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(_) => return Err(LoginError("tokens.account_id is not a string".to_owned())),
-        };
+        let (refresh_token, account_id) = (text("refresh_token")?, members.text("account_id")?);
         Ok(Tokens { id, access_token, expires_at, refresh_token, account_id })
     }
 }
 
-/// A JSON object, or where the text stops being one. The place is of our own parser, and no value stands in the message.
-pub(super) fn object(text: &[u8]) -> Result<Map<String, Value>, LoginError> {
-    match serde_json::from_slice(text) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(LoginError("it is not a JSON object".to_owned())),
-        Err(error) => Err(LoginError(format!("it is not JSON (line {}, column {})", error.line(), error.column()))),
-    }
-}
-
-fn present<'m>(members: &'m Map<String, Value>, name: &str) -> Option<&'m Value> {
-    members.get(name).filter(|value| !value.is_null())
-}
-
-fn optional(members: &Map<String, Value>, name: &str) -> Result<Option<String>, LoginError> {
-    match present(members, name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(LoginError(format!("{name} is not a string"))),
-    }
-}
-
-struct Ordered<'m>(&'m Map<String, Value>);
-
-impl Serialize for Ordered<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let known = ORDER.iter().filter_map(|name| self.0.get_key_value(*name));
-        let others = self.0.iter().filter(|(name, _)| !ORDER.contains(&name.as_str()));
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in known.chain(others) {
-            map.serialize_entry(name, value)?;
+/// Members of an object that are strings: some must be there, others may.
+fn read(object: &str, members: &Members, required: &[&str], optional: &[&str]) -> Result<(), LoginError> {
+    let inside = |LoginError(why)| LoginError(format!("{object}.{why}"));
+    members.once(required).and_then(|()| members.once(optional)).map_err(inside)?;
+    for name in required {
+        if members.text(name).map_err(inside)?.is_none() {
+            let why = if members.has(name) { "is not a string" } else { "is missing" };
+            return Err(LoginError(format!("{object}.{name} {why}")));
         }
-        map.end()
     }
+    optional.iter().try_for_each(|name| members.text(name).map(drop).map_err(inside))
 }
 
 #[cfg(test)]
@@ -240,7 +216,10 @@ mod tests {
         assert_eq!(method(r#"{"OPENAI_API_KEY":""}"#), Method::ApiKey);
         assert_eq!(method(r#"{"OPENAI_API_KEY":"k","auth_mode":"chatgpt"}"#), Method::Chatgpt);
         assert_eq!(method(r#"{"OPENAI_API_KEY":"k","personal_access_token":"at-1"}"#), Method::PersonalAccessToken);
-        assert_eq!(method(r#"{"OPENAI_API_KEY":"k","bedrock_api_key":{}}"#), Method::BedrockApiKey);
+        assert_eq!(
+            method(r#"{"OPENAI_API_KEY":"k","bedrock_api_key":{"api_key":"b","region":"r"}}"#),
+            Method::BedrockApiKey
+        );
         assert_eq!(method(r#"{"agent_identity":"x"}"#), Method::Chatgpt);
     }
 
@@ -250,8 +229,23 @@ mod tests {
         assert_eq!(message("[]"), "it is not a JSON object");
         assert_eq!(message(r#"{"auth_mode":"sk-secret"}"#), "auth_mode is none that the CLI knows");
         assert_eq!(message(r#"{"last_refresh":"sk-secret"}"#), "last_refresh is not a time");
-        assert_eq!(message(r#"{"tokens":{"id_token":"sk-secret"}}"#), "tokens.id_token: it is not a JSON Web Token");
+        let no_token = r#"{"tokens":{"id_token":"sk-secret","access_token":"a","refresh_token":"r"}}"#;
+        assert_eq!(message(no_token), "tokens.id_token: it is not a JSON Web Token");
         assert_eq!(message(&format!(r#"{{"tokens":{{"id_token":"{ID}"}}}}"#)), "tokens.access_token is missing");
+    }
+
+    // Each was shown to `codex login status` of CLI 0.169.
+    #[test]
+    fn a_member_that_the_cli_knows_may_stand_once() {
+        assert_eq!(message(r#"{"OPENAI_API_KEY":"k","OPENAI_API_KE\u0059":"l"}"#), "OPENAI_API_KEY stands there twice");
+        assert_eq!(message(r#"{"tokens":null,"tokens":null}"#), "tokens stands there twice");
+        let twice = r#"{"bedrock_api_key":{"api_key":"b","region":"r","region":"r"}}"#;
+        assert_eq!(message(twice), "bedrock_api_key.region stands there twice");
+        assert_eq!(message(r#"{"bedrock_access_keys":{}}"#), "bedrock_access_keys.access_key_id is missing");
+        let tokens = format!(r#""id_token":"{ID}","access_token":"a","refresh_token":"r""#);
+        let twice = format!(r#"{{"tokens":{{{tokens},"account_id":null,"account_id":null}}}}"#);
+        assert_eq!(message(&twice), "tokens.account_id stands there twice");
+        method(&format!(r#"{{"tokens":{{{tokens},"zz":1e400,"zz":"\ud800"}},"zz":1e400,"zz":{{"a":1,"a":2}}}}"#));
     }
 
     #[test]
@@ -266,7 +260,7 @@ mod tests {
     #[test]
     fn it_is_written_in_the_order_of_the_cli_and_keeps_what_is_unknown() {
         let login = Login::parse(br#"{"zz":1,"OPENAI_API_KEY":"k","aa":[2],"auth_mode":"apikey"}"#).ok().unwrap();
-        assert_eq!(login.compact(), r#"{"auth_mode":"apikey","OPENAI_API_KEY":"k","aa":[2],"zz":1}"#);
+        assert_eq!(login.compact(), r#"{"auth_mode":"apikey","OPENAI_API_KEY":"k","zz":1,"aa":[2]}"#);
         let pretty = "{\n  \"auth_mode\": \"apikey\",\n  \"OPENAI_API_KEY\": \"k\"\n}";
         assert_eq!(Login::with_api_key("k").pretty(), pretty);
     }

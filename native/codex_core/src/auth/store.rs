@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::Locks;
+use super::file::{self, Locks};
 use super::keyring::{self, Bus, Fault};
 use super::login::Login;
 use super::{Slot, mcp};
+use crate::files::{self, Late};
 
 /// How often a lock that is held is tried again.
 const POLL: Duration = Duration::from_millis(10);
@@ -172,7 +173,9 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
 /// Removes credentials wherever the mode may have put them.
 pub async fn delete(request: Request) -> Result<Removed, Failure> {
     // Without a home there is nothing in it.
-    let _locks = if request.home.is_dir() { Some(locks(&request).await?) } else { None };
+    let home = request.home.clone();
+    let there = blocking(home.clone(), request.timeout, move || Ok(home.is_dir())).await?;
+    let _locks = if there { Some(locks(&request).await?) } else { None };
     let (keyring, unchecked) = match request.mode {
         Mode::File => (false, None),
         mode => {
@@ -190,6 +193,11 @@ pub async fn delete(request: Request) -> Result<Removed, Failure> {
         Ok(Removed { keyring, file, unchecked })
     })
     .await
+}
+
+/// The servers whose tokens are in the file, each with its address.
+pub async fn mcp_servers(home: PathBuf, timeout: Duration) -> Result<Vec<(String, String)>, Failure> {
+    blocking(home.clone(), timeout, move || file::mcp_servers(&home)).await
 }
 
 /// Waits for the locks without keeping a thread.
@@ -242,12 +250,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let io = |message: &str| Err(Failure::Io { path: home, code: None, message: message.to_owned() });
     // A lock may take all of the time; a file system gets a second more.
-    match tokio::time::timeout(timeout + Duration::from_secs(1), tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => io("the runtime has ended"),
-        },
-        Err(_elapsed) => io("the file system did not answer in time"),
+    match files::within(timeout + Duration::from_secs(1), work).await {
+        Ok(result) => result,
+        Err(Late::Ended) => io("the runtime has ended"),
+        Err(Late::Timeout) => io("the file system did not answer in time"),
     }
 }

@@ -1,7 +1,9 @@
 //! One writer at a time, across processes.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::Path;
+
+use crate::files::{self, FileError};
 
 /// Held while this lives. The file that it locks stays: removing it would let two writers lock two files.
 #[derive(Debug)]
@@ -9,27 +11,9 @@ pub struct Lock {
     _file: File,
 }
 
-/// Why there is no lock.
-#[derive(Debug)]
-pub enum LockError {
-    /// Another writer holds it.
-    Held,
-    /// The file cannot be made or locked.
-    Io(std::io::Error),
-}
-
 impl Lock {
-    /// Takes the lock if it is free. Never waits.
-    pub fn try_take(path: &Path) -> Result<Self, LockError> {
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(LockError::Io)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Held),
-            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
-        }
+    /// Takes the lock if it is free. Never waits. `Ok(None)` if another writer holds it.
+    pub fn try_take(path: &Path) -> Result<Option<Self>, FileError> {
+        Ok(files::lock(path, 0o600)?.map(|file| Lock { _file: file }))
     }
 }

@@ -1,16 +1,18 @@
-//! Threads for what may wait: one that drives keyring calls, and a few for files. They end with the pool.
+//! Threads for what may wait: one that drives keyring calls, and a few for files. They end with the
+//! pool.
 
 use std::future::Future;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::keyring::MAX_CALLS;
+use crate::auth::keyring::MAX_CALLS;
 
-/// Threads that read and write files. A home that hangs (a lost network disk) holds these and nothing else. Beside them there
-/// is one for each keyring call, where those block.
-const FILE_THREADS: usize = 4;
+/// Threads that read and write files, made when needed. A disk that hangs (a lost network) holds
+/// these and nothing else: calls beyond them wait for their deadline. Beside them there is one for
+/// each keyring call, if those block.
+const FILE_THREADS: usize = 16;
 
-/// Runs [`store`](super::store)'s functions off the caller's thread.
+/// Runs work on [`files`](crate::files) and [credentials](crate::auth) off the caller's thread.
 #[derive(Debug)]
 pub struct Pool {
     runtime: Option<Runtime>,
@@ -26,7 +28,7 @@ impl Pool {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(FILE_THREADS + MAX_CALLS)
-            .thread_name("codex_auth")
+            .thread_name("codex_files")
             .enable_all()
             .build()
             .map_err(PoolError)?;

@@ -1,0 +1,224 @@
+defmodule Codex.FileSystem do
+  @moduledoc false
+  # Reads and writes files that others may control: those of a repository, of a home, of another
+  # program. Every reader of the SDK comes here, for four promises:
+  #
+  #   * only regular files are read: a named pipe, a device, a socket and a directory are errors, and never opened
+  #   * a file has a limit of bytes, by default `max_bytes/0`
+  #   * a call has a deadline: `:timeout` in milliseconds (default 5000), or `:deadline` of
+  #     `deadline/1` for several calls
+  #   * the VM's file server has no part in it, so a disk that hangs holds neither it nor a scheduler
+  #
+  # Paths may be links; their target counts.
+
+  alias Codex.{Native, NativePool}
+
+  @max_bytes 16 * 1024 * 1024
+  @max_names 100_000
+  @timeout 5_000
+
+  @type kind :: :regular | :directory | :pipe | :socket | :device | :other
+  @type stat :: %{
+          kind: kind(),
+          size: non_neg_integer(),
+          modified: integer(),
+          inode: non_neg_integer(),
+          mode: non_neg_integer(),
+          owner: non_neg_integer()
+        }
+
+  @typedoc """
+  Why a file was not read or written; `message/1` has the words. `:unknown` is an error number without a name.
+  """
+  @type reason ::
+          {:not_regular, kind()}
+          | {:too_large, pos_integer()}
+          | :timeout
+          | {:native, String.t()}
+          | :file.posix()
+
+  @typedoc "`:timeout`, `:deadline`; `:limit` in bytes for reading."
+  @type opts :: [timeout: pos_integer(), deadline: integer(), limit: pos_integer()]
+
+  @doc "The limit of a document, in bytes: a configuration, a login, a catalog, a certificate."
+  @spec max_bytes() :: pos_integer()
+  def max_bytes, do: @max_bytes
+
+  @doc "The end of calls that begin now and have so many milliseconds together."
+  @spec deadline(pos_integer()) :: integer()
+  def deadline(ms), do: System.monotonic_time(:millisecond) + ms
+
+  @doc "The content of a file."
+  @spec read(Path.t(), opts()) :: {:ok, binary()} | {:error, reason()}
+  def read(path, opts \\ []) do
+    [result] = read_all([path], opts)
+    result
+  end
+
+  @doc "The contents of files, one result for each. They share the time."
+  @spec read_all([Path.t()], opts()) :: [{:ok, binary()} | {:error, reason()}]
+  def read_all(paths, opts \\ []) do
+    limit = Keyword.get(opts, :limit, @max_bytes)
+
+    each(
+      paths,
+      &Native.file_read(&1, &2, Enum.map(paths, fn path -> text(path) end), limit, left(opts))
+    )
+  end
+
+  @doc "The last bytes of a file, at most `limit`."
+  @spec tail(Path.t(), pos_integer(), opts()) :: {:ok, binary()} | {:error, reason()}
+  def tail(path, limit, opts \\ []),
+    do: NativePool.call(&Native.file_tail(&1, &2, text(path), limit, left(opts)))
+
+  @doc "Facts about a file."
+  @spec stat(Path.t(), opts()) :: {:ok, stat()} | {:error, reason()}
+  def stat(path, opts \\ []) do
+    [result] = stat_all([path], opts)
+    result
+  end
+
+  @doc "Facts about files, one result for each."
+  @spec stat_all([Path.t()], opts()) :: [{:ok, stat()} | {:error, reason()}]
+  def stat_all(paths, opts \\ []) do
+    results =
+      each(
+        paths,
+        &Native.file_stat(&1, &2, Enum.map(paths, fn path -> text(path) end), left(opts))
+      )
+
+    for {path, result} <- Enum.zip(paths, results) do
+      case result do
+        {:ok, {kind, size, modified, inode, mode, owner}} ->
+          {:ok,
+           %{kind: kind, size: size, modified: modified, inode: inode, mode: mode, owner: owner}}
+
+        {:error, {:native, _words}} ->
+          stat_raw(path)
+
+        error ->
+          error
+      end
+    end
+  end
+
+  # Without the native library, `Codex.Doctor` still has to say what is wrong.
+  defp stat_raw(path) do
+    with {:ok, info} <- :file.read_file_info(text(path), [:raw, time: :posix]) do
+      stat = File.Stat.from_record(info)
+      kind = if stat.type in [:regular, :directory, :device], do: stat.type, else: :other
+      mode = Bitwise.band(stat.mode, 0o7777)
+
+      {:ok,
+       %{
+         kind: kind,
+         size: stat.size,
+         modified: stat.mtime,
+         inode: stat.inode,
+         mode: mode,
+         owner: stat.uid
+       }}
+    end
+  end
+
+  @doc "Whether there is a directory."
+  @spec dir?(Path.t(), opts()) :: boolean()
+  def dir?(path, opts \\ []), do: match?({:ok, %{kind: :directory}}, stat(path, opts))
+
+  @doc "Whether there is a regular file."
+  @spec regular?(Path.t(), opts()) :: boolean()
+  def regular?(path, opts \\ []), do: match?({:ok, %{kind: :regular}}, stat(path, opts))
+
+  @doc "Whether there is a file of any type."
+  @spec exists?(Path.t(), opts()) :: boolean()
+  def exists?(path, opts \\ []), do: match?({:ok, _}, stat(path, opts))
+
+  @doc "The names in a directory, sorted; the first #{@max_names} of them."
+  @spec list(Path.t(), opts()) :: {:ok, [String.t()]} | {:error, reason()}
+  def list(path, opts \\ []),
+    do: NativePool.call(&Native.file_list(&1, &2, text(path), @max_names, left(opts)))
+
+  @doc """
+  Follows the links of a path to a file that need not exist. The directory of a link's target is
+  made.
+  """
+  @spec target(Path.t(), opts()) :: {:ok, Path.t()} | {:error, reason()}
+  def target(path, opts \\ []),
+    do: NativePool.call(&Native.file_target(&1, &2, text(path), left(opts)))
+
+  @doc """
+  Puts a text in the place of a file, at once, if the file still holds `before`; else `:moved`. A
+  missing file holds an empty text. A link stays a link, and the mode of the file stays; a new file
+  has mode 0600.
+  """
+  @spec swap(Path.t(), binary(), binary(), opts()) :: :ok | :moved | {:error, reason()}
+  def swap(path, before, text, opts \\ []),
+    do: NativePool.call(&Native.file_swap(&1, &2, text(path), before, text, left(opts)))
+
+  @doc "Takes the lock of a file if it is free, and makes a missing file. `unlock/1` gives it back."
+  @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | reason()}
+  def lock(path, opts \\ []),
+    do: NativePool.call(&Native.file_lock(&1, &2, text(path), left(opts)))
+
+  @spec unlock(reference()) :: :ok
+  def unlock(lock), do: Native.config_unlock(lock)
+
+  @doc """
+  Makes a directory of mode 0700, and missing directories above it. A directory that is there is an
+  error.
+  """
+  @spec make_private(Path.t(), opts()) :: :ok | {:error, reason()}
+  def make_private(path, opts \\ []) do
+    with {:ok, :ok} <- NativePool.call(&Native.file_make_private(&1, &2, text(path), left(opts))),
+         do: :ok
+  end
+
+  @doc """
+  Makes a file of mode 0600 in a directory of its own, of mode 0700, below `parent`. Both have these
+  modes from their first moment.
+  """
+  @spec hand_over(Path.t(), String.t(), iodata(), opts()) :: {:ok, Path.t()} | {:error, reason()}
+  def hand_over(parent, name, content, opts \\ []) do
+    content = IO.iodata_to_binary(content)
+    NativePool.call(&Native.file_hand_over(&1, &2, text(parent), name, content, left(opts)))
+  end
+
+  @doc """
+  A reason in words.
+
+      iex> Codex.FileSystem.message({:not_regular, :pipe})
+      "it is not a regular file but a named pipe"
+      iex> Codex.FileSystem.message(:enoent)
+      "no such file or directory"
+  """
+  @spec message(reason()) :: String.t()
+  def message({:not_regular, kind}), do: "it is not a regular file but #{kind_words(kind)}"
+  def message({:too_large, limit}), do: "it is larger than the limit of #{limit} bytes"
+  def message(:timeout), do: "the file system did not answer in time"
+  def message({:native, words}), do: words
+  def message(posix), do: posix |> :file.format_error() |> to_string()
+
+  @doc false
+  def kind_words(:regular), do: "a regular file"
+  def kind_words(:directory), do: "a directory"
+  def kind_words(:pipe), do: "a named pipe"
+  def kind_words(:socket), do: "a socket"
+  def kind_words(:device), do: "a device"
+  def kind_words(:other), do: "of another type"
+
+  @doc "Whether a file, or a directory on the way to it, does not exist."
+  defguard is_missing(reason) when reason in [:enoent, :enotdir]
+
+  defp each(paths, start) do
+    with {:error, _} = error <- NativePool.call(start), do: List.duplicate(error, length(paths))
+  end
+
+  defp left(opts) do
+    case opts[:deadline] do
+      nil -> Keyword.get(opts, :timeout, @timeout)
+      deadline -> max(deadline - System.monotonic_time(:millisecond), 0)
+    end
+  end
+
+  defp text(path), do: IO.chardata_to_string(path)
+end
