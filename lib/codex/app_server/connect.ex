@@ -36,7 +36,8 @@ defmodule Codex.AppServer.Connect do
         client: fingerprint(client),
         own_home?: own_home?(client, options),
         files: :local,
-        api_key: client.api_key,
+        # As a function: reports of a crash show the state.
+        api_key: client.api_key && fn -> client.api_key end,
         surroundings: fn -> Child.surroundings(client, options) end
       }
 

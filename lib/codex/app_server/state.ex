@@ -34,7 +34,7 @@ defmodule Codex.AppServer.State do
     experimental_api: false,
     capabilities: %{},
     opt_out: [],
-    # A key that this server alone logs in with, before it counts as ready.
+    # Returns a key that this server alone logs in with, before it counts as ready.
     api_key: nil,
     # How long initialize may take.
     init_timeout_ms: 10_000,
@@ -242,7 +242,7 @@ defmodule Codex.AppServer.State do
   defp log_in(%{config: %{api_key: nil}} = state, hello, _now), do: ready(state, hello)
 
   defp log_in(%{config: config} = state, hello, now) do
-    params = %{"type" => "apiKey", "apiKey" => config.api_key}
+    params = %{"type" => "apiKey", "apiKey" => config.api_key.()}
     state = %{state | phase: {:logging_in, hello}}
 
     Outgoing.send_request(
