@@ -1,8 +1,9 @@
 defmodule Codex.Application do
   @moduledoc false
-  # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an answer, the homes to remove with their owners, the
-  # threads on which files and credentials are read, the models that were asked for, and what is known of accounts' limits.
-  # One that crashes is started anew by itself.
+  # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an
+  # answer, the directories to remove with their owners, the threads on which files and credentials
+  # are read, the models that were asked for, and what is known of accounts' limits. One that crashes
+  # is started anew by itself.
   use Application
 
   @impl true
@@ -14,8 +15,8 @@ defmodule Codex.Application do
       {Registry, keys: :unique, name: Codex.Turn.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
-      # Before those that use them: servers end first, and their homes after them.
-      Codex.Home.Isolated,
+      # Before those that use it: servers end first, and their homes after them.
+      Codex.Leftovers,
       Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,

@@ -18,9 +18,9 @@ defmodule Codex.Native do
     :erlang.load_nif(folder <> spelling(folder) <> "libcodex_nif", Codex.Wire.native())
   end
 
-  # The linker hands out again what it loaded from a path, even if another file is there now. Each file has a spelling
-  # of its own for that path, which holds the bits of its inode: `a/b` and `a/./b` are two paths for the linker, and
-  # the inode then tells whether it has that file already.
+  # The linker hands out again what it loaded from a path, even if another file is there now. Each
+  # file has a spelling of its own for that path, which holds the bits of its inode: `a/b` and
+  # `a/./b` are two paths for the linker, and the inode then tells whether it has that file already.
   defp spelling(folder) do
     case :file.read_file_info(folder <> "/libcodex_nif.so", [:raw]) do
       {:ok, info} ->

@@ -46,13 +46,13 @@ defmodule Codex.Test do
 
   ## Life
 
-  `start/2` links the server to the caller: it ends with the test, and ExUnit waits for that. Ending (or `stop/1`) closes
-  its connections and removes its directories. To put it under a supervisor instead:
+  `start/2` links the server to the caller: it ends with the test, and ExUnit waits for that. Ending
+  (or `stop/1`) closes its connections and removes its directories. They are also removed if the
+  server is killed, or the VM halts or is killed; then a moment later. To put the server under a
+  supervisor instead:
 
       model = Codex.Test.handle(start_supervised!({Codex.Test, ["Hello"]}))
       model = Codex.Test.handle(start_supervised!({Codex.Test, {["Hello"], retries: 1}}))
-
-  If the server itself is killed without notice, its directories stay.
 
   ## Options
 

@@ -18,7 +18,10 @@ defmodule Codex.AppServer.Options do
     {:clear_env, false, :boolean, "a boolean",
      "whether the VM's environment is left out, but for `PATH` and `HOME`"},
     {:isolation, :inherit, {:in, [:inherit, :hermetic]}, ":inherit or :hermetic",
-     "`:hermetic`: a home of its own, without login and removed with the connection (not by a VM that is killed, or halts without stopping its applications), unless the client names a `codex_home`; `clear_env`; and no AGENTS files of projects (`project_doc_max_bytes=0`). The server cannot be told to leave the `config.toml` of its home out (0.169)"},
+     "`:hermetic`: a home of its own, without login, removed with the connection or with the VM, " <>
+       "unless the client names a `codex_home`; `clear_env`; and no AGENTS files of projects " <>
+       "(`project_doc_max_bytes=0`). The server cannot be told to leave the `config.toml` of its " <>
+       "home out (0.169)"},
     {:config, %{}, :config, "a map or keyword list of configuration",
      "configuration for all threads of this server, as in the options of a thread"},
     {:strict_config, false, :boolean, "a boolean",

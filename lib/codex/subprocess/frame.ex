@@ -87,6 +87,10 @@ defmodule Codex.Subprocess.Frame do
   @spec seen(pos_integer) :: binary
   def seen(frames), do: <<8, frames::32>>
 
+  @doc "KEEP: the launcher runs no child, but removes these directories when the port has closed."
+  @spec keep([Path.t()]) :: iolist
+  def keep(paths), do: [9 | strings(paths)]
+
   @doc "Reads a frame of the launcher's."
   @spec parse(binary) :: up
   def parse(<<0x83, bytes::binary>>), do: {:stdout, bytes}

@@ -2,6 +2,8 @@ defmodule Codex.Test.Home do
   @moduledoc false
   # The directories of one server: a CODEX_HOME with its config.toml, a HOME for the shell, and a workspace.
 
+  alias Codex.Leftovers
+
   @enforce_keys [:home, :user_home, :workspace, :owned]
   defstruct [:home, :user_home, :workspace, :owned]
 
@@ -43,6 +45,7 @@ defmodule Codex.Test.Home do
     rescue
       error ->
         _ = File.rm_rf(root)
+        _ = Leftovers.forget([root])
         reraise error, __STACKTRACE__
     end
   end
@@ -65,7 +68,11 @@ defmodule Codex.Test.Home do
   is gone: then this looks again for half a second.
   """
   @spec remove(t(), busy? :: boolean()) :: :ok
-  def remove(%__MODULE__{owned: owned}, busy?), do: remove(owned, busy?, 10)
+  def remove(%__MODULE__{owned: owned}, busy?) do
+    :ok = remove(owned, busy?, 10)
+    _ = Leftovers.forget(owned)
+    :ok
+  end
 
   defp remove(dirs, busy?, tries) do
     gone? = dirs |> Enum.map(&File.rm_rf/1) |> Enum.all?(&match?({:ok, _}, &1))
@@ -135,7 +142,10 @@ defmodule Codex.Test.Home do
     parent = Path.expand(parent)
     File.mkdir_p!(parent)
     suffix = Base.encode32(:crypto.strong_rand_bytes(10), case: :lower, padding: false)
-    mkdir!(Path.join(parent, "codex_test-" <> suffix))
+    dir = Path.join(parent, "codex_test-" <> suffix)
+    # Without the application, the server alone removes it.
+    _ = Leftovers.adopt([dir], self(), :leave)
+    mkdir!(dir)
   end
 
   defp mkdir!(dir) do

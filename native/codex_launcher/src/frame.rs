@@ -27,6 +27,7 @@ const SIGNAL: u8 = 5;
 const STOP: u8 = 6;
 const BYE: u8 = 7;
 const SEEN: u8 = 8;
+const KEEP: u8 = 9;
 
 /// STARTED os_pid (u32).
 pub const STARTED: u8 = 0x81;
@@ -68,6 +69,8 @@ pub enum Command<'a> {
     Bye,
     /// So many frames of bytes were taken out of the mailbox.
     Seen(u32),
+    /// Instead of a child: remove these directories when the owner is gone. Each frame names all of them.
+    Keep(Vec<CString>),
 }
 
 /// Everything that says how the child is run.
@@ -168,6 +171,7 @@ pub fn parse(frame: &[u8]) -> Result<Command<'_>, Malformed> {
         STOP => Command::Stop,
         BYE => Command::Bye,
         SEEN => Command::Seen(r.u32()?),
+        KEEP => Command::Keep(r.cstrings()?),
         _ => return Err(Malformed("unknown tag")),
     };
     if r.0.is_empty() { Ok(command) } else { Err(Malformed("bytes after the frame's last field")) }

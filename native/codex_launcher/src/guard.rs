@@ -46,7 +46,7 @@ fn watch(launcher: Pid) -> nix::Result<()> {
         signals.add(signal);
     }
     signals.thread_set_mask()?;
-    close_output()?;
+    close_outputs()?;
     let ended = loop {
         if let Some(ended) = reaped(launcher) {
             break ended;
@@ -63,10 +63,12 @@ fn watch(launcher: Pid) -> nix::Result<()> {
     Ok(())
 }
 
-fn close_output() -> nix::Result<()> {
+/// Whoever reads the VM's output to its end must not wait for the guard.
+fn close_outputs() -> nix::Result<()> {
     let null =
         std::fs::File::create("/dev/null").map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
-    unistd::dup2_stdout(null)
+    unistd::dup2_stdout(&null)?;
+    unistd::dup2_stderr(&null)
 }
 
 fn reaped(launcher: Pid) -> Option<Ended> {

@@ -1,4 +1,5 @@
-//! Runs exactly one child for a BEAM port and leaves nothing behind.
+//! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes directories when it has
+//! ended ([`keep`]).
 //!
 //! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says what to run;
 //! after it bytes flow against credit in both directions, until the child has ended, its descendants are gone and all
@@ -14,6 +15,7 @@ mod family;
 mod frame;
 #[cfg(target_os = "linux")]
 mod guard;
+mod keep;
 mod mcp;
 mod session;
 mod signals;

@@ -10,6 +10,7 @@ use crate::frame::{
     CHUNK, Command, Decoder, EOF, ERROR, EXIT, FRAMES_WINDOW, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW,
     STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
 };
+use crate::keep;
 use crate::signals::Signals;
 use crate::sys::{self, Ended};
 use crate::tail::Tail;
@@ -95,12 +96,24 @@ struct Session {
     scratch: Box<[u8]>,
 }
 
-/// Runs the child that the first frame asks for. Returns when everything is over.
+/// What the first frame asks for.
+enum First {
+    Start(Start),
+    Keep(Vec<CString>),
+}
+
+/// Does what the first frame asks for. Returns when everything is over.
 pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
     let mut port = Port { input: Some(input), output: Some(output), decoder: Decoder::default(), out: Out::default() };
     let mut signals = signals;
     let start = match port.await_start(&mut signals) {
-        Ok(Some(start)) => start,
+        Ok(Some(First::Start(start))) => start,
+        Ok(Some(First::Keep(paths))) => {
+            if let Some(input) = &port.input {
+                keep::run(input, &mut port.decoder, paths);
+            }
+            return;
+        }
         Ok(None) => return,
         Err(Malformed(text)) => return port.last_words("protocol", text),
     };
@@ -131,13 +144,14 @@ impl Drop for Files {
 }
 
 impl Port {
-    /// Waits for START; `None` if the owner leaves instead, or a signal tells the launcher to end.
-    fn await_start(&mut self, signals: &mut Signals) -> Result<Option<Start>, Malformed> {
+    /// Waits for START or KEEP; `None` if the owner leaves instead, or a signal tells the launcher to end.
+    fn await_start(&mut self, signals: &mut Signals) -> Result<Option<First>, Malformed> {
         let mut buf = [0; 65_536];
         loop {
             if let Some(frame) = self.decoder.next()? {
                 return match parse(frame)? {
-                    Command::Start(start) => Ok(Some(start)),
+                    Command::Start(start) => Ok(Some(First::Start(start))),
+                    Command::Keep(paths) => Ok(Some(First::Keep(paths))),
                     _ => Err(Malformed("the first frame is not START")),
                 };
             }
@@ -361,7 +375,7 @@ impl Session {
                 Command::Stop => self.stop(),
                 Command::Bye => self.bye = true,
                 Command::Seen(n) => self.unseen = self.unseen.saturating_sub(n),
-                Command::Start(_) => return Err(Malformed("a second START")),
+                Command::Start(_) | Command::Keep(_) => return Err(Malformed("a second START")),
             }
         }
         Ok(())

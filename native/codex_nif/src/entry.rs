@@ -1,14 +1,15 @@
-//! How a VM loads the library, and loads it again: `nif_init` and its two callbacks, instead of `rustler::init!`, which
-//! has no `upgrade`.
+//! How a VM loads the library, and loads it again: `nif_init` and its two callbacks, instead of
+//! `rustler::init!`, which has no `upgrade`.
 //!
-//! The VM loads the library anew whenever it loads the module `Codex.Native` anew: `recompile` in IEx, a code reloader, a
-//! hot upgrade. If the file is the same, the linker hands out the same image, and the resources of the old module are
-//! those of the new module. A changed file is another image with types of its own: code of one image must not read what
-//! another one laid out. References of the old image are a bad argument then. Images are never unmapped (see `build.rs`),
+//! The VM loads the library anew whenever it loads the module `Codex.Native` anew: `recompile` in
+//! IEx, a code reloader, a hot upgrade. If the file is the same, the linker hands out the same
+//! image, and the resources of the old module are those of the new module. A changed file is
+//! another image with types of its own: code of one image must not read what another one laid out.
+//! References of the old image are a bad argument then. Images are never unmapped (see `build.rs`),
 //! because threads and destructors of an old image may still run.
 //!
-//! All blocks are sound for the same reason: the VM calls the callbacks with an environment and terms that are valid
-//! until they return, one call at a time.
+//! All blocks are sound for the same reason: the VM calls the callbacks with an environment and
+//! terms that are valid until they return, one call at a time.
 
 use std::alloc::Layout;
 use std::ffi::{CStr, CString};
@@ -23,7 +24,8 @@ use crate::{config, decoder, pool, table, websocket};
 
 #[unsafe(no_mangle)]
 extern "C" fn nif_init() -> *const ErlNifEntry {
-    // SAFETY: see the head of the file; the call looks up the functions of the VM that is loading this library.
+    // SAFETY: see the head of the file; the call looks up the functions of the VM that is loading
+    // this library.
     unsafe { codegen_runtime::internal_write_symbols() };
     // The VM keeps pointers into both: they live as long as the image.
     let functions: &'static [_] =
@@ -62,7 +64,8 @@ fn open_all(env: Env) -> bool {
         && open::<websocket::SocketResource>(env)
 }
 
-/// Makes the type of a resource, or takes it over from the module that was loaded before from the same image.
+/// Makes the type of a resource, or takes it over from the module that was loaded before from the
+/// same image.
 fn open<T: Resource>(env: Env) -> bool {
     const { assert!(!T::IMPLEMENTS_DESTRUCTOR && !T::IMPLEMENTS_DOWN, "drop_resource runs neither") };
     let Ok(name) = CString::new(format!("{}@{:x}", std::any::type_name::<T>(), image())) else { return false };
@@ -77,7 +80,8 @@ pub fn image() -> usize {
     (&raw const HERE).addr()
 }
 
-/// `rustler` only makes types. The type stays the same, so `rustler` knows it already; it gets an owner that lives.
+/// `rustler` only makes types. The type stays the same, so `rustler` knows it already; it gets an
+/// owner that lives.
 fn take_over<T: Resource>(env: Env, name: &CStr) -> bool {
     let init = ErlNifResourceTypeInit {
         dtor: drop_resource::<T> as *const ErlNifResourceDtor,
@@ -85,13 +89,15 @@ fn take_over<T: Resource>(env: Env, name: &CStr) -> bool {
         down: ptr::null(),
     };
     let (flags, mut tried) = (ErlNifResourceFlags::ERL_NIF_RT_TAKEOVER, ErlNifResourceFlags::ERL_NIF_RT_CREATE);
-    // SAFETY: see the head of the file; the name ends with a NUL byte, and the VM copies it and `init`.
+    // SAFETY: see the head of the file; the name ends with a NUL byte, and the VM copies it and
+    // `init`.
     let taken = unsafe { sys::enif_open_resource_type_x(env.as_c_arg(), name.as_ptr(), &init, flags, &mut tried) };
     !taken.is_null()
 }
 
-/// Drops the value of a resource as `rustler` does; its own function is private. The value stands at the first aligned
-/// place behind the first byte (`align_alloced_mem_for_struct`; `Cargo.toml` pins the version).
+/// Drops the value of a resource as `rustler` does; its own function is private. The value stands
+/// at the first aligned place behind the first byte (`align_alloced_mem_for_struct`; `Cargo.toml`
+/// pins the version).
 unsafe extern "C" fn drop_resource<T: Resource>(_env: *mut ErlNifEnv, room: *mut c_void) {
     let align = Layout::new::<T>().align();
     let offset = align - room as usize % align;

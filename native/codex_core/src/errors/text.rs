@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn stacks_are_left_out() {
-        let frames = "   0: <unknown>\n   1: std::rt::start\n             at /rustc/library/std/src/rt.rs:1:2\n".repeat(2000);
+        let frames =
+            "   0: <unknown>\n   1: std::rt::start\n             at /rustc/library/std/src/rt.rs:1:2\n".repeat(2000);
         let without = |text: &str| String::from_utf8_lossy(&without_stack(text.as_bytes())).into_owned();
         let error = "Error: a\n\nCaused by:\n    0: b\n    1: c";
         for text in [
@@ -175,7 +176,10 @@ mod tests {
         }
         let panic = format!("thread 'a' panicked at b.rs:1:2:\nwords\nstack backtrace:\n{frames}");
         assert_eq!(last_words(panic.as_bytes()), "words");
-        assert_eq!(without(&format!("{panic}Error: after\nit")), "thread 'a' panicked at b.rs:1:2:\nwords\nError: after\nit");
+        assert_eq!(
+            without(&format!("{panic}Error: after\nit")),
+            "thread 'a' panicked at b.rs:1:2:\nwords\nError: after\nit"
+        );
         for text in ["no stack\n  0: a\n", "a stack backtrace: of words\n 1: b", "", "note: RUST_BACKTRACE"] {
             assert_eq!(without(text).trim_end(), text.trim_end());
         }
