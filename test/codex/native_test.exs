@@ -21,7 +21,8 @@ defmodule Codex.NativeTest do
   [] = Codex.JSONL.feed(decoder, cut)
   load = fn -> Codex.Config.load(env: %{"HOME" => "/", "CODEX_HOME" => System.tmp_dir!()}, cwd: false) end
   {:ok, config} = load.()
-  {:ok, pool} = Codex.Auth.Runtime.pool()
+  threads = fn -> Codex.NativePool.call(fn pool, ref -> send(self(), {ref, pool}) && :ok end) end
+  pool = threads.()
   """
 
   test "the module is loaded again, and what the module before made stays usable" do
@@ -33,7 +34,7 @@ defmodule Codex.NativeTest do
         [%Codex.Events.TurnStarted{}] = Codex.JSONL.decode(started)
         %{} = Codex.Config.effective(config)
         {:ok, _} = load.()
-        {:ok, ^pool} = Codex.Auth.Runtime.pool()
+        ^pool = threads.()
         {:error, {:eof, 0}} = Codex.JSON.decode("")
         IO.puts("well")
         """
@@ -77,8 +78,7 @@ defmodule Codex.NativeTest do
         [%Codex.Events.TurnStarted{}] = Codex.JSONL.decode(started)
         {:ok, again} = load.()
         %{} = Codex.Config.effective(again)
-        {:ok, other} = Codex.Auth.Runtime.pool()
-        true = other != pool
+        true = threads.() != pool
 
         # What the library before made is refused, and dropped in its own way.
         for old <- [fn -> Codex.JSONL.feed(decoder, rest) end, fn -> Codex.Config.effective(config) end] do
