@@ -4,6 +4,10 @@ defmodule Codex do
 
   alias Codex.{Options, Thread}
 
+  @typedoc "Why there is no thread: an option is wrong, or the transport has nothing like it."
+  @type reason ::
+          Options.Table.reason() | Codex.Exec.Reach.reason() | Codex.AppServer.Reach.reason()
+
   @doc """
   A new thread. Nothing runs yet: the CLI starts with the first turn.
 
@@ -17,7 +21,7 @@ defmodule Codex do
       {:error, {:unknown_option, :sandbx, :sandbox}}
   """
   @spec start_thread(Options.t() | map() | keyword(), Thread.Options.t() | map() | keyword()) ::
-          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+          {:ok, Thread.t()} | {:error, reason()}
   def start_thread(opts \\ %{}, thread_opts \\ %{}), do: build(opts, thread_opts, [])
 
   @doc """
@@ -32,7 +36,7 @@ defmodule Codex do
           Options.t() | map() | keyword(),
           Thread.Options.t() | map() | keyword()
         ) ::
-          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+          {:ok, Thread.t()} | {:error, reason()}
   def resume_thread(id, opts \\ %{}, thread_opts \\ %{})
   def resume_thread(:last, opts, thread_opts), do: build(opts, thread_opts, resume: :last)
 
@@ -50,7 +54,7 @@ defmodule Codex do
           Options.t() | map() | keyword(),
           Thread.Options.t() | map() | keyword()
         ) ::
-          {:ok, Thread.t()} | {:error, Options.Table.reason()}
+          {:ok, Thread.t()} | {:error, reason()}
   def fork_thread(id, opts \\ %{}, thread_opts \\ %{}) when is_binary(id) and id != "",
     do: build(opts, thread_opts, fork_of: id)
 
@@ -112,8 +116,15 @@ defmodule Codex do
 
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
-         {:ok, thread_opts} <- Thread.Options.new(thread_opts) do
+         {:ok, thread_opts} <- Thread.Options.new(thread_opts),
+         :ok <- check(thread_opts.transport, opts, thread_opts) do
       {:ok, Thread.build(opts, thread_opts, extra)}
     end
   end
+
+  # What the transport could never send is refused here, and not by the first turn.
+  defp check(:exec, opts, thread_opts), do: Codex.Exec.Reach.check(opts, thread_opts)
+
+  defp check({:app_server, _conn}, opts, thread_opts),
+    do: Codex.AppServer.Reach.check(opts, thread_opts)
 end

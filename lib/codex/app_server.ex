@@ -46,7 +46,7 @@ defmodule Codex.AppServer do
   """
 
   alias Codex.AppServer.{Calls, Connection, Docs, Pages}
-  alias Codex.{Protocol, Suggest}
+  alias Codex.Protocol
 
   @typedoc "The process of a connection."
   @type conn :: GenServer.server()
@@ -129,7 +129,7 @@ defmodule Codex.AppServer do
     do: invalid(:timeout_ms, ms, "a positive integer in milliseconds or :infinity")
 
   defp timeout([{key, _} | _], _default),
-    do: {:error, {:unknown_option, key, Suggest.nearest(key, [:timeout_ms])}}
+    do: {:error, Codex.Options.Unknown.reason(key, [:timeout_ms])}
 
   defp timeout(other, _default), do: {:error, {:invalid_options, other}}
 

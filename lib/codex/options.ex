@@ -21,7 +21,7 @@ defmodule Codex.Options do
           telemetry_prefix: [atom()],
           telemetry_content: boolean() | nil,
           model: String.t() | nil,
-          reasoning_effort: String.t() | nil,
+          reasoning_effort: atom() | String.t() | nil,
           model_reasoning_summary: atom() | nil,
           model_verbosity: atom() | nil,
           model_context_window: pos_integer() | nil,
@@ -33,17 +33,21 @@ defmodule Codex.Options do
 
       iex> {:ok, options} = Codex.Options.new(model: "gpt-6", reasoning: :high)
       iex> {options.model, options.reasoning_effort}
-      {"gpt-6", "high"}
+      {"gpt-6", :high}
       iex> Codex.Options.new(modle: "gpt-6")
       {:error, {:unknown_option, :modle, :model}}
       iex> Codex.Options.new(model_context_window: 0)
       {:error, {:invalid_model_context_window, 0}}
 
-  Errors: `{:unknown_option, key, nearest}` (nearest known key or nil), `{:invalid_<option>, value}`,
-  `:invalid_codex_path`, `:invalid_base_url`, `{:invalid_options, value}`.
+  Errors: `{:unknown_option, key, nearest}` (nearest known key or nil),
+  `{:misplaced_option, key, places}` (an option of a thread, of a turn, …), `{:invalid_<option>, value}`,
+  `{:invalid_api_key, :empty}` (nil or empty: a variable that is not set), `:invalid_codex_path`,
+  `:invalid_base_url`, `{:invalid_options, value}`. `Codex.Error.normalize/1` says in words which
+  values an option has, and which list an option belongs to.
   """
   @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}
   def new(attrs \\ %{})
+  def new(%__MODULE__{api_key: ""}), do: {:error, {:invalid_api_key, :empty}}
   def new(%__MODULE__{} = options), do: {:ok, options}
 
   def new(attrs),

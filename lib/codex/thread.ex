@@ -21,8 +21,9 @@ defmodule Codex.Thread do
 
   ## Errors
 
-  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`; over a connection also
-  `{:invalid_option, key, value, expected}` for input that the protocol does not take.
+  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`,
+  `{:misplaced_option, key, places}` (an option of another list: of the client, of the thread, …),
+  `{:invalid_<option>, value}`; over a connection also `{:invalid_option, key, value, expected}` for input that the protocol does not take.
   What began:
 
     * `{:turn_failed, error}` - the turn failed; the `Codex.Error` has the CLI's message
@@ -101,7 +102,9 @@ defmodule Codex.Thread do
   `input` is text, or a list of blocks: `%{type: :text, text: text}` and `%{type: :local_image, path: path}`. Text that is
   `/new` begins a new thread: id, metadata, labels and usage are forgotten first.
 
-  Besides the options of a turn, `opts` takes `turn_opts` (then only those count) and `max_turns`.
+  Besides the options of a turn, `opts` accepts `turn_opts` (then only those count). One call runs
+  one turn: options of a loop over turns (`max_turns`, `agent`, `run_config`, `backoff`) are
+  `{:unsupported_option, name}`.
   """
   @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
   def run(thread, input, opts \\ %{}) do
@@ -290,8 +293,9 @@ defmodule Codex.Thread do
   The server (0.169) does not end the command that runs: it lives on in the background. `clean_background: true`, here or as an option of
   the thread, ends it; that needs a connection with `experimental_api: true`.
 
-  Returns `:ok`, or `{:error, reason}` as `steer/2`; unknown options are
-  `{:unknown_option, key, nearest}`. `Codex.stop/1` ends a turn on both transports.
+  Returns `:ok`, or `{:error, reason}` as `steer/2`; other options are
+  `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. `Codex.stop/1` ends a
+  turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::
           :ok | {:error, steer_reason() | Table.reason()}
@@ -307,7 +311,7 @@ defmodule Codex.Thread do
         error
 
       key ->
-        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:clean_background])}}
+        {:error, Codex.Options.Unknown.reason(key, [:clean_background])}
     end
   end
 

@@ -403,19 +403,21 @@ defmodule Codex.ExecTest do
       assert Thread.run(thread, "hi", %{"timout_ms" => 1}) ==
                {:error, {:unknown_option, "timout_ms", :timeout_ms}}
 
-      assert Thread.run(thread, "hi", timeout_ms: 0) == {:error, {:invalid_timeout, 0}}
+      assert Thread.run(thread, "hi", timeout_ms: 0) == {:error, {:invalid_timeout_ms, 0}}
+
+      assert Exec.run("hi", codex_opts: thread.codex_opts, timeout_ms: 0) ==
+               {:error, {:invalid_timeout, 0}}
+
       assert Codex.start_thread(base_url: 5) == {:error, :invalid_base_url}
 
       for {option, n, error} <- [
-            {:timeout_ms, 0x100000000, :invalid_timeout},
+            {:timeout_ms, 0x100000000, :invalid_timeout_ms},
             {:exit_timeout_ms, 0x100000000, :invalid_exit_timeout_ms},
             {:stream_idle_timeout_ms, 0x100000000, :invalid_stream_idle_timeout_ms},
             {:max_line_bytes, 0x8000000000000000, :invalid_max_line_bytes}
           ] do
         assert Thread.run(thread, "hi", [{option, n}]) == {:error, {error, n}}
       end
-
-      assert Thread.run(thread, "hi", max_turns: 0) == {:error, {:invalid_max_turns, 0}}
 
       assert Thread.run(thread, "hi", env: [{"A=B", "c"}]) ==
                {:error, {:invalid_env, "[redacted]"}}
@@ -443,9 +445,7 @@ defmodule Codex.ExecTest do
              ) ==
                {:error, :conflicting_auto_flags}
 
-      {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"], ask_for_approval: :untrusted)
-
-      assert Thread.run(thread, "hi") ==
+      assert Thread.run(thread, "hi", ask_for_approval: :untrusted) ==
                {:error, {:unsupported_option, :ask_for_approval, :untrusted}}
     end
 
@@ -480,8 +480,19 @@ defmodule Codex.ExecTest do
         assert Codex.start_thread([], config_overrides: bad) ==
                  {:error, {:invalid_config_overrides, which}}
       end
+    end
 
-      assert {:ok, %{codex_opts: %{api_key: nil}}} = Codex.start_thread(api_key: " \n")
+    test "a key from a variable that is not set is an error" do
+      for key <- [nil, "", " \n"], options <- [[api_key: key], %{"api_key" => key}] do
+        assert Codex.start_thread(options) == {:error, {:invalid_api_key, :empty}}
+      end
+
+      {:ok, options} = Codex.Options.new([])
+      assert options.api_key == nil
+      assert Codex.start_thread(%{options | api_key: ""}) == {:error, {:invalid_api_key, :empty}}
+      assert {:ok, _} = Codex.start_thread(options)
+      assert Codex.start_thread(base_url: "") == {:error, :invalid_base_url}
+      assert Exception.message(Codex.Error.normalize({:invalid_api_key, :empty})) =~ "api_key"
     end
 
     test "what is no list of options or blocks", %{tmp_dir: dir} do
@@ -499,7 +510,7 @@ defmodule Codex.ExecTest do
 
     test "string keys are keys", %{tmp_dir: dir} do
       thread = thread(dir, ~S(echo "$turn"))
-      opts = %{"max_turns" => 2, "turn_opts" => %{"timeout_ms" => 5_000}}
+      opts = %{"turn_opts" => %{"timeout_ms" => 5_000}}
       assert {:ok, _} = Thread.run(thread, "hi", opts)
 
       assert {:ok, _} =

@@ -1,16 +1,22 @@
 defmodule Codex.OptionsTest do
   use ExUnit.Case, async: true
 
+  defmodule Echo do
+    use Codex.Tool, name: "echo", description: "Says it again."
+    @impl true
+    def invoke(arguments, _context), do: {:ok, inspect(arguments)}
+  end
+
   alias Codex.{Exec, Options, Thread}
   alias Codex.Exec.{Args, Secrets}
   alias Codex.Options.{Overrides, Table}
 
   defp sent(thread_opts, turn_opts \\ [], global \\ []) do
-    {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"] ++ global, thread_opts)
     {:ok, turn_opts} = Table.check(:turn, turn_opts)
-    exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
 
-    with {:ok, args} <- Args.run("hi", exec) do
+    with {:ok, thread} <- Codex.start_thread([codex_path: "/bin/true"] ++ global, thread_opts),
+         exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts},
+         {:ok, args} <- Args.run("hi", exec) do
       {args.argv |> Enum.drop(3) |> Enum.drop(-2), args.env}
     end
   end
@@ -65,6 +71,9 @@ defmodule Codex.OptionsTest do
     {:disable, ["c"], ["--disable", "c"]},
     {:web_search_mode, :live, ["--config", ~S(web_search="live")]},
     {:web_search_enabled, true, ["--config", ~S(web_search="live")]},
+    {:tool_output_token_limit, 900, ["--config", "tool_output_token_limit=900"]},
+    {:agent_max_threads, 2, ["--config", "agents.max_threads=2"]},
+    {:approvals_reviewer, :auto_review, ["--config", ~S(approvals_reviewer="auto_review")]},
     {:view_image_tool_enabled, false, ["--config", "features.view_image=false"]},
     {:unified_exec_enabled, true, ["--config", "features.unified_exec=true"]},
     {:skills_enabled, false, ["--config", "skills.include_instructions=false"]},
@@ -87,10 +96,6 @@ defmodule Codex.OptionsTest do
     :request_max_retries,
     :stream_max_retries,
     :provider_stream_idle_timeout_ms,
-    :model_supports_reasoning_summaries,
-    :apply_patch_freeform_enabled,
-    :collaboration_mode,
-    :tools,
     :sandbox_policy,
     :dangerously_bypass_approvals_and_sandbox,
     :dangerously_bypass_hook_trust,
@@ -112,7 +117,14 @@ defmodule Codex.OptionsTest do
     defp row(name), do: Enum.find(Table.rows(), &(&1.name == name))
 
     test "of every option that has one is tested" do
-      reaching = for row <- Table.rows(), row.opts[:exec] || row.type == :overrides, do: row.name
+      apart = [:host, :refused, :input]
+
+      reaching =
+        for row <- Table.rows(),
+            how = row.opts[:exec],
+            how not in apart and not match?({:always, _}, how),
+            do: row.name
+
       tested = for({name, _, _} <- @reach, do: name) ++ @apart
       assert Enum.sort(reaching) == Enum.sort(tested)
     end
@@ -141,10 +153,7 @@ defmodule Codex.OptionsTest do
       for {option, reason} <- [
             {{:model_supports_reasoning_summaries, true},
              {:unsupported_option, :model_supports_reasoning_summaries}},
-            {{:apply_patch_freeform_enabled, true},
-             {:unsupported_option, :apply_patch_freeform_enabled}},
-            {{:collaboration_mode, :plan}, {:unsupported_option, :collaboration_mode}},
-            {{:tools, []}, {:unsupported_option, :tools}},
+            {{:auto_run, true}, {:unsupported_option, :auto_run}},
             {{:sandbox, {:external_sandbox, :enabled}},
              {:unsupported_option, :sandbox, :external_sandbox}},
             {{:sandbox_policy, :external_sandbox},
@@ -163,17 +172,265 @@ defmodule Codex.OptionsTest do
       assert sent(
                retry: false,
                rate_limit_opts: [],
-               approval_policy: Codex.Approvals.StaticPolicy.deny(),
-               request_handler: fn _ -> :ignore end,
-               approval_timeout_ms: 5,
-               file_search: %{}
+               approval_timeout_ms: 30_000,
+               auto_run: false,
+               experimental_raw_events: false,
+               clean_background: true,
+               metadata: %{a: 1}
              ) == {[], %{}}
 
       {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
 
-      for key <- [:agent, :run_config, :backoff] do
-        assert Thread.run(thread, "hi", [{key, %{}}]) == {:error, {:unsupported_option, key}}
+      for key <- [:agent, :run_config, :backoff, :max_turns] do
+        assert Thread.run(thread, "hi", [{key, 3}]) == {:error, {:unsupported_option, key}}
+        assert Thread.run(thread, "hi", %{"#{key}" => 3}) == {:error, {:unsupported_option, key}}
       end
+    end
+
+    # A value for each option that is neither sent nor kept by every transport.
+    @values %{
+      profile: "p",
+      isolation: :hermetic,
+      working_directory: "/",
+      additional_directories: ["/a"],
+      thread_source: "ci",
+      model: "m",
+      model_provider: "p",
+      local_provider: "ollama",
+      model_providers: %{"p" => %{"name" => "P"}},
+      request_max_retries: 1,
+      stream_max_retries: 1,
+      provider_stream_idle_timeout_ms: 1,
+      reasoning_effort: :high,
+      model_reasoning_summary: :concise,
+      model_verbosity: :low,
+      model_context_window: 1,
+      tool_output_token_limit: 1,
+      agent_max_threads: 1,
+      personality: :friendly,
+      collaboration_mode: :plan,
+      base_instructions: "b",
+      developer_instructions: "d",
+      cyber_access_program: :standard,
+      sandbox: :read_only,
+      sandbox_policy: [type: :workspace_write, network_access: true],
+      ask_for_approval: :on_request,
+      approvals_reviewer: :auto_review,
+      shell_environment_policy: [inherit: :core],
+      features: %{a: true},
+      enable: ["a"],
+      disable: ["a"],
+      web_search_mode: :live,
+      mcp_servers: %{"s" => %{"command" => "c"}},
+      history_persistence: "none",
+      history_max_bytes: 1,
+      config: %{"a" => 1},
+      config_overrides: %{"a" => 1},
+      attachments: [__ENV__.file],
+      images: [__ENV__.file],
+      output_schema: %{"type" => "object"},
+      output_last_message: "/f",
+      color: :never,
+      env: %{"A" => "1"},
+      cancellation_token: "t",
+      timeout_ms: 1,
+      stream_idle_timeout_ms: 1,
+      start_timeout_ms: 1,
+      request_timeout_ms: 1,
+      idle_timeout_ms: 1,
+      total_timeout_ms: 1,
+      exit_timeout_ms: 1,
+      max_line_bytes: 1,
+      approval_timeout_ms: 1,
+      file_search: %{},
+      retry: :resume,
+      retry_opts: [max_attempts: 2],
+      rate_limit_opts: [max_attempts: 2],
+      metadata: %{a: 1},
+      labels: %{a: 1},
+      api_key: "sk-1",
+      base_url: "http://127.0.0.1:1",
+      codex_path_override: "/bin/false",
+      codex_home: "/",
+      telemetry_prefix: [:mine]
+    }
+
+    defp values(%{type: :boolean}), do: [true, false]
+    defp values(%{name: :approval_policy}), do: [Codex.Approvals.StaticPolicy.deny()]
+    defp values(%{name: :approval_hook}), do: [Codex.Approvals.StaticPolicy.deny()]
+    defp values(%{name: :request_handler}), do: [fn _ -> :ignore end]
+    defp values(%{name: :tools}), do: [[Echo]]
+    defp values(%{name: :transport}), do: []
+    defp values(%{name: name}), do: [Map.fetch!(@values, name)]
+
+    # What a transport is told, whole, so that two answers can be compared.
+    defp told(transport, row, value) do
+      scope = hd(row.scopes)
+      {:ok, client} = Options.new([codex_path: "/bin/true"] ++ given(scope, :global, row, value))
+
+      # Providers are tuned under the id of one that is not built in.
+      about = if match?({:provider, _}, row.opts[:exec]), do: [model_provider: "own"], else: []
+      about = if match?({:dangerous, _}, row.opts[:exec]), do: [dangerous: true], else: about
+      {:ok, options} = Thread.Options.new(about ++ given(scope, :thread, row, value))
+      {:ok, turn} = Table.check(:turn, given(scope, :turn, row, value))
+      thread = Thread.build(client, options)
+
+      case transport do
+        :exec ->
+          exec = %Exec.Options{codex_opts: client, thread: thread, turn_opts: turn}
+          with {:ok, args} <- Args.run("hi", exec), do: {:ok, %{args | settings: nil}}
+
+        :app ->
+          client |> Exec.Reach.settings(options, turn) |> Codex.AppServer.Reach.all(turn)
+      end
+    end
+
+    defp given(scope, scope, row, value) when value != nil, do: [{row.name, value}]
+    defp given(_scope, _other, _row, _value), do: []
+
+    for transport <- [:exec, :app] do
+      test "of every option on #{transport} is an effect, or an error that names it" do
+        transport = unquote(transport)
+
+        for row <- Table.rows(), value <- values(row) do
+          how = row.opts[transport]
+          {:ok, unset} = told(transport, row, nil)
+
+          case {how, told(transport, row, value)} do
+            {:refused, told} ->
+              assert told == {:error, {:unsupported_option, row.name}}
+
+            {{:always, ^value}, told} ->
+              assert told == {:ok, unset}
+
+            {{:always, _}, told} ->
+              default? = value == row.opts[:default]
+              error = {:error, {:unsupported_option, row.name}}
+              assert told == if(default?, do: {:ok, unset}, else: error)
+
+            {how, told} when how in [:host, :connection, :input, :resume_all] ->
+              assert {row.name, elem(told, 0)} == {row.name, :ok}
+
+            {_sent, {:ok, told}} ->
+              # A flag that is not there says false.
+              assert told != unset or value == false, "#{row.name}: #{inspect(value)} is not sent"
+          end
+        end
+      end
+    end
+
+    test "false is sent where it differs from nothing" do
+      for {name, key} <- [
+            network_access_enabled: ["sandbox_workspace_write", "network_access"],
+            view_image_tool_enabled: ["features", "view_image"],
+            unified_exec_enabled: ["features", "unified_exec"],
+            skills_enabled: ["skills", "include_instructions"]
+          ] do
+        assert config([{name, false}]) == [Enum.join(key, ".") <> "=false"]
+        assert config([{name, nil}]) == []
+        {:ok, %{threads: %{"thread/start" => start}}} = told(:app, row(name), false)
+        assert get_in(start["config"], key) == false
+      end
+
+      assert config(web_search_enabled: false) == [~S(web_search="disabled")]
+      assert config(web_search_enabled: nil) == []
+      assert config(web_search_enabled: false, web_search_mode: :live) == [~S(web_search="live")]
+      {:ok, %{threads: %{"thread/start" => start}}} = told(:app, row(:web_search_enabled), false)
+      assert start["config"] == %{"web_search" => "disabled"}
+    end
+
+    test "granular approvals, in each form" do
+      kinds = [sandbox_approval: false, rules: true, mcp_elicitations: true, skill_approval: true]
+
+      for given <- [[granular: kinds], %{"granular" => Map.new(kinds)}, {:granular, kinds}] do
+        assert {:ok, %{ask_for_approval: %{granular: %{rules: true}}}} =
+                 Thread.Options.new(ask_for_approval: given)
+
+        assert config(ask_for_approval: given) |> Enum.sort() == [
+                 "approval_policy.granular.mcp_elicitations=true",
+                 "approval_policy.granular.rules=true",
+                 "approval_policy.granular.sandbox_approval=false",
+                 "approval_policy.granular.skill_approval=true"
+               ]
+
+        assert {:ok, %{turn: %{"approvalPolicy" => %{"granular" => %{"rules" => true}}}}} =
+                 told(:app, row(:ask_for_approval), given)
+      end
+
+      for odd <- [[granular: [rules: true]], [granular: [rules: 1]], %{rules: true}, [], {:a, 1}] do
+        assert Thread.Options.new(ask_for_approval: odd) ==
+                 {:error, {:invalid_ask_for_approval, odd}}
+      end
+    end
+
+    test "the configuration of the client is below everything else" do
+      client = [config: %{"model_verbosity" => "low", "a" => 1}, config_overrides: %{"b" => 1}]
+
+      {args, _} = sent([model_verbosity: :high, config: %{"b" => 2}], [], client)
+
+      assert for(["--config", told] <- Enum.chunk_every(args, 2), do: told) |> Enum.sort() ==
+               ["a=1", "b=2", ~S(model_verbosity="high")]
+
+      {:ok, client} = Options.new(client)
+      {:ok, thread} = Thread.Options.new(model_verbosity: :high)
+
+      {:ok, %{threads: %{"thread/start" => start}}} =
+        client |> Exec.Reach.settings(thread, %{}) |> Codex.AppServer.Reach.all(%{})
+
+      assert start["config"] == %{"a" => 1, "b" => 1, "model_verbosity" => "high"}
+    end
+
+    test "a value keeps its type" do
+      for {name, value} <- [
+            reasoning_effort: :high,
+            reasoning_effort: "high",
+            reasoning_effort: "of its own",
+            history_persistence: :none,
+            history_persistence: "save-all",
+            model: "m"
+          ] do
+        assert {:ok, %{^name => ^value}} = Options.new([{name, value}])
+      end
+
+      assert {:ok, %{reasoning_effort: :xhigh}} = Options.new(reasoning_effort: :extra_high)
+      assert {:ok, %{collaboration_mode: :plan}} = Thread.Options.new(collaboration_mode: :plan)
+    end
+
+    test "what the transport cannot send is refused where the thread is made" do
+      for make <- [
+            &Codex.start_thread/2,
+            &Codex.resume_thread("t", &1, &2),
+            &Codex.fork_thread("t", &1, &2)
+          ] do
+        assert make.([], request_handler: fn _ -> :ignore end) ==
+                 {:error, {:unsupported_option, :request_handler}}
+
+        assert make.([], ask_for_approval: :untrusted) ==
+                 {:error, {:unsupported_option, :ask_for_approval, :untrusted}}
+
+        assert make.([model_supports_reasoning_summaries: true], []) ==
+                 {:error, {:unsupported_option, :model_supports_reasoning_summaries}}
+
+        assert make.([], transport: {:app_server, self()}, profile: "p") ==
+                 {:error, {:unsupported_option, :profile}}
+
+        assert {:ok, _} =
+                 make.([], transport: {:app_server, self()}, request_handler: fn _ -> :ignore end)
+      end
+    end
+
+    test "a thread that is resumed cannot be ephemeral" do
+      for id <- ["t", :last] do
+        {:ok, thread} = Codex.resume_thread(id, [codex_path: "/bin/true"], ephemeral: true)
+        error = {:unsupported_option, :ephemeral, :resume}
+        assert Thread.run(thread, "hi") == {:error, error}
+        assert Exception.message(Codex.Error.normalize(error)) =~ "fork_thread"
+      end
+
+      {:ok, thread} = Codex.fork_thread("t", [codex_path: "/bin/true"], ephemeral: true)
+      exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread}
+      assert {:ok, %{argv: argv}} = Args.run("hi", exec)
+      assert ["--ephemeral", "fork" | _] = Enum.drop(argv, 3)
     end
 
     test "the dangerous two need a word beside them" do
@@ -371,7 +628,115 @@ defmodule Codex.OptionsTest do
     end
   end
 
+  describe "an option of another list" do
+    defp said({:error, reason}), do: Exception.message(Codex.Error.normalize(reason))
+
+    test "is named with the list that it belongs to, everywhere" do
+      {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
+      app = %{thread | transport: {:app_server, self()}}
+      exec = [codex_opts: thread.codex_opts]
+
+      for {given, option, place} <- [
+            {Codex.start_thread(sandbox: :read_only), :sandbox, [:thread]},
+            {Codex.start_thread(cd: "/"), :cd, [:thread, :turn]},
+            {Codex.start_thread(%{"sandbox" => :read_only}), "sandbox", [:thread]},
+            {Codex.start_thread([], api_key: "sk-1"), :api_key, [:client]},
+            {Codex.start_thread([], timeout_ms: 1), :timeout_ms, [:turn]},
+            {Codex.start_thread([], output_schema: %{}), :output_schema, [:turn]},
+            {Codex.start_thread([], max_attempts: 3), :max_attempts, [:retry, :rate_limit]},
+            {Codex.start_thread([], experimental_api: true), :experimental_api, [:connection]},
+            {Thread.run(thread, "hi", sandbox: :read_only), :sandbox, [:thread]},
+            {Thread.run_streamed(thread, "hi", api_key: "sk-1"), :api_key, [:client]},
+            {Thread.run_auto(thread, "hi", model: "m"), :model, [:client, :thread, :turn]},
+            {Thread.review(thread, "hi", transport: :exec), :transport, [:thread]},
+            {Thread.interrupt(app, timeout_ms: 1), :timeout_ms, [:turn]},
+            {Exec.run("hi", exec ++ [sandbox: :strict]), :sandbox, [:thread]},
+            {Exec.run("hi", exec ++ [turn_opts: [sandbox: :strict]]), :sandbox, [:thread]},
+            {Codex.AppServer.connect([], sandbox: :strict), :sandbox, [:thread]},
+            {Codex.AppServer.connect([], api_key: "sk-1"), :api_key, [:client]},
+            {Codex.AppServer.connect([], token: "sk-1"), :token, [:remote]},
+            {Codex.AppServer.connect(experimental_api: true), :experimental_api, [:connection]},
+            {Codex.AppServer.connect_remote("unix:///x", model: "m"), :model,
+             [:client, :thread, :turn]},
+            {Codex.AppServer.connect_remote("unix:///x", isolation: :hermetic), :isolation,
+             [:thread, :connection]},
+            {Codex.AppServer.Subscribers.filter(model: "m"), :model, [:client, :thread, :turn]},
+            {Codex.AppServer.thread_start(self(), timeout_ms: 1), :timeout_ms, [:turn]},
+            {Codex.AppServer.request(self(), "x", %{}, model: "m"), :model,
+             [:client, :thread, :turn]},
+            {Codex.Home.Isolated.create(codex_home: "/x"), :codex_home, [:client, :remote]}
+          ] do
+        assert given == {:error, {:misplaced_option, option, place}}
+        assert said(given) =~ "#{option} is an option of "
+        refute said(given) =~ "sk-1"
+      end
+
+      assert said(Codex.start_thread(sandbox: :read_only)) ==
+               "sandbox is an option of a thread: " <>
+                 "give it to the second argument of Codex.start_thread/2"
+
+      assert Codex.start_thread([], retry_opts: [timeout_ms: 1]) ==
+               {:error, {:invalid_retry_opts, {:misplaced_option, :timeout_ms, [:turn]}}}
+
+      assert Codex.start_thread(modle: "m") == {:error, {:unknown_option, :modle, :model}}
+    end
+  end
+
   describe "values that are none" do
+    test "are answered with what is allowed, for every option" do
+      for row <- Table.rows(), scope <- row.scopes, row.type != :overrides do
+        odd = if row.type == :word, do: true, else: {:odd}
+        {:error, reason} = Table.check(scope, [{row.name, odd}])
+        error = Codex.Error.normalize(reason)
+        assert error.kind in [:invalid_request, :config]
+        assert error.message =~ "#{row.name}"
+        assert error.message =~ ~r/must be|tools are/
+
+        for word <- allowed(row.type), do: assert(error.message =~ word)
+      end
+
+      for {options, message} <- [
+            {[sandbox: :readonly],
+             "the option sandbox must be one of :default, :strict, :read_only, :workspace_write, " <>
+               ":permissive, :danger_full_access, :external_sandbox, got: :readonly"},
+            {[transport: :app_server],
+             "the option transport must be :exec or {:app_server, conn}, got: :app_server"},
+            {[cd: 5],
+             "the option working_directory (also cd, cwd) must be a string that is not empty, got: 5"},
+            {[shell_environment_policy: [inherit: :some]],
+             "the option shell_environment_policy: inherit must be one of :core, :all, :none, got: :some"},
+            {[attachments: 1],
+             "the option attachments must be a list of paths, or of maps with a :path, got: 1"},
+            {[metadata: 1], "the option metadata must be a map, got: 1"},
+            {[profile: 1],
+             "the option profile (also config_profile) must be a string that is not empty, got: 1"},
+            {[config: 1], "the option config must be a map, got: [redacted]"},
+            {[retry_opts: [max_attempts: 0]], "the option retry_opts: max_attempts cannot be 0"}
+          ] do
+        assert said(Thread.Options.new(options)) == message
+      end
+
+      {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"], cd: "/no/such")
+      assert said(Thread.run(thread, "hi")) == ~S(there is no folder "/no/such" to work in)
+
+      assert said(Thread.run(thread, "hi", cd: "/", output_schema: %{a: {1}})) ==
+               "the option output_schema: {1} at a has no form in JSON"
+
+      for {option, value} <- [timeout_ms: 0, completion_timeout_ms: "10s"] do
+        message = said(Thread.run(thread, "hi", [{option, value}]))
+        assert message =~ "#{option}" and message =~ "positive integer in milliseconds"
+      end
+    end
+
+    defp allowed({:one_of, values}), do: Enum.map(values, &inspect/1)
+    defp allowed(:boolean), do: ["boolean"]
+    defp allowed(type) when type in [:string, :text], do: ["string"]
+    defp allowed(:milliseconds), do: ["positive integer in milliseconds"]
+    defp allowed(:timeout), do: ["positive integer in milliseconds", ":infinity"]
+    defp allowed(:map), do: ["map"]
+    defp allowed({:list, _}), do: ["list"]
+    defp allowed(_type), do: []
+
     test "have the errors of the API" do
       for {options, reason} <- [
             {[shell_environment_policy: 1], {:invalid_shell_environment_policy, 1}},

@@ -148,16 +148,27 @@ defmodule Codex.AppServer.Calls do
 
   @doc "The parameters that go over the wire, and what is experimental in them."
   @spec params(row(), keyword(), term()) ::
-          {:ok, map() | nil, [String.t()]} | {:error, Codex.Protocol.reason()}
+          {:ok, map() | nil, [String.t()]}
+          | {:error, Codex.Protocol.reason() | Codex.Options.Unknown.reason()}
   def params(row, args, options) do
     with {:ok, pairs} <- pairs(options) do
       given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
       # What is given comes later, and counts.
       fixed = Map.to_list(row.fixed)
       args = for {key, value} <- args, do: {key, value(row, Atom.to_string(key), value)}
-      Codex.Protocol.params(row.method, fixed ++ given ++ args)
+      row.method |> Codex.Protocol.params(fixed ++ given ++ args) |> placed()
     end
   end
+
+  # An option of another list is named as such.
+  defp placed({:error, {:unknown_option, key, _nearest}} = error) do
+    case Codex.Options.Unknown.places(key) do
+      [] -> error
+      places -> {:error, {:misplaced_option, key, places}}
+    end
+  end
+
+  defp placed(result), do: result
 
   defp pairs(nil), do: {:ok, []}
 

@@ -9,7 +9,7 @@ defmodule Codex.AppServer.Connect do
   @typedoc "Why there is no connection."
   @type reason ::
           {:invalid_option, atom(), term(), String.t()}
-          | {:unknown_option, term(), atom() | nil}
+          | Codex.Options.Unknown.reason()
           | {:invalid_options, term()}
           | Codex.Options.Table.reason()
           | Child.reason()
@@ -29,7 +29,7 @@ defmodule Codex.AppServer.Connect do
   @spec child(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def child(client, options, start \\ :supervised) do
     with {:ok, client} <- Codex.Options.new(client),
-         {:ok, options} <- Options.new(options) do
+         {:ok, options} <- options(options, :child) do
       known = %{
         telemetry_prefix: client.telemetry_prefix,
         account: account(client, options),
@@ -43,6 +43,11 @@ defmodule Codex.AppServer.Connect do
 
       serve(start, &opener(client, options, &1), Map.merge(options, known))
     end
+  end
+
+  defp options(options, lane) do
+    with {:error, {:unknown_option, key, _nearest}} <- Options.new(options, lane),
+         do: {:error, Codex.Options.Unknown.reason(key, Options.names(lane))}
   end
 
   # What only a process has, and so the connection for all of its threads.
@@ -76,7 +81,7 @@ defmodule Codex.AppServer.Connect do
   @doc "Reaches one that runs."
   @spec remote(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def remote(url, options, start \\ :supervised) do
-    with {:ok, options} <- Options.new(options, :remote),
+    with {:ok, options} <- options(options, :remote),
          {:ok, url} <- default_socket(url, options),
          {:ok, address} <- Address.new(url),
          secrets = secrets(options),

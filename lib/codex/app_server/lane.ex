@@ -40,15 +40,17 @@ defmodule Codex.AppServer.Lane do
     settings = Settings.settings(thread.codex_opts, thread.thread_opts, turn_opts)
 
     about = about(conn)
+    which = which(thread, settings)
 
     with :ok <- fits(about, thread.codex_opts, settings),
+         :ok <- takes(which, settings, turn_opts),
          {:ok, begin} <- begin(what, settings, turn_opts, about.files),
          :ok <- directory(settings.working_directory, about.files),
          :ok <- exists(what, about, thread, settings),
          {:ok, reach} <- Reach.all(settings, turn_opts) do
       job = %{
         conn: conn,
-        thread: which(thread, settings),
+        thread: which,
         begin: begin,
         reach: reach,
         settings: settings,
@@ -177,6 +179,18 @@ defmodule Codex.AppServer.Lane do
 
   defp which(%{fork_of: id}, _settings) when is_binary(id), do: {:fork, id}
   defp which(_thread, _settings), do: :start
+
+  # The server resumes no thread as ephemeral, and a loaded thread keeps its configuration.
+  defp takes({how, _}, %{ephemeral: true}, _turn) when how in [:resume, :last],
+    do: {:error, {:unsupported_option, :ephemeral, :resume}}
+
+  defp takes({:loaded, _}, _settings, turn) do
+    if option = Reach.not_of_loaded(turn),
+      do: {:error, {:unsupported_option, option}},
+      else: :ok
+  end
+
+  defp takes(_which, _settings, _turn), do: :ok
 
   # What a connection is for. One that is gone says so when the turn runs, so nothing is checked against it.
   defp about(conn) do

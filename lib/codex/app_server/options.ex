@@ -95,6 +95,10 @@ defmodule Codex.AppServer.Options do
     end)
   end
 
+  @doc "The names of the options."
+  @spec names(lane()) :: [atom()]
+  def names(lane), do: Enum.map(table(lane), &elem(&1, 0))
+
   @doc "Checks them: a map with all of them."
   @spec new(keyword() | map(), lane()) ::
           {:ok, map()}
@@ -108,15 +112,19 @@ defmodule Codex.AppServer.Options do
 
     case Cast.pairs(options) do
       {:ok, pairs} -> Enum.reduce_while(pairs, {:ok, defaults}, &put(table, &1, &2))
-      :error -> {:error, {:invalid_options, Codex.Options.Table.first_odd(options)}}
+      :error -> {:error, {:invalid_options, Cast.first_odd(options)}}
     end
   end
 
   defp put(table, {name, value}, {:ok, set}) do
     case List.keyfind(table, name, 0) do
       nil ->
-        names = for {name, _, _, _, _} <- table, do: name
-        {:halt, {:error, {:unknown_option, name, Suggest.nearest(name, names)}}}
+        {:halt,
+         {:error, {:unknown_option, name, Suggest.nearest(name, Enum.map(table, &elem(&1, 0)))}}}
+
+      # A variable that is not set must not become a connection without its token.
+      {:token, _, _, expected, _} when value == nil ->
+        {:halt, {:error, {:invalid_option, :token, nil, expected}}}
 
       {_, _, _, _, _} when value == nil ->
         {:cont, {:ok, set}}

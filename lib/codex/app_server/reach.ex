@@ -10,21 +10,11 @@ defmodule Codex.AppServer.Reach do
   @threads ~w(thread/start thread/resume thread/fork)
   @modes ~w(read-only workspace-write danger-full-access)
 
-  # Those of the connection's own client, those of the SDK, and what this lane does not look at.
-  @ours Enum.reject(Table.rows(), &(&1.opts[:exec] || &1.opts[:app])) |> Enum.map(& &1.name)
-  @ignored [:skip_git_repo_check | @ours] -- [:clear_env?, :exit_timeout_ms, :max_line_bytes]
-
   # The CLI refuses to change these (0.169).
   @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
-  # As `exec:` of the table, where the name of a function clause does not stand for something that only a process can have.
-  @config [
-    :web_search_enabled,
-    :mcp_servers,
-    :model_providers,
-    :enable,
-    :disable
-  ]
+  # Options of these kinds are the configuration of a thread, which no turn can change.
+  @configuring [:config, :overrides, :enable, :disable]
 
   defstruct params: %{}, config: []
 
@@ -45,10 +35,12 @@ defmodule Codex.AppServer.Reach do
   @spec all(map(), map()) :: {:ok, t()} | {:error, reason()}
   def all(settings, turn) do
     with :ok <- no_env(turn),
-         {:ok, settings} <- bundles(settings),
+         {:ok, settings} <- bundles(settings, turn),
          {:ok, sent} <- fold(settings),
          {sandbox, as_config} = of_thread(settings),
-         told = sent.config ++ as_config ++ settings.config ++ settings.config_overrides,
+         told =
+           settings.below ++
+             sent.config ++ as_config ++ settings.config ++ settings.config_overrides,
          {:ok, config} <- config(told),
          {:ok, schema} <- schema(settings.output_schema),
          thread = Map.merge(sent.params, sandbox),
@@ -61,6 +53,15 @@ defmodule Codex.AppServer.Reach do
       threads = Map.new(threads, fn {name, {params, _}} -> {name, params} end)
       {:ok, %{threads: threads, turn: turn, experimental: uses}}
     end
+  end
+
+  @doc """
+  Checks the options of a thread before a turn is there: what no turn of this thread could send.
+  """
+  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
+  def check(global, thread) do
+    settings = Codex.Exec.Reach.settings(global, thread, %{})
+    with {:ok, _reach} <- all(settings, %{}), do: :ok
   end
 
   # What `turn/start` takes by name and the methods of threads do not: as they take it. A review has nothing else to go by.
@@ -91,75 +92,113 @@ defmodule Codex.AppServer.Reach do
     end
   end
 
+  @doc """
+  The option of a turn that only the start of a thread could send, or nil: a loaded thread keeps
+  its configuration.
+  """
+  @spec not_of_loaded(map()) :: atom() | nil
+  def not_of_loaded(turn) do
+    configuring = for row <- Table.rows(:turn), row.opts[:app] in @configuring, do: row.name
+    Enum.find(configuring, &(turn[&1] not in [nil, [], %{}]))
+  end
+
   # Of a turn, those that say how it runs.
   defp of_turn(turn) do
-    reaching = for row <- Table.rows(:turn), row.opts[:exec] || row.opts[:app], do: row.name
-    Enum.find(reaching ++ [:output_schema], &(turn[&1] not in [nil, [], %{}]))
+    reaching = for row <- Table.rows(:turn), row.opts[:app] != :host, do: row.name
+    Enum.find(reaching, &(turn[&1] not in [nil, [], %{}]))
   end
 
   # The server runs already.
   defp no_env(%{env: env}) when env not in [nil, %{}], do: {:error, {:unsupported_option, :env}}
   defp no_env(_turn), do: :ok
 
-  # Two options that stand for others, and words that the server does not know (0.169). What was set by name wins over `full_auto`.
-  defp bundles(%{ask_for_approval: :on_failure}),
+  # Two options that stand for others, and words that the server does not know (0.169). An option
+  # that was set by name wins over `full_auto`.
+  defp bundles(%{ask_for_approval: :on_failure}, _turn),
     do: {:error, {:unsupported_option, :ask_for_approval, :on_failure}}
 
-  defp bundles(%{sandbox: :external_sandbox}),
+  defp bundles(%{sandbox: :external_sandbox}, _turn),
     do: {:error, {:unsupported_option, :sandbox, :external_sandbox}}
 
-  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true, full_auto: true}),
+  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true, full_auto: true}, _turn),
     do: {:error, :conflicting_auto_flags}
 
-  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true} = settings) do
-    if settings.dangerous,
-      do: {:ok, %{settings | sandbox: :danger_full_access, ask_for_approval: :never}},
-      else: {:error, {:dangerous, :dangerously_bypass_approvals_and_sandbox}}
+  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true} = settings, turn) do
+    settings = %{settings | sandbox: :danger_full_access, ask_for_approval: :never}
+
+    cond do
+      settings.dangerous != true ->
+        {:error, {:dangerous, :dangerously_bypass_approvals_and_sandbox}}
+
+      turn[:dangerously_bypass_approvals_and_sandbox] ->
+        {:ok, %{settings | sandbox_policy: %{type: "danger-full-access"}}}
+
+      true ->
+        {:ok, settings}
+    end
   end
 
-  defp bundles(%{full_auto: true} = settings) do
-    sandbox = if settings.sandbox == :default, do: :workspace_write, else: settings.sandbox
+  defp bundles(%{full_auto: true} = settings, turn) do
+    default? = settings.sandbox == :default
+    policy = settings.sandbox_policy || %{}
+
+    # A thread that is loaded takes the sandbox from the policy of a turn only.
+    policy =
+      if turn[:full_auto] && default?,
+        do: Map.put_new(policy, :type, "workspace-write"),
+        else: settings.sandbox_policy
 
     {:ok,
-     %{settings | sandbox: sandbox, ask_for_approval: settings.ask_for_approval || :on_request}}
+     %{
+       settings
+       | sandbox: if(default?, do: :workspace_write, else: settings.sandbox),
+         sandbox_policy: policy,
+         ask_for_approval: settings.ask_for_approval || :on_request
+     }}
   end
 
-  defp bundles(settings), do: {:ok, settings}
+  defp bundles(settings, _turn), do: {:ok, settings}
 
   defp fold(settings) do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
       value = settings[row.name]
 
-      if value in [nil, false, [], row.opts[:default]],
+      if value in [nil, row.opts[:default]],
         do: {:cont, {:ok, sent}},
-        else: reach(row, value, settings, sent)
+        else: reach(row.opts[:app], value, row, settings, sent)
     end)
   end
 
-  defp reach(%{opts: opts} = row, value, settings, sent) do
-    case {opts[:app], opts[:exec]} do
-      {app, _} when app != nil ->
-        {:cont, {:ok, put_in(sent.params[app], value(row.name, value, settings))}}
+  # The SDK itself sees to these; `Codex.AppServer.Lane` to what the connection must have; the
+  # other functions of this module to the rest.
+  defp reach(how, _value, _row, _settings, sent)
+       when how in [:host, :connection, :input, :overrides, :bundle],
+       do: {:cont, {:ok, sent}}
 
-      {_, {:config, key}} ->
-        more(sent, [set(String.split(key, "."), value)])
+  defp reach({:always, value}, value, _row, _settings, sent), do: {:cont, {:ok, sent}}
 
-      {_, {:table, key}} ->
-        more(sent, for({name, value} <- value, do: set([key, to_string(name)], value)))
+  defp reach(how, _value, row, _settings, _sent)
+       when how == :refused or elem(how, 0) == :always,
+       do: {:halt, {:error, {:unsupported_option, row.name}}}
 
-      {_, {:provider, key}} ->
-        if settings.model_provider in [nil | @built_in],
-          do: {:halt, {:error, {:unsupported_option, row.name}}},
-          else: more(sent, [set(["model_providers", settings.model_provider, key], value)])
+  defp reach(param, value, row, settings, sent) when is_binary(param),
+    do: {:cont, {:ok, put_in(sent.params[param], value(row.name, value, settings))}}
 
-      _ when row.name in @config ->
-        more(sent, named(row.name, value, settings))
+  defp reach(:config, value, row, settings, sent),
+    do: member(row.opts[:exec], value, row.name, settings, sent)
 
-      _ ->
-        if row.name in @ignored or row.scopes == [:global] or bundle?(row.name),
-          do: {:cont, {:ok, sent}},
-          else: {:halt, {:error, {:unsupported_option, row.name}}}
-    end
+  defp reach(how, value, _row, settings, sent), do: more(sent, named(how, value, settings))
+
+  defp member({:config, key}, value, _name, _settings, sent),
+    do: more(sent, [set(String.split(key, "."), value)])
+
+  defp member({:table, key}, members, _name, _settings, sent),
+    do: more(sent, for({name, value} <- members, do: set([key, to_string(name)], value)))
+
+  defp member({:provider, key}, value, name, %{model_provider: id}, sent) do
+    if id in [nil | @built_in],
+      do: {:halt, {:error, {:unsupported_option, name}}},
+      else: more(sent, [set(["model_providers", id, key], value)])
   end
 
   defp value(:tools, modules, _settings) do
@@ -167,20 +206,18 @@ defmodule Codex.AppServer.Reach do
   end
 
   # The mode alone: the model is that of the thread, which is known when it runs (`Codex.AppServer.Run`).
-  defp value(:collaboration_mode, mode, settings) when is_binary(mode) do
+  defp value(:collaboration_mode, mode, settings) when is_atom(mode) or is_binary(mode) do
     effort = settings.reasoning_effort && to_string(settings.reasoning_effort)
     own = %{"model" => settings.model || "", "reasoning_effort" => effort}
-    %{"mode" => mode, "settings" => own}
+    %{"mode" => to_string(mode), "settings" => own}
   end
 
   defp value(_name, value, _settings), do: value
 
-  defp bundle?(name), do: name in [:full_auto, :dangerously_bypass_approvals_and_sandbox]
-
   defp more(sent, overrides), do: {:cont, {:ok, %{sent | config: sent.config ++ overrides}}}
 
-  defp named(:web_search_enabled, true, %{web_search_mode: nil}),
-    do: [set(["web_search"], "live")]
+  defp named(:web_search_enabled, on?, %{web_search_mode: nil}),
+    do: [set(["web_search"], if(on?, do: "live", else: "disabled"))]
 
   defp named(:web_search_enabled, _value, _settings), do: []
 

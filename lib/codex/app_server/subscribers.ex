@@ -3,6 +3,7 @@ defmodule Codex.AppServer.Subscribers do
   # Who wants to hear what. One filter for each subscriber: a second one takes the place of the first.
 
   alias Codex.AppServer.Message
+  alias Codex.Options.Unknown
 
   @type filter :: %{
           methods: MapSet.t(String.t()) | nil,
@@ -24,7 +25,7 @@ defmodule Codex.AppServer.Subscribers do
   @spec filter(term()) ::
           {:ok, filter()}
           | {:error,
-             {:unknown_option, term(), atom() | nil}
+             Unknown.reason()
              | {:invalid_option, atom(), term(), String.t()}
              | {:invalid_options, term()}}
   def filter(options) do
@@ -62,7 +63,7 @@ defmodule Codex.AppServer.Subscribers do
         {:error, {:invalid_option, :as, form, ":wire or :structs"}}
 
       {key, _} ->
-        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:methods, :thread_id, :as])}}
+        {:error, Unknown.reason(key, Unknown.subscription())}
     end
   end
 

@@ -20,7 +20,9 @@ defmodule Codex.Error.Reasons do
     crashed: :crashed,
     keyring_unavailable: :auth_missing,
     encrypted_store: :unsupported,
-    conflicting_auto_flags: :invalid_request
+    conflicting_auto_flags: :invalid_request,
+    invalid_base_url: :invalid_request,
+    invalid_codex_path: :invalid_request
   }
 
   # The first element of a tuple.
@@ -67,6 +69,7 @@ defmodule Codex.Error.Reasons do
     already_started: :invalid_request,
     unsupported_input: :unsupported,
     unknown_option: :invalid_request,
+    misplaced_option: :invalid_request,
     invalid_input: :invalid_request,
     image_not_found: :invalid_request,
     image_too_large: :invalid_request,
@@ -148,7 +151,6 @@ defmodule Codex.Error.Reasons do
       "{:base_branch, branch}, {:commit, sha}, {:commit, sha, title} or instructions as text"
   end
 
-  def words({:unsupported_option, key}), do: "#{inspect(key)} is no option here"
   def words({:unsupported, :exec}), do: "that needs a thread over an app-server"
 
   def words({:turn_running, id, _turn}) when is_binary(id),
@@ -168,7 +170,7 @@ defmodule Codex.Error.Reasons do
     do: "there is no codex: `mix codex.doctor` says where it is looked for"
 
   def words({:app_server_down, %{reason: :noproc}}), do: "there is no such connection"
-  def words(_other), do: nil
+  def words(other), do: Codex.Options.Words.reason(other)
 
   @doc "The kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil

@@ -136,11 +136,11 @@ defmodule Codex.Exec.Args do
 
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
          :ok <- check_flags(settings),
+         :ok <- check_ephemeral(settings, resume),
          :ok <- check_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Reach.all(settings),
-         told = sent.overrides ++ settings.config ++ settings.config_overrides,
-         {:ok, hidden} <- Secrets.hide(told),
+         {:ok, hidden} <- Secrets.hide(Reach.told(sent, settings)),
          {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
       args = %__MODULE__{
         argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
@@ -254,6 +254,12 @@ defmodule Codex.Exec.Args do
     do: {:error, :conflicting_auto_flags}
 
   defp check_flags(_settings), do: :ok
+
+  # The CLI accepts the pair, and keeps the turn in the session file of the thread.
+  defp check_ephemeral(%{ephemeral: true}, resume) when is_binary(resume) or resume == :last,
+    do: {:error, {:unsupported_option, :ephemeral, :resume}}
+
+  defp check_ephemeral(_settings, _resume), do: :ok
 
   defp check_directory(nil), do: :ok
 

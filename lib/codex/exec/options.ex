@@ -77,7 +77,7 @@ defmodule Codex.Exec.Options do
          :ok <- check_rest(Map.keys(rest)),
          :ok <- check_lists(own),
          {:ok, turn_opts} <- check_turn(own[:turn_opts]),
-         {:ok, turn} <- Table.check(:turn, turn),
+         {:ok, turn} <- former(Table.check(:turn, turn)),
          {:ok, %{images: images}} <- Table.check(:turn, images: own[:attachments] || []) do
       own = Map.merge(own, %{turn_opts: Map.merge(turn_opts, turn), attachments: images})
       {:ok, struct(__MODULE__, own)}
@@ -97,7 +97,7 @@ defmodule Codex.Exec.Options do
     do: {:error, {:unsupported_option, :continuation_token}}
 
   defp check_rest([key | _]),
-    do: {:error, {:unknown_option, key, Codex.Suggest.nearest(key, @own ++ @turn)}}
+    do: {:error, Codex.Options.Unknown.reason(key, @own ++ @turn)}
 
   defp check_lists(own) do
     Enum.find_value([:attachments, :tool_outputs, :tool_failures], :ok, fn key ->
@@ -105,6 +105,10 @@ defmodule Codex.Exec.Options do
       if value != nil and not is_list(value), do: {:error, {:invalid_list, key, value}}
     end)
   end
+
+  # Here this option has its former name in the error.
+  defp former({:error, {:invalid_timeout_ms, value}}), do: {:error, {:invalid_timeout, value}}
+  defp former(result), do: result
 
   defp check_turn(nil), do: {:ok, %{}}
   defp check_turn(turn) when is_map(turn) or is_list(turn), do: Table.check(:turn, turn)

@@ -2,7 +2,7 @@ defmodule Codex.Exec.Reach do
   @moduledoc false
   # How each option reaches `codex exec`: flags, configuration overrides, environment. Pure; one pass over the table.
 
-  alias Codex.Options.Table
+  alias Codex.Options.{Overrides, Table}
 
   # Linux takes 128 KiB in one argument; what else stands in it is short.
   @max_argument 131_072 - 1_024
@@ -22,10 +22,12 @@ defmodule Codex.Exec.Reach do
           {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
           | {:dangerous, atom()}
+          | {:invalid_config_overrides, String.t()}
 
   @doc """
-  What holds for a run: of each option the turn's value, else the thread's, else the client's, else its default; those that
-  add up, together.
+  Merges the options of a run: of each option the turn's value, else the thread's, else the
+  client's, else its default. Lists and environments add up. `below` is the configuration of the
+  client, which everything else wins over.
   """
   @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()
   def settings(global, thread, turn) do
@@ -44,6 +46,7 @@ defmodule Codex.Exec.Reach do
 
     Map.merge(settings, %{
       env: Map.merge(global.env || %{}, turn[:env] || %{}),
+      below: (global.config || []) ++ (global.config_overrides || []),
       images: (thread.attachments || []) ++ (turn[:images] || []),
       enable: (thread.enable || []) ++ (turn[:enable] || []),
       disable: (thread.disable || []) ++ (turn[:disable] || []),
@@ -59,12 +62,37 @@ defmodule Codex.Exec.Reach do
   @spec all(map()) :: {:ok, t()} | {:error, reason()}
   def all(settings) do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
-      case reach(row.opts[:exec], settings[row.name], row.name, settings) do
+      value = settings[row.name]
+
+      case value in [nil, row.opts[:default]] or reach(row.opts[:exec], value, row.name, settings) do
+        true -> {:cont, {:ok, sent}}
         {:error, reason} -> {:halt, {:error, reason}}
         more -> {:cont, {:ok, add(sent, more)}}
       end
     end)
   end
+
+  @doc """
+  Checks the options of a thread before a turn is there: what no turn of this thread could send.
+  """
+  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
+  def check(global, thread) do
+    settings = settings(global, thread, %{})
+
+    with {:ok, sent} <- all(settings), do: written(told(sent, settings))
+  end
+
+  defp written(told) do
+    case told |> Enum.reject(&match?({:file, _, _}, &1)) |> Overrides.arguments() do
+      {:ok, _arguments} -> :ok
+      {:error, name} -> {:error, {:invalid_config_overrides, name}}
+    end
+  end
+
+  @doc "All that is told with `--config`, with secrets; later overrides win."
+  @spec told(t(), map()) :: [Codex.Options.Overrides.t() | {:file, [String.t()], String.t()}]
+  def told(sent, settings),
+    do: settings.below ++ sent.overrides ++ settings.config ++ settings.config_overrides
 
   defp add(sent, more) do
     %{
@@ -75,16 +103,21 @@ defmodule Codex.Exec.Reach do
     }
   end
 
-  defp reach(_how, nil, _name, _settings), do: []
+  # The SDK itself sees to these, or `Codex.Exec.Args` does, which has the prompt and the thread.
+  defp reach(how, _value, _name, _settings) when how in [:host, :input, :overrides, :resume_all],
+    do: []
+
+  defp reach(:refused, _value, name, _settings), do: {:error, {:unsupported_option, name}}
+  defp reach({:always, value}, value, _name, _settings), do: []
+  defp reach({:always, _}, _value, name, _settings), do: {:error, {:unsupported_option, name}}
+
   defp reach({:flag, flag}, value, _name, _settings), do: [flags: [flag, to_string(value)]]
-  defp reach({:switch, flag}, true, _name, _settings), do: [flags: [flag]]
+  defp reach({:switch, flag}, on?, _name, _settings), do: [flags: if(on?, do: [flag], else: [])]
 
   defp reach({:each, flag}, values, _name, _settings),
     do: [flags: Enum.flat_map(values, &[flag, &1])]
 
   defp reach({:env, names}, value, _name, _settings), do: [env: Map.new(names, &{&1, value})]
-  defp reach(:dropped, _value, name, _settings), do: {:error, {:unsupported_option, name}}
-
   defp reach({:config, key}, value, _name, _settings), do: [overrides: [set(key, value)]]
 
   defp reach({:table, key}, members, _name, _settings),
@@ -96,9 +129,13 @@ defmodule Codex.Exec.Reach do
       else: [overrides: [set(["model_providers", id, key], value)]]
   end
 
+  defp reach({:dangerous, _flag}, false, _name, _settings), do: []
+
   defp reach({:dangerous, flag}, true, name, settings) do
     if settings.dangerous, do: [flags: [flag]], else: {:error, {:dangerous, name}}
   end
+
+  defp reach(:isolation, :inherit, _name, _settings), do: []
 
   # A flag that was set by itself must not stand twice.
   defp reach(:isolation, :project, _name, settings),
@@ -110,11 +147,7 @@ defmodule Codex.Exec.Reach do
       overrides: [set("project_doc_max_bytes", 0)]
     ]
 
-  defp reach(:base_url, url, _name, _settings) do
-    if url == Table.defaults(:global)[:base_url],
-      do: [],
-      else: [overrides: [set("openai_base_url", url)]]
-  end
+  defp reach(:base_url, url, _name, _settings), do: [overrides: [set("openai_base_url", url)]]
 
   # The CLI reads these from a file as well: there they may have any length.
   defp reach(:base_instructions, text, _name, _settings) do
@@ -122,8 +155,6 @@ defmodule Codex.Exec.Reach do
       do: [overrides: [{:file, ["model_instructions_file"], text}]],
       else: [overrides: [set("instructions", text)]]
   end
-
-  defp reach(:sandbox, :default, _name, _settings), do: []
 
   defp reach(:sandbox, :external_sandbox, name, _settings),
     do: {:error, {:unsupported_option, name, :external_sandbox}}
@@ -150,6 +181,8 @@ defmodule Codex.Exec.Reach do
   defp reach(:approval, policy, _name, _settings),
     do: [overrides: [set("approval_policy", dashed(policy))]]
 
+  defp reach(:full_auto, false, _name, _settings), do: []
+
   # What was set by name wins over what `full_auto` stands for.
   defp reach(:full_auto, true, _name, settings) do
     sandboxed? = settings.sandbox != :default or match?(%{type: _}, settings.sandbox_policy)
@@ -161,14 +194,14 @@ defmodule Codex.Exec.Reach do
     [flags: flags, overrides: overrides]
   end
 
-  defp reach(:web_search_enabled, true, _name, %{web_search_mode: nil}),
-    do: [overrides: [set("web_search", "live")]]
+  defp reach(:web_search_enabled, on?, _name, %{web_search_mode: nil}),
+    do: [overrides: [set("web_search", if(on?, do: "live", else: "disabled"))]]
+
+  defp reach(:web_search_enabled, _on?, _name, _settings), do: []
 
   # With their secrets: `Codex.Exec.Secrets` takes them out, of these and of `config`.
   defp reach(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
     do: [overrides: for({id, table} <- value, do: set([tables, id], table))]
-
-  defp reach(_how, _value, _name, _settings), do: []
 
   defp ignore(settings, names) do
     names = if settings[:made_home?], do: names -- [:ignore_user_config], else: names
@@ -183,7 +216,7 @@ defmodule Codex.Exec.Reach do
   defp set(key, value) when is_binary(key), do: set(String.split(key, "."), value)
 
   defp set(path, value) do
-    {:ok, value} = Codex.Options.Overrides.value(value)
+    {:ok, value} = Overrides.value(value)
     {Enum.map(path, &to_string/1), value}
   end
 

@@ -45,7 +45,7 @@ defmodule Codex.Home.Isolated do
              do: make(opts[:dir] || default_dir(), toml, opts[:owner] || self())
 
       [key | _] ->
-        {:error, {:unknown_option, key, Codex.Suggest.nearest(key, [:config, :dir, :owner])}}
+        {:error, Codex.Options.Unknown.reason(key, [:config, :dir, :owner])}
     end
   end
 

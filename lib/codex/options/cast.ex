@@ -6,31 +6,6 @@ defmodule Codex.Options.Cast do
 
   @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
 
-  @doc "How a type is called in the documentation."
-  def doc({:one_of, values}), do: "one of #{Enum.map_join(values, ", ", &"`#{inspect(&1)}`")}"
-  def doc({:list, _}), do: "list"
-  def doc(type) when type in [:positive, :milliseconds, :bytes], do: "positive integer"
-  def doc(:count), do: "0 or a positive integer"
-  def doc(:timeout), do: "positive integer or `:infinity`"
-  def doc(type) when type in [:word, :effort], do: "atom or string"
-  def doc(:atoms), do: "list of atoms"
-
-  def doc(type) when type in [:env, :tables, :flags, :shell_environment_policy],
-    do: "map or keyword"
-
-  def doc(type) when type in [:opts, :retry_opts, :rate_limit_opts], do: "map or keyword"
-  def doc(:retry), do: "boolean or `:resume`"
-  def doc(:any), do: "any"
-  def doc(:tools), do: "list of modules"
-  def doc(:policy), do: "module, function or `Codex.Approvals.StaticPolicy`"
-  def doc(:request_handler), do: "function or module"
-  def doc(:collaboration_mode), do: "`:plan`, `:default` or map"
-  def doc(:transport), do: "`:exec` or `{:app_server, conn}`"
-  def doc(:sandbox_policy), do: "map, keyword, or the type alone"
-  def doc(:overrides), do: "map or list"
-  def doc(:text), do: "string"
-  def doc(type), do: Atom.to_string(type)
-
   @spec cast(term(), term()) :: result()
   def cast(type, value) when type in [:string, :text] and is_binary(value) and value != "" do
     if String.valid?(value) and not String.contains?(value, "\0"), do: {:ok, value}, else: :error
@@ -93,7 +68,7 @@ defmodule Codex.Options.Cast do
   end
 
   def cast(:collaboration_mode, mode) when mode in [:plan, :default, "plan", "default"],
-    do: {:ok, to_string(mode)}
+    do: {:ok, mode}
 
   def cast(:collaboration_mode, %{} = mode), do: {:ok, mode}
 
@@ -115,14 +90,34 @@ defmodule Codex.Options.Cast do
     if not List.improper?(value) and Enum.all?(value, &is_atom/1), do: {:ok, value}, else: :error
   end
 
-  def cast(:word, value) when is_atom(value) and not is_boolean(value),
-    do: {:ok, Atom.to_string(value)}
+  # A value keeps its type: an atom is sent as its name.
+  def cast(:word, value) when is_atom(value) and value not in [nil, true, false],
+    do: {:ok, value}
 
   def cast(:word, value) when is_binary(value), do: cast(:string, String.trim(value))
 
   # The CLI takes any word; those that are known are taken in any spelling.
-  def cast(:effort, value),
-    do: with({:ok, word} <- cast(:word, value), do: {:ok, Models.Effort.word(word)})
+  def cast(:effort, value) do
+    with {:ok, word} <- cast(:word, value) do
+      case Models.Effort.parse(word) do
+        {:ok, effort} when is_atom(word) -> {:ok, effort}
+        {:ok, effort} -> {:ok, Atom.to_string(effort)}
+        :error -> {:ok, word}
+      end
+    end
+  end
+
+  def cast(:ask_for_approval, {:granular, kinds}), do: granular(kinds)
+
+  def cast(:ask_for_approval, policy) when is_atom(policy) or is_binary(policy),
+    do: cast({:one_of, [:untrusted, :on_failure, :on_request, :never]}, policy)
+
+  def cast(:ask_for_approval, policy) do
+    case pairs(policy) do
+      {:ok, [{key, kinds}]} -> if to_name(key) == "granular", do: granular(kinds), else: :error
+      _ -> :error
+    end
+  end
 
   def cast({:list, type}, values) when is_list(values), do: all(values, &cast(type, &1))
   def cast(:image, %{path: path}), do: cast(:string, path)
@@ -179,6 +174,28 @@ defmodule Codex.Options.Cast do
   defp nested({:ok, _checked}, value, _name), do: {:ok, value}
   defp nested({:error, reason}, _value, name), do: {:error, {name, reason}}
 
+  @kinds %{
+    "sandbox_approval" => :sandbox_approval,
+    "rules" => :rules,
+    "mcp_elicitations" => :mcp_elicitations,
+    "skill_approval" => :skill_approval,
+    "request_permissions" => :request_permissions
+  }
+
+  defp granular(kinds) do
+    with {:ok, kinds} <- members(kinds, &kind/1),
+         true <-
+           Enum.all?([:sandbox_approval, :rules, :mcp_elicitations], &is_map_key(kinds, &1)),
+         do: {:ok, %{granular: kinds}},
+         else: (_ -> :error)
+  end
+
+  defp kind({key, value}) when is_boolean(value) do
+    with {:ok, kind} <- Map.fetch(@kinds, to_name(key)), do: {:ok, {kind, value}}
+  end
+
+  defp kind(_other), do: :error
+
   # A map or list of pairs, each cast by itself, as a map.
   defp members(value, cast) do
     with {:ok, pairs} <- pairs(value), {:ok, pairs} <- all(pairs, cast), do: {:ok, Map.new(pairs)}
@@ -194,6 +211,11 @@ defmodule Codex.Options.Cast do
   end
 
   def pairs(_other), do: :error
+
+  @doc "What keeps a list from being options; without the others, which may hold secrets."
+  def first_odd([{_, _} | rest]), do: first_odd(rest)
+  def first_odd([odd | _]), do: odd
+  def first_odd(tail), do: tail
 
   defp to_name(key) when is_binary(key), do: key
   defp to_name(key) when is_atom(key) and key != nil, do: Atom.to_string(key)

@@ -1,20 +1,39 @@
 defmodule Codex.Options.Rows do
   @moduledoc false
-  # Every option of a run, as data for `Codex.Options.Table`. What it reaches is what CLI 0.169 was seen to take.
+  # Every option of a run, as data for `Codex.Options.Table`. How an option reaches the CLI is what
+  # CLI 0.169 was observed to accept.
   #
-  # A row: name, where it may stand (`:global`, `:thread`, `:turn`; of a name that stands in several, the turn's value
-  # wins over the thread's over the global one), type, documentation, and
+  # A row is `{name, scopes, type, documentation, facts}`. The scopes are `:global`, `:thread` and
+  # `:turn`; if a name has several scopes, the value of the turn wins over that of the thread, and
+  # that over that of the client. The facts:
   #
+  #   * `exec:`    - required: how the option reaches `codex exec`
+  #   * `app:`     - required: how the option reaches the app-server
   #   * `default:` - instead of nil, which means: not set, the CLI decides
-  #   * `also:`    - other names for the key; `turn_also:` those that only options of a turn have
-  #   * `exec:`    - how it reaches `codex exec`: `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true,
-  #     `{:each, "--x"}` once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
-  #     below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:env, names}` in the environment, `:dropped`
-  #     where the CLI has nothing like it any more (an error that names the option), or the name of a function clause of
-  #     `Codex.Exec.Reach`
-  #   * `app:`     - the parameter of the app-server's `thread/start` or `turn/start`
+  #   * `also:`    - other names of the option; `turn_also:` those that only turns accept
   #   * `secret:`  - never shown
   #   * `error:`   - the name in the error tuple instead of `invalid_<name>`
+  #   * `hint:`    - what to do instead, if a transport refuses the option
+  #
+  # On both transports:
+  #
+  #   * `:host`            - the SDK itself gives the option its effect
+  #   * `{:always, value}` - the transport behaves like this anyway; other values are refused
+  #   * `:refused`         - the transport has nothing like it: an error that names the option
+  #
+  # On `exec:` also `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true, `{:each, "--x"}` once
+  # a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map below
+  # that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:dangerous, "--x"}` when true beside
+  # `dangerous`, `{:env, names}` in the environment, `:input` with the prompt, `:overrides` after the
+  # configuration of the other options, or the name of a function clause of `Codex.Exec.Reach`.
+  #
+  # On `app:` also the parameter of `thread/start` or `turn/start`, `:config` for the configuration
+  # key of `exec:` in the thread's `config`, `:connection` for what only the server's process has,
+  # `:input`, `:overrides`, or the name of a function clause of `Codex.AppServer.Reach`.
+
+  @only_app "it needs transport: {:app_server, conn}"
+  @asks_nobody "codex exec asks nobody; use transport: {:app_server, conn}"
+  @own_provider "name a model_provider that is not built in"
 
   @sandboxes [
     :default,
@@ -25,60 +44,81 @@ defmodule Codex.Options.Rows do
     :danger_full_access,
     :external_sandbox
   ]
-  @approvals [:untrusted, :on_failure, :on_request, :never]
   @summaries [:auto, :concise, :detailed, :none]
   @levels [:low, :medium, :high]
 
   @client [
-    {:api_key, [:global], :string, "OpenAI API key; handed over in the environment",
-     exec: {:env, ["CODEX_API_KEY", "OPENAI_API_KEY"]}, secret: true},
+    {:api_key, [:global], :string,
+     "OpenAI API key; handed over in the environment. nil and \"\" are errors: a key from a " <>
+       "variable that is not set must not become another login",
+     exec: {:env, ["CODEX_API_KEY", "OPENAI_API_KEY"]}, app: :connection, secret: true},
     {:base_url, [:global], :string,
      "base URL of the built-in provider; sent unless it is this default",
-     default: "https://api.openai.com/v1", exec: :base_url},
+     default: "https://api.openai.com/v1", exec: :base_url, app: :connection},
     {:codex_path_override, [:global], :string,
-     "the CLI; else `CODEX_PATH`, else `codex` on the PATH", also: [:codex_path]},
+     "the CLI; else `CODEX_PATH`, else `CODEX_BINARY`, else `codex` on the PATH",
+     also: [:codex_path], exec: :host, app: :connection},
     {:codex_home, [:global], :string,
      "folder with config, login and sessions (`CODEX_HOME`); it must exist",
-     exec: {:env, ["CODEX_HOME"]}},
-    {:telemetry_prefix, [:global], :atoms, "first part of event names", default: [:codex]},
+     exec: {:env, ["CODEX_HOME"]}, app: :connection},
+    {:telemetry_prefix, [:global], :atoms, "first part of event names",
+     default: [:codex], exec: :host, app: :host},
     {:telemetry_content, [:global], :boolean,
-     "events have prompts, commands and outputs as well: see `Codex.Telemetry`", []}
+     "events have prompts, commands and outputs as well: see `Codex.Telemetry`",
+     exec: :host, app: :host}
   ]
 
   @where [
     {:profile, [:thread, :turn], :string,
      "name of a profile: layers `$CODEX_HOME/<name>.config.toml` on the user's",
-     also: [:config_profile], exec: {:flag, "--profile"}},
+     also: [:config_profile],
+     exec: {:flag, "--profile"},
+     app: :refused,
+     hint: "the app-server accepts no profile: use config"},
     {:strict_config, [:thread, :turn], :boolean,
-     "unknown configuration keys are errors of the CLI", exec: {:switch, "--strict-config"}},
+     "unknown configuration keys are errors of the CLI",
+     exec: {:switch, "--strict-config"},
+     app: {:always, false},
+     hint: "give it to Codex.AppServer.connect/2"},
     {:isolation, [:thread], {:one_of, [:inherit, :project, :hermetic]},
-     "`:inherit`: nothing. `:project`: not the user's `config.toml` (`--ignore-user-config`), and so no project's either, as trust is kept there. `:hermetic`: nor rules (`--ignore-rules`), AGENTS files of the project (`project_doc_max_bytes=0`) and the VM's environment (`clear_env?`). Login, AGENTS file and sessions are those of `codex_home`: see `Codex.Home.Isolated`. The `config.toml` of a home that `Codex.Home.Isolated` or `Codex.Test` made counts all the same",
-     exec: :isolation},
+     "`:inherit`: nothing. `:project`: not the user's `config.toml` (`--ignore-user-config`), " <>
+       "and so no project's either, as trust is kept there. `:hermetic`: nor rules " <>
+       "(`--ignore-rules`), AGENTS files of the project (`project_doc_max_bytes=0`) and the VM's " <>
+       "environment (`clear_env?`). Login, AGENTS file and sessions are those of `codex_home`: " <>
+       "see `Codex.Home.Isolated`",
+     exec: :isolation, app: {:always, :inherit}, hint: "give it to Codex.AppServer.connect/2"},
     {:ignore_user_config, [:thread, :turn], :boolean,
-     "do not load the user's `config.toml`; the login is used all the same. No effect with a home " <>
-       "that `Codex.Home.Isolated` or `Codex.Test` made, whose `config.toml` is the caller's own",
-     exec: {:switch, "--ignore-user-config"}},
+     "do not load the user's `config.toml`; the login is used all the same",
+     exec: {:switch, "--ignore-user-config"}, app: {:always, false}},
     {:ignore_rules, [:thread, :turn], :boolean,
      "do not load `.rules` files, the user's and the project's",
-     exec: {:switch, "--ignore-rules"}},
+     exec: {:switch, "--ignore-rules"}, app: {:always, false}},
     {:working_directory, [:thread, :turn], :string,
      "where the agent works; relative to the VM's own",
      also: [:cd, :cwd], exec: {:flag, "--cd"}, app: "cwd"},
     {:worktree, [:thread], :boolean, "work in a new Git worktree that the CLI manages",
-     exec: {:switch, "--worktree"}},
+     exec: {:switch, "--worktree"}, app: {:always, false}},
     {:additional_directories, [:thread], {:list, :string}, "further folders that may be written",
-     default: [], exec: {:each, "--add-dir"}},
-    {:skip_git_repo_check, [:thread], :boolean, "run outside a Git repository",
-     default: false, exec: {:switch, "--skip-git-repo-check"}},
+     default: [],
+     exec: {:each, "--add-dir"},
+     app: :refused,
+     hint: "use sandbox_policy with writable_roots"},
+    {:skip_git_repo_check, [:thread], :boolean,
+     "run outside a Git repository; the app-server does so in any case",
+     default: false, exec: {:switch, "--skip-git-repo-check"}, app: {:always, true}},
     {:trust, [:thread], :boolean,
      "save trust for this project: it persists, in the user's `config.toml`",
-     exec: {:switch, "--trust"}},
-    {:ephemeral, [:thread], :boolean, "write no session files; such a thread cannot be resumed",
-     exec: {:switch, "--ephemeral"}, app: "ephemeral"},
+     exec: {:switch, "--trust"}, app: {:always, false}},
+    {:ephemeral, [:thread], :boolean,
+     "write no session files; such a thread cannot be resumed, and a thread that is resumed " <>
+       "cannot be ephemeral: fork it",
+     exec: {:switch, "--ephemeral"},
+     app: "ephemeral",
+     hint: "fork the thread with Codex.fork_thread/3 and ephemeral: true"},
     {:thread_source, [:thread], :string, "a word that classifies new threads",
      exec: {:flag, "--thread-source"}, app: "threadSource"},
     {:resume_all, [:thread], :boolean, "with `:last`: the newest thread of any folder",
-     exec: :resume_all}
+     exec: :resume_all, app: :host}
   ]
 
   @model [
@@ -87,23 +127,26 @@ defmodule Codex.Options.Rows do
     {:model_provider, [:thread], :string, "id of a provider of the configuration",
      also: [:provider], exec: {:config, "model_provider"}, app: "modelProvider"},
     {:oss, [:thread, :turn], :boolean, "use a local open-source provider",
-     exec: {:switch, "--oss"}},
+     exec: {:switch, "--oss"}, app: {:always, false}, hint: "use model_provider"},
     {:local_provider, [:thread, :turn], :string, "`lmstudio` or `ollama`",
-     also: [:oss_provider], exec: {:flag, "--local-provider"}},
+     also: [:oss_provider],
+     exec: {:flag, "--local-provider"},
+     app: :refused,
+     hint: "use model_provider"},
     {:model_providers, [:thread], :tables,
-     "definitions of providers by id. On `codex exec`, bearer tokens and header values go into the " <>
-       "environment under names of their own, not into the arguments; the agent's commands find " <>
-       "those variables empty", exec: :model_providers, secret: true},
+     "definitions of providers by id. Bearer tokens and header values go into the environment, " <>
+       "not into the arguments", exec: :model_providers, app: :model_providers, secret: true},
     {:request_max_retries, [:thread], :positive,
      "of `model_provider`, which must be named: built-in providers are fixed",
-     exec: {:provider, "request_max_retries"}},
+     exec: {:provider, "request_max_retries"}, app: :config, hint: @own_provider},
     {:stream_max_retries, [:thread], :positive, "likewise",
-     exec: {:provider, "stream_max_retries"}},
+     exec: {:provider, "stream_max_retries"}, app: :config, hint: @own_provider},
     {:provider_stream_idle_timeout_ms, [:thread], :positive,
      "likewise: how long the provider's stream may be silent, in ms",
-     exec: {:provider, "stream_idle_timeout_ms"}},
+     exec: {:provider, "stream_idle_timeout_ms"}, app: :config, hint: @own_provider},
     {:reasoning_effort, [:global, :thread, :turn], :effort,
-     "#{Enum.map_join(Codex.Models.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the model's own",
+     "#{Enum.map_join(Codex.Models.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the " <>
+       "model's own",
      also: [:reasoning, :effort], exec: {:config, "model_reasoning_effort"}, app: "effort"},
     {:model_reasoning_summary, [:global, :thread, :turn], {:one_of, @summaries},
      "how reasoning is summarised",
@@ -111,181 +154,233 @@ defmodule Codex.Options.Rows do
      exec: {:config, "model_reasoning_summary"},
      app: "summary"},
     {:model_verbosity, [:global, :thread], {:one_of, @levels}, "how much the model says",
-     also: [:verbosity], exec: {:config, "model_verbosity"}},
+     also: [:verbosity], exec: {:config, "model_verbosity"}, app: :config},
     {:model_context_window, [:global, :thread], :positive, "tokens",
-     also: [:context_window], exec: {:config, "model_context_window"}},
+     also: [:context_window], exec: {:config, "model_context_window"}, app: :config},
+    {:tool_output_token_limit, [:global, :thread], :count,
+     "how many tokens of a tool's output the model gets",
+     exec: {:config, "tool_output_token_limit"}, app: :config},
+    {:agent_max_threads, [:global, :thread], :positive,
+     "how many agents may work at once in a session",
+     exec: {:config, "agents.max_threads"}, app: :config},
     {:model_supports_reasoning_summaries, [:global, :thread], :boolean,
      "the CLI has no such setting any more",
-     also: [:supports_reasoning_summaries], exec: :dropped},
+     also: [:supports_reasoning_summaries], exec: :refused, app: :refused},
     {:personality, [:thread], {:one_of, [:none, :friendly, :pragmatic]}, "how the agent talks",
      exec: {:config, "personality"}, app: "personality"},
     {:collaboration_mode, [:thread, :turn], :collaboration_mode,
-     "`:plan`, in which the agent asks and plans and changes nothing, or `:default`; or a map with `mode` and `settings`. Needs a connection with `experimental_api: true`",
-     exec: :dropped, app: "collaborationMode"},
+     "`:plan`, in which the agent asks and plans and changes nothing, or `:default`; or a map " <>
+       "with `mode` and `settings`. Needs a connection with `experimental_api: true`",
+     exec: :refused, app: "collaborationMode", hint: @only_app},
     {:base_instructions, [:thread], :text,
-     "instead of the model's own instructions; beyond 127 KiB through a file, of which the CLI trims the ends",
-     exec: :base_instructions, app: "baseInstructions"},
+     "instead of the model's own instructions; beyond 127 KiB through a file, of which the CLI " <>
+       "trims the ends", exec: :base_instructions, app: "baseInstructions"},
     {:developer_instructions, [:thread], :text,
      "besides the model's own instructions; beyond 127 KiB through a profile made for the run",
      exec: {:config, "developer_instructions"}, app: "developerInstructions"},
     {:cyber_access_program, [:thread, :turn],
      {:one_of, [:standard, :daybreak_blue, :daybreak_red]},
-     "an experimental access program of OpenAI's", exec: {:flag, "--cyber-access-program"}}
+     "an experimental access program of OpenAI's",
+     exec: {:flag, "--cyber-access-program"}, app: :refused}
   ]
 
   @may [
     {:sandbox, [:thread], {:one_of, @sandboxes},
-     "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox` on `codex exec`",
+     "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox`",
      default: :default, exec: :sandbox, app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,
-     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` wins over `sandbox`",
-     exec: :sandbox_policy, app: "sandboxPolicy"},
+     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), " <>
+       "`network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` wins over " <>
+       "`sandbox`", exec: :sandbox_policy, app: "sandboxPolicy"},
     {:network_access_enabled, [:thread], :boolean,
      "network for commands in the workspace-write sandbox",
-     exec: {:config, "sandbox_workspace_write.network_access"}},
-    {:ask_for_approval, [:thread, :turn], {:one_of, @approvals},
-     "when commands need approval; `codex exec` refuses `:untrusted` since 0.169, the app-server `:on_failure`",
+     exec: {:config, "sandbox_workspace_write.network_access"}, app: :config},
+    {:ask_for_approval, [:thread, :turn], :ask_for_approval,
+     "when commands need approval; `:granular` says it for each kind: `[granular: " <>
+       "[sandbox_approval: false, rules: true, mcp_elicitations: true]]`, and if you like " <>
+       "`skill_approval` and `request_permissions`. `codex exec` refuses `:untrusted`, the " <>
+       "app-server `:on_failure`",
      turn_also: [:approval_policy], exec: :approval, app: "approvalPolicy"},
+    {:approvals_reviewer, [:thread, :turn], {:one_of, [:user, :auto_review, :guardian_subagent]},
+     "who decides what needs approval: the user, or the CLI by itself",
+     exec: {:config, "approvals_reviewer"}, app: "approvalsReviewer"},
     {:approve_for_me, [:thread, :turn], :boolean,
      "let the CLI review approvals by itself, in the workspace-write sandbox",
-     exec: {:switch, "--approve-for-me"}},
+     exec: {:switch, "--approve-for-me"},
+     app: {:always, false},
+     hint: "use approvals_reviewer: :auto_review, ask_for_approval and sandbox"},
     {:full_auto, [:thread, :turn], :boolean,
-     "the CLI dropped `--full-auto`: sends `--sandbox workspace-write` and the approval policy `on-request`",
-     exec: :full_auto},
+     "the CLI dropped `--full-auto`: sends `--sandbox workspace-write` and the approval policy " <>
+       "`on-request`", exec: :full_auto, app: :bundle},
     {:dangerous, [:thread, :turn], :boolean, "must be true beside the two options that follow",
-     []},
+     exec: :host, app: :host},
     {:dangerously_bypass_approvals_and_sandbox, [:thread, :turn], :boolean,
      "run every command without asking and without sandbox; needs `dangerous: true`",
-     exec: {:dangerous, "--dangerously-bypass-approvals-and-sandbox"}},
+     exec: {:dangerous, "--dangerously-bypass-approvals-and-sandbox"}, app: :bundle},
     {:dangerously_bypass_hook_trust, [:thread, :turn], :boolean,
      "run hooks that nobody trusted; needs `dangerous: true`",
-     exec: {:dangerous, "--dangerously-bypass-hook-trust"}},
+     exec: {:dangerous, "--dangerously-bypass-hook-trust"}, app: {:always, false}},
     {:shell_environment_policy, [:thread], :shell_environment_policy,
-     "what commands inherit: map with `inherit` (`core`, `all`, `none`), `ignore_default_excludes`, `exclude`, `include_only`, `set`",
-     exec: {:table, "shell_environment_policy"}}
+     "what commands inherit: map with `inherit` (`core`, `all`, `none`), " <>
+       "`ignore_default_excludes`, `exclude`, `include_only`, `set`",
+     exec: {:table, "shell_environment_policy"}, app: :config}
   ]
 
   @tools [
     {:features, [:thread], :flags, "features of the CLI by name, true or false",
-     exec: {:table, "features"}},
+     exec: {:table, "features"}, app: :config},
     {:enable, [:thread, :turn], {:list, :string},
      "features to enable; an unknown one is an error of the CLI",
-     default: [], exec: {:each, "--enable"}},
+     default: [], exec: {:each, "--enable"}, app: :enable},
     {:disable, [:thread, :turn], {:list, :string}, "features to disable",
-     default: [], exec: {:each, "--disable"}},
+     default: [], exec: {:each, "--disable"}, app: :disable},
     {:web_search_mode, [:thread], {:one_of, [:disabled, :cached, :indexed, :live]}, "web search",
-     exec: {:config, "web_search"}},
+     exec: {:config, "web_search"}, app: :config},
     {:web_search_enabled, [:thread], :boolean,
-     "true is `web_search_mode: :live`, false sends nothing",
-     default: false, exec: :web_search_enabled},
+     "true is `web_search_mode: :live`, false is `web_search_mode: :disabled`; " <>
+       "`web_search_mode` itself wins", exec: :web_search_enabled, app: :web_search_enabled},
     {:view_image_tool_enabled, [:thread], :boolean, "whether the agent may look at images",
-     exec: {:config, "features.view_image"}},
+     exec: {:config, "features.view_image"}, app: :config},
     {:unified_exec_enabled, [:thread], :boolean, "whether commands may go on in sessions",
-     exec: {:config, "features.unified_exec"}},
+     exec: {:config, "features.unified_exec"}, app: :config},
     {:skills_enabled, [:thread], :boolean, "whether the model is told about skills",
-     exec: {:config, "skills.include_instructions"}},
+     exec: {:config, "skills.include_instructions"}, app: :config},
     {:apply_patch_freeform_enabled, [:thread], :boolean, "the CLI has no such switch any more",
-     exec: :dropped},
+     exec: :refused, app: :refused},
     {:mcp_servers, [:thread], :tables,
-     "MCP servers for this run by name; each has what the CLI takes below `mcp_servers.<name>`. On " <>
-       "`codex exec`, the `env` of a server goes into a file that only its owner may read, so only " <>
-       "that server gets it; `http_headers` are handed over as those of `model_providers`; " <>
-       "`oauth.client_secret` is an error", exec: :mcp_servers, secret: true},
+     "MCP servers for this run by name. Values of `env` and `http_headers` go into the " <>
+       "environment, not into the arguments",
+     exec: :mcp_servers, app: :mcp_servers, secret: true},
     {:history_persistence, [:global, :thread], :word,
      "`\"save-all\"` or `\"none\"`: the CLI's own history file",
-     exec: {:config, "history.persistence"}},
+     exec: {:config, "history.persistence"}, app: :config},
     {:history_max_bytes, [:global, :thread], :count, "how large that file may get",
-     exec: {:config, "history.max_bytes"}},
-    {:config, [:thread], :overrides,
-     "any configuration, after the options above and before `config_overrides`",
-     secret: true, error: :overrides_map},
-    {:config_overrides, [:thread, :turn], :overrides,
-     "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the turn's come last and win. Part of the arguments, which other users of the machine can see: no place for secrets",
-     also: [:config_override], secret: true}
+     exec: {:config, "history.max_bytes"}, app: :config},
+    {:config, [:global, :thread], :overrides,
+     "any configuration. The thread's comes after the options above and before " <>
+       "`config_overrides`, the client's before all of them",
+     exec: :overrides, app: :overrides, secret: true},
+    {:config_overrides, [:global, :thread, :turn], :overrides,
+     "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the " <>
+       "turn's come last and win. Part of the arguments, which other users of the machine can " <>
+       "see: no place for secrets",
+     also: [:config_override], exec: :overrides, app: :overrides, secret: true}
   ]
 
   @turn [
     {:attachments, [:thread], {:list, :image},
-     "images that every turn gets: paths, or maps with a `:path`", default: [], error: :list},
+     "images that every turn gets: paths, or maps with a `:path`",
+     default: [], exec: :input, app: :input},
     {:images, [:turn], {:list, :image}, "images for this turn: paths, or maps with a `:path`",
-     error: :list},
-    {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded", []},
+     exec: :input, app: :input},
+    {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded",
+     exec: :input, app: :input},
     {:output_last_message, [:thread, :turn], :string, "file that gets the last message",
-     exec: {:flag, "--output-last-message"}},
+     exec: {:flag, "--output-last-message"}, app: :refused},
     {:color, [:thread, :turn], {:one_of, [:auto, :always, :never]},
-     "colours in the CLI's own log", exec: {:flag, "--color"}},
+     "colours in the CLI's own log", exec: {:flag, "--color"}, app: :refused},
     {:env, [:global, :turn], :env, "variables for the CLI, as map or keyword; nil takes one away",
-     secret: true},
+     exec: :host,
+     app: :connection,
+     secret: true,
+     hint: "give it to the client of Codex.AppServer.connect/2"},
     {:clear_env?, [:turn], :boolean,
-     "start from an environment of HOME, USER, LOGNAME, PATH, LANG, LC_ALL, TMPDIR, CODEX_HOME and the XDG folders only",
-     []},
-    {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`", []},
+     "start from an environment of HOME, USER, LOGNAME, PATH, LANG, LC_ALL, TMPDIR, CODEX_HOME " <>
+       "and the XDG folders only",
+     exec: :host, app: :refused, hint: "give clear_env to Codex.AppServer.connect/2"},
+    {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`",
+     exec: :host, app: :host},
     {:timeout_ms, [:turn], :timeout,
-     "clock `:idle`: how long the CLI may be silent, whatever it does, in ms; 3_600_000 where the call blocks, none where it streams",
-     also: [:completion_timeout_ms], error: :timeout},
+     "clock `:idle`: how long the CLI may be silent, whatever it does, in ms; 3_600_000 where " <>
+       "the call blocks, none where it streams",
+     also: [:completion_timeout_ms], exec: :host, app: :host},
     {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
-     "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is `provider_stream_idle_timeout_ms`",
-     []},
+     "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is " <>
+       "`provider_stream_idle_timeout_ms`", exec: :host, app: :host},
     {:start_timeout_ms, [:thread, :turn], :milliseconds,
-     "clock `:start`: how long it may take until the CLI runs and its first event is there, in ms; 5_000 for the program alone, else none",
-     []},
+     "clock `:start`: how long it may take until the CLI runs and its first event is there, in " <>
+       "ms; 5_000 for the program alone, else none", exec: :host, app: :host},
     {:request_timeout_ms, [:thread, :turn], :milliseconds,
-     "clock `:request`: how long one request to the app-server may take, in ms (30_000); not used on `codex exec`",
-     []},
+     "clock `:request`: how long one request to the app-server may take, in ms (30_000)",
+     exec: :refused, app: :host, hint: @only_app},
     {:idle_timeout_ms, [:thread, :turn], :timeout,
-     "clock `:idle`: how long nothing may come of the turn while no command, tool call or the like is open, in ms; that the CLI tries again (`error` events) does not count. While something is open, `timeout_ms` holds alone",
-     []},
+     "clock `:idle`: how long nothing may come of the turn while no command, tool call or the " <>
+       "like is open, in ms; that the CLI tries again (`error` events) does not count. While " <>
+       "something is open, `timeout_ms` holds alone", exec: :host, app: :host},
     {:total_timeout_ms, [:thread, :turn], :timeout,
-     "clock `:total`: how long the run may take in all, waits and further attempts included, in ms",
-     []},
+     "clock `:total`: how long the run may take in all, waits and further attempts included, in " <>
+       "ms", exec: :host, app: :host},
     {:exit_timeout_ms, [:turn], :milliseconds,
-     "how long the CLI may take to exit after the end of the turn, in ms", default: 5_000},
-    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold", []},
+     "how long the CLI may take to exit after the end of the turn, in ms",
+     default: 5_000, exec: :host, app: :refused},
+    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold",
+     exec: :host,
+     app: :refused,
+     hint: "Codex.AppServer.connect_remote/2 accepts max_message_bytes"},
     {:max_events, [:thread, :turn], :positive,
-     "how many events a result keeps: as many pieces of growing texts, and as many others (100_000). " <>
-       "More are counted in `events_dropped`; a stream gives all of them", []},
+     "how many events a result keeps: as many pieces of growing texts, and as many others " <>
+       "(100_000). More are counted in `events_dropped`; a stream gives all of them",
+     exec: :host, app: :host},
     {:max_event_bytes, [:thread, :turn], :bytes,
-     "how much memory the events of a result may take, in bytes (134_217_728)", []}
+     "how much memory the events of a result may take, in bytes (134_217_728)",
+     exec: :host, app: :host}
   ]
 
   @host [
     {:approval_policy, [:thread], :policy,
-     "who decides where the agent asks: see `Codex.Approvals`; not used on `codex exec`, which asks nobody",
-     []},
-    {:approval_hook, [:thread], :policy,
-     "a module that decides instead; not used on `codex exec`", []},
+     "who decides where the agent asks: see `Codex.Approvals`",
+     exec: :refused, app: :host, hint: @asks_nobody},
+    {:approval_hook, [:thread], :policy, "a module that decides instead",
+     exec: :refused, app: :host, hint: @asks_nobody},
     {:approval_timeout_ms, [:thread], :milliseconds,
-     "how long that, and a `request_handler`, may take, in ms; not used on `codex exec`",
-     default: 30_000, error: :timeout},
+     "how long that, and a `request_handler`, may take, in ms",
+     default: 30_000, exec: :refused, app: :host, error: :timeout, hint: @asks_nobody},
     {:request_handler, [:thread], :request_handler,
-     "who answers what the server asks besides approvals, and these where there is no policy: see `Codex.AppServer.RequestHandler`; not used on `codex exec`",
-     []},
+     "who answers what the server asks besides approvals, and these where there is no policy: " <>
+       "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
     {:tools, [:thread], :tools,
-     "tools of the host: modules as `Codex.Tool` describes them. Sent when a thread is started, and kept with it; needs a connection with `experimental_api: true`",
-     exec: :dropped, app: "dynamicTools"},
+     "tools of the host: modules as `Codex.Tool` describes them. Sent when a thread is started, " <>
+       "and kept with it; needs a connection with `experimental_api: true`",
+     exec: :refused, app: "dynamicTools", hint: @only_app},
     {:clean_background, [:thread, :turn], :boolean,
-     "whether commands that an interrupted turn leaves running end, too; needs a connection with `experimental_api: true`; not used on `codex exec`, which ends them always",
-     []},
-    {:file_search, [:thread], :opts, "for tools of the host; kept, not used on `codex exec`", []},
+     "whether commands that an interrupted turn leaves running end, too; needs a connection " <>
+       "with `experimental_api: true`; `codex exec` ends them always",
+     exec: {:always, true}, app: :host, hint: @only_app},
+    {:file_search, [:thread], :opts,
+     "for tools of the host, which find it in the thread of their context",
+     exec: :refused, app: :host, hint: @only_app},
     {:retry, [:thread, :turn], :retry,
-     "whether a run that failed is tried again: `true` repeats it where nothing was done, `:resume` goes on in its thread; on where `retry_opts` are set, unless false",
-     []},
-    {:retry_opts, [:thread, :turn], :retry_opts, "how: the options of `Codex.Retry`", []},
+     "whether a run that failed is tried again: `true` repeats it where nothing was done, " <>
+       "`:resume` goes on in its thread; on where `retry_opts` are set, unless false",
+     exec: :host, app: :host},
+    {:retry_opts, [:thread, :turn], :retry_opts, "how: the options of `Codex.Retry`",
+     exec: :host, app: :host},
     {:rate_limit, [:thread, :turn], :boolean,
-     "whether a run waits until a limit of the account ends, and is tried again; on where `rate_limit_opts` are set, unless false",
-     []},
+     "whether a run waits until a limit of the account ends, and is tried again; on where " <>
+       "`rate_limit_opts` are set, unless false", exec: :host, app: :host},
     {:rate_limit_opts, [:thread, :turn], :rate_limit_opts,
-     "how: the options of `Codex.RateLimit`", []},
-    {:metadata, [:thread], :map, "for the host; not sent", default: %{}},
-    {:labels, [:thread], :map, "for the host; not sent", default: %{}},
-    {:auto_run, [:thread], :boolean, "not used", default: false},
+     "how: the options of `Codex.RateLimit`", exec: :host, app: :host},
+    {:metadata, [:thread], :map, "for the host; not sent", default: %{}, exec: :host, app: :host},
+    {:labels, [:thread], :map, "for the host; not sent", default: %{}, exec: :host, app: :host},
+    {:auto_run, [:thread], :boolean, "only false: one call runs one turn",
+     default: false,
+     exec: {:always, false},
+     app: {:always, false},
+     hint: "use Codex.Thread.run_auto/3"},
     {:experimental_raw_events, [:thread], :boolean,
-     "raw events of the app-server; not used on `codex exec`",
-     default: false, app: "experimentalRawEvents"},
+     "raw events of the app-server; takes effect when the thread is started",
+     default: false, exec: {:always, false}, app: "experimentalRawEvents", hint: @only_app},
     {:transport, [:thread], :transport,
-     "`:exec`: a process of `codex exec` for each turn. `{:app_server, conn}`: over a connection of `Codex.AppServer.connect/2`; see `guides/app_server.md`",
-     default: :exec}
+     "`:exec`: a process of `codex exec` for each turn. `{:app_server, conn}`: over a connection " <>
+       "of `Codex.AppServer.connect/2`; see `guides/app_server.md`",
+     default: :exec, exec: :host, app: :host}
   ]
 
-  def all, do: @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host
+  @rows @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host
+
+  for {name, _, _, _, facts} <- @rows, transport <- [:exec, :app], facts[transport] == nil do
+    raise ArgumentError, "the option #{name} does not say how it reaches #{transport}"
+  end
+
+  def all, do: @rows
 end

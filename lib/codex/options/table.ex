@@ -5,11 +5,11 @@ defmodule Codex.Options.Table do
 
   @rows Codex.Options.Rows.all()
 
-  alias Codex.Options.Cast
+  alias Codex.Options.{Cast, Unknown, Words}
 
   @type scope :: :global | :thread | :turn
   @type reason ::
-          {:unknown_option, term(), atom() | nil}
+          Unknown.reason()
           | {:invalid_map | :invalid_list, atom(), term()}
           | {atom(), term()}
           | :invalid_codex_path
@@ -80,7 +80,7 @@ defmodule Codex.Options.Table do
           do: " (also #{Enum.map_join(row.opts[:also], ", ", &"`:#{&1}`")})",
           else: ""
 
-      "  * `:#{row.name}`#{also} - #{Cast.doc(row.type)}#{default}: #{row.doc}"
+      "  * `:#{row.name}`#{also} - #{Words.type(row.type)}#{default}: #{row.doc}"
     end)
   end
 
@@ -95,9 +95,9 @@ defmodule Codex.Options.Table do
             ", ",
             &%{global: "client", thread: "thread", turn: "turn"}[&1]
           ),
-          Cast.doc(row.type),
+          Words.type(row.type),
           exec_doc(row.opts[:exec]),
-          if(row.opts[:app], do: "`#{row.opts[:app]}`", else: ""),
+          app_doc(row.opts[:app], row.opts[:exec]),
           row.doc
         ]
       end
@@ -112,7 +112,22 @@ defmodule Codex.Options.Table do
     )
   end
 
-  defp exec_doc(nil), do: ""
+  defp both_doc(:host), do: "in the SDK"
+  defp both_doc(:refused), do: "an error"
+  defp both_doc({:always, value}), do: "always `#{value}`"
+  defp both_doc(:input), do: "with the prompt"
+
+  defp app_doc(param, _exec) when is_binary(param), do: "`#{param}`"
+  defp app_doc(:config, exec), do: exec_doc(exec) |> String.replace("`-c ", "`config` `")
+  defp app_doc(:connection, _exec), do: "that of the connection"
+  defp app_doc(:overrides, _exec), do: "`config`"
+  defp app_doc(:bundle, _exec), do: "`sandbox`, `approvalPolicy`"
+  defp app_doc(how, _exec) when how in [:enable, :disable], do: "`config` `features.…=…`"
+  defp app_doc(:web_search_enabled, _exec), do: "`config` `web_search=…`"
+  defp app_doc(:mcp_servers, _exec), do: "`config` `mcp_servers.…=…`"
+  defp app_doc(:model_providers, _exec), do: "`config` `model_providers.…=…`"
+  defp app_doc(how, _exec), do: both_doc(how)
+
   defp exec_doc({:flag, flag}), do: "`#{flag} …`"
   defp exec_doc({:each, flag}), do: "`#{flag} …` each"
   defp exec_doc({kind, flag}) when kind in [:switch, :dangerous], do: "`#{flag}`"
@@ -120,7 +135,7 @@ defmodule Codex.Options.Table do
   defp exec_doc({:table, key}), do: "`-c #{key}.…=…`"
   defp exec_doc({:provider, key}), do: "`-c model_providers.<id>.#{key}=…`"
   defp exec_doc({:env, names}), do: "environment: #{Enum.map_join(names, ", ", &"`#{&1}`")}"
-  defp exec_doc(:dropped), do: "an error"
+  defp exec_doc(:overrides), do: "`-c …=…`"
 
   defp exec_doc(:isolation),
     do: "`--ignore-user-config`, `--ignore-rules`, `-c project_doc_max_bytes=0`"
@@ -131,11 +146,13 @@ defmodule Codex.Options.Table do
   defp exec_doc(:sandbox_policy), do: "`--sandbox …`, `-c sandbox_workspace_write.…=…`"
   defp exec_doc(:approval), do: "`-c approval_policy=…`"
   defp exec_doc(:full_auto), do: "`--sandbox workspace-write`, `-c approval_policy=…`"
-  defp exec_doc(:web_search_enabled), do: "`-c web_search=\"live\"`"
+  defp exec_doc(:web_search_enabled), do: "`-c web_search=…`"
   defp exec_doc(:resume_all), do: "`resume --last --all`"
 
   defp exec_doc(:mcp_servers), do: "`-c mcp_servers.…=…`, a file, environment"
   defp exec_doc(:model_providers), do: "`-c model_providers.…=…`, environment"
+
+  defp exec_doc(how), do: both_doc(how)
 
   @doc """
   Checks the options of one scope, given as map (atom or string keys), keyword list or nil. The result has only what
@@ -178,10 +195,8 @@ defmodule Codex.Options.Table do
 
   defp spread(pair), do: [pair]
 
-  @doc "What keeps a list from being options; without the others, which may hold secrets."
-  def first_odd([{_, _} | rest]), do: first_odd(rest)
-  def first_odd([odd | _]), do: odd
-  def first_odd(tail), do: tail
+  @doc false
+  defdelegate first_odd(list), to: Cast
 
   defp check_one(names, key, value) when is_atom(key),
     do: check_one(names, Atom.to_string(key), value, key)
@@ -200,15 +215,19 @@ defmodule Codex.Options.Table do
     known =
       for {_, row} <- names, name <- [row.name | row.opts[:also] || []], uniq: true, do: name
 
-    {:error, {:unknown_option, key, Codex.Suggest.nearest(key, known)}}
+    {:error, Unknown.reason(key, known)}
   end
 
+  # A variable that is not set must not become a run with another login.
+  defp typed(%{name: :api_key}, nil), do: {:error, {:invalid_api_key, :empty}}
   defp typed(_row, nil), do: :unset
   defp typed(%{name: :model}, ""), do: :unset
   defp typed(%{name: :codex_path_override}, ""), do: {:error, :invalid_codex_path}
 
   defp typed(%{name: :api_key} = row, value) when is_binary(value) do
-    if String.valid?(value) and String.trim(value) == "", do: :unset, else: checked(row, value)
+    if String.valid?(value) and String.trim(value) == "",
+      do: {:error, {:invalid_api_key, :empty}},
+      else: checked(row, value)
   end
 
   # Former form: a tuple that also says what the network may do.
@@ -219,9 +238,21 @@ defmodule Codex.Options.Table do
     case Cast.cast(row.type, value) do
       {:ok, value} -> {:ok, row.name, value}
       :error -> {:error, invalid(row, value)}
-      {:error, reason} -> {:error, reason}
+      {:error, reason} -> {:error, nested(row, reason, value)}
     end
   end
+
+  # Options inside of an option.
+  defp nested(_row, {tag, {:unknown_option, key, _nearest}}, _value) do
+    rows = if tag == :invalid_retry_opts, do: Codex.Retry.Options, else: Codex.RateLimit.Options
+    {tag, Unknown.reason(key, Enum.map(rows.rows(), &elem(&1, 0)))}
+  end
+
+  defp nested(%{name: :config}, {:invalid_config_overrides, :not_an_override}, value)
+       when not is_list(value),
+       do: {:invalid_map, :config, "[redacted]"}
+
+  defp nested(_row, reason, _value), do: reason
 
   defp invalid(%{name: :base_url}, _value), do: :invalid_base_url
   defp invalid(%{type: :map, name: name}, value), do: {:invalid_map, name, value}

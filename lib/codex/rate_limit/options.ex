@@ -30,6 +30,9 @@ defmodule Codex.RateLimit.Options do
     multiplier: {:rate_limit_multiplier, 2.0}
   ]
 
+  @doc false
+  def rows, do: @rows
+
   @spec docs() :: String.t()
   def docs, do: Settings.docs(@rows)
 

@@ -2,23 +2,20 @@ defmodule Codex.Thread.Runner do
   @moduledoc false
   # The options of `Codex.Thread.run/3` and its like that are none of the turn, and the loop of `Codex.Thread.run_auto/3`.
 
-  alias Codex.Options.Table
-  alias Codex.{Suggest, Turn}
+  alias Codex.Options.{Table, Unknown}
+  alias Codex.Turn
 
   @auto [:max_attempts, :backoff, :turn_opts]
 
   @type reason ::
           {:invalid_options, term()}
-          | {:invalid_max_turns, term()}
-          | {:unsupported_option, :agent | :run_config | :backoff}
+          | {:unsupported_option, :agent | :run_config | :backoff | :max_turns}
 
   @doc "The options of the turn that options of a run have: `turn_opts` alone, where these are given."
   @spec opts(term()) :: {:ok, map()} | {:error, reason()}
   def opts(opts) do
     with {:ok, opts} <- map(opts),
          {turn_opts, opts} = pop(opts, :turn_opts, nil),
-         {max_turns, opts} = pop(opts, :max_turns, 1),
-         :ok <- check_max_turns(max_turns),
          :ok <- check_loop(opts) do
       if turn_opts, do: map(turn_opts), else: {:ok, opts}
     end
@@ -31,13 +28,10 @@ defmodule Codex.Thread.Runner do
 
   # Options of a loop over turns, which this version does not have.
   defp check_loop(opts) do
-    Enum.find_value([:agent, :run_config, :backoff], :ok, fn key ->
+    Enum.find_value([:agent, :run_config, :backoff, :max_turns], :ok, fn key ->
       if opts[key] || opts[Atom.to_string(key)], do: {:error, {:unsupported_option, key}}
     end)
   end
-
-  defp check_max_turns(n) when is_integer(n) and n > 0, do: :ok
-  defp check_max_turns(n), do: {:error, {:invalid_max_turns, n}}
 
   @doc "Options as a map; what is odd about others is shown without the rest."
   @spec map(term()) :: {:ok, map()} | {:error, {:invalid_options, term()}}
@@ -67,7 +61,7 @@ defmodule Codex.Thread.Runner do
 
       cond do
         key = Enum.find(Map.keys(opts), &(&1 not in @auto)) ->
-          {:error, {:unknown_option, key, Suggest.nearest(key, @auto)}}
+          {:error, Unknown.reason(key, @auto)}
 
         not (is_integer(max) and max > 0) ->
           {:error, {:invalid_max_attempts, max}}

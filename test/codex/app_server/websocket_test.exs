@@ -431,7 +431,10 @@ defmodule Codex.AppServer.WebSocketTest do
     test "options that are none, and none shows a secret" do
       connect = &AppServer.connect_remote("ws://127.0.0.1:1", &1)
       assert {:error, {:unknown_option, :tokn, :token}} = connect.(tokn: "x")
-      assert {:error, {:unknown_option, :cwd, _}} = connect.(cwd: "/")
+      assert {:error, {:misplaced_option, :cwd, _}} = connect.(cwd: "/")
+      # A variable that is not set.
+      assert {:error, {:invalid_option, :token, nil, _}} = connect.(token: nil)
+      assert {:error, {:invalid_option, :token, "[redacted]", _}} = connect.(token: "")
 
       for {name, value} <- [
             token: "sk-canary\r\nx: y",
