@@ -85,11 +85,13 @@ defmodule Codex.Options.Rows do
        "and so no project's either, as trust is kept there. `:hermetic`: nor rules " <>
        "(`--ignore-rules`), AGENTS files of the project (`project_doc_max_bytes=0`) and the VM's " <>
        "environment (`clear_env?`). Login, AGENTS file and sessions are those of `codex_home`: " <>
-       "see `Codex.Home.Isolated`",
+       "see `Codex.Home.Isolated`. The `config.toml` of a home that `Codex.Home.Isolated` or " <>
+       "`Codex.Test` made counts all the same",
      exec: :isolation, app: {:always, :inherit}, hint: "give it to Codex.AppServer.connect/2"},
     {:ignore_user_config, [:thread, :turn], :boolean,
-     "do not load the user's `config.toml`; the login is used all the same",
-     exec: {:switch, "--ignore-user-config"}, app: {:always, false}},
+     "do not load the user's `config.toml`; the login is used all the same. No effect with a " <>
+       "home that `Codex.Home.Isolated` or `Codex.Test` made, whose `config.toml` is the " <>
+       "caller's own", exec: {:switch, "--ignore-user-config"}, app: {:always, false}},
     {:ignore_rules, [:thread, :turn], :boolean,
      "do not load `.rules` files, the user's and the project's",
      exec: {:switch, "--ignore-rules"}, app: {:always, false}},
@@ -134,8 +136,9 @@ defmodule Codex.Options.Rows do
      app: :refused,
      hint: "use model_provider"},
     {:model_providers, [:thread], :tables,
-     "definitions of providers by id. Bearer tokens and header values go into the environment, " <>
-       "not into the arguments", exec: :model_providers, app: :model_providers, secret: true},
+     "definitions of providers by id. On `codex exec`, bearer tokens and header values go into " <>
+       "the environment under names of their own, not into the arguments; the agent's commands " <>
+       "find those variables empty", exec: :model_providers, app: :model_providers, secret: true},
     {:request_max_retries, [:thread], :positive,
      "of `model_provider`, which must be named: built-in providers are fixed",
      exec: {:provider, "request_max_retries"}, app: :config, hint: @own_provider},
@@ -248,8 +251,10 @@ defmodule Codex.Options.Rows do
     {:apply_patch_freeform_enabled, [:thread], :boolean, "the CLI has no such switch any more",
      exec: :refused, app: :refused},
     {:mcp_servers, [:thread], :tables,
-     "MCP servers for this run by name. Values of `env` and `http_headers` go into the " <>
-       "environment, not into the arguments",
+     "MCP servers for this run by name; each has what the CLI takes below " <>
+       "`mcp_servers.<name>`. On `codex exec`, the `env` of a server goes into a file that only " <>
+       "its owner may read, so only that server gets it; `http_headers` are handed over as those " <>
+       "of `model_providers`; `oauth.client_secret` is an error",
      exec: :mcp_servers, app: :mcp_servers, secret: true},
     {:history_persistence, [:global, :thread], :word,
      "`\"save-all\"` or `\"none\"`: the CLI's own history file",

@@ -152,6 +152,9 @@ defmodule Codex.Options.Words do
   def reason({:invalid_output_schema, {:not_encodable, value, path}}),
     do: "the option output_schema: #{shown(value)} at #{Enum.join(path, ".")} has no form in JSON"
 
+  def reason({:invalid_output_schema, {:unreadable, path, words}}),
+    do: "the file #{shown(path)} of the output schema cannot be read: #{words}"
+
   # The former name, under which two options of `Codex.Exec.Options` and threads fail.
   def reason({:invalid_timeout, value}),
     do: "the option timeout_ms or approval_timeout_ms must be #{expected(:timeout)}" <> got(value)
