@@ -198,15 +198,9 @@ defmodule Codex.OptionsTest do
       model_provider: "p",
       local_provider: "ollama",
       model_providers: %{"p" => %{"name" => "P"}},
-      request_max_retries: 1,
-      stream_max_retries: 1,
-      provider_stream_idle_timeout_ms: 1,
       reasoning_effort: :high,
       model_reasoning_summary: :concise,
       model_verbosity: :low,
-      model_context_window: 1,
-      tool_output_token_limit: 1,
-      agent_max_threads: 1,
       personality: :friendly,
       collaboration_mode: :plan,
       base_instructions: "b",
@@ -223,7 +217,6 @@ defmodule Codex.OptionsTest do
       web_search_mode: :live,
       mcp_servers: %{"s" => %{"command" => "c"}},
       history_persistence: "none",
-      history_max_bytes: 1,
       config: %{"a" => 1},
       config_overrides: %{"a" => 1},
       attachments: [__ENV__.file],
@@ -233,15 +226,6 @@ defmodule Codex.OptionsTest do
       color: :never,
       env: %{"A" => "1"},
       cancellation_token: "t",
-      timeout_ms: 1,
-      stream_idle_timeout_ms: 1,
-      start_timeout_ms: 1,
-      request_timeout_ms: 1,
-      idle_timeout_ms: 1,
-      total_timeout_ms: 1,
-      exit_timeout_ms: 1,
-      max_line_bytes: 1,
-      approval_timeout_ms: 1,
       file_search: %{},
       retry: :resume,
       retry_opts: [max_attempts: 2],
@@ -255,7 +239,10 @@ defmodule Codex.OptionsTest do
       telemetry_prefix: [:mine]
     }
 
+    @numbers [:positive, :count, :milliseconds, :timeout, :bytes]
+
     defp values(%{type: :boolean}), do: [true, false]
+    defp values(%{type: type}) when type in @numbers, do: [1]
     defp values(%{name: :approval_policy}), do: [Codex.Approvals.StaticPolicy.deny()]
     defp values(%{name: :approval_hook}), do: [Codex.Approvals.StaticPolicy.deny()]
     defp values(%{name: :request_handler}), do: [fn _ -> :ignore end]
@@ -800,6 +787,14 @@ defmodule Codex.OptionsTest do
       {[model: "codex-test"], {:model, "codex-test"}},
       {[reasoning_effort: :high], {:effort, "high"}},
       {[model_reasoning_summary: :concise], nil},
+      {[tool_output_token_limit: 500, agent_max_threads: 2], nil},
+      {[approvals_reviewer: :auto_review], nil},
+      {[
+         ask_for_approval: [
+           granular: [sandbox_approval: true, rules: false, mcp_elicitations: false]
+         ]
+       ], nil},
+      {[web_search_enabled: false], {:no_tool, "web_search"}},
       {[model_verbosity: :low], {:verbosity, "low"}},
       {[model_context_window: 50_000], nil},
       {[personality: :pragmatic], nil},

@@ -468,7 +468,7 @@ defmodule Codex.ReviewTest do
                  for(%{body: body} <- Test.requests(model), uniq: true, do: body["reasoning"])
       end
 
-      {_model, thread} = start([], :app_server, collaboration_mode: %{mode: :plan, settings: %{}})
+      {_model, thread} = start([], :app_server, collaboration_mode: :plan)
 
       assert Thread.review(thread, "Look") ==
                {:error, {:unsupported_option, :collaboration_mode}}
