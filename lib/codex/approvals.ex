@@ -46,7 +46,7 @@ defmodule Codex.Approvals do
   clocks for silence stand still. A policy runs in a process of its own, which ends with the one that reads the turn.
   """
 
-  alias Codex.Approvals.{Crash, StaticPolicy}
+  alias Codex.Approvals.{Crash, Spans, StaticPolicy}
   alias Codex.AppServer.{ApprovalDecision, Request}
 
   @type policy :: module() | function() | StaticPolicy.t()
@@ -63,8 +63,12 @@ defmodule Codex.Approvals do
   Whether a tool of the host may run: `:allow` or `{:deny, reason}`. An asynchronous decision is awaited; a hook without `await/2`
   gives its `{:async, …}` back.
 
-  No policy, an event with `requires_approval: false`, and one that was `approved` (or `approved_by_policy`) before are `:allow`.
-  Option: `:timeout` (ms, default 30_000), for decisions that are awaited.
+  No policy, an event with `requires_approval: false`, and an event with `approved` (or
+  `approved_by_policy`) are `:allow`. The keys of the event are atoms or strings; the policy gets the
+  event as it is. Option: `:timeout` (ms, default 30_000), for decisions that are awaited.
+
+  If a policy is asked, `:telemetry` gets the events `[:codex, :approval, …]` of `Codex.Telemetry`, with
+  `tool_name`, `call_id`, `thread_id` and `turn_id` of the event, else of the context or its `thread`.
 
       iex> Codex.Approvals.review_tool(fn _event -> {:deny, "no"} end, %{tool_name: "x"}, %{})
       {:deny, "no"}
@@ -75,17 +79,16 @@ defmodule Codex.Approvals do
           :allow | {:deny, term()} | {:async, term()} | {:async, term(), term()}
   def review_tool(policy, event, context, opts \\ [])
   def review_tool(nil, _event, _context, _opts), do: :allow
-  def review_tool(_policy, %{requires_approval: false}, _context, _opts), do: :allow
-
-  def review_tool(_policy, %{approved: approved}, _context, _opts)
-      when approved not in [nil, false],
-      do: :allow
-
-  def review_tool(_policy, %{approved_by_policy: approved}, _context, _opts)
-      when approved not in [nil, false],
-      do: :allow
 
   def review_tool(policy, event, context, opts) do
+    if Spans.field(event, :requires_approval) == false or
+         Spans.field(event, :approved) not in [nil, false] or
+         Spans.field(event, :approved_by_policy) not in [nil, false],
+       do: :allow,
+       else: Spans.review(event, context, fn -> ask(policy, event, context, opts) end)
+  end
+
+  defp ask(policy, event, context, opts) do
     case review(policy, :review_tool, event, context, opts) do
       {:allow, _opts} -> :allow
       :allow -> :allow

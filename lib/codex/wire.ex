@@ -148,6 +148,8 @@ defmodule Codex.Wire do
   @doc "Writes enums and records; the kinds that both tables share."
   def write_kind({:enum, _}, value) when is_atom(value), do: Atom.to_string(value)
 
+  def write_kind(:plan, steps), do: write_kind({:records, :step}, steps)
+
   def write_kind({:records, _}, list) when is_list(list) do
     for entry <- list do
       if is_map(entry), do: write_record(entry), else: entry

@@ -5,7 +5,7 @@ defmodule Codex.TelemetryTest do
   import Codex.Test.Steps
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
-  alias Codex.{AppServer, Events, Exec, Items, Stub, Telemetry, Test, Thread}
+  alias Codex.{AppServer, Approvals, Events, Exec, Items, Stub, Telemetry, Test, Thread}
   alias Codex.Telemetry.Table
 
   doctest Codex.Telemetry
@@ -372,6 +372,9 @@ defmodule Codex.TelemetryTest do
       {_, _, stop} = List.last(turn)
       assert %{result: :ok, thread_id: ^id, early_exit?: false, attempts: 1} = stop
       assert stop.usage == result.usage
+      %Events.TurnCompleted{turn_id: turn_id} = List.last(result.events)
+      assert is_binary(turn_id)
+      assert [nil, ^turn_id] = for({_, _, meta} <- turn, uniq: true, do: meta.turn_id)
 
       assert ["thread/start", "turn/start" | _] =
                for({[:request, :stop], _, meta} <- requests, do: meta.method)
@@ -382,13 +385,14 @@ defmodule Codex.TelemetryTest do
 
       events = [
         %Events.ThreadStarted{thread_id: "t"},
-        %Events.TurnDiffUpdated{diff: "private"},
+        %Events.TurnStarted{thread_id: "t", turn_id: "u"},
+        %Events.TurnDiffUpdated{diff: "private", turn_id: "u"},
         %Events.TurnCompaction{
           stage: :completed,
           compaction: %{"tokenSavings" => 5, "x" => "private"}
         },
         %Events.TurnCompaction{stage: "later", compaction: %{}},
-        %Events.ItemStarted{item: %Items.Unknown{type: "contextCompaction", raw: %{}}},
+        %Events.ItemStarted{item: %Items.ContextCompaction{}},
         %Events.TurnCompleted{usage: %{}}
       ]
 
@@ -416,6 +420,59 @@ defmodule Codex.TelemetryTest do
              ] = names(told)
 
       assert [%{token_savings: 5}] = for({[:turn, :compaction, :completed], m, _} <- told, do: m)
+      assert [nil | turns] = for({_, _, meta} <- told, do: meta.turn_id)
+      assert Enum.uniq(turns) == ["u"]
+    end
+
+    test "reviews of the host's tools" do
+      listen!()
+      event = %{"tool_name" => "look_up", "call_id" => "c", "turn_id" => "u"}
+      context = %{thread: %{thread_id: "t"}}
+
+      defmodule Slow do
+        def review_tool(_event, _context, _opts), do: {:async, 1}
+        def await(1, _timeout), do: {:error, :timeout}
+      end
+
+      assert Approvals.review_tool(fn _ -> :allow end, event, context) == :allow
+
+      assert Approvals.review_tool(fn _ -> {:deny, "no"} end, %{tool_name: "x"}, %{}) ==
+               {:deny, "no"}
+
+      assert Approvals.review_tool(Slow, event, context, timeout: 5) ==
+               {:deny, "approval timeout"}
+
+      assert Approvals.review_tool(fn _ -> {:async, 1} end, event, context) == {:async, 1}
+
+      assert_raise RuntimeError, fn ->
+        Approvals.review_tool(fn _ -> raise "x" end, event, %{})
+      end
+
+      # Nobody is asked.
+      for given <- [%{"requires_approval" => false}, %{"approved" => true}, %{approved: true}] do
+        assert Approvals.review_tool(fn _ -> {:deny, "no"} end, given, context) == :allow
+      end
+
+      assert Approvals.review_tool(nil, event, context) == :allow
+      told = check!(told())
+
+      assert [
+               {:requested, "look_up", "t", nil},
+               {:approved, "look_up", "t", nil},
+               {:requested, "x", nil, nil},
+               {:denied, "x", nil, "no"},
+               {:requested, "look_up", "t", nil},
+               {:timeout, "look_up", "t", nil},
+               {:requested, "look_up", "t", nil},
+               {:requested, "look_up", nil, nil},
+               {:denied, "look_up", nil, :failed}
+             ] ==
+               for(
+                 {[:approval, stage], _, meta} <- told,
+                 do: {stage, meta.tool, meta.thread_id, meta[:reason]}
+               )
+
+      assert {_, %{duration_ms: _}, %{call_id: "c", turn_id: "u"}} = Enum.at(told, 1)
     end
 
     test "a handler that fails ends no run", %{tmp_dir: dir} do

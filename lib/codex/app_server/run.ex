@@ -238,7 +238,7 @@ defmodule Codex.AppServer.Run do
     case turn["status"] do
       "interrupted" -> fail(run, interrupted())
       "failed" -> failed(turn["error"] || get_in(summary, [:error, "error"]), run)
-      status -> {[ended(status, run)], run}
+      _status -> {[ended(turn, run)], run}
     end
   end
 
@@ -254,11 +254,14 @@ defmodule Codex.AppServer.Run do
 
   defp used(%{usage: total}, run), do: %{run | total: total}
 
-  defp ended(status, run) do
+  defp ended(turn, run) do
     {usage, scope} = Turn.share(run.total, run.before)
 
     %Events.TurnCompleted{
-      status: status,
+      status: turn["status"],
+      started_at: turn["startedAt"],
+      completed_at: turn["completedAt"],
+      duration_ms: turn["durationMs"],
       usage: usage,
       usage_scope: scope,
       response_id: run.response_id,

@@ -79,8 +79,20 @@ defmodule Codex.AppServer.Told do
     ids(%Events.TurnFailed{error: error, extra: %{"turn" => turn}}, params)
   end
 
-  defp read("turn/completed", %{"turn" => %{"status" => status} = turn} = params),
-    do: ids(%Events.TurnCompleted{status: status, extra: %{"turn" => turn}}, params)
+  defp read("turn/completed", %{"turn" => %{"status" => status} = turn} = params) do
+    event = %Events.TurnCompleted{
+      status: status,
+      started_at: turn["startedAt"],
+      completed_at: turn["completedAt"],
+      duration_ms: turn["durationMs"],
+      extra: %{"turn" => turn}
+    }
+
+    ids(event, params)
+  end
+
+  defp read("turn/plan/updated" = method, %{"plan" => plan} = params) when is_list(plan),
+    do: parse(method, %{params | "plan" => Enum.map(plan, &step/1)})
 
   defp read(method, params), do: parse(method, params)
 
@@ -99,20 +111,27 @@ defmodule Codex.AppServer.Told do
     %{event | thread_id: params["threadId"], turn_id: turn_id}
   end
 
+  @steps %{"pending" => :pending, "inProgress" => :in_progress, "completed" => :completed}
+
+  # A word that is new stays text.
+  defp step(%{"step" => text, "status" => status} = step) do
+    step
+    |> Map.drop(["step", "status"])
+    |> Map.merge(%{step: text, status: @steps[status] || word(status)})
+  end
+
   defp text(text) when is_binary(text), do: text
   defp text(_none), do: ""
 
   @doc """
-  Tokens by the names of `codex exec`, which knows no total of all.
+  Returns tokens by the names of `codex exec`, which sends no `total_tokens`.
 
       iex> Codex.AppServer.Told.usage(%{"totalTokens" => 120, "inputTokens" => 100, "outputTokens" => 20})
-      %{"input_tokens" => 100, "output_tokens" => 20}
+      %{"input_tokens" => 100, "output_tokens" => 20, "total_tokens" => 120}
   """
   @spec usage(map()) :: map()
   def usage(%{} = tokens) do
-    for {name, n} <- tokens, name != "totalTokens", is_integer(n), into: %{} do
-      {Macro.underscore(name), n}
-    end
+    for {name, n} <- tokens, is_integer(n), into: %{}, do: {Macro.underscore(name), n}
   end
 
   @doc """

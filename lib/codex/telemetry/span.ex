@@ -85,7 +85,7 @@ defmodule Codex.Telemetry.Span do
     stream = run.({span.prefix, span.meta})
 
     step = fn element, {acc, span} ->
-      span = saw(element, span)
+      span = saw(element, named(element, span))
       deliver(element, acc, reducer, span, lost)
     end
 
@@ -142,7 +142,8 @@ defmodule Codex.Telemetry.Span do
   # --- Beginning and end ------------------------------------------------------------------------------------------------
 
   defp start(about) do
-    meta = Map.merge(%{originator: :sdk, span_token: make_ref(), thread_id: nil}, about.meta)
+    own = %{originator: :sdk, span_token: make_ref(), thread_id: nil, turn_id: nil}
+    meta = Map.merge(own, about.meta)
 
     span = %__MODULE__{
       prefix: about.prefix,
@@ -183,6 +184,10 @@ defmodule Codex.Telemetry.Span do
   end
 
   # --- On the way -------------------------------------------------------------------------------------------------------
+
+  # Attempts have turns of their own: the newest counts.
+  defp named(%{turn_id: id}, span) when is_binary(id), do: put_in(span.meta.turn_id, id)
+  defp named(_element, span), do: span
 
   defp saw({:attempts, n}, span), do: %{span | attempts: n}
   defp saw({:failed, error}, span), do: %{span | failed: {:lost, error}}
@@ -261,7 +266,7 @@ defmodule Codex.Telemetry.Span do
 
     emit(span, [:item, stage], %{}, details, fn -> %{item: item} end)
     # On the app-server (0.169) it is an item.
-    if details.item_type == "contextCompaction", do: compaction(span, stage, %{}), else: span
+    if match?(%Items.ContextCompaction{}, item), do: compaction(span, stage, %{}), else: span
   end
 
   defp type(%{type: type}), do: type

@@ -5,7 +5,7 @@ defmodule Codex.Telemetry.Table do
   # A row: name (without the prefix), what happened, measurements, metadata.
 
   @spent [:system_time, :duration, :duration_ms]
-  @turn [:lane, :originator, :span_token, :thread_id]
+  @turn [:lane, :originator, :span_token, :thread_id, :turn_id]
   @tool @turn ++ [:tool, :server, :call_id, :item_type]
 
   @request [:lane, :originator, :method, :thread_id]
@@ -56,7 +56,7 @@ defmodule Codex.Telemetry.Table do
      "it has its answer, or will have none. `result` is `:ok` or `:error`, `error` what was answered instead",
      @spent, @request ++ [:result, :error]},
     {[:approval, :requested],
-     "an app-server asks whether it may: `tool` is `\"command\"`, `\"apply_patch\"` or `\"permissions\"`",
+     "an app-server asks whether it may: `tool` is `\"command\"`, `\"apply_patch\"`, `\"permissions\"` or the name of a tool; or `Codex.Approvals.review_tool/4` is asked (`lane` and `method` are nil)",
      [:system_time], @approval},
     {[:approval, :approved], "it may", @spent, @approval},
     {[:approval, :denied],

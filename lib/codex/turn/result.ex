@@ -12,7 +12,8 @@ defmodule Codex.Turn.Result do
     * `warnings` - texts of the CLI that do not fail the turn, each once: unknown settings,
       deprecations, MCP servers that did not start, output that was dropped. Whoever adds events to a
       turn adds a warning as `Codex.Events.ItemCompleted` with a `Codex.Items.Error`
-    * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …), or nil where none were reported
+    * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …; over an
+      app-server also `"total_tokens"`), or nil if none were reported
     * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
       used before this run is not known (on `codex exec`, the first turn of a resumed thread). That lane reports totals only; `thread.usage`
       keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.

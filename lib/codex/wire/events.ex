@@ -10,7 +10,8 @@ defmodule Codex.Wire.Events do
   #   * `default:`       - instead of nil; `omit: true` leaves it out of `to_map/1` while it has that value
   #   * `also:`          - other spellings on the wire
   #   * `or:`            - another field of the wire that stands in when this one is missing
-  #   * `kind:`          - `:item`, `{:enum, name}` or `{:records, name}`; JSON as it stands without one
+  #   * `kind:`          - `:item`, `{:enum, name}` or `{:records, name}`; JSON as it stands without
+  #     one. `:plan` is JSON as it stands, too, and written as records are
 
   @ids [
     {:thread_id, "String.t() | nil", also: ["threadId"]},
@@ -39,7 +40,7 @@ defmodule Codex.Wire.Events do
        {:reason, "String.t() | nil", []}
      ]},
     {TurnCompleted, ["turn.completed"], "turn/completed",
-     "The turn ended. `usage_scope` tells what `usage` counts: `:turn` over an app-server, `:thread` on `codex exec`, whose usage is the thread's running total. `Codex.Turn.Result` has both.",
+     "The turn ended. `usage_scope` tells what `usage` counts: `:turn` over an app-server, `:thread` on `codex exec`, whose usage is the thread's running total. `Codex.Turn.Result` has both. The times are in Unix seconds; `codex exec` (0.169) sends none.",
      @ids ++
        [
          {:response_id, "String.t() | nil", []},
@@ -47,7 +48,10 @@ defmodule Codex.Wire.Events do
          {:usage, "map() | nil", []},
          {:usage_scope, ":thread | :turn", default: :thread, wire: false},
          {:status, "String.t() | nil", []},
-         {:error, "map() | nil", []}
+         {:error, "map() | nil", []},
+         {:started_at, "integer() | nil", also: ["startedAt"]},
+         {:completed_at, "integer() | nil", also: ["completedAt"]},
+         {:duration_ms, "non_neg_integer() | nil", also: ["durationMs"]}
        ]},
     {TurnFailed, ["turn.failed"], nil,
      "The turn ended with an error; its text is `error[\"message\"]`.",
@@ -62,9 +66,9 @@ defmodule Codex.Wire.Events do
      "The diff of the turn so far, whole each time.",
      [{:diff, "String.t() | map()", enforce: true, default: "", or: "delta"} | @ids]},
     {TurnPlanUpdated, ["turn/plan/updated", "turn.plan.updated"], "turn/plan/updated",
-     "The plan, whole each time.",
+     "The plan, whole each time: over an app-server `%{step: text, status: :pending | :in_progress | :completed}` each. Not sent by `codex exec` 0.169.",
      [
-       {:plan, "[map()]", enforce: true, default: []},
+       {:plan, "[map()]", enforce: true, default: [], kind: :plan},
        {:explanation, "String.t() | nil", []} | @ids
      ]},
     {TurnCompaction,
@@ -120,7 +124,10 @@ defmodule Codex.Wire.Events do
        {:error, "String.t() | nil", []}
      ]},
     {AccountUpdated, ["account/updated"], "account/updated", "The way of authentication changed.",
-     [{:auth_mode, "String.t() | nil", also: ["authMode"]}]},
+     [
+       {:auth_mode, "String.t() | nil", also: ["authMode"]},
+       {:plan_type, "String.t() | nil", also: ["planType"]}
+     ]},
     {AccountLoginCompleted, ["account/login/completed"], "account/login/completed",
      "A login ended.",
      [

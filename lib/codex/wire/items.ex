@@ -41,7 +41,7 @@ defmodule Codex.Wire.Items do
         enforce: true, default: :completed, kind: {:enum, :status}}
      ]},
     {McpToolCall, ["mcp_tool_call"], "mcpToolCall",
-     "A call of an MCP tool. A tool that reports an error has status `:failed` with `result` set; a call that did not work has `error`.",
+     "A call of an MCP tool. A tool that reports an error has status `:failed` with `result` set; a call that did not work has `error`. `mcp_app_resource_uri` names the user interface that the tool brings (MCP Apps), app-server only.",
      [
        {:server, "String.t()", required: true},
        {:tool, "String.t()", required: true},
@@ -49,7 +49,8 @@ defmodule Codex.Wire.Items do
        {:result, "map() | nil", []},
        {:error, "map() | nil", []},
        @status,
-       {:duration_ms, "non_neg_integer() | nil", []}
+       {:duration_ms, "non_neg_integer() | nil", []},
+       {:mcp_app_resource_uri, "String.t() | nil", []}
      ]},
     {DynamicToolCall, ["dynamic_tool_call"], "dynamicToolCall",
      "A call of a tool of the host (`Codex.Tool`). `content_items` and `success` are what it answered, nil while it runs. App-server only.",

@@ -37,6 +37,17 @@ defmodule Codex.AppServer.ThreadTest do
       assert result.last_response_id == nil
     end
 
+    test "tell the plan with the words of items" do
+      plan = [{"look", :completed}, {"mend", :in_progress}, {"test", :pending}]
+      {_model, _conn, thread} = start([update_plan(plan), "Done."])
+      {:ok, result} = Thread.run(thread, "go")
+      assert [event] = for(%Events.TurnPlanUpdated{} = event <- result.events, do: event)
+      assert event.plan == for({step, status} <- plan, do: %{step: step, status: status})
+
+      assert %{"plan" => [%{"step" => "look", "status" => "completed"}, _, _]} =
+               Events.to_map(event)
+    end
+
     test "go on in one thread that is begun once, and give what the other lane gives" do
       script = [
         respond([reasoning("**Hm**"), message("One.")],
@@ -70,13 +81,17 @@ defmodule Codex.AppServer.ThreadTest do
       {:ok, exec_second} = Thread.run(exec_first.thread, "second")
 
       for {app, exec} <- [{first, exec_first}, {second, exec_second}] do
-        assert app.usage == exec.usage
+        assert {total, usage} = Map.pop(app.usage, "total_tokens")
+        assert usage == exec.usage
+        assert total == usage["input_tokens"] + usage["output_tokens"]
         assert app.usage_scope == :turn and exec.usage_scope == :turn
-        assert app.thread.usage == exec.thread.usage
+        assert Map.delete(app.thread.usage, "total_tokens") == exec.thread.usage
         assert kinds(app.events) == kinds(exec.events)
         # An event over an app-server counts its turn, one of `codex exec` the thread.
-        assert %{usage_scope: :turn, usage: usage} = List.last(app.events)
+        assert %{usage_scope: :turn, usage: usage} = ended = List.last(app.events)
         assert usage == app.usage
+        assert is_integer(ended.started_at) and ended.completed_at >= ended.started_at
+        assert is_integer(ended.duration_ms)
         assert %{usage_scope: :thread, usage: usage} = List.last(exec.events)
         assert usage == exec.thread.usage
       end
