@@ -64,11 +64,12 @@ defmodule Codex.Approvals do
   gives its `{:async, …}` back.
 
   No policy, an event with `requires_approval: false`, and an event with `approved` (or
-  `approved_by_policy`) are `:allow`. The keys of the event are atoms or strings; the policy gets the
-  event as it is. Option: `:timeout` (ms, default 30_000), for decisions that are awaited.
+  `approved_by_policy`) are `:allow`. The keys of the event are atoms or strings; the policy gets
+  the event as it is. Option: `:timeout` (ms, default 30_000), for decisions that are awaited.
 
-  If a policy is asked, `:telemetry` gets the events `[:codex, :approval, …]` of `Codex.Telemetry`, with
-  `tool_name`, `call_id`, `thread_id` and `turn_id` of the event, else of the context or its `thread`.
+  If a policy is asked, `:telemetry` gets the events `[:codex, :approval, …]` of
+  `Codex.Telemetry`, with `tool_name`, `call_id`, `thread_id` and `turn_id` of the event, else of
+  the context or its `thread`.
 
       iex> Codex.Approvals.review_tool(fn _event -> {:deny, "no"} end, %{tool_name: "x"}, %{})
       {:deny, "no"}

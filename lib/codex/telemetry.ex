@@ -19,8 +19,8 @@ defmodule Codex.Telemetry do
   `delay_ms` in milliseconds.
 
   Metadata of a turn: `lane` (`:exec` or `:app_server`), `originator` (`:sdk`), `span_token` (a
-  reference that all events of a turn share), `thread_id` (nil until the CLI has named the thread) and
-  `turn_id` (nil until an app-server has named the turn; `codex exec` 0.169 names none).
+  reference that all events of a turn share), `thread_id` (nil until the CLI has named the thread)
+  and `turn_id` (nil until an app-server has named the turn; `codex exec` 0.169 names none).
 
   A turn is a span: `[:codex, :thread, :start]`, then `:stop` or `:exception`, exactly one of both, however it ends, also where its
   reader goes away (`:early_exit`) - but not where the reader is killed: a dead process tells nothing. Attempts of one call
