@@ -71,6 +71,8 @@ defmodule Codex.Doctor do
   """
   @spec run(keyword()) :: [Check.t()]
   def run(opts \\ []) do
+    :ok = Codex.Application.started!()
+
     {checks, _place} =
       Enum.map_reduce(@checks, Place.new(opts), fn check, place -> check.run(place) end)
 

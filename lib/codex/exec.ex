@@ -186,6 +186,8 @@ defmodule Codex.Exec do
           :raise | :element
         ) :: {:ok, Enumerable.t()} | {:error, reason()}
   def stream(what, opts, default_timeout, lost) do
+    :ok = Codex.Application.started!()
+
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- Args.build(what, options),
          :ok <- exists(what, args.settings.working_directory),

@@ -1,6 +1,8 @@
 defmodule Codex.OtherVM do
   @moduledoc "Another VM with the code of this one: to be killed, or to be another node."
 
+  @boot "{:ok, _} = Application.ensure_all_started(:codex_sdk)"
+
   @doc """
   Starts one that runs `script`, with `flags` for `elixir`. Its lines come as `{port, {:data, {:eol, line}}}`; the first of them is
   `pid <os pid>`.
@@ -11,13 +13,12 @@ defmodule Codex.OtherVM do
     Port.open({:spawn_executable, System.find_executable("elixir")}, options)
   end
 
-  @doc "Runs one to its end: `{output, status}`."
-  def run(script, flags \\ []),
-    do: System.cmd("elixir", flags ++ args(script), stderr_to_stdout: true)
+  @doc "Runs one to its end: `{output, status}`. `boot` is evaluated first: it starts the application."
+  def run(script, flags \\ [], boot \\ @boot),
+    do: System.cmd("elixir", flags ++ args(script, boot), stderr_to_stdout: true)
 
-  defp args(script) do
+  defp args(script, boot \\ @boot) do
     paths = for path <- :code.get_path(), to_string(path) =~ "_build", do: ["-pa", "#{path}"]
-    boot = "{:ok, _} = Application.ensure_all_started(:codex_sdk)"
     Enum.concat(paths) ++ ["-e", boot, "-e", script]
   end
 

@@ -8,17 +8,22 @@ defmodule Codex.Auth.Runtime do
   @doc "What is kept for an account in this VM: a document, or nil."
   @spec get(String.t()) :: String.t() | nil
   def get(account) do
-    with show when is_function(show) <- GenServer.call(__MODULE__, {:get, account}), do: show.()
+    with show when is_function(show) <- call({:get, account}), do: show.()
   end
 
   @spec put(String.t(), String.t()) :: :ok
   def put(account, document),
     # A function shows nothing of what it holds: not in a crash report, not in a state, not in a last message.
-    do: GenServer.call(__MODULE__, {:put, account, fn -> document end})
+    do: call({:put, account, fn -> document end})
 
   @doc "Whether there was one."
   @spec delete(String.t()) :: boolean()
-  def delete(account), do: GenServer.call(__MODULE__, {:delete, account})
+  def delete(account), do: call({:delete, account})
+
+  defp call(request) do
+    :ok = Codex.Application.started!()
+    GenServer.call(__MODULE__, request)
+  end
 
   @impl true
   def init(nil), do: {:ok, %{}}

@@ -12,6 +12,7 @@ defmodule Codex.Login.Session do
 
   @spec start(map()) :: {:ok, reference()}
   def start(login) do
+    :ok = Codex.Application.started!()
     ref = make_ref()
     owner = self()
 
@@ -36,8 +37,7 @@ defmodule Codex.Login.Session do
 
   @spec cancel(reference()) :: :ok
   def cancel(ref) do
-    for {pid, _} <- Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref}),
-        do: send(pid, {__MODULE__, :cancel})
+    for {pid, _} <- find(ref), do: send(pid, {__MODULE__, :cancel})
 
     :ok
   end
@@ -45,10 +45,15 @@ defmodule Codex.Login.Session do
   @doc "A monitor on its process, or nil where it has ended."
   @spec monitor(reference()) :: reference() | nil
   def monitor(ref) do
-    case Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref}) do
+    case find(ref) do
       [{pid, _}] -> Process.monitor(pid)
       [] -> nil
     end
+  end
+
+  defp find(ref) do
+    :ok = Codex.Application.started!()
+    Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref})
   end
 
   # Whatever happens, its owner is told.

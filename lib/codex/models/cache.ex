@@ -20,13 +20,18 @@ defmodule Codex.Models.Cache do
   @spec get(key(), (() -> {result(), non_neg_integer()}), boolean(), GenServer.server()) ::
           result()
   def get(key, fun, refresh?, server \\ __MODULE__),
-    do: GenServer.call(server, {:get, key, fun, refresh?}, :infinity)
+    do: call(server, {:get, key, fun, refresh?})
 
   @doc "Whether this is the first time that the VM asks for this name. After #{@most_names} names, none is the first."
   @spec first?(term(), GenServer.server()) :: boolean()
   def first?(name, server \\ __MODULE__) do
     # A name may be long, and come from anywhere.
-    GenServer.call(server, {:first?, :crypto.hash(:sha256, :erlang.term_to_binary(name))})
+    call(server, {:first?, :crypto.hash(:sha256, :erlang.term_to_binary(name))})
+  end
+
+  defp call(server, request) do
+    :ok = Codex.Application.started!()
+    GenServer.call(server, request, :infinity)
   end
 
   @doc false

@@ -98,14 +98,17 @@ defmodule Codex.RateLimit.Accounts do
     end
   end
 
-  # It may be starting anew just now; nothing that it would answer is worth the caller's life.
+  # This process may be starting anew just now; nothing that it would answer is worth the caller's life.
   defp call(request, otherwise) do
+    :ok = Codex.Application.started!()
     GenServer.call(__MODULE__, request, :infinity)
   catch
     :exit, _ -> otherwise
   end
 
   defp look(account) do
+    :ok = Codex.Application.started!()
+
     case :ets.lookup(@table, account) do
       [row] -> row
       [] -> nil

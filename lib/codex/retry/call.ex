@@ -53,6 +53,8 @@ defmodule Codex.Retry.Call do
   @doc "Cancels the calls that have this token, from any process, and the runs that they started."
   @spec cancel_all(token()) :: :ok | {:error, :not_found}
   def cancel_all(token) do
+    :ok = Codex.Application.started!()
+
     case Registry.lookup(@registry, token) do
       [] -> {:error, :not_found}
       calls -> Enum.each(calls, fn {_pid, call} -> cancel(call) end)

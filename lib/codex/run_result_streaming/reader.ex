@@ -33,7 +33,7 @@ defmodule Codex.RunResultStreaming.Reader do
   @doc "Ends the reader of this run, if there is one, once it waits for the next pop."
   @spec cancel(:atomics.atomics_ref()) :: :ok
   def cancel(progress) do
-    for {reader, _} <- Registry.lookup(@registry, progress), do: send(reader, :cancel)
+    for {reader, _} <- lookup(progress), do: send(reader, :cancel)
     :ok
   end
 
@@ -76,10 +76,15 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   defp whereis(progress, stream) do
-    case Registry.lookup(@registry, progress) do
+    case lookup(progress) do
       [{reader, _}] -> reader
       [] -> start(progress, stream)
     end
+  end
+
+  defp lookup(progress) do
+    :ok = Codex.Application.started!()
+    Registry.lookup(@registry, progress)
   end
 
   defp start(progress, stream) do

@@ -74,6 +74,8 @@ defmodule Codex.Turn.Running do
   @doc false
   @spec list() :: [t()]
   def list do
+    :ok = Codex.Application.started!()
+
     @registry
     |> Registry.select([{{:_, :_, :"$1"}, [], [:"$1"]}])
     |> Enum.sort_by(& &1.started_at, DateTime)
