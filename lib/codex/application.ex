@@ -26,19 +26,4 @@ defmodule Codex.Application do
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)
   end
-
-  @doc """
-  Raises unless the application runs. Every public function that needs one of its processes calls this
-  first, so that a release command or a script gets a sentence instead of the exit of a call to a
-  private name.
-  """
-  @spec started!() :: :ok
-  def started! do
-    if Process.whereis(Codex.Supervisor) == nil do
-      raise "the application :codex_sdk is not started: " <>
-              "call Application.ensure_all_started(:codex_sdk) first"
-    end
-
-    :ok
-  end
 end

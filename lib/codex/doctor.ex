@@ -71,7 +71,7 @@ defmodule Codex.Doctor do
   """
   @spec run(keyword()) :: [Check.t()]
   def run(opts \\ []) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
 
     {checks, _place} =
       Enum.map_reduce(@checks, Place.new(opts), fn check, place -> check.run(place) end)

@@ -186,7 +186,7 @@ defmodule Codex.Exec do
           :raise | :element
         ) :: {:ok, Enumerable.t()} | {:error, reason()}
   def stream(what, opts, default_timeout, lost) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
 
     with {:ok, options} <- Options.new(opts),
          {:ok, args} <- Args.build(what, options),

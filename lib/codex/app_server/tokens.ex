@@ -27,7 +27,7 @@ defmodule Codex.AppServer.Tokens do
   @doc "The connection that waits for the answer."
   @spec find(String.t()) :: {:ok, pid()} | {:error, reason()}
   def find(token) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
 
     case String.split(token, "@", parts: 2) do
       [_random, home] -> find(token, home, Atom.to_string(node()))

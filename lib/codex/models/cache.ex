@@ -30,7 +30,7 @@ defmodule Codex.Models.Cache do
   end
 
   defp call(server, request) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
     GenServer.call(server, request, :infinity)
   end
 

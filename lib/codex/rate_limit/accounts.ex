@@ -100,14 +100,14 @@ defmodule Codex.RateLimit.Accounts do
 
   # This process may be starting anew just now; nothing that it would answer is worth the caller's life.
   defp call(request, otherwise) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
     GenServer.call(__MODULE__, request, :infinity)
   catch
     :exit, _ -> otherwise
   end
 
   defp look(account) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
 
     case :ets.lookup(@table, account) do
       [row] -> row

@@ -53,7 +53,7 @@ defmodule Codex.Retry.Call do
   @doc "Cancels the calls that have this token, from any process, and the runs that they started."
   @spec cancel_all(token()) :: :ok | {:error, :not_found}
   def cancel_all(token) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
 
     case Registry.lookup(@registry, token) do
       [] -> {:error, :not_found}

@@ -83,7 +83,7 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   defp lookup(progress) do
-    :ok = Codex.Application.started!()
+    :ok = Codex.Application.Guard.started!()
     Registry.lookup(@registry, progress)
   end
 

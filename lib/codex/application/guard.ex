@@ -1,0 +1,16 @@
+defmodule Codex.Application.Guard do
+  @moduledoc false
+  # Whether the application runs. Every public function that needs one of its processes asks first, so
+  # that a release command or a script gets a sentence instead of the exit of a call to a private name.
+
+  @doc "Raises unless the application runs."
+  @spec started!() :: :ok
+  def started! do
+    if Process.whereis(Codex.Supervisor) == nil do
+      raise "the application :codex_sdk is not started: " <>
+              "call Application.ensure_all_started(:codex_sdk) first"
+    end
+
+    :ok
+  end
+end
