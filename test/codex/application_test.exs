@@ -18,6 +18,7 @@ defmodule Codex.ApplicationTest do
     "running" => "Codex.running()",
     "stop" => ~S|Codex.stop("thread")|,
     "Auth.read" => ~S|Codex.Auth.read(codex_home: dir)|,
+    "Config.load" => ~S|Codex.Config.load(codex_home: dir)|,
     "Auth.preflight" => ~S|Codex.Auth.preflight(codex_home: dir)|,
     "Login.api_key" => ~S|Codex.Login.api_key("sk-test", codex_path: codex, codex_home: dir)|,
     "Login.cancel" => ~S|Codex.Login.cancel(make_ref())|,
