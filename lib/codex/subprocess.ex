@@ -108,6 +108,8 @@ defmodule Codex.Subprocess do
   @stderr_ack 32 * 1024
   # A quarter of the frames that the launcher lets lie in the mailbox.
   @seen_ack 64
+  # How long a caller that is to go on waits for the end of a child.
+  @grace 700
   # The launcher's own patience with SIGKILL (2 s), and time for a busy machine.
   @stop_margin 5_000
 
@@ -232,6 +234,94 @@ defmodule Codex.Subprocess do
     end
   end
 
+  @doc """
+  Ends the child as `stop/2` does, but returns soon: if the child takes longer, a process of the SDK's
+  supervisor takes it over and goes on.
+
+  Options:
+
+    * `:grace` - how long to wait for the end of the child, in milliseconds (default 700)
+    * `:finally` - a function that is called with the result of `stop/2` once the child is gone, by
+      the caller or by the process that took it over
+
+  Returns the result of `stop/2`, or `{:behind, pid}`. The value is spent.
+  """
+  @spec stop_soon(t, grace: non_neg_integer, finally: (stopped -> term)) ::
+          stopped | {:behind, pid}
+  def stop_soon(sub, opts \\ [])
+
+  def stop_soon(%__MODULE__{state: :running} = sub, opts) do
+    opts = Keyword.validate!(opts, grace: @grace, finally: &Function.identity/1)
+    finally = opts[:finally]
+
+    case await_stop(sub, now() + opts[:grace]) do
+      {:late, sub} ->
+        if Process.whereis(Codex.TaskSupervisor),
+          do: {:behind, hand_over(sub, &finally.(stop(&1)))},
+          # Without the application, the launcher alone goes on.
+          else: stopped(stop(sub, timeout: 0), finally)
+
+      result ->
+        stopped(result, finally)
+    end
+  end
+
+  def stop_soon(sub, opts), do: stopped(stop(sub), opts[:finally] || (&Function.identity/1))
+
+  @doc "Whether another process has the child now: see `hand_over/2`."
+  @spec handed_over?(t) :: boolean
+  def handed_over?(%__MODULE__{port: port}) do
+    case Port.info(port, :connected) do
+      {:connected, owner} -> owner != self()
+      nil -> false
+    end
+  end
+
+  defp stopped(result, finally) do
+    _ = finally.(result)
+    result
+  end
+
+  @typedoc "What `stop/2` returns."
+  @type stopped :: {:ok, Exit.t()} | {:error, Error.t()}
+
+  @doc """
+  Gives a child to a process of the SDK's supervisor, which calls `fun` with it. Returns the pid of
+  that process; the caller's value is spent. The child ends with that process, as with any owner.
+  """
+  @spec hand_over(t, (t -> term)) :: pid
+  def hand_over(%__MODULE__{port: port} = sub, fun) do
+    {:ok, pid} =
+      Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
+        receive do
+          {^port, :yours} -> fun.(sub)
+        end
+      end)
+
+    connect(port, pid)
+    # Unlinked first, as in close/1. What came before is for the new owner.
+    Process.unlink(port)
+    send(pid, {port, :yours})
+    forward(port, pid)
+    pid
+  end
+
+  # A port that is closed has said all that it will.
+  defp connect(port, pid) do
+    Port.connect(port, pid)
+  rescue
+    ArgumentError -> true
+  end
+
+  defp forward(port, pid) do
+    receive do
+      {^port, _} = message -> send(pid, message) && forward(port, pid)
+      {:EXIT, ^port, _} = message -> send(pid, message) && forward(port, pid)
+    after
+      0 -> :ok
+    end
+  end
+
   @doc "The child's process id."
   @spec os_pid(t) :: pos_integer
   def os_pid(%__MODULE__{os_pid: os_pid}), do: os_pid
@@ -281,16 +371,23 @@ defmodule Codex.Subprocess do
   @doc """
   Waits for the next message of this child's and takes it; the other messages of the owner stay where they are.
 
-  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout` milliseconds.
+  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout` milliseconds. With a reference
+  `ref`, a message `{ref, term}` ends the wait, too, and is returned.
   """
-  @spec next(t, timeout) :: {:ok, t, [output]} | {:error, t, Error.t()} | :timeout
-  def next(%__MODULE__{state: {:exited, exit}} = sub, _timeout), do: {:ok, sub, [{:exit, exit}]}
-  def next(%__MODULE__{state: {:failed, error}} = sub, _timeout), do: {:error, sub, error}
+  @spec next(t, timeout, reference) ::
+          {:ok, t, [output]} | {:error, t, Error.t()} | :timeout | {reference, term}
+  def next(sub, timeout, ref \\ make_ref())
 
-  def next(%__MODULE__{port: port} = sub, timeout) do
+  def next(%__MODULE__{state: {:exited, exit}} = sub, _timeout, _ref),
+    do: {:ok, sub, [{:exit, exit}]}
+
+  def next(%__MODULE__{state: {:failed, error}} = sub, _timeout, _ref), do: {:error, sub, error}
+
+  def next(%__MODULE__{port: port} = sub, timeout, ref) do
     receive do
       {^port, _} = message -> stream(sub, message)
       {:EXIT, ^port, _} = message -> stream(sub, message)
+      {^ref, _} = message -> message
     after
       timeout -> :timeout
     end
@@ -443,6 +540,13 @@ defmodule Codex.Subprocess do
   end
 
   defp stop_until(sub, deadline) do
+    with {:late, %{port: port}} <- await_stop(sub, deadline) do
+      reason = if Port.info(port), do: :stop_timeout, else: :launcher_died
+      abandon(port, %Error{reason: reason})
+    end
+  end
+
+  defp await_stop(sub, deadline) do
     case command(sub, Frame.stop()) do
       {:ok, sub} -> await_exit(sub, deadline)
       # Whatever it had to say is in the mailbox already.
@@ -455,9 +559,7 @@ defmodule Codex.Subprocess do
       {^port, _} = message -> next_of_stop(stream(sub, message), deadline)
       {:EXIT, ^port, _} = message -> next_of_stop(stream(sub, message), deadline)
     after
-      left(deadline) ->
-        reason = if Port.info(port), do: :stop_timeout, else: :launcher_died
-        abandon(port, %Error{reason: reason})
+      left(deadline) -> {:late, sub}
     end
   end
 

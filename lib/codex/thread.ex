@@ -280,7 +280,7 @@ defmodule Codex.Thread do
   """
   @spec steer(t(), Exec.Args.input()) :: :ok | {:error, steer_reason()}
   def steer(%__MODULE__{transport: {:app_server, conn}} = thread, input),
-    do: Lane.steer(conn, Running.thread_id(thread), input)
+    do: Lane.steer(conn, Running.thread_id(thread), input, thread.thread_opts.request_timeout_ms)
 
   def steer(%__MODULE__{}, _input), do: {:error, {:unsupported, :exec}}
 
@@ -294,8 +294,9 @@ defmodule Codex.Thread do
   the thread, ends it; that needs a connection with `experimental_api: true`.
 
   Returns `:ok`, or `{:error, reason}` as `steer/2`; other options are
-  `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. `Codex.stop/1` ends a
-  turn on both transports.
+  `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. If the server does not
+  answer within `request_timeout_ms` of the thread (30_000), the reason is `{:timeout, method, ms}`, and
+  the turn ends when the server goes on. `Codex.stop/1` ends a turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::
           :ok | {:error, steer_reason() | Table.reason()}
@@ -323,7 +324,7 @@ defmodule Codex.Thread do
 
     if id == nil and Call.stop({:thread, nil, thread.ref}) == :ok,
       do: :ok,
-      else: Lane.interrupt(conn, id, clean?)
+      else: Lane.interrupt(conn, id, clean?, thread.thread_opts.request_timeout_ms)
   end
 
   # The stream of a turn and the turn before its first event. Everything is checked now.

@@ -48,6 +48,75 @@ defmodule Codex.ExecEndTest do
     end
   end
 
+  describe "a CLI that does not end" do
+    # It ends by SIGKILL alone.
+    @deaf ~s(trap '' INT TERM; cat >/dev/null; echo "$started"; echo $$ > "$0.pid"; while :; do sleep 30; done)
+
+    defp os_pid(thread), do: File.read!(thread.codex_opts.codex_path_override <> ".pid")
+    defp gone?(thread), do: not Stub.alive?(String.trim(os_pid(thread)))
+
+    test "holds up neither the total nor who halts; it is ended behind them", %{tmp_dir: dir} do
+      thread = Stub.thread(dir, @deaf)
+
+      assert {:error, {:exec_failed, %Error{kind: :timeout, details: %{clock: :total}}}} =
+               Thread.run(thread, "hi", total_timeout_ms: 1_000)
+
+      refute gone?(thread)
+      assert Stub.eventually(fn -> gone?(thread) end, 20_000)
+
+      {:ok, stream} = Thread.run_turn_streamed(thread, "hi")
+      assert [%Codex.Events.ThreadStarted{}] = Enum.take(stream, 1)
+      assert Stub.eventually(fn -> gone?(thread) end, 20_000)
+      assert Process.info(self(), :messages) == {:messages, []}
+    end
+
+    test "and is cancelled: its reader hears of that first", %{tmp_dir: dir} do
+      for opts <- [[], [retry: true]] do
+        thread = Stub.thread(dir, @deaf)
+        test = self()
+
+        task =
+          Task.async(fn ->
+            {:ok, stream} =
+              Thread.run_turn_streamed(thread, "hi", [cancellation_token: dir] ++ opts)
+
+            error =
+              assert_raise Codex.TransportError, fn ->
+                Enum.each(stream, fn _ -> send(test, :reading) end)
+              end
+
+            {error, gone?(thread), Process.info(self(), :messages)}
+          end)
+
+        if opts == [], do: assert_receive(:reading, 20_000)
+
+        assert Stub.eventually(fn ->
+                 File.exists?(thread.codex_opts.codex_path_override <> ".pid")
+               end)
+
+        assert Exec.cancel(dir) == :ok
+        assert {%{reason_code: :interrupted}, false, {:messages, []}} = Task.await(task, 20_000)
+        assert Stub.eventually(fn -> gone?(thread) end, 20_000)
+      end
+    end
+
+    test "after its turn is left to itself for as long as it has for its exit", %{tmp_dir: dir} do
+      body =
+        ~s(trap '' INT TERM; cat >/dev/null; echo "$turn"; echo $$ > "$0.pid"; while :; do sleep 30; done)
+
+      thread = Stub.thread(dir, body)
+
+      assert {:ok, %{final_response: %{text: "Hello"}}} =
+               Thread.run(thread, "hi", exit_timeout_ms: 300)
+
+      assert Stub.eventually(fn -> gone?(thread) end, 20_000)
+      {:ok, stream} = Thread.run_turn_streamed(thread, "hi")
+      assert Enum.find(stream, &is_struct(&1, Codex.Events.TurnCompleted))
+      refute gone?(thread)
+      assert Stub.eventually(fn -> gone?(thread) end, 20_000)
+    end
+  end
+
   test "a gate can be opened, and no time is too long for it" do
     account = "opened-#{System.unique_integer([:positive])}"
     assert RateLimit.close(account, Bitwise.bsl(1, 50)) == :ok

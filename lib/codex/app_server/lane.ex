@@ -121,22 +121,36 @@ defmodule Codex.AppServer.Lane do
           | {:input_too_large, pos_integer(), pos_integer()}
           | AppServer.reason()
 
-  @doc "More input for the turn of a thread that runs."
-  @spec steer(GenServer.server(), String.t() | nil, term()) :: :ok | {:error, steer_reason()}
-  def steer(_conn, nil, _input), do: {:error, :missing_thread_id}
+  @doc "More input for the turn of a thread that runs, within a time; nil is that of a request."
+  @spec steer(GenServer.server(), String.t() | nil, term(), pos_integer() | nil) ::
+          :ok | {:error, steer_reason()}
+  def steer(_conn, nil, _input, _timeout), do: {:error, :missing_thread_id}
 
-  def steer(conn, thread_id, input) do
+  def steer(conn, thread_id, input, timeout) do
+    ask = ask(conn, timeout)
+
     with {:ok, input} <- input(input, [], about(conn).files),
          {:ok, {turn_id, _active}} <- running(conn, thread_id),
-         :ok <- skills(conn, thread_id, input),
+         :ok <- skills(thread_id, input, ask),
          params = %{"threadId" => thread_id, "expectedTurnId" => turn_id, "input" => input},
-         {:ok, _} <- Connection.request(conn, "turn/steer", params),
+         {:ok, _} <- ask.("turn/steer", params, []),
          do: :ok
   end
 
-  defp skills(conn, thread_id, input) do
-    ask = &Connection.request(conn, &1, &2, &3)
+  # Requests that take no longer than this, all together.
+  defp ask(conn, timeout) do
+    left = left(timeout)
+    &Connection.request(conn, &1, &2, [timeout_ms: left.()] ++ &3)
+  end
 
+  defp left(timeout) do
+    deadline = now() + (timeout || 30_000)
+    fn -> max(deadline - now(), 1) end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp skills(thread_id, input, ask) do
     with {:error, {:skill, text}} <- Opening.skills(input, %{}, thread_id, ask),
          do: {:error, {:invalid_input, text}}
   end
@@ -146,16 +160,20 @@ defmodule Codex.AppServer.Lane do
          do: {:error, {:no_turn, thread_id}}
   end
 
-  @doc "Ends the turn of a thread that runs; with `clean?`, also what it left running in the background."
-  @spec interrupt(GenServer.server(), String.t() | nil, boolean()) ::
+  @doc """
+  Ends the turn of a thread that runs, within a time as `steer/4`; with `clean?`, also what it left running in the background.
+  """
+  @spec interrupt(GenServer.server(), String.t() | nil, boolean(), pos_integer() | nil) ::
           :ok | {:error, :missing_thread_id | {:no_turn, String.t()} | AppServer.reason()}
-  def interrupt(_conn, nil, _clean?), do: {:error, :missing_thread_id}
+  def interrupt(_conn, nil, _clean?, _timeout), do: {:error, :missing_thread_id}
 
-  def interrupt(conn, thread_id, clean?) do
+  def interrupt(conn, thread_id, clean?, timeout) do
+    left = left(timeout)
+
     with :ok <- may_clean(conn, clean?),
-         {:ok, result} <- Connection.call(conn, {:interrupt, thread_id, []}),
+         {:ok, result} <- Connection.call(conn, {:interrupt, thread_id, [timeout_ms: left.()]}),
          {:ok, _} <- result,
-         do: if(clean?, do: Run.clean(conn, thread_id), else: :ok)
+         do: if(clean?, do: Run.clean(conn, thread_id, left.()), else: :ok)
   end
 
   # Before anything is interrupted.

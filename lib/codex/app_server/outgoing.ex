@@ -50,15 +50,21 @@ defmodule Codex.AppServer.Outgoing do
   defp follow_start(state, _id, _opts, _params), do: state
 
   # What nobody waits for. The server answers at once, or ends.
-  defp send_for_nobody(state, method, params),
-    do: send_request(state, :nobody, method, params, :infinity, 0)
+  defp send_for_nobody(state, nobody \\ :nobody, method, params),
+    do: send_request(state, nobody, method, params, :infinity, 0)
 
-  defp interrupt(state, thread_id, turn_id),
-    do: send_for_nobody(state, "turn/interrupt", %{"threadId" => thread_id, "turnId" => turn_id})
+  @doc "Interrupts a turn for nobody, and sends `then` when that is answered, a method with its parameters."
+  @spec interrupt(State.t(), String.t(), String.t(), {String.t(), map()} | nil) :: State.step()
+  def interrupt(state, thread_id, turn_id, then \\ nil) do
+    nobody = if then, do: {:nobody, then}, else: :nobody
+    ids = %{"threadId" => thread_id, "turnId" => turn_id}
+    send_for_nobody(state, nobody, "turn/interrupt", ids)
+  end
 
   @doc "The reply to whoever asked."
   @spec reply(term(), term()) :: [State.action()]
   def reply(:nobody, _result), do: []
+  def reply({:nobody, _then}, _result), do: []
   def reply(from, result), do: [{:reply, from, result}]
 
   @doc "Sends one, whatever the phase."
@@ -104,9 +110,19 @@ defmodule Codex.AppServer.Outgoing do
 
   @doc "A request has its answer."
   @spec answered(State.t(), Message.id(), map(), {:ok | :error, term()}) :: State.step()
+  def answered(state, _id, %{from: {:nobody, {method, params}}}, _result),
+    do: send_for_nobody(state, method, params)
+
   def answered(state, id, entry, result) do
     {turns, state} = turns(state, Turns.started(state.turns, id, turn_of(result)))
     {reply(entry.from, result) ++ turns, state}
+  end
+
+  @doc "An answer that nobody waits for. A turn that was to be somebody's own is nobody's: it is not to go on."
+  @spec unexpected(State.t(), Message.id(), :late | :never_sent, term()) :: State.step()
+  def unexpected(state, id, unexpected, result) do
+    {turns, state} = turns(state, Turns.started(state.turns, id, turn_of({:ok, result})))
+    {[{:note, {:unexpected_answer, unexpected, id}} | turns], state}
   end
 
   defp turn_of({:ok, %{} = result}), do: Message.turn_id(result)
@@ -187,7 +203,8 @@ defmodule Codex.AppServer.Outgoing do
         hello.(state, {:init_timeout, ms})
 
       {:ok, entry, state} ->
-        answered(state, id, entry, {:error, {:timeout, entry.method, entry.timeout}})
+        late = {:error, {:timeout, entry.method, entry.timeout}}
+        {reply(entry.from, late), %{state | turns: Turns.late(state.turns, id)}}
 
       # Whatever was due before it at the same time has closed it.
       _closed ->

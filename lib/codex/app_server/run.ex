@@ -13,8 +13,9 @@ defmodule Codex.AppServer.Run do
   alias Codex.Retry.Call
   alias Codex.Turn.Running
 
-  # How long the server may take to interrupt a turn.
-  @patience 5_000
+  # How long a reader waits for the end of a turn that it does not want any more.
+  @grace 700
+  @cleaning "thread/backgroundTerminals/clean"
   @request_timeout 30_000
   # How often a turn that waits for a server looks whether it is still wanted.
   @slice 200
@@ -312,12 +313,15 @@ defmodule Codex.AppServer.Run do
   @spec fail(t(), TransportError.t()) :: no_return()
   defp fail(run, error), do: raise(Redact.redact(%{error | event: run.event}, run.job.secrets))
 
-  @doc "Interrupts the turn if it still goes on, and waits until it has ended. Nothing of it is left in the mailbox."
+  @doc """
+  Interrupts the turn if it still goes on, and waits for its end for a moment. What takes longer, the
+  connection goes on with. Nothing of the turn is left in the mailbox.
+  """
   @spec stop(t() | :failed) :: t() | :failed
   def stop(:failed), do: :failed
 
   def stop(run) do
-    _ = if run.turn_id != nil and not run.ended?, do: interrupt(run)
+    _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
     _ = if run.turn_id != nil, do: leave(run)
     Deciders.stop(run.asked)
     _ = if run.monitor, do: Process.demonitor(run.monitor, [:flush])
@@ -325,13 +329,13 @@ defmodule Codex.AppServer.Run do
     run
   end
 
-  # Not where it has ended: its end may be what made us stop. Where the server has not told of its beginning yet, it is interrupted then.
-  defp interrupt(%{thread_id: thread, turn_id: turn} = run) do
-    with {:ok, {^turn, _active}} <- Connection.call(run.conn, {:running, thread}) do
-      _ = Connection.call(run.conn, {:interrupt, thread, [timeout_ms: @patience]})
-      :ok = await_end(run, now() + @patience)
-      if run.job.settings.clean_background == true, do: clean(run.conn, thread), else: :ok
-    end
+  # Not where it has ended: its end may be what made us stop.
+  defp abandon(%{thread_id: thread, turn_id: turn} = run) do
+    clean = if run.job.settings.clean_background == true, do: {@cleaning, clean_params(thread)}
+    deadline = now() + @grace
+
+    with {:ok, :ok} <- Connection.call(run.conn, {:abandon, thread, turn, clean}),
+         do: await_end(run, deadline)
   end
 
   defp await_end(%{thread_id: thread, turn_id: turn, monitor: monitor} = run, deadline) do
@@ -345,20 +349,19 @@ defmodule Codex.AppServer.Run do
     end
   end
 
-  @cleaning "thread/backgroundTerminals/clean"
-
-  @doc "The experimental method that `clean/2` calls."
+  @doc "The experimental method that `clean/3` calls."
   @spec cleaning() :: String.t()
   def cleaning, do: @cleaning
 
   @doc "Ends commands of a thread that outlive an interrupted turn (0.169). Experimental."
-  @spec clean(GenServer.server(), String.t()) :: :ok | {:error, Codex.AppServer.reason()}
-  def clean(conn, thread_id) do
-    opts = [timeout_ms: @patience, experimental: [@cleaning]]
-
-    with {:ok, _} <- Connection.request(conn, @cleaning, %{"threadId" => thread_id}, opts),
-         do: :ok
+  @spec clean(GenServer.server(), String.t(), pos_integer()) ::
+          :ok | {:error, Codex.AppServer.reason()}
+  def clean(conn, thread_id, timeout_ms) do
+    opts = [timeout_ms: timeout_ms, experimental: [@cleaning]]
+    with {:ok, _} <- Connection.request(conn, @cleaning, clean_params(thread_id), opts), do: :ok
   end
+
+  defp clean_params(thread_id), do: %{"threadId" => thread_id}
 
   defp leave(%{thread_id: thread, turn_id: turn} = run) do
     _ = Connection.call(run.conn, {:unfollow, thread, turn})

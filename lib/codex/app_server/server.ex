@@ -37,6 +37,7 @@ defmodule Codex.AppServer.Server do
     :poll,
     :spans,
     :open,
+    :home,
     :parent,
     :flow,
     life: %Life{},
@@ -81,6 +82,7 @@ defmodule Codex.AppServer.Server do
       server = %__MODULE__{
         transport: transport,
         open: open,
+        home: home,
         state: State.new(machine(options)),
         options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
         spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
@@ -176,6 +178,9 @@ defmodule Codex.AppServer.Server do
     |> grant()
     |> noreply()
   end
+
+  def handle_call({:abandon, thread_id, turn_id, then}, _from, server),
+    do: {:reply, :ok, step(server, &State.abandon(&1, thread_id, turn_id, then))}
 
   def handle_call({:running, thread_id}, _from, server),
     do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
@@ -288,7 +293,7 @@ defmodule Codex.AppServer.Server do
   # --- Another server ---------------------------------------------------------------------------------------------------
 
   defp lost(server, reason, ms, was_up?, life) do
-    if server.transport, do: Transport.stop(server.transport)
+    _ = if server.transport, do: Transport.stop(server.transport)
     server = if was_up?, do: tell_all(server, {:down, reason}), else: server
     _ = Process.send_after(self(), :reopen, ms)
     timer(%{server | transport: nil, life: life, owed: 0})
@@ -327,7 +332,15 @@ defmodule Codex.AppServer.Server do
   def terminate(_reason, server) do
     server = step(server, &State.down(&1, %{reason: :disconnected}))
     :ok = Flow.close(server.flow)
-    if server.transport, do: Transport.stop(server.transport), else: :ok
+    stop_transport(server)
+  end
+
+  # Its home stays for as long as a server does that ends later.
+  defp stop_transport(%{transport: nil}), do: :ok
+
+  defp stop_transport(server) do
+    with {:behind, pid} <- Transport.stop(server.transport),
+         do: if(server.home, do: Codex.Home.Isolated.give(server.home, pid), else: :ok)
   end
 
   # What waits for an answer, and how it is answered, is nothing for a log.

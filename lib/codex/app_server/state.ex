@@ -189,7 +189,7 @@ defmodule Codex.AppServer.State do
     case Outgoing.take(state, id) do
       {:ok, %{from: :hello}, state} -> greeted(state, result, now)
       {:ok, entry, state} -> Outgoing.answered(state, id, entry, {:ok, result})
-      unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
+      unexpected -> Outgoing.unexpected(state, id, unexpected, result)
     end
   end
 
@@ -326,6 +326,24 @@ defmodule Codex.AppServer.State do
       {_turn_id, active} ->
         ids = %{"threadId" => thread_id, "turnId" => active}
         request(state, from, "turn/interrupt", ids, opts, now)
+    end
+  end
+
+  @doc """
+  Interrupts a turn that nobody wants any more, at its beginning where that is not told yet. Nobody waits for the answer; when it is
+  there, the request `then` is sent, a method with its parameters, if it is not nil.
+  """
+  @spec abandon(t(), String.t(), String.t(), {String.t(), map()} | nil) :: step()
+  def abandon(state, thread_id, turn_id, then) do
+    case Turns.running_in(state.turns, thread_id) do
+      {^turn_id, nil} ->
+        {[], %{state | turns: Turns.orphan(state.turns, {thread_id, turn_id})}}
+
+      {^turn_id, active} ->
+        Outgoing.interrupt(state, thread_id, active, then)
+
+      _ended ->
+        {[], state}
     end
   end
 

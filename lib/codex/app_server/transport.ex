@@ -32,8 +32,11 @@ defmodule Codex.AppServer.Transport do
   @doc "What a message of the process means, or that it is not this transport's."
   @callback stream(t(), message :: term()) :: {:ok, t(), [output()]} | :unknown
 
-  @doc "Ends the server, or leaves it where it is not ours."
-  @callback stop(t()) :: :ok
+  @doc """
+  Ends the server, or leaves it where it is not ours, and returns within a second. Where the server takes longer, a process
+  of its own goes on.
+  """
+  @callback stop(t()) :: :ok | {:behind, pid()}
 
   @doc "The server's process, where it is ours."
   @callback os_pid(t()) :: pos_integer() | nil
@@ -50,7 +53,7 @@ defmodule Codex.AppServer.Transport do
   @spec stream(t(), term()) :: {:ok, t(), [output()]} | :unknown
   def stream(%module{} = transport, message), do: module.stream(transport, message)
 
-  @spec stop(t()) :: :ok
+  @spec stop(t()) :: :ok | {:behind, pid()}
   def stop(%module{} = transport), do: module.stop(transport)
 
   @spec os_pid(t()) :: pos_integer() | nil

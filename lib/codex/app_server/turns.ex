@@ -129,6 +129,19 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
+  @doc "The request `ref` has no answer in time. If one comes later, its turn is nobody's, where it was to be somebody's own."
+  @spec late(t(), term()) :: t()
+  def late(turns, ref) do
+    case Map.pop(turns.starting, ref) do
+      {%{own?: true} = start, starting} when map_size(starting) < turns.most ->
+        late = %{start | follower: nil, early: [], own?: false}
+        %{turns | starting: Map.put(starting, ref, late)}
+
+      {_none, starting} ->
+        %{turns | starting: starting}
+    end
+  end
+
   @doc "The request `ref` has its answer: the id of its turn, or nil where there is none."
   @spec started(t(), term(), String.t() | nil) :: {[message()], t()}
   def started(turns, ref, turn_id) do

@@ -71,7 +71,7 @@ defmodule Codex.CLI.Command do
       {:ok, sub}
     else
       {:error, sub, error} ->
-        _ = Subprocess.stop(sub)
+        _ = Subprocess.stop_soon(sub)
         {:error, error}
     end
   end
@@ -112,7 +112,7 @@ defmodule Codex.CLI.Command do
   defp take(run, [_other | rest]), do: take(run, rest)
 
   defp give_up(run, reason) do
-    _ = Subprocess.stop(run.sub)
+    _ = Subprocess.stop_soon(run.sub)
     {:error, reason}
   end
 

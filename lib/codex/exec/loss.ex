@@ -42,6 +42,11 @@ defmodule Codex.Exec.Loss do
     }
   end
 
+  @doc "Somebody cancelled it."
+  @spec cancelled() :: TransportError.t()
+  def cancelled,
+    do: %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
+
   @typedoc "How it ended, what it said, whether there was an event, whether somebody cancelled it, and which thread was wanted."
   @type ending :: %{
           exit: Subprocess.Exit.t(),

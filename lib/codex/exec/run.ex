@@ -29,6 +29,11 @@ defmodule Codex.Exec.Run do
   # launcher to find. Together below two seconds.
   @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
 
+  # How long a reader waits for the end of the CLI, and how long one whose turn has ended may take
+  # to close its session before it is stopped.
+  @grace 700
+  @linger 1_000
+
   # Credit beyond a pipe's own 64 KiB: enough to keep child and launcher busy while events are handled. Half of it costs a
   # fifth of the speed where processors are few, more of it gains nothing (bench/pipe).
   @window 512 * 1024
@@ -68,14 +73,14 @@ defmodule Codex.Exec.Run do
   The call that a run is part of, where there may be several: since when it goes on, in ms of the monotonic clock, and the flag
   that tells that it was cancelled.
   """
-  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref(), ref: reference()}
+  @type call :: Codex.Retry.Attempts.call()
 
   @doc "Starts the CLI, hands it the prompt and closes its stdin."
   def start(args, default_timeout, call \\ nil)
 
   def start(args, default_timeout, nil) do
     own = Call.begin(args.tokens, args.about)
-    call = %{since: now(), cancelled: own.cancelled, ref: own.ref}
+    call = own |> Map.take([:cancelled, :cancel, :ref]) |> Map.put(:since, now())
 
     try do
       %{start(args, default_timeout, call) | own: own}
@@ -148,7 +153,7 @@ defmodule Codex.Exec.Run do
   defp open(argv, opts, prompt) do
     with {:ok, sub} <- Subprocess.open(argv, opts),
          {:error, sub, error} <- feed(sub, prompt) do
-      _ = Subprocess.stop(sub)
+      _ = Subprocess.stop_soon(sub)
       {:error, error}
     end
   end
@@ -177,11 +182,20 @@ defmodule Codex.Exec.Run do
   def next(run), do: fail(run, cut_short(run))
 
   defp wait(run, ms) do
-    case Subprocess.next(run.sub, ms) do
+    case Subprocess.next(run.sub, ms, run.call.cancel) do
       {:ok, sub, outputs} -> outputs(outputs, %{run | sub: sub}, now())
       {:error, sub, error} -> fail(%{run | sub: sub}, Loss.lost(error))
       :timeout -> out_of_time(run)
+      {_cancel, :cancelled} -> cancelled(run)
     end
+  end
+
+  # The turn has ended, and there is nothing to cancel.
+  defp cancelled(%{ended?: true} = run), do: {:halt, stop(run)}
+
+  defp cancelled(run) do
+    run = stop(run)
+    fail(run, if(run.exit, do: cut_short(run), else: Loss.cancelled()))
   end
 
   # An acknowledgement of what we wrote says nothing of the turn.
@@ -383,16 +397,13 @@ defmodule Codex.Exec.Run do
   defp dropped(%{exit: %{stderr_dropped: n}}), do: n
   defp dropped(_run), do: 0
 
-  # The turn is over, and the CLI is closing its session: it gets a moment to end by itself.
-  @linger 1_000
-
-  defp linger(run, deadline \\ System.monotonic_time(:millisecond) + @linger)
+  # Until the CLI has exited. It may be closing its session.
   defp linger(%{exit: exit} = run, _deadline) when exit != nil, do: run
 
   defp linger(run, deadline) do
     run = grant(run)
 
-    case Subprocess.next(run.sub, max(deadline - System.monotonic_time(:millisecond), 0)) do
+    case Subprocess.next(run.sub, max(deadline - now(), 0)) do
       {:ok, sub, outputs} ->
         bytes = for {:stdout, bytes} <- outputs, reduce: 0, do: (sum -> sum + byte_size(bytes))
 
@@ -409,26 +420,58 @@ defmodule Codex.Exec.Run do
     end
   end
 
-  @doc "Stops the CLI if it still runs. Nothing of it is left afterwards."
+  @doc """
+  Stops the CLI if it still runs, and waits for its end for a moment. What takes longer, a process of
+  its own goes on with.
+  """
   def stop(:failed), do: :failed
   def stop(%{stopped?: true} = run), do: run
 
   def stop(run) do
-    run = if run.ended?, do: linger(run), else: run
-    run = if run.exit == nil, do: %{run | exit: stop_child(run.sub)}, else: run
-    run.cleanup.()
-    tell_stop(run)
-
+    # After an error, the stream stops the state that it had before.
+    run = if Subprocess.handed_over?(run.sub), do: run, else: stop_child(run, now() + @grace)
     :ok = Call.ended(run.call)
     if run.own, do: Call.finish(run.own)
     %{run | stopped?: true}
   end
 
-  defp stop_child(sub) do
-    case Subprocess.stop(sub) do
-      {:ok, exit} -> exit
-      {:error, _} -> nil
+  # Its turn is over: it gets the time that it has for its exit, or a moment, before it is stopped.
+  defp stop_child(%{ended?: true, exit: nil} = run, deadline) do
+    case linger(run, min(deadline, run.exit_deadline)) do
+      %{exit: nil} = run when deadline < run.exit_deadline ->
+        _ = Subprocess.hand_over(run.sub, &stop_behind(%{run | sub: &1}))
+        run
+
+      run ->
+        stop_child(%{run | ended?: false}, deadline)
     end
+  end
+
+  defp stop_child(%{exit: nil} = run, deadline) do
+    case Subprocess.stop_soon(run.sub,
+           grace: max(deadline - now(), 0),
+           finally: &gone(exited(run, &1))
+         ) do
+      {:behind, _pid} -> run
+      result -> exited(run, result)
+    end
+  end
+
+  defp stop_child(run, _deadline), do: gone(run)
+
+  defp stop_behind(run) do
+    run = linger(run, min(now() + @linger, run.exit_deadline))
+    run = if run.exit, do: run, else: exited(run, Subprocess.stop(run.sub))
+    gone(run)
+  end
+
+  defp exited(run, {:ok, exit}), do: %{run | exit: exit}
+  defp exited(run, {:error, _}), do: run
+
+  defp gone(run) do
+    run.cleanup.()
+    tell_stop(run)
+    run
   end
 
   # --- Telemetry ----------------------------------------------------------------------------------------------------

@@ -60,6 +60,15 @@ defmodule Codex.Home.Isolated do
     :ok
   end
 
+  @doc false
+  # From now on a home goes with another process.
+  @spec give(Path.t(), pid()) :: :ok
+  def give(home, owner) do
+    _ = Leftovers.forget([home])
+    _ = Leftovers.adopt([home], owner, :remove)
+    :ok
+  end
+
   defp default_dir, do: :filename.basedir(:user_cache, "codex_sdk") |> IO.chardata_to_string()
 
   # Dotted keys only: each line stands by itself.

@@ -180,7 +180,7 @@ defmodule Codex.Login.Session do
     do: tell(login, {:error, {:login_failed, status, Command.text(login.said)}})
 
   defp stop(login, reason) do
-    _ = Subprocess.stop(login.sub)
+    _ = Subprocess.stop_soon(login.sub)
     tell(login, {:error, reason})
   end
 

@@ -29,7 +29,12 @@ defmodule Codex.Retry.Attempts do
           about: Codex.Turn.Running.about()
         }
   @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t()}
-  @type call :: %{since: integer(), cancelled: :atomics.atomics_ref(), ref: reference()}
+  @type call :: %{
+          since: integer(),
+          cancelled: :atomics.atomics_ref(),
+          cancel: reference(),
+          ref: reference()
+        }
   @type run :: term()
   @type event :: Events.t() | {:failed, Exception.t()} | {:attempts, pos_integer()}
 
@@ -141,7 +146,7 @@ defmodule Codex.Retry.Attempts do
         count: 0
     }
 
-    call = %{since: state.since, cancelled: state.call.cancelled, ref: state.call.ref}
+    call = state.call |> Map.take([:cancelled, :cancel, :ref]) |> Map.put(:since, state.since)
 
     case state.source.start.(state.how, call) do
       {:ok, run} -> {[], %{state | run: run, phase: :running}}

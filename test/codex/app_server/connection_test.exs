@@ -2,7 +2,7 @@ defmodule Codex.AppServer.ConnectionTest do
   # A real server at the other end, or one that misbehaves.
   use ExUnit.Case, async: true
 
-  import Codex.Stub, only: [alive?: 1, eventually: 1]
+  import Codex.Stub, only: [alive?: 1, eventually: 1, eventually: 2]
   import Codex.Test.Steps
   alias Codex.{AppServer, Stub, Test}
 
@@ -340,6 +340,31 @@ defmodule Codex.AppServer.ConnectionTest do
       assert {:ok, %{"codexHome" => ^home}} = AppServer.server_info(conn)
       AppServer.disconnect(conn)
       assert File.dir?(home)
+    end
+
+    test "to a server that has stopped is ended before the server, which ends behind it" do
+      model = Test.start!([])
+      client = Test.options(model) |> Keyword.delete(:codex_home)
+      config = %{"analytics.enabled" => false, "features.plugins" => false}
+
+      options = [
+        isolation: :hermetic,
+        cwd: model.workspace,
+        config: config,
+        name: :stopped_server
+      ]
+
+      {:ok, conn} = AppServer.connect(client, options)
+      {:ok, %{"codexHome" => home}} = AppServer.server_info(conn)
+      os_pid = os_pid(conn)
+      {_, 0} = System.cmd("kill", ["-STOP", "#{os_pid}"])
+      assert AppServer.disconnect(conn) == :ok
+      # The name is free, and the home is there for as long as the server is.
+      refute AppServer.alive?(conn)
+      assert Process.whereis(:stopped_server) == nil
+      assert alive?(os_pid) and File.dir?(home)
+      assert eventually(fn -> not alive?(os_pid) end, 20_000)
+      assert eventually(fn -> not File.exists?(home) end, 20_000)
     end
 
     test "a connection that is killed leaves no server; one that is owned ends with its owner" do

@@ -517,6 +517,78 @@ defmodule Codex.AppServer.ThreadTest do
       assert {:messages, [{:mine, 1} | _]} = Process.info(self(), :messages)
     end
 
+    test "that give up on a server that has stopped wait for nothing; the turn ends when it goes on" do
+      {model, conn, thread} = start([silence(60_000), silence(60_000), "fine", silence(60_000)])
+      :ok = AppServer.subscribe(conn, methods: ["turn/started", "turn/completed"])
+      os_pid = os_pid(conn)
+      signal = fn name -> {_, 0} = System.cmd("kill", ["-" <> name, "#{os_pid}"]) end
+      on_exit(fn -> System.cmd("kill", ["-CONT", "#{os_pid}"], stderr_to_stdout: true) end)
+
+      # In the middle of a turn: its time is over, or its reader halts.
+      for {n, opts} <- [{1, [total_timeout_ms: 3_000]}, {2, []}] do
+        {:ok, stream} = Thread.run_turn_streamed(thread, "Hi", opts)
+
+        run = fn ->
+          Enum.find(stream, fn event ->
+            if is_struct(event, Events.TurnStarted) do
+              assert eventually(fn -> length(Test.requests(model)) == n end)
+              signal.("STOP")
+            end
+
+            opts == [] and is_struct(event, Events.TurnStarted)
+          end)
+        end
+
+        if opts == [],
+          do: assert(%Events.TurnStarted{} = run.()),
+          else: assert_raise(Codex.TransportError, ~r/total timeout/, run)
+
+        # Nobody waits for the answer to its interrupt, and it will be interrupted.
+        assert [%{from: :nobody}] = waiting(conn, "turn/interrupt")
+        assert mailbox() |> Enum.reject(&match?({:codex_notification, _, _}, &1)) == []
+        signal.("CONT")
+
+        assert_receive {:codex_notification, "turn/completed",
+                        %{"turn" => %{"status" => "interrupted"}}},
+                       20_000
+      end
+
+      # Before a turn has begun.
+      assert {:ok, %{thread: thread}} = Thread.run(thread, "go")
+      signal.("STOP")
+
+      assert {:error, {:exec_failed, %Error{kind: :timeout}}} =
+               Thread.run(thread, "late", total_timeout_ms: 500)
+
+      assert {:error, {:no_turn, _}} = Thread.interrupt(thread)
+      signal.("CONT")
+
+      # The turn begins then, and is nobody's.
+      assert_receive {:codex_notification, "turn/completed",
+                      %{"turn" => %{"status" => "interrupted"}}},
+                     20_000
+    end
+
+    test "interrupt a turn of a server that has stopped within the time for a request" do
+      {model, conn, _thread} = start([silence(60_000)])
+      thread = thread!(model, conn, request_timeout_ms: 300)
+      :ok = AppServer.subscribe(conn, methods: ["turn/started", "turn/completed"])
+      task = Task.async(fn -> Thread.run(thread, "Hi", request_timeout_ms: 30_000) end)
+      assert_receive {:codex_notification, "turn/started", %{"threadId" => id}}, 20_000
+      {_, 0} = System.cmd("kill", ["-STOP", "#{os_pid(conn)}"])
+
+      assert Thread.interrupt(%{thread | thread_id: id}) ==
+               {:error, {:timeout, "turn/interrupt", 300}}
+
+      {_, 0} = System.cmd("kill", ["-CONT", "#{os_pid(conn)}"])
+      assert {:error, {:exec_failed, %Error{kind: :interrupted}}} = Task.await(task, 20_000)
+    end
+
+    defp waiting(conn, method) do
+      for {_, %{method: ^method} = entry} <- :sys.get_state(conn).state.requests.waiting,
+          do: entry
+    end
+
     # A reader that begins a turn of 20,000 pieces, and waits for `:go` before it reads on.
     defp paused(thread) do
       test = self()
@@ -586,10 +658,10 @@ defmodule Codex.AppServer.ThreadTest do
       # Somebody who keeps up.
       :ok = AppServer.subscribe(conn, methods: [])
       reader = paused(thread)
-      assert eventually(fn -> kept(conn) > 1_000_000 end)
+      assert eventually(fn -> kept(conn) > 4_000_000 end)
       Process.unlink(reader)
       Process.exit(reader, :kill)
-      assert eventually(fn -> kept(conn) < 1_000_000 end)
+      assert eventually(fn -> kept(conn) < 2_500_000 end)
       assert followed(conn).running == %{}
     end
 

@@ -67,8 +67,8 @@ defmodule Codex.AppServer.Transport.Stdio do
 
   @impl true
   def stop(stdio) do
-    _ = Subprocess.stop(stdio.sub)
-    :ok
+    with result when elem(result, 0) != :behind <- Subprocess.stop_soon(stdio.sub),
+         do: :ok
   end
 
   @impl true
