@@ -121,12 +121,10 @@ defmodule Codex.AppServer.Flow do
     end
   end
 
-  @doc "A reader is gone, or cut off: nothing waits for it."
-  @spec forget(t(), pid()) :: t()
-  def forget(flow, pid), do: %{flow | readers: Map.delete(flow.readers, pid), last: nil}
+  @doc "A reader wants nothing of this any more, or nothing at all: it is gone, or cut off."
+  @spec forget(t(), pid(), key() | :all) :: t()
+  def forget(flow, pid, :all), do: %{flow | readers: Map.delete(flow.readers, pid), last: nil}
 
-  @doc "A reader wants nothing of this any more."
-  @spec forget(t(), pid(), key()) :: t()
   def forget(flow, pid, key) do
     case flow.readers do
       %{^pid => reader} -> put(flow, pid, Reader.forget(reader, key))

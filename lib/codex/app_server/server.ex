@@ -145,12 +145,12 @@ defmodule Codex.AppServer.Server do
 
   def handle_call(:unsubscribe, {pid, _}, server) do
     server = step(server, &State.unsubscribe(&1, pid))
-    {:reply, :ok, %{server | flow: Flow.forget(server.flow, pid, :subscription)}}
+    {:reply, :ok, forget(server, pid, :subscription)}
   end
 
   def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server) do
     server = step(server, &State.unfollow(&1, pid, thread_id, turn_id))
-    {:reply, :ok, %{server | flow: Flow.forget(server.flow, pid, {thread_id, turn_id})}}
+    {:reply, :ok, forget(server, pid, {thread_id, turn_id})}
   end
 
   def handle_call({:respond, name, answer}, from, server) do
@@ -227,6 +227,11 @@ defmodule Codex.AppServer.Server do
       _ ->
         {:noreply, server}
     end
+  end
+
+  def handle_info(:collect_garbage, server) do
+    true = :erlang.garbage_collect()
+    {:noreply, server}
   end
 
   def handle_info({:mailbox, pid, length}, server),
@@ -411,12 +416,11 @@ defmodule Codex.AppServer.Server do
     server |> forget(pid) |> step(&State.cut_off(&1, pid, limit))
   end
 
-  # What was spooled is freed now, and not when the connection next has much to do.
-  defp forget(server, pid) do
-    spooled? = Flow.spooled?(server.flow, pid)
-    server = %{server | flow: Flow.forget(server.flow, pid)}
-    _ = if spooled?, do: :erlang.garbage_collect()
-    server
+  # What was spooled is freed soon, and not when the connection next has much to do. Not now: the
+  # caller of this module still has the state before.
+  defp forget(server, pid, key \\ :all) do
+    _ = if Flow.spooled?(server.flow, pid), do: send(self(), :collect_garbage)
+    %{server | flow: Flow.forget(server.flow, pid, key)}
   end
 
   defp deliver(server, pid, key, message) do

@@ -590,7 +590,7 @@ defmodule Codex.AppServer.ThreadTest do
     end
 
     # A reader that begins a turn of 20,000 pieces, and waits for `:go` before it reads on.
-    defp paused(thread) do
+    defp paused(model, thread) do
       test = self()
       {:ok, stream} = Thread.run_turn_streamed(thread, "long")
 
@@ -614,6 +614,7 @@ defmodule Codex.AppServer.ThreadTest do
         end)
 
       assert_receive {:paused, ^reader}, 20_000
+      assert eventually(fn -> Test.requests(model) != [] end)
       reader
     end
 
@@ -622,7 +623,7 @@ defmodule Codex.AppServer.ThreadTest do
     test "that pause hold up no other turn, and then get all of theirs in order" do
       script = [respond([message("long", deltas: @deltas)]), "two", "three"]
       {model, conn, thread} = start(script)
-      reader = paused(thread)
+      reader = paused(model, thread)
       other = thread!(model, conn)
       assert {:ok, %{final_response: %{text: "two"}}} = Thread.run(other, "y")
       assert {:ok, %{final_response: %{text: "three"}}} = Thread.run(other, "z")
@@ -640,7 +641,7 @@ defmodule Codex.AppServer.ThreadTest do
       model = Test.start!(script)
       conn = connect!(model, max_spool_bytes: 200_000)
       :ok = AppServer.subscribe(conn, methods: ["turn/completed"])
-      reader = paused(thread!(model, conn))
+      reader = paused(model, thread!(model, conn))
       other = thread!(model, conn)
       for text <- ~w(two three), do: assert({:ok, _} = Thread.run(other, text))
       assert eventually(fn -> followed(conn).running == %{} end)
@@ -654,10 +655,10 @@ defmodule Codex.AppServer.ThreadTest do
 
     test "that die leave nothing that was kept for them" do
       script = [respond([message("long", deltas: @deltas)])]
-      {_model, conn, thread} = start(script)
+      {model, conn, thread} = start(script)
       # Somebody who keeps up.
       :ok = AppServer.subscribe(conn, methods: [])
-      reader = paused(thread)
+      reader = paused(model, thread)
       assert eventually(fn -> kept(conn) > 4_000_000 end)
       Process.unlink(reader)
       Process.exit(reader, :kill)
