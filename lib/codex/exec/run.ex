@@ -429,10 +429,16 @@ defmodule Codex.Exec.Run do
 
   def stop(run) do
     # After an error, the stream stops the state that it had before.
-    run = if Subprocess.handed_over?(run.sub), do: run, else: stop_child(run, now() + @grace)
+    run = if Subprocess.handed_over?(run.sub), do: run, else: stop_now(run)
     :ok = Call.ended(run.call)
     if run.own, do: Call.finish(run.own)
     %{run | stopped?: true}
+  end
+
+  defp stop_now(run) do
+    run = stop_child(run, now() + @grace)
+    tell_stop(run)
+    run
   end
 
   # Its turn is over: it gets the time that it has for its exit, or a moment, before it is stopped.
@@ -470,7 +476,6 @@ defmodule Codex.Exec.Run do
 
   defp gone(run) do
     run.cleanup.()
-    tell_stop(run)
     run
   end
 
