@@ -43,7 +43,7 @@ defmodule Codex.Exec do
 
   alias Codex.Exec.{Args, Options, Policy, Run}
   alias Codex.Telemetry.Span
-  alias Codex.Turn.{Kept, Running}
+  alias Codex.Turn.{Kept, Listener, Running}
   alias Codex.{Auth, Error, Events, Review, Telemetry, TransportError, Turn}
   alias Codex.Retry.{Attempts, Call}
 
@@ -148,8 +148,20 @@ defmodule Codex.Exec do
   defp collect(what, opts) do
     with {:ok, options} <- Options.new(opts),
          {:ok, stream} <- stream(what, options, @blocking_timeout, :element) do
-      {kept, failed, lost} = Enum.reduce(stream, {kept(options), nil, nil}, &keep/2)
-      so_far = so_far(kept)
+      on_event = options.turn_opts[:on_event]
+      begin = {kept(options), nil, nil, %{}}
+
+      {kept, failed, lost, extras} =
+        Enum.reduce_while(stream, begin, fn event, acc ->
+          {kept, failed, lost, extras} = acc = keep(event, acc)
+
+          case Listener.tell(on_event, event) do
+            :cont -> {:cont, acc}
+            {:halt, error} -> {:halt, {kept, failed, lost || error, extras}}
+          end
+        end)
+
+      so_far = Map.merge(extras, so_far(kept))
 
       case {failed, lost} do
         {nil, nil} -> {:ok, so_far}
@@ -165,11 +177,12 @@ defmodule Codex.Exec do
   defp kept(%{thread: thread, turn_opts: turn}),
     do: Kept.of(if(thread, do: thread.thread_opts, else: %{}), turn)
 
-  defp keep({:failed, error}, {kept, failed, lost}), do: {kept, failed, lost || error}
+  defp keep({:failed, error}, acc), do: put_elem(acc, 2, elem(acc, 2) || error)
   defp keep({:attempts, _n}, acc), do: acc
+  defp keep({:extras, extras}, acc), do: put_elem(acc, 3, extras)
 
-  defp keep(event, {kept, failed, lost}),
-    do: {Kept.add(kept, event), failed || Turn.failure(event), lost}
+  defp keep(event, {kept, failed, lost, extras}),
+    do: {Kept.add(kept, event), failed || Turn.failure(event), lost, extras}
 
   defp so_far(kept), do: %{events: Kept.events(kept), events_dropped: kept.dropped}
 
@@ -189,6 +202,7 @@ defmodule Codex.Exec do
     :ok = Codex.Application.Guard.started!()
 
     with {:ok, options} <- Options.new(opts),
+         :ok <- Turn.check_reader(options.turn_opts, default_timeout != nil, lost),
          {:ok, args} <- Args.build(what, options),
          :ok <- exists(what, args.settings.working_directory),
          :ok <- Auth.allow(Args.surroundings(args)) do

@@ -59,7 +59,7 @@ defmodule Codex.RunResultStreaming do
 
       case Turn.add(turn, event) do
         {{:failed, error}, _turn} -> raise error
-        {{:attempts, _}, turn} -> {[], turn}
+        {{tag, _}, turn} when is_atom(tag) -> {[], turn}
         {event, turn} -> {[StreamEvent.run_item(event)], turn}
       end
     end

@@ -105,6 +105,24 @@ defmodule Codex.Thread do
   Besides the options of a turn, `opts` accepts `turn_opts` (then only those count). One call runs
   one turn: options of a loop over turns (`max_turns`, `agent`, `run_config`, `backoff`) are
   `{:unsupported_option, name}`.
+
+  With `on_event`, a function gets the events while the turn runs:
+
+      Codex.Thread.run(thread, "Tidy up", on_event: fn
+        %Codex.Events.ItemStarted{item: %Codex.Items.CommandExecution{command: command}} ->
+          IO.puts(Codex.Text.line(command))
+
+        %Codex.Events.ThreadTokenUsageUpdated{usage: %{"input_tokens" => n}} when n > 100_000 ->
+          {:halt, :budget}
+
+        _event ->
+          :ok
+      end)
+
+  If it returns `:halt` or `{:halt, reason}`, the turn is stopped, and the call returns
+  `{:exec_failed, error}` of the kind `:interrupted` with `reason` in its details and the result so
+  far. If it raises, throws or exits, the turn is stopped, too; the kind is `:tool_failure`, and
+  the details have the exception as `raw` and the `stacktrace`. What else it returns does not matter.
   """
   @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
   def run(thread, input, opts \\ %{}) do
@@ -150,7 +168,7 @@ defmodule Codex.Thread do
   defp finish(stream, turn), do: stream |> read(turn) |> Turn.result()
 
   defp read(stream, turn) do
-    Enum.reduce(stream, turn, fn event, turn -> turn |> Turn.add(event) |> elem(1) end)
+    Enum.reduce_while(stream, turn, &Turn.step/2)
   rescue
     # The CLI could not be started.
     error in TransportError -> Turn.lost(turn, error)

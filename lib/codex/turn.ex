@@ -4,7 +4,7 @@ defmodule Codex.Turn do
 
   alias Codex.{Error, Events, Items, Review}
   alias Codex.RateLimit.Snapshot
-  alias Codex.Turn.{Answer, Kept, Result, Warnings}
+  alias Codex.Turn.{Answer, Kept, Listener, Result, Warnings}
 
   @enforce_keys [:thread, :structured?, :baseline]
   defstruct [
@@ -20,7 +20,9 @@ defmodule Codex.Turn do
     :lost,
     :response_id,
     :review,
+    :on_event,
     attempts: 1,
+    extras: %{},
     kept: %Kept{},
     warnings: %Warnings{},
     keep?: true,
@@ -33,6 +35,7 @@ defmodule Codex.Turn do
       thread: thread,
       structured?: structured?,
       baseline: baseline(thread),
+      on_event: opts[:on_event],
       kept: Kept.of(thread.thread_opts || %{}, opts)
     }
   end
@@ -51,6 +54,7 @@ defmodule Codex.Turn do
   """
   def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, lost(turn, error)}
   def add(%__MODULE__{} = turn, {:attempts, n} = event), do: {event, %{turn | attempts: n}}
+  def add(%__MODULE__{} = turn, {:extras, map} = event), do: {event, %{turn | extras: map}}
 
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
@@ -58,6 +62,35 @@ defmodule Codex.Turn do
     warnings = Warnings.note(turn.warnings, event)
     review = turn.review && Review.keep(event, turn.review)
     {event, take(%{turn | kept: kept, warnings: warnings, review: review}, event)}
+  end
+
+  @doc "One more event for `Enum.reduce_while/3`: `on_event` may end the turn."
+  def step(event, turn) do
+    {event, turn} = add(turn, event)
+
+    case Listener.tell(turn.on_event, event) do
+      :cont -> {:cont, turn}
+      {:halt, error} -> {:halt, lost(turn, error)}
+    end
+  end
+
+  @doc """
+  Checks that no option of a turn is without effect: `on_event` is for calls that wait for the end
+  of the turn (`blocking?`), `keep` for calls that have a result.
+  """
+  @spec check_reader(map(), boolean(), :raise | :element) ::
+          :ok | {:error, {:unsupported_option, :on_event | :keep}}
+  def check_reader(turn_opts, blocking?, lost) do
+    cond do
+      turn_opts[:on_event] != nil and not blocking? ->
+        {:error, {:unsupported_option, :on_event}}
+
+      turn_opts[:keep] not in [nil, []] and lost == :raise ->
+        {:error, {:unsupported_option, :keep}}
+
+      true ->
+        :ok
+    end
   end
 
   defp parse(%{item: %Items.AgentMessage{} = item} = event, true),
@@ -233,13 +266,14 @@ defmodule Codex.Turn do
       usage_scope: scope,
       last_response_id: turn.response_id,
       attempts: turn.attempts,
-      raw: %{
-        events: events,
-        structured_output?: turn.structured?,
-        pruned?: turn.pruned?,
-        tool_outputs: [],
-        tool_failures: []
-      }
+      raw:
+        Map.merge(turn.extras, %{
+          events: events,
+          structured_output?: turn.structured?,
+          pruned?: turn.pruned?,
+          tool_outputs: [],
+          tool_failures: []
+        })
     }
   end
 

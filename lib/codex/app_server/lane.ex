@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Lane do
   # A turn of a thread over a connection, as the same stream of elements that `Codex.Exec` gives: what is checked, what is told to
   # telemetry, and what happens after a failure, is that of both lanes.
 
-  alias Codex.{AppServer, Error, Input, Protocol, Telemetry, Tool}
+  alias Codex.{AppServer, Error, Input, Protocol, Telemetry, Tool, Turn}
   alias Codex.AppServer.{Connect, Connection, Opening, Params, Reach, Run}
   alias Codex.Exec.Images
   alias Codex.Exec.Reach, as: Settings
@@ -42,7 +42,8 @@ defmodule Codex.AppServer.Lane do
     about = about(conn)
     which = which(thread, settings)
 
-    with :ok <- fits(about, thread.codex_opts, settings),
+    with :ok <- Turn.check_reader(turn_opts, default_timeout != nil, lost),
+         :ok <- fits(about, thread.codex_opts, settings),
          :ok <- takes(which, settings, turn_opts),
          {:ok, begin} <- begin(what, settings, turn_opts, about.files),
          :ok <- directory(settings.working_directory, about.files),

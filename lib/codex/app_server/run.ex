@@ -11,7 +11,7 @@ defmodule Codex.AppServer.Run do
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
-  alias Codex.Turn.Running
+  alias Codex.Turn.{Extras, Running}
 
   # How long a reader waits for the end of a turn that it does not want any more.
   @grace 700
@@ -36,6 +36,7 @@ defmodule Codex.AppServer.Run do
     :before,
     :response_id,
     :event,
+    :extras,
     late: nil,
     ended?: false,
     asked: %{}
@@ -74,13 +75,15 @@ defmodule Codex.AppServer.Run do
       clocks: Clocks.new(Limits.of(job.settings, default_timeout), now(), call && call.since),
       silence_option: Limits.silence_option(job.settings, default_timeout),
       call: call,
-      own: own
+      own: own,
+      extras: Extras.new(job.settings.keep)
     }
   end
 
   @doc "The next events, as `Stream.resource/3` wants them."
   @spec next(t()) :: {[Events.t()], t()} | {:halt, t()}
-  def next(%{ended?: true} = run), do: {:halt, run}
+  def next(%{ended?: true, extras: nil} = run), do: {:halt, run}
+  def next(%{ended?: true} = run), do: {extras(run), %{run | extras: nil}}
   def next(%{conn: nil} = run), do: fail(run, Loss.error({:no_connection, run.job.conn}))
   def next(%{turn_id: nil} = run), do: run |> check_cancelled() |> open()
 
@@ -104,7 +107,16 @@ defmodule Codex.AppServer.Run do
   rescue
     error in TransportError ->
       _ = stop(run)
-      {[{:failed, error}], :failed}
+      {[{:failed, error} | extras(run)], :failed}
+  end
+
+  defp extras(run) do
+    Extras.elements(run.extras, fn ->
+      case Connection.call(run.conn, :stderr) do
+        {:ok, text} -> Redact.redact(text, run.job.secrets)
+        {:error, _gone} -> ""
+      end
+    end)
   end
 
   # --- Opening ----------------------------------------------------------------------------------------------------------
@@ -182,7 +194,8 @@ defmodule Codex.AppServer.Run do
 
     receive do
       {:codex_turn, _conn, ^thread, ^turn, what} ->
-        {events, run} = told(what, %{run | clocks: Clocks.heard(run.clocks, now())})
+        run = %{run | extras: raw(run.extras, what), clocks: Clocks.heard(run.clocks, now())}
+        {events, run} = told(what, run)
         {events, run |> saw(events) |> pause()}
 
       {^cancel, :cancelled} ->
@@ -197,6 +210,16 @@ defmodule Codex.AppServer.Run do
       ms -> {[], expire(run)}
     end
   end
+
+  # As the server sent it; the connection has decoded it.
+  defp raw(%{json: json} = extras, {:notification, method, params}) when json != nil do
+    case Codex.JSON.encode(%{"method" => method, "params" => params}) do
+      {:ok, line} -> Extras.add(extras, line <> "\n")
+      {:error, _} -> extras
+    end
+  end
+
+  defp raw(extras, _what), do: extras
 
   # Which clock it was, the next look at them says.
   defp expire(%{asked: asked} = run) when asked == %{}, do: %{run | late: run.late && 0}

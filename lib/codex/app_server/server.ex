@@ -206,6 +206,11 @@ defmodule Codex.AppServer.Server do
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 
+  def handle_call(:stderr, _from, %{transport: nil} = server), do: {:reply, "", server}
+
+  def handle_call(:stderr, _from, server),
+    do: {:reply, Transport.stderr(server.transport), server}
+
   def handle_call(:os_pid, _from, %{transport: nil} = server), do: {:reply, nil, server}
 
   def handle_call(:os_pid, _from, server),

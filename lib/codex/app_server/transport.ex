@@ -41,6 +41,9 @@ defmodule Codex.AppServer.Transport do
   @doc "The server's process, where it is ours."
   @callback os_pid(t()) :: pos_integer() | nil
 
+  @doc "The newest bytes that the server wrote to stderr, where it is ours, else an empty text."
+  @callback stderr(t()) :: String.t()
+
   @spec open(opener()) :: {:ok, t()} | {:error, reason :: term()}
   def open({module, arg}), do: module.open(arg)
 
@@ -55,6 +58,9 @@ defmodule Codex.AppServer.Transport do
 
   @spec stop(t()) :: :ok | {:behind, pid()}
   def stop(%module{} = transport), do: module.stop(transport)
+
+  @spec stderr(t()) :: String.t()
+  def stderr(%module{} = transport), do: module.stderr(transport)
 
   @spec os_pid(t()) :: pos_integer() | nil
   def os_pid(%module{} = transport), do: module.os_pid(transport)

@@ -23,7 +23,7 @@ defmodule Codex.Exec.Run do
   alias Codex.Telemetry
   alias Codex.Retry.Call
   alias Codex.Telemetry.Span
-  alias Codex.Turn.Running
+  alias Codex.Turn.{Extras, Running}
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
   # launcher to find. Together below two seconds.
@@ -52,6 +52,7 @@ defmodule Codex.Exec.Run do
     :clocks,
     :call,
     :own,
+    :extras,
     :exit_deadline,
     to_grant: 0,
     silence_option: :timeout_ms,
@@ -125,6 +126,7 @@ defmodule Codex.Exec.Run do
           clocks: clocks,
           silence_option: Limits.silence_option(args.settings, default_timeout),
           call: call,
+          extras: Extras.new(args.settings.keep),
           started_at: started_at,
           cleanup: cleanup
         }
@@ -178,7 +180,8 @@ defmodule Codex.Exec.Run do
     end
   end
 
-  def next(%{ended?: true} = run), do: {:halt, run}
+  def next(%{ended?: true, extras: nil} = run), do: {:halt, run}
+  def next(%{ended?: true} = run), do: {extras(run), %{run | extras: nil}}
   def next(run), do: fail(run, cut_short(run))
 
   defp wait(run, ms) do
@@ -221,7 +224,12 @@ defmodule Codex.Exec.Run do
   def next_or_failure(run) do
     next(run)
   rescue
-    error in TransportError -> {[{:failed, error}], :failed}
+    error in TransportError -> {[{:failed, error} | extras(run)], :failed}
+  end
+
+  defp extras(run) do
+    stderr = fn -> Redact.redact(words(run), Args.secrets(run.args)) end
+    Extras.elements(run.extras, stderr)
   end
 
   # What was handed out has been consumed when more is asked for.
@@ -237,7 +245,8 @@ defmodule Codex.Exec.Run do
 
   defp output({:stdout, bytes}, run) do
     events = JSONL.feed(run.decoder, bytes)
-    tell(%{run | to_grant: run.to_grant + byte_size(bytes)}, events)
+    extras = Extras.add(run.extras, bytes)
+    tell(%{run | extras: extras, to_grant: run.to_grant + byte_size(bytes)}, events)
   end
 
   defp output({:stderr, _bytes}, run), do: {[], run}

@@ -58,6 +58,8 @@ defmodule Codex.Options.Cast do
   def cast(:policy, policy),
     do: if(Codex.Approvals.policy?(policy), do: {:ok, policy}, else: :error)
 
+  def cast(:on_event, fun) when is_function(fun, 1), do: {:ok, fun}
+
   def cast(:request_handler, fun) when is_function(fun, 1) or is_function(fun, 2), do: {:ok, fun}
 
   def cast(:request_handler, module) when is_atom(module) and module not in [nil, true, false] do

@@ -328,6 +328,15 @@ defmodule Codex.Options.Rows do
      exec: :host, app: :host},
     {:max_event_bytes, [:thread, :turn], :bytes,
      "how much memory the events of a result may take, in bytes (134_217_728)",
+     exec: :host, app: :host},
+    {:on_event, [:turn], :on_event,
+     "a function that gets each event of `Codex.Events` while a call waits for the end of the " <>
+       "turn, in the process that waits. If it returns `:halt` or `{:halt, reason}`, or fails, " <>
+       "the turn is stopped and the call returns an error: see `Codex.Thread.run/3`. Streams " <>
+       "refuse it", exec: :host, app: :host},
+    {:keep, [:turn], {:list, {:one_of, [:raw, :stderr]}},
+     "what `raw` of the result has besides: `:raw` the lines of JSON of the turn, `:stderr` what " <>
+       "the CLI wrote there. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
      exec: :host, app: :host}
   ]
 

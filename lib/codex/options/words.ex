@@ -31,6 +31,7 @@ defmodule Codex.Options.Words do
   def type(:tools), do: "list of modules"
   def type(:policy), do: "module, function or `Codex.Approvals.StaticPolicy`"
   def type(:request_handler), do: "function or module"
+  def type(:on_event), do: "function"
   def type(:collaboration_mode), do: "`:plan`, `:default` or map"
   def type(:transport), do: "`:exec` or `{:app_server, conn}`"
   def type(:sandbox_policy), do: "map, keyword, or the type alone"
@@ -58,6 +59,11 @@ defmodule Codex.Options.Words do
   defp expected(:milliseconds), do: "a positive integer in milliseconds"
   defp expected(:timeout), do: "a positive integer in milliseconds or :infinity"
   defp expected(type) when type in [:string, :text], do: "a string that is not empty"
+  defp expected(:on_event), do: "a function of arity 1"
+
+  defp expected({:list, {:one_of, values}}),
+    do: "a list of #{Enum.map_join(values, ", ", &inspect/1)}"
+
   defp expected({:list, :string}), do: "a list of strings"
   defp expected({:list, :image}), do: "a list of paths, or of maps with a :path"
   defp expected(:flags), do: "a map or keyword of names and booleans"

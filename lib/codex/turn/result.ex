@@ -17,7 +17,11 @@ defmodule Codex.Turn.Result do
     * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
       used before this run is not known (on `codex exec`, the first turn of a resumed thread). That lane reports totals only; `thread.usage`
       keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.
-    * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`, `:tool_failures`
+    * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`,
+      `:tool_failures`. With the option `keep: [:raw]` also `:json`, the lines of JSON of the turn,
+      and `:json_truncated?`, true if the turn had more than 8 MiB of them. Over an app-server these
+      are the notifications of the turn. With `keep: [:stderr]` also `:stderr`, the newest bytes that
+      the process wrote there; over an app-server they are of all its threads
     * `attempts` - how many runs it took
     * `review` - of `Codex.Thread.review/3` what it found, a `Codex.Review`
     * `last_response_id` - the provider's id of the last response: over an app-server with `experimental_raw_events: true`, else nil (0.169). There is

@@ -355,5 +355,8 @@ defmodule Codex.AppServer.Transport.Socket do
   @impl true
   def os_pid(_transport), do: nil
 
+  @impl true
+  def stderr(_transport), do: ""
+
   defp now, do: System.monotonic_time(:millisecond)
 end

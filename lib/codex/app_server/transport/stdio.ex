@@ -61,9 +61,11 @@ defmodule Codex.AppServer.Transport.Stdio do
   defp messages(events), do: Enum.map(events, &Message.from_line/1)
 
   defp down(stdio, info) do
-    stderr = stdio.sub |> Subprocess.stderr() |> Codex.Text.utf8() |> String.trim()
-    {:down, Map.put(info, :stderr, stderr)}
+    {:down, Map.put(info, :stderr, String.trim(stderr(stdio)))}
   end
+
+  @impl true
+  def stderr(stdio), do: stdio.sub |> Subprocess.stderr() |> Codex.Text.utf8()
 
   @impl true
   def stop(stdio) do
