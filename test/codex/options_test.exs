@@ -226,6 +226,7 @@ defmodule Codex.OptionsTest do
       color: :never,
       env: %{"A" => "1"},
       cancellation_token: "t",
+      keep: [:raw, :stderr],
       file_search: %{},
       retry: :resume,
       retry_opts: [max_attempts: 2],
@@ -246,6 +247,7 @@ defmodule Codex.OptionsTest do
     defp values(%{name: :approval_policy}), do: [Codex.Approvals.StaticPolicy.deny()]
     defp values(%{name: :approval_hook}), do: [Codex.Approvals.StaticPolicy.deny()]
     defp values(%{name: :request_handler}), do: [fn _ -> :ignore end]
+    defp values(%{name: :on_event}), do: [fn _ -> :ok end]
     defp values(%{name: :tools}), do: [[Echo]]
     defp values(%{name: :transport}), do: []
     defp values(%{name: name}), do: [Map.fetch!(@values, name)]
