@@ -3,6 +3,7 @@ defmodule Codex.ExecMcpTest do
   use ExUnit.Case, async: false
 
   import Codex.Test.Steps
+  alias Codex.Exec.McpLog
   alias Codex.{Items, Thread}
 
   @moduletag :codex_cli
@@ -217,6 +218,101 @@ defmodule Codex.ExecMcpTest do
     assert [output] = outputs(result)
     assert output =~ "CLIENT=of-the-client"
     refute output =~ "secret-of-"
+  end
+
+  describe "a server that does not start" do
+    defp warning(result, name) do
+      Enum.find(result.warnings, &(&1 =~ "MCP server #{name} did not start: "))
+    end
+
+    test "is a warning of the result, with the reason", %{tmp_dir: dir} do
+      model =
+        Codex.Test.start!([], default: "Done.", config: "mcp_servers.old.command = '/nope/old'")
+
+      File.write!(Path.join(dir, "no program"), "")
+
+      servers = %{
+        "docs" => %{command: "/nope/mcp"},
+        "own" => %{command: "/nope/own", env: %{"TOKEN" => "secret-of-own"}},
+        "path" => %{command: "sh", env: %{"PATH" => "/nope"}},
+        "file" => %{command: Path.join(dir, "no program"), env: %{"A" => "b"}},
+        "folder" => %{command: "/bin/sh", cwd: "/nope"},
+        "ends \"at\" once" => %{command: "/bin/sh", args: ["-c", "exit 3"]}
+      }
+
+      result = run!(model, mcp_servers: servers)
+      assert result.final_response.text == "Done."
+      assert warning(result, "docs") =~ "No such file or directory"
+      assert warning(result, "old") =~ "No such file or directory"
+      assert warning(result, "own") =~ "/nope/own cannot be started: No such file or directory"
+      assert warning(result, "path") =~ "sh cannot be started: No such file or directory"
+      assert warning(result, "file") =~ "no program cannot be started: Permission denied"
+      assert warning(result, "folder") =~ "No such file or directory"
+      assert warning(result, "ends \"at\" once")
+      assert length(result.warnings) == 7
+      refute inspect(result, limit: :infinity) =~ "secret-of-"
+
+      # Where the CLI's own warnings stand: after the start, before the end.
+      assert [%Codex.Events.ThreadStarted{} | _] = result.events
+      assert %Codex.Events.TurnCompleted{} = List.last(result.events)
+    end
+
+    test "fails a run that needs it, with the reason" do
+      model = Codex.Test.start!([])
+      server = %{command: "/nope/mcp", required: true, env: %{"TOKEN" => "secret-of-docs"}}
+      options = Codex.Test.thread_options(model) ++ [mcp_servers: %{docs: server}]
+      {:ok, thread} = Codex.start_thread(Codex.Test.options(model), options)
+      assert {:error, {:exec_failed, %{kind: :mcp} = error}} = Thread.run(thread, "hi")
+      assert error.message =~ "docs"
+      assert error.message =~ "/nope/mcp cannot be started: No such file or directory"
+      refute error.stderr =~ "codex_mcp::rmcp_client"
+    end
+
+    test "leaves RUST_LOG of commands as it was, and other runs alone" do
+      for {env, servers, seen} <- [
+            {%{}, %{docs: %{command: "/nope/mcp"}}, ["RUST_LOG="]},
+            {%{"RUST_LOG" => "off"}, %{docs: %{command: "/nope/mcp"}}, ["RUST_LOG=off"]},
+            {%{"RUST_LOG" => "off"}, %{}, ["RUST_LOG=off"]},
+            {%{}, %{}, []}
+          ] do
+        model = Codex.Test.start!([shell("/usr/bin/env"), "Done."], env: env)
+        result = run!(model, mcp_servers: servers, sandbox: :danger_full_access)
+        assert [output] = outputs(result)
+        assert for("RUST_LOG" <> _ = line <- String.split(output, "\n"), do: line) == seen
+        assert length(result.warnings) == map_size(servers)
+      end
+    end
+
+    test "is read from any pieces of the log" do
+      line = fn name ->
+        "2026-11-26T23:22:03.054912Z  WARN mcp.request: codex_mcp::rmcp_client: " <>
+          ~s(MCP server startup failed server_name="#{name}" error=No such file\n)
+      end
+
+      long = "2026 ERROR " <> String.duplicate("x", 20_000) <> "\n"
+      late = "2026  WARN codex_mcp::rmcp_client: failed to initialize MCP client\n"
+      text = "words\n" <> line.("a") <> long <> line.(~S(b \"c\" é)) <> late <> "end"
+
+      for size <- [1, 7, 100, 8_191, 100_000] do
+        {events, _log} =
+          text |> pieces(size) |> Enum.flat_map_reduce(%McpLog{}, &McpLog.feed(&2, &1))
+
+        assert for(%{item: %Items.Error{message: text}} <- events, do: text) == [
+                 "MCP server a did not start: No such file",
+                 ~s(MCP server b "c" é did not start: No such file)
+               ]
+      end
+
+      assert McpLog.strip(text, %McpLog{}) == "words\n" <> long <> "end"
+      assert McpLog.strip(text, nil) == text
+    end
+
+    defp pieces(text, size) when byte_size(text) <= size, do: [text]
+
+    defp pieces(text, size) do
+      {piece, rest} = :erlang.split_binary(text, size)
+      [piece | pieces(rest, size)]
+    end
   end
 
   test "an error does not show a variable that the server printed", %{tmp_dir: dir} do

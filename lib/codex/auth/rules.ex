@@ -47,7 +47,14 @@ defmodule Codex.Auth.Rules do
   need not load one, which takes a fifth of a millisecond.
   """
   @spec possible?(keyword()) :: boolean()
-  def possible?(opts) do
+  def possible?(opts), do: mentioned?(opts, @signs, true)
+
+  @doc """
+  Whether one of these texts stands in the configuration that these options load; `unknown` if there
+  is no home, or a file cannot be read.
+  """
+  @spec mentioned?(keyword(), [String.t()], boolean()) :: boolean()
+  def mentioned?(opts, signs, unknown) do
     # nil takes a variable away, as in the options of a run.
     env =
       for {name, value} <- opts[:env] || System.get_env(),
@@ -57,11 +64,11 @@ defmodule Codex.Auth.Rules do
 
     case Codex.Home.resolve(codex_home: opts[:codex_home], env: env) do
       {:ok, home} ->
-        String.contains?(Enum.join(opts[:overrides] || [], "\n"), @signs) or
-          home |> files(opts) |> FileSystem.read_all() |> Enum.any?(&sign?/1)
+        String.contains?(Enum.join(opts[:overrides] || [], "\n"), signs) or
+          home |> files(opts) |> FileSystem.read_all() |> Enum.any?(&sign?(&1, signs, unknown))
 
       {:error, _} ->
-        true
+        unknown
     end
   end
 
@@ -78,9 +85,10 @@ defmodule Codex.Auth.Rules do
   defp above("/" = root), do: [Path.join(root, ".codex/config.toml")]
   defp above(dir), do: [Path.join(dir, ".codex/config.toml") | above(Path.dirname(dir))]
 
-  # A file that cannot be read might have one.
-  defp sign?({:ok, text}), do: String.contains?(text, @signs)
-  defp sign?({:error, reason}), do: not FileSystem.is_missing(reason)
+  defp sign?({:ok, text}, signs, _unknown), do: String.contains?(text, signs)
+
+  defp sign?({:error, reason}, _signs, unknown),
+    do: unknown and not FileSystem.is_missing(reason)
 
   @doc "Whether there is any."
   @spec any?(t()) :: boolean()

@@ -19,7 +19,7 @@ defmodule Codex.Exec.Run do
 
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
-  alias Codex.Exec.{Args, Files, Loss}
+  alias Codex.Exec.{Args, Files, Loss, McpLog}
   alias Codex.Telemetry
   alias Codex.Retry.Call
   alias Codex.Telemetry.Span
@@ -40,6 +40,8 @@ defmodule Codex.Exec.Run do
 
   @failing [Events.Error, Events.TurnFailed]
   @telling [Events.ThreadStarted, Events.TurnCompleted, Events.Unknown] ++ @failing
+
+  @ends [Events.TurnCompleted, Events.TurnFailed]
 
   # Output that was no event, kept for the error message.
   @stray_limit 16 * 1024
@@ -67,6 +69,8 @@ defmodule Codex.Exec.Run do
     stopped?: false,
     began: nil,
     started_at: 0,
+    mcp_log: nil,
+    unheard: [],
     cleanup: nil
   ]
 
@@ -94,6 +98,7 @@ defmodule Codex.Exec.Run do
 
   def start(args, default_timeout, call) do
     CLI.warn_once(hd(args.argv))
+    {args, mcp_log} = McpLog.ask(args)
     # Before there is a child: what cannot be had must not leave one.
     decoder =
       JSONL.new(
@@ -128,6 +133,7 @@ defmodule Codex.Exec.Run do
           call: call,
           extras: Extras.new(args.settings.keep),
           started_at: started_at,
+          mcp_log: mcp_log,
           cleanup: cleanup
         }
 
@@ -211,9 +217,20 @@ defmodule Codex.Exec.Run do
         outputs -> Enum.flat_map_reduce(outputs, run, &output/2)
       end
 
+    {events, run} = warn(events, run)
     clocks = run.clocks |> Clocks.heard(now) |> Clocks.saw(events, now)
     {events, pause(%{run | clocks: clocks})}
   end
+
+  # The log comes on a pipe of its own: its warnings stand after the start of the thread and before
+  # the end of the turn, as those of the CLI do.
+  defp warn(events, %{unheard: [_ | _], started?: true} = run) do
+    run = know_secrets(run)
+    {before, rest} = Enum.split_while(events, &(&1.__struct__ not in @ends))
+    {before ++ Redact.redact(run.unheard, run.secrets) ++ rest, %{run | unheard: []}}
+  end
+
+  defp warn(events, run), do: {events, run}
 
   # Until the reader asks for more.
   defp pause(run), do: %{run | clocks: Clocks.pause(run.clocks, now())}
@@ -249,7 +266,11 @@ defmodule Codex.Exec.Run do
     tell(%{run | extras: extras, to_grant: run.to_grant + byte_size(bytes)}, events)
   end
 
-  defp output({:stderr, _bytes}, run), do: {[], run}
+  defp output({:stderr, bytes}, run) do
+    {warnings, log} = McpLog.feed(run.mcp_log, bytes)
+    unheard = if run.ended?, do: [], else: run.unheard ++ warnings
+    {[], %{run | mcp_log: log, unheard: unheard}}
+  end
 
   defp output({:eof, :stdout}, run) do
     {events, run} = tell(run, JSONL.finish(run.decoder))
@@ -401,7 +422,10 @@ defmodule Codex.Exec.Run do
 
   # The tail may begin inside of a character, and a program may print anything.
   defp words(run),
-    do: String.trim_trailing(Subprocess.stderr(run.sub) <> run.stray) |> Text.utf8()
+    do:
+      (McpLog.strip(Subprocess.stderr(run.sub), run.mcp_log) <> run.stray)
+      |> String.trim_trailing()
+      |> Text.utf8()
 
   defp dropped(%{exit: %{stderr_dropped: n}}), do: n
   defp dropped(_run), do: 0

@@ -28,7 +28,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|word| word == mcp::WORD) {
-        eprintln!("codex_launcher: {}", mcp::run(args));
+        let reason = mcp::run(args);
+        eprintln!("codex_launcher: {reason}");
+        mcp::refuse(std::io::stdin(), std::io::stdout(), &reason);
         // What a shell says of a command that it cannot start.
         return ExitCode::from(127);
     }

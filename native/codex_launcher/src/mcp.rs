@@ -5,6 +5,7 @@
 //! environment of the program that starts the server.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +14,48 @@ use std::process::Command;
 /// The first argument that asks for this.
 pub const WORD: &str = "mcp-server";
 
+/// How long the first request of a client may be, in bytes.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// Answers the first request of the client with an error, so that the client can say why there is
+/// no server. Without an answer it knows only that the connection was closed.
+pub fn refuse(input: impl Read, mut output: impl Write, reason: &str) {
+    let mut request = Vec::new();
+    let read = std::io::BufReader::new(input.take(LONGEST_REQUEST)).read_until(b'\n', &mut request);
+    if read.is_err() {
+        return;
+    }
+    let Some(id) = id(&String::from_utf8_lossy(&request)) else { return };
+    let error = format!(r#"{{"code":-32000,"message":{}}}"#, json(reason));
+    // Nobody is left to be told if this fails.
+    let _ = writeln!(output, r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).and_then(|()| output.flush());
+}
+
+/// The id of a request, as it was written: a number, or a string without escapes.
+fn id(request: &str) -> Option<String> {
+    let (_, rest) = request.split_once("\"id\"")?;
+    let rest = rest.trim_start().strip_prefix(':')?.trim_start();
+    let id = match rest.strip_prefix('"') {
+        Some(text) => format!("\"{}\"", text.split_once('"')?.0),
+        None => rest.chars().take_while(char::is_ascii_digit).collect(),
+    };
+    (!id.is_empty() && !id.contains('\\')).then_some(id)
+}
+
+/// A text as JSON.
+fn json(text: &str) -> String {
+    let mut out = String::from('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            '\0'..='\u{1f}' => out.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// Becomes the server. Returns only if that fails, with the reason; no reason has a value in it.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> String {
     let (Some(file), Some(server), Some(command)) = (args.next(), args.next(), args.next()) else {
@@ -20,7 +63,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> String {
     };
     let content = match std::fs::read(Path::new(&file)) {
         Ok(content) => content,
-        Err(error) => return format!("the variables of {server:?} cannot be read: {error}"),
+        Err(error) => return format!("its variables cannot be read: {error}"),
     };
     let mut child = Command::new(&command);
     child.args(args);
@@ -28,7 +71,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> String {
         child.env(name, value);
     }
     // Looked up on the PATH of the server, as the CLI does it.
-    format!("{command:?} of the MCP server {server:?} cannot be started: {}", child.exec())
+    format!("{} cannot be started: {}", command.display(), child.exec())
 }
 
 /// The variables of one server.
@@ -64,10 +107,33 @@ mod tests {
         assert_eq!(of(b"a\0", b"a"), []);
     }
 
+    fn refused(request: &str, reason: &str) -> String {
+        let mut output = Vec::new();
+        refuse(request.as_bytes(), &mut output, reason);
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    #[test]
+    fn the_first_request_is_refused() {
+        let error = |id, text| {
+            let id_and_text = format!(r#""id":{id},"error":{{"code":-32000,"message":"{text}"}}"#);
+            format!("{{\"jsonrpc\":\"2.0\",{id_and_text}}}\n")
+        };
+        let request = r#"{"jsonrpc":"2.0","id": 17 ,"method":"initialize"}"#;
+        assert_eq!(refused(request, "no"), error("17", "no"));
+        assert_eq!(refused(&format!("{request}\n{{\"id\":2}}\n"), "no"), error("17", "no"));
+        assert_eq!(refused(r#"{"id":"a-1"}"#, "a \"b\"\\\n"), error("\"a-1\"", r#"a \"b\"\\\u000a"#));
+        for none in ["", "\n", "{}", r#"{"id":null}"#, r#"{"id":"#, r#"{"id":"a\"b"}"#, r#"{"id""#] {
+            assert_eq!(refused(none, "no"), "", "{none}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_started_is_named() {
         let args = ["/no/such/file", "docs", "cmd"].map(OsString::from);
-        assert!(run(args.into_iter()).starts_with("the variables of \"docs\" cannot be read: "));
+        assert!(run(args.into_iter()).starts_with("its variables cannot be read: "));
+        let args = ["/dev/null", "docs", "/no/such/cmd"].map(OsString::from);
+        assert!(run(args.into_iter()).starts_with("/no/such/cmd cannot be started: "));
         assert_eq!(run([OsString::from("f")].into_iter()), "expected FILE SERVER COMMAND");
     }
 }
