@@ -2,13 +2,13 @@ defmodule Codex.OutputSchemaFile do
   @moduledoc """
   The JSON schema of an answer as a temporary file, which is how the CLI takes it.
 
-  Turns with `output_schema` do this by themselves. The file is readable by its owner only and has a name that no other
-  run has.
+  Turns with `output_schema` do this by themselves. The file has mode 0600 and stands in a directory
+  of its own, of mode 0700, from their first moment.
   """
 
-  alias Codex.{JSON, TempFile}
+  alias Codex.{FileSystem, JSON}
 
-  @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), File.posix()}
+  @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), FileSystem.reason()}
 
   @doc """
   Writes the file. Returns its path and the function that removes it; nil gives nil and a function that does nothing.
@@ -32,8 +32,18 @@ defmodule Codex.OutputSchemaFile do
   def create_encoded(nil), do: {:ok, nil, fn -> :ok end}
 
   def create_encoded(encoded) do
-    with {:ok, path} <- TempFile.create(encoded, "codex_output_schema_", ".json") do
-      {:ok, path, fn -> TempFile.remove(path) end}
+    # Without a temporary directory, the reason is that there is no such file.
+    parent = System.tmp_dir() || "/tmp"
+
+    case FileSystem.hand_over(parent, "codex_output_schema.json", encoded) do
+      {:ok, path} -> {:ok, path, fn -> remove(path) end}
+      {:error, reason} -> {:error, {:write_failed, parent, reason}}
     end
+  end
+
+  defp remove(path) do
+    _ = File.rm(path)
+    _ = File.rmdir(Path.dirname(path))
+    :ok
   end
 end

@@ -97,7 +97,7 @@ defmodule Codex.ExecMcpTest do
 
   # What is left of files of runs.
   defp left do
-    for path <- Path.wildcard(Path.join(System.tmp_dir!(), "codex_sdk_*")),
+    for path <- Path.wildcard(Path.join(System.tmp_dir!(), "codex_sdk_*/**")),
         {:ok, text} <- [File.read(path)],
         do: text
   end

@@ -327,6 +327,73 @@ defmodule Codex.ExecTest do
       assert eventually(fn -> not File.exists?(path) end)
     end
 
+    test "are private from their first moment, and so is their folder", %{tmp_dir: dir} do
+      File.mkdir!(Path.join(dir, "tmp"))
+
+      # In a VM of its own, with a temporary directory of its own: only its files are looked at,
+      # as another user would, as fast as possible. The profile of a long text is in the home.
+      code = """
+      {:ok, _} = Application.ensure_all_started(:codex_sdk)
+      [dir, codex] = System.argv()
+      tmp = Path.join(dir, "tmp")
+
+      look = fn look, seen ->
+        seen =
+          for name <- File.ls!(tmp) ++ Enum.map(File.ls!(dir), &("../" <> &1)),
+              name =~ ~r/codex[_-]sdk[_-]/,
+              {:ok, stat} <- [File.stat(Path.join(tmp, name))],
+              reduce: seen,
+              do: (seen -> MapSet.put(seen, {stat.type, rem(stat.mode, 0o1000)}))
+
+        receive do
+          {:tell, pid} -> send(pid, {:seen, seen})
+        after
+          0 -> look.(look, seen)
+        end
+      end
+
+      watcher = spawn_link(fn -> look.(look, MapSet.new()) end)
+      text = String.duplicate("x", 200_000)
+
+      {:ok, thread} =
+        Codex.start_thread([codex_path_override: codex, codex_home: dir], developer_instructions: text)
+
+      for _ <- 1..40, do: {:ok, _} = Codex.Thread.run(thread, "hi", output_schema: %{type: "object"})
+      send(watcher, {:tell, self()})
+      receive do: ({:seen, seen} -> IO.puts(["SEEN ", inspect(Enum.sort(seen))]))
+      """
+
+      codex = Stub.write!(dir, ~S(cat >/dev/null; echo "$turn"))
+      ebin = to_string(:code.lib_dir(:codex_sdk, :ebin))
+      command = ~S(umask 0; exec elixir -pa "$1" -e "$2" "$3" "$4")
+
+      assert {said, 0} =
+               System.cmd("sh", ["-c", command, "sh", ebin, code, dir, codex],
+                 env: %{"TMPDIR" => Path.join(dir, "tmp")},
+                 stderr_to_stdout: true
+               )
+
+      assert said =~ "SEEN [directory: 448, regular: 384]\n"
+    end
+
+    test "are not left by a reader that is killed before the CLI starts", %{tmp_dir: dir} do
+      home = Path.join(dir, "home")
+      File.mkdir!(home)
+      text = String.duplicate("x", 200_000)
+      thread = thread(dir, "exec sleep 1000")
+      thread = put_in(thread.codex_opts.codex_home, home)
+      thread = put_in(thread.thread_opts.developer_instructions, text)
+
+      for n <- 1..60 do
+        reader = spawn(fn -> Thread.run(thread, "hi") end)
+        # At another point each time.
+        for _ <- 1..(n * 500), do: :erlang.yield()
+        Process.exit(reader, :kill)
+      end
+
+      assert eventually(fn -> File.ls!(home) == [] end)
+    end
+
     test "answers that are not JSON are said to be none", %{tmp_dir: dir} do
       {:ok, result} = dir |> thread(~S(echo "$turn")) |> Thread.run("hi", output_schema: @schema)
       assert result.final_response.parsed == nil

@@ -89,6 +89,7 @@ defmodule Codex.Error.Reasons do
     e2big: {:input_too_large, false},
     einval: {:invalid_request, false},
     bad_cwd: {:config, false},
+    unwritable: {:config, false},
     enomem: {:crashed, true},
     eagain: {:crashed, true},
     emfile: {:crashed, true},

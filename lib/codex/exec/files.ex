@@ -1,39 +1,39 @@
 defmodule Codex.Exec.Files do
   @moduledoc false
-  # What the CLI reads from files: instructions, schemas and profiles that stand in its arguments as `{:file, content, as}`.
+  # Names the files that the CLI reads instructions, schemas and profiles from: they stand in its
+  # arguments as `{:file, content, as}`. The launcher makes the files when the run starts, and
+  # removes them with it: a reader or a VM that is killed before leaves none.
 
   alias Codex.Options.Overrides
-  alias Codex.{TempFile, TransportError}
 
-  @doc """
-  Writes them: the arguments with their paths, and the files, to be removed. Raises
-  `Codex.TransportError`, and leaves no file then.
-  """
-  @spec write([String.t() | tuple()]) :: {[String.t()], [Path.t()]}
-  def write(argv) do
-    {argv, {files, marks}} = Enum.flat_map_reduce(argv, {[], []}, &one/2)
+  @doc "The arguments with the paths of files, and the files with their contents."
+  @spec name([String.t() | tuple()]) :: {[String.t()], [{Path.t(), iodata()}]}
+  def name(argv) do
+    # A directory of its own: the launcher makes it with mode 0700.
+    folder = Path.join(System.tmp_dir() || "/tmp", "codex_sdk_" <> random())
+    {argv, {files, marks}} = Enum.flat_map_reduce(argv, {[], []}, &one(&1, &2, folder))
     {Enum.map(argv, &replace(&1, marks)), files}
   end
 
-  defp one({:file, content, as}, {files, marks}) do
-    case {create(content, as), as} do
-      {{:ok, path}, {:mark, mark}} ->
-        {[], {[path | files], [{mark, quoted(path)} | marks]}}
+  defp one({:file, content, as}, {files, marks}, folder) do
+    path = path(as, folder, length(files))
+    files = [{path, content} | files]
 
-      {{:ok, path}, _} ->
-        {[argument(as, path)], {[path | files], marks}}
-
-      {{:error, {:write_failed, path, reason}}, _} ->
-        Enum.each(files, &TempFile.remove/1)
-
-        raise %TransportError{
-          reason_code: :config,
-          message: "cannot write #{path}: #{:file.format_error(reason)}"
-        }
+    case as do
+      {:mark, mark} -> {[], {files, [{mark, quoted(path)} | marks]}}
+      _ -> {[argument(as, path)], {files, marks}}
     end
   end
 
-  defp one(argument, done), do: {[argument], done}
+  defp one(argument, done, _folder), do: {[argument], done}
+
+  # A profile has to stand in the home.
+  defp path({:profile, home}, _folder, _n),
+    do: Path.join(home, "codex-sdk-" <> random() <> ".config.toml")
+
+  defp path(_as, folder, n), do: Path.join(folder, "#{n}.tmp")
+
+  defp random, do: Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
 
   # A mark stands in a text of TOML.
   defp replace(argument, marks),
@@ -44,11 +44,6 @@ defmodule Codex.Exec.Files do
     {:ok, toml} = Overrides.toml(path)
     String.slice(toml, 1..-2//1)
   end
-
-  defp create(content, {:profile, home}),
-    do: TempFile.create(content, "codex-sdk-", ".config.toml", home)
-
-  defp create(content, _as), do: TempFile.create(content, "codex_sdk_", ".tmp")
 
   defp argument(:path, path), do: path
   defp argument({:profile, _home}, path), do: Path.basename(path, ".config.toml")

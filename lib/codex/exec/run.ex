@@ -12,7 +12,6 @@ defmodule Codex.Exec.Run do
     JSONL,
     RateLimit,
     Subprocess,
-    TempFile,
     Text,
     TransportError
   }
@@ -70,8 +69,7 @@ defmodule Codex.Exec.Run do
     began: nil,
     started_at: 0,
     mcp_log: nil,
-    unheard: [],
-    cleanup: nil
+    unheard: []
   ]
 
   @typedoc """
@@ -105,15 +103,14 @@ defmodule Codex.Exec.Run do
         Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
       )
 
-    {argv, files} = Files.write(args.argv)
-    cleanup = fn -> Enum.each(files, &TempFile.remove/1) end
-    # The launcher removes the files, too: it outlives a reader that is killed.
+    {argv, files} = Files.name(args.argv)
+
     opts = [
       env: args.env,
       clear_env: args.clear_env,
       ladder: @ladder,
       window: @window,
-      unlink: files
+      files: files
     ]
 
     started_at = System.system_time(:millisecond)
@@ -133,12 +130,10 @@ defmodule Codex.Exec.Run do
           call: call,
           extras: Extras.new(args.settings.keep),
           started_at: started_at,
-          mcp_log: mcp_log,
-          cleanup: cleanup
+          mcp_log: mcp_log
         }
 
       {:error, error} ->
-        cleanup.()
         raise Loss.not_started(error, args.settings.start_timeout_ms)
     end
   end
@@ -488,29 +483,22 @@ defmodule Codex.Exec.Run do
 
   defp stop_child(%{exit: nil} = run, deadline) do
     case Subprocess.stop_soon(run.sub,
-           grace: max(deadline - now(), 0),
-           finally: &gone(exited(run, &1))
+           grace: max(deadline - now(), 0)
          ) do
       {:behind, _pid} -> run
       result -> exited(run, result)
     end
   end
 
-  defp stop_child(run, _deadline), do: gone(run)
+  defp stop_child(run, _deadline), do: run
 
   defp stop_behind(run) do
     run = linger(run, min(now() + @linger, run.exit_deadline))
-    run = if run.exit, do: run, else: exited(run, Subprocess.stop(run.sub))
-    gone(run)
+    if run.exit, do: run, else: exited(run, Subprocess.stop(run.sub))
   end
 
   defp exited(run, {:ok, exit}), do: %{run | exit: exit}
   defp exited(run, {:error, _}), do: run
-
-  defp gone(run) do
-    run.cleanup.()
-    run
-  end
 
   # --- Telemetry ----------------------------------------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ defmodule Codex.Home.Isolated do
   `System.halt/1`, or by a signal. A VM that halts or is killed removes nothing itself: a program
   that watches the VM removes the directory within seconds.
   """
-  alias Codex.Leftovers
+  alias Codex.{FileSystem, Leftovers}
   alias Codex.Options.Overrides
 
   @type error ::
           {:invalid_config, term()}
           | {:unknown_option, term(), atom() | nil}
-          | {:write_failed, Path.t(), File.posix()}
+          | {:write_failed, Path.t(), FileSystem.reason()}
 
   @doc """
   Makes a home. Options:
@@ -88,11 +88,10 @@ defmodule Codex.Home.Isolated do
     home = parent |> Path.join(name) |> Path.expand()
     adopt!(home, owner)
 
-    with :ok <- File.mkdir_p(parent),
-         :ok <- File.mkdir(home),
-         :ok <- File.chmod(home, 0o700),
+    # Both are private from their first moment: the configuration may hold keys.
+    with :ok <- FileSystem.make_private(home),
          :ok <- Codex.Home.mark(home),
-         :ok <- File.write(Path.join(home, "config.toml"), toml) do
+         :ok <- FileSystem.swap(Path.join(home, "config.toml"), "", toml) do
       {:ok, home}
     else
       {:error, reason} ->

@@ -13,6 +13,7 @@ defmodule Codex.Subprocess.Error do
     * `:etxtbsy` - somebody is writing to the program's file
     * `:e2big` - arguments and environment are longer than the system takes
     * `:einval` - there is a null byte in an argument, in the environment or in the directory
+    * `:unwritable` - a file of the option `:files` could not be made; `:text` names it
     * `:bad_cwd` - the working directory does not exist or may not be entered
     * `:enomem`, `:eagain`, `:emfile` - no memory, no process, no descriptor to be had
     * `:spawn_failed` - the system gave another reason; `:text` has it
@@ -30,7 +31,7 @@ defmodule Codex.Subprocess.Error do
     * `:stop_timeout` - `Codex.Subprocess.stop/2` waited in vain; the launcher goes on by itself
   """
 
-  @codes ~w(enoent eacces eisdir enoexec etxtbsy e2big bad_cwd enomem eagain emfile spawn_failed
+  @codes ~w(enoent eacces eisdir enoexec etxtbsy e2big bad_cwd unwritable enomem eagain emfile spawn_failed
             terminated unkillable protocol)a
 
   @type reason ::
@@ -42,6 +43,7 @@ defmodule Codex.Subprocess.Error do
           | :e2big
           | :einval
           | :bad_cwd
+          | :unwritable
           | :enomem
           | :eagain
           | :emfile
@@ -82,6 +84,7 @@ defmodule Codex.Subprocess.Error do
   defp words(:e2big), do: "arguments and environment are too long"
   defp words(:einval), do: "the system does not take such strings"
   defp words(:bad_cwd), do: "the working directory cannot be entered"
+  defp words(:unwritable), do: "a file for the program could not be written"
   defp words(:enomem), do: "not enough memory for another process"
   defp words(:eagain), do: "no more processes are allowed"
   defp words(:emfile), do: "no more open files are allowed"

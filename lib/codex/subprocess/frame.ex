@@ -6,7 +6,7 @@ defmodule Codex.Subprocess.Frame do
 
   alias Codex.Subprocess.{Error, Exit, Options, Signal}
 
-  @version 1
+  @version 2
   # Frame and header together fill a default pipe exactly.
   @chunk 65_536 - 5
   # The launcher refuses longer frames. Only START comes near.
@@ -36,7 +36,7 @@ defmodule Codex.Subprocess.Frame do
       if(start.cwd, do: [1, string(start.cwd)], else: 0),
       strings(start.argv),
       strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end)),
-      strings(start.unlink)
+      [<<length(start.files)::32>> | Enum.map(start.files, &file/1)]
     ]
 
     cond do
@@ -44,15 +44,16 @@ defmodule Codex.Subprocess.Frame do
         {:error, %Error{reason: :einval, text: "a null byte in argv, env or cwd"}}
 
       IO.iodata_length(frame) > @max_frame ->
-        {:error, %Error{reason: :e2big, text: "argv and env are longer than 16 MiB"}}
+        {:error, %Error{reason: :e2big, text: "argv, env and files are longer than 16 MiB"}}
 
       true ->
         {:ok, frame}
     end
   end
 
-  defp null_byte?(%{argv: argv, env: env, cwd: cwd, unlink: unlink}) do
-    strings = [cwd || "" | argv] ++ unlink ++ Enum.flat_map(env, &Tuple.to_list/1)
+  defp null_byte?(%{argv: argv, env: env, cwd: cwd, files: files}) do
+    paths = for {path, _content} <- files, do: path
+    strings = [cwd || "" | argv] ++ paths ++ Enum.flat_map(env, &Tuple.to_list/1)
     Enum.any?(strings, &(:binary.match(&1, <<0>>) != :nomatch))
   end
 
@@ -61,6 +62,8 @@ defmodule Codex.Subprocess.Frame do
 
   defp rung({:close_stdin, grace}), do: <<0, 0, grace::32>>
   defp rung({:signal, number, grace}), do: <<1, number, grace::32>>
+
+  defp file({path, content}), do: [string(path), string(content)]
 
   defp strings(list), do: [<<length(list)::32>> | Enum.map(list, &string/1)]
   defp string(iodata), do: [<<IO.iodata_length(iodata)::32>>, iodata]

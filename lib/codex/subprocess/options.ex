@@ -18,7 +18,7 @@ defmodule Codex.Subprocess.Options do
           ladder: [{:close_stdin, non_neg_integer} | {:signal, 1..64, non_neg_integer}],
           sweep_grace: non_neg_integer,
           descendants: :sweep | :leave,
-          unlink: [String.t()],
+          files: [{String.t(), iodata()}],
           start_timeout: non_neg_integer
         }
 
@@ -71,10 +71,14 @@ defmodule Codex.Subprocess.Options do
       `:leave` lets them be, and stops reading their output 100 ms after the child's exit.\
       """
     ],
-    unlink: [
+    files: [
       default: [],
-      expected: "a list of paths",
-      doc: "files that the launcher removes when all is over, also where the VM was killed."
+      expected: "a list of {path, content}",
+      doc: """
+      files that exist while the program runs: the launcher makes them, with mode 0600, each in a directory of \
+      mode 0700 if that is missing, and removes them when all is over, also where the VM was killed. \
+      A file that exists already is an error.\
+      """
     ],
     start_timeout: [
       default: 5_000,
@@ -112,7 +116,7 @@ defmodule Codex.Subprocess.Options do
       ladder: Enum.map(opts.ladder, &step/1),
       sweep_grace: @sweep_grace,
       descendants: opts.descendants,
-      unlink: Enum.map(opts.unlink, &Path.expand/1),
+      files: for({path, content} <- opts.files, do: {Path.expand(path), content}),
       start_timeout: opts.start_timeout
     }
   end
@@ -139,7 +143,7 @@ defmodule Codex.Subprocess.Options do
     do: is_list(steps) and length(steps) < 256 and Enum.all?(steps, &step?/1)
 
   defp valid?(:descendants, value), do: value in [:sweep, :leave]
-  defp valid?(:unlink, paths), do: is_list(paths) and Enum.all?(paths, &is_binary/1)
+  defp valid?(:files, files), do: is_list(files) and Enum.all?(files, &file?/1)
   defp valid?(:start_timeout, ms), do: ms in 0..@max_u32
   defp valid?(_, _), do: false
 
@@ -147,6 +151,9 @@ defmodule Codex.Subprocess.Options do
     do: name != "" and not String.contains?(name, "=")
 
   defp variable?(_), do: false
+
+  defp file?({path, content}), do: is_binary(path) and (is_binary(content) or is_list(content))
+  defp file?(_other), do: false
 
   defp step?({:close_stdin, ms}), do: ms in 0..@max_u32
   defp step?({:signal, signal, ms}), do: Signal.number!(signal) in 1..64 and ms in 0..@max_u32

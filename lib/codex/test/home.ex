@@ -149,8 +149,9 @@ defmodule Codex.Test.Home do
   end
 
   defp mkdir!(dir) do
-    File.mkdir!(dir)
-    File.chmod!(dir, 0o700)
-    dir
+    case Codex.FileSystem.make_private(dir) do
+      :ok -> dir
+      {:error, reason} -> raise "cannot make #{dir}: #{Codex.FileSystem.message(reason)}"
+    end
   end
 end

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 
 /// The protocol version; the first byte of START. The Elixir side holds the same number.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The most bytes of a stream in one frame. Frame and header together fill a default pipe exactly.
 pub const CHUNK: usize = 65_536 - HEADER;
 /// Length and tag.
@@ -92,8 +92,24 @@ pub struct Start {
     pub argv: Vec<CString>,
     /// The whole environment, `NAME=value`.
     pub env: Vec<CString>,
-    /// Files to remove when everything is over.
-    pub unlink: Vec<CString>,
+    /// Files that exist while the child runs.
+    pub files: Vec<Content>,
+}
+
+/// A file and what is in it.
+#[derive(PartialEq, Eq, Clone)]
+pub struct Content {
+    /// Where it is.
+    pub path: CString,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It may hold a secret.
+        write!(f, "{:?} ({} bytes)", self.path, self.bytes.len())
+    }
 }
 
 /// One step of the stop ladder and the milliseconds it gets.
@@ -196,7 +212,10 @@ fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
         },
         argv: r.cstrings()?,
         env: r.cstrings()?,
-        unlink: r.cstrings()?,
+        files: {
+            let n = r.u32()?;
+            (0..n).map(|_| Ok(Content { path: r.cstring()?, bytes: r.bytes()?.to_vec() })).collect::<Result<_, _>>()?
+        },
     };
     if start.argv.is_empty() {
         return Err(Malformed("argv is empty"));
@@ -362,6 +381,7 @@ mod tests {
         put(&mut f, b"A=b");
         f.extend(1u32.to_be_bytes());
         put(&mut f, b"/tmp/x");
+        put(&mut f, b"a\0b");
         let start = Start {
             credit: 1_048_576,
             stderr_limit: 65_536,
@@ -371,7 +391,7 @@ mod tests {
             cwd: Some(c("/tmp")),
             argv: vec![c("cat"), c("")],
             env: vec![c("A=b")],
-            unlink: vec![c("/tmp/x")],
+            files: vec![Content { path: c("/tmp/x"), bytes: b"a\0b".to_vec() }],
         };
         (f, start)
     }

@@ -12,6 +12,7 @@
 
 mod child;
 mod family;
+mod files;
 mod frame;
 #[cfg(target_os = "linux")]
 mod guard;

@@ -6,6 +6,7 @@
 
 use crate::child::{self, Child};
 use crate::family::Family;
+use crate::files::Files;
 use crate::frame::{
     CHUNK, Command, Decoder, EOF, ERROR, EXIT, FRAMES_WINDOW, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW,
     STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
@@ -18,7 +19,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -93,6 +93,8 @@ struct Session {
     /// Nothing the owner says counts any more: ERROR was made.
     deaf: bool,
     bye: bool,
+    /// They go before EXIT is told, and in any case with the session.
+    files: Files,
     scratch: Box<[u8]>,
 }
 
@@ -117,30 +119,25 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
         Ok(None) => return,
         Err(Malformed(text)) => return port.last_words("protocol", text),
     };
-    let _files = Files(start.unlink.clone());
+    let files = match Files::create(&start.files) {
+        Ok(files) => files,
+        Err(text) => return port.last_words("unwritable", &text),
+    };
     Family::prepare();
     let child = match child::spawn(&start) {
         Ok(child) => child,
-        Err(e) => return port.last_words(e.code, &e.text),
+        Err(e) => {
+            drop(files);
+            return port.last_words(e.code, &e.text);
+        }
     };
     // Not to keep the child's directory busy for longer than the child does.
     let _ = nix::unistd::chdir("/");
-    let mut session = Session::new(port, signals, child, start);
+    let mut session = Session::new(port, signals, child, start, files);
     if session.port.nonblocking().is_err() {
         session.owner_left();
     }
     session.run();
-}
-
-/// Files that go when everything is over, however it ends.
-struct Files(Vec<CString>);
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            let _ = nix::unistd::unlink(path.as_c_str());
-        }
-    }
 }
 
 impl Port {
@@ -224,7 +221,7 @@ impl Port {
 }
 
 impl Session {
-    fn new(mut port: Port, signals: Signals, child: Child, start: Start) -> Self {
+    fn new(mut port: Port, signals: Signals, child: Child, start: Start, files: Files) -> Self {
         port.out.frame(STARTED, &[&(child.pid as u32).to_be_bytes()]);
         port.out.frame(STDIN_CREDIT, &[&(STDIN_WINDOW as u32).to_be_bytes()]);
         Session {
@@ -253,6 +250,7 @@ impl Session {
             closed: false,
             deaf: false,
             bye: false,
+            files,
             scratch: vec![0; 65_536].into_boxed_slice(),
         }
     }
@@ -637,6 +635,7 @@ impl Session {
             None => return self.fail("unkillable", "the child is still there after SIGKILL"),
         };
         let dropped = self.stderr_tail.dropped().to_be_bytes();
+        drop(std::mem::take(&mut self.files));
         self.port.out.frame(EXIT, &[&[kind, n], &dropped]);
         self.closed = true;
     }
