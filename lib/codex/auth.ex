@@ -140,18 +140,21 @@ defmodule Codex.Auth do
   `Codex.Thread.preflight/1` asks for a thread, with all that was set for it.
 
   Nothing is sent, and nothing is changed. What cannot be had is no error of this function but in the result (`error`). Returns
-  `{:ok, preflight}`, or `{:error, %Codex.Config.Error{}}` where the configuration cannot be read.
+  `{:ok, preflight}`, or `{:error, reason}`: a `Codex.Config.Error` if the configuration cannot be
+  read, `{:invalid_api_key, :empty}` if `:api_key` is nil or empty.
   """
   @spec preflight(keyword() | Codex.Options.t()) ::
-          {:ok, Preflight.t()} | {:error, Config.Error.t()}
+          {:ok, Preflight.t()} | {:error, Config.Error.t() | {:invalid_api_key, :empty}}
   def preflight(what \\ [])
+  def preflight(%Codex.Options{api_key: ""}), do: {:error, {:invalid_api_key, :empty}}
 
   def preflight(opts) when is_list(opts) do
     {own, opts} = Keyword.split(opts, [:lane, :api_key])
-    lane = lane!(Keyword.get(own, :lane, :exec))
 
-    with {:ok, context} <- Context.new(opts),
-         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]), own[:api_key])}
+    # A run would refuse it, too.
+    if Enum.any?(own, &match?({:api_key, key} when key in [nil, ""], &1)),
+      do: {:error, {:invalid_api_key, :empty}},
+      else: preflight(own, opts)
   end
 
   # A variable of `env` wins over `api_key`, as in a run.
@@ -163,6 +166,13 @@ defmodule Codex.Auth do
 
     env = System.get_env() |> Map.merge(keys) |> Map.merge(options.env || %{})
     preflight(env: env, codex_home: options.codex_home)
+  end
+
+  defp preflight(own, opts) do
+    lane = lane!(Keyword.get(own, :lane, :exec))
+
+    with {:ok, context} <- Context.new(opts),
+         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]), own[:api_key])}
   end
 
   defp lane!(lane) when lane in [:exec, :app_server], do: lane

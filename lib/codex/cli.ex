@@ -7,6 +7,7 @@ defmodule Codex.CLI do
   import Bitwise, only: [band: 2]
 
   alias Codex.CLI.Command
+  alias Codex.Models.Cache
   alias Codex.{FileSystem, Text}
 
   # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
@@ -29,17 +30,23 @@ defmodule Codex.CLI do
   @spec supported?(String.t()) :: boolean()
   def supported?(version), do: Version.match?(version, @supported, allow_pre: true)
 
-  @doc "The program: the one given, else `CODEX_PATH`, else `codex` on the PATH; native where npm installed a wrapper."
+  @doc """
+  Finds the program: the given path, else the one that the environment names, else `codex` on the
+  PATH. Where npm installed its wrapper, the native program behind it.
+  """
   @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
   def find(given) do
-    case given || non_empty(System.get_env("CODEX_PATH")) || System.find_executable("codex") do
+    case given || named(System.get_env()) || System.find_executable("codex") do
       nil -> {:error, :codex_binary_not_found}
       path -> path |> Path.expand() |> check()
     end
   end
 
-  defp non_empty(""), do: nil
-  defp non_empty(path), do: path
+  @doc "The program that an environment names, or nil."
+  @spec named(%{String.t() => String.t()}) :: Path.t() | nil
+  def named(env),
+    do:
+      Enum.find_value(["CODEX_PATH", "CODEX_BINARY"], &if(env[&1] not in [nil, ""], do: env[&1]))
 
   defp check(path) do
     case FileSystem.stat(path) do
@@ -102,24 +109,29 @@ defmodule Codex.CLI do
   end
 
   @doc """
-  Warns in the log, once for each program, where its version is not one that we know. Returns at once: the program is
-  asked by a process of its own.
+  Warns in the log, once for each program, if the tests have not seen its version. Returns at
+  once: a process of its own asks the program. Does nothing if `:check_cli_version` of the
+  application environment is false.
   """
   @spec warn_once(Path.t()) :: :ok
   def warn_once(program) do
     key = {__MODULE__, program}
 
-    if :persistent_term.get(key, nil) == nil do
+    if ask?() and :persistent_term.get(key, nil) == nil and Cache.first?(key) do
       :persistent_term.put(key, :asked)
       {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn(program) end)
-      :ok
-    else
-      :ok
     end
+
+    :ok
   end
 
+  defp ask?, do: Application.get_env(:codex_sdk, :check_cli_version, true) != false
+
   defp warn(program) do
-    case version(program) do
+    case known_version(program) do
+      :not_asked ->
+        :ok
+
       {:ok, version} ->
         unless supported?(version),
           do: warning("#{program} is #{version}")
@@ -135,6 +147,33 @@ defmodule Codex.CLI do
 
   defp warning(text),
     do: Logger.warning(Text.line("codex_sdk is tested with codex-cli #{@tested}; #{text}"))
+
+  # As long as the VM: a year, in ms.
+  @hold 31_536_000_000
+
+  @doc """
+  The version as `version/1` returns it. Each program is asked once in the life of the VM, and not
+  at all if `:check_cli_version` of the application environment is false. A program that was
+  replaced is another program.
+  """
+  @spec known_version(Path.t()) ::
+          {:ok, String.t()}
+          | :not_asked
+          | {:error, :no_version | {:not_started, Exception.t()} | {:exited, term()}}
+  def known_version(program) do
+    if ask?(),
+      do:
+        Cache.get(
+          {__MODULE__, program, stamp(program)},
+          fn -> {version(program), @hold} end,
+          false
+        ),
+      else: :not_asked
+  end
+
+  defp stamp(program) do
+    with {:ok, stat} <- FileSystem.stat(program), do: stat
+  end
 
   @doc "What `codex --version` says, within 5 seconds."
   @spec version(Path.t()) ::

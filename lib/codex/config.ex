@@ -57,6 +57,7 @@ defmodule Codex.Config do
     ignore_user_config: false,
     strict: false,
     system_dir: "/etc/codex",
+    system_config: nil,
     timeout: 5_000
   ]
 
@@ -76,6 +77,8 @@ defmodule Codex.Config do
       `false`). Projects are trusted there, so none is then
     * `:strict` - whether unknown keys are errors, as with `--strict-config` (boolean, default `false`)
     * `:system_dir` - where the system's files are (path, default `"/etc/codex"`)
+    * `:system_config` - the system's `config.toml` under another name (path, default: the one in
+      `:system_dir`)
     * `:timeout` - how long reading all files may take, for a disk that does not answer
       (milliseconds, default 5000)
 
@@ -113,6 +116,7 @@ defmodule Codex.Config do
     check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
     check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
     check!(opts, :system_dir, &is_binary/1, "a path")
+    check!(opts, :system_config, &(is_nil(&1) or is_binary(&1)), "a path")
     check!(opts, :timeout, &(is_integer(&1) and &1 in 1..0xFFFFFFFF), "milliseconds, above 0")
 
     Map.merge(opts, %{cwd: cwd(opts.cwd), user_home: user_home(opts.env)})

@@ -58,7 +58,7 @@ defmodule Codex.Doctor do
 
   Options (keyword list):
 
-    * `:codex_path` - the CLI (path, default: `CODEX_PATH`, else `codex` on the PATH)
+    * `:codex_path` - the CLI (path, default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
     * `:codex_home` - the home (path, default: see `Codex.Home.resolve/1`)
     * `:cwd` - where a run would work (path, default the current directory)
     * `:env` - the environment of a run (map of strings, default that of the VM)

@@ -27,7 +27,7 @@ defmodule Codex.Login do
 
   ## Options
 
-    * `:codex_path` - the CLI (default: `CODEX_PATH`, else `codex` on the PATH)
+    * `:codex_path` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
     * `:codex_home` - its home (default: see `Codex.Home.resolve/1`)
     * `:env` - more variables for it (map; nil takes one away)
     * `:overrides` - what `-c` is given (list of `"key=value"`, default `[]`), for instance
@@ -75,22 +75,22 @@ defmodule Codex.Login do
 
   @doc """
   Logs in with a key. Returns `{:ok, status}`. The key is kept, not checked. `{:error, {:invalid_api_key, :empty}}` for
-  an empty one; else the errors above.
+  nil or an empty one (a variable that is not set); else the errors above.
   """
-  @spec api_key(String.t(), keyword()) :: {:ok, Status.t()} | {:error, reason()}
-  def api_key(key, opts \\ []) when is_binary(key) do
-    if String.trim(key) == "",
+  @spec api_key(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
+  def api_key(key, opts \\ []) when is_binary(key) or is_nil(key) do
+    if key == nil or String.trim(key) == "",
       do: {:error, {:invalid_api_key, :empty}},
       else: at_once(["--with-api-key"], key, :api_key, opts)
   end
 
   @doc """
   Logs in with an access token: a personal one (`at-…`), or the identity of an agent. The CLI asks the issuer about it.
-  `{:error, {:invalid_access_token, :empty}}` for an empty one; else the errors above.
+  `{:error, {:invalid_access_token, :empty}}` for nil or an empty one; else the errors above.
   """
-  @spec access_token(String.t(), keyword()) :: {:ok, Status.t()} | {:error, reason()}
-  def access_token(token, opts \\ []) when is_binary(token) do
-    if String.trim(token) == "",
+  @spec access_token(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
+  def access_token(token, opts \\ []) when is_binary(token) or is_nil(token) do
+    if token == nil or String.trim(token) == "",
       do: {:error, {:invalid_access_token, :empty}},
       else: at_once(["--with-access-token"], token, :chatgpt, opts)
   end

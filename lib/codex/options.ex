@@ -6,6 +6,10 @@ defmodule Codex.Options do
 
   #{Codex.Options.Table.docs(:global)}
 
+  The first run of a program also runs `codex --version` once in the life of the VM, to warn about a
+  version that this package was not tested with. `config :codex_sdk, check_cli_version: false`
+  switches that off.
+
   `inspect/1` shows neither the key nor the values of the environment.
   """
 
@@ -54,8 +58,8 @@ defmodule Codex.Options do
     do: with({:ok, set} <- Table.check(:global, attrs), do: {:ok, struct(__MODULE__, set)})
 
   @doc """
-  The program that runs: `codex_path_override`, else `CODEX_PATH`, else `codex` on the PATH. Where npm installed its
-  Node.js wrapper, the native program behind it.
+  Returns the program that runs: `codex_path_override`, else `CODEX_PATH`, else `CODEX_BINARY`, else
+  `codex` on the PATH. Where npm installed its Node.js wrapper, the native program behind it.
 
   Errors: `:codex_binary_not_found`, `{:codex_binary_missing, path}`, `{:codex_binary_not_regular, path}`,
   `{:codex_binary_not_executable, path}`.

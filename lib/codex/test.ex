@@ -233,7 +233,7 @@ defmodule Codex.Test do
   def remaining(server), do: GenServer.call(pid(server), :remaining)
 
   @doc """
-  The Codex CLI for tests, from the first of these places: the environment variable `CODEX_PATH`; the native program of
+  The Codex CLI for tests, from the first of these places: the environment variable `CODEX_PATH` or `CODEX_BINARY`; the native program of
   `.codex-cli/node_modules` under the current directory; `codex` on `PATH`. The error is a sentence that says how to
   get one.
   """

@@ -47,6 +47,31 @@ defmodule Codex.CLITest do
            end) =~ tested
   end
 
+  # A program that writes down each time it is started.
+  defp counted(dir), do: script(dir, "counted", "echo x >> #{dir}/started; echo codex-cli 0.1.0")
+  defp started(dir), do: dir |> Path.join("started") |> File.read!() |> String.split() |> length()
+
+  test "a program is asked once, however many want to know", %{tmp_dir: dir} do
+    path = counted(dir)
+
+    capture_log(fn ->
+      1..30
+      |> Task.async_stream(fn n ->
+        if rem(n, 2) == 0, do: CLI.warn_once(path), else: {:ok, "0.1.0"} = CLI.known_version(path)
+      end)
+      |> Stream.run()
+
+      wait_for_tasks()
+      assert CLI.known_version(path) == {:ok, "0.1.0"}
+    end)
+
+    assert started(dir) == 1
+    # Another program in the same place.
+    File.rm!(path)
+    script(dir, "counted", "echo codex-cli 0.22.0")
+    assert CLI.known_version(path) == {:ok, "0.22.0"}
+  end
+
   defp wait_for_tasks do
     for pid <- Task.Supervisor.children(Codex.TaskSupervisor) do
       ref = Process.monitor(pid)
@@ -93,5 +118,50 @@ defmodule Codex.CLITest do
     {:ok, path} = Codex.Test.codex_path()
     {:ok, path} = CLI.find(path)
     assert CLI.version(path) == {:ok, CLI.tested_version()}
+  end
+end
+
+defmodule Codex.CLI.EnvironmentTest do
+  # Variables and the application environment are those of the whole VM.
+  use ExUnit.Case, async: false
+
+  alias Codex.{CLI, Stub}
+
+  @moduletag :tmp_dir
+
+  setup do
+    names = ~w(CODEX_PATH CODEX_BINARY)
+    before = Map.new(names, &{&1, System.get_env(&1)})
+    Enum.each(names, &System.delete_env/1)
+
+    on_exit(fn ->
+      Application.delete_env(:codex_sdk, :check_cli_version)
+      System.put_env(before)
+    end)
+  end
+
+  test "CODEX_BINARY names the program where CODEX_PATH does not", %{tmp_dir: dir} do
+    one = Stub.write!(dir, "exit 0")
+    other = Stub.write!(dir, "exit 0")
+    System.put_env("CODEX_BINARY", one)
+    assert CLI.find(nil) == {:ok, one}
+    assert {:ok, options} = Codex.Options.new([])
+    assert Codex.Options.codex_path(options) == {:ok, one}
+    assert CLI.find(other) == {:ok, other}
+    System.put_env("CODEX_PATH", "")
+    assert CLI.find(nil) == {:ok, one}
+    assert Codex.Test.Executable.find() == {:ok, one}
+    System.put_env("CODEX_PATH", other)
+    assert CLI.find(nil) == {:ok, other}
+    System.put_env(%{"CODEX_PATH" => "", "CODEX_BINARY" => Path.join(dir, "none")})
+    assert CLI.find(nil) == {:error, {:codex_binary_missing, Path.join(dir, "none")}}
+  end
+
+  test "no program is asked for its version where that is switched off", %{tmp_dir: dir} do
+    Application.put_env(:codex_sdk, :check_cli_version, false)
+    path = Stub.write!(dir, "echo x >> #{dir}/started; echo codex-cli 0.1.0")
+    assert CLI.warn_once(path) == :ok
+    assert CLI.known_version(path) == :not_asked
+    refute File.exists?(Path.join(dir, "started"))
   end
 end

@@ -222,4 +222,30 @@ defmodule Codex.ConfigTest do
     refute LayerStack.remote_models_enabled?(context.home, context.work)
     refute LayerStack.remote_models_enabled?(Path.join(context.home, "none"), cwd)
   end
+
+  test "the system's configuration may have any name", context do
+    file = write(context.tmp_dir, "mine.toml", "model = \"of the system\"\n")
+    write(context.tmp_dir, "config.toml", "model = \"another file\"\n")
+    assert load!(context, system_config: file) |> Config.get("model") == "of the system"
+  end
+end
+
+defmodule Codex.Config.SystemPathTest do
+  # The application environment is that of the whole VM.
+  use ExUnit.Case, async: false
+
+  @moduletag :tmp_dir
+
+  test "system_config_path names a file", %{tmp_dir: dir} do
+    file = Path.join(dir, "mine.toml")
+    File.write!(file, "features.remote_models = true\n")
+    File.write!(Path.join(dir, "config.toml"), "features.remote_models = false\n")
+    Application.put_env(:codex_sdk, :system_config_path, file)
+    on_exit(fn -> Application.delete_env(:codex_sdk, :system_config_path) end)
+
+    assert {:ok, [%{source: :system, path: ^file, config: config} | _]} =
+             Codex.Config.LayerStack.load(dir, dir)
+
+    assert config == %{"features" => %{"remote_models" => true}}
+  end
 end

@@ -27,6 +27,8 @@ defmodule Codex.LoginTest do
       assert Login.logout(opts) == {:ok, true}
       assert Login.logout(opts) == {:ok, false}
       assert Login.api_key("  ", opts) == {:error, {:invalid_api_key, :empty}}
+      assert Login.api_key(nil, opts) == {:error, {:invalid_api_key, :empty}}
+      assert Login.access_token(nil, opts) == {:error, {:invalid_access_token, :empty}}
       assert Login.access_token("", opts) == {:error, {:invalid_access_token, :empty}}
     end
 

@@ -426,7 +426,10 @@ defmodule Codex.TestTest do
     assert none =~ "{:error, " and none =~ "npm install --prefix .codex-cli @openai/codex@"
     assert on_path == inspect({:ok, tmp <> "/bin/codex"})
     assert local =~ ~r"{:ok, .*/\.codex-cli/node_modules/@openai/codex-.*/bin/codex"
-    assert missing =~ "CODEX_PATH names #{tmp}/nowhere/codex, but there is no such file"
+
+    assert missing =~
+             "CODEX_PATH or CODEX_BINARY names #{tmp}/nowhere/codex, but there is no such file"
+
     assert named == inspect({:ok, tmp <> "/nowhere/codex"})
     assert outside_mix == "true"
   end

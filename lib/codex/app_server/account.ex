@@ -5,14 +5,17 @@ defmodule Codex.AppServer.Account do
 
   alias Codex.AppServer
 
-  @type error :: {:error, AppServer.reason() | {:invalid_login_type, term()}}
+  @type error ::
+          {:error,
+           AppServer.reason() | {:invalid_login_type, term()} | {:invalid_api_key, :empty}}
 
   # Words for a type that the protocol has not.
   @types %{"api" => "apiKey", "api_key" => "apiKey", "apikey" => "apiKey"}
 
   @doc """
   Begins a login: `:chatgpt`, `{:api_key, key}`, or a map with a `type` and what that one needs. A key is not checked by the
-  server; the login with ChatGPT answers with `"loginId"` and `"authUrl"`.
+  server; the login with ChatGPT answers with `"loginId"` and `"authUrl"`. A key that is nil or empty
+  (a variable that is not set) is `{:error, {:invalid_api_key, :empty}}`.
   """
   @spec login_start(AppServer.conn(), term()) :: {:ok, map()} | error()
   def login_start(conn, {:api_key, key}), do: login_start(conn, %{type: "apiKey", api_key: key})
@@ -22,10 +25,21 @@ defmodule Codex.AppServer.Account do
 
   def login_start(conn, login) do
     with {:ok, pairs} <- pairs(login),
+         :ok <- key(pairs),
          {:error, {:invalid_option, :type, type, _}} <-
            AppServer.account_login_start(conn, Enum.map(pairs, &typed/1)),
          do: {:error, {:invalid_login_type, type}}
   end
+
+  @keys [:api_key, "api_key", "apiKey"]
+
+  # The server would take an empty key for a login.
+  defp key(pairs) do
+    empty? = fn {name, key} -> name in @keys and (key == nil or blank?(key)) end
+    if Enum.any?(pairs, empty?), do: {:error, {:invalid_api_key, :empty}}, else: :ok
+  end
+
+  defp blank?(key), do: is_binary(key) and String.valid?(key) and String.trim(key) == ""
 
   # What is given may be a key: it is not shown.
   defp pairs(login) do

@@ -4,22 +4,26 @@ defmodule Codex.AppServer.Child do
   # starts with defaults, and so with the built-in provider.
 
   alias Codex.{CLI, Config}
+  alias Codex.Exec.Reach
   alias Codex.Options.Overrides
 
   # Closing stdin ends the server at once, with all that it has started.
   @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
 
   @type reason ::
-          CLI.path_error() | Config.Error.t() | {:invalid_working_directory, Path.t()}
+          CLI.path_error()
+          | Config.Error.t()
+          | Reach.reason()
+          | {:invalid_working_directory, Path.t()}
 
   @doc "Arguments and options of `Codex.Subprocess.open/2`."
   @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
   def new(%Codex.Options{} = client, options) do
-    overrides = overrides(client, options)
     options = %{options | clear_env: clear_env?(options)}
     env = env(client, options)
 
-    with {:ok, program} <- CLI.find(client.codex_path_override),
+    with {:ok, overrides} <- overrides(client, options),
+         {:ok, program} <- CLI.find(client.codex_path_override),
          :ok <- directory(options.cwd),
          :ok <- config(env, overrides, options) do
       :ok = CLI.warn_once(program)
@@ -44,23 +48,29 @@ defmodule Codex.AppServer.Child do
   def surroundings(client, options) do
     options = %{options | clear_env: clear_env?(options)}
     host = if options.clear_env, do: %{}, else: System.get_env()
-
-    [
-      env: Map.merge(host, env(client, options)),
-      cwd: options.cwd,
-      overrides: overrides(client, options),
-      api_key: client.api_key
-    ]
+    # The server was started with these.
+    {:ok, overrides} = overrides(client, options)
+    key = if client.api_key, do: [api_key: client.api_key], else: []
+    [env: Map.merge(host, env(client, options)), cwd: options.cwd, overrides: overrides] ++ key
   end
 
   defp clear_env?(options), do: options.clear_env or options.isolation == :hermetic
 
   defp overrides(client, options) do
-    told =
-      isolation(options) ++ login(client) ++ base_url(client) ++ List.wrap(told(options.config))
+    with {:ok, ours} <- of_client(client) do
+      told = ours ++ isolation(options) ++ login(client) ++ List.wrap(told(options.config))
 
-    {:ok, overrides} = Overrides.arguments(told)
-    overrides
+      with {:error, name} <- Overrides.arguments(told),
+           do: {:error, {:invalid_config_overrides, name}}
+    end
+  end
+
+  # What the client says of models and the like holds for all threads of the server.
+  defp of_client(client) do
+    settings = Reach.settings(client, nil, %{})
+    model = if client.model, do: [{["model"], client.model}], else: []
+
+    with {:ok, sent} <- Reach.all(settings), do: {:ok, Reach.told(sent, settings) ++ model}
   end
 
   # The connection logs in with the key, for its own server alone: the home keeps its login.
@@ -76,12 +86,6 @@ defmodule Codex.AppServer.Child do
 
   defp told(config) when config == %{}, do: []
   defp told(config), do: config
-
-  defp base_url(%{base_url: url}) do
-    if url == Codex.Options.Table.defaults(:global)[:base_url],
-      do: [],
-      else: [{["openai_base_url"], elem(Overrides.value(url), 1)}]
-  end
 
   # The server takes no key from its environment for itself (0.169): see `login/1`. Providers with an
   # `env_key` do, and tools.

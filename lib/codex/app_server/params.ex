@@ -9,6 +9,8 @@ defmodule Codex.AppServer.Params do
       ["on-request", "on-failure", "later"]
   """
   @spec ask_for_approval(term()) :: term()
+  def ask_for_approval({:granular, kinds}), do: [granular: kinds]
+
   def ask_for_approval(policy) do
     case word(policy) do
       known when known in ~w(untrusted on_failure on_request never) ->

@@ -67,7 +67,7 @@ defmodule Codex.Auth.Credentials do
         }
 
   @doc """
-  A login with a key.
+  Returns a login with a key. Raises `ArgumentError` if the key is nil, empty or no UTF-8.
 
       iex> login = Codex.Auth.Credentials.api_key("sk-example")
       iex> {login.method, login.document}
@@ -76,7 +76,10 @@ defmodule Codex.Auth.Credentials do
       false
   """
   @spec api_key(String.t()) :: t()
-  def api_key(key) when is_binary(key) do
+  def api_key(key) when is_binary(key) or is_nil(key) do
+    if key in [nil, ""],
+      do: raise(ArgumentError, "the key is nil or empty: is the variable set that it comes from?")
+
     # Said here: what a native function gets stands in the report of its failure.
     unless String.valid?(key), do: raise(ArgumentError, "expected the key to be UTF-8")
     {:ok, login} = parse(Native.auth_api_key_login(key))

@@ -18,7 +18,8 @@ defmodule Codex.Config.LayerStack do
   The layers that count, the lowest first: system, user, then the project's from its root to `cwd` (default: the current
   directory), managed. A system file that is not there is left out.
 
-  The application environment `:codex_sdk, :system_config_path` names another system file. Errors are those of
+  `:system_config_path` of the application environment names another file instead of
+  `/etc/codex/config.toml`, whatever that file is called; the managed file stays the system's. Errors are those of
   `Codex.Config.load/1`.
   """
   @spec load(Path.t(), Path.t() | nil) :: {:ok, [layer()]} | {:error, Error.t()}
@@ -35,8 +36,8 @@ defmodule Codex.Config.LayerStack do
   end
 
   defp config(codex_home, cwd) do
-    system = Application.get_env(:codex_sdk, :system_config_path, "/etc/codex/config.toml")
-    Config.load(codex_home: codex_home, cwd: cwd, system_dir: Path.dirname(system))
+    system = Application.get_env(:codex_sdk, :system_config_path)
+    Config.load(codex_home: codex_home, cwd: cwd, system_config: system)
   end
 
   @doc """

@@ -20,7 +20,9 @@ defmodule Codex.Config.Loader do
     opts = Map.put_new_lazy(opts, :deadline, fn -> FileSystem.deadline(5_000) end)
     managed = Path.join(system_dir, "managed_config.toml")
 
-    with {:ok, system} <- file(:system, Path.join(system_dir, "config.toml"), opts),
+    system = opts[:system_config] || Path.join(system_dir, "config.toml")
+
+    with {:ok, system} <- file(:system, system, opts),
          {:ok, user} <- user(Home.path(home, :config), opts),
          {:ok, profile} <- profile(opts),
          {:ok, flags} <- flags(opts),

@@ -41,8 +41,11 @@ defmodule Codex.Models.Source do
     message =
       "no codex CLI to ask for its models: " <>
         case reason do
-          :codex_binary_not_found -> "none on the PATH, and CODEX_PATH is not set"
-          {why, path} -> "#{path} #{why(why)}"
+          :codex_binary_not_found ->
+            "none on the PATH, and neither CODEX_PATH nor CODEX_BINARY is set"
+
+          {why, path} ->
+            "#{path} #{why(why)}"
         end
 
     {:error, Error.new(:cli_not_found, message, %{code: code(reason)})}
@@ -61,9 +64,9 @@ defmodule Codex.Models.Source do
   end
 
   defp version(program) do
-    case CLI.version(program) do
+    case CLI.known_version(program) do
       {:ok, version} -> version
-      {:error, _} -> nil
+      _not_known -> nil
     end
   end
 

@@ -4,11 +4,11 @@ defmodule Codex.Test.Executable do
 
   @install "npm install --prefix .codex-cli @openai/codex@0.169.0"
 
-  @doc "The program that CODEX_PATH names, else the one in `.codex-cli`, else the one on PATH."
+  @doc "The program that CODEX_PATH or CODEX_BINARY names, else the one in `.codex-cli`, else the one on PATH."
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
   def find do
-    case System.get_env("CODEX_PATH") do
-      path when path in [nil, ""] -> installed()
+    case Codex.CLI.named(System.get_env()) do
+      nil -> installed()
       path -> named(Path.expand(path))
     end
   end
@@ -16,7 +16,7 @@ defmodule Codex.Test.Executable do
   defp named(path) do
     if File.regular?(path),
       do: {:ok, path},
-      else: {:error, "CODEX_PATH names #{path}, but there is no such file"}
+      else: {:error, "CODEX_PATH or CODEX_BINARY names #{path}, but there is no such file"}
   end
 
   # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and a signal reaches it directly.

@@ -19,7 +19,7 @@ defmodule Mix.Tasks.Codex.Doctor do
     * `--color`, `--no-color` - whether to print in colour (default: as Elixir's `ansi_enabled`)
     * `--cwd DIR` - the directory that a run would work in (default: the current one)
     * `--home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
-    * `--codex PATH` - the CLI (default: `CODEX_PATH`, else `codex` on the PATH)
+    * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
     * `--timeout MS` - how long the keyring, and the sandbox, may take at each look (milliseconds, default 5000)
   """
   use Mix.Task

@@ -21,7 +21,7 @@ defmodule Mix.Tasks.Codex.Protocol do
   Options:
 
     * `--check` - compare, and write nothing
-    * `--codex PATH` - the CLI (default: `CODEX_PATH`, else the one in `.codex-cli`, else `codex` on the PATH)
+    * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else the one in `.codex-cli`, else `codex` on the PATH)
     * `--data FILE` - the file to write or to compare with (default: the library's own)
 
   A CLI that cannot be run, or that says something this library has no word for, ends the task with an error.

@@ -69,6 +69,12 @@ defmodule Codex.AppServer.ModulesTest do
       assert sent() == {"account/login/start", wire}
     end
 
+    for key <- [nil, "", " "] do
+      empty = {:error, {:invalid_api_key, :empty}}
+      assert Account.login_start(conn, {:api_key, key}) == empty
+      assert Account.login_start(conn, %{"type" => "api", "apiKey" => key}) == empty
+    end
+
     assert Account.login_start(conn, :google) == {:error, {:invalid_login_type, :google}}
     assert Account.login_start(conn, %{type: 7}) == {:error, {:invalid_login_type, 7}}
 

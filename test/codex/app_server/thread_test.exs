@@ -48,6 +48,56 @@ defmodule Codex.AppServer.ThreadTest do
                Events.to_map(event)
     end
 
+    test "have what the client of their connection says, and it has to be possible" do
+      model = Test.start!(["Done."])
+      client = Test.options(model) ++ [model: "of-the-client", history_persistence: :none]
+      client = client ++ [config: %{"tools" => %{"update_plan" => %{"enabled" => true}}}]
+      {:ok, conn} = AppServer.connect(client, cwd: model.workspace)
+      on_exit(fn -> AppServer.disconnect(conn) end)
+      assert {:ok, _} = Thread.run(thread!(model, conn), "hi")
+      [%{body: body}] = for %{method: "POST"} = request <- Test.requests(model), do: request
+      assert body["model"] == "of-the-client"
+      {:ok, %{"config" => config}} = AppServer.config_read(conn)
+      assert config["history"]["persistence"] == "none"
+      assert "update_plan" in Enum.map(body["tools"], & &1["name"])
+
+      assert AppServer.connect(client ++ [model_supports_reasoning_summaries: true]) ==
+               {:error, {:unsupported_option, :model_supports_reasoning_summaries}}
+    end
+
+    test "of a loaded thread cannot change its configuration, but its sandbox" do
+      {model, _conn, thread} =
+        start(["One.", shell("touch made.txt"), "Two."], sandbox: :read_only)
+
+      assert {:ok, %{thread: thread}} = Thread.run(thread, "hi", config_overrides: %{"a" => 1})
+
+      for {name, value} <- [config_overrides: %{"a" => 1}, enable: ["a"], disable: ["a"]] do
+        assert Thread.run(thread, "hi", [{name, value}]) == {:error, {:unsupported_option, name}}
+      end
+
+      all = [dangerous: true, dangerously_bypass_approvals_and_sandbox: true]
+      assert {:ok, _} = Thread.run(thread, "hi", all)
+      assert File.exists?(Path.join(model.workspace, "made.txt"))
+    end
+
+    test "of a thread that is resumed are kept: it cannot be ephemeral, a fork of it can" do
+      {model, conn, thread} = start(["One.", "Two."])
+      {:ok, %{thread: %{thread_id: id}}} = Thread.run(thread, "hi")
+      client = Test.options(model)
+      options = Test.thread_options(model) ++ [transport: {:app_server, conn}, ephemeral: true]
+
+      for which <- [id, :last] do
+        {:ok, again} = Codex.resume_thread(which, client, options)
+        assert Thread.run(again, "hi") == {:error, {:unsupported_option, :ephemeral, :resume}}
+      end
+
+      {:ok, fork} = Codex.fork_thread(id, client, options)
+      files = fn -> Path.wildcard(Path.join(model.home, "sessions/**/*.jsonl")) end
+      before = files.()
+      assert {:ok, %{final_response: %{text: "Two."}}} = Thread.run(fork, "GRAPE")
+      assert files.() == before
+    end
+
     test "go on in one thread that is begun once, and give what the other lane gives" do
       script = [
         respond([reasoning("**Hm**"), message("One.")],

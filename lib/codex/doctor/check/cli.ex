@@ -7,7 +7,7 @@ defmodule Codex.Doctor.Check.CLI do
 
   @spec run(Place.t()) :: {Check.t(), Place.t()}
   def run(place) do
-    given = place.codex_path || place.env["CODEX_PATH"]
+    given = place.codex_path || CLI.named(place.env)
 
     with {:ok, program} <- CLI.find(given),
          {:ok, version} <- CLI.version(program) do
@@ -34,7 +34,7 @@ defmodule Codex.Doctor.Check.CLI do
   end
 
   defp words(:codex_binary_not_found),
-    do: "there is no `codex` on the PATH, and CODEX_PATH is not set"
+    do: "there is no `codex` on the PATH, and neither CODEX_PATH nor CODEX_BINARY is set"
 
   defp words({:codex_binary_missing, path}), do: "#{path} does not exist"
   defp words({:codex_binary_not_regular, path}), do: "#{path} is no file"

@@ -7,6 +7,7 @@ defmodule Codex.Doctor.Check.Environment do
   # Those that CLI 0.169 looks at, and this package. Proxies in lower case as well.
   @known [
     {"CODEX_PATH", :ok, "the program"},
+    {"CODEX_BINARY", :ok, "the program, if CODEX_PATH does not name it"},
     {"CODEX_HOME", :ok, "the home"},
     {"CODEX_SQLITE_HOME", :ok, "where the CLI keeps its databases"},
     {"CODEX_API_KEY", :ok, "pays for `codex exec`"},
