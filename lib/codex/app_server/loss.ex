@@ -73,7 +73,8 @@ defmodule Codex.AppServer.Loss do
   defp down(%{exit_status: status, signal: signal} = info) when status != nil or signal != nil do
     stderr = Map.get(info, :stderr) || ""
     number = signal && number(signal)
-    verdict = Classifier.ended(stderr, %{status: status, signal: number, started?: true})
+    ended = %{status: status, signal: number, started?: true}
+    verdict = stderr |> Classifier.ended(ended) |> stopped(status)
 
     %{
       lost(verdict.kind, words(status, signal, Classifier.last_words(stderr)))
@@ -82,6 +83,12 @@ defmodule Codex.AppServer.Loss do
         stderr: stderr,
         retryable?: verdict.retryable?
     }
+  end
+
+  defp down(%{reason: {:closed, code, text}}) do
+    number = if code, do: " (#{code})", else: ""
+    why = if text == "", do: "", else: ": " <> text
+    lost(:crashed, "the app-server closed the connection#{number}#{why}")
   end
 
   defp down(%{reason: :disconnected}), do: error(:noproc)
@@ -93,6 +100,14 @@ defmodule Codex.AppServer.Loss do
       _ -> error({:down, :crashed})
     end
   end
+
+  # It ends by itself, and well, when it is asked to: by SIGTERM.
+  defp stopped(verdict, 0), do: %{verdict | kind: :crashed, retryable?: true}
+  defp stopped(verdict, _status), do: verdict
+
+  defp words(0, nil, _said),
+    do:
+      "the app-server has ended in mid-turn with status 0, as it does when it is told to (SIGTERM)"
 
   defp words(_status, signal, _said) when signal != nil,
     do: "the app-server was ended by signal #{signal}"

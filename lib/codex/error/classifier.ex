@@ -52,7 +52,7 @@ defmodule Codex.Error.Classifier do
 
   @doc "Returns the last statement of a program on stderr, printable. Log lines do not count."
   @spec last_words(binary()) :: String.t()
-  def last_words(stderr), do: stderr |> Native.error_last_words() |> Text.printable()
+  def last_words(stderr), do: stderr |> Text.printable() |> Native.error_last_words()
 
   @doc "Returns the text without the stack backtraces of Rust programs."
   @spec without_stack(binary()) :: binary()

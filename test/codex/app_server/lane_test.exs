@@ -155,6 +155,10 @@ defmodule Codex.AppServer.LaneTest do
     assert %{exit_status: 137, signal: :kill} = Loss.error(killed)
     assert %{exit_status: 3, message: message, stderr: "oh no"} = Loss.error(exited)
     assert message =~ "oh no"
+
+    closed = {:app_server_down, %{reason: {:closed, 1001, "going"}}}
+    assert %{reason_code: :crashed, message: message} = Loss.error(closed)
+    assert message == "the app-server closed the connection (1001): going"
   end
 
   test "what is not as it should be arrives as it came" do

@@ -722,6 +722,26 @@ defmodule Codex.AppServer.ThreadTest do
       binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
     end
 
+    test "hear of a server that was ended in plain words" do
+      for {signal, kind, words} <- [
+            {"TERM", :crashed, "SIGTERM"},
+            {"KILL", :killed, "signal kill"}
+          ] do
+        model = Test.start!([silence(60_000)])
+        conn = connect!(model)
+        :ok = AppServer.subscribe(conn, methods: ["turn/started"])
+        task = Task.async(fn -> Thread.run(thread!(model, conn), "go") end)
+        assert_receive {:codex_notification, "turn/started", _}, 20_000
+        {_, 0} = System.cmd("kill", ["-" <> signal, "#{os_pid(conn)}"])
+
+        assert {:error, {:exec_failed, %{kind: ^kind, retryable?: true, message: message}}} =
+                 Task.await(task, 20_000)
+
+        assert message =~ words
+        refute message =~ "\e" or message =~ "ERROR"
+      end
+    end
+
     test "that halt interrupt the turn before they go on" do
       {_model, conn, thread} = start([silence(60_000), "fine"])
       {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")

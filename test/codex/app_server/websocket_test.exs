@@ -10,8 +10,9 @@ defmodule Codex.AppServer.WebSocketTest do
   doctest Address
 
   defp connect(fun, options \\ [], server \\ []) do
+    {path, options} = Keyword.pop(options, :path, "")
     port = start!(fun, server)
-    AppServer.connect_remote("ws://127.0.0.1:#{port}", options)
+    AppServer.connect_remote("ws://127.0.0.1:#{port}#{path}", options)
   end
 
   # A server that says hello, and then `fun`; how the connection ends. `fun` goes when this has subscribed.
@@ -343,6 +344,27 @@ defmodule Codex.AppServer.WebSocketTest do
       # A secret that the server shows again is taken out.
       assert refuse.("HTTP/1.1 401 Unauthorized\r\ncontent-length: 14\r\n\r\nnot tok-canaryX") ==
                {:error, {:handshake_refused, 401, "not [redacted]"}}
+
+      # So is one that stood in the URL, as it stood there and decoded.
+      for token <- ["url%2Dcanary", "url-canary", "?token=url%2Dcanary&v=1"] do
+        answer = "HTTP/1.1 403 No\r\n\r\nno \e[31m#{token}"
+
+        assert {:error, {:handshake_refused, 403, text}} =
+                 connect(fn _ -> :ok end, [path: "/?token=url%2Dcanary&v=1"],
+                   handshake: fn conn, _key -> put(conn, answer) && false end
+                 )
+
+        assert text =~ ~r/\Ano .*\[redacted\]/
+        refute text =~ "canary" or text =~ "\e"
+      end
+
+      reason =
+        down(&put(&1, frame(0x88, <<1008::16, "bad url-canary or tok-canary">>)),
+          path: "/?token=url-canary",
+          token: "tok-canary"
+        )
+
+      assert reason == {:closed, 1008, "bad [redacted] or [redacted]"}
 
       assert refuse.("HTTP/1.1 503 Busy\r\n\r\nlater") ==
                {:error, {:handshake_refused, 503, "later"}}

@@ -66,6 +66,43 @@ defmodule Codex.AppServer.Transport.Address do
   # A password may stand before an @, and a token behind a question mark.
   defp shown(url), do: if(url =~ ~r/[@?]/, do: "[redacted]", else: url)
 
+  # Shorter values would take ordinary words out of a text.
+  @shortest 4
+
+  @doc """
+  Returns the values in the query of a URL, as they stand and decoded, the longest first: tokens may be
+  among them.
+
+      iex> alias Codex.AppServer.Transport.Address
+      iex> {:ok, address} = Address.new("wss://a.example/x?token=a%2Fcanary&v=1")
+      iex> Address.secrets(address)
+      ["a%2Fcanary", "a/canary"]
+  """
+  @spec secrets(t()) :: [String.t()]
+  def secrets(%__MODULE__{target: target}) do
+    pairs =
+      case String.split(target, "?", parts: 2) do
+        [_path, query] -> String.split(query, "&")
+        [_path] -> []
+      end
+
+    for pair <- pairs,
+        value = pair |> String.split("=", parts: 2) |> List.last(),
+        secret <- [value, decoded(value)],
+        byte_size(secret) >= @shortest,
+        uniq: true do
+      secret
+    end
+    |> Enum.sort_by(&(-byte_size(&1)))
+  end
+
+  defp decoded(value) do
+    URI.decode_www_form(value)
+  rescue
+    # A percent sign that encodes nothing.
+    ArgumentError -> value
+  end
+
   defp host(host) do
     case :inet.parse_strict_address(String.to_charlist(host)) do
       {:ok, address} -> address

@@ -12,14 +12,15 @@ defmodule Codex.AppServer.Transport.Socket do
   alias Codex.Error.Redact
   alias Codex.{JSON, Native}
 
-  @enforce_keys [:module, :socket, :frames, :ping_ms]
-  defstruct [:module, :socket, :frames, :ping_ms, reading?: false, heard?: true]
+  @enforce_keys [:module, :socket, :frames, :ping_ms, :words]
+  defstruct [:module, :socket, :frames, :ping_ms, :words, reading?: false, heard?: true]
 
   @type t :: %__MODULE__{
           module: :gen_tcp | :ssl,
           socket: :gen_tcp.socket() | :ssl.sslsocket(),
           frames: reference(),
           ping_ms: pos_integer() | :infinity,
+          words: (binary() -> String.t()),
           reading?: boolean(),
           heard?: boolean()
         }
@@ -68,7 +69,8 @@ defmodule Codex.AppServer.Transport.Socket do
       module: module,
       socket: socket,
       frames: Native.websocket_new(options.max_message_bytes),
-      ping_ms: options.ping_interval_ms
+      ping_ms: options.ping_interval_ms,
+      words: words(options)
     }
 
     transport |> ping() |> begin(rest)
@@ -195,11 +197,16 @@ defmodule Codex.AppServer.Transport.Socket do
 
   defp told(reason, _options) when is_atom(reason), do: {:not_connected, reason}
 
-  # A server may show in its answer what it was sent.
   defp told({:handshake_refused, status, text}, options),
-    do: {:handshake_refused, status, Redact.redact(text, options.secrets)}
+    do: {:handshake_refused, status, words(options).(text)}
 
   defp told(reason, _options), do: reason
+
+  # A server may show in its words what it was sent. A function, so that nobody sees the secrets.
+  defp words(%{address: address, secrets: secrets}) do
+    secrets = secrets ++ Address.secrets(address)
+    fn text -> text |> Codex.Text.line() |> Redact.redact(secrets) end
+  end
 
   defp why({:tls_alert, {alert, text}}),
     do: {:tls, alert, text |> to_string() |> Codex.CLI.Command.text()}
@@ -216,7 +223,8 @@ defmodule Codex.AppServer.Transport.Socket do
     {messages, rest} =
       Enum.split_while(events, &match?({kind, _} when kind in [:text, :binary, :too_long], &1))
 
-    {:ok, transport, [{:messages, Enum.map(messages, &message/1), byte_size(bytes)} | down(rest)]}
+    {:ok, transport,
+     [{:messages, Enum.map(messages, &message/1), byte_size(bytes)} | down(rest, transport)]}
   end
 
   def stream(%{socket: socket} = transport, {tag, socket}) when tag in [:tcp_closed, :ssl_closed],
@@ -275,13 +283,12 @@ defmodule Codex.AppServer.Transport.Socket do
   defp message({:binary, _size}), do: {:malformed, :not_json}
   defp message({:too_long, size}), do: {:malformed, {:oversized, size}}
 
-  defp down([]), do: []
+  defp down([], _transport), do: []
+  defp down([event], transport), do: [{:down, %{reason: ended(event, transport)}}]
 
-  defp down([{:closed, {code, text}}]),
-    do: [{:down, %{reason: {:closed, code, Codex.Text.line(text)}}}]
-
-  defp down([{:not_utf8, _}]), do: [{:down, %{reason: {:protocol, "a text that is not UTF-8"}}}]
-  defp down([{:protocol, rule}]), do: [{:down, %{reason: {:protocol, rule}}}]
+  defp ended({:closed, {code, text}}, transport), do: {:closed, code, transport.words.(text)}
+  defp ended({:not_utf8, _}, _transport), do: {:protocol, "a text that is not UTF-8"}
+  defp ended({:protocol, rule}, _transport), do: {:protocol, rule}
 
   @impl true
   def grant(%{reading?: true} = transport, _bytes), do: transport
