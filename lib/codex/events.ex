@@ -49,6 +49,12 @@ defmodule Codex.Events do
     Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
+  for spec <- specs do
+    defimpl Inspect, for: spec.module do
+      def inspect(event, opts), do: Codex.Brief.data(event, opts)
+    end
+  end
+
   @typedoc "Any event."
   @type t ::
           unquote(

@@ -35,6 +35,12 @@ defmodule Codex.Items do
     Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
+  for spec <- specs do
+    defimpl Inspect, for: spec.module do
+      def inspect(item, opts), do: Codex.Brief.data(item, opts)
+    end
+  end
+
   defimpl String.Chars, for: Codex.Items.AgentMessage do
     def to_string(%{text: text}) when is_binary(text), do: text
     def to_string(_message), do: ""

@@ -1,12 +1,17 @@
 defmodule Codex.RunResultStreaming do
   @moduledoc """
-  A turn that is read while it runs; `Codex.Thread.run_streamed/3` makes it.
+  A turn that is read while it runs; `Codex.Thread.run_streamed/3` returns it. It is enumerable: the
+  elements are those of `events/1`.
 
       {:ok, run} = Codex.Thread.run_streamed(thread, "Fix the failing test")
+      run |> Codex.Stream.text() |> Enum.each(&IO.write/1)
+      {:ok, result} = Codex.RunResultStreaming.result(run)
 
-      for %Codex.StreamEvent.RunItem{event: event} <- Codex.RunResultStreaming.events(run) do
-        IO.inspect(event)
-      end
+      # Go on with the thread of the result: it has the id of the conversation.
+      {:ok, run} = Codex.Thread.run_streamed(result.thread, "And now the docs")
+
+  The pieces of text come as they are generated, then `result/1` returns what `Codex.Thread.run/3`
+  would have returned. `result/1` alone runs the turn without events.
 
   Nothing runs until it is read. `events/1` runs the turn in the process that reads it: a reader that is slow makes the CLI
   wait, one that halts stops it. `pop/2` reads one at a time, from any process; a process of its own then holds the
@@ -35,11 +40,11 @@ defmodule Codex.RunResultStreaming do
 
   @doc false
   def new(stream, turn, token) do
-    usage = :counters.new(length(@usage_keys) + 1, [])
+    usage = :counters.new(length(@usage_keys) + 2, [])
 
     %__MODULE__{
-      stream: semantic(stream, turn, usage),
-      raw: semantic(stream, %{turn | keep?: false}, usage),
+      stream: semantic(stream, turn, usage, token),
+      raw: semantic(stream, %{turn | keep?: false}, usage, token),
       token: token,
       usage: usage,
       progress: Reader.new()
@@ -47,10 +52,12 @@ defmodule Codex.RunResultStreaming do
   end
 
   # Turns events into stream events, and a failed turn into an exception.
-  defp semantic(events, turn, usage) do
+  defp semantic(events, turn, usage, token) do
     # Before the CLI starts, too.
     start = fn ->
       if cancelled?(usage), do: raise(interrupted())
+      :counters.put(usage, begun(), 1)
+      forget_result()
       turn
     end
 
@@ -58,14 +65,20 @@ defmodule Codex.RunResultStreaming do
       if cancelled?(usage), do: raise(interrupted())
 
       case Turn.add(turn, event) do
-        {{:failed, error}, _turn} -> raise error
-        {{tag, _}, turn} when is_atom(tag) -> {[], turn}
-        {event, turn} -> {[StreamEvent.run_item(event)], turn}
+        {{:failed, error}, turn} ->
+          _ = keep_result(token, Turn.result(turn))
+          raise error
+
+        {{tag, _}, turn} when is_atom(tag) ->
+          {[], turn}
+
+        {event, turn} ->
+          {[StreamEvent.run_item(event)], turn}
       end
     end
 
     last = fn turn ->
-      case Turn.result(turn) do
+      case keep_result(token, Turn.result(turn)) do
         {:ok, result} ->
           count(usage, result.usage)
 
@@ -86,9 +99,25 @@ defmodule Codex.RunResultStreaming do
 
     Stream.concat(
       [%StreamEvent.AgentUpdated{}],
-      Stream.transform(events, start, each, last, fn _turn -> :ok end)
+      Stream.transform(events, start, each, last, &halted(token, &1))
     )
   end
+
+  # The result of the run that this process has read last. A reader that is not at the end has
+  # stopped the turn.
+  defp halted(token, turn) do
+    unless match?({^token, _result}, Process.get(__MODULE__)) do
+      error = Error.new(:interrupted, "the run was not read to its end")
+      keep_result(token, turn |> Turn.lost(turn.lost || error) |> Turn.result())
+    end
+  end
+
+  defp keep_result(token, result) do
+    Process.put(__MODULE__, {token, result})
+    result
+  end
+
+  defp forget_result, do: Process.delete(__MODULE__)
 
   defp interrupted, do: Error.new(:interrupted, "the run was cancelled")
 
@@ -99,6 +128,48 @@ defmodule Codex.RunResultStreaming do
   """
   @spec events(t()) :: Enumerable.t()
   def events(%__MODULE__{stream: stream}), do: stream
+
+  @doc """
+  Returns the result of the run, as `Codex.Thread.run/3` does, in the process that reads it.
+
+  After `events/1` or `raw_events/1`, this is the result of what was read; `raw_events/1` keeps no
+  events. If the run has not been read, this function reads it to its end. A run that was halted, or
+  whose events raised, is `{:error, {:exec_failed | :turn_failed, error}}` with the result so far.
+
+  A process keeps the result of the last run that it read. For other runs, and for those that other
+  processes read or that are popped, the error is of the kind `:unsupported`.
+  """
+  @spec result(t()) :: {:ok, Turn.Result.t()} | {:error, {:exec_failed | :turn_failed, Error.t()}}
+  def result(%__MODULE__{token: token} = run) do
+    case Process.get(__MODULE__) do
+      {^token, result} -> result
+      _another -> if begun?(run), do: {:error, {:exec_failed, not_here()}}, else: read(run)
+    end
+  end
+
+  defp read(run) do
+    Stream.run(run.stream)
+    result(run)
+  rescue
+    error in [Error, Codex.TransportError] ->
+      if begun?(run) and match?({:error, _}, result(run)),
+        do: failed(result(run), Error.normalize(error)),
+        else: {:error, {:exec_failed, Error.normalize(error)}}
+  end
+
+  # What was raised before the first event knows more than that there was none.
+  defp failed({:error, {:exec_failed, %{result: result}}}, error),
+    do: {:error, {:exec_failed, %{error | result: result}}}
+
+  defp failed(turn_failed, _error), do: turn_failed
+
+  defp not_here do
+    message =
+      "the result is kept in the process that reads the run, until it reads another: use the last " <>
+        "event of pop/2, or read the run here"
+
+    Error.new(:unsupported, message)
+  end
 
   @doc """
   The run as a stream of `Codex.Events` only. Unlike `events/1`, which ends with all of them in one
@@ -167,6 +238,15 @@ defmodule Codex.RunResultStreaming do
 
   defp cancelled?(usage), do: :counters.get(usage, cancelled()) == 1
   defp cancelled, do: length(@usage_keys) + 1
+  defp begun?(%{usage: usage}), do: :counters.get(usage, begun()) == 1
+  defp begun, do: length(@usage_keys) + 2
+
+  defimpl Enumerable do
+    def reduce(run, acc, fun), do: Enumerable.reduce(run.stream, acc, fun)
+    def count(_run), do: {:error, __MODULE__}
+    def member?(_run, _element), do: {:error, __MODULE__}
+    def slice(_run), do: {:error, __MODULE__}
+  end
 
   defimpl Inspect do
     def inspect(run, _opts), do: "#Codex.RunResultStreaming<#{run.token}>"

@@ -37,6 +37,18 @@ defmodule Codex.StreamEvent do
             thread: Codex.Thread.t() | nil,
             events_dropped: non_neg_integer()
           }
+
+    defimpl Inspect do
+      def inspect(event, opts) do
+        fields = [
+          events: length(event.events),
+          usage: event.usage,
+          thread_id: event.thread && event.thread.thread_id
+        ]
+
+        Codex.Brief.fields(Codex.StreamEvent.RawResponses, fields, opts)
+      end
+    end
   end
 
   defmodule GuardrailResult do

@@ -130,7 +130,13 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Runs a turn; the `Codex.RunResultStreaming` that comes back is read while it runs. Options as in `run/3`.
+  Runs a turn; the `Codex.RunResultStreaming` that comes back is read while it runs. Options as in
+  `run/3`, but for `on_event`.
+
+      {:ok, run} = Codex.Thread.run_streamed(thread, "Tell me a story")
+      run |> Codex.Stream.text() |> Enum.each(&IO.write/1)
+      {:ok, result} = Codex.RunResultStreaming.result(run)
+      {:ok, next} = Codex.Thread.run_streamed(result.thread, "Go on")
 
   The CLI starts with the first read.
   """
@@ -275,8 +281,13 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Runs one turn lazily: a stream of `Codex.Events`, as from `Codex.Exec.run_stream/2`. A failed turn ends with its
-  `Codex.Events.TurnFailed`; where the CLI does not end the turn, reading raises `Codex.TransportError`.
+  Runs one turn lazily: a stream of `Codex.Events`, as from `Codex.Exec.run_stream/2`. A failed turn
+  ends with its `Codex.Events.TurnFailed`, which is an element and no exception; `Codex.Stream.text/1`
+  raises it. If the CLI does not end the turn, reading raises `Codex.TransportError`.
+
+  The stream has no thread to go on with: running `thread` again begins another conversation, unless
+  it has an id. To go on after a streamed turn, take the thread of `Codex.RunResultStreaming.result/1`,
+  or resume the thread by the id of `Codex.Events.ThreadStarted`.
   """
   @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
@@ -474,5 +485,22 @@ defmodule Codex.Thread do
       _key, x, y when is_number(x) and is_number(y) -> x + y
       _key, _x, y -> y
     end)
+  end
+
+  defimpl Inspect do
+    # What the host keeps in `metadata` and `labels` is not shown.
+    def inspect(thread, opts) do
+      fields = [
+        thread_id: thread.thread_id,
+        resume: thread.resume,
+        fork_of: thread.fork_of,
+        transport: if(thread.transport != :exec, do: thread.transport),
+        usage: thread.usage,
+        codex_opts: thread.codex_opts,
+        thread_opts: thread.thread_opts
+      ]
+
+      Codex.Brief.fields(Codex.Thread, fields, opts)
+    end
   end
 end

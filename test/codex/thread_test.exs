@@ -299,6 +299,69 @@ defmodule Codex.ThreadTest do
     end
   end
 
+  describe "the result of a streamed run" do
+    test "is there after its events, and on its own; its thread goes on" do
+      script = [message("Hello", deltas: ["Hel", "lo"]), "Two.", "Three."]
+      {_model, exec} = start(script)
+      model = Codex.Test.start!(script)
+      app_server = Codex.Connected.thread!(model, Codex.Connected.connect!(model))
+
+      for thread <- [exec, app_server] do
+        {:ok, run} = Thread.run_streamed(thread, "one")
+        assert run |> Codex.Stream.text() |> Enum.join() == "Hello"
+
+        assert {:ok, %{final_response: %{text: "Hello"}, events: events}} =
+                 RunResultStreaming.result(run)
+
+        assert {:ok, %{thread: %{thread_id: id} = next}} = RunResultStreaming.result(run)
+        assert %Events.TurnCompleted{} = List.last(events)
+
+        {:ok, second} = Thread.run_streamed(next, "two")
+        assert {:ok, %{thread: %{thread_id: ^id}} = result} = RunResultStreaming.result(second)
+        assert "#{result}" == "Two."
+        assert RunResultStreaming.usage(second) == result.usage
+
+        assert {:error, {:exec_failed, %Error{kind: :unsupported}}} =
+                 RunResultStreaming.result(run)
+
+        {:ok, third} = Thread.run_streamed(result.thread, "three")
+        assert Enum.count(RunResultStreaming.raw_events(third)) > 2
+
+        assert {:ok, %{events: [], final_response: %{text: "Three."}}} =
+                 RunResultStreaming.result(third)
+
+        other = Task.async(fn -> RunResultStreaming.result(third) end)
+        assert {:error, {:exec_failed, %Error{kind: :unsupported}}} = Task.await(other)
+      end
+
+      assert length(Codex.Test.requests(model)) == 3
+    end
+
+    test "is an error if the turn failed, was halted or cancelled, or could not begin" do
+      for read <- [&Enum.to_list/1, fn _run -> :ok end] do
+        {_model, thread} = start([http_error(400, "bad request")])
+        {:ok, run} = Thread.run_streamed(thread, "hi")
+        _ = try(do: read.(run), rescue: (Error -> :ok))
+        assert {:error, {:turn_failed, error}} = RunResultStreaming.result(run)
+        assert error.message =~ "bad request"
+        assert %{thread: %{thread_id: "" <> _}} = error.result
+      end
+
+      {_model, thread} = start(["fine"])
+      {:ok, run} = Thread.run_streamed(thread, "hi")
+      assert [_agent, %{event: %Events.ThreadStarted{}}] = Enum.take(run, 2)
+      assert {:error, {:exec_failed, error}} = RunResultStreaming.result(run)
+      assert %Error{kind: :interrupted, result: %{thread: %{thread_id: "" <> _}}} = error
+
+      {:ok, run} = Thread.run_streamed(thread, "hi")
+      :ok = RunResultStreaming.cancel(run)
+      assert {:error, {:exec_failed, %Error{kind: :interrupted}}} = RunResultStreaming.result(run)
+
+      {:ok, run} = Thread.run_streamed(thread, "hi", start_timeout_ms: 1)
+      assert {:error, {:exec_failed, %Error{kind: :timeout}}} = RunResultStreaming.result(run)
+    end
+  end
+
   describe "the text of a stream" do
     test "raises where the turn fails, however it is read" do
       for read <- [&Thread.run_turn_streamed/2, &exec_stream/2, &streamed/2] do

@@ -138,6 +138,67 @@ defmodule Codex.TurnTest do
     end
   end
 
+  describe "inspect" do
+    defp lines(term),
+      do: term |> inspect(pretty: true, width: 80) |> String.split("\n") |> length()
+
+    test "of results, threads, events and errors fits a screen" do
+      item = %Items.CommandExecution{
+        id: "i",
+        command: String.duplicate("echo ", 500),
+        aggregated_output: String.duplicate("line\n", 100_000),
+        status: :completed
+      }
+
+      todo = %Items.TodoList{items: for(n <- 1..500, do: %{text: "#{n}", completed: false})}
+      items = for item <- [item, todo], do: %Events.ItemCompleted{item: item}
+
+      events =
+        List.duplicate(hd(items), 200) ++ items ++ [message(String.duplicate("word ", 9_000))]
+
+      usage = %{"input_tokens" => 1_000, "output_tokens" => 20, "cached_input_tokens" => 1}
+
+      {:ok, result} = turn(events ++ [%Events.TurnCompleted{usage: usage}])
+      assert inspect(result) =~ "word word" and inspect(result) =~ ~s("input_tokens" => 1000)
+      assert inspect(result) =~ "events: 204"
+
+      assert {:error, {_, error}} =
+               turn(events ++ [%Events.TurnFailed{error: %{"message" => "no"}}])
+
+      for term <-
+            [result, {:ok, result}, result.thread, {:error, {:turn_failed, error}}] ++ items,
+          do: assert(lines(term) <= 24)
+
+      assert length(Map.from_struct(result).events) == 204
+
+      assert inspect(hd(items), printable_limit: :infinity) =~
+               String.duplicate("line\\n", 100_000)
+
+      assert inspect(todo, limit: :infinity) =~ ~s("500")
+      assert inspect(%Events.TurnStarted{}) == "%Codex.Events.TurnStarted{}"
+
+      assert inspect(%Items.AgentMessage{id: "m", text: "Hi"}) ==
+               ~s(%Codex.Items.AgentMessage{id: "m", text: "Hi"})
+    end
+
+    test "shows no secret and nothing that the host keeps in a thread" do
+      {:ok, client} = Codex.Options.new(api_key: "sk-secret-1")
+      {:ok, options} = Codex.Thread.Options.new(metadata: %{"token" => "sk-secret-2"})
+      thread = Codex.Thread.build(client, options)
+
+      thread = %{
+        thread
+        | thread_id: "t1",
+          labels: %{"l" => "sk-secret-3"},
+          metadata: %{"token" => "sk-secret-2"}
+      }
+
+      shown = inspect(thread, limit: :infinity, printable_limit: :infinity)
+      assert shown =~ ~s(thread_id: "t1")
+      for secret <- ["sk-secret-1", "sk-secret-3"], do: refute(shown =~ secret)
+    end
+  end
+
   describe "warnings" do
     test "are the texts of what does not fail the turn, each once" do
       events = [

@@ -1,6 +1,7 @@
 defmodule Codex.Turn.Result do
   @moduledoc """
-  The result of a turn. `to_string/1` returns the text of the answer.
+  The result of a turn. `to_string/1` returns the text of the answer, `inspect/1` shows the answer,
+  usage and counts; `Map.from_struct/1` has everything.
 
     * `thread` - the thread after the turn: run the next turn with it
     * `events` - the events of the turn, in order
@@ -74,6 +75,25 @@ defmodule Codex.Turn.Result do
   end
 
   def json(%__MODULE__{}), do: {:error, :not_structured}
+
+  defimpl Inspect do
+    def inspect(result, opts) do
+      fields = [
+        final_response: result.final_response,
+        review: result.review,
+        thread_id: Map.get(result.thread, :thread_id),
+        usage: result.usage,
+        usage_scope: if(result.usage_scope != :turn, do: result.usage_scope),
+        warnings: result.warnings,
+        events: length(result.events),
+        events_dropped: if(result.events_dropped > 0, do: result.events_dropped),
+        attempts: result.attempts,
+        last_response_id: result.last_response_id
+      ]
+
+      Codex.Brief.fields(Codex.Turn.Result, fields, opts)
+    end
+  end
 
   defimpl String.Chars do
     def to_string(%{final_response: %Codex.Items.AgentMessage{} = message}), do: "#{message}"
