@@ -46,6 +46,7 @@ defmodule Codex.Native do
   def config_check(_schema, _tree), do: not_loaded()
   def config_edit(_text, _edits), do: not_loaded()
   def config_get(_tree, _path), do: not_loaded()
+  def config_is_table(_schema, _path), do: not_loaded()
   def config_leaves(_tree), do: not_loaded()
   def config_merge(_trees), do: not_loaded()
   def config_overrides(_arguments), do: not_loaded()

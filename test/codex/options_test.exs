@@ -588,8 +588,6 @@ defmodule Codex.OptionsTest do
              {:invalid_mcp_servers, "mcp_servers.a.env"}},
             {[config: %{mcp_servers: %{a: Map.put(command, :env, %{"T" => 77_177})}}],
              {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
-            {[config: %{mcp_servers: %{a: Map.put(command, :env, %{"T=sk-1" => "v"})}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env.T=sk-1"}},
             {[config: %{"mcp_servers.a.env" => "sk-1"}],
              {:invalid_mcp_servers, "mcp_servers.a.env"}},
             {[config: %{"mcp_servers.a.http_headers.A.B" => "sk-1"}],
@@ -753,10 +751,93 @@ defmodule Codex.OptionsTest do
             {[total_timeout_ms: -1], {:invalid_total_timeout_ms, -1}},
             {[request_timeout_ms: "1"], {:invalid_request_timeout_ms, "1"}},
             {[approval_timeout_ms: 0], {:invalid_timeout, 0}},
-            {[mcp_servers: %{"a" => nil}], {:invalid_mcp_servers, "[redacted]"}}
+            {[mcp_servers: 1], {:invalid_mcp_servers, "[redacted]"}},
+            {[mcp_servers: %{"" => %{}}], {:invalid_mcp_servers, "mcp_servers"}},
+            {[mcp_servers: [a: "sk-1"]], {:invalid_mcp_servers, "mcp_servers.a"}},
+            {[mcp_servers: %{a: [1]}], {:invalid_mcp_servers, "mcp_servers.a"}},
+            {[mcp_servers: %{"a.b" => %{cwd: {1}}}],
+             {:invalid_mcp_servers, ~S(mcp_servers."a.b".cwd)}},
+            {[mcp_servers: %{a: %{"" => 1}}], {:invalid_mcp_servers, "mcp_servers.a"}},
+            {[mcp_servers: %{a: %{args: ["x", nil]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.args"}},
+            {[mcp_servers: %{a: %{env: %{"" => "sk-1"}}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+            {[mcp_servers: %{a: %{env: ["T=sk-1": ""]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+            {[mcp_servers: %{a: %{env: ["T=sk-1"]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+            {[mcp_servers: %{a: %{env: [T: 77_177]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
+            {[mcp_servers: %{a: %{env: [T: "a\0"]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
+            {[mcp_servers: %{a: %{http_headers: [{"X", true}]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers"}},
+            {[mcp_servers: %{a: %{http_headers: %{"X" => true}}}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+            {[model_providers: [p: [query_params: [v: 1]]]],
+             {:invalid_model_providers, "model_providers.p.query_params.v"}},
+            {[config: [mcp_servers: [a: [cwd: nil]]]],
+             {:invalid_config_overrides, "mcp_servers.a.cwd"}},
+            {[config: %{"mcp_servers.a.env" => %{"T=sk-1" => ""}}],
+             {:invalid_config_overrides, "mcp_servers.a.env"}},
+            {[config: %{"tools" => [a: {1}]}], {:invalid_config_overrides, "tools.a"}}
           ] do
         assert Thread.Options.new(options) == {:error, reason}
       end
+    end
+
+    test "tables of servers: nil is not set, empty lists are what the CLI has there" do
+      servers = [
+        a: [
+          command: "x",
+          cwd: nil,
+          args: [],
+          enabled_tools: [],
+          env: [A: nil],
+          env_vars: [],
+          tools: [t: []]
+        ],
+        b: [url: "u", http_headers: [], env_http_headers: [], oauth: []],
+        c: [],
+        d: nil
+      ]
+
+      providers = [p: [name: "P", query_params: [], http_headers: [], env_http_headers: []]]
+      options = [mcp_servers: servers, model_providers: providers]
+      assert {:ok, options} = Thread.Options.new(options)
+
+      assert options.mcp_servers == %{
+               "a" => %{
+                 "command" => "x",
+                 "args" => [],
+                 "enabled_tools" => [],
+                 "env" => %{},
+                 "env_vars" => [],
+                 "tools" => %{"t" => %{}}
+               },
+               "b" => %{
+                 "url" => "u",
+                 "http_headers" => %{},
+                 "env_http_headers" => %{},
+                 "oauth" => %{}
+               },
+               "c" => %{}
+             }
+
+      assert options.model_providers["p"] == %{
+               "name" => "P",
+               "query_params" => %{},
+               "http_headers" => %{},
+               "env_http_headers" => %{}
+             }
+
+      told = config(config: [mcp_servers: [a: [command: "x", args: [], env: []]]])
+
+      assert Enum.sort(told) == [
+               "mcp_servers.a.args=[]",
+               ~S(mcp_servers.a.command="x"),
+               "mcp_servers.a.env={}"
+             ]
     end
 
     test "overrides: nil, tuples, structs, big integers, too deep" do

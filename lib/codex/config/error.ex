@@ -16,7 +16,8 @@ defmodule Codex.Config.Error do
     * `:refused` - a key or value that the CLI knows and does not take
     * `:project_key` - a key that the CLI does not take from a project's file (only as a warning)
     * `:conflict` - a file moved since it was read; `:expected` and `:found` have the two versions
-    * `:bad_value` - a value that TOML has no form for; `:path` names its key
+    * `:bad_value` - a value that TOML has no form for, or a table with a name that it cannot have;
+      `:path` names its key
     * `:unwritable` - a file cannot be written; `:found` has the posix reason
 
   The other fields are nil where they do not apply: `:file`; `:line` and `:column`, from 1, in characters; `:path`, the

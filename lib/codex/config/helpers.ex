@@ -34,11 +34,11 @@ defmodule Codex.Config.Helpers do
   `server` is a map or keyword list with the keys of `[mcp_servers.<name>]`: `command` with `args`, `env` and `cwd` for
   stdio, or `url` with `http_headers`, `bearer_token_env_var` and others for HTTP; `enabled`, `required`, `enabled_tools`,
   `disabled_tools`, `startup_timeout_sec`, `tool_timeout_sec` (seconds). A server that the CLI would refuse is an error with
-  the reason `:missing_key`, `:refused`, `:type` or `:value`.
+  the reason `:missing_key`, `:refused`, `:type` or `:value`; nil, and a name that a variable cannot have, with `:bad_value`.
   """
   @spec put_mcp_server(String.t(), map() | keyword(), keyword()) :: result()
   def put_mcp_server(name, server, opts \\ []),
-    do: Config.put(["mcp_servers", name], Map.new(server), Keyword.put(opts, :merge, :replace))
+    do: Config.put(["mcp_servers", name], server, Keyword.put(opts, :merge, :replace))
 
   @doc "Removes an MCP server; one that is not there is no error."
   @spec delete_mcp_server(String.t(), keyword()) :: result()

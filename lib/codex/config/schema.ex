@@ -19,6 +19,11 @@ defmodule Codex.Config.Schema do
   @spec ref() :: reference()
   def ref, do: elem(current(), 0)
 
+  @doc false
+  # Whether a value at this path can only be a table: an empty list there is an empty table.
+  @spec table?([String.t()]) :: boolean()
+  def table?(path), do: Native.config_is_table(ref(), path)
+
   # Read once for each native library: a library that is loaded later does not know the references of this one.
   defp current do
     image = Native.image()

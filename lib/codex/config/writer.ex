@@ -5,6 +5,7 @@ defmodule Codex.Config.Writer do
 
   alias Codex.Config.{Error, Key, Loader, Schema}
   alias Codex.{FileSystem, Home, JSON, Native}
+  alias Codex.Options.Overrides
 
   @lock_poll 5
   @tries 20
@@ -72,17 +73,32 @@ defmodule Codex.Config.Writer do
   defp change({:put, key, value, merge}, _merge) when merge in [:replace, :upsert] do
     path = Key.parse!(key)
 
-    case JSON.encode(value) do
-      {:ok, json} -> {:ok, {path, json, merge == :upsert}}
-      {:error, _} -> bad_value(path)
+    case Overrides.at(path, value) do
+      {:ok, value} -> {:ok, {path, value |> json() |> IO.iodata_to_binary(), merge == :upsert}}
+      {:error, path} -> bad_value(path)
     end
   end
 
   defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{inspect(other)}")
 
+  defp json({:table, members}) do
+    members = for {name, value} <- members, do: [JSON.encode!(name), ?:, json(value)]
+    [?{, Enum.intersperse(members, ?,), ?}]
+  end
+
+  defp json({:datetime, text}), do: JSON.encode!(text)
+
+  defp json(list) when is_list(list),
+    do: [?[, list |> Enum.map(&json/1) |> Enum.intersperse(?,), ?]]
+
+  defp json(value), do: JSON.encode!(value)
+
   # Never the value: it may be a key or a header.
   defp bad_value(path) do
-    message = "TOML has no form for the value of `#{Key.format(path)}`"
+    message =
+      "the value of `#{Key.format(path)}` cannot be written: TOML has no form for it, or a name " <>
+        "in it is not allowed"
+
     {:error, %Error{reason: :bad_value, path: path, message: message}}
   end
 

@@ -27,7 +27,7 @@ defmodule Codex.Exec.McpLog do
   commands keep the `RUST_LOG` that they would have.
   """
   @spec ask(Args.t()) :: {Args.t(), t() | nil}
-  def ask(%Args{argv: [program, "exec" | rest]} = args) do
+  def ask(%Args{argv: [program, "exec", "--json" | rest]} = args) do
     surroundings = Args.surroundings(args)
 
     if Rules.mentioned?(surroundings, ["mcp_servers"], false) do
@@ -35,7 +35,7 @@ defmodule Codex.Exec.McpLog do
       asked = if level in [nil, ""], do: "error," <> @filter, else: level <> "," <> @filter
       {:ok, kept} = Codex.Options.Overrides.toml(level || "")
       kept = ["--config", "shell_environment_policy.set.RUST_LOG=" <> kept]
-      argv = [program, "exec"] ++ kept ++ rest
+      argv = [program, "exec", "--json"] ++ kept ++ rest
       {%{args | argv: argv, env: Map.put(args.env, "RUST_LOG", asked)}, %__MODULE__{}}
     else
       {args, nil}

@@ -9,6 +9,7 @@ defmodule Codex.Exec.Secrets do
   #     environment. Their names are unique, and `shell_environment_policy.set` empties them for
   #     the commands of the agent.
 
+  alias Codex.Config.Key
   alias Codex.Options.Overrides
 
   defstruct overrides: [], renamed: [], vars: %{}, servers: %{}
@@ -59,9 +60,12 @@ defmodule Codex.Exec.Secrets do
   # --- Where secrets are ------------------------------------------------------------------------
 
   defp split(["mcp_servers", id, "env", name] = path, value, hidden) do
-    if is_binary(value) and name?(name) and not String.contains?(id <> value, "\0"),
-      do: %{hidden | servers: put(hidden.servers, id, name, value)},
-      else: invalid(path)
+    cond do
+      # The name may hold a value: it is not shown.
+      not Overrides.variable?(name) -> invalid(["mcp_servers", id, "env"])
+      not is_binary(value) or String.contains?(id <> value, "\0") -> invalid(path)
+      true -> %{hidden | servers: put(hidden.servers, id, name, value)}
+    end
   end
 
   defp split([top, id, "http_headers", name] = path, value, hidden) do
@@ -112,16 +116,12 @@ defmodule Codex.Exec.Secrets do
   end
 
   defp invalid(["mcp_servers" | _] = path),
-    do: {:error, {:invalid_mcp_servers, Enum.join(path, ".")}}
+    do: {:error, {:invalid_mcp_servers, Key.format(path)}}
 
-  defp invalid(path), do: {:error, {:invalid_model_providers, Enum.join(path, ".")}}
+  defp invalid(path), do: {:error, {:invalid_model_providers, Key.format(path)}}
 
   defp unsupported(path),
-    do: {:error, {:unsupported_option, :mcp_servers, Enum.join(path, ".")}}
-
-  @doc "Whether a variable of an environment can have this name."
-  @spec name?(String.t()) :: boolean()
-  def name?(name), do: name != "" and not String.contains?(name, ["=", "\0"])
+    do: {:error, {:unsupported_option, :mcp_servers, Key.format(path)}}
 
   # A digest keeps names apart that differ only in characters that a variable cannot have.
   defp variable(top, id, name) do

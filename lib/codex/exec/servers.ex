@@ -13,6 +13,7 @@ defmodule Codex.Exec.Servers do
   # with the run.
 
   alias Codex.{Config, Native}
+  alias Codex.Config.Key
   alias Codex.Options.Overrides
   alias Codex.Subprocess.Launcher
 
@@ -40,7 +41,8 @@ defmodule Codex.Exec.Servers do
           {:cont, {:ok, overrides ++ started, [content | records(id, env)]}}
 
         {:error, key} ->
-          {:halt, {:error, {:invalid_mcp_servers, "mcp_servers.#{id}.#{key}"}}}
+          path = Key.format(["mcp_servers", id, key])
+          {:halt, {:error, {:invalid_mcp_servers, path}}}
       end
     end)
   end
@@ -57,6 +59,9 @@ defmodule Codex.Exec.Servers do
   defp command(_server), do: {:error, "env"}
 
   defp servers(load) do
+    # nil takes a variable away.
+    load = Keyword.update!(load, :env, &Map.reject(&1, fn {_, value} -> value == nil end))
+
     config =
       case Config.load(load) do
         {:ok, config} -> Config.get(config, "mcp_servers")

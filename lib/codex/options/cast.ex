@@ -2,6 +2,7 @@ defmodule Codex.Options.Cast do
   @moduledoc false
   # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
 
+  alias Codex.Config.Key
   alias Codex.{Models, Options.Overrides}
 
   @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
@@ -144,8 +145,18 @@ defmodule Codex.Options.Cast do
     with {:error, which} <- Overrides.new(value), do: {:error, {:invalid_config_overrides, which}}
   end
 
-  # Tables by name, with text as keys all the way down.
-  def cast(:tables, tables), do: members(tables, &table/1)
+  # Tables by name, with text as keys all the way down. The error names the path: what stands there
+  # may be a secret. nil is not set.
+  def cast({:tables, key}, tables) do
+    with {:ok, pairs} <- pairs(tables) do
+      pairs = Enum.reject(pairs, &(elem(&1, 1) == nil))
+
+      case all(pairs, &table(key, &1)) do
+        {:ok, pairs} -> {:ok, Map.new(pairs)}
+        {:error, path} -> {:error, {invalid(key), Key.format(path)}}
+      end
+    end
+  end
 
   def cast(:flags, flags), do: members(flags, &flag/1)
 
@@ -236,11 +247,39 @@ defmodule Codex.Options.Cast do
 
   defp variable(_other), do: :error
 
-  defp table({id, members}) do
-    with id when id not in [nil, ""] <- to_name(id),
-         {:ok, {:table, _} = table} <- Overrides.value(members, 8),
-         do: {:ok, {id, plain(table)}},
-         else: (_ -> :error)
+  defp invalid("mcp_servers"), do: :invalid_mcp_servers
+  defp invalid("model_providers"), do: :invalid_model_providers
+
+  defp table(key, {id, members}) do
+    with id when is_binary(id) and id != "" <- to_name(id),
+         {:ok, table} <- Overrides.at([key, id], members, :drop),
+         {:table, members} <- table,
+         :ok <- texts([key, id], members) do
+      {:ok, {id, plain(table)}}
+    else
+      {:error, path} -> {:error, path}
+      none when none in [nil, ""] -> {:error, [key]}
+      _no_table -> {:error, [key, to_name(id)]}
+    end
+  end
+
+  # Tables of texts. The CLI refuses other values, and prints them.
+  @texts ~w(env http_headers env_http_headers query_params)
+
+  defp texts(path, members) do
+    Enum.find_value(members, :ok, fn
+      {name, {:table, members}} when name in @texts ->
+        Enum.find_value(members, fn {key, value} ->
+          unless is_binary(value) and not String.contains?(value, "\0"),
+            do: {:error, path ++ [name, key]}
+        end)
+
+      {name, _other} when name in @texts ->
+        {:error, path ++ [name]}
+
+      _other ->
+        nil
+    end)
   end
 
   # Back to maps: what is to be hidden is looked for by name.

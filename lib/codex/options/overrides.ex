@@ -6,6 +6,7 @@ defmodule Codex.Options.Overrides do
   # times are TOML's; another atom is its name as text (`:low` is `"low"`). nil, tuples, other structs, and what TOML
   # has no form for (bigger integers, text that is not UTF-8) are refused.
 
+  alias Codex.Config.{Key, Schema}
   alias Codex.Native
 
   @typedoc "A path and its value as Rust takes it, or `key=value` as the caller wrote it."
@@ -18,13 +19,16 @@ defmodule Codex.Options.Overrides do
   Overrides of any accepted form: map, keyword, list of `{key, value}`, of `"key=value"`, or of both. A key is split at its
   dots, as the CLI does; the keys of maps inside are names as they are.
 
-  The error is the key of the one that cannot be written, or `:not_an_override`; never a value.
+  The error is the key of the override that cannot be written, the path of a value below it (as
+  text), or `:not_an_override`; never a value.
 
       iex> {:ok, told} = Codex.Options.Overrides.new(%{"model_verbosity" => :low, tools: %{web_search: true}})
       iex> Codex.Options.Overrides.arguments(told)
       {:ok, ["tools.web_search=true", ~S(model_verbosity="low")]}
       iex> Codex.Options.Overrides.new(["a=1", {:b, nil}])
       {:error, :b}
+      iex> Codex.Options.Overrides.new(b: [c: [d: nil]])
+      {:error, "b.c.d"}
       iex> Codex.Options.Overrides.new(["no equals sign"])
       {:error, :not_an_override}
   """
@@ -46,61 +50,132 @@ defmodule Codex.Options.Overrides do
   defp one({key, value})
        when is_binary(key) or (is_atom(key) and key not in [nil, true, false]) do
     name = to_string(key)
+    path = String.split(name, ".")
 
-    with true <- name != "" and String.valid?(name) and not String.contains?(name, "="),
-         {:ok, value} <- value(value, @max_depth) do
-      {:ok, {String.split(name, "."), value}}
+    if name != "" and String.valid?(name) and not String.contains?(name, "=") do
+      case at(path, value) do
+        {:ok, value} -> {:ok, {path, value}}
+        {:error, ^path} -> {:error, key}
+        {:error, other} -> {:error, Key.format(other)}
+      end
     else
-      _ -> {:error, key}
+      {:error, key}
     end
   end
 
   defp one(_other), do: {:error, :not_an_override}
 
-  @doc "A value as Rust takes it."
-  @spec value(term(), non_neg_integer()) :: {:ok, term()} | :error
-  def value(value, depth \\ @max_depth)
-  def value(_value, 0), do: :error
-  def value(value, _depth) when is_boolean(value) or is_float(value), do: {:ok, value}
-  def value(nil, _depth), do: :error
-  def value(value, _depth) when is_atom(value), do: {:ok, Atom.to_string(value)}
+  @doc "A value as Rust takes it, whatever its key."
+  @spec value(term()) :: {:ok, term()} | :error
+  def value(value),
+    do: with({:error, _path} <- convert(value, nil, :refuse, @max_depth), do: :error)
 
-  def value(value, _depth) when is_binary(value),
-    do: if(String.valid?(value), do: {:ok, value}, else: :error)
+  @doc """
+  The value of a key as Rust takes it. An empty list is an empty table if the CLI takes nothing but
+  a table there. With `:drop`, members of tables that are nil are not set.
 
-  def value(value, _depth) when is_integer(value) do
-    if value in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: {:ok, value}, else: :error
+  The error is the path of the value that cannot be written: that of its table if its name is what
+  is wrong, that of the list if it is in a list.
+
+      iex> Codex.Options.Overrides.at(["mcp_servers", "a"], env: [], args: [])
+      {:ok, {:table, [{"env", {:table, []}}, {"args", []}]}}
+      iex> Codex.Options.Overrides.at(["mcp_servers", "a"], env: [A: {1}])
+      {:error, ["mcp_servers", "a", "env", "A"]}
+      iex> Codex.Options.Overrides.at(["mcp_servers", "a"], %{"env" => %{"A=b" => "c"}})
+      {:error, ["mcp_servers", "a", "env"]}
+  """
+  @spec at([String.t()], term(), :refuse | :drop) :: {:ok, term()} | {:error, [String.t()]}
+  def at(path, value, nils \\ :refuse) do
+    with {:ok, names} <- names(path, []),
+         {:ok, value} <- convert(value, names, nils, @max_depth) do
+      {:ok, value}
+    else
+      {:error, path} -> {:error, Enum.reverse(path)}
+    end
   end
 
-  def value(%module{} = value, _depth) when module in [Date, Time, NaiveDateTime, DateTime],
-    do: {:ok, {:datetime, module.to_iso8601(value)}}
+  defp names([], done), do: {:ok, done}
 
-  def value(%{} = value, depth) when not is_struct(value), do: table(Map.to_list(value), depth)
+  defp names([name | path], done),
+    do: if(name?(name, done), do: names(path, [name | done]), else: {:error, done})
 
-  def value([{_, _} | _] = value, depth),
-    do: if(Keyword.keyword?(value), do: table(value, depth), else: :error)
+  # `path` is from the last name to the first, or nil if it is not known.
+  defp convert(_value, path, _nils, 0), do: {:error, path}
+  defp convert(nil, path, _nils, _depth), do: {:error, path}
 
-  def value(value, depth) when is_list(value) do
-    if List.improper?(value), do: :error, else: all(value, &value(&1, depth - 1))
+  defp convert(value, _path, _nils, _depth) when is_boolean(value) or is_float(value),
+    do: {:ok, value}
+
+  defp convert(value, _path, _nils, _depth) when is_atom(value),
+    do: {:ok, Atom.to_string(value)}
+
+  defp convert(value, path, _nils, _depth) when is_binary(value),
+    do: if(String.valid?(value), do: {:ok, value}, else: {:error, path})
+
+  defp convert(value, path, _nils, _depth) when is_integer(value) do
+    if value in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: {:ok, value}, else: {:error, path}
   end
 
-  def value(_value, _depth), do: :error
+  defp convert(%module{} = value, _path, _nils, _depth)
+       when module in [Date, Time, NaiveDateTime, DateTime],
+       do: {:ok, {:datetime, module.to_iso8601(value)}}
 
-  defp table(members, depth) do
-    with {:ok, members} <- all(members, &member(&1, depth)), do: {:ok, {:table, members}}
+  defp convert(%{} = value, path, nils, depth) when not is_struct(value),
+    do: table(Map.to_list(value), path, nils, depth)
+
+  defp convert([{_, _} | _] = value, path, nils, depth) do
+    if Keyword.keyword?(value), do: table(value, path, nils, depth), else: {:error, path}
   end
 
-  defp member({name, value}, depth)
+  defp convert([], path, _nils, _depth) do
+    if path != nil and Schema.table?(Enum.reverse(path)), do: {:ok, {:table, []}}, else: {:ok, []}
+  end
+
+  defp convert(value, path, nils, depth) when is_list(value) do
+    if List.improper?(value),
+      do: {:error, path},
+      else: all(value, &convert(&1, path, nils, depth - 1))
+  end
+
+  defp convert(_value, path, _nils, _depth), do: {:error, path}
+
+  defp table(members, path, nils, depth) do
+    members = if nils == :drop, do: Enum.reject(members, &(elem(&1, 1) == nil)), else: members
+
+    with {:ok, members} <- all(members, &member(&1, path, nils, depth)),
+         do: {:ok, {:table, members}}
+  end
+
+  defp member({name, value}, path, nils, depth)
        when is_binary(name) or (is_atom(name) and name not in [nil, true, false]) do
     name = to_string(name)
 
-    with true <- String.valid?(name),
-         {:ok, value} <- value(value, depth - 1),
-         do: {:ok, {name, value}},
-         else: (_ -> :error)
+    with true <- name?(name, path),
+         {:ok, value} <- convert(value, path && [name | path], nils, depth - 1) do
+      {:ok, {name, value}}
+    else
+      false -> {:error, path}
+      error -> error
+    end
   end
 
-  defp member(_other, _depth), do: :error
+  defp member(_other, path, _nils, _depth), do: {:error, path}
+
+  # The name may hold the value of a variable: `"TOKEN=…"`.
+  defp name?(name, ["env", _, "mcp_servers"]), do: variable?(name)
+  defp name?(name, ["set", "shell_environment_policy"]), do: variable?(name)
+
+  defp name?(name, [_ | _] = path) do
+    String.valid?(name) and
+      (name != "" or List.last(path) not in ["mcp_servers", "model_providers"])
+  end
+
+  defp name?(name, _path), do: String.valid?(name)
+
+  @doc "Whether a variable of an environment can have this name."
+  @spec variable?(String.t()) :: boolean()
+  def variable?(name),
+    do: name != "" and String.valid?(name) and not String.contains?(name, ["=", "\0"])
 
   defp all(values, fun) do
     Enum.reduce_while(values, {:ok, []}, fn value, {:ok, done} ->

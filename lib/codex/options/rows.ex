@@ -135,7 +135,7 @@ defmodule Codex.Options.Rows do
      exec: {:flag, "--local-provider"},
      app: :refused,
      hint: "use model_provider"},
-    {:model_providers, [:thread], :tables,
+    {:model_providers, [:thread], {:tables, "model_providers"},
      "definitions of providers by id. On `codex exec`, bearer tokens and header values go into " <>
        "the environment under names of their own, not into the arguments; the agent's commands " <>
        "find those variables empty", exec: :model_providers, app: :model_providers, secret: true},
@@ -250,7 +250,7 @@ defmodule Codex.Options.Rows do
      exec: {:config, "skills.include_instructions"}, app: :config},
     {:apply_patch_freeform_enabled, [:thread], :boolean, "the CLI has no such switch any more",
      exec: :refused, app: :refused},
-    {:mcp_servers, [:thread], :tables,
+    {:mcp_servers, [:thread], {:tables, "mcp_servers"},
      "MCP servers for this run by name; each has what the CLI takes below " <>
        "`mcp_servers.<name>`. On `codex exec`, the `env` of a server goes into a file that only " <>
        "its owner may read, so only that server gets it; `http_headers` are handed over as those " <>

@@ -23,7 +23,9 @@ defmodule Codex.Options.Words do
   def type(type) when type in [:word, :effort], do: "atom or string"
   def type(:atoms), do: "list of atoms"
 
-  def type(type) when type in [:env, :tables, :flags, :shell_environment_policy],
+  def type({:tables, _key}), do: type(:env)
+
+  def type(type) when type in [:env, :flags, :shell_environment_policy],
     do: "map or keyword"
 
   def type(type) when type in [:opts, :retry_opts, :rate_limit_opts], do: "map or keyword"
@@ -67,7 +69,7 @@ defmodule Codex.Options.Words do
   defp expected({:list, :string}), do: "a list of strings"
   defp expected({:list, :image}), do: "a list of paths, or of maps with a :path"
   defp expected(:flags), do: "a map or keyword of names and booleans"
-  defp expected(:tables), do: "a map or keyword of tables by name"
+  defp expected({:tables, _key}), do: "a map or keyword of tables by name"
   defp expected(:env), do: "a map or keyword of variables and their values"
 
   defp expected(type) do

@@ -225,3 +225,36 @@ proptest! {
         prop_assert!(parse(&text).get(&key).is_none(), "{text}");
     }
 }
+
+#[test]
+fn a_path_is_a_table_if_nothing_else_but_a_text_may_stand_there() {
+    let is_table = |key: &str| schema().is_table(&path(key));
+    for table in [
+        "mcp_servers",
+        "mcp_servers.a",
+        "mcp_servers.a.env",
+        "mcp_servers.a.http_headers",
+        "mcp_servers.a.env_http_headers",
+        "mcp_servers.a.oauth",
+        "mcp_servers.a.tools.t",
+        "model_providers.p.query_params",
+        "model_providers.p.auth",
+        "otel.exporter.otlp-http.headers",
+        "projects",
+    ] {
+        assert!(is_table(table), "{table}");
+    }
+    for other in [
+        "mcp_servers.a.args",
+        "mcp_servers.a.env_vars",
+        "mcp_servers.a.enabled_tools",
+        "mcp_servers.a.command",
+        "mcp_servers.a.env.A",
+        "model_providers.p.auth.args",
+        "notify",
+        "model",
+        "no_such.key",
+    ] {
+        assert!(!is_table(other), "{other}");
+    }
+}

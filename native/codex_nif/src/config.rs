@@ -114,6 +114,12 @@ fn config_check<'a>(env: Env<'a>, schema: ResourceArc<SchemaResource>, layer: Tr
     problem_terms(env, &config::check(&schema.0, &layer.0))
 }
 
+/// Whether a value at this path can only be a table. A few steps in a small tree.
+#[rustler::nif]
+fn config_is_table(schema: ResourceArc<SchemaResource>, path: Vec<String>) -> bool {
+    schema.0.is_table(&path)
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_term<'a>(env: Env<'a>, layer: Tree) -> Term<'a> {
     term(env, &layer.0)

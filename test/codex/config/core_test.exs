@@ -118,6 +118,54 @@ defmodule Codex.Config.CoreTest do
     assert Map.keys(Helpers.mcp_servers(config)) == ["docs", "web.api"]
     assert {:ok, _} = Helpers.delete_mcp_server("docs", opts)
     assert Helpers.mcp_server(load(opts), "docs") == nil
+
+    server = [command: "x", args: [], env: [A: "b"], tools: [t: [approval_mode: :prompt]]]
+
+    for put <- [&Helpers.put_mcp_server("k", &1, opts), &Config.put("mcp_servers.k", &1, opts)] do
+      assert {:ok, _} = put.(server)
+
+      assert Helpers.mcp_server(load(opts), "k") == %{
+               "command" => "x",
+               "args" => [],
+               "env" => %{"A" => "b"},
+               "tools" => %{"t" => %{"approval_mode" => "prompt"}}
+             }
+
+      assert {:ok, _} = put.(command: "x", env: [], enabled_tools: [])
+      server = %{"command" => "x", "env" => %{}, "enabled_tools" => []}
+      assert Helpers.mcp_server(load(opts), "k") == server
+
+      for {wrong, path} <- [
+            {[command: "x", cwd: nil], ~w(cwd)},
+            {[command: "x", env: [A: nil]], ~w(env A)},
+            {[command: "x", env: %{"A" => {"sk-1"}}], ~w(env A)},
+            {[command: "x", env: %{"" => "sk-1"}], ~w(env)},
+            {[command: "x", env: %{"A=sk-1" => ""}], ~w(env)},
+            {[command: "x", args: ["sk-1", nil]], ~w(args)},
+            {[{"command", "sk-1"}], []},
+            {nil, []}
+          ] do
+        assert {:error, %Error{reason: :bad_value, path: ["mcp_servers", "k" | ^path]} = error} =
+                 put.(wrong)
+
+        refute Exception.message(error) =~ "sk-1"
+      end
+    end
+
+    assert {:ok, _} = Config.put(["mcp_servers", "k", "env"], [], opts)
+    assert {:error, %Error{path: ["mcp_servers"]}} = Helpers.put_mcp_server("", server, opts)
+
+    assert {:error, %Error{path: ["mcp_servers", "k", "env"]}} =
+             Config.put(["mcp_servers", "k", "env", "A=sk-1"], "", opts)
+
+    providers = [p: [name: "P", query_params: [], http_headers: [{:X, "1"}]]]
+    assert {:ok, _} = Config.put("model_providers", providers, opts)
+
+    assert Config.get(load(opts), "model_providers.p") == %{
+             "name" => "P",
+             "query_params" => %{},
+             "http_headers" => %{"X" => "1"}
+           }
   end
 
   test "trust and telemetry", %{opts: opts} do

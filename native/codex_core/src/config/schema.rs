@@ -101,6 +101,35 @@ impl ConfigSchema {
         Ok(ConfigSchema { cli, not_in_projects, root: Spec { kind: Kind::Table(Box::new(root)), ..Spec::default() } })
     }
 
+    /// Whether a value at this path can only be a table: a table or map may stand there, and no list.
+    /// Elements of a list have the path of the list.
+    pub fn is_table(&self, path: &[String]) -> bool {
+        let mut specs = vec![&self.root];
+        for name in path {
+            specs = specs.into_iter().flat_map(|spec| self.below(spec, name)).collect();
+        }
+        let kinds: Vec<&Kind> = specs.into_iter().flat_map(|spec| self.alternatives(spec)).collect();
+        let table = kinds.iter().any(|kind| matches!(kind, Kind::Table(_) | Kind::Map(_)));
+        table && !kinds.iter().any(|kind| matches!(kind, Kind::Array(_) | Kind::Any))
+    }
+
+    fn below<'s>(&'s self, spec: &'s Spec, name: &str) -> Vec<&'s Spec> {
+        match &self.resolve(spec).kind {
+            Kind::Table(table) => table.fields.get(name).or(table.extra.as_ref()).into_iter().collect(),
+            Kind::Map(inner) => vec![inner],
+            Kind::Array(inner) => self.below(inner, name),
+            Kind::Union(all) => all.iter().flat_map(|spec| self.below(spec, name)).collect(),
+            _ => vec![],
+        }
+    }
+
+    fn alternatives<'s>(&'s self, spec: &'s Spec) -> Vec<&'s Kind> {
+        match &self.resolve(spec).kind {
+            Kind::Union(all) => all.iter().flat_map(|spec| self.alternatives(spec)).collect(),
+            kind => vec![kind],
+        }
+    }
+
     /// The spec that a reference stands for, or the spec itself.
     pub(super) fn resolve<'s>(&'s self, spec: &'s Spec) -> &'s Spec {
         match (&spec.kind, &self.root.kind) {
