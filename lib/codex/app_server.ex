@@ -295,7 +295,8 @@ defmodule Codex.AppServer do
     * `{:protocol, rule}` - it sent what no server may
     * `:disconnected` - `disconnect/1`
 
-  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes}`.
+  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes}`, one over
+  `:max_message_nodes` with `{:overflow, :nodes, limit}`.
   """
   @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}
   def connect_remote(url, options \\ []), do: Connect.remote(url, options)

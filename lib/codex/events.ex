@@ -200,10 +200,24 @@ defmodule Codex.Events do
   defp one(:rejected, {_, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
 
   defp one(:oversized, {_, size}) do
+    dropped(
+      "a line of #{size} bytes is over the byte budget of one line (max_line_bytes) and was dropped",
+      %{"line_bytes" => size}
+    )
+  end
+
+  defp one(:overfull, {_, limit, size}) do
+    dropped(
+      "a line of #{size} bytes has over #{limit} values and keys (max_line_nodes) and was dropped",
+      %{"line_bytes" => size, "max_line_nodes" => limit}
+    )
+  end
+
+  defp dropped(message, details) do
     %{
       __struct__: Codex.Events.Error,
-      message: "a line of #{size} bytes is over the byte budget of one line and was dropped",
-      additional_details: %{"line_bytes" => size},
+      message: message,
+      additional_details: details,
       codex_error_info: nil,
       will_retry: nil,
       thread_id: nil,

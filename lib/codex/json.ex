@@ -65,7 +65,7 @@ defmodule Codex.JSON do
   What is wrong with a document, and at which byte: it ends too early (`:eof`), a byte is out of place (`:syntax`),
   something follows the value (`:trailing`), a raw control character (`:control`) or bad escape (`:escape`) in a string, a
   malformed number (`:number`), one beyond a 64-bit float or of over 1024 digits (`:number_range`), more than 256
-  levels (`:depth`), not UTF-8 (`:utf8`).
+  levels (`:depth`), not UTF-8 (`:utf8`), more values and keys than allowed (`:nodes`).
   """
   @type decode_error :: {
           :eof
@@ -76,15 +76,26 @@ defmodule Codex.JSON do
           | :number
           | :number_range
           | :depth
-          | :utf8,
+          | :utf8
+          | :nodes,
           offset :: non_neg_integer()
         }
 
   # Above this, parsing may take longer than a normal scheduler should be held: 64 KiB of `{},` take over a millisecond.
   @long 32 * 1024
 
+  # Bytes alone do not bound memory: `{}` takes 3 bytes and over a hundred as a term, a short key several
+  # hundred. Two million nodes take 270 MB at worst (`bench/nodes`). The densest messages of the
+  # CLI have some twenty bytes a node, so that 40 MB of them pass; text counts by its bytes alone.
+  @max_nodes 2_000_000
+
+  @doc "Returns how many values and keys a document or message may have if nobody says otherwise."
+  @spec max_nodes() :: pos_integer()
+  def max_nodes, do: @max_nodes
+
   @doc """
-  Reads one JSON text. Objects become maps with string keys (the last of two equal keys wins), `null` becomes `nil`.
+  Reads one JSON text of at most `max_nodes` values and keys. Objects become maps with string keys (the
+  last of two equal keys wins), `null` becomes `nil`.
 
       iex> Codex.JSON.decode(~S({"a": [1, 2.5, null]}))
       {:ok, %{"a" => [1, 2.5, nil]}}
@@ -92,9 +103,13 @@ defmodule Codex.JSON do
       iex> Codex.JSON.decode("[1,]")
       {:error, {:syntax, 3}}
   """
-  @spec decode(binary()) :: {:ok, term()} | {:error, decode_error()}
-  def decode(json) when byte_size(json) > @long, do: Codex.Native.json_decode_long(json)
-  def decode(json) when is_binary(json), do: Codex.Native.json_decode(json)
+  @spec decode(binary(), pos_integer()) :: {:ok, term()} | {:error, decode_error()}
+  def decode(json, max_nodes \\ @max_nodes)
+
+  def decode(json, max_nodes) when byte_size(json) > @long,
+    do: Codex.Native.json_decode_long(json, max_nodes)
+
+  def decode(json, max_nodes) when is_binary(json), do: Codex.Native.json_decode(json, max_nodes)
 
   defp value(nil, _path), do: "null"
   defp value(true, _path), do: "true"

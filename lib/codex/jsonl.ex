@@ -15,9 +15,10 @@ defmodule Codex.JSONL do
 
   Lines end at `\\n` (a `\\r` before it is dropped); blank lines and a byte order mark at the start of
   the stream are skipped. Nothing is lost and nothing raises: a line that is not JSON is a
-  `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` is a `Codex.Events.Error` that
-  says its size, and decoding goes on with the next line. Of a key that stands twice in an object,
-  the last one counts; integers have any size up to 1024 digits.
+  `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` or `:max_line_nodes` is a
+  `Codex.Events.Error` that names the limit and the size of the line, and decoding goes on with the
+  next line. Of a key that stands twice in an object, the last one counts; integers have any size up
+  to 1024 digits.
 
   A decoder is a mutable resource for one process: it keeps the part of the line that has not ended yet. A call decodes
   64 KiB at a time on a normal scheduler, well below a millisecond each, whatever they hold; lines over 256 KiB, and
@@ -25,7 +26,7 @@ defmodule Codex.JSONL do
   the whole chunk.
   """
 
-  alias Codex.{Events, Native, Suggest}
+  alias Codex.{Events, JSON, Native, Suggest}
 
   @enforce_keys [:ref]
   defstruct [:ref]
@@ -33,25 +34,34 @@ defmodule Codex.JSONL do
   @opaque t :: %__MODULE__{ref: reference()}
 
   @max_line_bytes 256 * 1024 * 1024
+  @options [:max_line_bytes, :max_line_nodes]
+  @most 0x7FFFFFFFFFFFFFFF
 
   @doc """
-  A new decoder.
+  Makes a decoder.
 
-  Option: `:max_line_bytes` - what a line may hold (positive integer, default 268_435_456).
+  Options:
+
+    * `:max_line_bytes` - how many bytes a line may have (positive integer, default 268_435_456)
+    * `:max_line_nodes` - how many values and keys a line may have, without the keys that events and items
+      have anyway (positive integer, default 2_000_000, which is some 270 MB of terms at worst)
   """
   @spec new(keyword()) :: t()
   def new(opts \\ []) do
-    case Keyword.pop(opts, :max_line_bytes, @max_line_bytes) do
-      {max, []} when is_integer(max) and max > 0 ->
-        %__MODULE__{ref: Native.decoder_new(max)}
-
-      {max, []} ->
-        raise ArgumentError, "max_line_bytes must be a positive integer, got: #{inspect(max)}"
-
-      {_, [{key, _} | _]} ->
-        raise ArgumentError, Suggest.unknown_key(key, [:max_line_bytes])
-    end
+    Enum.each(opts, &check!/1)
+    max_bytes = Keyword.get(opts, :max_line_bytes, @max_line_bytes)
+    max_nodes = Keyword.get(opts, :max_line_nodes, JSON.max_nodes())
+    %__MODULE__{ref: Native.decoder_new(max_bytes, max_nodes)}
   end
+
+  defp check!({key, value}) when key in @options and is_integer(value) and value in 1..@most,
+    do: :ok
+
+  defp check!({key, value}) when key in @options do
+    raise ArgumentError, "#{key} must be a positive integer, got: #{inspect(value)}"
+  end
+
+  defp check!({key, _value}), do: raise(ArgumentError, Suggest.unknown_key(key, @options))
 
   @doc """
   The events of the lines that end in `chunk`.

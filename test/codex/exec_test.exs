@@ -524,6 +524,17 @@ defmodule Codex.ExecTest do
                for(%Events.Error{} = e <- result.events, do: e)
     end
 
+    test "so is one of too many values", %{tmp_dir: dir} do
+      body = ~S(echo "$started"; echo '[[],[],[],[],[],[],[],[],[],[]]'; echo "$turn")
+      assert {:ok, result} = dir |> thread(body) |> Thread.run("hi", max_line_nodes: 10)
+
+      assert [%Events.Error{additional_details: %{"max_line_nodes" => 10}}] =
+               for(%Events.Error{} = e <- result.events, do: e)
+
+      assert {:error, {:invalid_max_line_nodes, 0}} =
+               dir |> thread(body) |> Thread.run("hi", max_line_nodes: 0)
+    end
+
     test "no secret is shown" do
       {:ok, thread} =
         Codex.start_thread([api_key: "sk-secret", env: %{"TOKEN" => "sk-secret"}],

@@ -189,7 +189,7 @@ defmodule Codex.JSONLTest do
 
     test "a known type without a field that it must have is Unknown, whole" do
       for line <- [~s({"type":"thread.started"}), ~s({"type":"item.started","thread_id":"t"})] do
-        {:ok, map} = Codex.Native.json_decode(line)
+        {:ok, map} = Codex.Native.json_decode(line, 100)
         assert JSONL.decode(line) == [%Events.Unknown{type: map["type"], raw: map}]
         assert_raise KeyError, fn -> Events.parse!(map) end
       end
@@ -243,6 +243,73 @@ defmodule Codex.JSONLTest do
         assert [%Events.TurnStarted{}, %Events.Error{} = error, %Events.TurnStarted{}] = events
         assert error.additional_details == %{"line_bytes" => 502}
         assert error.message =~ "502 bytes"
+      end
+    end
+
+    test "a line of too many values becomes an error event that names the limit" do
+      for {line, nodes} <- [
+            {"[[],[1]]", 4},
+            {~s({"a":1,"a":{}}), 5},
+            {~s({"type":"x","y":[1,{"k":"v"}]}), 9}
+          ] do
+        stream = line <> "\n{\"type\":\"turn.started\"}\n"
+
+        assert [%Events.Unknown{error: nil}, %Events.TurnStarted{}] =
+                 JSONL.decode(stream, max_line_nodes: nodes)
+
+        assert [%Events.Error{} = error, %Events.TurnStarted{}] =
+                 JSONL.decode(stream, max_line_nodes: nodes - 1)
+
+        assert error.additional_details == %{
+                 "line_bytes" => byte_size(line),
+                 "max_line_nodes" => nodes - 1
+               }
+
+        assert error.message =~ "over #{nodes - 1} values and keys (max_line_nodes)"
+      end
+
+      # The keys that an event has anyway are none.
+      event = ~s({"type":"turn.completed","usage":{"input_tokens":1}})
+      assert [%Events.TurnCompleted{}] = JSONL.decode(event, max_line_nodes: 4)
+    end
+
+    test "of many equal keys the last one counts" do
+      key = fn n -> "#{rem(n, 3)}#{rem(n, 1_000)}" end
+      members = for n <- 1..40_000, do: ~s("#{key.(n)}":#{n},)
+      line = IO.iodata_to_binary(["{", members, ~s("0":"x"}\n)])
+      wanted = for n <- 1..40_000, into: %{"0" => "x"}, do: {key.(n), n}
+      assert [%Events.Unknown{raw: ^wanted}] = JSONL.decode(line)
+    end
+
+    @tag timeout: 300_000
+    test "hostile lines take little memory" do
+      for make <- [
+            ~S|"[" <> String.duplicate("{},", 20_000_000) <> "{}]"|,
+            ~S|"{" <> Enum.map_join(1..3_000_000, ",", &"\"#{&1}\":1") <> "}"|,
+            ~S|"{" <> String.duplicate("\"k\":[],", 3_000_000) <> "\"l\":1}"|,
+            ~S|~s({"type":"item.completed","item":{"type":"todo_list","items":[) <>
+               String.duplicate("{},", 3_000_000) <> "{}]}}"|
+          ] do
+        # The peak of the whole VM, beyond the line itself.
+        script = """
+        peak = fn ->
+          [_, kb] = Regex.run(~r/VmHWM:\\s+(\\d+)/, File.read!("/proc/self/status"))
+          String.to_integer(kb)
+        end
+
+        line = (#{make}) <> "\\n"
+        :erlang.garbage_collect()
+        _ = File.write("/proc/self/clear_refs", "5")
+        before = peak.()
+        [event] = Codex.JSONL.decode(line)
+        IO.puts(event.message)
+        IO.puts(div(peak.() - before, 1024))
+        """
+
+        assert {out, 0} = Codex.OtherVM.run(script)
+        assert [message, mb] = String.split(out, "\n", trim: true)
+        assert message =~ "over 2000000 values and keys (max_line_nodes)"
+        assert String.to_integer(mb) < 450, "#{make} took #{mb} MB"
       end
     end
 

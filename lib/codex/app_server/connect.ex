@@ -75,7 +75,7 @@ defmodule Codex.AppServer.Connect do
     client = if home, do: %{client | codex_home: home}, else: client
 
     with {:ok, argv, child} <- Child.new(client, options),
-         do: {:ok, {Transport.Stdio, {argv, child}}}
+         do: {:ok, {Transport.Stdio, {argv, child, options}}}
   end
 
   @doc "Reaches one that runs."

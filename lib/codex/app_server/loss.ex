@@ -42,6 +42,16 @@ defmodule Codex.AppServer.Loss do
     )
   end
 
+  def error({:overflow, :line, bytes}) do
+    size = if bytes, do: " of #{bytes} bytes", else: ""
+    lost(:overflow, "a message of the app-server#{size} is over the limit max_message_bytes")
+  end
+
+  def error({:overflow, :nodes, most}) do
+    message = "a message of the app-server has over #{most} values and keys (max_message_nodes)"
+    lost(:overflow, message)
+  end
+
   def error({:overflow, what, most}),
     do: lost(:overflow, "the app-server's #{what} are over the limit of #{inspect(most)}")
 

@@ -13,7 +13,11 @@ defmodule Codex.AppServer.Message do
           | {:error, id(), map()}
           | {:malformed, reason()}
           | {:malformed_request, id()}
-  @type reason :: :not_json | :not_a_message | {:oversized, bytes :: non_neg_integer() | nil}
+  @type reason ::
+          :not_json
+          | :not_a_message
+          | {:oversized, bytes :: non_neg_integer() | nil}
+          | {:overfull, limit :: pos_integer()}
 
   @doc """
   The message of a line as `Codex.JSONL` decodes it.
@@ -29,6 +33,9 @@ defmodule Codex.AppServer.Message do
   def from_line(%Events.Unknown{}), do: {:malformed, :not_json}
 
   # What the decoder makes of a line over its budget. A line of the other lane has no bytes.
+  def from_line(%Events.Error{additional_details: %{"max_line_nodes" => limit}}),
+    do: {:malformed, {:overfull, limit}}
+
   def from_line(%Events.Error{additional_details: %{"line_bytes" => bytes}}),
     do: {:malformed, {:oversized, bytes}}
 

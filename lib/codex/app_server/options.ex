@@ -44,9 +44,6 @@ defmodule Codex.AppServer.Options do
      "how often the server is pinged; one that has sent nothing from one ping to the next is gone"},
     {:send_timeout_ms, 10_000, :ms, "a positive integer in milliseconds",
      "how long the connection waits for a server that does not read what it is sent; then it is gone"},
-    {:max_message_bytes, 268_435_456, {:up_to, 1_073_741_824},
-     "a positive integer of bytes, up to 1_073_741_824",
-     "what a message may have; a longer one ends the connection with an overflow. Up to twice as much is held"},
     {:telemetry_prefix, [:codex], :atoms, "a list of atoms, not empty",
      "first part of event names"}
   ]
@@ -71,6 +68,13 @@ defmodule Codex.AppServer.Options do
      "how many messages may lie in the mailbox of a reader, a subscriber or the process that reads a turn. See *Slow readers* of `connect/2`"},
     {:max_spool_bytes, 16_777_216, :positive, "a positive integer of bytes",
      "how much is kept for a reader whose mailbox is full while others have work; past that this reader is cut off"},
+    {:max_message_bytes, 268_435_456, {:up_to, 1_073_741_824},
+     "a positive integer of bytes, up to 1_073_741_824",
+     "what a message may have; a longer one ends the connection with an overflow. Up to twice as " <>
+       "much is held"},
+    {:max_message_nodes, Codex.JSON.max_nodes(), :positive, "a positive integer",
+     "how many values and keys a message may have; one with more ends the connection with an " <>
+       "overflow. The default is some 270 MB of terms at worst"},
     {:reconnect, nil, :reconnect,
      "a boolean, or a keyword list of :attempts (positive integer or :infinity), :delay_ms and :max_delay_ms",
      "whether a connection that lost its server gets another one, under the same pid; true is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. Default: it ends. See the section below"},

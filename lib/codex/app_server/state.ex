@@ -71,6 +71,7 @@ defmodule Codex.AppServer.State do
           | {:initialize_refused, map()}
           | {:login_refused, map()}
           | {:overflow, :line, non_neg_integer() | nil}
+          | {:overflow, :nodes, pos_integer()}
   @type t :: %__MODULE__{
           config: map(),
           requests: Requests.t(),
@@ -224,6 +225,9 @@ defmodule Codex.AppServer.State do
   # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
   def message(state, {:malformed, {:oversized, bytes}}, _now),
     do: fail(state, {:overflow, :line, bytes})
+
+  def message(state, {:malformed, {:overfull, limit}}, _now),
+    do: fail(state, {:overflow, :nodes, limit})
 
   def message(state, {:malformed, reason}, _now), do: {[{:note, {:malformed, reason}}], state}
 

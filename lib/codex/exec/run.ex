@@ -99,9 +99,10 @@ defmodule Codex.Exec.Run do
     {args, mcp_log} = McpLog.ask(args)
     # Before there is a child: what cannot be had must not leave one.
     decoder =
-      JSONL.new(
-        Keyword.reject([max_line_bytes: args.settings.max_line_bytes], &match?({_, nil}, &1))
-      )
+      args.settings
+      |> Map.take([:max_line_bytes, :max_line_nodes])
+      |> Enum.reject(&match?({_, nil}, &1))
+      |> JSONL.new()
 
     {argv, files} = Files.name(args.argv)
 

@@ -319,9 +319,11 @@ defmodule Codex.Options.Rows do
      "how long the CLI may take to exit after the end of the turn, in ms",
      default: 5_000, exec: :host, app: :refused},
     {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold",
-     exec: :host,
-     app: :refused,
-     hint: "Codex.AppServer.connect_remote/2 accepts max_message_bytes"},
+     exec: :host, app: :refused, hint: "a connection accepts max_message_bytes"},
+    {:max_line_nodes, [:turn], :positive,
+     "how many values and keys one line of the CLI's output may have (2_000_000); a line over it " <>
+       "is an `error` event that says so",
+     exec: :host, app: :refused, hint: "a connection accepts max_message_nodes"},
     {:max_events, [:thread, :turn], :positive,
      "how many events a result keeps: as many pieces of growing texts, and as many others " <>
        "(100_000). More are counted in `events_dropped`; a stream gives all of them",

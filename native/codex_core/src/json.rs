@@ -56,12 +56,17 @@ pub enum Fault {
     Depth,
     /// Not UTF-8.
     Utf8,
+    /// More nodes than allowed.
+    Nodes,
 }
 
 /// Parses one whole JSON document without a schema; white space around it is allowed.
 ///
+/// `max_nodes` bounds its values and keys: bytes alone do not bound the memory of what a sink makes. An empty object has
+/// three bytes, and takes over a hundred as a BEAM term; a short key takes several hundred.
+///
 /// Fails with what is wrong, and at which byte.
-pub fn parse_document<S: Sink>(sink: &mut S, document: &[u8]) -> Result<S::Term, (Fault, usize)> {
+pub fn parse_document<S: Sink>(sink: &mut S, document: &[u8], max_nodes: u64) -> Result<S::Term, (Fault, usize)> {
     if let Err(error) = simdutf8::compat::from_utf8(document) {
         return Err((Fault::Utf8, error.valid_up_to()));
     }
@@ -69,6 +74,7 @@ pub fn parse_document<S: Sink>(sink: &mut S, document: &[u8]) -> Result<S::Term,
     let mut scratch = Vec::new();
     let mut parser = Parser::new(&schema, sink, document, &mut scratch);
     parser.newline_is_space = true;
+    parser.nodes = max_nodes;
     match parser.document() {
         Ok(value) => Ok(value),
         Err(fault) => Err((fault, parser.pos)),
@@ -99,6 +105,8 @@ pub(crate) struct Parser<'p, S: Sink> {
     pub(crate) lossy: bool,
     /// How much more [`work`] may be done.
     pub(crate) left: u64,
+    /// How many more nodes there may be.
+    pub(crate) nodes: u64,
     /// There was more to do than that: the fault that was returned means nothing.
     pub(crate) exhausted: bool,
     newline_is_space: bool,
@@ -122,6 +130,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             pos: 0,
             lossy: false,
             left: u64::MAX,
+            nodes: u64::MAX,
             exhausted: false,
             newline_is_space: false,
             keys: Vec::new(),
@@ -179,6 +188,12 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 
     #[inline(always)]
+    fn count(&mut self, nodes: u64) -> Parsed<()> {
+        self.nodes = self.nodes.checked_sub(nodes).ok_or(Fault::Nodes)?;
+        Ok(())
+    }
+
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.buf.get(self.pos).copied()
     }
@@ -213,6 +228,7 @@ impl<'p, S: Sink> Parser<'p, S> {
 
     fn value(&mut self, depth: u32) -> Parsed<S::Term> {
         self.spend(work::VALUE)?;
+        self.count(1)?;
         if self.peek() == Some(b'"') {
             let text = self.string()?;
             return Ok(self.sink.string(text_of(self.buf, self.scratch, text)));
@@ -251,7 +267,10 @@ impl<'p, S: Sink> Parser<'p, S> {
                 }
             }
             (Kind::Union(union), Some(b'{')) => Ok(self.variant_or_map(union, depth)?.0),
-            (Kind::Records(_), Some(b'[')) => self.list(depth, kind),
+            (Kind::Records(_), Some(b'[')) => {
+                self.count(1)?;
+                self.list(depth, kind)
+            }
             _ => self.value(depth),
         }
     }
@@ -292,6 +311,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         let mut more = self.first_member()?;
         while more {
             self.spend(work::KEY)?;
+            self.count(1)?;
             let key = self.member_key()?;
             let key = self.sink.key(text_of(self.buf, self.scratch, key));
             self.keys.push(key);
@@ -305,6 +325,7 @@ impl<'p, S: Sink> Parser<'p, S> {
     /// A map with the names of the record as keys, all of them, and what it does not know under its own keys.
     fn record(&mut self, record: &'p Record, depth: u32) -> Parsed<S::Term> {
         self.spend(work::VALUE + work::OBJECT)?;
+        self.count(1 + record.names.len() as u64)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
         for &name in &record.names {
@@ -321,6 +342,7 @@ impl<'p, S: Sink> Parser<'p, S> {
                 self.values[values + usize::from(slot)] = self.typed(kind, depth)?;
             } else {
                 self.spend(work::KEY)?;
+                self.count(1)?;
                 let text = text_of(self.buf, self.scratch, key);
                 let key = self.sink.key(text);
                 self.keys.push(key);
@@ -346,7 +368,8 @@ impl<'p, S: Sink> Parser<'p, S> {
     /// An object of a union, and whether it is a known variant. An unknown type, or a required field that is
     /// missing, makes it a map: parsed again from its start, at most once a level.
     fn variant_or_map(&mut self, union: u16, depth: u32) -> Parsed<(S::Term, bool)> {
-        let start = self.pos;
+        self.count(1)?;
+        let (start, nodes) = (self.pos, self.nodes);
         let schema = self.schema;
         let (keys, values) = (self.keys.len(), self.values.len());
         match self.variant(&schema.unions[usize::from(union)], usize::from(union.min(1)), depth)? {
@@ -354,7 +377,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             None => {
                 self.keys.truncate(keys);
                 self.values.truncate(values);
-                self.pos = start;
+                (self.pos, self.nodes) = (start, nodes);
                 Ok((self.map(depth)?, false))
             }
         }
@@ -384,6 +407,7 @@ impl<'p, S: Sink> Parser<'p, S> {
                 seen |= 1 << slot;
             } else {
                 self.spend(work::KEY)?;
+                self.count(1)?;
                 let text = text_of(self.buf, self.scratch, key);
                 let key = self.sink.key(text);
                 self.keys.push(key);
@@ -440,13 +464,14 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    /// Reads a member again whose value was taken for another kind than its variant has.
+    /// Reads a member again whose value was taken for another kind than its variant has. Its nodes were counted before.
     fn reread(&mut self, key_at: usize, kind: Kind, depth: u32) -> Parsed<(S::Term, S::Term)> {
         let end = std::mem::replace(&mut self.pos, key_at);
+        let nodes = std::mem::replace(&mut self.nodes, u64::MAX);
         let key = self.member_key()?;
         let key = self.sink.key(text_of(self.buf, self.scratch, key));
         let value = self.typed(kind, depth)?;
-        self.pos = end;
+        (self.pos, self.nodes) = (end, nodes);
         Ok((key, value))
     }
 

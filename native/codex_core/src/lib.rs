@@ -9,7 +9,7 @@
 //! use codex_core::{Decoder, NullSink, Progress, Schema};
 //!
 //! let schema = Schema::default();
-//! let mut decoder = Decoder::new(1024);
+//! let mut decoder = Decoder::new(1024, 1000);
 //! let mut lines = Vec::new();
 //! let input = b"{\"type\":\"turn.started\"}\n{\"type\":";
 //! let progress = decoder.feed(&schema, &mut NullSink, input, 0, false, &mut lines);
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! No input makes this crate panic or recurse without limit: a line that is not JSON, nests too deep or is too
-//! long becomes a [`Sink::rejected`] or [`Sink::oversized`] entry, and decoding goes on with the next line.
+//! long becomes a [`Sink::rejected`] or [`Sink::oversized`] entry, one of too many values [`Sink::overfull`], and decoding goes on with the next line.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -44,14 +44,16 @@ pub struct Decoder {
     /// The size so far of a line over the limit.
     skipped: Option<u64>,
     max_line: usize,
+    max_nodes: u64,
     scratch: Vec<u8>,
     work: u64,
 }
 
 impl Decoder {
-    /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`].
-    pub fn new(max_line: usize) -> Decoder {
-        Decoder { carry: Vec::new(), mark: Some(0), skipped: None, max_line, scratch: Vec::new(), work: 0 }
+    /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`]. A line of more than `max_nodes`
+    /// values, and keys that the schema does not know, becomes [`Sink::overfull`]; what was made of it is dropped.
+    pub fn new(max_line: usize, max_nodes: u64) -> Decoder {
+        Decoder { carry: Vec::new(), mark: Some(0), skipped: None, max_line, max_nodes, scratch: Vec::new(), work: 0 }
     }
 
     /// How many bytes of an unfinished line are held.
@@ -181,6 +183,7 @@ impl Decoder {
             sink,
             scratch: &mut self.scratch,
             max_line: self.max_line,
+            max_nodes: self.max_nodes,
             may_be_long,
             work: &mut self.work,
             out,
@@ -238,6 +241,7 @@ struct Lines<'l, S: Sink> {
     sink: &'l mut S,
     scratch: &'l mut Vec<u8>,
     max_line: usize,
+    max_nodes: u64,
     may_be_long: bool,
     work: &'l mut u64,
     out: &'l mut Vec<S::Term>,
@@ -268,6 +272,7 @@ impl<S: Sink> Lines<'_, S> {
         let (mut start, mut original_start) = (0, 0);
         while start < lines.len() {
             parser.pos = start;
+            parser.nodes = self.max_nodes;
             let parsed = parser.line();
             if parser.exhausted {
                 break;
@@ -287,6 +292,9 @@ impl<S: Sink> Lines<'_, S> {
                 }
                 Ok(None) => {}
                 Ok(Some((value, known))) => self.out.push(parser.sink().line(value, known, lossy)),
+                Err(Fault::Nodes) => {
+                    self.out.push(parser.sink().overfull(self.max_nodes, original.len() as u64));
+                }
                 Err(fault) => {
                     let (fault, fault_at) =
                         if lossy { in_original(original, fault, fault_at) } else { (fault, fault_at) };

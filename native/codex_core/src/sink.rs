@@ -40,6 +40,8 @@ pub trait Sink {
     fn rejected(&mut self, line: &[u8], fault: Fault, at: usize) -> Self::Term;
     /// A line over the byte budget; only its size is known.
     fn oversized(&mut self, size: u64) -> Self::Term;
+    /// A line of more nodes than `limit`, and its size.
+    fn overfull(&mut self, limit: u64, size: u64) -> Self::Term;
 }
 
 /// Builds nothing: what remains is the cost of parsing.
@@ -88,5 +90,8 @@ impl Sink for NullSink {
     }
     fn oversized(&mut self, size: u64) {
         std::hint::black_box(size);
+    }
+    fn overfull(&mut self, limit: u64, size: u64) {
+        std::hint::black_box((limit, size));
     }
 }

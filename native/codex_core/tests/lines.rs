@@ -6,7 +6,7 @@ mod support;
 use codex_core::{Decoder, Field, Kind, NullSink, Progress, Record, Schema, SchemaError, Union, Variant, WORK};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::decode;
+use support::{decode, decode_limited};
 
 fn field(name: &str, kind: Kind) -> Field {
     Field { names: vec![name.to_string()], kind }
@@ -122,7 +122,7 @@ fn tables_that_make_no_sense_are_refused() {
 #[test]
 fn a_long_line_waits_for_a_caller_that_may_take_long() {
     let line = format!("\"{}\"\n1\n", "x".repeat(400_000));
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let (schema, mut out) = (Schema::default(), Vec::new());
     let mut feed = |at, long| decoder.feed(&schema, &mut NullSink, line.as_bytes(), at, long, &mut out);
     assert_eq!(feed(0, false), Progress::Long(0));
@@ -131,7 +131,7 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
     assert_eq!(out.len(), 2);
 
     // The same where it comes in pieces.
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let (first, rest) = line.as_bytes().split_at(200_000);
     assert_eq!(decoder.feed(&schema, &mut NullSink, first, 0, false, &mut out), Progress::Done);
     assert_eq!(decoder.pending(), 200_000);
@@ -143,7 +143,7 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
 #[test]
 fn a_call_stops_at_its_budget() {
     let lines = format!("[1,\"{}\"]\n", "x".repeat(34)).repeat(10_000);
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let (mut at, mut calls, mut out) = (0, 0, Vec::new());
     loop {
         calls += 1;
@@ -161,7 +161,7 @@ fn a_call_stops_at_its_budget() {
 
 #[test]
 fn a_call_stops_where_the_work_is_done() {
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let (schema, mut out) = (Schema::default(), Vec::new());
 
     // Many small lines: none is lost or done twice, and no call does more than it may.
@@ -213,7 +213,7 @@ fn a_call_stops_where_the_work_is_done() {
 #[test]
 fn the_end_of_a_line_is_not_looked_for_through_a_whole_chunk() {
     let chunk = "x".repeat(codex_core::LONG_LINE * 2);
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, chunk.as_bytes(), 0, long, &mut Vec::new());
     // At the beginning of a line, and behind what was carried over.
     for _ in 0..2 {
@@ -226,7 +226,7 @@ fn the_end_of_a_line_is_not_looked_for_through_a_whole_chunk() {
 #[test]
 fn long_text_that_is_not_utf8_may_take_long() {
     let line = [b"\"".as_slice(), &[0xff; 100_000], b"\"\n"].concat();
-    let mut decoder = Decoder::new(usize::MAX);
+    let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, &line, 0, long, &mut Vec::new());
     assert_eq!(feed(false), Progress::Long(0));
     assert_eq!(feed(true), Progress::Done);
@@ -246,6 +246,31 @@ fn a_line_over_the_limit_costs_only_its_size() {
     }
     let invalid = [b"\"".as_slice(), &[0xff; 60], b"\"\n1\n"].concat();
     assert_eq!(decode(&schema(), 50, [invalid.as_slice()])[0], json!({"oversized": 62}));
+}
+
+#[test]
+fn a_line_of_too_many_nodes_is_dropped_and_the_stream_goes_on() {
+    let limited = |max: u64, line: &str| {
+        let stream = format!("{line}\n{{}}\n");
+        let mut lines = decode_limited(&schema(), 1 << 20, max, stream.as_bytes().chunks(7));
+        assert_eq!(lines.pop(), decode(&schema(), 1 << 20, [b"{}".as_slice()]).pop(), "{line}");
+        lines.remove(0)
+    };
+    // Nodes: values, and keys that the schema does not know. Names of a record count, whether they are there or not.
+    let cases = [
+        ("[[],[1,2]]", 5),
+        (r#"{"a":1,"b":{"c":null}}"#, 7),
+        (r#"{"type":"start","id":[1,2],"x":3}"#, 6),
+        (r#"{"type":"other","id":[1,2],"x":3}"#, 9),
+        (r#"{"type":"item","item":{"type":"b","id":1,"parts":[{},{"path":"p","y":1}]}}"#, 13),
+        // Read twice, counted once: a field of another variant, an item that lacks a field.
+        (r#"{"type":"start","id":1,"note":[1,2,3]}"#, 6),
+        (r#"{"type":"raw","item":{"type":"a","id":[1,2,3]}}"#, 6),
+    ];
+    for (line, nodes) in cases {
+        assert_eq!(limited(nodes, line), decode(&schema(), 1 << 20, [line.as_bytes()])[0], "{line}");
+        assert_eq!(limited(nodes - 1, line), json!({"overfull": nodes - 1, "size": line.len()}), "{line}");
+    }
 }
 
 fn line() -> impl Strategy<Value = Vec<u8>> {

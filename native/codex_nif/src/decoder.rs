@@ -21,8 +21,9 @@ pub struct DecoderResource {
 impl Resource for DecoderResource {}
 
 #[rustler::nif]
-fn decoder_new(max_line: usize) -> NifResult<ResourceArc<DecoderResource>> {
-    Ok(ResourceArc::new(DecoderResource { decoder: Mutex::new(Decoder::new(max_line)), table: table::current()? }))
+fn decoder_new(max_line: usize, max_nodes: u64) -> NifResult<ResourceArc<DecoderResource>> {
+    let decoder = Mutex::new(Decoder::new(max_line, max_nodes));
+    Ok(ResourceArc::new(DecoderResource { decoder, table: table::current()? }))
 }
 
 /// Decodes from byte `at` on; answers what came out and where to go on.

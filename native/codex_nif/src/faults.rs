@@ -4,7 +4,7 @@ use codex_core::Fault;
 use rustler::Atom;
 
 mod atoms {
-    rustler::atoms! { eof, syntax, trailing, control, escape, number, number_range, depth, utf8 }
+    rustler::atoms! { eof, syntax, trailing, control, escape, number, number_range, depth, utf8, nodes }
 }
 
 pub fn atom(fault: Fault) -> Atom {
@@ -18,5 +18,6 @@ pub fn atom(fault: Fault) -> Atom {
         Fault::NumberRange => atoms::number_range(),
         Fault::Depth => atoms::depth(),
         Fault::Utf8 => atoms::utf8(),
+        Fault::Nodes => atoms::nodes(),
     }
 }

@@ -12,7 +12,7 @@ use rustler::{Atom, BigInt, Encoder, Env, Term};
 use crate::faults;
 
 mod atoms {
-    rustler::atoms! { nil, lossy, unknown, rejected, oversized }
+    rustler::atoms! { nil, lossy, unknown, rejected, oversized, overfull }
 }
 
 /// Keys of untyped objects repeat a lot: those up to this length are made once a call.
@@ -62,17 +62,21 @@ impl<'e, 'n> TermSink<'e, 'n> {
         unsafe { sys::enif_make_int64(self.raw, value) }
     }
 
+    /// Of equal keys the last one counts. They are sorted out first: putting one key after the other would leave a piece of
+    /// every map on the way behind.
     #[cold]
     fn map_of_repeated(&self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
-        // SAFETY: see the head of the file; `map` is a map from the first line on.
-        unsafe {
-            let mut map = sys::enif_make_new_map(self.raw);
-            for (&key, &value) in keys.iter().zip(values) {
-                let before = map;
-                sys::enif_make_map_put(self.raw, before, key, value, &mut map);
-            }
-            map
-        }
+        // SAFETY: see the head of the file.
+        let compare = |a: ErlNifTerm, b: ErlNifTerm| unsafe { sys::enif_compare(a, b) }.cmp(&0);
+        let mut members: Vec<_> = keys.iter().copied().zip(values.iter().copied()).collect();
+        members.reverse();
+        members.sort_by(|a, b| compare(a.0, b.0));
+        members.dedup_by(|later, kept| compare(later.0, kept.0).is_eq());
+        let (keys, values): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let mut map = self.nil;
+        // SAFETY: see the head of the file. It makes no map of equal keys, and there are none.
+        unsafe { sys::enif_make_map_from_arrays(self.raw, keys.as_ptr(), values.as_ptr(), keys.len(), &mut map) };
+        map
     }
 }
 
@@ -199,5 +203,10 @@ impl Sink for TermSink<'_, '_> {
     fn oversized(&mut self, size: u64) -> ErlNifTerm {
         let tag = atom(self.env, atoms::oversized());
         self.tuple(&[tag, size.encode(self.env).as_c_arg()])
+    }
+
+    fn overfull(&mut self, limit: u64, size: u64) -> ErlNifTerm {
+        let tag = atom(self.env, atoms::overfull());
+        self.tuple(&[tag, limit.encode(self.env).as_c_arg(), size.encode(self.env).as_c_arg()])
     }
 }

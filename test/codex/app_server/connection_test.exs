@@ -548,6 +548,23 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
+    test "sends a message over a limit: the connection ends with what the limit was", %{
+      tmp_dir: dir
+    } do
+      line = ~s({"method":"x/y","params":{"list":[#{String.duplicate("[],", 500)}1]}})
+      body = "read -r line; echo '#{line}'; cat >/dev/null"
+
+      for {option, reason} <- [
+            max_message_nodes: {:overflow, :nodes, 100},
+            max_message_bytes: {:overflow, :line, byte_size(line)}
+          ] do
+        {:ok, conn} = stub_connect(dir, body, [{option, 100}])
+        ref = Process.monitor(conn)
+        assert AppServer.request(conn, "go") == {:error, reason}
+        assert_receive {:DOWN, ^ref, :process, ^conn, _}, 10_000
+      end
+    end
+
     test "floods a subscriber that sleeps: it waits at its pipe, and nothing is lost", %{
       tmp_dir: dir
     } do

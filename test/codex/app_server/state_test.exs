@@ -297,6 +297,18 @@ defmodule Codex.AppServer.StateTest do
       assert {[], _} = message(state, {:result, id, 1})
     end
 
+    test "over the limit of values are the end, too" do
+      {_id, state} = request(ready(), :a)
+      [event] = Codex.JSONL.decode("[1,[],2]\n", max_line_nodes: 3)
+      {actions, _state} = message(state, Message.from_line(event))
+      reason = {:overflow, :nodes, 3}
+      assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
+      error = Codex.AppServer.Loss.error(reason)
+      assert error.reason_code == :overflow
+      assert error.message =~ "over 3 values and keys (max_message_nodes)"
+      assert Codex.AppServer.Loss.error({:overflow, :line, 9}).message =~ "of 9 bytes is over"
+    end
+
     test "are sorted by what they have" do
       for {line, message} <- [
             {~s({"id":0,"method":"m","params":{"a":1}}), {:request, 0, "m", %{"a" => 1}}},

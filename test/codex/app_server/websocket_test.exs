@@ -100,6 +100,12 @@ defmodule Codex.AppServer.WebSocketTest do
       assert_receive {:close, {0x88, <<1009::16>>}}, 5_000
     end
 
+    test "of too many values end the connection" do
+      many = ~s({"method":"x/y","params":{"list":[#{String.duplicate("[],", 500)}1]}})
+      reason = ended(&text(&1, many), max_message_nodes: 500)
+      assert reason == {:overflow, :nodes, 500}
+    end
+
     test "that no server may send end the connection, after those before them" do
       for {bytes, code, rule} <- [
             {<<0x81, 0x81, 1, 2, 3, 4, 5>>, 1002, "masked"},

@@ -12,8 +12,8 @@ defmodule Codex.AppServer.Transport.Socket do
   alias Codex.Error.Redact
   alias Codex.{JSON, Native}
 
-  @enforce_keys [:module, :socket, :frames, :ping_ms, :words]
-  defstruct [:module, :socket, :frames, :ping_ms, :words, reading?: false, heard?: true]
+  @enforce_keys [:module, :socket, :frames, :ping_ms, :words, :max_nodes]
+  defstruct @enforce_keys ++ [reading?: false, heard?: true]
 
   @type t :: %__MODULE__{
           module: :gen_tcp | :ssl,
@@ -21,6 +21,7 @@ defmodule Codex.AppServer.Transport.Socket do
           frames: reference(),
           ping_ms: pos_integer() | :infinity,
           words: (binary() -> String.t()),
+          max_nodes: pos_integer(),
           reading?: boolean(),
           heard?: boolean()
         }
@@ -70,7 +71,8 @@ defmodule Codex.AppServer.Transport.Socket do
       socket: socket,
       frames: Native.websocket_new(options.max_message_bytes),
       ping_ms: options.ping_interval_ms,
-      words: words(options)
+      words: words(options),
+      max_nodes: options.max_message_nodes
     }
 
     transport |> ping() |> begin(rest)
@@ -224,7 +226,10 @@ defmodule Codex.AppServer.Transport.Socket do
       Enum.split_while(events, &match?({kind, _} when kind in [:text, :binary, :too_long], &1))
 
     {:ok, transport,
-     [{:messages, Enum.map(messages, &message/1), byte_size(bytes)} | down(rest, transport)]}
+     [
+       {:messages, Enum.map(messages, &message(&1, transport.max_nodes)), byte_size(bytes)}
+       | down(rest, transport)
+     ]}
   end
 
   def stream(%{socket: socket} = transport, {tag, socket}) when tag in [:tcp_closed, :ssl_closed],
@@ -272,16 +277,17 @@ defmodule Codex.AppServer.Transport.Socket do
     end
   end
 
-  defp message({:text, text}) do
-    case JSON.decode(text) do
+  defp message({:text, text}, max_nodes) do
+    case JSON.decode(text, max_nodes) do
       {:ok, %{} = map} -> Message.from_map(map)
       {:ok, _} -> {:malformed, :not_a_message}
+      {:error, {:nodes, _at}} -> {:malformed, {:overfull, max_nodes}}
       {:error, _} -> {:malformed, :not_json}
     end
   end
 
-  defp message({:binary, _size}), do: {:malformed, :not_json}
-  defp message({:too_long, size}), do: {:malformed, {:oversized, size}}
+  defp message({:binary, _size}, _max), do: {:malformed, :not_json}
+  defp message({:too_long, size}, _max), do: {:malformed, {:oversized, size}}
 
   defp down([], _transport), do: []
   defp down([event], transport), do: [{:down, %{reason: ended(event, transport)}}]

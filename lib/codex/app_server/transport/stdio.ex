@@ -11,11 +11,16 @@ defmodule Codex.AppServer.Transport.Stdio do
 
   @type t :: %__MODULE__{sub: Subprocess.t(), decoder: JSONL.t()}
 
-  @doc "Starts it. Takes the arguments of `Codex.Subprocess.open/2`."
+  @doc "Starts it. Takes the arguments of `Codex.Subprocess.open/2` and options of the connection."
   @impl true
-  def open({argv, child}) do
+  def open({argv, child, options}) do
+    limits = [
+      max_line_bytes: options.max_message_bytes,
+      max_line_nodes: options.max_message_nodes
+    ]
+
     case Subprocess.open(argv, child) do
-      {:ok, sub} -> {:ok, %__MODULE__{sub: sub, decoder: JSONL.new()}}
+      {:ok, sub} -> {:ok, %__MODULE__{sub: sub, decoder: JSONL.new(limits)}}
       {:error, error} -> {:error, {:not_started, error}}
     end
   end

@@ -76,11 +76,24 @@ impl Sink for ValueSink {
     fn oversized(&mut self, size: u64) -> usize {
         self.put(json!({ "oversized": size }))
     }
+    fn overfull(&mut self, limit: u64, size: u64) -> usize {
+        self.put(json!({ "overfull": limit, "size": size }))
+    }
 }
 
 /// Feeds the pieces one by one, as a pipe would, and finishes.
 pub fn decode<'p>(schema: &Schema, max_line: usize, pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<Value> {
-    let mut decoder = Decoder::new(max_line);
+    decode_limited(schema, max_line, u64::MAX, pieces)
+}
+
+/// The same with a limit on nodes.
+pub fn decode_limited<'p>(
+    schema: &Schema,
+    max_line: usize,
+    max_nodes: u64,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Vec<Value> {
+    let mut decoder = Decoder::new(max_line, max_nodes);
     let mut sink = ValueSink::default();
     let mut out = Vec::new();
     for piece in pieces {
