@@ -17,17 +17,18 @@ defmodule Codex.AppServer.Flow do
   alias Codex.AppServer.Flow.Reader
 
   @enforce_keys [:max_queue, :max_bytes]
-  defstruct [:max_queue, :max_bytes, :last, readers: %{}]
+  defstruct [:max_queue, :max_bytes, :last, readers: %{}, spools: 0]
 
   @typedoc """
   What a message belongs to: a subscription, or a turn that is followed. `last` is the message that was spooled last, for
-  others that get the same.
+  others that get the same; `spools` is how many readers have one.
   """
   @type key :: :subscription | {thread_id :: String.t(), turn_id :: String.t()}
   @type t :: %__MODULE__{
           max_queue: pos_integer(),
           max_bytes: pos_integer(),
           readers: %{pid() => Reader.t()},
+          spools: non_neg_integer(),
           last: {term(), binary()} | nil
         }
 
@@ -36,16 +37,23 @@ defmodule Codex.AppServer.Flow do
   def new(%{max_queue: queue, max_spool_bytes: bytes}),
     do: %__MODULE__{max_queue: queue, max_bytes: bytes}
 
-  @doc "Sends a reader a message, behind those that wait for it."
-  @spec send(t(), pid(), key(), tuple()) :: t()
-  def send(flow, pid, key, message) do
-    reader = Map.get(flow.readers, pid) || %Reader{}
+  @doc """
+  Whether a message for this process can be sent right away, by whoever calls: nothing is spooled for anybody, and the process is
+  one of this node.
+  """
+  defguard is_direct(flow, pid) when :erlang.map_get(:spools, flow) == 0 and node(pid) == node()
 
-    if Reader.spooled?(reader) or not Reader.send(pid, message) do
+  @doc "Sends a reader a message, behind those that wait for it: `:sent`, or that it was spooled."
+  @spec send(t(), pid(), key(), tuple()) :: :sent | {:spooled, t()}
+  def send(flow, pid, key, message) do
+    if spooled?(flow, pid) or not Reader.send(pid, message) do
+      reader = Map.get(flow.readers, pid) || %Reader{}
       {binary, flow} = encode(flow, message)
-      put(flow, pid, Reader.spool(reader, key, binary, flow.max_bytes))
+      spools = if Reader.spooled?(reader), do: flow.spools, else: flow.spools + 1
+      reader = Reader.spool(reader, key, binary, flow.max_bytes)
+      {:spooled, %{flow | readers: Map.put(flow.readers, pid, reader), spools: spools}}
     else
-      put(flow, pid, %{reader | sent: reader.sent + 1})
+      :sent
     end
   end
 
@@ -56,20 +64,27 @@ defmodule Codex.AppServer.Flow do
     {binary, %{flow | last: {message, binary}}}
   end
 
-  defp put(flow, pid, reader), do: %{flow | readers: Map.put(flow.readers, pid, reader)}
+  defp put(flow, pid, reader), do: readers(flow, Map.put(flow.readers, pid, reader))
+
+  defp readers(flow, readers) do
+    spools = Enum.count(readers, fn {_pid, reader} -> Reader.spooled?(reader) end)
+    %{flow | readers: readers, spools: spools}
+  end
 
   @doc """
-  Whether more is read, after `bytes` were: what waits is sent to readers that have room for it, and those in `listeners`
-  who have none are spooled for if others have work. `waiting?` tells whether somebody waits for an answer.
+  Whether more is read, after `bytes` were, of which the readers in `sent` got something, each as often as it did: what waits is sent to
+  readers that have room for it, and those in `listeners` who have none are spooled for if others have work. `waiting?` tells whether
+  somebody waits for an answer.
 
   Returns `:grant` or `:wait`, and the readers that are over.
   """
-  @spec next(t(), [pid()], boolean(), non_neg_integer()) :: {:grant | :wait, [pid()], t()}
-  def next(flow, listeners, waiting?, bytes) do
-    flow = look(flow, bytes)
+  @spec next(t(), [pid()], boolean(), non_neg_integer(), [pid()]) ::
+          {:grant | :wait, [pid()], t()}
+  def next(flow, listeners, waiting?, bytes, sent) do
+    flow = flow |> count(sent) |> look(bytes)
     listeners = MapSet.new(listeners)
     {full, others} = Enum.split_with(listeners, &full?(flow.readers[&1], flow))
-    flow = %{flow | readers: Map.filter(flow.readers, &kept?(&1, listeners))}
+    flow = readers(flow, Map.filter(flow.readers, &kept?(&1, listeners)))
     over = for {pid, %{over?: true}} <- flow.readers, do: pid
 
     cond do
@@ -77,6 +92,18 @@ defmodule Codex.AppServer.Flow do
       waiting? or others != [] -> {:grant, over, Enum.reduce(full, flow, &hold/2)}
       true -> {:wait, over, flow}
     end
+  end
+
+  # Most often many in a row are for the same one.
+  defp count(flow, []), do: flow
+  defp count(flow, [pid | rest]), do: count(flow, rest, pid, 1)
+
+  defp count(flow, [pid | rest], pid, n), do: count(flow, rest, pid, n + 1)
+
+  defp count(flow, rest, pid, n) do
+    reader = Map.get(flow.readers, pid) || %Reader{}
+    reader = %{reader | sent: reader.sent + n}
+    count(%{flow | readers: Map.put(flow.readers, pid, reader)}, rest)
   end
 
   defp look(flow, bytes) do
@@ -99,11 +126,7 @@ defmodule Codex.AppServer.Flow do
 
   defp hold(pid, flow), do: put(flow, pid, Reader.hold(flow.readers[pid]))
 
-  @doc "Whether something is spooled for anybody, or for this reader."
-  @spec spooled?(t()) :: boolean()
-  def spooled?(flow),
-    do: Enum.any?(flow.readers, fn {_pid, reader} -> Reader.spooled?(reader) end)
-
+  @doc "Whether something is spooled for this reader."
   @spec spooled?(t(), pid()) :: boolean()
   def spooled?(flow, pid) do
     case flow.readers do
@@ -123,7 +146,8 @@ defmodule Codex.AppServer.Flow do
 
   @doc "A reader wants nothing of this any more, or nothing at all: it is gone, or cut off."
   @spec forget(t(), pid(), key() | :all) :: t()
-  def forget(flow, pid, :all), do: %{flow | readers: Map.delete(flow.readers, pid), last: nil}
+  def forget(flow, pid, :all),
+    do: readers(%{flow | last: nil}, Map.delete(flow.readers, pid))
 
   def forget(flow, pid, key) do
     case flow.readers do

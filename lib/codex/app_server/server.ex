@@ -23,6 +23,8 @@ defmodule Codex.AppServer.Server do
 
   alias Codex.{Events, JSON, RateLimit, Telemetry}
 
+  require Flow
+
   # How often a full mailbox is looked at again.
   @poll 10
   # Heap for several chunks: see bench/decode.
@@ -43,7 +45,8 @@ defmodule Codex.AppServer.Server do
     life: %Life{},
     watched: %{},
     pending: %{},
-    owed: 0
+    owed: 0,
+    sent: []
   ]
 
   @typedoc "Given a home of the connection's own, or nil."
@@ -390,7 +393,7 @@ defmodule Codex.AppServer.Server do
 
   # Whether the server may send on, after `bytes` of it.
   defp grant(server, bytes \\ 0) do
-    if server.owed + bytes > 0 or Flow.spooled?(server.flow),
+    if server.owed + bytes > 0 or server.flow.spools > 0,
       do: decide(server, bytes),
       else: server
   end
@@ -398,10 +401,11 @@ defmodule Codex.AppServer.Server do
   defp decide(server, bytes) do
     waiting? = server.state.requests.waiting != %{}
     listeners = State.listeners(server.state)
-    {verdict, over, flow} = Flow.next(server.flow, listeners, waiting?, bytes)
-    server = Enum.reduce(over, %{server | flow: flow, owed: server.owed + bytes}, &cut_off/2)
+    {verdict, over, flow} = Flow.next(server.flow, listeners, waiting?, bytes, server.sent)
+    server = %{server | flow: flow, owed: server.owed + bytes, sent: []}
+    server = Enum.reduce(over, server, &cut_off/2)
     server = if verdict == :grant, do: give(server), else: later(server)
-    if Flow.spooled?(server.flow), do: later(server), else: server
+    if server.flow.spools > 0, do: later(server), else: server
   end
 
   defp give(%{owed: 0} = server), do: server
@@ -428,9 +432,16 @@ defmodule Codex.AppServer.Server do
     %{server | flow: Flow.forget(server.flow, pid, key)}
   end
 
+  defp deliver(%{flow: flow} = server, pid, _key, message) when Flow.is_direct(flow, pid) do
+    send(pid, message)
+    %{server | sent: [pid | server.sent]}
+  end
+
   defp deliver(server, pid, key, message) do
-    server = %{server | flow: Flow.send(server.flow, pid, key, message)}
-    if Flow.spooled?(server.flow, pid), do: later(server), else: server
+    case Flow.send(server.flow, pid, key, message) do
+      :sent -> %{server | sent: [pid | server.sent]}
+      {:spooled, flow} -> later(%{server | flow: flow})
+    end
   end
 
   defp watch(server, pid) do
