@@ -1,13 +1,13 @@
 defmodule Codex.Config.LayerStack do
   @moduledoc """
-  Configuration layers as maps, for callers of earlier versions. `Codex.Config` is the whole of it: where a value comes
-  from, profiles, overrides, warnings.
+  Returns configuration layers as maps. Kept for callers of 0.4.5; `Codex.Config` also has the origin
+  of each value, profiles, overrides and warnings.
   """
 
   alias Codex.Config
   alias Codex.Config.Error
 
-  @typedoc "A layer that counts. `:path` is the file that it stands in."
+  @typedoc "An enabled layer. `:path` is its file."
   @type layer :: %{
           source: :system | :user | :project | :managed,
           path: Path.t(),
@@ -15,12 +15,11 @@ defmodule Codex.Config.LayerStack do
         }
 
   @doc """
-  The layers that count, the lowest first: system, user, then the project's from its root to `cwd` (default: the current
-  directory), managed. A system file that is not there is left out.
+  Loads the enabled layers, the lowest first: system, user, project from its root to `cwd` (default:
+  the current directory), managed. A missing system file is left out.
 
-  `:system_config_path` of the application environment names another file instead of
-  `/etc/codex/config.toml`, whatever that file is called; the managed file stays the system's. Errors are those of
-  `Codex.Config.load/1`.
+  `:system_config_path` of the application environment replaces `/etc/codex/config.toml`. The managed
+  file stays the system's. Errors are those of `Codex.Config.load/1`.
   """
   @spec load(Path.t(), Path.t() | nil) :: {:ok, [layer()]} | {:error, Error.t()}
   def load(codex_home, cwd \\ nil) do
@@ -41,9 +40,10 @@ defmodule Codex.Config.LayerStack do
   end
 
   @doc """
-  The values of layers, merged: tables key by key, later ones win.
+  Merges the values of layers: tables key by key, later layers win.
 
-      iex> Codex.Config.LayerStack.effective_config([%{config: %{"a" => %{"x" => 1}}}, %{config: %{"a" => %{"y" => 2}}}])
+      iex> layers = [%{config: %{"a" => %{"x" => 1}}}, %{config: %{"a" => %{"y" => 2}}}]
+      iex> Codex.Config.LayerStack.effective_config(layers)
       %{"a" => %{"x" => 1, "y" => 2}}
   """
   @spec effective_config([%{:config => map(), optional(atom()) => term()}]) :: map()
@@ -54,7 +54,7 @@ defmodule Codex.Config.LayerStack do
 
   defp merge(_below, above), do: above
 
-  @doc "Whether `features.remote_models` is true; false also where the configuration cannot be read."
+  @doc "Tells whether `features.remote_models` is true; false if the configuration cannot be read."
   @spec remote_models_enabled?(Path.t(), Path.t() | nil) :: boolean()
   def remote_models_enabled?(codex_home, cwd \\ nil) do
     case config(codex_home, cwd) do

@@ -1,9 +1,10 @@
 defmodule Codex.Config.Constrained do
   @moduledoc """
-  A value together with what it may be set to.
+  Holds a value and the values that may replace it. Kept for callers of 0.4.5.
 
       iex> alias Codex.Config.Constrained
-      iex> {:ok, policy} = :never |> Constrained.allow_only([:never, :on_request]) |> Constrained.set(:on_request)
+      iex> allowed = [:never, :on_request]
+      iex> {:ok, policy} = :never |> Constrained.allow_only(allowed) |> Constrained.set(:on_request)
       iex> Constrained.value(policy)
       :on_request
       iex> {:error, error} = Constrained.set(policy, :always)
@@ -18,31 +19,31 @@ defmodule Codex.Config.Constrained do
 
   @type t :: %__MODULE__{value: term(), constraint: :any | {:only, [term()]} | {:not, [term()]}}
 
-  @doc "Anything may be set. The first value is not checked, here and below."
+  @doc "Allows every value. The first value is not checked, here and below."
   @spec allow_any(term()) :: t()
   def allow_any(value), do: %__MODULE__{value: value, constraint: :any}
 
-  @doc "Only these may be set."
+  @doc "Allows the values of a list."
   @spec allow_only(term(), [term()]) :: t()
   def allow_only(value, allowed) when is_list(allowed),
     do: %__MODULE__{value: value, constraint: {:only, allowed}}
 
-  @doc "All but these may be set."
+  @doc "Allows all values but those of a list."
   @spec allow_not(term(), [term()]) :: t()
   def allow_not(value, disallowed) when is_list(disallowed),
     do: %__MODULE__{value: value, constraint: {:not, disallowed}}
 
-  @doc "The value."
+  @doc "Returns the value."
   @spec value(t()) :: term()
   def value(%__MODULE__{value: value}), do: value
 
-  @doc "Whether this may be set."
+  @doc "Tells whether a value is allowed."
   @spec can_set?(t(), term()) :: boolean()
   def can_set?(%__MODULE__{constraint: :any}, _value), do: true
   def can_set?(%__MODULE__{constraint: {:only, allowed}}, value), do: value in allowed
   def can_set?(%__MODULE__{constraint: {:not, disallowed}}, value), do: value not in disallowed
 
-  @doc "Sets the value, or says why not: a `Codex.Config.ConstraintError` of type `:invalid_value`."
+  @doc "Sets the value. The error has the type `:invalid_value`."
   @spec set(t(), term()) :: {:ok, t()} | {:error, ConstraintError.t()}
   def set(%__MODULE__{} = constrained, value) do
     if can_set?(constrained, value),

@@ -1,9 +1,9 @@
 defmodule Codex.AppServer.V1 do
   @moduledoc """
-  The first version of the protocol, which CLI #{Codex.Protocol.cli_version()} does not speak any more.
+  Keeps the functions of the app-server's first protocol callable. The CLI has removed its methods.
 
-  Nothing is sent: each function returns `{:error, {:unsupported, text}}`, where the text names the function of `Codex.AppServer` that does
-  the same today.
+  Each function returns `{:error, {:unsupported, text}}` and sends nothing. The text names the
+  function of `Codex.AppServer` to call instead.
   """
 
   alias Codex.AppServer

@@ -1,9 +1,9 @@
 defmodule Codex.OutputSchemaFile do
   @moduledoc """
-  The JSON schema of an answer as a temporary file, which is how the CLI takes it.
+  Writes the JSON schema of an answer into a temporary file. Kept for callers of 0.4.5; turns with
+  `output_schema` need no such call.
 
-  Turns with `output_schema` do this by themselves. The file has mode 0600 and stands in a directory
-  of its own, of mode 0700, from their first moment.
+  The file has mode 0600, and its directory, which holds nothing else, mode 0700.
   """
 
   alias Codex.{FileSystem, JSON}
@@ -11,7 +11,8 @@ defmodule Codex.OutputSchemaFile do
   @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), FileSystem.reason()}
 
   @doc """
-  Writes the file. Returns its path and the function that removes it; nil gives nil and a function that does nothing.
+  Writes the file. Returns its path and a function that removes it; without a schema, nil and a
+  function that does nothing.
 
       iex> {:ok, path, cleanup} = Codex.OutputSchemaFile.create(%{type: "object"})
       iex> {File.read(path), cleanup.(), File.exists?(path)}

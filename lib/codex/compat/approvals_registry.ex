@@ -1,16 +1,17 @@
 defmodule Codex.Approvals.Registry do
   @moduledoc """
-  Where a hook may keep what it has not decided yet: a map for each reference, in a process of its own. The SDK starts none and asks none.
+  Keeps a map for each open decision of an approval hook. Kept for callers of 0.4.5: the SDK neither
+  starts nor reads it.
 
       {:ok, _} = start_supervised(Codex.Approvals.Registry)
       :ok = Codex.Approvals.Registry.register(ref, %{event: event})
 
-  Every function takes the process as its last argument; the default is the one that was started without a name of its own.
+  Each function takes the process as its last argument, by default the one named after this module.
   """
 
   use GenServer
 
-  @doc "Starts one. Option: `:name` (default this module)."
+  @doc "Starts a registry. Option: `:name` (default: this module)."
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts \\ []),
     do: GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
@@ -20,7 +21,7 @@ defmodule Codex.Approvals.Registry do
   def register(ref, metadata, registry \\ __MODULE__) when is_map(metadata),
     do: GenServer.call(registry, {:register, ref, metadata})
 
-  @doc "What is kept under `ref`."
+  @doc "Returns the map kept under `ref`."
   @spec lookup(term(), GenServer.server()) :: {:ok, map()} | {:error, :not_found}
   def lookup(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:lookup, ref})
 
@@ -28,7 +29,7 @@ defmodule Codex.Approvals.Registry do
   @spec delete(term(), GenServer.server()) :: :ok
   def delete(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:delete, ref})
 
-  @doc "Forgets what is older than `max_age_ms`, and returns how many that were."
+  @doc "Forgets maps older than `max_age_ms`, and returns their number."
   @spec cleanup_expired(non_neg_integer(), GenServer.server()) :: non_neg_integer()
   def cleanup_expired(max_age_ms, registry \\ __MODULE__)
       when is_integer(max_age_ms) and max_age_ms >= 0,

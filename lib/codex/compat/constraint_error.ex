@@ -1,7 +1,9 @@
 defmodule Codex.Config.ConstraintError do
   @moduledoc """
-  A value that may not be set. `type` is `:invalid_value` or `:empty_field`; `candidate`, `allowed` and `disallowed` are
-  inspected terms.
+  The error of `Codex.Config.Constrained.set/2`. Kept for callers of 0.4.5.
+
+  `type` is `:invalid_value` or `:empty_field`. `candidate`, `allowed` and `disallowed` are inspected
+  terms.
   """
   defexception [:type, :candidate, :allowed, :disallowed, :field_name]
 

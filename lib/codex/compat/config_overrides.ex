@@ -1,6 +1,6 @@
 defmodule Codex.Config.Overrides do
   @moduledoc """
-  The configuration that options stand for, as `--config` of the CLI takes it.
+  Turns options into `--config` arguments of the CLI. Kept for callers of 0.4.5.
 
       iex> {:ok, options} = Codex.Options.new(reasoning_effort: :high)
       iex> {:ok, thread} = Codex.Thread.Options.new(personality: :pragmatic)
@@ -14,9 +14,11 @@ defmodule Codex.Config.Overrides do
   alias Codex.Options.Overrides
 
   @doc """
-  The overrides of these options, in the order of the table in `guides/options.md`, as `{key, value}`. A thread's value beats
-  the client's. Options that are an error on `codex exec` raise `ArgumentError`, which names them.
-  The `env` of MCP servers is left out, and headers and bearer tokens are names of variables.
+  Returns the overrides of these options as `{key, value}`, in the order of the table in
+  `guides/options.md`. A thread's value wins over the client's.
+
+  The `env` of MCP servers is left out, and headers and bearer tokens are names of variables. Raises
+  `ArgumentError` for options that `codex exec` cannot take.
   """
   @spec derived_overrides(Codex.Options.t(), Codex.Thread.Options.t() | nil) :: [
           {String.t(), term()}
@@ -34,8 +36,8 @@ defmodule Codex.Config.Overrides do
   end
 
   @doc """
-  `config` with the overrides of these options below it, under dotted keys: what `config` has already, under such a key or
-  nested, stays. nil where there is nothing.
+  Adds the overrides of these options to `config`, under dotted keys. Keys that `config` has already,
+  dotted or nested, keep their values. Returns nil if there are neither.
 
       iex> {:ok, options} = Codex.Options.new(reasoning_effort: :high, model_verbosity: :low)
       iex> Codex.Config.Overrides.merge_config(%{model_verbosity: "high"}, options, nil)
@@ -69,21 +71,22 @@ defmodule Codex.Config.Overrides do
     end
   end
 
-  # A value that is no table leaves nothing below it.
+  # Only a table has keys.
   defp nested?(_value, _path), do: false
 
   @doc """
-  The arguments for a list of `{key, value}` pairs or `"key=value"` strings; empty strings are dropped. All of it is merged, see
-  `guides/options.md`. Raises `ArgumentError`, which names the key, for a value that TOML has no form for.
+  Returns the arguments for a list of `{key, value}` pairs or `"key=value"` strings. Overrides of one
+  table are merged, empty strings are dropped. Raises `ArgumentError` with the key of a value that
+  TOML cannot hold.
   """
   @spec cli_args([{String.t() | atom(), term()} | String.t()]) :: [String.t()]
   def cli_args(overrides) when is_list(overrides) do
-    with {:ok, told} <- overrides |> Enum.reject(&(&1 == "")) |> Overrides.new(),
-         {:ok, arguments} <- Overrides.arguments(told) do
+    with {:ok, overrides} <- overrides |> Enum.reject(&(&1 == "")) |> Overrides.new(),
+         {:ok, arguments} <- Overrides.arguments(overrides) do
       Enum.flat_map(arguments, &["--config", &1])
     else
       {:error, which} ->
-        raise ArgumentError, "not an override that can be written: #{inspect(which)}"
+        raise ArgumentError, "this override cannot be written as TOML: #{inspect(which)}"
     end
   end
 
