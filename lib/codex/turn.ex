@@ -54,6 +54,10 @@ defmodule Codex.Turn do
   """
   def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, lost(turn, error)}
   def add(%__MODULE__{} = turn, {:attempts, n} = event), do: {event, %{turn | attempts: n}}
+
+  def add(%__MODULE__{} = turn, {:warnings, texts} = event),
+    do: {event, %{turn | warnings: Enum.reduce(texts, turn.warnings, &Warnings.put(&2, &1))}}
+
   def add(%__MODULE__{} = turn, {:extras, map} = event), do: {event, %{turn | extras: map}}
 
   def add(%__MODULE__{} = turn, event) do

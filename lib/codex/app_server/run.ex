@@ -11,7 +11,7 @@ defmodule Codex.AppServer.Run do
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Retry.Call
-  alias Codex.Turn.{Extras, Running}
+  alias Codex.Turn.{Extras, Running, Warnings}
 
   # How long a reader waits for the end of a turn that it does not want any more.
   @grace 700
@@ -39,6 +39,7 @@ defmodule Codex.AppServer.Run do
     :extras,
     late: nil,
     ended?: false,
+    closed?: false,
     asked: %{}
   ]
 
@@ -82,8 +83,7 @@ defmodule Codex.AppServer.Run do
 
   @doc "The next events, as `Stream.resource/3` wants them."
   @spec next(t()) :: {[Events.t()], t()} | {:halt, t()}
-  def next(%{ended?: true, extras: nil} = run), do: {:halt, run}
-  def next(%{ended?: true} = run), do: {extras(run), %{run | extras: nil}}
+  def next(%{ended?: true} = run), do: {:halt, run}
   def next(%{conn: nil} = run), do: fail(run, Loss.error({:no_connection, run.job.conn}))
   def next(%{turn_id: nil} = run), do: run |> check_cancelled() |> open()
 
@@ -97,17 +97,35 @@ defmodule Codex.AppServer.Run do
     end
   end
 
-  @doc "The same, but a run that is lost ends with `{:failed, exception}`: its reader keeps what came before."
+  @doc """
+  The same, but a run that is lost ends with `{:failed, exception}`: its reader keeps what came
+  before. At the end, `{:warnings, texts}` and `{:extras, map}` come for the result.
+  """
   @spec next_or_failure(t() | :failed) ::
-          {[Events.t() | {:failed, Exception.t()}], t() | :failed} | {:halt, term()}
+          {[Events.t() | {atom(), term()}], t() | :failed} | {:halt, term()}
   def next_or_failure(:failed), do: {:halt, :failed}
+
+  def next_or_failure(%{ended?: true, closed?: false} = run),
+    do: {closing(run), %{run | closed?: true}}
 
   def next_or_failure(run) do
     next(run)
   rescue
     error in TransportError ->
       _ = stop(run)
-      {[{:failed, error} | extras(run)], :failed}
+      {[{:failed, error} | closing(run)], :failed}
+  end
+
+  defp closing(run), do: warnings(run) ++ extras(run)
+
+  # MCP servers start while the turn runs: the end is the time to ask.
+  defp warnings(run) do
+    with {:ok, [_ | _] = notices} <- Connection.call(run.conn, {:notices, run.thread_id}) do
+      texts = for {method, params} <- notices, do: Warnings.text(Told.event(method, params))
+      [{:warnings, texts |> Enum.reject(&is_nil/1) |> Redact.redact(run.job.secrets)}]
+    else
+      _none -> []
+    end
   end
 
   defp extras(run) do

@@ -13,6 +13,7 @@ defmodule Codex.AppServer.Server do
     Delivery,
     Flow,
     Life,
+    Notices,
     Pending,
     Spans,
     State,
@@ -43,6 +44,7 @@ defmodule Codex.AppServer.Server do
     :parent,
     :flow,
     life: %Life{},
+    notices: %Notices{},
     watched: %{},
     pending: %{},
     owed: 0,
@@ -209,6 +211,9 @@ defmodule Codex.AppServer.Server do
   def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
   def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
 
+  def handle_call({:notices, thread_id}, _from, server),
+    do: {:reply, Notices.of(server.notices, thread_id), server}
+
   def handle_call(:stderr, _from, %{transport: nil} = server), do: {:reply, "", server}
 
   def handle_call(:stderr, _from, server),
@@ -318,6 +323,7 @@ defmodule Codex.AppServer.Server do
         state = State.new(machine(server.options))
         state = %{state | subscribers: server.state.subscribers}
         server = %{server | transport: transport, state: state, life: Life.reached(server.life)}
+        server = %{server | notices: Notices.new()}
         server |> step(&State.start(&1, now())) |> noreply()
 
       {:error, reason} ->
@@ -386,8 +392,13 @@ defmodule Codex.AppServer.Server do
       RateLimit.observe(server.options.account, event)
     end
 
-    step(server, &State.message(&1, message, now()))
+    server |> notice(message) |> step(&State.message(&1, message, now()))
   end
+
+  defp notice(server, {:notification, method, params}) when is_map(params),
+    do: %{server | notices: Notices.note(server.notices, method, params)}
+
+  defp notice(server, _message), do: server
 
   # --- Reading on -------------------------------------------------------------------------------------------------------
 

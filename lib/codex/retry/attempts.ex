@@ -112,7 +112,7 @@ defmodule Codex.Retry.Attempts do
   defp next(%{phase: :running} = state) do
     case state.source.next.(state.run) do
       {:halt, run} -> ended(stop_run(%{state | run: run}))
-      {events, run} -> take(events, %{state | run: run})
+      {events, run} -> events |> wanted(state) |> take(%{state | run: run})
     end
   end
 
@@ -182,6 +182,12 @@ defmodule Codex.Retry.Attempts do
   end
 
   ## Events
+
+  # What a run ends with for its result is nothing for a reader of events alone.
+  defp wanted(events, %{lost: :element}), do: events
+
+  defp wanted(events, _state),
+    do: Enum.reject(events, &(is_tuple(&1) and elem(&1, 0) in [:warnings, :extras]))
 
   defp take(events, %{failure: nil} = state) do
     events = if state.known?, do: Enum.reject(events, &thread?(&1, state)), else: events

@@ -92,8 +92,11 @@ defmodule Codex.Telemetry.Span do
     drive(fn -> Enumerable.reduce(stream, {:cont, {acc, span}}, step) end, span, lost)
   end
 
-  defp deliver({:attempts, _n}, acc, _reducer, span, :raise), do: {:cont, {acc, span}}
   defp deliver({:failed, _error}, acc, _reducer, span, :raise), do: {:halt, {acc, span}}
+
+  # What is for a result only.
+  defp deliver(element, acc, _reducer, span, :raise) when is_tuple(element),
+    do: {:cont, {acc, span}}
 
   defp deliver(element, acc, reducer, span, _lost) do
     {command, acc} = reducer.(element, acc)

@@ -5,6 +5,8 @@ defmodule Codex.Turn.Warnings do
   #
   #   * `%Codex.Events.ItemCompleted{item: %Codex.Items.Error{message: text}}`, as `codex exec` does
   #   * `%Codex.Events.AppServerNotification{method: "warning", params: %{"message" => text}}`
+  #
+  # or ends its stream of elements with `{:warnings, texts}`.
 
   alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
   alias Codex.{Events, Items, Text}
@@ -16,7 +18,13 @@ defmodule Codex.Turn.Warnings do
   defstruct texts: [], more: 0
   @type t :: %__MODULE__{texts: [String.t()], more: non_neg_integer()}
 
-  @notices ["warning", "configWarning", "guardianWarning", "mcpServer/startupStatus/updated"]
+  @notices [
+    "warning",
+    "configWarning",
+    "deprecationNotice",
+    "guardianWarning",
+    "mcpServer/startupStatus/updated"
+  ]
 
   @doc "Whether a notification of this method may be a warning."
   @spec notice?(String.t()) :: boolean()
@@ -36,7 +44,9 @@ defmodule Codex.Turn.Warnings do
   def list(%{more: 0} = warnings), do: Enum.reverse(warnings.texts)
   def list(warnings), do: Enum.reverse(["#{warnings.more} more warnings" | warnings.texts])
 
-  defp put(warnings, text) do
+  @doc "Adds a text, if it is new."
+  @spec put(t(), String.t()) :: t()
+  def put(warnings, text) do
     text = text |> String.slice(0, @longest) |> Text.line() |> String.trim()
 
     cond do
@@ -46,25 +56,29 @@ defmodule Codex.Turn.Warnings do
     end
   end
 
-  defp text(%ItemCompleted{item: %Items.Error{message: text}}) when is_binary(text), do: text
+  @doc "The warning of an event, or nil."
+  @spec text(Events.t() | term()) :: String.t() | nil
+  def text(event)
 
-  defp text(%DeprecationNotice{summary: summary, details: details}),
+  def text(%ItemCompleted{item: %Items.Error{message: text}}) when is_binary(text), do: text
+
+  def text(%DeprecationNotice{summary: summary, details: details}),
     do: sentences([summary, details])
 
   # A line that was dropped for its length: the turn may lack a message.
-  defp text(%Events.Error{additional_details: %{"line_bytes" => _}, message: text}), do: text
+  def text(%Events.Error{additional_details: %{"line_bytes" => _}, message: text}), do: text
 
-  defp text(%AppServerNotification{method: "mcpServer/startupStatus/updated", params: params}),
+  def text(%AppServerNotification{method: "mcpServer/startupStatus/updated", params: params}),
     do: startup(params)
 
-  defp text(%AppServerNotification{method: "configWarning", params: params}),
+  def text(%AppServerNotification{method: "configWarning", params: params}),
     do: sentences([params["summary"], params["details"], place(params)])
 
-  defp text(%AppServerNotification{method: method, params: %{"message" => text}})
-       when method in ["warning", "guardianWarning"] and is_binary(text),
-       do: text
+  def text(%AppServerNotification{method: method, params: %{"message" => text}})
+      when method in ["warning", "guardianWarning"] and is_binary(text),
+      do: text
 
-  defp text(_event), do: nil
+  def text(_event), do: nil
 
   defp startup(%{"status" => "failed", "name" => name} = params) when is_binary(name),
     do: sentences(["MCP server #{name} did not start", params["error"]])

@@ -195,6 +195,29 @@ defmodule Codex.AppServer.ThreadTest do
       assert Codex.Turn.Result.json(result) == {:ok, %{"a" => 1}}
     end
 
+    test "tell what the server warned of, and which MCP servers did not start" do
+      model = Test.start!(["One.", "Two.", "Three.", "Four."])
+      conn = connect!(model)
+      servers = %{"gone" => %{"command" => "/nope/mcp"}}
+      thread = thread!(model, conn, mcp_servers: servers, features: %{"collab" => true})
+
+      {:ok, first} = Thread.run(thread, "Hi")
+      assert [mcp] = Enum.filter(first.warnings, &(&1 =~ "MCP server gone did not start"))
+      assert mcp =~ "No such file"
+      assert Enum.any?(first.warnings, &(&1 =~ "collab"))
+      assert Enum.uniq(first.warnings) == first.warnings
+
+      # Later turns of the thread, too; other threads only what is about all. A stream has events.
+      {:ok, run} = Thread.run_streamed(first.thread, "again")
+      assert {:ok, %{warnings: again}} = Codex.RunResultStreaming.result(run)
+      assert mcp in again
+      {:ok, events} = Thread.run_turn_streamed(first.thread, "and again", retry: true)
+      assert Enum.all?(events, &is_struct/1)
+
+      {:ok, other} = Thread.run(thread!(model, conn), "Hi")
+      refute Enum.any?(other.warnings, &(&1 =~ "gone"))
+    end
+
     test "stream with deltas, and the text is theirs" do
       {_model, _conn, thread} = start([respond([message("Hello", deltas: ["Hel", "lo"])])])
 
