@@ -199,6 +199,30 @@ defmodule Codex.ExecMcpTest do
     end
   end
 
+  test "over an app-server, those of the connection and of a thread are each server's own",
+       %{tmp_dir: dir} do
+    model = Codex.Test.start!([], default: "Done.", rules: [])
+    [a, b, c] = for name <- ["a", "b", "c"], do: Path.join(dir, name)
+    server = &server(&1, %{env: %{"TOKEN" => secret(&2, "TOKEN"), "HOME" => secret(&2, "HOME")}})
+    config = [mcp_servers: [a: server.(a, "a"), b: server.(b, "b")]]
+    conn = Codex.Connected.connect!(model, config: config)
+
+    for servers <- [nil, %{c: server.(c, "c")}] do
+      :ok = Codex.Test.push(model, [shell("/usr/bin/env"), "Done."])
+      options = [mcp_servers: servers, sandbox: :danger_full_access]
+      thread = Codex.Connected.thread!(model, conn, options)
+      assert {:ok, %{final_response: %{text: "Done."}} = result} = Thread.run(thread, "hi")
+      assert [output] = outputs(result)
+      refute output =~ "secret-of-"
+    end
+
+    for {path, id} <- [{a, "a"}, {b, "b"}, {c, "c"}] do
+      seen = env_of(path)
+      for name <- ["TOKEN", "HOME"], do: assert(seen[name] == secret(id, name))
+      for text <- shown(path), do: refute(text =~ "secret-of-")
+    end
+  end
+
   test "tokens and headers of a provider are not in the environment of commands" do
     model = Codex.Test.start!([shell("/usr/bin/env"), "Done."])
 

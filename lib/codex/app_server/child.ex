@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Child do
   # starts with defaults, and so with the built-in provider.
 
   alias Codex.{CLI, Config}
-  alias Codex.Exec.Reach
+  alias Codex.Exec.{Files, Reach, Secrets, Servers}
   alias Codex.Options.Overrides
 
   # Closing stdin ends the server at once, with all that it has started.
@@ -14,6 +14,8 @@ defmodule Codex.AppServer.Child do
           CLI.path_error()
           | Config.Error.t()
           | Reach.reason()
+          | Secrets.reason()
+          | {:invalid_config_overrides, String.t()}
           | {:invalid_working_directory, Path.t()}
 
   @doc "Arguments and options of `Codex.Subprocess.open/2`."
@@ -22,16 +24,23 @@ defmodule Codex.AppServer.Child do
     options = %{options | clear_env: clear_env?(options)}
     env = env(client, options)
 
-    with {:ok, overrides} <- overrides(client, options),
+    with {:ok, hidden} <- told(client, options),
+         {:ok, overrides} <- arguments(hidden.overrides),
          {:ok, program} <- CLI.find(client.codex_path_override),
          :ok <- directory(options.cwd),
-         :ok <- config(env, overrides, options) do
+         env = Map.merge(env, hidden.vars),
+         load = load(env, overrides, options),
+         :ok <- config(load, options),
+         {:ok, started, file} <- Servers.wrap(hidden.servers, load),
+         {:ok, overrides} <- arguments(hidden.overrides ++ started) do
       :ok = CLI.warn_once(program)
       strict = if options.strict_config, do: ["--strict-config"], else: []
       argv = [program, "app-server"] ++ strict ++ Enum.flat_map(overrides, &["-c", &1])
+      {argv, files} = Files.name(argv ++ file)
 
       {:ok, argv,
        [
+         files: files,
          env: CLI.put_path(env, program),
          clear_env: options.clear_env,
          cwd: options.cwd,
@@ -49,20 +58,26 @@ defmodule Codex.AppServer.Child do
     options = %{options | clear_env: clear_env?(options)}
     host = if options.clear_env, do: %{}, else: System.get_env()
     # The server was started with these.
-    {:ok, overrides} = overrides(client, options)
+    {:ok, hidden} = told(client, options)
+    {:ok, overrides} = arguments(hidden.overrides)
     key = if client.api_key, do: [api_key: client.api_key], else: []
-    [env: Map.merge(host, env(client, options)), cwd: options.cwd, overrides: overrides] ++ key
+    env = host |> Map.merge(env(client, options)) |> Map.merge(hidden.vars)
+    [env: env, cwd: options.cwd, overrides: overrides] ++ key
   end
 
   defp clear_env?(options), do: options.clear_env or options.isolation == :hermetic
 
-  defp overrides(client, options) do
+  # Without the secrets of MCP servers and providers, which everyone could read in the arguments.
+  defp told(client, options) do
     with {:ok, ours} <- of_client(client) do
-      told = ours ++ isolation(options) ++ login(client) ++ List.wrap(told(options.config))
-
-      with {:error, name} <- Overrides.arguments(told),
-           do: {:error, {:invalid_config_overrides, name}}
+      config = if options.config == %{}, do: [], else: options.config
+      Secrets.hide(ours ++ isolation(options) ++ login(client) ++ config)
     end
+  end
+
+  defp arguments(overrides) do
+    with {:error, name} <- Overrides.arguments(overrides),
+         do: {:error, {:invalid_config_overrides, name}}
   end
 
   # What the client says of models and the like holds for all threads of the server.
@@ -84,9 +99,6 @@ defmodule Codex.AppServer.Child do
 
   defp isolation(_options), do: []
 
-  defp told(config) when config == %{}, do: []
-  defp told(config), do: config
-
   # The server takes no key from its environment for itself (0.169): see `login/1`. Providers with an
   # `env_key` do, and tools.
   defp env(client, options) do
@@ -106,20 +118,15 @@ defmodule Codex.AppServer.Child do
   defp directory(dir),
     do: if(Codex.FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
-  defp config(_env, _overrides, %{broken_config: :allow}), do: :ok
+  defp config(_load, %{broken_config: :allow}), do: :ok
 
-  defp config(env, overrides, options) do
+  defp config(load, options) do
+    with {:ok, _config} <- Config.load([strict: options.strict_config] ++ load), do: :ok
+  end
+
+  defp load(env, overrides, options) do
     host = if options.clear_env, do: %{}, else: System.get_env()
     env = for {name, value} <- Map.merge(host, env), value != nil, into: %{}, do: {name, value}
-
-    opts = [
-      env: env,
-      cwd: options.cwd,
-      overrides: overrides,
-      strict: options.strict_config,
-      timeout: options.init_timeout_ms
-    ]
-
-    with {:ok, _config} <- Config.load(opts), do: :ok
+    [env: env, cwd: options.cwd, overrides: overrides, timeout: options.init_timeout_ms]
   end
 end

@@ -108,7 +108,7 @@ defmodule Codex.AppServer.Options do
           {:ok, map()}
           | {:error,
              {:unknown_option, term(), atom() | nil}
-             | {:invalid_option, atom(), term(), String.t()}
+             | {:invalid_option, atom() | list(), term(), String.t()}
              | {:invalid_options, term()}}
   def new(options, lane \\ :child) do
     table = table(lane)
@@ -135,8 +135,14 @@ defmodule Codex.AppServer.Options do
 
       {_, _, check, expected, _} ->
         case check(check, value) do
-          {:ok, value} -> {:cont, {:ok, %{set | name => value}}}
-          :error -> {:halt, {:error, {:invalid_option, name, shown(name, value), expected}}}
+          {:ok, value} ->
+            {:cont, {:ok, %{set | name => value}}}
+
+          {:error, path} ->
+            {:halt, {:error, {:invalid_option, path, "[redacted]", expected}}}
+
+          :error ->
+            {:halt, {:error, {:invalid_option, name, shown(name, value), expected}}}
         end
     end
   end
@@ -214,7 +220,12 @@ defmodule Codex.AppServer.Options do
     with {:ok, told} <- Overrides.new(value), {:ok, _} <- Overrides.arguments(told) do
       {:ok, told}
     else
-      _ -> :error
+      # The path of a value below its key is text with dots.
+      {:error, path} when is_binary(path) ->
+        if Enum.any?(value, &match?({^path, _}, &1)), do: :error, else: {:error, [:config, path]}
+
+      {:error, _key} ->
+        :error
     end
   end
 

@@ -161,13 +161,11 @@ defmodule Codex.Exec.Args do
   defp told(%{servers: none} = args, overrides) when none == %{}, do: put(args, overrides)
 
   # What a server is follows from all that is told, and from the files.
-  defp told(%{servers: servers} = args, overrides) do
-    mark = "codex-sdk-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
-
+  defp told(args, overrides) do
     with {:ok, all} <- put(args, overrides),
-         {:ok, started, content} <- Servers.wrap(servers, mark, surroundings(all)),
+         {:ok, started, file} <- Servers.wrap(args.servers, surroundings(all)),
          {:ok, args} <- put(args, overrides ++ started),
-         do: {:ok, %{args | argv: args.argv ++ [{:file, content, {:mark, mark}}]}}
+         do: {:ok, %{args | argv: args.argv ++ file}}
   end
 
   defp put(args, overrides) do

@@ -21,17 +21,26 @@ defmodule Codex.Exec.Servers do
   @type envs :: %{String.t() => %{String.t() => String.t()}}
 
   @doc """
-  Overrides that start these servers through the launcher, and the content of the file. `mark`
-  stands for the path of the file, which is known when the run starts.
+  Overrides that start these servers through the launcher, and the file with their variables for
+  `Codex.Exec.Files`.
 
   A server is what all layers of the configuration make of it, so `load` has the options of
   `Codex.Config.load/1` for this run.
   """
-  @spec wrap(envs(), String.t(), keyword()) ::
-          {:ok, [Overrides.t()], iodata()} | {:error, {:invalid_mcp_servers, String.t()}}
-  def wrap(envs, mark, load) do
-    servers = servers(load)
+  @spec wrap(envs(), keyword()) ::
+          {:ok, [Overrides.t()], [{:file, iodata(), {:mark, String.t()}}]}
+          | {:error, {:invalid_mcp_servers, String.t()}}
+  def wrap(none, _load) when none == %{}, do: {:ok, [], []}
 
+  def wrap(envs, load) do
+    # Stands for the path of the file, which is known when the CLI starts.
+    mark = "codex-sdk-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
+
+    with {:ok, overrides, content} <- started(envs, mark, servers(load)),
+         do: {:ok, overrides, [{:file, content, {:mark, mark}}]}
+  end
+
+  defp started(envs, mark, servers) do
     Enum.reduce_while(envs, {:ok, [], []}, fn {id, env}, {:ok, overrides, content} ->
       case command(servers[id]) do
         {:ok, command} ->

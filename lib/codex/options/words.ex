@@ -126,6 +126,15 @@ defmodule Codex.Options.Words do
     "#{key} is an option of #{Enum.join(texts, ", or of ")}"
   end
 
+  def reason({tag, path})
+      when tag in [:invalid_mcp_servers, :invalid_model_providers] and path != "[redacted]",
+      do: "#{path} cannot be set like this: a value, or a name in it, is of the wrong kind"
+
+  def reason({:unsupported_option, :mcp_servers, path}),
+    do:
+      "#{path} would have to stand in the arguments of the CLI, where every user of the machine " <>
+        "could read it: put it into config.toml"
+
   def reason({:unsupported_option, name, :resume}),
     do: "the option #{name} has no effect on a thread that is resumed" <> hint(name)
 

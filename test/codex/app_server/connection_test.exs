@@ -508,6 +508,19 @@ defmodule Codex.AppServer.ConnectionTest do
       assert {:error, {:invalid_option, :config, "[redacted]", _}} =
                AppServer.connect([], config: %{"a" => {:odd, "sk-secret"}})
 
+      config = [mcp_servers: [a: [env: ["T=sk-secret": ""]]]]
+
+      assert {:error, {:invalid_option, [:config, "mcp_servers.a.env"], "[redacted]", _}} =
+               AppServer.connect([], config: config)
+
+      assert {:error, {:invalid_option, :config, "[redacted]", _}} =
+               AppServer.connect([], config: ["a=sk-secret", {"b", {1}}])
+
+      config = %{"mcp_servers.a" => %{url: "u", bearer_token: "sk-secret"}}
+
+      assert {:error, {:unsupported_option, :mcp_servers, "mcp_servers.a.bearer_token"}} =
+               AppServer.connect([], config: config)
+
       assert {:error, {:invalid_working_directory, _}} =
                AppServer.connect([codex_path: "/bin/true"], cwd: Path.join(dir, "none"))
     end
