@@ -46,6 +46,7 @@ defmodule Codex.AppServer do
   """
 
   alias Codex.AppServer.{Calls, Connection, Docs, Pages}
+  alias Codex.Options.Keywords
   alias Codex.Protocol
 
   @typedoc "The process of a connection."
@@ -116,7 +117,7 @@ defmodule Codex.AppServer do
     end
   end
 
-  defp json(params), do: {:error, {:invalid_options, params}}
+  defp json(params), do: {:error, {:invalid_options, Keywords.redacted(params)}}
 
   defp timeout([], default), do: {:ok, default}
   defp timeout([{:timeout_ms, :infinity}], _default), do: {:ok, :infinity}
@@ -131,7 +132,7 @@ defmodule Codex.AppServer do
   defp timeout([{key, _} | _], _default),
     do: {:error, Codex.Options.Unknown.reason(key, [:timeout_ms])}
 
-  defp timeout(other, _default), do: {:error, {:invalid_options, other}}
+  defp timeout(other, _default), do: {:error, {:invalid_options, Keywords.redacted(other)}}
 
   defp invalid(where, value, expected), do: {:error, {:invalid_option, where, value, expected}}
 
@@ -226,7 +227,7 @@ defmodule Codex.AppServer do
   def start_link(options) when is_function(options, 0), do: start_link(options.())
 
   def start_link(options) do
-    case Keyword.pop(options, :url) do
+    case options |> Keywords.list!() |> Keyword.pop(:url) do
       {nil, options} ->
         {client, options} = Keyword.pop(options, :client, [])
         Connect.child(client, options, :linked)
@@ -240,7 +241,7 @@ defmodule Codex.AppServer do
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
     %{
-      id: Keyword.get(options, :name, __MODULE__),
+      id: options |> Keywords.list!() |> Keyword.get(:name, __MODULE__),
       # A function: reports of supervisors show arguments, and there may be keys and tokens in these.
       start: {__MODULE__, :start_link, [fn -> options end]},
       # As long as it takes to end a server by the ladder.
@@ -446,7 +447,7 @@ defmodule Codex.AppServer do
         end)
 
       :error ->
-        {:error, {:invalid_options, options}}
+        {:error, {:invalid_options, Keywords.redacted(options)}}
     end
   end
 

@@ -39,6 +39,7 @@ defmodule Codex.Auth do
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
   alias Codex.{Config, FileSystem, Home, JSON}
+  alias Codex.Options.Keywords
 
   @typedoc """
   Why credentials could not be read, written or removed:
@@ -148,15 +149,6 @@ defmodule Codex.Auth do
   def preflight(what \\ [])
   def preflight(%Codex.Options{api_key: ""}), do: {:error, {:invalid_api_key, :empty}}
 
-  def preflight(opts) when is_list(opts) do
-    {own, opts} = Keyword.split(opts, [:lane, :api_key])
-
-    # A run would refuse it, too.
-    if Enum.any?(own, &match?({:api_key, key} when key in [nil, ""], &1)),
-      do: {:error, {:invalid_api_key, :empty}},
-      else: preflight(own, opts)
-  end
-
   # A variable of `env` wins over `api_key`, as in a run.
   def preflight(%Codex.Options{} = options) do
     keys =
@@ -168,17 +160,23 @@ defmodule Codex.Auth do
     preflight(env: env, codex_home: options.codex_home)
   end
 
-  defp preflight(own, opts) do
-    lane = lane!(Keyword.get(own, :lane, :exec))
+  def preflight(opts) do
+    {own, opts} = opts |> Keywords.list!() |> Keyword.split([:lane, :api_key])
 
-    with {:ok, context} <- Context.new(opts),
-         do: {:ok, Preflight.run(lane, with_key(context, own[:api_key]), own[:api_key])}
+    # A run would refuse it, too.
+    if Enum.any?(own, &match?({:api_key, key} when key in [nil, ""], &1)),
+      do: {:error, {:invalid_api_key, :empty}},
+      else: preflight(own, opts)
   end
 
-  defp lane!(lane) when lane in [:exec, :app_server], do: lane
+  defp preflight(own, opts) do
+    own = Keyword.put_new(own, :lane, :exec)
+    Keywords.check!(own, :lane, &(&1 in [:exec, :app_server]), ":exec or :app_server")
+    Keywords.check!(own, :api_key, &(is_nil(&1) or is_binary(&1)), "a string")
 
-  defp lane!(lane),
-    do: raise(ArgumentError, "expected :lane to be :exec or :app_server, got: #{inspect(lane)}")
+    with {:ok, context} <- Context.new(opts),
+         do: {:ok, Preflight.run(own[:lane], with_key(context, own[:api_key]), own[:api_key])}
+  end
 
   defp with_key(context, nil), do: context
 

@@ -25,6 +25,7 @@ defmodule Codex.Config do
 
   alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
   alias Codex.{FileSystem, Home, Native}
+  alias Codex.Options.Keywords
 
   @enforce_keys [:home, :layers, :tree]
   defstruct [:home, :cwd, :layers, :tree, warnings: [], requirements: %{}]
@@ -102,33 +103,20 @@ defmodule Codex.Config do
   end
 
   defp options!(opts) do
-    opts = opts |> Keyword.validate!(@options) |> Map.new()
+    opts = opts |> Keywords.validate!(@options) |> Map.new()
 
-    check!(
-      opts,
-      :overrides,
-      &(is_list(&1) and Enum.all?(&1, fn item -> is_binary(item) end)),
-      "a list of strings"
-    )
-
-    check!(opts, :ignore_user_config, &is_boolean/1, "a boolean")
-    check!(opts, :strict, &is_boolean/1, "a boolean")
-    check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
-    check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
-    check!(opts, :system_dir, &is_binary/1, "a path")
-    check!(opts, :system_config, &(is_nil(&1) or is_binary(&1)), "a path")
-    check!(opts, :timeout, &(is_integer(&1) and &1 in 1..0xFFFFFFFF), "milliseconds, above 0")
+    Keywords.check!(opts, :overrides, &Keywords.strings?/1, "a list of strings")
+    Keywords.check!(opts, :ignore_user_config, &is_boolean/1, "a boolean")
+    Keywords.check!(opts, :strict, &is_boolean/1, "a boolean")
+    Keywords.check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
+    Keywords.check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
+    Keywords.check!(opts, :system_dir, &is_binary/1, "a path")
+    Keywords.check!(opts, :system_config, &(is_nil(&1) or is_binary(&1)), "a path")
+    ms? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
+    Keywords.check!(opts, :timeout, ms?, "in milliseconds, above 0")
+    Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
 
     Map.merge(opts, %{cwd: cwd(opts.cwd), user_home: user_home(opts.env)})
-  end
-
-  defp check!(opts, key, valid?, expected) do
-    unless valid?.(opts[key]),
-      do:
-        raise(
-          ArgumentError,
-          "expected #{inspect(key)} to be #{expected}, got: #{inspect(opts[key])}"
-        )
   end
 
   defp cwd(false), do: nil
@@ -340,7 +328,13 @@ defmodule Codex.Config do
   """
   @spec batch([edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
-  def batch(edits, opts \\ []) when is_list(edits), do: Writer.write(edits, opts)
+  def batch(edits, opts \\ [])
+
+  def batch(edits, opts) when is_list(edits) and length(edits) >= 0,
+    do: Writer.write(edits, opts)
+
+  def batch(other, _opts),
+    do: raise(ArgumentError, "expected a list of edits, got: #{Keywords.shown(other)}")
 
   defimpl Inspect do
     # Values hold keys and headers.

@@ -98,7 +98,7 @@ defmodule Codex.Doctor do
   """
   @spec text([Check.t()], keyword()) :: String.t()
   def text(checks, opts \\ []) do
-    opts = Keyword.validate!(opts, color: IO.ANSI.enabled?())
+    opts = Codex.Options.Keywords.validate!(opts, color: IO.ANSI.enabled?())
     Report.text(checks, opts[:color] == true)
   end
 

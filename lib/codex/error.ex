@@ -132,6 +132,7 @@ defmodule Codex.Error do
   @doc "An error of kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map)."
   @spec rate_limit(String.t(), keyword()) :: t()
   def rate_limit(message, opts \\ []) do
+    opts = Codex.Options.Keywords.list!(opts)
     error = new(:rate_limit, message, opts[:details] || %{})
     %{error | retry_after_ms: opts[:retry_after_ms]}
   end

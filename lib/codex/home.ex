@@ -10,6 +10,7 @@ defmodule Codex.Home do
   """
 
   alias Codex.Config.Error
+  alias Codex.Options.Keywords
 
   @entries [
     config: {"config.toml", "the user's configuration"},
@@ -59,7 +60,9 @@ defmodule Codex.Home do
   """
   @spec resolve(keyword()) :: {:ok, Path.t()} | {:error, Error.t()}
   def resolve(opts \\ []) do
-    opts = Keyword.validate!(opts, [:codex_home, :env])
+    opts = Keywords.validate!(opts, [:codex_home, :env])
+    Keywords.check!(opts, :codex_home, &(is_nil(&1) or is_binary(&1)), "a path")
+    Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
 
     with {:ok, path, from} <- named(opts[:codex_home], opts[:env] || System.get_env()) do
       path = Path.expand(path)
@@ -81,9 +84,6 @@ defmodule Codex.Home do
       _ -> empty("neither CODEX_HOME nor HOME is set")
     end
   end
-
-  defp named(other, _env),
-    do: raise(ArgumentError, "expected :codex_home to be a path, got: #{inspect(other)}")
 
   defp empty(message), do: {:error, %Error{reason: :empty_home, message: message}}
 

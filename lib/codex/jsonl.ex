@@ -27,6 +27,7 @@ defmodule Codex.JSONL do
   """
 
   alias Codex.{Events, JSON, Native, Suggest}
+  alias Codex.Options.Keywords
 
   @enforce_keys [:ref]
   defstruct [:ref]
@@ -48,7 +49,7 @@ defmodule Codex.JSONL do
   """
   @spec new(keyword()) :: t()
   def new(opts \\ []) do
-    Enum.each(opts, &check!/1)
+    Enum.each(Keywords.list!(opts), &check!/1)
     max_bytes = Keyword.get(opts, :max_line_bytes, @max_line_bytes)
     max_nodes = Keyword.get(opts, :max_line_nodes, JSON.max_nodes())
     %__MODULE__{ref: Native.decoder_new(max_bytes, max_nodes)}
@@ -58,7 +59,7 @@ defmodule Codex.JSONL do
     do: :ok
 
   defp check!({key, value}) when key in @options do
-    raise ArgumentError, "#{key} must be a positive integer, got: #{inspect(value)}"
+    raise ArgumentError, "#{key} must be a positive integer, got: #{Keywords.shown(value)}"
   end
 
   defp check!({key, _value}), do: raise(ArgumentError, Suggest.unknown_key(key, @options))

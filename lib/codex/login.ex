@@ -53,6 +53,7 @@ defmodule Codex.Login do
   alias Codex.{CLI, Subprocess}
   alias Codex.CLI.Command
   alias Codex.Login.{Session, Status}
+  alias Codex.Options.Keywords
 
   @typedoc "A login that waits for a person."
   @opaque t :: reference()
@@ -255,18 +256,13 @@ defmodule Codex.Login do
   defp env(%{codex_home: home, env: env}), do: Map.put(env, "CODEX_HOME", Path.expand(home))
 
   defp options!(opts) do
-    opts = opts |> Keyword.validate!(@options) |> Map.new()
+    opts = opts |> Keywords.validate!(@options) |> Map.new()
     _ = Command.timeout(opts.timeout)
 
-    unless is_list(opts.overrides) and Enum.all?(opts.overrides, &is_binary/1),
-      do:
-        raise(
-          ArgumentError,
-          "expected :overrides to be a list of strings, got: #{inspect(opts.overrides)}"
-        )
-
-    unless opts.issuer == nil or is_binary(opts.issuer),
-      do: raise(ArgumentError, "expected :issuer to be a URL, got: #{inspect(opts.issuer)}")
+    text? = &(is_nil(&1) or (is_binary(&1) and not String.contains?(&1, "\0")))
+    Keywords.check!(opts, :overrides, &Keywords.strings?/1, "a list of strings")
+    Keywords.check!(opts, :issuer, text?, "a URL")
+    for name <- [:codex_path, :codex_home], do: Keywords.check!(opts, name, text?, "a path")
 
     # Never the value: it may be a key.
     with {:ok, env} <- Codex.Options.Cast.cast(:env, opts.env),

@@ -141,7 +141,8 @@ defmodule Codex.Models do
   """
   @spec from_model_list(map(), keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def from_model_list(reply, opts \\ []) when is_map(reply) do
-    opts = Keyword.validate!(opts, fetched_at: DateTime.utc_now(), cli_version: nil)
+    opts =
+      Codex.Options.Keywords.validate!(opts, fetched_at: DateTime.utc_now(), cli_version: nil)
 
     case Catalog.new(reply["data"], :model_list, opts) do
       {:ok, catalog} -> {:ok, Catalog.aged(catalog)}
@@ -283,7 +284,8 @@ defmodule Codex.Models do
         Atom.to_string(effort)
 
       :error ->
-        raise ArgumentError, "expected one of #{inspect(Effort.all())}, got: #{inspect(value)}"
+        raise ArgumentError,
+              "expected one of #{inspect(Effort.all())}, got: #{Codex.Options.Keywords.shown(value)}"
     end
   end
 

@@ -141,7 +141,8 @@ defmodule Codex.RateLimit do
   """
   @spec handle(map(), keyword() | map()) :: :ok
   def handle(info, opts \\ []) do
-    {attempt, opts} = opts |> Map.new() |> Map.pop(:attempt, 1)
+    opts = if is_map(opts), do: opts, else: opts |> Codex.Options.Keywords.list!() |> Map.new()
+    {attempt, opts} = Map.pop(opts, :attempt, 1)
     opts = Options.complete!(opts)
     wait(info, attempt, delay(info, attempt, opts), opts)
   end

@@ -45,6 +45,7 @@ defmodule Codex.Subprocess do
   writes in the very instant may get an exit signal `:epipe` from the VM.
   """
 
+  alias Codex.Options.Keywords
   alias Codex.Subprocess.{Error, Exit, Frame, Launcher, Launchers, Options, Signal}
 
   @typedoc "A running or ended child. The fields are private."
@@ -227,10 +228,15 @@ defmodule Codex.Subprocess do
   def stop(%__MODULE__{state: {:failed, error}}, _opts), do: {:error, error}
 
   def stop(%__MODULE__{} = sub, opts) do
-    case Keyword.validate!(opts, timeout: sub.stop_after)[:timeout] do
-      ms when is_integer(ms) and ms >= 0 -> stop_until(sub, now() + ms)
-      :infinity -> stop_until(sub, :infinity)
-      other -> raise ArgumentError, "expected :timeout in milliseconds, got: #{inspect(other)}"
+    case Keywords.validate!(opts, timeout: sub.stop_after)[:timeout] do
+      ms when is_integer(ms) and ms >= 0 ->
+        stop_until(sub, now() + ms)
+
+      :infinity ->
+        stop_until(sub, :infinity)
+
+      other ->
+        raise ArgumentError, "expected :timeout in milliseconds, got: #{Keywords.shown(other)}"
     end
   end
 
@@ -251,7 +257,7 @@ defmodule Codex.Subprocess do
   def stop_soon(sub, opts \\ [])
 
   def stop_soon(%__MODULE__{state: :running} = sub, opts) do
-    opts = Keyword.validate!(opts, grace: @grace, finally: &Function.identity/1)
+    opts = Keywords.validate!(opts, grace: @grace, finally: &Function.identity/1)
     finally = opts[:finally]
 
     case await_stop(sub, now() + opts[:grace]) do

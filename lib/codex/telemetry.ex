@@ -110,7 +110,11 @@ defmodule Codex.Telemetry do
   @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists | :no_telemetry}
   def attach_default_logger(opts \\ []) do
     opts =
-      Keyword.validate!(opts, handler_id: "codex-default-logger", level: :info, prefix: [:codex])
+      Codex.Options.Keywords.validate!(opts,
+        handler_id: "codex-default-logger",
+        level: :info,
+        prefix: [:codex]
+      )
 
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
@@ -139,7 +143,7 @@ defmodule Codex.Telemetry do
   """
   @spec configure(keyword()) :: :ok | {:error, Codex.Error.t()}
   def configure(opts \\ []) do
-    if opts == [] or opts[:enabled?] == false do
+    if opts == [] or Codex.Options.Keywords.list!(opts)[:enabled?] == false do
       :ok
     else
       message =

@@ -295,7 +295,7 @@ defmodule Codex.Threads do
   defp pairs(options) do
     case Codex.Options.Cast.pairs(options) do
       {:ok, pairs} -> {:ok, Map.new(pairs)}
-      :error -> {:error, {:invalid_options, options}}
+      :error -> {:error, {:invalid_options, Codex.Options.Keywords.redacted(options)}}
     end
   end
 

@@ -73,6 +73,8 @@ defmodule Codex.TransportError do
   """
   @spec new(integer(), keyword()) :: t()
   def new(status, opts \\ []) do
+    opts = Codex.Options.Keywords.list!(opts)
+
     %__MODULE__{
       exit_status: status,
       message: opts[:message] || "codex exited with status #{status}",

@@ -456,11 +456,11 @@ defmodule Codex.DoctorTest do
   end
 
   test "options that are none", context do
-    assert_raise ArgumentError, ~r/unknown keys \[:hom\]/, fn -> Doctor.run(hom: 1) end
+    assert_raise ArgumentError, ~r/unknown option :hom;/, fn -> Doctor.run(hom: 1) end
     assert_raise ArgumentError, ~r/:timeout to be milliseconds/, fn -> Doctor.run(timeout: 0) end
     assert_raise ArgumentError, ~r/:cwd to be a path, got: 7/, fn -> Doctor.run(cwd: 7) end
     error = assert_raise ArgumentError, fn -> Doctor.run(env: %{"A" => {:secret}}) end
-    assert error.message == "expected :env to be a map of strings"
+    assert error.message == "expected :env to be a map of strings, got: a map"
     assert_raise ArgumentError, fn -> Doctor.text([], colour: true) end
     assert context.home
   end

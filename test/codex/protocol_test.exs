@@ -170,7 +170,7 @@ defmodule Codex.ProtocolTest do
              [key_path: "a", merge_strategy: :replace, value: %{"a" => [1, {2, 3}]}],
              {:invalid_option, [:value, "a", 1], {2, 3}, "a value that JSON has a form for"}},
             {"ThreadStartParams", [:cwd], {:invalid_options, [:cwd]}},
-            {"ThreadStartParams", "cwd", {:invalid_options, "cwd"}}
+            {"ThreadStartParams", "cwd", {:invalid_options, "[redacted]"}}
           ] do
         assert Protocol.check(type, options) == {:error, error}
       end

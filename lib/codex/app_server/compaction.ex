@@ -41,7 +41,7 @@ defmodule Codex.AppServer.Compaction do
         {:error, {:unknown_option, key, :timeout_ms}}
 
       :error ->
-        {:error, {:invalid_options, options}}
+        {:error, {:invalid_options, Codex.Options.Keywords.redacted(options)}}
     end
   end
 

@@ -78,7 +78,7 @@ defmodule Codex.AppServer.Mcp do
   end
 
   defp place(conn, name, opts) do
-    opts = Keyword.validate!(opts, [:store_mode])
+    opts = Codex.Options.Keywords.validate!(opts, [:store_mode])
 
     with {:ok, %{"config" => config}} <- AppServer.config_read(conn),
          {:ok, %{} = server} <- server(config, name),

@@ -22,7 +22,7 @@ defmodule Codex.AppServer.Pages do
   defp pairs!(options) do
     case Codex.Options.Cast.pairs(options) do
       {:ok, pairs} -> Map.new(pairs)
-      :error -> raise error({:invalid_options, options})
+      :error -> raise error({:invalid_options, Codex.Options.Keywords.redacted(options)})
     end
   end
 

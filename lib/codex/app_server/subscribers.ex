@@ -31,7 +31,7 @@ defmodule Codex.AppServer.Subscribers do
   def filter(options) do
     case Codex.Options.Cast.pairs(options || []) do
       {:ok, pairs} -> filter(pairs, %{methods: nil, thread_id: nil, as: :wire})
-      :error -> {:error, {:invalid_options, options}}
+      :error -> {:error, {:invalid_options, Codex.Options.Keywords.redacted(options)}}
     end
   end
 

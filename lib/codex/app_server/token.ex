@@ -2,6 +2,8 @@ defmodule Codex.AppServer.Token do
   @moduledoc false
   # Tokens that a server started with `--ws-auth signed-bearer-token` takes (0.169): JSON Web Tokens, signed with HMAC and SHA-256.
 
+  alias Codex.Options.Keywords
+
   @doc "A token. Options: those of `Codex.AppServer.signed_token/2`."
   @spec new(String.t(), keyword()) :: String.t()
   def new(secret, options) do
@@ -9,10 +11,14 @@ defmodule Codex.AppServer.Token do
     if not (is_binary(secret) and secret != ""),
       do: raise(ArgumentError, "the secret must be a text, and not empty")
 
-    {seconds, claims} = Keyword.pop(options, :expires_in, 300)
+    {seconds, claims} = Keyword.pop(Keywords.list!(options), :expires_in, 300)
 
     if not (is_integer(seconds) and seconds > 0),
-      do: raise(ArgumentError, "expires_in must be a positive integer, got: #{inspect(seconds)}")
+      do:
+        raise(
+          ArgumentError,
+          "expires_in must be a positive integer, got: #{Keywords.shown(seconds)}"
+        )
 
     names = %{issuer: "iss", audience: "aud"}
 
@@ -24,7 +30,7 @@ defmodule Codex.AppServer.Token do
             raise ArgumentError, Codex.Suggest.unknown_key(name, known)
 
           not is_binary(value) ->
-            raise ArgumentError, "#{name} must be a text, got: #{inspect(value)}"
+            raise ArgumentError, "#{name} must be a text, got: #{Keywords.shown(value)}"
 
           true ->
             {names[name], value}

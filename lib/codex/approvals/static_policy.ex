@@ -19,7 +19,10 @@ defmodule Codex.Approvals.StaticPolicy do
 
   @doc "Denies everything. Option: `:reason` (default `\"denied\"`)."
   @spec deny(keyword()) :: t()
-  def deny(opts \\ []), do: %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
+  def deny(opts \\ []) do
+    opts = Codex.Options.Keywords.list!(opts)
+    %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
+  end
 
   @doc "What it says."
   @spec review_tool(t(), map(), map()) :: :allow | {:deny, term()}

@@ -4,6 +4,7 @@ defmodule Codex.Auth.Context do
   # a keyring may take. All of it comes from the configuration that a run would have.
 
   alias Codex.{Config, FileSystem, Home}
+  alias Codex.Options.Keywords
 
   @enforce_keys [:home, :store, :env, :timeout]
   defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
@@ -36,8 +37,8 @@ defmodule Codex.Auth.Context do
 
   @spec new(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def new(opts) do
-    opts = Keyword.validate!(opts, @options)
-    env = env(opts[:env])
+    opts = Keywords.validate!(opts, @options)
+    env = env(opts)
 
     config =
       Keyword.take(opts, [
@@ -103,37 +104,44 @@ defmodule Codex.Auth.Context do
   @doc "The same without a configuration, for what must go on where that is broken: everything is in files."
   @spec plain(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def plain(opts) do
-    opts = Keyword.validate!(opts, @options)
-    env = env(opts[:env])
+    opts = Keywords.validate!(opts, @options)
+    env = env(opts)
 
     with {:ok, home} <- Home.resolve(codex_home: opts[:codex_home], env: env),
          do: {:ok, %__MODULE__{home: home, store: :file, env: env, timeout: opts[:timeout]}}
   end
 
   # nil takes a variable away, as in the options of a run.
-  defp env(nil), do: System.get_env()
+  defp env(opts) do
+    Keywords.check!(opts, :env, &(is_nil(&1) or variables?(&1)), "a map or keyword of variables")
 
-  defp env(env) do
-    env = Map.new(env, fn {name, value} -> {to_string(name), value} end)
-    for {name, value} <- env, value != nil, into: %{}, do: {name, value}
+    case opts[:env] do
+      nil ->
+        System.get_env()
+
+      env ->
+        for {name, value} <- env, value != nil, into: %{}, do: {to_string(name), value}
+    end
   end
 
+  defp variables?(env) when is_map(env) and not is_struct(env),
+    do: Enum.all?(env, &variable?/1)
+
+  defp variables?(env) when is_list(env),
+    do: not List.improper?(env) and Enum.all?(env, &variable?/1)
+
+  defp variables?(_other), do: false
+
+  defp variable?({name, value}),
+    do: (is_binary(name) or is_atom(name)) and (is_nil(value) or is_binary(value))
+
+  defp variable?(_other), do: false
+
   defp check!(opts) do
-    unless opts[:store] in [nil | Map.values(@stores)],
-      do:
-        raise(
-          ArgumentError,
-          "expected :store to be :file, :keyring, :auto or :ephemeral, got: #{inspect(opts[:store])}"
-        )
-
-    unless is_integer(opts[:timeout]) and opts[:timeout] in 1..0xFFFFFFFF,
-      do:
-        raise(
-          ArgumentError,
-          "expected :timeout in milliseconds, from 1 to 2^32 - 1, got: #{inspect(opts[:timeout])}"
-        )
-
-    unless is_boolean(opts[:prompt]),
-      do: raise(ArgumentError, "expected :prompt to be a boolean, got: #{inspect(opts[:prompt])}")
+    store? = &(&1 in [nil | Map.values(@stores)])
+    Keywords.check!(opts, :store, store?, ":file, :keyring, :auto or :ephemeral")
+    ms? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
+    Keywords.check!(opts, :timeout, ms?, "in milliseconds, from 1 to 2^32 - 1")
+    Keywords.check!(opts, :prompt, &is_boolean/1, "a boolean")
   end
 end

@@ -15,6 +15,7 @@ defmodule Codex.Auth.MCP do
 
   alias Codex.Auth.{Context, Store}
   alias Codex.{JSON, Native}
+  alias Codex.Options.Keywords
 
   @derive {Inspect, except: [:access_token, :refresh_token]}
   @enforce_keys [:server, :url, :client_id, :access_token]
@@ -103,7 +104,7 @@ defmodule Codex.Auth.MCP do
 
   # There is no such mode for these: what the CLI keeps for itself alone is kept in a file here.
   defp context(opts) do
-    if opts[:store] == :ephemeral,
+    if Keywords.list!(opts)[:store] == :ephemeral,
       do: raise(ArgumentError, "expected :store to be :file, :keyring or :auto, got: :ephemeral")
 
     Context.new(opts)

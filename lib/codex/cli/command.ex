@@ -53,7 +53,8 @@ defmodule Codex.CLI.Command do
 
   def timeout(other) do
     raise ArgumentError,
-          "expected :timeout in milliseconds up to 2^32 - 1, or 0 or :infinity for none, got: #{inspect(other)}"
+          "expected :timeout in milliseconds up to 2^32 - 1, or 0 or :infinity for none, got: " <>
+            Codex.Options.Keywords.shown(other)
   end
 
   @doc "When a timeout that begins now is over."

@@ -13,8 +13,10 @@ defmodule Codex.Approvals.Registry do
 
   @doc "Starts a registry. Option: `:name` (default: this module)."
   @spec start_link(keyword()) :: GenServer.on_start()
-  def start_link(opts \\ []),
-    do: GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
+  def start_link(opts \\ []) do
+    opts = Codex.Options.Keywords.list!(opts)
+    GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
+  end
 
   @doc "Keeps `metadata` under `ref`, with the time as `registered_at` (ms since 1970)."
   @spec register(term(), map(), GenServer.server()) :: :ok

@@ -6,6 +6,7 @@ defmodule Codex.Config.Helpers do
 
   alias Codex.Config
   alias Codex.Config.Error
+  alias Codex.Options.Keywords
 
   @type result :: {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
 
@@ -38,7 +39,12 @@ defmodule Codex.Config.Helpers do
   """
   @spec put_mcp_server(String.t(), map() | keyword(), keyword()) :: result()
   def put_mcp_server(name, server, opts \\ []),
-    do: Config.put(["mcp_servers", name], server, Keyword.put(opts, :merge, :replace))
+    do:
+      Config.put(
+        ["mcp_servers", name],
+        server,
+        Keyword.put(Keywords.list!(opts), :merge, :replace)
+      )
 
   @doc "Removes an MCP server; one that is not there is no error."
   @spec delete_mcp_server(String.t(), keyword()) :: result()
@@ -73,17 +79,12 @@ defmodule Codex.Config.Helpers do
     known = [:endpoint, :headers, :environment, :log_user_prompt]
 
     settings =
-      Keyword.validate!(
+      Keywords.validate!(
         settings,
         if(kind == :otlp_http, do: known ++ [protocol: :binary], else: known)
       )
 
-    unless is_binary(settings[:endpoint]),
-      do:
-        raise(
-          ArgumentError,
-          "expected :endpoint to be a string, got: #{inspect(settings[:endpoint])}"
-        )
+    Keywords.check!(settings, :endpoint, &is_binary/1, "a string")
 
     exporter = settings |> Keyword.take([:endpoint, :protocol, :headers]) |> Map.new()
 
@@ -102,7 +103,10 @@ defmodule Codex.Config.Helpers do
   defp wire(:otlp_grpc), do: "otlp-grpc"
 
   defp user(opts),
-    do: Config.load([cwd: false] ++ Keyword.take(opts, [:codex_home, :env, :profile]))
+    do:
+      Config.load(
+        [cwd: false] ++ Keyword.take(Keywords.list!(opts), [:codex_home, :env, :profile])
+      )
 
   # What the file itself says, not what lies above it.
   defp own(config, path) do

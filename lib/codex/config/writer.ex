@@ -5,7 +5,7 @@ defmodule Codex.Config.Writer do
 
   alias Codex.Config.{Error, Key, Loader, Schema}
   alias Codex.{FileSystem, Home, JSON, Native}
-  alias Codex.Options.Overrides
+  alias Codex.Options.{Keywords, Overrides}
 
   @lock_poll 5
   @tries 20
@@ -26,7 +26,7 @@ defmodule Codex.Config.Writer do
   @spec write([Codex.Config.edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
   def write(edits, opts) do
-    opts = opts |> Keyword.validate!(@options) |> Map.new() |> check!()
+    opts = opts |> Keywords.validate!(@options) |> Map.new() |> check!()
 
     with {:ok, changes} <- changes(edits, opts.merge),
          {:ok, home} <- Home.resolve(codex_home: opts.codex_home, env: opts.env),
@@ -44,14 +44,11 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  defp check!(%{merge: merge, timeout: timeout} = opts) do
-    unless merge in [:replace, :upsert],
-      do:
-        raise(ArgumentError, "expected :merge to be :replace or :upsert, got: #{inspect(merge)}")
-
-    unless is_integer(timeout) and timeout >= 0,
-      do: raise(ArgumentError, "expected :timeout in milliseconds, got: #{inspect(timeout)}")
-
+  defp check!(opts) do
+    Keywords.check!(opts, :merge, &(&1 in [:replace, :upsert]), ":replace or :upsert")
+    Keywords.check!(opts, :timeout, &(is_integer(&1) and &1 >= 0), "in milliseconds")
+    version? = &(is_nil(&1) or is_binary(&1))
+    Keywords.check!(opts, :expected_version, version?, "a string")
     opts
   end
 
@@ -79,7 +76,7 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{inspect(other)}")
+  defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{Keywords.shown(other)}")
 
   defp json({:table, members}) do
     members = for {name, value} <- members, do: [JSON.encode!(name), ?:, json(value)]
@@ -109,8 +106,11 @@ defmodule Codex.Config.Writer do
       do: {:ok, Path.join(home, profile <> ".config.toml")},
       else:
         {:error,
-         %Error{reason: :bad_profile, message: "a profile cannot be called #{inspect(profile)}"}}
+         %Error{reason: :bad_profile, message: "a profile cannot be called #{shown(profile)}"}}
   end
+
+  defp shown(name) when is_binary(name), do: inspect(name)
+  defp shown(other), do: Keywords.shown(other)
 
   # A link stays a link; the file that it leads to is replaced, and locked beside itself.
   defp follow(file) do

@@ -3,6 +3,7 @@ defmodule Codex.Doctor.Place do
   # Where the doctor looks: the options, and what earlier checks found for those that come after them.
 
   alias Codex.Auth.{Context, Preflight}
+  alias Codex.Options.Keywords
 
   defstruct [
     :codex_path,
@@ -47,11 +48,14 @@ defmodule Codex.Doctor.Place do
 
   @spec new(keyword()) :: t()
   def new(opts) do
-    opts = Keyword.validate!(opts, @options)
-    for key <- [:codex_path, :codex_home, :cwd], do: check!(opts, key, &path?/1, "a path")
-    check!(opts, :system_dir, &is_binary/1, "a path")
-    check!(opts, :env, &(is_nil(&1) or strings?(&1)), "a map of strings")
-    check!(opts, :timeout, &(is_integer(&1) and &1 > 0), "milliseconds, above 0")
+    opts = Keywords.validate!(opts, @options)
+
+    for key <- [:codex_path, :codex_home, :cwd],
+        do: Keywords.check!(opts, key, &path?/1, "a path")
+
+    Keywords.check!(opts, :system_dir, &is_binary/1, "a path")
+    Keywords.check!(opts, :env, &(is_nil(&1) or strings?(&1)), "a map of strings")
+    Keywords.check!(opts, :timeout, &(is_integer(&1) and &1 > 0), "milliseconds, above 0")
     struct!(__MODULE__, opts)
   end
 
@@ -61,20 +65,6 @@ defmodule Codex.Doctor.Place do
     do: Enum.all?(env, fn {name, value} -> is_binary(name) and is_binary(value) end)
 
   defp strings?(_other), do: false
-
-  # Not the value itself: the environment holds secrets.
-  defp check!(opts, :env, valid?, expected) do
-    unless valid?.(opts[:env]), do: raise(ArgumentError, "expected :env to be #{expected}")
-  end
-
-  defp check!(opts, key, valid?, expected) do
-    unless valid?.(opts[key]),
-      do:
-        raise(
-          ArgumentError,
-          "expected #{inspect(key)} to be #{expected}, got: #{inspect(opts[key])}"
-        )
-  end
 
   @doc "The environment of a run."
   @spec env(t()) :: %{String.t() => String.t()}

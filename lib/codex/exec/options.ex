@@ -84,7 +84,7 @@ defmodule Codex.Exec.Options do
     end
   end
 
-  def new(other), do: {:error, {:invalid_options, other}}
+  def new(other), do: {:error, {:invalid_options, Codex.Options.Keywords.redacted(other)}}
 
   defp known(key), do: Enum.find(@own ++ @turn, key, &(Atom.to_string(&1) == key))
 

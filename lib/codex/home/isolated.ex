@@ -39,7 +39,7 @@ defmodule Codex.Home.Isolated do
   """
   @spec create(keyword()) :: {:ok, Path.t()} | {:error, error()}
   def create(opts \\ []) do
-    case Keyword.keys(opts) -- [:config, :dir, :owner] do
+    case Keyword.keys(Codex.Options.Keywords.list!(opts)) -- [:config, :dir, :owner] do
       [] ->
         with {:ok, toml} <- toml(opts[:config] || %{}),
              do: make(opts[:dir] || default_dir(), toml, opts[:owner] || self())

@@ -3,7 +3,7 @@ defmodule Codex.Models.Query do
   # What is asked for: the options of `Codex.Models.fetch/1`, checked, with all that the answer depends on looked up.
 
   alias Codex.{CLI, Error, FileSystem, Home}
-  alias Codex.Options.Cast
+  alias Codex.Options.{Cast, Keywords}
 
   # {name, default, doc, what is expected}
   @table [
@@ -147,7 +147,7 @@ defmodule Codex.Models.Query do
 
   defp check!(opts) do
     unless Keyword.keyword?(opts),
-      do: raise(ArgumentError, "expected options as a keyword list, got: #{inspect(opts)}")
+      do: raise(ArgumentError, "expected options as a keyword list, got: #{Keywords.shown(opts)}")
 
     defaults = Map.new(@table, fn {name, default, _, _} -> {name, default} end)
 
@@ -168,12 +168,13 @@ defmodule Codex.Models.Query do
       {_, _, _, expected} ->
         if valid?(name, value),
           do: value,
-          else: raise(ArgumentError, "expected :#{name} to be #{expected}#{got(name, value)}")
+          else:
+            raise(
+              ArgumentError,
+              "expected :#{name} to be #{expected}, got: #{Keywords.shown(value)}"
+            )
     end
   end
-
-  defp got(:env, _secrets), do: ""
-  defp got(_name, value), do: ", got: #{inspect(value)}"
 
   defp valid?(name, path) when name in [:codex_home, :codex_path, :cwd], do: is_binary(path)
   defp valid?(:env, env), do: match?({:ok, _}, Cast.cast(:env, env))

@@ -3,7 +3,7 @@ defmodule Codex.Options.Cast do
   # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
 
   alias Codex.Config.Key
-  alias Codex.{Models, Options.Overrides}
+  alias Codex.{Models, Options.Keywords, Options.Overrides}
 
   @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
 
@@ -227,8 +227,8 @@ defmodule Codex.Options.Cast do
 
   @doc "What keeps a list from being options; without the others, which may hold secrets."
   def first_odd([{_, _} | rest]), do: first_odd(rest)
-  def first_odd([odd | _]), do: odd
-  def first_odd(tail), do: tail
+  def first_odd([odd | _]), do: Keywords.redacted(odd)
+  def first_odd(tail), do: Keywords.redacted(tail)
 
   defp to_name(key) when is_binary(key), do: key
   defp to_name(key) when is_atom(key) and key != nil, do: Atom.to_string(key)

@@ -5,6 +5,7 @@ defmodule Codex.Protocol.Check do
   # Keys are snake_case or as on the wire, atoms or text; so are words. What is experimental is counted, not refused: only
   # the connection knows what it agreed on.
 
+  alias Codex.Options.Keywords
   alias Codex.Protocol.{Type, Words}
   alias Codex.Suggest
 
@@ -305,7 +306,7 @@ defmodule Codex.Protocol.Check do
 
   @spec invalid(term(), term(), tuple()) :: {:error, reason()}
   defp invalid(_type, value, {_types, []}),
-    do: {:error, {:invalid_options, Words.hide(value, [])}}
+    do: {:error, {:invalid_options, Keywords.redacted(value)}}
 
   defp invalid(type, value, {types, path} = at) do
     expected = if is_binary(type), do: type, else: Words.expected(type, types)

@@ -68,7 +68,7 @@ defmodule Codex.Protocol.Words do
 
   defp plural(type, types), do: expected(type, types)
 
-  @secret ~r/key|token|secret|password|credential|authorization|header|^env$/i
+  @secret ~r/key|token|secret|password|credential|authorization|header|^env$|^config$/i
   @no_secret ~w(key_path keyPath sort_key sortKey)
 
   @doc "A value that may be shown: names stay, and what stands under one that sounds like a secret does not."

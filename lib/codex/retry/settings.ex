@@ -2,6 +2,7 @@ defmodule Codex.Retry.Settings do
   @moduledoc false
   # Option lists as data, for `Codex.Retry` and `Codex.RateLimit`: a row is name, type, default, documentation.
 
+  alias Codex.Options.Keywords
   alias Codex.Suggest
 
   # The longest that the VM can wait: 49 days.
@@ -55,10 +56,11 @@ defmodule Codex.Retry.Settings do
         {_, type, _, _} = List.keyfind(rows, name, 0)
 
         raise ArgumentError,
-              "expected option #{inspect(name)} to be #{expected(type)}, got: #{inspect(value)}"
+              "expected option #{inspect(name)} to be #{expected(type)}, got: #{Keywords.shown(value)}"
 
       {:error, other} ->
-        raise ArgumentError, "expected options as map or keyword list, got: #{inspect(other)}"
+        raise ArgumentError,
+              "expected options as map or keyword list, got: #{Keywords.shown(other)}"
     end
   end
 

@@ -133,7 +133,12 @@ defmodule Codex.Subprocess.Options do
     end
   end
 
-  defp valid?(:env, env) when is_map(env) or is_list(env), do: Enum.all?(env, &variable?/1)
+  defp valid?(:env, env) when is_map(env) and not is_struct(env),
+    do: Enum.all?(env, &variable?/1)
+
+  defp valid?(:env, env) when is_list(env),
+    do: not List.improper?(env) and Enum.all?(env, &variable?/1)
+
   defp valid?(:clear_env, value), do: is_boolean(value)
   defp valid?(:cwd, cwd), do: is_nil(cwd) or (is_binary(cwd) and cwd != "")
   defp valid?(:window, n), do: is_integer(n) and n >= 0 and n < 0x8000000000000000

@@ -2,6 +2,8 @@ defmodule Codex.Test.Check do
   @moduledoc false
   # Misuse of the test server raises where it is written, names what was given and says what was expected.
 
+  alias Codex.Options.Keywords
+
   @counts [
     :delay_ms,
     :delta_delay_ms,
@@ -16,13 +18,13 @@ defmodule Codex.Test.Check do
   @spec keys!(keyword() | map(), [atom()], String.t()) :: :ok
   def keys!(opts, known, where) do
     unless Keyword.keyword?(opts) or is_map(opts),
-      do: raise(ArgumentError, "#{where}: expected options, got: #{inspect(opts)}")
+      do: raise(ArgumentError, "#{where}: expected options, got: #{Keywords.shown(opts)}")
 
     Enum.each(opts, fn {key, value} ->
       unless key in known, do: raise(ArgumentError, unknown(key, known, where))
 
       with {:expected, what} <- value(key, value) do
-        raise ArgumentError, "#{where}: #{inspect(key)} is #{what}, got: #{inspect(value)}"
+        raise ArgumentError, "#{where}: #{inspect(key)} is #{what}, got: #{Keywords.shown(value)}"
       end
     end)
   end
@@ -48,12 +50,13 @@ defmodule Codex.Test.Check do
         {text!(name), text!(value)}
 
       other ->
-        raise ArgumentError, "a header is a pair {name, value}, got: #{inspect(other)}"
+        raise ArgumentError, "a header is a pair {name, value}, got: #{Keywords.shown(other)}"
     end)
   end
 
   def headers!(other),
-    do: raise(ArgumentError, "headers are a map or a list of pairs, got: #{inspect(other)}")
+    do:
+      raise(ArgumentError, "headers are a map or a list of pairs, got: #{Keywords.shown(other)}")
 
   # A line break would end the header and begin another.
   defp text!(value) when is_binary(value) or is_atom(value) or is_number(value) do
@@ -66,5 +69,9 @@ defmodule Codex.Test.Check do
   end
 
   defp text!(other),
-    do: raise(ArgumentError, "a header is made of strings and numbers, got: #{inspect(other)}")
+    do:
+      raise(
+        ArgumentError,
+        "a header is made of strings and numbers, got: #{Keywords.shown(other)}"
+      )
 end

@@ -2,6 +2,7 @@ defmodule Codex.Test.Config do
   @moduledoc false
   # The options of `Codex.Test.start/2`: one table for defaults, documentation and checks.
 
+  alias Codex.Options.Keywords
   alias Codex.Test.Check
 
   # {name, default, doc, check}
@@ -42,7 +43,11 @@ defmodule Codex.Test.Config do
       value = Access.get(opts, name, default)
 
       unless value == default or valid?(check, value),
-        do: raise(ArgumentError, "Codex.Test: #{expected(name, check)}, got: #{inspect(value)}")
+        do:
+          raise(
+            ArgumentError,
+            "Codex.Test: #{expected(name, check)}, got: #{Keywords.shown(value)}"
+          )
 
       {name, value}
     end

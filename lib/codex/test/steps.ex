@@ -333,7 +333,7 @@ defmodule Codex.Test.Steps do
   """
   @spec cut([item() | String.t()], keyword()) :: step()
   def cut(items, opts \\ []) do
-    {n, opts} = Keyword.pop(opts, :after)
+    {n, opts} = opts |> Codex.Options.Keywords.list!() |> Keyword.pop(:after)
 
     unless is_nil(n) or (is_integer(n) and n >= 0),
       do: raise(ArgumentError, "cut/2: :after is a number of events, got: #{inspect(n)}")

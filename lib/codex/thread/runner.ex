@@ -41,7 +41,7 @@ defmodule Codex.Thread.Runner do
     cond do
       Keyword.keyword?(opts) -> {:ok, Map.new(opts)}
       is_list(opts) -> {:error, {:invalid_options, Table.first_odd(opts)}}
-      true -> {:error, {:invalid_options, opts}}
+      true -> {:error, {:invalid_options, Codex.Options.Keywords.redacted(opts)}}
     end
   end
 

@@ -1,0 +1,160 @@
+defmodule Codex.OptionsCanaryTest do
+  # Every public function that takes options, called with wrong ones beside a secret: whatever it
+  # returns, raises or logs must not hold the secret.
+  use ExUnit.Case, async: false
+
+  doctest Codex.Options.Keywords
+
+  import ExUnit.CaptureLog
+
+  @canary "sk-CANARY-of-options"
+  # Arguments that are options, by their names in the documentation.
+  @options ~w(opts options request_options settings thread_opts thread_options turn_opts attrs)a
+
+  # Of these, the options are a struct, or there are none without a child process.
+  @structs [
+    {Codex.Config.Overrides, :derived_overrides},
+    {Codex.Config.Overrides, :merge_config},
+    {Codex.Options, :codex_path},
+    {Codex.RateLimit, :account},
+    {Codex.Subprocess, :stop},
+    {Codex.Subprocess, :stop_soon}
+  ]
+
+  # The documented functions of the package that take options: module, name, names of arguments.
+  defp functions do
+    {:ok, modules} = :application.get_key(:codex_sdk, :modules)
+
+    for module <- modules,
+        source = to_string(module.module_info(:compile)[:source]),
+        source =~ "/lib/codex",
+        {:docs_v1, _, _, _, moduledoc, _, docs} <- [Code.fetch_docs(module)],
+        moduledoc != :hidden and not inspector?(module),
+        {{:function, name, _arity}, _, [signature | _], doc, _} <- docs,
+        doc != :hidden,
+        names = names(signature),
+        Enum.any?(names, &(&1 in @options)) and {module, name} not in @structs,
+        do: {module, name, names}
+  end
+
+  defp inspector?(module), do: match?(["Inspect" | _], Module.split(module))
+
+  defp names(signature) do
+    {_, _, arguments} = Code.string_to_quoted!(signature)
+
+    for argument <- arguments do
+      case argument do
+        {:\\, _, [{name, _, _}, _default]} -> name
+        {name, _, _} -> name
+        _literal -> nil
+      end
+    end
+  end
+
+  defp wrong do
+    secrets = [
+      api_key: @canary,
+      env: %{"TOKEN" => @canary},
+      headers: %{"authorization" => @canary},
+      token: @canary,
+      config: %{"model_providers.x.experimental_bearer_token" => @canary}
+    ]
+
+    misspelt = [[{:zzz, 1} | secrets], secrets ++ [zzz: 1], Map.new([{:zzz, 1} | secrets])]
+    strings = Map.new([{:zzz, 1} | secrets], fn {key, value} -> {to_string(key), value} end)
+
+    typed =
+      for name <- Keyword.keys(secrets),
+          value <- [{@canary}, [@canary], [{"a", @canary} | @canary]],
+          do: [{name, value}]
+
+    [strings, @canary, {@canary}, [@canary], [{:api_key, @canary} | @canary]] ++ misspelt ++ typed
+  end
+
+  defp arguments(name, options, thread, gone) do
+    cond do
+      name in @options -> options
+      name == :conn -> gone
+      name == :client -> "ws://127.0.0.1:9"
+      name in [:plan, :pieces, :items] -> []
+      name == :ms -> 1
+      name == :reply -> %{"data" => []}
+      name == :thread -> thread
+      name == :what -> options
+      name == :exporter -> {:otlp_http, [endpoint: "http://127.0.0.1:9/"]}
+      name == :edits -> [{:put, "model", "m"}]
+      name == :login -> Codex.Auth.Credentials.api_key("sk-other")
+      name == :tokens -> %Codex.Auth.MCP{server: "s", url: "u", client_id: "c", access_token: "a"}
+      name == :level -> :trusted
+      name == :fun -> fn -> {:ok, 1} end
+      name == :attempt -> 1
+      name == :checks -> []
+      name == :server -> %{command: "x"}
+      name == :argv -> ["true"]
+      true -> "x"
+    end
+  end
+
+  # A process of its own: some calls link, and some exit.
+  defp call(fun) do
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        exit(
+          {:told,
+           try do
+             {:returned, lazy(fun.())}
+           rescue
+             error -> {:raised, Exception.format(:error, error, __STACKTRACE__)}
+           catch
+             kind, reason -> {kind, reason}
+           end}
+        )
+      end)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, {:told, outcome}} -> outcome
+      {:DOWN, ^monitor, :process, ^pid, reason} -> reason
+    end
+  end
+
+  # What is checked when it is read.
+  defp lazy({:ok, stream}) when is_function(stream, 2), do: Enum.take(stream, 1)
+  defp lazy(stream) when is_function(stream, 2), do: Enum.take(stream, 1)
+  defp lazy(%Stream{} = stream), do: Enum.take(stream, 1)
+  # A step of the test server holds the headers that it was given.
+  defp lazy({step, _items, _headers}) when step in [:respond, :raw], do: :step
+  defp lazy(result), do: result
+
+  test "no secret stands in what a wrong option leads to" do
+    gone = spawn(fn -> :ok end)
+    client = [codex_path_override: "/no/such/codex"]
+    {:ok, exec} = Codex.start_thread(client)
+    {:ok, over} = Codex.start_thread(client, transport: {:app_server, gone})
+    over = %{over | thread_id: "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"}
+    functions = functions()
+    assert length(functions) > 100
+
+    for {module, name, names} <- functions, options <- wrong(), thread <- [exec, over] do
+      arguments = Enum.map(names, &arguments(&1, options, thread, gone))
+
+      {outcome, log} = with_log(fn -> call(fn -> apply(module, name, arguments) end) end)
+
+      said = inspect(outcome, limit: :infinity, printable_limit: :infinity) <> log
+
+      if said =~ @canary do
+        {inspect(module), name, inspect(options), said}
+      end
+    end
+    |> Enum.reject(&is_nil/1)
+    |> case do
+      [] -> :ok
+      shown -> flunk(report(shown))
+    end
+  end
+
+  defp report(shown) do
+    Enum.map_join(shown, "\n", fn {module, name, options, said} ->
+      "#{module}.#{name} with #{String.slice(options, 0, 60)}: #{String.slice(said, 0, 300)}"
+    end)
+  end
+end
