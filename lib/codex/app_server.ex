@@ -183,14 +183,19 @@ defmodule Codex.AppServer do
 
   ## Slow readers
 
-  A reader of a connection is a process that subscribes, or that reads a turn. Its mailbox is full with over `:max_queue` messages, or about
-  `:max_spool_bytes` bytes of them. While the full reader is the only one with work on the connection, nothing more is read from the server, which waits.
-  If others have work (a request that waits for its answer, a turn of another reader, a subscriber that keeps up), the messages
-  of the full reader are kept in the connection's process, and sent in order as it reads.
+  A reader of a connection is a process that subscribes to it, or that reads a turn over it. Its
+  mailbox is full with over `:max_queue` messages, or with about `:max_spool_bytes` bytes of them.
 
-  A reader for which over `:max_spool_bytes` would be kept is cut off, and nobody else is affected. Its turn ends with an error of the kind `:overflow`
-  that names the reader, and is interrupted. A subscriber gets `{:codex_subscription, conn, {:cut_off, {:overflow, {:reader, pid}, limit}}}` as its
-  last message, and may subscribe again. What was kept for it is dropped.
+  If the full reader is the only one with work on the connection, nothing more is read from the
+  server, which waits at its pipe or socket. Others have work if a request waits for its answer, if
+  another reader follows a turn, or if another subscriber keeps up. Then the messages of the full
+  reader are kept in the connection's process, and sent in order as it reads.
+
+  If over `:max_spool_bytes` would have to be kept for a reader, that reader alone is cut off, and
+  what was kept is dropped. Its turn ends with an error of the kind `:overflow` that names the reader,
+  and is interrupted. A subscriber gets a last message, and may subscribe again:
+
+      {:codex_subscription, conn, {:cut_off, {:overflow, {:reader, pid}, max_spool_bytes}}}
 
   ## Reconnecting
 
@@ -265,8 +270,10 @@ defmodule Codex.AppServer do
   #{Codex.AppServer.Options.docs(:remote)}
 
   The connection is as one of `connect/2`; `disconnect/1` ends it, and leaves the server to others. Several connections to one
-  server share its threads: what is told of a thread goes to those that started or resumed it. A connection that does not read
-  makes the server wait, for this connection only; it loses nothing then (0.169). While the server does not read, nor does the connection, for up to
+  server share its threads: what is told of a thread goes to those that started or resumed it. A
+  connection that does not read makes the server wait, for this connection only; it loses nothing
+  then (0.169). While the server
+  does not read, nor does the connection, for up to
   `:send_timeout_ms`.
 
   Returns `{:ok, conn}`. Errors:
@@ -327,7 +334,8 @@ defmodule Codex.AppServer do
 
   @doc """
   Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.
-  Returns `:ok`, also where it is gone.
+  Returns `:ok` within a second, also where the connection is gone. A server that does not end in
+  that time is ended behind the caller.
   """
   @spec disconnect(conn()) :: :ok
   def disconnect(conn) do
@@ -360,8 +368,8 @@ defmodule Codex.AppServer do
 
   Options:
 
-    * `:methods` - the notifications and requests to send, a list of method names (default: all). It does not filter
-      `:codex_request_closed` and `:codex_connection`
+    * `:methods` - the notifications and requests to send, a list of method names (default: all). It
+      does not filter `:codex_request_closed`, `:codex_connection` and `:codex_subscription`
     * `:thread_id` - the id of one thread (default: all). Messages about no thread do not come then
     * `:as` - `:wire` (default) or `:structs`
 
@@ -370,6 +378,8 @@ defmodule Codex.AppServer do
     * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
     * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`
     * `{:codex_connection, conn, {:down, reason} | :up}` - with `:reconnect`, in both forms
+    * `{:codex_subscription, conn, {:cut_off, reason}}` - the subscription has ended, in both forms:
+      see *Slow readers* of `connect/2`
     * `{:codex_request_closed, conn, token, why}` - one, also one that was asked before this subscription, needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
       interrupted), `:expired`, `:nobody` (all who were asked are gone), `:down` (the connection is)
 
@@ -379,8 +389,8 @@ defmodule Codex.AppServer do
     * `{:codex_request, id, method, params}` - to be answered with `respond/3`
 
   An answer may come from any process. Where those who were asked are gone without one, and where its time is over, it is no. A second
-  subscription of the same process takes the place of the first. A process that does not keep up makes the server wait, or is cut off:
-  see *Slow readers* of `connect/2`.
+  subscription of the same process takes the place of the first. A process that does not keep up
+  makes the server wait, or is cut off: see *Slow readers* of `connect/2`.
 
   Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, what is wrong with the options, or `{:error, {:app_server_down, info}}`.
   """

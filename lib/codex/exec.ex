@@ -76,7 +76,8 @@ defmodule Codex.Exec do
   Runs a turn lazily: the CLI starts when the stream is first read, in the process that reads it.
 
   Returns `{:ok, stream}` of `Codex.Events`, or the errors above. Reading raises `Codex.TransportError`. Halting the
-  stream (`Enum.take/2`) stops the CLI before it returns. Each reading runs the turn anew.
+  stream (`Enum.take/2`) stops the CLI; a CLI that has not ended within a second is stopped behind
+  the caller. Each reading runs the turn anew.
   """
   @spec run_stream(Args.input(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}

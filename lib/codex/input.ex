@@ -41,7 +41,8 @@ defmodule Codex.Input do
   `{:error, {:image_not_found, path}}`, and a file of more than 64 MiB is
   `{:error, {:image_too_large, path, limit}}`.
 
-  Over `Codex.AppServer.connect_remote/2`, the path names a file of the server's machine, and nothing is looked up here.
+  Over `Codex.AppServer.connect_remote/2`, the path names a file of the server's machine, and
+  nothing is looked up here.
 
       iex> Codex.Input.local_image("/srv/a.png")
       %{type: :local_image, path: "/srv/a.png"}

@@ -24,7 +24,8 @@ defmodule Codex.StreamEvent do
 
   defmodule RawResponses do
     @moduledoc """
-    The end of a turn: its events and how many were dropped, its usage (see `Codex.Turn.Result`), and the thread to go on
+    The end of a turn: its events and how many were dropped, its usage (see `Codex.Turn.Result`),
+    and the thread to go on
     with.
     """
     @enforce_keys [:events, :usage]

@@ -241,7 +241,8 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Ends the child as `stop/2` does, but returns soon: if the child takes longer, a process of the SDK's
+  Ends the child as `stop/2` does, but returns soon: if the child takes longer, a process of the
+  SDK's
   supervisor takes it over and goes on.
 
   Options:
@@ -377,7 +378,8 @@ defmodule Codex.Subprocess do
   @doc """
   Waits for the next message of this child's and takes it; the other messages of the owner stay where they are.
 
-  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout` milliseconds. With a reference
+  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout`
+  milliseconds. With a reference
   `ref`, a message `{ref, term}` ends the wait, too, and is returned.
   """
   @spec next(t, timeout, reference) ::

@@ -324,7 +324,8 @@ defmodule Codex.Thread do
 
   Returns `:ok`, or `{:error, reason}` as `steer/2`; other options are
   `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. If the server does not
-  answer within `request_timeout_ms` of the thread (30_000), the reason is `{:timeout, method, ms}`, and
+  answer within `request_timeout_ms` of the thread (30_000), the reason is `{:timeout, method, ms}`,
+  and
   the turn ends when the server goes on. `Codex.stop/1` ends a turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::

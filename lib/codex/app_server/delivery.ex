@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.Delivery do
   @moduledoc false
-  # What the readers of a connection get of what the server tells and asks, as messages of the connection's process. It has to
-  # be that process which calls.
+  # Messages of a connection to its readers, made of what the server tells and asks. The caller has to
+  # be the connection's process.
 
   alias Codex.AppServer.{Message, Pending, Subscribers, Told, Turns}
 

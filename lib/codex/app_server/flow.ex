@@ -2,16 +2,16 @@ defmodule Codex.AppServer.Flow do
   @moduledoc false
   # Flow control of a connection, for each of its readers: subscribers, and those who follow turns.
   #
-  # A reader whose mailbox is full holds up nobody else. If it is the only one with work, nothing more
-  # is read, and the server waits at its pipe. If others have work, the messages of the full reader are
-  # spooled here and sent in order as its mailbox empties. A reader whose spool is over its limit is
-  # over: it gets no more, and the connection cuts it off.
+  # If a reader with a full mailbox is the only one with work, nothing more is read, and the server
+  # waits at its pipe. If others have work, the messages of the full reader are spooled here, and sent
+  # in order as its mailbox empties. A reader whose spool is over its limit gets no more, and the
+  # connection cuts it off.
   #
-  # A mailbox is full when it holds too many messages, or too many bytes of them. How many bytes a
-  # message took is not known, so the bytes that were read are counted for each reader that got
-  # something of them, and those of a mailbox are estimated by the messages that are left in it.
+  # A mailbox is full when it holds too many messages, or too many bytes of them. The bytes of one
+  # message are not known: the bytes that were read are counted for each reader that got something of
+  # them, and the bytes in its mailbox are estimated by the messages that are left there.
   #
-  # Messages are spooled in the external term format: its bytes are what they take, and they are not
+  # Messages are spooled in the external term format. Its bytes are what they take, and they are not
   # copied when the connection collects its garbage.
 
   alias Codex.AppServer.Flow.Reader
@@ -20,8 +20,8 @@ defmodule Codex.AppServer.Flow do
   defstruct [:max_queue, :max_bytes, :last, readers: %{}, spools: 0]
 
   @typedoc """
-  What a message belongs to: a subscription, or a turn that is followed. `last` is the message that was spooled last, for
-  others that get the same; `spools` is how many readers have one.
+  `t:key/0` is what a message belongs to: a subscription, or a turn that is followed. `last` is the
+  message that was spooled last, for other readers of the same; `spools` is how many have a spool.
   """
   @type key :: :subscription | {thread_id :: String.t(), turn_id :: String.t()}
   @type t :: %__MODULE__{
@@ -38,8 +38,8 @@ defmodule Codex.AppServer.Flow do
     do: %__MODULE__{max_queue: queue, max_bytes: bytes}
 
   @doc """
-  Whether a message for this process can be sent right away, by whoever calls: nothing is spooled for anybody, and the process is
-  one of this node.
+  Whether a message for this process can be sent right away, by the caller: nothing is spooled for
+  anybody, and the process is on this node.
   """
   defguard is_direct(flow, pid) when :erlang.map_get(:spools, flow) == 0 and node(pid) == node()
 
@@ -72,9 +72,11 @@ defmodule Codex.AppServer.Flow do
   end
 
   @doc """
-  Whether more is read, after `bytes` were, of which the readers in `sent` got something, each as often as it did: what waits is sent to
-  readers that have room for it, and those in `listeners` who have none are spooled for if others have work. `waiting?` tells whether
-  somebody waits for an answer.
+  Decides whether more is read, after `bytes` were.
+
+  `sent` are the readers that got something of them, each as often as it did. Readers with room get
+  what waits for them. For full ones of `listeners` messages are spooled from now on, if others have
+  work; `waiting?` tells whether a request waits for its answer.
 
   Returns `:grant` or `:wait`, and the readers that are over.
   """

@@ -162,7 +162,8 @@ defmodule Codex.AppServer.Lane do
   end
 
   @doc """
-  Ends the turn of a thread that runs, within a time as `steer/4`; with `clean?`, also what it left running in the background.
+  Ends the turn of a thread that runs, within a time as `steer/4`; with `clean?`, also what it left
+  running in the background.
   """
   @spec interrupt(GenServer.server(), String.t() | nil, boolean(), pos_integer() | nil) ::
           :ok | {:error, :missing_thread_id | {:no_turn, String.t()} | AppServer.reason()}
@@ -211,7 +212,8 @@ defmodule Codex.AppServer.Lane do
 
   defp takes(_which, _settings, _turn), do: :ok
 
-  # What a connection is for. One that is gone says so when the turn runs, so nothing is checked against it.
+  # What a connection is for. One that is gone says so when the turn runs, so nothing is checked
+  # against it.
   defp about(conn) do
     case Connection.call(conn, :about) do
       {:ok, about} -> about

@@ -37,8 +37,8 @@ defmodule Codex.AppServer.Loss do
   def error({:overflow, {:reader, pid}, most}) do
     lost(
       :overflow,
-      "the reader #{inspect(pid)} of the turn was cut off: it did not take what the app-server sent, and over " <>
-        "#{most} bytes (max_spool_bytes of the connection) waited for it"
+      "the reader #{inspect(pid)} of the turn was cut off: over #{most} bytes waited for it " <>
+        "(max_spool_bytes of the connection) while others used the connection"
     )
   end
 

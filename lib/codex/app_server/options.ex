@@ -65,9 +65,11 @@ defmodule Codex.AppServer.Options do
      "a positive integer in milliseconds or :infinity",
      "how long a request of the server waits for an answer, before it gets the no of its kind"},
     {:max_queue, 1_000, :positive, "a positive integer",
-     "how many messages may lie in the mailbox of a reader, a subscriber or the process that reads a turn. See *Slow readers* of `connect/2`"},
+     "how many messages may lie in the mailbox of a reader: a subscriber, or a process that reads a " <>
+       "turn. See *Slow readers* of `connect/2`"},
     {:max_spool_bytes, 16_777_216, :positive, "a positive integer of bytes",
-     "how much is kept for a reader whose mailbox is full while others have work; past that this reader is cut off"},
+     "how much is kept for a reader whose mailbox is full while others have work. A reader that " <>
+       "needs more is cut off"},
     {:max_message_bytes, 268_435_456, {:up_to, 1_073_741_824},
      "a positive integer of bytes, up to 1_073_741_824",
      "what a message may have; a longer one ends the connection with an overflow. Up to twice as " <>

@@ -53,7 +53,10 @@ defmodule Codex.AppServer.Outgoing do
   defp send_for_nobody(state, nobody \\ :nobody, method, params),
     do: send_request(state, nobody, method, params, :infinity, 0)
 
-  @doc "Interrupts a turn for nobody, and sends `then` when that is answered, a method with its parameters."
+  @doc """
+  Interrupts a turn for nobody, and sends `then` when that is answered, a method with its
+  parameters.
+  """
   @spec interrupt(State.t(), String.t(), String.t(), {String.t(), map()} | nil) :: State.step()
   def interrupt(state, thread_id, turn_id, then \\ nil) do
     nobody = if then, do: {:nobody, then}, else: :nobody
@@ -118,7 +121,10 @@ defmodule Codex.AppServer.Outgoing do
     {reply(entry.from, result) ++ turns, state}
   end
 
-  @doc "An answer that nobody waits for. A turn that was to be somebody's own is nobody's: it is not to go on."
+  @doc """
+  An answer that nobody waits for. A turn that was to be somebody's own is nobody's: it is not to go
+  on.
+  """
   @spec unexpected(State.t(), Message.id(), :late | :never_sent, term()) :: State.step()
   def unexpected(state, id, unexpected, result) do
     {turns, state} = turns(state, Turns.started(state.turns, id, turn_of({:ok, result})))

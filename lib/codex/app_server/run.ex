@@ -355,7 +355,8 @@ defmodule Codex.AppServer.Run do
   defp fail(run, error), do: raise(Redact.redact(%{error | event: run.event}, run.job.secrets))
 
   @doc """
-  Interrupts the turn if it still goes on, and waits for its end for a moment. What takes longer, the
+  Interrupts the turn if it still goes on, and waits for its end for a moment. What takes longer,
+  the
   connection goes on with. Nothing of the turn is left in the mailbox.
   """
   @spec stop(t() | :failed) :: t() | :failed

@@ -5,8 +5,10 @@ defmodule Codex.AppServer.Server do
   # Where the option `:reconnect` says so, it outlives the server: it has no transport then, and its machine is down until another
   # one is reached. Subscribers stay.
   #
-  # It reads from the server as fast as its readers take, and what it does about a slow one, `Codex.AppServer.Flow` says: while that is
-  # the only one with work, what was read is not granted anew, and the server waits at its pipe or socket.
+  # It reads from the server as fast as its readers take, and what it does about a slow one,
+  # `Codex.AppServer.Flow` says: while that is
+  # the only one with work, what was read is not granted anew, and the server waits at its pipe or
+  # socket.
   use GenServer, restart: :temporary
 
   alias Codex.AppServer.{

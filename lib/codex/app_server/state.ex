@@ -334,7 +334,8 @@ defmodule Codex.AppServer.State do
   end
 
   @doc """
-  Interrupts a turn that nobody wants any more, at its beginning where that is not told yet. Nobody waits for the answer; when it is
+  Interrupts a turn that nobody wants any more, at its beginning where that is not told yet. Nobody
+  waits for the answer; when it is
   there, the request `then` is sent, a method with its parameters, if it is not nil.
   """
   @spec abandon(t(), String.t(), String.t(), {String.t(), map()} | nil) :: step()
@@ -371,7 +372,8 @@ defmodule Codex.AppServer.State do
   end
 
   @doc """
-  Somebody took so little that more than `limit` bytes waited for them: they get no more of what they follow and are subscribed to, and
+  Somebody took so little that more than `limit` bytes waited for them: they get no more of what
+  they follow and are subscribed to, and
   are told so. Their own turns are interrupted, and what only they were asked gets its no.
   """
   @spec cut_off(t(), term(), pos_integer()) :: step()

@@ -79,7 +79,9 @@ defmodule Codex.AppServer.Subscribers do
   def of(subscribers, method, params),
     do: for({who, filter} <- subscribers, pass?(filter, method, params), do: who)
 
-  @doc "The subscribers that want to hear of the thread that parameters are about, whatever the method."
+  @doc """
+  The subscribers that want to hear of the thread that parameters are about, whatever the method.
+  """
   @spec about(t(), map()) :: [term()]
   def about(subscribers, params),
     do: for({who, filter} <- subscribers, about?(filter, params), do: who)

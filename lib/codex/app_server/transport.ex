@@ -33,7 +33,8 @@ defmodule Codex.AppServer.Transport do
   @callback stream(t(), message :: term()) :: {:ok, t(), [output()]} | :unknown
 
   @doc """
-  Ends the server, or leaves it where it is not ours, and returns within a second. Where the server takes longer, a process
+  Ends the server, or leaves it where it is not ours, and returns within a second. Where the server
+  takes longer, a process
   of its own goes on.
   """
   @callback stop(t()) :: :ok | {:behind, pid()}

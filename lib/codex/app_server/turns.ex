@@ -97,7 +97,8 @@ defmodule Codex.AppServer.Turns do
   end
 
   @doc """
-  Somebody took too little of what they follow: that is lost for them, and their own turns are told as abandoned. A turn that is only
+  Somebody took too little of what they follow: that is lost for them, and their own turns are told
+  as abandoned. A turn that is only
   starting is theirs as before.
   """
   @spec cut_off(t(), term(), term()) :: {[message()], t()}
@@ -129,7 +130,10 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
-  @doc "The request `ref` has no answer in time. If one comes later, its turn is nobody's, where it was to be somebody's own."
+  @doc """
+  The request `ref` has no answer in time. If one comes later, its turn is nobody's, where it was to
+  be somebody's own.
+  """
   @spec late(t(), term()) :: t()
   def late(turns, ref) do
     case Map.pop(turns.starting, ref) do

@@ -450,7 +450,8 @@ defmodule Codex.Exec.Run do
   end
 
   @doc """
-  Stops the CLI if it still runs, and waits for its end for a moment. What takes longer, a process of
+  Stops the CLI if it still runs, and waits for its end for a moment. What takes longer, a process
+  of
   its own goes on with.
   """
   def stop(:failed), do: :failed

@@ -32,7 +32,9 @@ defmodule Codex.Turn.Kept do
           max_bytes: pos_integer()
         }
 
-  @doc "No events yet. The limits are the options `max_events` and `max_event_bytes`; nil is the default."
+  @doc """
+  No events yet. The limits are the options `max_events` and `max_event_bytes`; nil is the default.
+  """
   @spec new(pos_integer() | nil, pos_integer() | nil) :: t()
   def new(max_events \\ nil, max_bytes \\ nil) do
     %__MODULE__{

@@ -1,6 +1,7 @@
 defmodule Codex.AppServer.Flow.Reader do
   @moduledoc false
-  # What a connection knows of one reader: about how much lies in its mailbox, and what is spooled for it.
+  # What a connection knows of one reader: about how much lies in its mailbox, and what is spooled
+  # for it.
 
   import Kernel, except: [send: 2]
 
@@ -43,7 +44,8 @@ defmodule Codex.AppServer.Flow.Reader do
         }
 
   @doc """
-  Sends a message, unless the reader is on another node to which nothing can be sent now: that would hold up the connection.
+  Sends a message, unless the reader is on another node to which nothing can be sent now: that would
+  hold up the connection.
   """
   @spec send(pid(), tuple()) :: boolean()
   def send(pid, message) when node(pid) == node() do
@@ -86,7 +88,8 @@ defmodule Codex.AppServer.Flow.Reader do
     end
   end
 
-  # Only its own node knows, and is asked after as many messages as may lie there. Until it has answered, all of them do.
+  # Only its own node knows, and is asked after as many messages as may lie there. Until it has
+  # answered, all of them do.
   def look(reader, pid, bytes, most) do
     reader = count(reader, bytes)
     if reader.count > most and reader.asked == nil, do: ask(reader, pid), else: reader

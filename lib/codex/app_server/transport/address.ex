@@ -70,7 +70,8 @@ defmodule Codex.AppServer.Transport.Address do
   @shortest 4
 
   @doc """
-  Returns the values in the query of a URL, as they stand and decoded, the longest first: tokens may be
+  Returns the values in the query of a URL, as they stand and decoded, the longest first: tokens may
+  be
   among them.
 
       iex> alias Codex.AppServer.Transport.Address
