@@ -27,6 +27,8 @@ defmodule Codex.Exec do
     * `{:dangerous, option}` - it needs `dangerous: true` beside it
     * `{:invalid_profile, name}`, `Codex.Config.Error` - `developer_instructions` beyond 127 KiB stand in a profile that is
       made for the run, in the home; the named profile, or the home, cannot be read
+    * `{:unsupported_option, :developer_instructions, :ignore_user_config}` - they are beyond
+      127 KiB, and the CLI is told not to read profiles
     * `{:invalid_mcp_servers, path}`, `{:invalid_model_providers, path}` - a value that cannot be
       handed over: `env` of a server that has no command, a variable or header that is no text
     * `{:unsupported_option, :mcp_servers, path}` - a secret that the CLI takes from its arguments only

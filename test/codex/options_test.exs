@@ -503,6 +503,12 @@ defmodule Codex.OptionsTest do
 
       assert {:error, %Codex.Config.Error{reason: :missing_home}} =
                sent([developer_instructions: long], [], codex_home: "/no/such")
+
+      for more <- [[ignore_user_config: true], [isolation: :project], [isolation: :hermetic]] do
+        options = [developer_instructions: long] ++ more
+        reason = {:unsupported_option, :developer_instructions, :ignore_user_config}
+        assert sent(options, [], codex_home: home) == {:error, reason}
+      end
     end
   end
 

@@ -140,6 +140,7 @@ defmodule Codex.Exec.Args do
          :ok <- check_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Reach.all(settings),
+         :ok <- check_overlay(overlay, sent.flags),
          {:ok, hidden} <- Secrets.hide(Reach.told(sent, settings)),
          {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
       args = %__MODULE__{
@@ -212,6 +213,15 @@ defmodule Codex.Exec.Args do
   end
 
   defp overlay(settings), do: {:ok, settings, []}
+
+  # The CLI ignores profiles, too.
+  defp check_overlay([_ | _], flags) do
+    if "--ignore-user-config" in flags,
+      do: {:error, {:unsupported_option, :developer_instructions, :ignore_user_config}},
+      else: :ok
+  end
+
+  defp check_overlay([], _flags), do: :ok
 
   # The CLI takes a profile without a file for an empty one.
   defp profile(_home, nil), do: {:ok, ""}

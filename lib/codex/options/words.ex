@@ -130,6 +130,11 @@ defmodule Codex.Options.Words do
       when tag in [:invalid_mcp_servers, :invalid_model_providers] and path != "[redacted]",
       do: "#{path} cannot be set like this: a value, or a name in it, is of the wrong kind"
 
+  def reason({:unsupported_option, :developer_instructions, :ignore_user_config}),
+    do:
+      "developer_instructions beyond 127 KiB stand in a profile, which the CLI does not read " <>
+        "without the user's configuration (ignore_user_config, isolation)"
+
   def reason({:unsupported_option, :mcp_servers, path}),
     do:
       "#{path} would have to stand in the arguments of the CLI, where every user of the machine " <>
