@@ -9,16 +9,21 @@ defmodule Codex do
           Options.Table.reason() | Codex.Exec.Reach.reason() | Codex.AppServer.Reach.reason()
 
   @doc """
-  A new thread. Nothing runs yet: the CLI starts with the first turn.
+  Makes a new thread. Nothing runs yet: the CLI starts with the first turn.
 
-  Options: `Codex.Options` and `Codex.Thread.Options`, as structs, maps or keyword lists. Returns `{:ok, thread}` or the
-  `{:error, reason}` of `Codex.Options.new/1` or `Codex.Thread.Options.new/1`.
+  Options: `Codex.Options` and `Codex.Thread.Options`, as structs, maps or keyword lists. Returns
+  `{:ok, thread}` or `{:error, reason}`: the reasons of `Codex.Options.new/1` and
+  `Codex.Thread.Options.new/1`, and for options that the `transport` of the thread cannot send
+  `{:unsupported_option, name}`, `{:unsupported_option, name, value}` and `{:dangerous, name}`.
+  `Codex.Error.normalize/1` puts each of them into words.
 
       iex> {:ok, thread} = Codex.start_thread([model: "gpt-6"], sandbox: :read_only)
       iex> thread.thread_id
       nil
       iex> Codex.start_thread([], sandbx: :read_only)
       {:error, {:unknown_option, :sandbx, :sandbox}}
+      iex> Codex.start_thread(sandbox: :read_only)
+      {:error, {:misplaced_option, :sandbox, [:thread]}}
   """
   @spec start_thread(Options.t() | map() | keyword(), Thread.Options.t() | map() | keyword()) ::
           {:ok, Thread.t()} | {:error, reason()}

@@ -29,6 +29,10 @@ defmodule Codex.Options do
           model_reasoning_summary: atom() | nil,
           model_verbosity: atom() | nil,
           model_context_window: pos_integer() | nil,
+          tool_output_token_limit: non_neg_integer() | nil,
+          agent_max_threads: pos_integer() | nil,
+          config: list() | nil,
+          config_overrides: list() | nil,
           env: %{String.t() => String.t() | nil} | nil
         }
 

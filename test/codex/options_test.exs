@@ -704,7 +704,8 @@ defmodule Codex.OptionsTest do
             {[profile: 1],
              "the option profile (also config_profile) must be a string that is not empty, got: 1"},
             {[config: 1], "the option config must be a map, got: [redacted]"},
-            {[retry_opts: [max_attempts: 0]], "the option retry_opts: max_attempts cannot be 0"}
+            {[retry_opts: [max_attempts: 0]],
+             "the option retry_opts: max_attempts cannot be 0: see Codex.Retry"}
           ] do
         assert said(Thread.Options.new(options)) == message
       end

@@ -11,7 +11,13 @@ defmodule Codex.Config.Overrides do
   """
 
   alias Codex.Exec.{Reach, Secrets}
-  alias Codex.Options.Overrides
+  alias Codex.Options.{Overrides, Table}
+
+  # Options of the host over an app-server are no configuration, and no error here.
+  @host for row <- Table.rows(),
+            row.opts[:app] == :host,
+            into: %{},
+            do: {row.name, row.opts[:default]}
 
   @doc """
   Returns the overrides of these options as `{key, value}`, in the order of the table in
@@ -24,7 +30,9 @@ defmodule Codex.Config.Overrides do
           {String.t(), term()}
         ]
   def derived_overrides(%Codex.Options{} = options, thread_options \\ nil) do
-    with {:ok, sent} <- Reach.all(Reach.settings(options, thread_options, %{})),
+    settings = Map.merge(Reach.settings(options, thread_options, %{}), @host)
+
+    with {:ok, sent} <- Reach.all(settings),
          {:ok, hidden} <- Secrets.hide(sent.overrides) do
       for {path, value} <- hidden.overrides,
           is_list(path),

@@ -64,8 +64,9 @@ defmodule Codex.Exec.Reach do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
       value = settings[row.name]
 
-      case value in [nil, row.opts[:default]] or reach(row.opts[:exec], value, row.name, settings) do
-        true -> {:cont, {:ok, sent}}
+      set? = value not in [nil, row.opts[:default]]
+
+      case if(set?, do: reach(row.opts[:exec], value, row.name, settings), else: []) do
         {:error, reason} -> {:halt, {:error, reason}}
         more -> {:cont, {:ok, add(sent, more)}}
       end

@@ -90,6 +90,8 @@ defmodule Codex.Options.Words do
     invalid_shell_environment_set: {"set", "a map or keyword of variables and their values"}
   }
 
+  @nested %{invalid_retry_opts: "Codex.Retry", invalid_rate_limit_opts: "Codex.RateLimit"}
+
   @places %{
     client:
       {"a client", "the first argument of Codex.start_thread/2 or Codex.AppServer.connect/2"},
@@ -177,6 +179,9 @@ defmodule Codex.Options.Words do
   def reason({:invalid_output_schema, {:unreadable, path, words}}),
     do: "the file #{shown(path)} of the output schema cannot be read: #{words}"
 
+  def reason({:invalid_access_token, :empty}),
+    do: "the access token is nil or empty: is the variable set that it comes from?"
+
   # The former name, under which two options of `Codex.Exec.Options` and threads fail.
   def reason({:invalid_timeout, value}),
     do: "the option timeout_ms or approval_timeout_ms must be #{expected(:timeout)}" <> got(value)
@@ -201,7 +206,7 @@ defmodule Codex.Options.Words do
       do: "the option #{name(tag)}: #{reason(inner)}"
 
   def reason({tag, {option, value}}) when tag in [:invalid_retry_opts, :invalid_rate_limit_opts],
-    do: "the option #{name(tag)}: #{option} cannot be #{shown(value)}"
+    do: "the option #{name(tag)}: #{option} cannot be #{shown(value)}: see #{@nested[tag]}"
 
   def reason({tag, value}) when is_map_key(@shell, tag) do
     {member, expected} = @shell[tag]

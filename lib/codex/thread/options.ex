@@ -22,7 +22,8 @@ defmodule Codex.Thread.Options do
       iex> Codex.Thread.Options.new(sandbox: :none)
       {:error, {:invalid_sandbox, :none}}
 
-  Errors: `{:unknown_option, key, nearest}`, `{:invalid_<option>, value}`, `{:invalid_list, option, value}`,
+  Errors: `{:unknown_option, key, nearest}`, `{:misplaced_option, key, places}` (an option of a
+  client, of a turn, …), `{:invalid_<option>, value}`, `{:invalid_list, option, value}`,
   `{:invalid_map, option, value}`, `{:invalid_config_overrides, key}`, those of a `shell_environment_policy`
   (`{:invalid_shell_environment_inherit, value}`, `…_ignore_default_excludes`, `…_list`, `…_set`), `:conflicting_auto_flags` (`full_auto` together with
   `dangerously_bypass_approvals_and_sandbox`), `{:invalid_options, value}`.

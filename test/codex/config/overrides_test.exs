@@ -15,6 +15,8 @@ defmodule Codex.Config.OverridesTest do
     {global, thread} = options([model_verbosity: :low], model_verbosity: :high)
     assert Overrides.derived_overrides(global, thread) == [{"model_verbosity", "high"}]
     assert Overrides.derived_overrides(elem(options([], []), 0)) == []
+    {global, thread} = options([], request_handler: fn _ -> :later end, personality: :none)
+    assert Overrides.derived_overrides(global, thread) == [{"personality", "none"}]
     {global, thread} = options([], apply_patch_freeform_enabled: true)
 
     assert_raise ArgumentError, ~r/apply_patch_freeform_enabled/, fn ->
