@@ -308,44 +308,7 @@ defmodule Codex.Auth do
   """
   @spec explain(reason() | Preflight.error()) :: String.t()
   def explain(%Config.Error{} = error), do: Exception.message(error)
-  def explain(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
-  def explain(:keyring_unavailable), do: "no keyring can be reached"
-
-  def explain(:encrypted_store),
-    do: "features.secret_auth_storage is on: only the CLI reads what it encrypts"
-
-  def explain({:keyring, _kind, words}), do: words
-
-  def explain({:invalid_credentials, {:file, path}, words}),
-    do: "#{path} holds no login that the CLI would take: #{words}"
-
-  def explain({:invalid_credentials, _keyring, words}),
-    do: "the keyring holds no login that the CLI would take: #{words}"
-
-  def explain({:unreadable, path, words}), do: "#{path}: #{words}"
-  def explain({:lock_held, path}), do: "another process holds #{path}"
-  def explain({:native, words}), do: "credentials cannot be read: #{words}"
-  def explain({:invalid_access_token, words}), do: words
-
-  def explain({:missing_env, variable}),
-    do: "the provider takes its key from #{variable}, which is not set"
-
-  def explain({:unknown_provider, id}),
-    do: "the configuration has no model provider #{inspect(id)}"
-
-  def explain({:forced_login_method, :chatgpt, _found}),
-    do:
-      "the configuration allows ChatGPT logins only (forced_login_method), and this is an API key"
-
-  def explain({:forced_login_method, :api, _found}),
-    do:
-      "the configuration allows API keys only (forced_login_method), and this is a ChatGPT login"
-
-  def explain({:forced_chatgpt_workspace_id, allowed, found}) do
-    whose = if found, do: "this login is of #{found}", else: "this login names none"
-
-    "the configuration allows workspaces #{Enum.join(allowed, ", ")} only (forced_chatgpt_workspace_id), and #{whose}"
-  end
+  def explain(reason), do: Codex.Error.Words.reason(reason) || inspect(reason)
 
   @doc """
   The value of `shell_environment_policy` that keeps keys away from the commands that Codex runs.

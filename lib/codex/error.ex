@@ -41,7 +41,7 @@ defmodule Codex.Error do
     * `:provider` - the model's server was silent, and the CLI gave up
   """
 
-  alias Codex.Error.{Classifier, Kinds, Reasons}
+  alias Codex.Error.{Classifier, Kinds, Reasons, Words}
   alias Codex.{Text, TransportError}
 
   @derive {Inspect,
@@ -183,8 +183,8 @@ defmodule Codex.Error do
   @spec normalize(term()) :: t()
   def normalize(%__MODULE__{} = error), do: error
 
-  def normalize({tag, %{__exception__: true} = error})
-      when tag in [:turn_failed, :exec_failed, :review_unreadable],
+  def normalize({tag, error})
+      when tag in [:error, :turn_failed, :exec_failed, :review_unreadable],
       do: normalize(error)
 
   def normalize(%TransportError{} = error) do
@@ -220,12 +220,17 @@ defmodule Codex.Error do
   def normalize(%{__struct__: Codex.GuardrailError} = error),
     do: new(:guardrail, Exception.message(error), %{raw: error})
 
-  def normalize({:codex_timeout, ms}),
-    do: new(:timeout, "codex sent nothing for #{inspect(ms)} ms", %{timeout_ms: ms, clock: :idle})
+  def normalize({:codex_timeout, ms} = reason),
+    do: new(:timeout, Words.reason(reason), %{timeout_ms: ms, clock: :idle})
 
-  def normalize({:timeout, method, ms}) do
-    message = "no answer to #{inspect(method)} within #{inspect(ms)} ms"
-    new(:timeout, message, %{timeout_ms: ms, clock: :request})
+  def normalize({:timeout, _method, ms} = reason),
+    do: new(:timeout, Words.reason(reason), %{timeout_ms: ms, clock: :request})
+
+  # What is wrong with the program says more than that it did not start.
+  def normalize({tag, %{__exception__: true} = error} = reason)
+      when tag in [:not_started, :lost] do
+    error = normalize(error)
+    %{error | message: Text.printable(Words.reason(reason))}
   end
 
   def normalize({:http_error, status}) when is_integer(status),
@@ -239,7 +244,7 @@ defmodule Codex.Error do
   def normalize(%{} = map), do: from_map(map, map)
 
   def normalize(other),
-    do: new(Reasons.kind(other) || :unknown, Reasons.words(other) || inspect(other))
+    do: new(Reasons.kind(other) || :unknown, Words.reason(other) || Words.show(other))
 
   @doc false
   # The error of a failed turn. `codex exec` leaves out codexErrorInfo: of a failure whose words are not

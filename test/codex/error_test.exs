@@ -1,13 +1,66 @@
 defmodule Codex.ErrorTest do
   use ExUnit.Case, async: true
   doctest Codex.Error
-  doctest Codex.Error.Reasons
+  doctest Codex.Error.Words
   doctest Codex.TransportError
   doctest Codex.ApprovalError
   doctest Codex.GuardrailError
 
   alias Codex.{Error, Events, Items, TransportError, Turn}
   alias Codex.Error.{Kinds, Redact}
+
+  describe "reasons" do
+    # None of these leaves the package.
+    @inside [:bad_name, :held, :syntax, :not_started, :enoent, nil] ++
+              [:bad_value, :locked, :unavailable, :already_registered]
+
+    test "of all source files and of the types of public functions have words and a kind" do
+      reasons = Codex.ReasonsOf.source() ++ Codex.ReasonsOf.specs()
+      assert length(Enum.uniq_by(reasons, &elem(&1, 1))) > 100
+
+      for {place, reason} <- reasons,
+          tag = if(is_tuple(reason), do: elem(reason, 0), else: reason),
+          is_atom(tag) and tag not in @inside and not is_nil(tag) do
+        for term <- [reason, {:error, reason}] do
+          error = Error.normalize(term)
+          refute error.message =~ inspect(reason), "#{place}: #{inspect(reason)} has no words"
+          # The kind of these is that of what they hold.
+          holder? = tag in [:turn_failed, :exec_failed, :review_unreadable, :not_started, :lost]
+
+          assert holder? or error.kind != :unknown, "#{place}: #{inspect(reason)} has no kind"
+        end
+      end
+    end
+
+    test "are short, whatever they hold, and printable" do
+      long = String.duplicate("a\e[31m", 100_000)
+
+      for reason <- [
+            {:invalid_input, long},
+            {:invalid_option, long, long, "a string"},
+            {:unknown_option, long, nil},
+            {:misplaced_option, {1, 2}, [:thread]},
+            {:misplaced_option, :a, :b},
+            {:turn_running, long, 1},
+            {:invalid_options, List.duplicate(long, 100)},
+            {:weather, long},
+            {:app_server_down, %{reason: {:closed, 1000, "a\e[31mb"}}},
+            {:app_server_down, %{exit_status: 1, stderr: "a\e[31mb"}}
+          ] do
+        error = Error.normalize(reason)
+        assert Codex.Text.printable(error.message) == error.message
+        assert byte_size(error.message) < 2_000
+      end
+    end
+
+    test "that hold an exception have its kind" do
+      error = Error.normalize({:not_started, %Codex.Subprocess.Error{reason: :eacces}})
+      assert error.kind == :cli_not_found
+      assert error.message == "the CLI could not be started: the program may not be executed"
+      error = Error.normalize({:lost, %Codex.Subprocess.Error{reason: :unkillable}})
+      assert {error.kind, error.retryable?} == {:crashed, false}
+    end
+  end
 
   test "whatever is given is an error" do
     for odd <- [

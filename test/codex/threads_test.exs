@@ -308,7 +308,7 @@ defmodule Codex.ThreadsTest do
 
     assert {:error, {:invalid_option, :thread, "abc", _}} = Threads.delete("abc")
     assert_raise Error, ~r/needs a thread over an app-server/, fn -> Threads.turns(exec) end
-    assert_raise Error, ~r/is "abc", and not a Codex.Thread/, fn -> Threads.items("abc") end
+    assert_raise Error, ~r/must be a Codex.Thread.*got: "abc"/, fn -> Threads.items("abc") end
     assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end
     assert_raise Error, fn -> Threads.list(self(), :odd) end
 

@@ -19,53 +19,8 @@ defmodule Codex.AppServer.Loss do
   def error({:no_connection, name}),
     do: lost(:crashed, "there is no connection: no process is named #{inspect(name)}")
 
-  def error({:turn_running, thread_id, _turn}) do
-    message =
-      "a turn is running in the thread #{thread_id}: Codex.Thread.steer/2 adds to it, " <>
-        "Codex.Thread.interrupt/1 ends it"
-
-    %{lost(:thread_busy, message) | retryable?: true}
-  end
-
-  def error({:experimental, names}),
-    do:
-      lost(
-        :unsupported,
-        "#{Enum.join(names, ", ")}: the connection was made without experimental_api: true"
-      )
-
-  def error({:overflow, {:reader, pid}, most}) do
-    lost(
-      :overflow,
-      "the reader #{inspect(pid)} of the turn was cut off: over #{most} bytes waited for it " <>
-        "(max_spool_bytes of the connection) while others used the connection"
-    )
-  end
-
-  def error({:overflow, :line, bytes}) do
-    size = if bytes, do: " of #{bytes} bytes", else: ""
-    lost(:overflow, "a message of the app-server#{size} is over the limit max_message_bytes")
-  end
-
-  def error({:overflow, :nodes, most}) do
-    message = "a message of the app-server has over #{most} values and keys (max_message_nodes)"
-    lost(:overflow, message)
-  end
-
-  def error({:overflow, what, most}),
-    do: lost(:overflow, "the app-server's #{what} are over the limit of #{inspect(most)}")
-
   def error(method) when method in ["thread/closed", "thread/deleted"],
     do: lost(:protocol, "the server told #{method} in mid-turn")
-
-  def error({:no_id, method, _answer}),
-    do: lost(:protocol, "the answer to #{method} names nothing that was started")
-
-  def error({:skill, message}), do: lost(:invalid_request, message)
-
-  # One that was started anew.
-  def error(:not_ready),
-    do: %{lost(:connection_refused, "the app-server has not said hello yet") | retryable?: true}
 
   def error(other) do
     error = Error.normalize(other)

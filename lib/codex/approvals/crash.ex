@@ -2,7 +2,7 @@ defmodule Codex.Approvals.Crash do
   @moduledoc false
   # A function of the host failed where its answer was waited for. The turn goes on with a no, so the log is the only place that tells why.
 
-  alias Codex.Error.Reasons
+  alias Codex.Error.Words
   alias Codex.Text
 
   require Logger
@@ -34,5 +34,5 @@ defmodule Codex.Approvals.Crash do
   def odd(who, text) when is_binary(text),
     do: Logger.warning(fn -> Text.line("#{who} #{text}") end)
 
-  def odd(who, reason), do: odd(who, "is none: " <> (Reasons.words(reason) || inspect(reason)))
+  def odd(who, reason), do: odd(who, "is none: " <> (Words.reason(reason) || Words.show(reason)))
 end

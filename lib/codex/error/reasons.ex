@@ -1,6 +1,7 @@
 defmodule Codex.Error.Reasons do
   @moduledoc false
-  # The reasons that functions of this package, and of others, give instead of an exception: which kind each is.
+  # The kind of each reason that a function of this package, or of another one, returns.
+  # `Codex.Error.Words` has the sentences.
 
   # Atoms that networks and timers give.
   @atoms %{
@@ -15,14 +16,30 @@ defmodule Codex.Error.Reasons do
     missing_thread_id: :invalid_request,
     not_authenticated: :auth_missing,
     no_credentials: :auth_missing,
-    not_ready: :protocol,
+    not_ready: :connection_refused,
     cancelled: :interrupted,
     crashed: :crashed,
     keyring_unavailable: :auth_missing,
     encrypted_store: :unsupported,
     conflicting_auto_flags: :invalid_request,
     invalid_base_url: :invalid_request,
-    invalid_codex_path: :invalid_request
+    invalid_codex_path: :invalid_request,
+    missing_options: :invalid_request,
+    not_an_override: :invalid_request,
+    not_structured: :invalid_request,
+    invalid_raw_response_item: :invalid_request,
+    missing_url: :invalid_request,
+    server_not_found: :invalid_request,
+    not_found: :invalid_request,
+    already_exists: :invalid_request,
+    no_output: :protocol,
+    no_telemetry: :unsupported,
+    no_version: :cli_unsupported,
+    rate_limit_attempts_exhausted: :rate_limit,
+    etimedout: :timeout,
+    ehostunreach: :connection_refused,
+    enetunreach: :connection_refused,
+    epipe: :stream_disconnected
   }
 
   # The first element of a tuple.
@@ -75,7 +92,17 @@ defmodule Codex.Error.Reasons do
     image_too_large: :invalid_request,
     invalid_working_directory: :config,
     invalid_config_overrides: :config,
-    invalid_profile: :config
+    invalid_profile: :config,
+    invalid_config: :config,
+    not_encodable: :invalid_request,
+    unknown_method: :unsupported,
+    skill: :invalid_request,
+    max_attempts_reached: :incomplete,
+    no_turn: :invalid_request,
+    no_id: :protocol,
+    exited: :crashed,
+    write_failed: :config,
+    native: :config
   }
 
   # `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.
@@ -104,74 +131,8 @@ defmodule Codex.Error.Reasons do
     exited: {:protocol, false}
   }
 
-  # Why a review has nothing to look at.
-  @targets %{
-    no_branch: "there is no such branch",
-    no_commit: "there is no such commit",
-    no_repository: "there is no Git repository with a work tree",
-    no_answer: "Git gave no answer about the repository"
-  }
-
   # A server elsewhere answers in HTTP.
   @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
-
-  @doc """
-  What a reason says, or nil where it has no words of its own.
-
-      iex> Codex.Error.Reasons.words({:unknown_option, :modell, :model})
-      "there is no option :modell; did you mean :model?"
-      iex> Codex.Error.Reasons.words({:invalid_option, [:input, 0], 1, "a text"})
-      "the option [:input, 0] is 1, and not a text"
-  """
-  @spec words(term()) :: String.t() | nil
-  def words({:unknown_option, key, nil}), do: "there is no option #{inspect(key)}"
-
-  def words({:unknown_option, key, nearest}),
-    do: "there is no option #{inspect(key)}; did you mean #{inspect(nearest)}?"
-
-  def words({:missing_option, key}), do: "the option #{inspect(key)} is missing"
-
-  def words({:invalid_option, key, value, expected}) when is_binary(expected),
-    do: "the option #{inspect(key)} is #{inspect(value)}, and not #{expected}"
-
-  def words({:invalid_options, value}), do: "#{inspect(value)} is no map or keyword of options"
-
-  def words({:experimental, [name | _] = names}) when is_binary(name),
-    do: "#{inspect(names)} needs a connection with experimental_api: true"
-
-  def words({:invalid_review_target, %{target: target, reason: reason} = missing})
-      when is_map_key(@targets, reason) do
-    details = if missing[:details], do: " (git: #{Codex.Text.line(missing.details)})"
-
-    "the review cannot look at #{inspect(target)}: #{@targets[reason]} in " <>
-      "#{inspect(missing[:directory])}#{details}"
-  end
-
-  def words({:invalid_review_target, target}) do
-    "#{inspect(target)} is no target of a review; expected :uncommitted_changes, " <>
-      "{:base_branch, branch}, {:commit, sha}, {:commit, sha, title} or instructions as text"
-  end
-
-  def words({:unsupported, :exec}), do: "that needs a thread over an app-server"
-
-  def words({:turn_running, id, _turn}) when is_binary(id),
-    do: "a turn is running in the thread #{id}"
-
-  def words({:login_refused, %{"message" => text}}) when is_binary(text),
-    do: "the app-server refuses the login with the option api_key: #{text}"
-
-  def words({:unsupported, :remote}),
-    do:
-      "a server of connect_remote/2 keeps its login elsewhere: " <>
-        "ask it with Codex.AppServer.account_read/2"
-
-  def words(:missing_thread_id), do: "the thread has not begun: it has no id yet"
-
-  def words(:codex_binary_not_found),
-    do: "there is no codex: `mix codex.doctor` says where it is looked for"
-
-  def words({:app_server_down, %{reason: :noproc}}), do: "there is no such connection"
-  def words(other), do: Codex.Options.Words.reason(other)
 
   @doc "The kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil

@@ -116,16 +116,18 @@ defmodule Codex.Options.Words do
       nil
   """
   @spec reason(term()) :: String.t() | nil
-  def reason({:misplaced_option, key, [place]}) do
-    {whose, where} = Map.fetch!(@places, place)
-    "#{key} is an option of #{whose}: give it to #{where}"
+  def reason({:misplaced_option, key, [place]}) when is_map_key(@places, place) do
+    {whose, where} = @places[place]
+    "#{key(key)} is an option of #{whose}: give it to #{where}"
   end
 
   def reason({:misplaced_option, key, places}) do
     texts =
-      for place <- places, {whose, where} = Map.fetch!(@places, place), do: "#{whose} (#{where})"
+      for place <- List.wrap(places),
+          {whose, where} <- [@places[place]],
+          do: "#{whose} (#{where})"
 
-    "#{key} is an option of #{Enum.join(texts, ", or of ")}"
+    "#{key(key)} is an option of #{Enum.join(texts, ", or of ")}"
   end
 
   def reason({tag, path})
@@ -148,8 +150,8 @@ defmodule Codex.Options.Words do
   def reason({:unsupported_option, name, value}),
     do: "the option #{name} cannot be #{shown(value)} on this transport"
 
-  def reason({:unsupported_option, name}) when is_atom(name),
-    do: "the option #{name} is not supported #{where(@rows[name])}" <> hint(name)
+  def reason({:unsupported_option, name}),
+    do: "the option #{key(name)} is not supported #{where(@rows[name])}" <> hint(name)
 
   def reason({:dangerous, name}), do: "the option #{name} needs dangerous: true beside it"
 
@@ -236,6 +238,10 @@ defmodule Codex.Options.Words do
 
   defp unknown({:unknown_option, key, nearest}),
     do: "there is no option #{inspect(key)}; did you mean #{inspect(nearest)}?"
+
+  defp key(key) when is_atom(key), do: Atom.to_string(key)
+  defp key(key) when is_binary(key) and byte_size(key) <= 64, do: Codex.Text.line(key)
+  defp key(key), do: shown(key)
 
   defp name(tag), do: tag |> Atom.to_string() |> String.replace_prefix("invalid_", "")
 

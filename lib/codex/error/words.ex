@@ -1,0 +1,427 @@
+defmodule Codex.Error.Words do
+  @moduledoc false
+  # A sentence for each reason that a function of this package returns: what was wrong, the value,
+  # what was expected, what to do. A test holds the reasons of all source files against this module.
+  #
+  # Values may come from outside: they are inspected and cut. Secrets do not stand in reasons.
+
+  @longest 1_000
+
+  # Why a review has nothing to look at.
+  @targets %{
+    no_branch: "there is no such branch",
+    no_commit: "there is no such commit",
+    no_repository: "there is no Git repository with a work tree",
+    no_answer: "Git gave no answer about the repository"
+  }
+
+  @doc """
+  Returns a sentence about a reason, or nil for a term that is none of ours.
+
+      iex> Codex.Error.Words.reason({:unknown_option, :modell, :model})
+      "there is no option :modell; did you mean :model?"
+      iex> Codex.Error.Words.reason({:invalid_option, [:input, 0], 1, "a string"})
+      "the option [:input, 0] must be a string, got: 1"
+      iex> Codex.Error.Words.reason({:weather, :rain})
+      nil
+  """
+  @spec reason(term()) :: String.t() | nil
+
+  # --- Options and arguments --------------------------------------------------------------------
+
+  def reason({:unknown_option, key, nil}), do: "there is no option #{show(key)}"
+
+  def reason({:unknown_option, key, nearest}),
+    do: "there is no option #{show(key)}; did you mean #{show(nearest)}?"
+
+  def reason({:missing_option, key}), do: "the option #{show(key)} is missing: it must be given"
+
+  def reason({:invalid_option, key, value, expected}) when is_binary(expected),
+    do: "the option #{show(key)} must be #{expected}, got: #{show(value)}"
+
+  def reason({:invalid_options, value}),
+    do: "options must be a keyword list or a map, got: #{show(value)}"
+
+  def reason(:missing_options),
+    do: "the option codex_opts is missing: give the options of the client"
+
+  def reason({:invalid_backoff, value}),
+    do: "the option backoff must be a function of arity 1, got: #{show(value)}"
+
+  def reason({:invalid_max_attempts, value}),
+    do: "the option max_attempts must be a positive integer, got: #{show(value)}"
+
+  def reason({:invalid_max_turns, value}),
+    do: "the option max_turns must be a positive integer, got: #{show(value)}"
+
+  def reason({:invalid_login_type, value}),
+    do: "a login must be of a type that the app-server knows, got: #{show(value)}"
+
+  def reason({:invalid_config, :not_a_table}),
+    do: "the option config must be a map or a keyword list of configuration keys"
+
+  def reason({:invalid_config, key}),
+    do:
+      "the configuration key #{show(key)} cannot be written: its name or value has no form in TOML"
+
+  def reason(:not_an_override),
+    do: "a configuration override must be {key, value} or the string \"key=value\""
+
+  def reason({tag, path}) when tag in [:invalid_mcp_servers, :invalid_model_providers] do
+    if is_binary(path) and String.contains?(path, "."),
+      do: "the option #{option(tag)}: the value at #{path} has no form in TOML",
+      else: Codex.Options.Words.reason({tag, path})
+  end
+
+  def reason({:unsupported_option, :mcp_servers, path}) when is_binary(path),
+    do: "the option mcp_servers: #{path} cannot be sent by codex exec; use an app-server"
+
+  def reason({:experimental, names}),
+    do:
+      "#{list(names)}: the connection was made without experimental_api: true; connect with that " <>
+        "option to use experimental methods"
+
+  def reason({:unknown_method, method}),
+    do:
+      "the app-server protocol of this package has no method #{show(method)}: " <>
+        "Codex.AppServer.request/4 sends any method"
+
+  def reason({:not_encodable, value, path}),
+    do: "the value #{show(value)} at #{show(path)} has no form in JSON"
+
+  # --- Input and output of turns ----------------------------------------------------------------
+
+  def reason({:invalid_input, :not_utf8}), do: "the input must be a string in UTF-8"
+
+  def reason({:invalid_input, ""}), do: "the input must not be empty"
+
+  def reason({:invalid_input, value}),
+    do:
+      "the input must be a string or a list of blocks such as %{type: :text, text: \"…\"}, " <>
+        "got: #{show(value)}"
+
+  def reason({:unsupported_input, transport}),
+    do: "the input has a block that #{transport(transport)} does not take: use an app-server"
+
+  def reason({:input_too_large, size, most}),
+    do: "the input has #{show(size)} characters, over the limit of #{show(most)}: send less"
+
+  def reason({:image_not_found, path}), do: "the image #{show(path)} cannot be read: no such file"
+
+  def reason({:image_too_large, path, most}),
+    do:
+      "the image #{show(path)} is larger than the limit of #{show(most)} bytes: send a smaller one"
+
+  def reason(:not_structured),
+    do: "the turn had no output_schema: run it with that option to get JSON"
+
+  def reason({:invalid_json, {why, at}}),
+    do: "the answer is not one JSON document: #{text(why)} at byte #{show(at)}"
+
+  def reason({:invalid_json, why}), do: "the answer is not one JSON document: #{show(why)}"
+
+  def reason(:invalid_raw_response_item),
+    do: "a raw response item must be a map with a \"type\" that is known"
+
+  def reason({:skill, message}) when is_binary(message), do: message
+
+  def reason({:max_attempts_reached, attempts, _more}),
+    do:
+      "the CLI asked to go on after #{show(attempts)} runs, which is the limit: " <>
+        "raise max_attempts"
+
+  def reason({:invalid_review_target, %{target: target, reason: reason} = missing})
+      when is_map_key(@targets, reason) do
+    details = if missing[:details], do: " (git: #{Codex.Text.line(missing.details)})"
+
+    "the review cannot look at #{show(target)}: #{@targets[reason]} in " <>
+      "#{show(missing[:directory])}#{details}"
+  end
+
+  def reason({:invalid_review_target, target}) do
+    "#{show(target)} is no target of a review; expected :uncommitted_changes, " <>
+      "{:base_branch, branch}, {:commit, sha}, {:commit, sha, title} or instructions as text"
+  end
+
+  def reason(:no_output), do: "the review has not ended, or it ended without an answer"
+
+  # --- Threads, turns and connections -----------------------------------------------------------
+
+  def reason(:missing_thread_id),
+    do:
+      "the thread has not begun and has no id yet: run a turn first, or resume a thread by its id"
+
+  def reason({:unsupported, :exec}),
+    do: "this needs a thread over an app-server: make it with transport: {:app_server, conn}"
+
+  def reason({:unsupported, :remote}),
+    do:
+      "a server of connect_remote/2 keeps its login elsewhere: " <>
+        "ask it with Codex.AppServer.account_read/2"
+
+  def reason({:unsupported, text}) when is_binary(text), do: text
+
+  def reason({:turn_running, id, _turn}),
+    do:
+      "a turn is running in the thread #{text(id)}: Codex.Thread.steer/2 adds to it, " <>
+        "Codex.Thread.interrupt/1 ends it"
+
+  def reason({:no_turn, id}), do: "no turn is running in the thread #{text(id)}"
+
+  def reason({:no_id, method, _answer}),
+    do: "the answer to #{text(method)} names nothing that was started"
+
+  def reason(:not_found), do: "there is nothing with this name, token or id"
+  def reason(:cancelled), do: "the call was cancelled"
+  def reason(:crashed), do: "the process that did the work has crashed; the log says more"
+
+  def reason(:not_ready),
+    do: "the app-server has not answered the hello yet: try again in a moment"
+
+  def reason({:request_closed, token}),
+    do:
+      "nothing waits for an answer under the token #{show(token)}: " <>
+        "it was answered, has expired or is unknown"
+
+  def reason({:unreachable, node}),
+    do: "the node #{text(node)} that asked cannot be reached: connect the nodes"
+
+  def reason({:already_started, pid}),
+    do: "the name is taken by the process #{show(pid)}: disconnect that one or use another name"
+
+  def reason({:overflow, {:reader, pid}, most}),
+    do:
+      "the reader #{show(pid)} of the turn was cut off: over #{show(most)} bytes waited for it " <>
+        "(max_spool_bytes of the connection) while others used the connection"
+
+  def reason({:overflow, :line, bytes}) do
+    size = if bytes, do: " of #{show(bytes)} bytes", else: ""
+    "a message of the app-server#{size} is over the limit max_message_bytes"
+  end
+
+  def reason({:overflow, :nodes, most}),
+    do: "a message of the app-server has over #{show(most)} values and keys (max_message_nodes)"
+
+  def reason({:overflow, what, most}),
+    do: "the app-server's #{text(what)} are over the limit of #{show(most)}"
+
+  def reason({:init_timeout, ms}),
+    do: "the app-server did not answer the hello within #{show(ms)} ms (init_timeout_ms)"
+
+  def reason({:initialize_refused, error}),
+    do: "the app-server refused the connection: #{said(error)}"
+
+  def reason({:login_refused, error}),
+    do: "the app-server refuses the login with the option api_key: #{said(error)}"
+
+  def reason({:app_server_down, info}), do: "the connection is lost: #{down(info)}"
+
+  def reason({:not_connected, {:tls, _alert, text}}),
+    do: "the server's certificate is not accepted: #{text(text)}"
+
+  def reason({:not_connected, reason}), do: "the server cannot be reached: #{posix(reason)}"
+
+  def reason({:not_a_websocket, text}),
+    do: "the server does not speak WebSocket: #{text(text)}"
+
+  def reason({:handshake_refused, status, text}),
+    do: "the server refused the connection with HTTP status #{show(status)}: #{text(text)}"
+
+  def reason({:ca_certificate, path, :no_certificate}),
+    do: "the file #{show(path)} of certificates (CODEX_CA_CERTIFICATE) holds no certificate"
+
+  def reason({:ca_certificate, path, reason}),
+    do:
+      "the file #{show(path)} of certificates (CODEX_CA_CERTIFICATE) cannot be read: " <>
+        posix(reason)
+
+  def reason(:missing_url), do: "the MCP server has no URL: logins are for servers with a URL"
+
+  def reason(:server_not_found),
+    do: "the configuration has no such MCP server: look at [mcp_servers] of config.toml"
+
+  # --- The program ------------------------------------------------------------------------------
+
+  def reason(:codex_binary_not_found),
+    do:
+      "there is no codex on the PATH: install the CLI, or give its path as codex_path " <>
+        "(mix codex.doctor says where it is looked for)"
+
+  def reason({:codex_binary_missing, path}),
+    do: "there is no file #{show(path)}: codex_path or CODEX_PATH must name the CLI"
+
+  def reason({:codex_binary_not_regular, path}),
+    do: "#{show(path)} is not a file: codex_path or CODEX_PATH must name the program itself"
+
+  def reason({:codex_binary_not_executable, path}),
+    do: "the file #{show(path)} cannot be executed: make it executable (chmod +x)"
+
+  def reason({:not_started, error}), do: "the CLI could not be started: #{failure(error)}"
+  def reason({:lost, error}), do: "the CLI was lost: #{failure(error)}"
+
+  def reason({:killed, signal}), do: "the CLI was ended by signal #{text(signal)}"
+
+  def reason({:exited, reason}), do: "the process that did the work has ended: #{show(reason)}"
+
+  def reason({:too_long, bytes}), do: "the CLI printed more than #{show(bytes)} bytes"
+  def reason(:no_version), do: "the program does not print its version: is it the Codex CLI?"
+
+  def reason({:write_failed, path, reason}),
+    do: "the file #{show(path)} cannot be written: #{posix(reason)}"
+
+  # --- Logins -----------------------------------------------------------------------------------
+
+  def reason(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
+  def reason(:not_authenticated), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
+  def reason(:keyring_unavailable), do: "no keyring can be reached"
+
+  def reason(:encrypted_store),
+    do: "features.secret_auth_storage is on: only the CLI reads what it encrypts"
+
+  def reason({:keyring, _kind, words}) when is_binary(words), do: words
+
+  def reason({:invalid_credentials, {:file, path}, words}),
+    do: "#{text(path)} holds no login that the CLI would take: #{text(words)}"
+
+  def reason({:invalid_credentials, _keyring, words}),
+    do: "the keyring holds no login that the CLI would take: #{text(words)}"
+
+  def reason({:unreadable, path, words}), do: "#{text(path)}: #{text(words)}"
+  def reason({:lock_held, path}), do: "another process holds #{text(path)}"
+  def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
+
+  def reason({:invalid_access_token, :empty}),
+    do: "the access token is empty: is the variable set that it comes from?"
+
+  def reason({:invalid_access_token, words}) when is_binary(words), do: words
+
+  def reason({:missing_env, variable}),
+    do: "the provider takes its key from #{text(variable)}, which is not set"
+
+  def reason({:unknown_provider, id}),
+    do: "the configuration has no model provider #{show(id)}"
+
+  def reason({:forced_login_method, :chatgpt, _found}),
+    do:
+      "the configuration allows ChatGPT logins only (forced_login_method), and this is an API key"
+
+  def reason({:forced_login_method, _api, _found}),
+    do:
+      "the configuration allows API keys only (forced_login_method), and this is a ChatGPT login"
+
+  def reason({:forced_chatgpt_workspace_id, allowed, found}) do
+    whose = if found, do: "this login is of #{text(found)}", else: "this login names none"
+
+    "the configuration allows workspaces #{list(allowed)} only " <>
+      "(forced_chatgpt_workspace_id), and #{whose}"
+  end
+
+  def reason({:login_failed, status, words}),
+    do: "the login failed with exit status #{show(status)}: #{text(words)}"
+
+  # --- Clocks, networks, hosts ------------------------------------------------------------------
+
+  def reason({:codex_timeout, ms}), do: "codex sent nothing for #{show(ms)} ms"
+  def reason({:timeout, ms}), do: "it took longer than #{show(ms)} ms"
+  def reason({:timeout, method, ms}), do: "no answer to #{show(method)} within #{show(ms)} ms"
+  def reason({:http_error, status}), do: "HTTP status #{show(status)}"
+  def reason(:timeout), do: "there was no answer in time"
+  def reason(:stream_timeout), do: "the stream was silent for too long"
+  def reason(:closed), do: "the connection was closed"
+  def reason(:stream_reset), do: "the stream was broken off"
+
+  def reason(:rate_limit_attempts_exhausted),
+    do: "the limit still holds after all attempts: wait, or raise max_attempts"
+
+  def reason({:approval_denied, reason}), do: "the approval was denied: #{text(reason)}"
+  def reason(:already_exists), do: "a handler with this id is attached already"
+
+  def reason(:no_telemetry),
+    do: "the package :telemetry is not available: add it to the dependencies"
+
+  def reason(reason) when is_atom(reason),
+    do: Codex.Options.Words.reason(reason) || known_posix(reason)
+
+  def reason(other), do: Codex.Options.Words.reason(other)
+
+  @doc "Inspects a value for a sentence: short, whatever the value is."
+  @spec show(term()) :: String.t()
+  def show("[redacted]"), do: "[redacted]"
+  def show(value), do: value |> inspect(limit: 10, printable_limit: 200) |> cut()
+
+  defp down(%{reason: reason}) when reason in [:noproc, :disconnected, :normal],
+    do: "there is no such connection, or it was closed; connect again"
+
+  defp down(%{reason: {:closed, code, ""}}), do: "the server closed it with code #{show(code)}"
+
+  defp down(%{reason: {:closed, code, text}}),
+    do: "the server closed it with code #{show(code)}: #{text(text)}"
+
+  defp down(%{reason: {:protocol, rule}}), do: "the server broke the protocol: #{text(rule)}"
+
+  defp down(%{reason: {:timeout, :ping, ms}}),
+    do: "the server did not answer a ping within #{show(ms)} ms"
+
+  defp down(%{reason: %{__exception__: true} = error}), do: Exception.message(error)
+
+  defp down(%{signal: signal}) when signal != nil,
+    do: "signal #{text(signal)} ended the app-server"
+
+  defp down(%{exit_status: status} = info) when status != nil do
+    said = info |> Map.get(:stderr) |> said_last()
+    "the app-server exited with status #{show(status)}#{said}"
+  end
+
+  defp down(%{reason: reason}),
+    do: (is_atom(reason) && known_posix(reason)) || reason(reason) || "it ended unexpectedly"
+
+  defp down(_info), do: "it ended unexpectedly"
+
+  defp said_last(stderr) when is_binary(stderr) and stderr != "" do
+    case Codex.Error.Classifier.last_words(stderr) do
+      "" -> ""
+      words -> ": " <> words
+    end
+  end
+
+  defp said_last(_none), do: ""
+
+  # The error of a server, as it came.
+  defp said(%{"message" => text}) when is_binary(text), do: text
+  defp said(_other), do: "it gave no reason"
+
+  defp posix({:not_regular, kind}), do: "it is not a regular file (#{text(kind)})"
+  defp posix({:too_large, most}), do: "it is larger than #{show(most)} bytes"
+  defp posix(reason) when is_atom(reason), do: known_posix(reason) || text(reason)
+  defp posix(reason), do: reason(reason) || show(reason)
+
+  # `:file` and `:inet` share most names; what neither knows is named.
+  defp known_posix(reason) do
+    Enum.find_value([:file, :inet], fn module ->
+      text = reason |> module.format_error() |> IO.chardata_to_string()
+      unless text =~ ~r/unknown POSIX/i, do: text
+    end)
+  end
+
+  defp failure(%{__exception__: true} = error), do: Exception.message(error)
+  defp failure(other), do: reason(other) || show(other)
+
+  defp option(tag), do: tag |> Atom.to_string() |> String.replace_prefix("invalid_", "")
+
+  defp transport(:exec), do: "codex exec"
+  defp transport(other), do: text(other)
+
+  defp list(names) do
+    if is_list(names) and not List.improper?(names),
+      do: Enum.map_join(names, ", ", &text/1),
+      else: show(names)
+  end
+
+  defp cut(text),
+    do: if(String.length(text) > @longest, do: String.slice(text, 0, @longest) <> "…", else: text)
+
+  defp text(text) when is_binary(text), do: text |> Codex.Text.line() |> cut()
+
+  defp text(atom) when is_atom(atom), do: Atom.to_string(atom)
+  defp text(other), do: show(other)
+end
