@@ -29,7 +29,7 @@ defmodule Codex.Telemetry do
   Codex has an export of its own, `[otel]` in its configuration; `guides/telemetry.md` says how both join up.
   """
 
-  alias Codex.Telemetry.{DefaultLogger, Table}
+  alias Codex.Telemetry.{Debug, DefaultLogger, Table}
 
   @doc """
   Calls `:telemetry.execute/3` where that module is loaded: whoever attached a handler has loaded it.
@@ -122,6 +122,30 @@ defmodule Codex.Telemetry do
       telemetry().attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
     else
       {:error, :no_telemetry}
+    end
+  end
+
+  @doc """
+  Switches lines for debugging on or off, for processes and connections that begin from now on. The
+  application needs no `:telemetry`. `config :codex_sdk, debug: true` does the same.
+
+      Codex.Telemetry.debug(true)
+
+  Written are the arguments of each process, the names of its environment, each event, each message
+  of a connection in both directions, stderr, and at the end the exit, the time and how much came.
+  `true` is the level `:info`; a level (`:debug`, `:info`, `:notice`, `:warning`, `:error`) is taken,
+  too. Keys and tokens are `[redacted]`, and a line has at most 4,000 characters. **Prompts, commands
+  and outputs are in it.**
+
+  For the log of the CLI itself, set `RUST_LOG` in the option `env`: it comes as stderr.
+  """
+  @spec debug(boolean() | Logger.level()) :: :ok
+  def debug(switch) do
+    if is_boolean(switch) or switch in Debug.levels() do
+      Application.put_env(:codex_sdk, :debug, switch)
+    else
+      raise ArgumentError,
+            "expected a boolean or one of #{inspect(Debug.levels())}, got: #{inspect(switch)}"
     end
   end
 

@@ -42,6 +42,65 @@ defmodule Codex.TelemetryTest do
     end
   end
 
+  describe "the switch for debugging" do
+    setup do
+      :ok = Telemetry.debug(true)
+      on_exit(fn -> Telemetry.debug(false) end)
+    end
+
+    test "writes all of a run of codex exec, without keys and without :telemetry", %{tmp_dir: dir} do
+      body =
+        ~S(echo "the key is sk-secret-123456" >&2; printf 'odd \033[31mred\n' >&2; cat >/dev/null; echo "$turn")
+
+      thread = Stub.thread(dir, body, api_key: "sk-secret-123456", model: "gpt-test")
+      log = capture_log(fn -> assert {:ok, _} = Thread.run(thread, @prompt) end)
+
+      assert log =~ ~r/codex exec \d+ started: \["[^"]+", "exec"/
+      assert log =~ ~s("gpt-test") and log =~ ~s("CODEX_API_KEY") and log =~ "stdin_bytes: "
+      assert log =~ ~r/event %Codex.Events.ThreadStarted{/
+      assert log =~ ~s(text: "Hello")
+      assert log =~ "stderr: the key is [redacted]"
+      assert log =~ "stderr: odd red"
+      assert log =~ ~r/ended with status 0 after \d+ ms, 3 events in \d+ bytes and \d+ frames/
+      refute log =~ "sk-secret" or log =~ "\e[31m"
+
+      :ok = Telemetry.debug(false)
+      refute capture_log(fn -> Thread.run(thread, @prompt) end) =~ "codex exec"
+    end
+
+    @tag :codex_cli
+    test "writes all of a connection, and a level can be chosen" do
+      :ok = Telemetry.debug(:warning)
+      model = Test.start!(["fine"])
+
+      log =
+        capture_log(fn ->
+          {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
+          {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+          assert {:ok, _} = Thread.run(thread, @prompt)
+          login = %{"type" => "apiKey", "apiKey" => "sk-over-the-wire"}
+          _ = AppServer.request(conn, "account/login/start", login)
+          :ok = AppServer.disconnect(conn)
+        end)
+
+      assert log =~ "[warning]" or log =~ "[warn]"
+      assert log =~ ~r/codex app-server \d+ started: \["[^"]+", "app-server"/
+      assert log =~ ~s("CODEX_HOME")
+      assert log =~ ~r/codex connection #PID<[^>]+> -> %{.*"initialize"/
+      assert log =~ ~s("method" => "turn/start") and log =~ @prompt
+      assert log =~ ~r/<- {:notification, "turn\/completed"/
+      assert log =~ ~r/app-server \d+ ended with /
+      assert log =~ ~s("apiKey" => "[redacted]")
+      refute log =~ "sk-over-the-wire"
+    end
+
+    test "takes a boolean or a level" do
+      assert_raise ArgumentError, ~r/expected a boolean or one of \[:debug/, fn ->
+        Telemetry.debug(:loud)
+      end
+    end
+  end
+
   describe "with :telemetry" do
     setup do: load!()
 

@@ -24,7 +24,9 @@ defmodule Codex.AppServer.Server do
     Turns
   }
 
+  alias Codex.Error.Redact
   alias Codex.{Events, JSON, RateLimit, Telemetry}
+  alias Codex.Telemetry.Debug
 
   require Flow
 
@@ -46,6 +48,7 @@ defmodule Codex.AppServer.Server do
     :parent,
     :flow,
     life: %Life{},
+    debug: nil,
     notices: %Notices{},
     watched: %{},
     pending: %{},
@@ -95,6 +98,7 @@ defmodule Codex.AppServer.Server do
         spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
         owner: options.owner && Process.monitor(options.owner),
         parent: options.parent,
+        debug: Debug.new("connection #{inspect(self())}", fn -> secrets(options) end),
         flow: Flow.new(options)
       }
 
@@ -105,6 +109,11 @@ defmodule Codex.AppServer.Server do
         GenServer.reply(from, {:error, reason})
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
+  end
+
+  defp secrets(options) do
+    own = Map.put(Map.new(options[:env] || %{}), "TOKEN", options[:token])
+    System.get_env() |> Map.merge(own) |> Redact.secrets()
   end
 
   # Whoever is linked, and gets the error, needs no signal beside it.
@@ -389,6 +398,8 @@ defmodule Codex.AppServer.Server do
   defp output({:down, info}, server), do: step(server, &State.down(&1, info))
 
   defp message(message, server) do
+    :ok = Debug.log(server.debug, "<-", fn -> [message] end)
+
     with {:notification, "account/rateLimits/updated", %{"rateLimits" => limits}} <- message do
       event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
       RateLimit.observe(server.options.account, event)
@@ -491,6 +502,7 @@ defmodule Codex.AppServer.Server do
   defp act({:send, message}, server) do
     case {JSON.encode(message), message} do
       {{:ok, json}, _} ->
+        :ok = Debug.log(server.debug, "->", fn -> [message] end)
         %{server | transport: Transport.send(server.transport, json)}
 
       {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->

@@ -21,7 +21,7 @@ defmodule Codex.Exec.Run do
   alias Codex.Exec.{Args, Files, Loss, McpLog}
   alias Codex.Telemetry
   alias Codex.Retry.Call
-  alias Codex.Telemetry.Span
+  alias Codex.Telemetry.{Debug, Span}
   alias Codex.Turn.{Extras, Running}
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
@@ -69,6 +69,7 @@ defmodule Codex.Exec.Run do
     began: nil,
     started_at: 0,
     mcp_log: nil,
+    debug: nil,
     unheard: []
   ]
 
@@ -120,6 +121,9 @@ defmodule Codex.Exec.Run do
     case open(argv, opts ++ start_timeout(args.settings), args.stdin) do
       {:ok, sub} ->
         :ok = Call.started(call, sub)
+        debug = Debug.new("exec #{Subprocess.os_pid(sub)}", fn -> Args.secrets(args) end)
+        more = [clear_env: args.clear_env, stdin_bytes: IO.iodata_length(args.stdin)]
+        :ok = Debug.started(debug, argv, args.env, more)
 
         %__MODULE__{
           sub: sub,
@@ -131,7 +135,8 @@ defmodule Codex.Exec.Run do
           call: call,
           extras: Extras.new(args.settings.keep),
           started_at: started_at,
-          mcp_log: mcp_log
+          mcp_log: mcp_log,
+          debug: debug
         }
 
       {:error, error} ->
@@ -259,10 +264,13 @@ defmodule Codex.Exec.Run do
   defp output({:stdout, bytes}, run) do
     events = JSONL.feed(run.decoder, bytes)
     extras = Extras.add(run.extras, bytes)
-    tell(%{run | extras: extras, to_grant: run.to_grant + byte_size(bytes)}, events)
+    debug = Debug.heard(run.debug, bytes, events)
+    to_grant = run.to_grant + byte_size(bytes)
+    tell(%{run | extras: extras, debug: debug, to_grant: to_grant}, events)
   end
 
   defp output({:stderr, bytes}, run) do
+    :ok = Debug.stderr(run.debug, bytes)
     {warnings, log} = McpLog.feed(run.mcp_log, bytes)
     unheard = if run.ended?, do: [], else: run.unheard ++ warnings
     {[], %{run | mcp_log: log, unheard: unheard}}
@@ -468,6 +476,7 @@ defmodule Codex.Exec.Run do
   defp stop_now(run) do
     run = stop_child(run, now() + @grace)
     tell_stop(run)
+    :ok = Debug.ended(run.debug, run.exit)
     run
   end
 

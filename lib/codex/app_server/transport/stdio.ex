@@ -4,10 +4,12 @@ defmodule Codex.AppServer.Transport.Stdio do
   @behaviour Codex.AppServer.Transport
 
   alias Codex.AppServer.Message
+  alias Codex.Error.Redact
   alias Codex.{JSONL, Subprocess}
+  alias Codex.Telemetry.Debug
 
   @enforce_keys [:sub, :decoder]
-  defstruct [:sub, :decoder]
+  defstruct [:sub, :decoder, :debug]
 
   @type t :: %__MODULE__{sub: Subprocess.t(), decoder: JSONL.t()}
 
@@ -20,9 +22,20 @@ defmodule Codex.AppServer.Transport.Stdio do
     ]
 
     case Subprocess.open(argv, child) do
-      {:ok, sub} -> {:ok, %__MODULE__{sub: sub, decoder: JSONL.new(limits)}}
-      {:error, error} -> {:error, {:not_started, error}}
+      {:ok, sub} ->
+        {:ok, %__MODULE__{sub: sub, decoder: JSONL.new(limits), debug: debug(sub, argv, child)}}
+
+      {:error, error} ->
+        {:error, {:not_started, error}}
     end
+  end
+
+  defp debug(sub, argv, child) do
+    env = Map.new(child[:env] || %{})
+    secrets = fn -> System.get_env() |> Map.merge(env) |> Redact.secrets() end
+    debug = Debug.new("app-server #{Subprocess.os_pid(sub)}", secrets)
+    :ok = Debug.started(debug, argv, env, clear_env: child[:clear_env] == true)
+    debug
   end
 
   @impl true
@@ -39,7 +52,7 @@ defmodule Codex.AppServer.Transport.Stdio do
   def stream(stdio, message) do
     case Subprocess.stream(stdio.sub, message) do
       {:ok, sub, outputs} ->
-        stdio = %{stdio | sub: sub}
+        stdio = heard(%{stdio | sub: sub}, outputs)
         {:ok, stdio, Enum.flat_map(outputs, &output(stdio, &1))}
 
       {:error, sub, error} ->
@@ -50,6 +63,26 @@ defmodule Codex.AppServer.Transport.Stdio do
         :unknown
     end
   end
+
+  defp heard(%{debug: nil} = stdio, _outputs), do: stdio
+
+  defp heard(stdio, outputs),
+    do: %{stdio | debug: Enum.reduce(outputs, stdio.debug, &heard_one/2)}
+
+  defp heard_one({:stdout, bytes}, debug), do: Debug.heard(debug, bytes, [])
+
+  defp heard_one({:stderr, bytes}, debug) do
+    :ok = Debug.stderr(debug, bytes)
+    debug
+  end
+
+  # Its end is logged once.
+  defp heard_one({:exit, exit}, debug) do
+    :ok = Debug.ended(debug, exit)
+    nil
+  end
+
+  defp heard_one(_output, debug), do: debug
 
   defp output(stdio, {:stdout, bytes}),
     do: [{:messages, messages(JSONL.feed(stdio.decoder, bytes)), byte_size(bytes)}]
@@ -74,7 +107,10 @@ defmodule Codex.AppServer.Transport.Stdio do
 
   @impl true
   def stop(stdio) do
-    with result when elem(result, 0) != :behind <- Subprocess.stop_soon(stdio.sub),
+    ended = &Debug.ended(stdio.debug, with({:ok, exit} <- &1, do: exit, else: (_ -> nil)))
+
+    with result when elem(result, 0) != :behind <-
+           Subprocess.stop_soon(stdio.sub, finally: ended),
          do: :ok
   end
 
