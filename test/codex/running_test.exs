@@ -134,6 +134,30 @@ defmodule Codex.RunningTest do
       assert is_binary(next.thread_id)
     end
 
+    test "a turn is stopped while the server does not answer, and nothing stays in the mailbox" do
+      model = Codex.Test.start!(["fine"])
+      conn = connect!(model)
+      thread = thread!(model, conn)
+      os_pid = Integer.to_string(os_pid(conn))
+      {_, 0} = System.cmd("kill", ["-STOP", os_pid])
+      test = self()
+
+      task =
+        Task.async(fn ->
+          result = Thread.run(thread, "hi")
+          receive(do: (:go_on -> send(test, {:mailbox, Process.info(self(), :messages)})))
+          result
+        end)
+
+      assert eventually(fn -> Codex.stop(thread) == :ok end)
+      assert eventually(fn -> of(task.pid) == nil end)
+      {_, 0} = System.cmd("kill", ["-CONT", os_pid])
+      assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(thread, "again")
+      send(task.pid, :go_on)
+      assert_receive {:mailbox, {:messages, []}}, 10_000
+      interrupted(task)
+    end
+
     test "a value from before the first turn interrupts and steers it" do
       model = Codex.Test.start!([respond([shell("sleep 2")]), "done", silence(:infinity)])
       conn = connect!(model)

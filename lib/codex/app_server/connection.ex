@@ -22,6 +22,43 @@ defmodule Codex.AppServer.Connection do
     with {:ok, answer} <- call(conn, {:request, method, params, opts}), do: answer
   end
 
+  # How often a request looks whether its answer is still wanted.
+  @slice 100
+
+  @doc """
+  As `request/4`, but gives up when `unwanted?` returns true: `:unwanted`. The server may have done
+  what was asked.
+  """
+  @spec request_while_wanted(conn(), String.t(), map() | nil, keyword(), (() -> boolean())) ::
+          {:ok, term()} | {:error, Codex.AppServer.reason()} | :unwanted
+  def request_while_wanted(conn, method, params, opts, unwanted?) do
+    conn
+    |> :gen_server.send_request({:request, method, params, opts})
+    |> await(unwanted?)
+  end
+
+  defp await(request, unwanted?) do
+    case :gen_server.wait_response(request, @slice) do
+      {:reply, answer} ->
+        answer
+
+      {:error, {{:shutdown, {:app_server_down, info}}, _conn}} ->
+        {:error, {:app_server_down, info}}
+
+      {:error, {reason, _conn}} ->
+        {:error, {:app_server_down, %{reason: reason}}}
+
+      :timeout ->
+        if unwanted?.(), do: abandon(request), else: await(request, unwanted?)
+    end
+  end
+
+  # From here on, an answer does not reach the mailbox.
+  defp abandon(request) do
+    _ = :gen_server.receive_response(request, 0)
+    :unwanted
+  end
+
   @doc "Asks the connection's process. Where it is gone, or goes, that is an error and no exit."
   @spec call(conn(), term()) :: {:ok, term()} | {:error, {:app_server_down, down()}}
   def call(conn, request) do

@@ -166,7 +166,19 @@ defmodule Codex.AppServer.Run do
     run = check_cancelled(run)
     experimental = Map.get(run.job.reach.experimental, method, [])
     opts = [timeout_ms: left(run), experimental: experimental] ++ opts
-    Connection.request(run.conn, method, params, opts)
+
+    # The answer to a request that starts a turn is awaited: only with its id can the turn be ended.
+    if opts[:follow],
+      do: Connection.request(run.conn, method, params, opts),
+      else: request_while_wanted(run, method, params, opts)
+  end
+
+  defp request_while_wanted(run, method, params, opts) do
+    with :unwanted <-
+           Connection.request_while_wanted(run.conn, method, params, opts, fn ->
+             cancelled?(run)
+           end),
+         do: fail(run, cancelled())
   end
 
   # No longer than the clocks of the run go on.
@@ -338,10 +350,11 @@ defmodule Codex.AppServer.Run do
   # --- The end ----------------------------------------------------------------------------------------------------------
 
   defp check_cancelled(run) do
-    if Call.cancelled?(run.own) or (run.call != nil and Call.cancelled?(run.call)),
-      do: fail(run, cancelled()),
-      else: run
+    if cancelled?(run), do: fail(run, cancelled()), else: run
   end
+
+  defp cancelled?(run),
+    do: Call.cancelled?(run.own) or (run.call != nil and Call.cancelled?(run.call))
 
   defp cancelled,
     do: %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
