@@ -74,11 +74,51 @@ defmodule Codex.Threads do
   def turns(thread, options \\ []), do: pages(thread, "thread/turns/list", options)
 
   @doc """
-  The items of a thread, the oldest first, as maps with `"item"` and `"turnId"`: a lazy stream. Options of `Codex.AppServer.thread_items_list/3`: `:turn_id`,
-  `:sort_direction`, `:limit`.
+  Streams the items of a thread lazily, the oldest first, as maps with `"item"` and `"turnId"`:
+
+      for %{"item" => item} <- Codex.Threads.items(thread) do
+        case item do
+          %{"type" => "userMessage", "content" => content} -> {:user, content}
+          %{"type" => "agentMessage", "text" => text} -> {:agent, text}
+          _command_or_other -> :skip
+        end
+      end
+
+  The content of a user's message is a list of maps such as `%{"type" => "text", "text" => text}`.
+  Options are those of `Codex.AppServer.thread_items_list/3`: `:turn_id`, `:sort_direction`,
+  `:limit`. Items of a thread that an older version of the CLI wrote are read out of its turns. The
+  server keeps no items of a thread with `ephemeral: true`.
   """
   @spec items(thread(), keyword() | map()) :: Enumerable.t()
-  def items(thread, options \\ []), do: pages(thread, "thread/items/list", options)
+  def items(thread, options \\ []) do
+    paged = pages(thread, "thread/items/list", options)
+
+    Stream.flat_map([thread], fn thread ->
+      case read(thread) do
+        {:ok, %{"historyMode" => "legacy"}} -> items_of_turns(thread, options)
+        {:ok, %{"ephemeral" => true}} -> items_of_turns(thread, options)
+        {:ok, _paginated} -> paged
+        {:error, reason} -> raise Error.normalize(reason)
+      end
+    end)
+  end
+
+  # The server (0.169) lists only the turns of such a thread.
+  defp items_of_turns(thread, options) do
+    {:ok, _conn, id} = ids(thread)
+    {:ok, options} = pairs(options)
+    options = Map.put(options, :thread_id, id)
+    {:ok, wanted, _experimental} = Codex.Protocol.params("thread/items/list", options)
+    direction = wanted["sortDirection"] || "asc"
+
+    thread
+    |> turns(items_view: :full, sort_direction: direction)
+    |> Stream.filter(&(wanted["turnId"] in [nil, &1["id"]]))
+    |> Stream.flat_map(fn %{"id" => turn, "items" => items} ->
+      items = if direction == "desc", do: Enum.reverse(items), else: items
+      Enum.map(items, &%{"item" => &1, "turnId" => turn})
+    end)
+  end
 
   defp pages(thread, method, options) do
     case ids(thread) do

@@ -89,6 +89,53 @@ defmodule Codex.ThreadsTest do
       assert {:ok, %{"preview" => "say 1"}} = Threads.read(thread)
     end
 
+    test "that an older CLI wrote have items, too" do
+      model = Test.start!(["And two."])
+      id = "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"
+      at = "2026-01-02T03:04:05.000Z"
+      meta = %{id: id, timestamp: at, cwd: model.workspace, originator: "codex_exec"}
+      meta = Map.merge(meta, %{cli_version: "0.80.0", source: "exec", model_provider: "mock"})
+      said = fn type, text -> {"event_msg", %{type: type, message: text}} end
+
+      lines =
+        for {type, payload} <- [
+              {"session_meta", meta},
+              said.("user_message", "one?"),
+              said.("agent_message", "One.")
+            ],
+            do: Codex.JSON.encode!(%{timestamp: at, type: type, payload: payload}) <> "\n"
+
+      dir = Path.join(model.home, "sessions/2026/01/02")
+      File.mkdir_p!(dir)
+      File.write!(Path.join(dir, "rollout-2026-01-02T03-04-05-#{id}.jsonl"), lines)
+      conn = connect!(model)
+
+      assert [%{"id" => ^id, "historyMode" => "legacy"}] = Enum.to_list(Threads.list(conn))
+      assert {:ok, _result} = Thread.run(%{thread!(model, conn) | thread_id: id}, "two?")
+
+      words = fn options ->
+        for %{"turnId" => turn, "item" => item} <- Threads.items({conn, id}, options) do
+          assert is_binary(turn)
+          item["text"] || hd(item["content"])["text"]
+        end
+      end
+
+      assert words.([]) == ["one?", "One.", "two?", "And two."]
+      assert words.(sort_direction: :desc) == ["And two.", "two?", "One.", "one?"]
+      [_, second] = Enum.to_list(Threads.turns({conn, id}, sort_direction: :asc))
+      assert words.(turn_id: second["id"]) == ["two?", "And two."]
+    end
+
+    test "without items say why" do
+      {_model, conn, thread} = start(["One."], ephemeral: true)
+      {:ok, result} = Thread.run(thread, "one")
+      items = Threads.items(result.thread)
+      assert_raise Error, ~r/ephemeral/, fn -> Enum.to_list(items) end
+
+      items = Threads.items({conn, "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"})
+      assert %Error{kind: :thread_not_found} = catch_error(Enum.to_list(items))
+    end
+
     test "are forked at a turn, and reverted" do
       {model, conn, thread} = start(["1", "2", "3", "4", "5"])
       {:ok, first} = Thread.run(thread, "one")
