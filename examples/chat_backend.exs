@@ -1,0 +1,169 @@
+# The back end of a chat: a process for each conversation, text as it grows, approvals that the
+# user gives whenever there is time, and a stop button.
+#
+#     mix run examples/chat_backend.exs
+#
+# The terminal stands in for the page: a line is a message, `y` or `n` answers the last question,
+# `/stop` is the stop button, and the end of the input ends the chat after the last turn. The agent
+# works in the current directory, with the login of the Codex CLI.
+
+defmodule Chat do
+  # The subscriber gets {:chat, message}: {:text, piece}, {:ask, token, what}, and at the end of a
+  # turn :done, :stopped or {:failed, text}.
+  use GenServer
+
+  def start_link(options), do: GenServer.start_link(__MODULE__, options)
+  def say(chat, text), do: GenServer.call(chat, {:say, text})
+  def stop(chat), do: GenServer.call(chat, :stop)
+
+  # Whoever has the token may answer, from any process.
+  def answer(token, true), do: Codex.AppServer.answer(token, :allow)
+  def answer(token, false), do: Codex.AppServer.answer(token, {:deny, "the user said no"})
+
+  @impl true
+  def init(connection: connection, subscriber: subscriber) do
+    ask = fn event ->
+      send(subscriber, {:chat, {:ask, event.token, event[:command] || event.type}})
+      :later
+    end
+
+    options = [
+      transport: {:app_server, connection},
+      sandbox: :read_only,
+      ask_for_approval: :on_request,
+      approval_policy: ask
+    ]
+
+    with {:ok, thread} <- Codex.start_thread([], options),
+         do: {:ok, %{thread: thread, subscriber: subscriber, task: nil}}
+  end
+
+  @impl true
+  def handle_call({:say, text}, _from, %{task: nil, thread: thread, subscriber: to} = state) do
+    show = fn
+      %Codex.Events.ItemAgentMessageDelta{item: item} -> send(to, {:chat, {:text, item["text"]}})
+      _event -> :ok
+    end
+
+    run = fn -> Codex.Thread.run(thread, text, on_event: show) end
+    {:reply, :ok, %{state | task: Task.Supervisor.async_nolink(Chat.Tasks, run)}}
+  end
+
+  def handle_call({:say, _text}, _from, state), do: {:reply, {:error, :busy}, state}
+  def handle_call(:stop, _from, state), do: {:reply, Codex.stop(state.thread), state}
+
+  @impl true
+  def handle_info({ref, outcome}, %{task: %{ref: ref}} = state) do
+    Process.demonitor(ref, [:flush])
+    ended(state, outcome)
+  end
+
+  def handle_info({:DOWN, ref, _, _, reason}, %{task: %{ref: ref}} = state),
+    do: ended(state, {:error, reason})
+
+  # The thread of the result goes on with the conversation, also after a turn that failed.
+  defp ended(state, outcome) do
+    {message, result} =
+      case outcome do
+        {:ok, result} ->
+          {:done, result}
+
+        {:error, reason} ->
+          error = Codex.Error.normalize(reason)
+          message = if error.kind == :interrupted, do: :stopped, else: {:failed, error.message}
+          {message, error.result}
+      end
+
+    send(state.subscriber, {:chat, message})
+    {:noreply, %{state | task: nil, thread: if(result, do: result.thread, else: state.thread)}}
+  end
+end
+
+defmodule Chat.Terminal do
+  def main do
+    # A connection that cannot be made is a status, and no crash of this process.
+    Process.flag(:trap_exit, true)
+    connection = [name: Chat.Codex, reconnect: true, answer_timeout_ms: :timer.minutes(30)]
+    children = [{Task.Supervisor, name: Chat.Tasks}, {Codex.AppServer, connection}]
+
+    with {:ok, _pid} <- Supervisor.start_link(children, strategy: :one_for_one),
+         {:ok, chat} <- Chat.start_link(connection: Chat.Codex, subscriber: self()) do
+      terminal = self()
+      spawn_link(fn -> read(terminal) end)
+      loop(%{chat: chat, waiting: [], open: [], busy?: false, end?: false})
+    else
+      {:error, {:shutdown, {:failed_to_start_child, _child, reason}}} -> failed(reason)
+      {:error, reason} -> failed(reason)
+    end
+  end
+
+  defp failed(reason) do
+    IO.puts(:stderr, "no chat: #{Codex.Error.normalize(reason).message}")
+    1
+  end
+
+  defp read(terminal) do
+    case IO.gets("") do
+      line when is_binary(line) -> send(terminal, {:line, String.trim(line)}) && read(terminal)
+      _end -> send(terminal, :end)
+    end
+  end
+
+  defp loop(%{waiting: [], busy?: false, end?: true}), do: 0
+
+  defp loop(%{waiting: [text | waiting], busy?: false} = state) do
+    :ok = Chat.say(state.chat, text)
+    loop(%{state | waiting: waiting, busy?: true})
+  end
+
+  defp loop(state) do
+    receive do
+      {:line, line} -> state |> input(line) |> loop()
+      {:chat, message} -> state |> show(message) |> loop()
+      # Nobody is left to ask.
+      :end -> state.open |> Enum.reduce(%{state | end?: true}, &answer(&2, &1, false)) |> loop()
+      _exit -> loop(state)
+    end
+  end
+
+  defp input(state, ""), do: state
+  defp input(%{open: [token | _]} = state, "y"), do: answer(state, token, true)
+  defp input(%{open: [token | _]} = state, "n"), do: answer(state, token, false)
+
+  defp input(state, "/stop") do
+    if Chat.stop(state.chat) != :ok, do: IO.puts("[nothing to stop]")
+    state
+  end
+
+  defp input(state, text), do: %{state | waiting: state.waiting ++ [text]}
+
+  defp answer(state, token, allow?) do
+    if Chat.answer(token, allow?) != :ok, do: IO.puts("[too late]")
+    %{state | open: List.delete(state.open, token)}
+  end
+
+  defp show(%{end?: true} = state, {:ask, token, _what}), do: answer(state, token, false)
+
+  defp show(state, {:ask, token, what}) do
+    IO.puts("\n[may I? #{Codex.Text.line("#{what}")} (y/n)]")
+    %{state | open: [token | state.open]}
+  end
+
+  defp show(state, {:text, text}) do
+    IO.write(Codex.Text.printable(text))
+    state
+  end
+
+  # The end of a turn closes its questions.
+  defp show(state, ended) do
+    case ended do
+      :done -> IO.puts("")
+      :stopped -> IO.puts("\n[stopped]")
+      {:failed, text} -> IO.puts("\n[failed: #{text}]")
+    end
+
+    %{state | open: [], busy?: false}
+  end
+end
+
+System.halt(Chat.Terminal.main())
