@@ -69,31 +69,41 @@ defmodule Codex.Login do
           | :crashed
           | {:too_long, pos_integer()}
           | {:not_started | :lost, Subprocess.Error.t()}
-          | {:invalid_api_key, :empty}
-          | {:invalid_access_token, :empty}
+          | {:invalid_api_key, :empty | :null_byte}
+          | {:invalid_access_token, :empty | :null_byte}
 
   @options [codex_path: nil, codex_home: nil, env: %{}, overrides: [], timeout: nil, issuer: nil]
 
   @doc """
-  Logs in with a key. Returns `{:ok, status}`. The key is kept, not checked. `{:error, {:invalid_api_key, :empty}}` for
-  nil or an empty one (a variable that is not set); else the errors above.
+  Logs in with a key. Returns `{:ok, status}`. The key is kept, not checked. A key that is nil or empty
+  (a variable that is not set) is `{:error, {:invalid_api_key, :empty}}`, a key with a null byte
+  `{:error, {:invalid_api_key, :null_byte}}`; other errors are those above.
   """
   @spec api_key(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
   def api_key(key, opts \\ []) when is_binary(key) or is_nil(key) do
-    if key == nil or String.trim(key) == "",
-      do: {:error, {:invalid_api_key, :empty}},
-      else: at_once(["--with-api-key"], key, :api_key, opts)
+    with :ok <- secret(key, :invalid_api_key),
+         do: at_once(["--with-api-key"], key, :api_key, opts)
   end
 
   @doc """
-  Logs in with an access token: a personal one (`at-…`), or the identity of an agent. The CLI asks the issuer about it.
-  `{:error, {:invalid_access_token, :empty}}` for nil or an empty one; else the errors above.
+  Logs in with an access token: a personal access token (`at-…`), or the identity of an agent. The
+  CLI asks the issuer about it. A token that is nil or empty is
+  `{:error, {:invalid_access_token, :empty}}`, a token with a null byte
+  `{:error, {:invalid_access_token, :null_byte}}`; other errors are those above.
   """
   @spec access_token(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
   def access_token(token, opts \\ []) when is_binary(token) or is_nil(token) do
-    if token == nil or String.trim(token) == "",
-      do: {:error, {:invalid_access_token, :empty}},
-      else: at_once(["--with-access-token"], token, :chatgpt, opts)
+    with :ok <- secret(token, :invalid_access_token),
+         do: at_once(["--with-access-token"], token, :chatgpt, opts)
+  end
+
+  defp secret(text, tag) do
+    cond do
+      text == nil or String.trim(text) == "" -> {:error, {tag, :empty}}
+      # The CLI would keep it, and no request can carry it.
+      String.contains?(text, "\0") -> {:error, {tag, :null_byte}}
+      true -> :ok
+    end
   end
 
   @doc """

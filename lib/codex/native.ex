@@ -40,6 +40,7 @@ defmodule Codex.Native do
   def auth_load(_pool, _ref, _request), do: not_loaded()
   def auth_login(_document), do: not_loaded()
   def auth_mcp_account(_server, _url), do: not_loaded()
+  def auth_mcp_renew(_old, _new), do: not_loaded()
   def auth_mcp_servers(_pool, _ref, _home, _timeout), do: not_loaded()
   def auth_probe(_pool, _ref, _request), do: not_loaded()
   def auth_save(_pool, _ref, _request, _document), do: not_loaded()

@@ -35,7 +35,7 @@ defmodule Codex.AuthTest do
 
           {{:error, {:invalid_credentials, {:file, _}, words}}, :error} ->
             assert exit == 1
-            assert words =~ ~r/^(it is not|OPENAI_API_KEY|auth_mode|last_refresh|tokens\.)/
+            assert words =~ ~r/^(it is not|OPENAI_API_KEY|auth_mode|last_refresh|tokens|bedrock)/
 
           {got, _} ->
             flunk("#{inspect(document)}: #{inspect(got)}")
@@ -124,6 +124,46 @@ defmodule Codex.AuthTest do
       refute Task.yield(task, 50)
       Codex.FileSystem.unlock(lock)
       assert Task.await(task) == :ok
+    end
+
+    test "behind links is written and locked where it is, and the links stay", %{home: home} do
+      [link, target] = for name <- ["auth.json", "real/login.json"], do: Path.join(home, name)
+      # A chain that leads to nothing yet, not even to a directory.
+      File.ln_s!("chain", link)
+      File.ln_s!("real/login.json", Path.join(home, "chain"))
+
+      for key <- ["sk-1", "sk-2"] do
+        assert Auth.write(Credentials.api_key(key), opts(home)) == :ok
+        assert File.lstat!(link).type == :symlink
+        assert File.read!(target) =~ key
+        assert Bitwise.band(File.stat!(target).mode, 0o777) == 0o600
+        assert {:ok, %{api_key: ^key}} = Auth.read(opts(home))
+      end
+
+      # The CLI locks beside the target, too.
+      {:ok, lock} = Codex.FileSystem.lock(target <> ".lock")
+      login = Credentials.api_key("sk-3")
+
+      assert {:error, {:lock_held, held}} = Auth.write(login, opts(home, timeout: 50))
+      assert Path.expand(held) == target <> ".lock"
+      Codex.FileSystem.unlock(lock)
+
+      # As `codex logout`: other homes may use the target.
+      assert Auth.delete(opts(home)) == {:ok, true}
+      assert File.lstat(link) == {:error, :enoent}
+      assert File.read!(target) =~ "sk-2"
+    end
+
+    test "that no request can carry is refused by name", %{home: home} do
+      assert_raise ArgumentError, "expected the key to be UTF-8 without a null byte", fn ->
+        Credentials.api_key("sk-\0")
+      end
+
+      assert Login.api_key("sk-\0", env: Logins.env(home)) ==
+               {:error, {:invalid_api_key, :null_byte}}
+
+      assert Login.access_token("at-\0", env: Logins.env(home)) ==
+               {:error, {:invalid_access_token, :null_byte}}
     end
 
     test "that cannot be read or written is an error that says so", %{home: home, tmp_dir: dir} do
@@ -230,6 +270,79 @@ defmodule Codex.AuthTest do
       assert [{:error, {:keyring, :timeout, _}}] = Enum.uniq(answers)
       assert {:ok, nil} = Auth.read(opts(home))
       :gen_tcp.close(listen)
+    end
+  end
+
+  describe "tokens of an MCP server" do
+    @entry %{
+      server_name: "s",
+      server_url: "http://127.0.0.1/",
+      issuer: "http://127.0.0.1:1",
+      client_id: "c",
+      access_token: "old",
+      expires_at: 1,
+      refresh_token: "r",
+      scopes: ["x"]
+    }
+
+    defp put_tokens!(home) do
+      path = Path.join(home, ".credentials.json")
+      entry = Codex.JSON.encode!(@entry)
+      # As a newer CLI may write it: more members, and a number that no float holds.
+      text = ~s({"k":#{String.trim_trailing(entry, "}")},"zz":{"a":1},"n":1e400}})
+      File.write!(path, text)
+      path
+    end
+
+    defp members!(path) do
+      [_, entry] = Regex.run(~r/^{"[^"]*":({.*})}$/, File.read!(path))
+      {:ok, members} = entry |> String.replace("1e400", ~s("1e400")) |> Codex.JSON.decode()
+      members
+    end
+
+    test "keep issuer and unknown members when they are read and written", %{home: home} do
+      path = put_tokens!(home)
+      opts = opts(home, store: :file)
+      {:ok, tokens} = Auth.MCP.read("s", "http://127.0.0.1/", opts)
+      assert tokens.issuer == "http://127.0.0.1:1"
+      refute inspect(tokens) =~ "old"
+
+      # Also where the entry is gone by then.
+      for gone? <- [false, true] do
+        if gone?, do: File.rm!(path)
+        assert Auth.MCP.write(%{tokens | access_token: "new"}, opts) == :ok
+
+        assert %{"issuer" => "http://127.0.0.1:1", "zz" => %{"a" => 1}, "n" => "1e400"} =
+                 members = members!(path)
+
+        assert {members["access_token"], members["refresh_token"]} == {"new", "r"}
+      end
+    end
+
+    test "keep them when they are made anew, and behind a link", %{home: home} do
+      path = put_tokens!(home)
+      target = Path.join(home, "elsewhere.json")
+      File.rename!(path, target)
+      File.ln_s!(target, path)
+
+      tokens = %Auth.MCP{
+        server: "s",
+        url: "http://127.0.0.1/",
+        client_id: "d",
+        access_token: "new"
+      }
+
+      assert Auth.MCP.write(tokens, opts(home, store: :file)) == :ok
+      assert File.lstat!(path).type == :symlink
+
+      assert %{"issuer" => "http://127.0.0.1:1", "n" => "1e400", "client_id" => "d"} =
+               members!(target)
+    end
+
+    test "that are not UTF-8 are refused by name", %{home: home} do
+      tokens = %Auth.MCP{server: "s", url: "u", client_id: "c", access_token: <<"sk-mark", 255>>}
+      error = assert_raise ArgumentError, fn -> Auth.MCP.write(tokens, opts(home)) end
+      assert error.message == "expected :access_token of the tokens to be UTF-8"
     end
   end
 

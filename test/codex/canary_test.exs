@@ -31,7 +31,10 @@ defmodule Codex.CanaryTest do
             "http_headers" => %{"x-token" => @header}
           }
         },
-        mcp_servers: %{"tiny" => %{"command" => "true", "env" => %{"TINY_TOKEN" => @mcp}}}
+        mcp_servers: %{"tiny" => %{"command" => "true", "env" => %{"TINY_TOKEN" => @mcp}}},
+        shell_environment_policy: %{set: %{"SET_TOKEN" => @env_token}},
+        metadata: %{"session" => @env_token, user: @env_token},
+        labels: %{"session" => @env_token}
       ]
     }
   end
@@ -84,6 +87,10 @@ defmodule Codex.CanaryTest do
         ] do
       assert hidden!(inspect(value, limit: :infinity, printable_limit: :infinity))
     end
+
+    # Names may be seen.
+    policy = inspect(thread.thread_opts, limit: :infinity)
+    for name <- ["SET_TOKEN", "session", "user"], do: assert(policy =~ name)
 
     shown = inspect(chatgpt, limit: :infinity, printable_limit: :infinity)
     refute shown =~ chatgpt.access_token

@@ -68,6 +68,15 @@ defmodule Codex.Logins do
       {~s({"OPENAI_API_KEY":5}), 1, :error},
       {~s({"OPENAI_API_KEY":"k","last_refresh":"nope"}), 1, :error},
       {~s({"auth_mode":"bogus"}), 1, :error},
+      # Twice what the CLI knows, and anything that it does not know.
+      {~s({"OPENAI_API_KEY":"k","OPENAI_API_KE\\u0059":"l"}), 1, :error},
+      {~s({"OPENAI_API_KEY":"k","tokens":null,"tokens":null}), 1, :error},
+      {tokens.(~s("access_token":"a","access_token":"a","refresh_token":"r")), 1, :error},
+      {~s({"bedrock_api_key":{"api_key":"x","region":"r","region":"r"}}), 1, :error},
+      {~s({"bedrock_api_key":{"api_key":"x"}}), 1, :error},
+      {~s({"OPENAI_API_KEY":"sk-12345678901","z":1e400,"z":"\\ud800","y":{"a":1,"a":2}}), 0,
+       :api_key},
+      {tokens.(~s("access_token":"a","refresh_token":"r","z":1e400,"z":2)), 0, :chatgpt},
       {~s([]), 1, :error},
       {~s({nope), 1, :error},
       {" ", 1, :error}

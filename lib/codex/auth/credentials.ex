@@ -81,7 +81,9 @@ defmodule Codex.Auth.Credentials do
       do: raise(ArgumentError, "the key is nil or empty: is the variable set that it comes from?")
 
     # Said here: what a native function gets stands in the report of its failure.
-    unless String.valid?(key), do: raise(ArgumentError, "expected the key to be UTF-8")
+    unless String.valid?(key) and not String.contains?(key, "\0"),
+      do: raise(ArgumentError, "expected the key to be UTF-8 without a null byte")
+
     {:ok, login} = parse(Native.auth_api_key_login(key))
     login
   end

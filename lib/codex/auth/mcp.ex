@@ -17,7 +17,7 @@ defmodule Codex.Auth.MCP do
   alias Codex.{JSON, Native}
   alias Codex.Options.Keywords
 
-  @derive {Inspect, except: [:access_token, :refresh_token]}
+  @derive {Inspect, except: [:access_token, :refresh_token, :document]}
   @enforce_keys [:server, :url, :client_id, :access_token]
   defstruct [
     :server,
@@ -26,12 +26,21 @@ defmodule Codex.Auth.MCP do
     :access_token,
     :refresh_token,
     :expires_at,
+    :issuer,
     :source,
+    :document,
     scopes: []
   ]
 
   @typedoc """
-  The tokens of a server. `source` says where they were; it does not count when they are written. `inspect/1` shows no token.
+  The tokens of a server.
+
+    * `issuer` - the authorization server. Without it, the CLI does not renew the tokens
+    * `source` - the place where the tokens were; it does not count when they are written
+    * `document` - everything that was read, as JSON. Members of it that this struct does not have are
+      written again
+
+  `inspect/1` shows no token.
   """
   @type t :: %__MODULE__{
           server: String.t(),
@@ -40,8 +49,10 @@ defmodule Codex.Auth.MCP do
           access_token: String.t(),
           refresh_token: String.t() | nil,
           expires_at: DateTime.t() | nil,
+          issuer: String.t() | nil,
           scopes: [String.t()],
-          source: Codex.Auth.Credentials.source() | nil
+          source: Codex.Auth.Credentials.source() | nil,
+          document: String.t() | nil
         }
 
   @doc "The tokens of a server: `{:ok, tokens}`, `{:ok, nil}` where there are none, or `{:error, reason}`."
@@ -50,10 +61,10 @@ defmodule Codex.Auth.MCP do
   def read(server, url, opts \\ []) do
     with {:ok, context} <- context(opts) do
       case Store.load({:mcp, server, url}, context) do
-        {:ok, document, source, fault} ->
+        {:ok, {known, document}, source, fault} ->
           :ok = Store.warn_once(fault, "#{inspect(source)} is used instead")
-          {:ok, document} = JSON.decode(document)
-          {:ok, tokens(document, source)}
+          {:ok, members} = JSON.decode(known)
+          {:ok, %{tokens(members, source) | document: document}}
 
         {:none, fault} ->
           :ok = Store.warn_once(fault, "there are no tokens in .credentials.json either")
@@ -65,13 +76,23 @@ defmodule Codex.Auth.MCP do
     end
   end
 
-  @doc "Keeps tokens, instead of those that are there. Returns `:ok` or `{:error, reason}`."
+  @doc """
+  Keeps tokens, instead of those that are there. Returns `:ok` or `{:error, reason}`.
+
+  An `issuer` that is nil, and members of an entry that this module does not know, stay as they were:
+  in `tokens.document` if the tokens were read, and in the entry of `.credentials.json`.
+
+  Raises `ArgumentError` if a member is not UTF-8; the message names the member.
+  """
   @spec write(t(), keyword()) :: :ok | {:error, Codex.Auth.reason()}
   def write(%__MODULE__{} = tokens, opts \\ []) do
+    document = document(tokens)
+
     with {:ok, context} <- context(opts),
+         {:ok, document} <- renew(tokens.document, document, context),
          :ok <- Context.make_home(context),
          {:ok, source, fault} <-
-           Store.save({:mcp, tokens.server, tokens.url}, document(tokens), context) do
+           Store.save({:mcp, tokens.server, tokens.url}, document, context) do
       Store.warn_once(fault, "#{inspect(source)} is used instead")
     end
   end
@@ -110,13 +131,29 @@ defmodule Codex.Auth.MCP do
     Context.new(opts)
   end
 
+  defp renew(nil, document, _context), do: {:ok, document}
+
+  defp renew(old, document, context) do
+    with {:error, words} <- Native.auth_mcp_renew(old, document) do
+      path = Codex.Home.path(context.home, :credentials)
+      {:error, {:invalid_credentials, {:file, path}, words}}
+    end
+  end
+
   defp document(tokens) do
+    # Said here: an error of the encoder shows the value.
+    for name <- [:server, :url, :client_id, :access_token, :refresh_token, :issuer],
+        value = Map.fetch!(tokens, name),
+        not (is_binary(value) and String.valid?(value)),
+        do: raise(ArgumentError, "expected #{inspect(name)} of the tokens to be UTF-8")
+
     JSON.encode!(%{
       server_name: tokens.server,
       server_url: tokens.url,
       client_id: tokens.client_id,
       access_token: tokens.access_token,
       refresh_token: tokens.refresh_token,
+      issuer: tokens.issuer,
       expires_at: tokens.expires_at && DateTime.to_unix(tokens.expires_at, :millisecond),
       scopes: tokens.scopes
     })
@@ -129,6 +166,7 @@ defmodule Codex.Auth.MCP do
       client_id: document["client_id"],
       access_token: document["access_token"],
       refresh_token: document["refresh_token"],
+      issuer: document["issuer"],
       expires_at: time(document["expires_at"]),
       scopes: document["scopes"] || [],
       source: source

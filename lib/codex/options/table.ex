@@ -46,7 +46,7 @@ defmodule Codex.Options.Table do
   def inspect(%module{} = struct, scope, opts) do
     shown =
       for row <- rows(scope), value = Map.fetch!(struct, row.name), value != row.opts[:default] do
-        {row.name, if(row.opts[:secret], do: redact(value), else: value)}
+        {row.name, shown(row, value)}
       end
 
     Inspect.Algebra.concat([
@@ -55,6 +55,17 @@ defmodule Codex.Options.Table do
       ">"
     ])
   end
+
+  # Of a policy, the values of variables are hidden.
+  defp shown(%{name: :shell_environment_policy}, %{} = policy) do
+    for {key, value} <- policy, into: %{} do
+      {key, if(to_string(key) == "set" and is_map(value), do: redact(value), else: value)}
+    end
+  end
+
+  # What the host keeps may be anything.
+  defp shown(%{name: name}, value) when name in [:metadata, :labels], do: redact(value)
+  defp shown(row, value), do: if(row.opts[:secret], do: redact(value), else: value)
 
   # Names may be seen.
   defp redact(%{} = env), do: Map.new(env, fn {name, _} -> {name, "[redacted]"} end)

@@ -136,6 +136,15 @@ fn auth_mcp_account(server: &str, url: &str) -> String {
     mcp::account(server, url)
 }
 
+/// New tokens of a server, with the issuer and the unknown members of old ones.
+#[rustler::nif]
+fn auth_mcp_renew<'a>(env: Env<'a>, old: &str, new: &str) -> Term<'a> {
+    match mcp::renewed(old, new) {
+        Ok(text) => (atoms::ok(), text).encode(env),
+        Err(why) => (atoms::error(), why.0).encode(env),
+    }
+}
+
 #[rustler::nif]
 fn auth_mcp_servers(
     env: Env<'_>,
@@ -245,7 +254,8 @@ fn document<'e>(env: Env<'e>, login: bool, text: &str) -> Option<Term<'e>> {
     if login {
         Login::parse(text.as_bytes()).ok().map(|login| LoginTerm::new(login).encode(env))
     } else {
-        Some(text.encode(env))
+        // What is not known need not have a form in the VM.
+        Some((mcp::known(text), text).encode(env))
     }
 }
 

@@ -325,7 +325,7 @@ defmodule Codex.Auth.KeyringTest do
       assert {:ok, nil} = MCP.read("tiny", url, opts)
       assert MCP.write(tokens, opts) == :ok
       assert {:ok, found} = MCP.read("tiny", url, opts)
-      assert %{found | source: nil} == tokens
+      assert %{found | source: nil, document: nil} == tokens
       refute inspect(found) =~ "mcp-access-1"
       assert {list, 0} = mcp.(["list", "--json"])
       assert {:ok, [%{"auth_status" => "o_auth"}]} = Codex.JSON.decode(list)

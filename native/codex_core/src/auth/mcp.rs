@@ -40,6 +40,19 @@ pub(super) fn entry(text: &str) -> Result<Members, LoginError> {
     Ok(members)
 }
 
+/// The members that the CLI knows, as an object: all of them have a form in any language.
+pub fn known(text: &str) -> String {
+    let mut members = Members::parse(text.as_bytes()).unwrap_or_default();
+    members.retain(|name, _| KNOWN.contains(&name));
+    members.compact(&[])
+}
+
+/// As [`renew`], as texts.
+pub fn renewed(old: &str, new: &str) -> Result<String, LoginError> {
+    let old = RawValue::from_string(old.to_owned()).ok();
+    Ok(renew(old.as_deref(), new)?.compact(&[]))
+}
+
 /// New tokens of a server in place of old ones: what the new ones do not say stays, if it is the
 /// issuer or unknown.
 pub(super) fn renew(old: Option<&RawValue>, new: &str) -> Result<Members, LoginError> {
