@@ -721,7 +721,7 @@ defmodule Codex.AppServer.ThreadTest do
       send(reader, :go)
       assert_receive {:read, %Codex.TransportError{reason_code: :overflow} = error}, 20_000
       assert error.message =~ inspect(reader)
-      assert error.message =~ "200000 bytes (max_spool_bytes"
+      assert error.message =~ "over 200000 bytes waited for it (max_spool_bytes"
       # Its turn is interrupted.
       assert_receive {:codex_notification, _, %{"turn" => %{"status" => "interrupted"}}}, 20_000
     end
