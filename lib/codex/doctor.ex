@@ -1,99 +1,165 @@
 defmodule Codex.Doctor do
+  # The table of checks, in their order: the name, the module with a function of this name, the
+  # earlier results without which the check is skipped, and the question with its possible answers.
+  #
+  # The function takes the context. It returns the status, the summary, the details if there are
+  # any, and the results for the context.
+  @checks [
+    {:native, Codex.Doctor.Installation, [],
+     """
+     Are the Rust library and the launcher of this package there? `:error` if one of them is missing
+     or has another version
+     """},
+    {:cli, Codex.Doctor.Installation, [],
+     """
+     Is there a CLI, and which version is it? `:error` if there is none, or if it does not tell its
+     version; `:warning` if the version is not one that this package was tested with
+     """},
+    {:home, Codex.Doctor.Machine, [],
+     """
+     Can the CLI use its home, `CODEX_HOME`? `:error` if it does not exist or cannot be written;
+     `:warning` if it is in the directory for temporary files, or belongs to another user
+     """},
+    {:directory, Codex.Doctor.Machine, [],
+     """
+     Can `codex exec` run in the working directory? `:error` if it does not exist, or if it is in no
+     Git repository and `:skip_git_repo_check` is not set
+     """},
+    {:config, Codex.Doctor.Settings,
+     [
+       native: "the Rust library is needed to read it",
+       home: "there is no home to read it from"
+     ],
+     """
+     Which layers does the configuration have, and are they valid? `:error` if the CLI refuses it;
+     `:warning` for other problems, and for a layer that does not count
+     """},
+    {:auth, Codex.Doctor.Settings, [auth: "the configuration is needed to find it"],
+     """
+     Which credential does each transport use (`Codex.Auth.preflight/1`)? `:error` if `codex exec`
+     has none; `:warning` if only the app-server has none, for the warnings of the preflight, and
+     if only the CLI can read the credential (`features.secret_auth_storage`)
+     """},
+    {:keyring, Codex.Doctor.Settings,
+     [auth: "the configuration is needed to know whether a login is kept in it"],
+     """
+     Is the keyring open, locked or missing? If it is not open: `:error` if the login is kept in
+     it (`cli_auth_credentials_store = "keyring"`) and `codex exec` needs that login; `:warning`
+     if the CLI prefers it to a file (`"auto"`)
+     """},
+    {:sandbox, Codex.Doctor.Sandbox,
+     [
+       program: "there is no CLI to ask",
+       directory: "there is no directory to run it in",
+       # The CLI would refuse, too.
+       auth: "the CLI cannot be asked without its configuration"
+     ],
+     """
+     Can commands run in Codex's sandbox? If not, a turn goes on, but each of its commands fails.
+     This is a `:warning`, or an `:error` if the configuration asks for a sandbox by name
+     (`sandbox_mode` or `default_permissions`). `:skipped` if the configuration turns it off
+     (`"danger-full-access"`)
+     """},
+    {:environment, Codex.Doctor.Machine, [],
+     """
+     Which variables are set that change the behaviour of the CLI? `:warning` inside Codex's own
+     sandbox
+     """}
+  ]
+
+  @questions Enum.map_join(@checks, "\n", fn {name, _module, _needs, question} ->
+               "  * `#{inspect(name)}` - " <>
+                 String.replace(String.trim(question), "\n", "\n    ")
+             end)
+
   @moduledoc """
-  Whether a run would work on this machine, and if not, why. `mix codex.doctor` prints it; in a release, where there is no Mix, call
-  it from a remote console:
+  Checks whether a run would work on this machine, and says why not.
+
+  `mix codex.doctor` prints the result. A release has no Mix; call this module from a remote
+  console:
 
       checks = Codex.Doctor.run()
       Codex.Doctor.healthy?(checks)
       #=> true
       IO.puts(Codex.Doctor.text(checks))
 
-  It logs in nowhere, sends nothing and changes nothing. It runs the CLI (0.169) twice, for `codex --version` and for `codex sandbox --
-  true`; the latter makes the CLI's folder `tmp` in the home, as each run does. A locked keyring stays locked, and nobody is asked to open it.
+  The checks log in nowhere, send nothing and change nothing. They run the CLI twice, for
+  `codex --version` and for `codex sandbox -- true`; like each run, the latter makes the directory
+  `tmp` in the home. A locked keyring stays locked, and no user is asked to open it.
 
-  Neither keys nor tokens are in what it gives, nor values of the configuration or of variables; of a key, there is the hint that `codex login
-  status` shows, and of a ChatGPT login its plan and when it ends.
+  Results contain no key, no token, and no value of the configuration or of a variable. They contain
+  the hint of a key that `codex login status` shows, and the plan and the end of a ChatGPT login.
 
   ## Checks
 
-  In this order; a check that needs what an earlier one missed is `:skipped`.
+  In this order. A check is `:skipped` if it needs a result that an earlier check did not find.
 
-    * `:native` - the Rust library and the launcher of this package. `:error` where one of them is missing, or of another version
-    * `:cli` - the program and its version. `:error` where there is none, or where it does not tell its version; `:warning` for a version
-      that this package was not tested with
-    * `:home` - `CODEX_HOME`. `:error` where it does not exist or cannot be written; `:warning` where it is in the folder for
-      temporary files, or of another user
-    * `:directory` - where a run would work. `:error` where there is no such folder; `:warning` where it is in no Git repository, in which
-      `codex exec` wants to be unless the option `skip_git_repo_check` is set
-    * `:config` - the layers, and what is wrong with them. `:error` for what the CLI refuses; `:warning` for the rest, and for a layer that
-      does not count
-    * `:auth` - which credential each lane would use (`Codex.Auth.preflight/1`). `:error` where `codex exec` has none; `:warning` where only
-      the app-server has none, for the warnings of the preflight, and where only the CLI can read it (`features.secret_auth_storage`)
-    * `:keyring` - whether it is open, locked, or not to be had. `:error` only where a login is kept in it
-      (`cli_auth_credentials_store = "keyring"`) and `codex exec` needs that; `:warning` where it would be used before a file (`"auto"`)
-    * `:sandbox` - whether commands can be run in Codex's sandbox. Where not, a turn goes on, but each of its commands fails: a `:warning`, unless the
-      configuration asks for a sandbox by name (`sandbox_mode` or `default_permissions`), which makes it an `:error`. `:skipped`
-      where it asks for none (`"danger-full-access"`)
-    * `:environment` - which variables are set that change what the CLI does. `:warning` inside Codex's own sandbox
+  #{@questions}
   """
 
-  alias Codex.Doctor.{Check, Place, Report}
-
-  alias Codex.Doctor.Check.{
-    Auth,
-    CLI,
-    Config,
-    Directory,
-    Environment,
-    Home,
-    Keyring,
-    Native,
-    Sandbox
-  }
-
-  @checks [Native, CLI, Home, Directory, Config, Auth, Keyring, Sandbox, Environment]
+  alias Codex.Doctor.{Check, Context, Report}
 
   @doc """
-  Looks at everything and returns the checks, in the order above.
+  Runs all checks and returns them in the order above.
 
   Options (keyword list):
 
-    * `:codex_path` - the CLI (path, default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
+    * `:codex_path` - the CLI (path, default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the
+      PATH)
     * `:codex_home` - the home (path, default: see `Codex.Home.resolve/1`)
-    * `:cwd` - where a run would work (path, default the current directory)
-    * `:env` - the environment of a run (map of strings, default that of the VM)
-    * `:system_dir` - where the system's configuration is (path, default `"/etc/codex"`)
-    * `:timeout` - how long each look at the keyring, and the sandbox, may take (milliseconds, default 5_000)
+    * `:cwd` - the working directory of a run (path, default: the current directory)
+    * `:env` - the environment of a run (map of strings, default: the environment of the VM)
+    * `:system_dir` - the directory of the system's configuration (path, default `"/etc/codex"`)
+    * `:timeout` - the limit for each access to the keyring, and for the sandbox (milliseconds,
+      default 5_000)
+    * `:skip_git_repo_check` - whether runs set the option of this name (boolean, default false)
 
-  It blocks until all is done: where keyring and CLI hang, for four times `:timeout` and some seconds more, which `codex --version` has.
-  What is found is no error of this function. The application `:codex_sdk` must run, as it does in a release and under `mix run`.
-  Raises `ArgumentError` for an option that does not exist or has a value of another type.
+  The call blocks until all checks are done. If keyring and CLI hang, this takes four times
+  `:timeout`, and the few seconds that `codex --version` has.
+
+  A failed check is not an error of this function. The application `:codex_sdk` must be started,
+  as it is in a release and under `mix run`. Raises `ArgumentError` for an unknown option and for
+  a value of another type.
   """
   @spec run(keyword()) :: [Check.t()]
   def run(opts \\ []) do
     :ok = Codex.Application.Guard.started!()
-
-    {checks, _place} =
-      Enum.map_reduce(@checks, Place.new(opts), fn check, place -> check.run(place) end)
-
+    {checks, _context} = Enum.map_reduce(@checks, Context.new(opts), &check/2)
     checks
   end
 
-  @doc """
-  Whether a run would work: no check is an error.
+  defp check({name, module, needs, _question}, context) do
+    {status, summary, details, found} =
+      case Enum.find(needs, fn {key, _why} -> Map.fetch!(context, key) in [nil, false] end) do
+        nil -> module |> apply(name, [context]) |> result()
+        {_key, why} -> {:skipped, why, [], []}
+      end
 
-      iex> Codex.Doctor.healthy?([%Codex.Doctor.Check{name: :cli, status: :error, summary: "there is none"}])
+    check = %Check{name: name, status: status, summary: summary, details: details}
+    {check, struct!(context, found)}
+  end
+
+  defp result({status, summary}), do: {status, summary, [], []}
+  defp result({status, summary, details}), do: {status, summary, details, []}
+  defp result({_status, _summary, _details, _found} = result), do: result
+
+  @doc """
+  Returns true if a run would work: no check is an error.
+
+      iex> check = %Codex.Doctor.Check{name: :cli, status: :error, summary: "there is none"}
+      iex> Codex.Doctor.healthy?([check])
       false
   """
   @spec healthy?([Check.t()]) :: boolean()
   def healthy?(checks), do: not Enum.any?(checks, &(&1.status == :error))
 
   @doc """
-  The checks for people, without a line break at the end.
+  Formats checks as text for people, without a line break at the end.
 
   Options: `:color` (boolean, default `IO.ANSI.enabled?/0`).
 
-      iex> Codex.Doctor.text([%Codex.Doctor.Check{name: :cli, status: :error, summary: "there is none"}], color: false)
+      iex> check = %Codex.Doctor.Check{name: :cli, status: :error, summary: "there is none"}
+      iex> Codex.Doctor.text([check], color: false)
       "error    cli          there is none\\n\\nA run would fail: 1 error."
   """
   @spec text([Check.t()], keyword()) :: String.t()
@@ -103,13 +169,16 @@ defmodule Codex.Doctor do
   end
 
   @doc """
-  The same for programs: one JSON object on one line.
+  Formats checks for programs: one JSON object on one line.
 
-      {"healthy": false, "checks": [{"name": "cli", "status": "error", "summary": "…", "details": [{"text": "…", …}]}]}
+      {"healthy": false, "checks": [
+        {"name": "cli", "status": "error", "summary": "…", "details": [{"text": "…", …}]}]}
 
-  A detail has its `text`, its `status` where that is not `ok`, and what the text says as members of their own.
+  A detail has its `text`, its `status` unless it is `ok`, and the facts of the text as further
+  members.
 
-      iex> {:ok, object} = Codex.JSON.decode(Codex.Doctor.json([%Codex.Doctor.Check{name: :cli, status: :ok, summary: "it is there"}]))
+      iex> check = %Codex.Doctor.Check{name: :cli, status: :ok, summary: "it is there"}
+      iex> {:ok, object} = Codex.JSON.decode(Codex.Doctor.json([check]))
       iex> object["healthy"]
       true
   """

@@ -3,7 +3,7 @@ defmodule Codex.DoctorTest do
 
   import ExUnit.CaptureLog
   alias Codex.{Doctor, Logins, Stub}
-  alias Codex.Doctor.Check
+  alias Codex.Doctor.Machine
 
   @moduletag :tmp_dir
 
@@ -16,8 +16,8 @@ defmodule Codex.DoctorTest do
     %{home: Logins.home!(dir), work: work}
   end
 
-  # A program that tells its version and has a sandbox; tests of the real one say so. The home may be in the system's temporary
-  # folder, so that is another one.
+  # A program that tells its version and has a sandbox; tests of the real one say so. The home may
+  # be in the system's temporary folder, so that is another one.
   defp opts(context, more \\ []) do
     {env, more} = Keyword.pop(more, :environment, %{})
     temporary = Path.join(context.tmp_dir, "temporary")
@@ -156,16 +156,17 @@ defmodule Codex.DoctorTest do
     # Whoever runs the tests may be allowed everything.
     test "that cannot be written, or belongs to somebody else", context do
       stat = %{File.stat!(context.home) | access: :read_write, uid: 7, mode: 0o40755}
-      judge = &Check.Home.judge("/srv/codex", &1, &2, "/tmp")
+      judge = &Machine.judge_home("/srv/codex", &1, &2, "/tmp")
 
-      assert %{status: :ok, details: [%{owner: 7, mode: "755", writable: true}]} = judge.(stat, 7)
-      assert %{status: :ok} = judge.(stat, nil)
-      assert %{status: :warning, details: [_, %{text: text}]} = judge.(stat, 8)
+      assert {:ok, "/srv/codex", [%{owner: 7, mode: "755", writable: true}], home: "/srv/codex"} =
+               judge.(stat, 7)
+
+      assert {:ok, _, [_], _} = judge.(stat, nil)
+      assert {:warning, _, [_, %{text: text}], _} = judge.(stat, 8)
       assert text == "it belongs to user 7, and this is user 8"
 
       for access <- [:read, :none] do
-        assert %{status: :error, details: [%{writable: false}, problem]} =
-                 judge.(%{stat | access: access}, 7)
+        assert {:error, _, [%{writable: false}, problem], _} = judge.(%{stat | access: access}, 7)
 
         assert problem.text =~ "cannot be written"
       end
@@ -189,9 +190,17 @@ defmodule Codex.DoctorTest do
     outside = Path.join(System.tmp_dir!(), "codex_doctor-#{System.unique_integer([:positive])}")
     File.mkdir_p!(outside)
     on_exit(fn -> File.rm_rf!(outside) end)
-    checks = run(context, cwd: outside)
-    assert %{status: :warning, details: [%{repository: nil, text: text}]} = checks.directory
-    assert text =~ "skip_git_repo_check"
+    checks = Doctor.run(opts(context, cwd: outside))
+    refute Doctor.healthy?(checks)
+    directory = Enum.find(checks, &(&1.name == :directory))
+
+    assert %{status: :error, summary: ^outside, details: [%{status: :error} = detail]} = directory
+    assert %{path: ^outside, repository: nil} = detail
+    assert detail.text =~ "skip_git_repo_check"
+
+    checks = run(context, cwd: outside, skip_git_repo_check: true)
+    assert %{status: :ok, details: [%{path: ^outside, repository: nil}]} = checks.directory
+    assert checks.sandbox.status == :ok
   end
 
   describe "the configuration" do
@@ -370,24 +379,29 @@ defmodule Codex.DoctorTest do
     end
   end
 
-  test "variables are told by their names", context do
+  test "variables are listed by their names", context do
     names = %{
       "CODEX_SANDBOX" => "seatbelt",
       "https_proxy" => "http://user:sk-marked@127.0.0.1:9",
       "CODEX_OF_TOMORROW" => "sk-marked",
+      "CODEX_SDK_NATIVE_DIR" => "/sk-marked",
       "RUST_LOG" => "",
       "OTHER" => "sk-marked"
     }
 
     environment = run(context, environment: names).environment
     assert environment.status == :warning
-    told = for %{name: name} <- environment.details, do: name
+    texts = Map.new(environment.details, &{&1.name, &1.text})
 
-    assert Enum.sort(told) ==
+    assert Enum.sort(Map.keys(texts)) ==
              Enum.sort(
                ~w(CODEX_HOME CODEX_OF_TOMORROW CODEX_REFRESH_TOKEN_URL_OVERRIDE) ++
-                 ~w(CODEX_REVOKE_TOKEN_URL_OVERRIDE CODEX_SANDBOX NO_PROXY https_proxy)
+                 ~w(CODEX_REVOKE_TOKEN_URL_OVERRIDE CODEX_SANDBOX CODEX_SDK_NATIVE_DIR) ++
+                 ~w(NO_PROXY https_proxy)
              )
+
+    assert texts["CODEX_SDK_NATIVE_DIR"] =~ "`mix compile` takes the Rust library"
+    assert texts["CODEX_OF_TOMORROW"] =~ "neither this package nor CLI"
 
     refute inspect(environment) =~ "sk-marked"
   end
@@ -459,6 +473,7 @@ defmodule Codex.DoctorTest do
     assert_raise ArgumentError, ~r/unknown option :hom;/, fn -> Doctor.run(hom: 1) end
     assert_raise ArgumentError, ~r/:timeout to be milliseconds/, fn -> Doctor.run(timeout: 0) end
     assert_raise ArgumentError, ~r/:cwd to be a path, got: 7/, fn -> Doctor.run(cwd: 7) end
+    assert_raise ArgumentError, ~r/a boolean/, fn -> Doctor.run(skip_git_repo_check: "no") end
     error = assert_raise ArgumentError, fn -> Doctor.run(env: %{"A" => {:secret}}) end
     assert error.message == "expected :env to be a map of strings, got: a map"
     assert_raise ArgumentError, fn -> Doctor.text([], colour: true) end

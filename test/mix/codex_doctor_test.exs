@@ -57,7 +57,19 @@ defmodule Mix.Tasks.Codex.DoctorTest do
     assert {:ok, %{"healthy" => false}} = Codex.JSON.decode(output())
   end
 
-  # A shell sees the status, and a program the object alone on stdout, whatever compilers and the log have to say.
+  test "a directory in no Git repository fails, unless runs skip the check", %{argv: argv} do
+    outside = Path.join(System.tmp_dir!(), "codex_doctor-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(outside)
+    on_exit(fn -> File.rm_rf!(outside) end)
+    argv = argv ++ ["--no-color", "--cwd", outside]
+
+    assert catch_exit(run(argv)) == {:shutdown, 1}
+    assert output() =~ "error    directory    #{outside}\n"
+    assert run(argv ++ ["--skip-git-repo-check"]) =~ "ok       directory    #{outside}\n"
+  end
+
+  # A shell sees the status, and a program the object alone on stdout, whatever compilers and the
+  # log have to say.
   test "mix itself, in an application that depends on this one", context do
     %{argv: argv, home: home, tmp_dir: dir} = context
 

@@ -1,12 +1,14 @@
 defmodule Codex.Doctor.Check do
   @moduledoc """
-  One check of `Codex.Doctor`.
+  The result of one check of `Codex.Doctor`.
 
-    * `name` - which one
-    * `status` - `:ok`; `:warning`, where a run works, but perhaps not as meant; `:error`, where it would fail; `:skipped`
-    * `summary` - the outcome in words, on one line
-    * `details` - what it rests on: maps with a `:text` for people, a `:status` where that is not `:ok`, and for programs the same as
-      members. They hold strings, numbers, booleans, nil, atoms, and lists of those
+    * `name` - the check
+    * `status` - `:ok`; `:warning` if a run works, but perhaps not as intended; `:error` if a run
+      would fail; `:skipped`
+    * `summary` - the result as one line of text
+    * `details` - the facts behind the result: maps with a `:text` for people, a `:status` unless it
+      is `:ok`, and the same facts as members for programs. Values are strings, numbers, booleans,
+      nil, atoms, and lists of these
   """
 
   @type name ::
@@ -33,20 +35,10 @@ defmodule Codex.Doctor.Check do
   defstruct [:name, :status, :summary, details: []]
 
   @doc false
-  @spec new(name(), status(), String.t(), [detail()]) :: t()
-  def new(name, status, summary, details \\ []),
-    do: %__MODULE__{name: name, status: status, summary: summary, details: details}
-
-  @doc false
-  # The worst of the details decides.
+  # The worst status of the details.
   @spec worst([detail()]) :: status()
   def worst(details) do
     statuses = Enum.map(details, & &1[:status])
-
-    cond do
-      :error in statuses -> :error
-      :warning in statuses -> :warning
-      true -> :ok
-    end
+    Enum.find([:error, :warning], :ok, &(&1 in statuses))
   end
 end

@@ -1,6 +1,6 @@
 defmodule Codex.Doctor.Report do
   @moduledoc false
-  # Checks in words, and as JSON. Both have the same content; neither decides anything.
+  # Formats checks as text and as JSON, with the same content.
 
   alias Codex.CLI.Command
   alias Codex.Doctor.Check
@@ -58,8 +58,8 @@ defmodule Codex.Doctor.Report do
     end
   end
 
-  defp count(1, what), do: "1 #{what}"
-  defp count(n, what), do: "#{n} #{what}s"
+  defp count(1, noun), do: "1 #{noun}"
+  defp count(n, noun), do: "#{n} #{noun}s"
 
   @spec json([Check.t()], boolean()) :: String.t()
   def json(checks, healthy?) do

@@ -1,26 +1,31 @@
 defmodule Mix.Tasks.Codex.Doctor do
-  @shortdoc "Says whether a run of the Codex CLI would work here, and if not, why"
+  @shortdoc "Checks whether a run of the Codex CLI would work here, and says why not"
 
   @moduledoc """
-  Says whether a run of the Codex CLI would work here, and if not, why.
+  Checks whether a run of the Codex CLI would work here, and says why not.
 
       mix codex.doctor
       mix codex.doctor --json
       mix codex.doctor --cwd apps/web --home /srv/codex --codex /opt/codex/bin/codex
 
-  It looks at the native library, the CLI, its home, the working directory, the configuration, the credentials, the keyring, the sandbox and the
-  environment; `Codex.Doctor` says what each means. The exit status is 1 when a run would fail, else 0, also with warnings. It logs in
-  nowhere, changes nothing, and prints no secret.
+  It checks the native library, the CLI, its home, the working directory, the configuration, the
+  credentials, the keyring, the sandbox and the environment. `Codex.Doctor` explains each check.
+  The exit status is 1 if a run would fail, else 0, also with warnings. The task logs in nowhere,
+  changes nothing and prints no secret.
 
   Options:
 
-    * `--json` - one object on one line, for programs: see `Codex.Doctor.json/1`. The compilers of the project print on stderr then; those
-      of dependencies, which Mix runs before, do not, so run `mix deps.compile` first
+    * `--json` - prints one object on one line, for programs: see `Codex.Doctor.json/1`. The
+      compilers of the project then print on stderr. Compilers of dependencies still print on
+      stdout because Mix runs them before the task, so run `mix deps.compile` first
     * `--color`, `--no-color` - whether to print in colour (default: as Elixir's `ansi_enabled`)
-    * `--cwd DIR` - the directory that a run would work in (default: the current one)
+    * `--cwd DIR` - the working directory of a run (default: the current one)
+    * `--skip-git-repo-check` - runs set the option `skip_git_repo_check`: a directory in no Git
+      repository is not an error
     * `--home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
     * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
-    * `--timeout MS` - how long the keyring, and the sandbox, may take at each look (milliseconds, default 5000)
+    * `--timeout MS` - the limit for each access to the keyring, and for the sandbox (milliseconds,
+      default 5000)
   """
   use Mix.Task
 
@@ -32,9 +37,14 @@ defmodule Mix.Tasks.Codex.Doctor do
     cwd: :string,
     home: :string,
     codex: :string,
-    timeout: :integer
+    timeout: :integer,
+    skip_git_repo_check: :boolean
   ]
-  @usage "usage: mix codex.doctor [--json] [--[no-]color] [--cwd DIR] [--home DIR] [--codex PATH] [--timeout MS]"
+  @usage "usage: mix codex.doctor [--json] [--[no-]color] [--cwd DIR] [--skip-git-repo-check] " <>
+           "[--home DIR] [--codex PATH] [--timeout MS]"
+
+  # The names of options of `Codex.Doctor.run/1` that differ from those of the task.
+  @options %{home: :codex_home, codex: :codex_path}
 
   @impl true
   def run(argv) do
@@ -73,20 +83,17 @@ defmodule Mix.Tasks.Codex.Doctor do
   defp checks(opts) do
     compile(opts[:json] == true)
 
-    # For credentials the application runs; that of the project need not.
+    # Reading credentials needs this application, but not that of the project.
     with {:error, {application, why}} <- Application.ensure_all_started(:codex_sdk),
          do: Mix.raise("#{application} does not start: #{inspect(why)}")
 
-    Doctor.run(
-      for {option, key} <- [cwd: :cwd, home: :codex_home, codex: :codex_path, timeout: :timeout],
-          value = opts[option],
-          do: {key, value}
-    )
+    opts = Keyword.drop(opts, [:json, :color])
+    Doctor.run(for {name, value} <- opts, do: {Map.get(@options, name, name), value})
   end
 
   defp compile(false), do: Mix.Task.run("app.config")
 
-  # What compilers say goes to stderr: a program that reads stdout gets the object alone.
+  # Messages of compilers go to stderr, so that stdout has the object only.
   defp compile(true) do
     leader = Process.group_leader()
     Process.group_leader(self(), Process.whereis(:standard_error))
@@ -98,7 +105,7 @@ defmodule Mix.Tasks.Codex.Doctor do
     end
   end
 
-  # The log comes on stdout, too. What it would warn of is among the checks.
+  # The log goes to stdout, too. The checks contain its warnings.
   defp without_log(fun) do
     level = Logger.level()
     Logger.configure(level: :none)

@@ -17,7 +17,7 @@ defmodule Codex.Doctor.RealTest do
     %{home: Logins.home!(dir), work: work, codex: codex}
   end
 
-  # The home of a test may be among temporary files; what the CLI would say about that is told elsewhere.
+  # The home of a test may be among temporary files; another test checks the warning about that.
   defp run(context, env, more \\ []) do
     opts = [
       env: Map.put(env, "TMPDIR", temporary(context)),
@@ -61,7 +61,8 @@ defmodule Codex.Doctor.RealTest do
       File.write!(wrapper, """
       #!/bin/sh
       if unshare -Ur true 2>/dev/null; then
-        exec unshare -Ur sh -c 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" "$@"' #{context.codex} "$@"
+        exec unshare -Ur sh -c 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" "$@"' \\
+          #{context.codex} "$@"
       else
         exec #{context.codex} "$@"
       fi
