@@ -6,7 +6,10 @@ defmodule Codex do
 
   @typedoc "Why there is no thread: an option is wrong, or the transport has nothing like it."
   @type reason ::
-          Options.Table.reason() | Codex.Exec.Reach.reason() | Codex.AppServer.Reach.reason()
+          Options.Table.reason()
+          | Codex.Exec.Reach.reason()
+          | Codex.AppServer.Reach.reason()
+          | {:invalid_option, :id, term(), String.t()}
 
   @doc """
   Makes a new thread. Nothing runs yet: the CLI starts with the first turn.
@@ -48,6 +51,11 @@ defmodule Codex do
   def resume_thread(id, opts, thread_opts) when is_binary(id),
     do: build(opts, thread_opts, thread_id: id)
 
+  def resume_thread(other, _opts, _thread_opts) do
+    expected = "the id or the name of a thread, or :last"
+    {:error, {:invalid_option, :id, other, expected}}
+  end
+
   @doc """
   A new thread that begins with the history of another one; that one stays as it is.
 
@@ -60,8 +68,13 @@ defmodule Codex do
           Thread.Options.t() | map() | keyword()
         ) ::
           {:ok, Thread.t()} | {:error, reason()}
-  def fork_thread(id, opts \\ %{}, thread_opts \\ %{}) when is_binary(id) and id != "",
+  def fork_thread(id, opts \\ %{}, thread_opts \\ %{})
+
+  def fork_thread(id, opts, thread_opts) when is_binary(id) and id != "",
     do: build(opts, thread_opts, fork_of: id)
+
+  def fork_thread(other, _opts, _thread_opts),
+    do: {:error, {:invalid_option, :id, other, "the id of a thread"}}
 
   @doc """
   Lists the turns and reviews that run on this node, oldest first: `codex exec` and app-server, also

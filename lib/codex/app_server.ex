@@ -330,7 +330,10 @@ defmodule Codex.AppServer do
   for `codex exec` only. Who pays for a server elsewhere is not known here, so that it has an account of its own.
   """
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
-  def account(client, options \\ []), do: Connect.account(client, options)
+  def account(client, options \\ [])
+      when (is_binary(client) or is_struct(client, Codex.Options)) and
+             (is_list(options) or is_map(options)),
+      do: Connect.account(client, options)
 
   @doc """
   Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.
@@ -339,9 +342,15 @@ defmodule Codex.AppServer do
   """
   @spec disconnect(conn()) :: :ok
   def disconnect(conn) do
+    :ok = conn!(conn)
     GenServer.stop(conn, :normal)
   catch
     :exit, _ -> :ok
+  end
+
+  defp conn!(conn) do
+    with {:error, reason} <- Connection.check(conn),
+         do: raise(ArgumentError, Codex.Error.Words.reason(reason))
   end
 
   @doc """
@@ -355,7 +364,9 @@ defmodule Codex.AppServer do
   @doc "Whether the connection's process lives."
   @spec alive?(conn()) :: boolean()
   def alive?(conn) do
-    case GenServer.whereis(conn) do
+    :ok = conn!(conn)
+
+    case Connection.whereis(conn) do
       pid when is_pid(pid) and node(pid) == node() -> Process.alive?(pid)
       nil -> false
       # Of another node: ask it.

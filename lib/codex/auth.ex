@@ -324,7 +324,8 @@ defmodule Codex.Auth do
       ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*", "MY_TOKEN"]
   """
   @spec shell_environment_policy([String.t()], map()) :: map()
-  def shell_environment_policy(more \\ [], policy \\ %{}) do
+  def shell_environment_policy(more \\ [], policy \\ %{})
+      when is_list(more) and is_map(policy) and not is_struct(policy) do
     keys = ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*" | more]
     Map.update(policy, :exclude, keys, &Enum.uniq(&1 ++ keys))
   end

@@ -151,7 +151,13 @@ defmodule Codex.Doctor do
       false
   """
   @spec healthy?([Check.t()]) :: boolean()
-  def healthy?(checks), do: not Enum.any?(checks, &(&1.status == :error))
+  def healthy?(checks), do: not Enum.any?(checks!(checks), &(&1.status == :error))
+
+  defp checks!(checks) do
+    if is_list(checks) and Enum.all?(checks, &is_struct(&1, Check)),
+      do: checks,
+      else: raise(ArgumentError, "expected a list of checks, got: #{inspect(checks, limit: 3)}")
+  end
 
   @doc """
   Formats checks as text for people, without a line break at the end.
@@ -165,7 +171,7 @@ defmodule Codex.Doctor do
   @spec text([Check.t()], keyword()) :: String.t()
   def text(checks, opts \\ []) do
     opts = Codex.Options.Keywords.validate!(opts, color: IO.ANSI.enabled?())
-    Report.text(checks, opts[:color] == true)
+    Report.text(checks!(checks), opts[:color] == true)
   end
 
   @doc """
@@ -183,5 +189,5 @@ defmodule Codex.Doctor do
       true
   """
   @spec json([Check.t()]) :: String.t()
-  def json(checks), do: Report.json(checks, healthy?(checks))
+  def json(checks), do: Report.json(checks, healthy?(checks!(checks)))
 end

@@ -114,7 +114,7 @@ defmodule Codex.Error do
   Raises `ArgumentError` for a kind that is none.
   """
   @spec new(kind(), String.t(), map()) :: t()
-  def new(kind, message, details \\ %{}) do
+  def new(kind, message, details \\ %{}) when is_binary(message) and is_map(details) do
     unless kind in Kinds.all(),
       do: raise(ArgumentError, "expected one of the kinds of Codex.Error, got: #{inspect(kind)}")
 
@@ -131,7 +131,7 @@ defmodule Codex.Error do
 
   @doc "An error of kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map)."
   @spec rate_limit(String.t(), keyword()) :: t()
-  def rate_limit(message, opts \\ []) do
+  def rate_limit(message, opts \\ []) when is_binary(message) and is_list(opts) do
     opts = Codex.Options.Keywords.list!(opts)
     error = new(:rate_limit, message, opts[:details] || %{})
     %{error | retry_after_ms: opts[:retry_after_ms]}

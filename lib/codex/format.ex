@@ -48,7 +48,7 @@ defmodule Codex.Format do
   def exact(nil, _separator), do: "?"
   def exact(n, separator) when is_integer(n) and n < 0, do: "-" <> exact(-n, separator)
 
-  def exact(n, separator) when is_integer(n) do
+  def exact(n, separator) when is_integer(n) and is_binary(separator) do
     digits = Integer.to_string(n)
     {first, rest} = String.split_at(digits, rem(byte_size(digits) + 2, 3) + 1)
     Enum.join([first | for(<<group::binary-3 <- rest>>, do: group)], separator)
@@ -72,13 +72,16 @@ defmodule Codex.Format do
     do: "-" <> cost(-amount, currency)
 
   def cost(amount, currency) when is_integer(amount), do: currency <> exact(amount) <> ".00"
-  def cost(amount, currency) when amount == 0.0, do: currency <> "0.00"
-  def cost(amount, currency) when amount < 0.00005, do: "<" <> currency <> "0.0001"
+  def cost(amount, currency) when is_float(amount) and amount == 0.0, do: currency <> "0.00"
 
-  def cost(amount, currency) when amount < 0.01,
+  def cost(amount, currency) when is_float(amount) and amount < 0.00005,
+    do: "<" <> currency <> "0.0001"
+
+  def cost(amount, currency) when is_float(amount) and amount < 0.01,
     do: currency <> decimal(round(amount * 10_000), 4)
 
-  def cost(amount, currency), do: currency <> decimal(round(amount * 100), 2)
+  def cost(amount, currency) when is_float(amount),
+    do: currency <> decimal(round(amount * 100), 2)
 
   defp decimal(n, places) do
     one = Integer.pow(10, places)

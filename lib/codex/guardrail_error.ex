@@ -25,7 +25,9 @@ defmodule Codex.GuardrailError do
   """
   @impl true
   @spec exception(keyword() | map()) :: t()
-  def exception(opts) do
+  def exception(opts)
+      when (is_map(opts) and not is_struct(opts)) or
+             (is_list(opts) and (opts == [] or is_tuple(hd(opts)))) do
     error = struct(__MODULE__, opts)
     %{error | message: Codex.Text.printable(error.message || words(error))}
   end

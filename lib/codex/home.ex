@@ -122,5 +122,6 @@ defmodule Codex.Home do
       "/h/history.jsonl"
   """
   @spec paths(Path.t()) :: %{entry() => Path.t()}
-  def paths(home), do: for({entry, _} <- @entries, into: %{}, do: {entry, path(home, entry)})
+  def paths(home) when is_binary(home),
+    do: for({entry, _} <- @entries, into: %{}, do: {entry, path(home, entry)})
 end

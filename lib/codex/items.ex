@@ -65,7 +65,7 @@ defmodule Codex.Items do
   Raises `ArgumentError` for anything but a map with a `type`, `KeyError` where a known type lacks a required field.
   """
   @spec parse!(map()) :: t()
-  def parse!(%{} = map) do
+  def parse!(%{} = map) when not is_struct(map) do
     case Map.new(map, fn {key, value} -> {to_string(key), value} end) do
       %{"type" => type} = map when is_binary(type) ->
         parse(type, map)

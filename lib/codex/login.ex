@@ -127,10 +127,18 @@ defmodule Codex.Login do
 
   @doc "Waits for the end of a login in the process that started it. Messages about it that come before are taken, too."
   @spec await(t(), timeout()) :: {:ok, Status.t()} | {:error, reason()}
-  def await(login, timeout \\ :infinity) when is_reference(login) do
+  def await(login, timeout \\ :infinity)
+      when is_reference(login) and
+             (timeout == :infinity or (is_integer(timeout) and timeout >= 0)) do
     deadline = timeout |> Command.timeout() |> Command.deadline()
     monitor = Session.monitor(login)
-    result = await_until(login, deadline, timeout, monitor)
+
+    # No process: the login has ended and its last message is here, or there is no such login.
+    result =
+      if monitor == nil and timeout == :infinity,
+        do: ended(login),
+        else: await_until(login, deadline, timeout, monitor)
+
     _ = if monitor, do: Process.demonitor(monitor, [:flush])
     result
   end

@@ -140,7 +140,7 @@ defmodule Codex.Models do
       :protocol
   """
   @spec from_model_list(map(), keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
-  def from_model_list(reply, opts \\ []) when is_map(reply) do
+  def from_model_list(reply, opts \\ []) when is_map(reply) and not is_struct(reply) do
     opts =
       Codex.Options.Keywords.validate!(opts, fetched_at: DateTime.utc_now(), cli_version: nil)
 

@@ -110,7 +110,9 @@ defmodule Codex.RateLimit do
       120_000
   """
   @spec calculate_delay(map(), pos_integer()) :: non_neg_integer()
-  def calculate_delay(info, attempt \\ 1), do: delay(info, attempt, Options.complete!([]))
+  def calculate_delay(info, attempt \\ 1)
+      when is_map(info) and not is_struct(info) and is_integer(attempt) and attempt > 0,
+      do: delay(info, attempt, Options.complete!([]))
 
   @doc false
   @spec delay(map(), pos_integer(), map()) :: non_neg_integer()
@@ -140,7 +142,8 @@ defmodule Codex.RateLimit do
   Options: those above, and `attempt` (default 1). Blocks the caller; a wait that is longer than `max_wait_ms` is not cut.
   """
   @spec handle(map(), keyword() | map()) :: :ok
-  def handle(info, opts \\ []) do
+  def handle(info, opts \\ [])
+      when is_map(info) and not is_struct(info) and (is_list(opts) or is_map(opts)) do
     opts = if is_map(opts), do: opts, else: opts |> Codex.Options.Keywords.list!() |> Map.new()
     {attempt, opts} = Map.pop(opts, :attempt, 1)
     opts = Options.complete!(opts)
@@ -239,7 +242,7 @@ defmodule Codex.RateLimit do
   The name under which limits of these settings are kept: provider, and a digest of the API key or, without one, of the home.
   """
   @spec account(map()) :: String.t()
-  def account(settings), do: Account.name(settings)
+  def account(%{env: _, api_key: _, base_url: _} = settings), do: Account.name(settings)
 
   @doc """
   The newest that is known of an account's limits, or nil. `Codex.Thread.rate_limits/1` asks for that of a thread.

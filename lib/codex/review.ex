@@ -136,7 +136,7 @@ defmodule Codex.Review do
       "the review is unreadable: it has neither findings nor a verdict"
   """
   @spec new(map()) :: {:ok, t()} | {:error, unreadable()}
-  def new(%{} = output) do
+  def new(%{} = output) when not is_struct(output) do
     findings = output["findings"]
     verdict = Finding.text(output["overall_correctness"])
 
@@ -185,7 +185,7 @@ defmodule Codex.Review do
   """
   @spec find(String.t(), keyword()) ::
           {:ok, t()} | {:error, :not_found | unreadable() | Codex.Config.Error.t()}
-  def find(thread_id, opts \\ []) do
+  def find(thread_id, opts \\ []) when is_binary(thread_id) do
     with {:ok, home} <- Codex.Home.resolve(opts),
          {:ok, output} <- Session.output(home, thread_id) do
       kept(output)

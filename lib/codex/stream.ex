@@ -31,6 +31,9 @@ defmodule Codex.Stream do
   """
   @spec text(Enumerable.t()) :: Enumerable.t()
   def text(events) do
+    if Enumerable.impl_for(events) == nil,
+      do: raise(ArgumentError, "expected a stream or list of events, got: #{inspect(events)}")
+
     Stream.transform(events, fn -> {%{}, nil} end, &piece/2, &finish/1, fn _text -> :ok end)
   end
 

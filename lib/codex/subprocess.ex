@@ -183,7 +183,7 @@ defmodule Codex.Subprocess do
   def close_stdin(%__MODULE__{state: :running, stdin: :open} = sub),
     do: send_pending(%{sub | stdin: :closing})
 
-  def close_stdin(sub), do: unless_failed(sub)
+  def close_stdin(%__MODULE__{} = sub), do: unless_failed(sub)
 
   @doc """
   Lets the child send `bytes` more of stdout: as a rule, as many as the caller has just consumed.
@@ -194,7 +194,8 @@ defmodule Codex.Subprocess do
   def grant(%__MODULE__{state: :running} = sub, bytes) when bytes in 1..0x7FFFFFFFFFFFFFFF,
     do: command(sub, Frame.credit(:stdout, bytes))
 
-  def grant(sub, bytes) when is_integer(bytes) and bytes >= 0, do: unless_failed(sub)
+  def grant(%__MODULE__{} = sub, bytes) when is_integer(bytes) and bytes >= 0,
+    do: unless_failed(sub)
 
   @doc """
   Sends a signal, by name (`:int`, `:term`, …) or number, to the child's process group.
@@ -273,7 +274,8 @@ defmodule Codex.Subprocess do
     end
   end
 
-  def stop_soon(sub, opts), do: stopped(stop(sub), opts[:finally] || (&Function.identity/1))
+  def stop_soon(%__MODULE__{} = sub, opts),
+    do: stopped(stop(sub), opts[:finally] || (&Function.identity/1))
 
   @doc "Whether another process has the child now: see `hand_over/2`."
   @spec handed_over?(t) :: boolean

@@ -73,7 +73,9 @@ defmodule Codex.Telemetry do
       :ok
   """
   @spec emit([atom(), ...], map(), map()) :: :ok
-  def emit(event, measurements \\ %{}, metadata \\ %{}) do
+  def emit(event, measurements \\ %{}, metadata \\ %{})
+      when is_list(event) and event != [] and is_map(measurements) and is_map(metadata) and
+             not is_struct(metadata) do
     measurements =
       case measurements do
         %{duration: duration} when is_integer(duration) ->

@@ -180,7 +180,7 @@ defmodule Codex.Test do
   @doc "The handle of the server with process `pid`."
   @spec handle(server()) :: t()
   def handle(%__MODULE__{} = t), do: t
-  def handle(pid) when is_pid(pid), do: struct!(__MODULE__, GenServer.call(pid, :handle))
+  def handle(server), do: struct!(__MODULE__, GenServer.call(pid(server), :handle))
 
   @doc "Stops the server; its connections are closed and its directories gone when this returns."
   @spec stop(server()) :: :ok
@@ -242,4 +242,7 @@ defmodule Codex.Test do
 
   defp pid(%__MODULE__{pid: pid}), do: pid
   defp pid(pid) when is_pid(pid), do: pid
+
+  defp pid(other),
+    do: raise(ArgumentError, "expected a server of Codex.Test.start/2, got: #{inspect(other)}")
 end

@@ -45,7 +45,7 @@ defmodule Codex.Text do
       "a\\uFFFDb\\uFFFDc\\uFFFD"
   """
   @spec printable(binary()) :: String.t()
-  def printable(text) do
+  def printable(text) when is_binary(text) do
     text = utf8(text)
     if plain?(text), do: text, else: clean(text, "")
   end
@@ -62,7 +62,7 @@ defmodule Codex.Text do
       "broken 2026-01-01 [error] forged"
   """
   @spec line(binary()) :: String.t()
-  def line(text), do: text |> printable() |> String.replace("\n", " ")
+  def line(text) when is_binary(text), do: text |> printable() |> String.replace("\n", " ")
 
   @doc false
   # Escapes the characters that JSON leaves raw and a terminal must not get. The value is the same.

@@ -312,6 +312,7 @@ defmodule Codex.Thread do
     do: Lane.steer(conn, Running.thread_id(thread), input, thread.thread_opts.request_timeout_ms)
 
   def steer(%__MODULE__{}, _input), do: {:error, {:unsupported, :exec}}
+  def steer(other, _input), do: no_thread(other)
 
   @type steer_reason :: {:unsupported, :exec} | Lane.steer_reason()
 
@@ -347,6 +348,7 @@ defmodule Codex.Thread do
   end
 
   def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
+  def interrupt(other, _opts), do: no_thread(other)
 
   # Before the server has named the thread, there is a run to stop and nothing to interrupt.
   defp interrupt(conn, thread, clean?) do
@@ -370,6 +372,13 @@ defmodule Codex.Thread do
       with {:ok, stream} <- stream(thread, what, turn_opts, default, lost, run_token),
            do: {:ok, stream, turn(loaded(thread), turn_opts)}
     end
+  end
+
+  defp prepare(other, _what, _turn_opts, _default, _lost, _run_token), do: no_thread(other)
+
+  defp no_thread(value) do
+    expected = "a Codex.Thread, as {:ok, thread} of Codex.start_thread/2 has it"
+    {:error, {:invalid_option, :thread, value, expected}}
   end
 
   defp turn(thread, turn_opts),

@@ -196,7 +196,7 @@ defmodule Codex.Threads do
   end
 
   defp begun(%Thread{} = thread, conn, id),
-    do: %{thread | thread_id: id, transport_ref: GenServer.whereis(conn)}
+    do: %{thread | thread_id: id, transport_ref: Connection.whereis(conn)}
 
   defp begun(_pair, conn, id), do: {conn, id}
 

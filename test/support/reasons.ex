@@ -53,6 +53,8 @@ defmodule Codex.ReasonsOf do
     {:ok, modules} = :application.get_key(:codex_sdk, :modules)
 
     for module <- modules,
+        # Those of the tests are none.
+        not String.contains?(to_string(module.module_info(:compile)[:source]), "/test/support/"),
         {:docs_v1, _, _, _, %{}, _, _} <- [Code.fetch_docs(module)],
         do: module
   end

@@ -79,7 +79,7 @@ defmodule Codex.AppServer.Compaction do
   defp compact(conn, id, timeout, start, caller) do
     deadline = now() + timeout
 
-    with pid when pid != nil <- GenServer.whereis(conn),
+    with pid when pid != nil <- Connection.whereis(conn),
          monitors = %{conn: Process.monitor(pid), caller: caller},
          :ok <- AppServer.subscribe(conn, thread_id: id, methods: @methods),
          {:ok, _} <- start.(timeout) do

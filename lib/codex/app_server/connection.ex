@@ -59,9 +59,33 @@ defmodule Codex.AppServer.Connection do
     :unwanted
   end
 
-  @doc "Asks the connection's process. Where it is gone, or goes, that is an error and no exit."
-  @spec call(conn(), term()) :: {:ok, term()} | {:error, {:app_server_down, down()}}
-  def call(conn, request) do
+  @doc "Whether a term can be the pid or the name of a process."
+  @spec conn?(term()) :: boolean()
+  def conn?(pid) when is_pid(pid), do: true
+  def conn?({:global, _name}), do: true
+  def conn?({:via, module, _name}), do: is_atom(module)
+  def conn?({name, node}) when is_atom(node), do: conn?(name) and not is_pid(name)
+  def conn?(name), do: is_atom(name) and name not in [nil, true, false]
+
+  @doc "The process of a connection, or nil."
+  @spec whereis(term()) :: pid() | {atom(), node()} | nil
+  def whereis(conn), do: if(conn?(conn), do: GenServer.whereis(conn))
+
+  @doc "What is wrong with a term that is no connection."
+  @spec check(term()) :: :ok | {:error, {:invalid_option, :conn, term(), String.t()}}
+  def check(conn) do
+    if conn?(conn),
+      do: :ok,
+      else: {:error, {:invalid_option, :conn, conn, "a connection: its pid or its name"}}
+  end
+
+  @doc "Asks the connection's process. If it is gone, or goes, that is an error and no exit."
+  @spec call(conn(), term()) ::
+          {:ok, term()}
+          | {:error, {:app_server_down, down()} | {:invalid_option, :conn, term(), String.t()}}
+  def call(conn, request), do: with(:ok <- check(conn), do: call_process(conn, request))
+
+  defp call_process(conn, request) do
     {:ok, GenServer.call(conn, request, :infinity)}
   catch
     :exit, {{:shutdown, {:app_server_down, info}}, {GenServer, :call, _}} ->

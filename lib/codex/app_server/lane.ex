@@ -104,7 +104,7 @@ defmodule Codex.AppServer.Lane do
 
   @doc "The process of a connection, or nil: what a thread has been begun, resumed or forked on."
   @spec connection(GenServer.server()) :: pid() | {atom(), node()} | nil
-  def connection(conn), do: GenServer.whereis(conn)
+  def connection(conn), do: Connection.whereis(conn)
 
   @doc "The account of a connection's limits; that of the client where it is gone."
   @spec account(GenServer.server(), Codex.Options.t()) :: String.t()

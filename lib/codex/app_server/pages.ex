@@ -8,6 +8,7 @@ defmodule Codex.AppServer.Pages do
   @doc "The elements of all pages. Options are checked when the stream is made, and raise as reading does."
   @spec stream(GenServer.server(), String.t(), term(), map()) :: Enumerable.t()
   def stream(conn, method, options, ids) do
+    with {:error, reason} <- Connection.check(conn), do: raise(error(reason))
     options = Map.merge(pairs!(options), ids)
 
     case Protocol.params(method, options) do

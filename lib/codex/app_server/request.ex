@@ -164,7 +164,7 @@ defmodule Codex.AppServer.Request do
       Codex.AppServer.Request.Unknown
   """
   @spec new(String.t(), map()) :: t()
-  def new(method, params) do
+  def new(method, params) when is_map(params) and not is_struct(params) do
     {module, fields} = Map.get(@by_method, method, {__MODULE__.Unknown, []})
     own = for {field, wire} <- fields, do: {field, params[wire]}
 

@@ -67,7 +67,7 @@ defmodule Codex.AppServer.Run do
   @spec start(job(), timeout() | nil, Codex.Retry.Attempts.call() | nil) :: t()
   def start(job, default_timeout, call \\ nil) do
     own = if call, do: Call.begin([call.ref]), else: Call.begin(job.tokens, job.about)
-    conn = GenServer.whereis(job.conn)
+    conn = Connection.whereis(job.conn)
 
     %__MODULE__{
       job: job,

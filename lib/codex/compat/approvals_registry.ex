@@ -21,21 +21,32 @@ defmodule Codex.Approvals.Registry do
   @doc "Keeps `metadata` under `ref`, with the time as `registered_at` (ms since 1970)."
   @spec register(term(), map(), GenServer.server()) :: :ok
   def register(ref, metadata, registry \\ __MODULE__) when is_map(metadata),
-    do: GenServer.call(registry, {:register, ref, metadata})
+    do: call(registry, {:register, ref, metadata})
 
   @doc "Returns the map kept under `ref`."
   @spec lookup(term(), GenServer.server()) :: {:ok, map()} | {:error, :not_found}
-  def lookup(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:lookup, ref})
+  def lookup(ref, registry \\ __MODULE__), do: call(registry, {:lookup, ref})
 
   @doc "Forgets `ref`."
   @spec delete(term(), GenServer.server()) :: :ok
-  def delete(ref, registry \\ __MODULE__), do: GenServer.call(registry, {:delete, ref})
+  def delete(ref, registry \\ __MODULE__), do: call(registry, {:delete, ref})
 
   @doc "Forgets maps older than `max_age_ms`, and returns their number."
   @spec cleanup_expired(non_neg_integer(), GenServer.server()) :: non_neg_integer()
   def cleanup_expired(max_age_ms, registry \\ __MODULE__)
       when is_integer(max_age_ms) and max_age_ms >= 0,
-      do: GenServer.call(registry, {:cleanup, max_age_ms})
+      do: call(registry, {:cleanup, max_age_ms})
+
+  defp call(registry, request) do
+    GenServer.call(registry, request)
+  rescue
+    FunctionClauseError -> reraise(none(registry), __STACKTRACE__)
+  catch
+    :exit, {reason, _call} when reason in [:noproc, :normal, :shutdown] -> raise none(registry)
+  end
+
+  defp none(registry),
+    do: ArgumentError.exception("there is no registry #{inspect(registry)}: start it first")
 
   @impl true
   def init(nil), do: {:ok, %{}}

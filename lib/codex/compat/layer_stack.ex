@@ -47,7 +47,13 @@ defmodule Codex.Config.LayerStack do
       %{"a" => %{"x" => 1, "y" => 2}}
   """
   @spec effective_config([%{:config => map(), optional(atom()) => term()}]) :: map()
-  def effective_config(layers), do: Enum.reduce(layers, %{}, &merge(&2, &1.config))
+  def effective_config(layers) when is_list(layers),
+    do: Enum.reduce(layers, %{}, &merge(&2, config(&1)))
+
+  defp config(%{config: %{} = config}), do: config
+
+  defp config(other),
+    do: raise(ArgumentError, "expected a layer of Codex.Config, got: #{inspect(other)}")
 
   defp merge(%{} = below, %{} = above),
     do: Map.merge(below, above, fn _key, a, b -> merge(a, b) end)

@@ -36,7 +36,7 @@ defmodule Codex.Config.Core do
           persistence: :save_all | :none,
           max_bytes: non_neg_integer() | nil
         }
-  def history(config) do
+  def history(%Config{} = config) do
     %{
       persistence: enum(config, "history.persistence") || :save_all,
       max_bytes: Config.get(config, "history.max_bytes")
@@ -56,7 +56,7 @@ defmodule Codex.Config.Core do
           filters: %{String.t() => :include | :exclude},
           experimental_use_profile: boolean() | nil
         }
-  def shell_environment_policy(config) do
+  def shell_environment_policy(%Config{} = config) do
     policy = Config.get(config, "shell_environment_policy", %{})
 
     %{
@@ -73,21 +73,21 @@ defmodule Codex.Config.Core do
 
   @doc "Where the login is kept (default `:file`)."
   @spec cli_auth_credentials_store(Config.t()) :: :file | :keyring | :auto | :ephemeral
-  def cli_auth_credentials_store(config),
+  def cli_auth_credentials_store(%Config{} = config),
     do: enum(config, "cli_auth_credentials_store") || :file
 
   @doc "Where tokens of MCP servers are kept (default `:auto`)."
   @spec mcp_oauth_credentials_store(Config.t()) :: :file | :keyring | :auto
-  def mcp_oauth_credentials_store(config),
+  def mcp_oauth_credentials_store(%Config{} = config),
     do: enum(config, "mcp_oauth_credentials_store") || :auto
 
   @doc "The only way to log in that is allowed, or nil."
   @spec forced_login_method(Config.t()) :: :chatgpt | :api | nil
-  def forced_login_method(config), do: enum(config, "forced_login_method")
+  def forced_login_method(%Config{} = config), do: enum(config, "forced_login_method")
 
   @doc "The ids of the workspaces that a login has to be of; none for any."
   @spec forced_chatgpt_workspace_ids(Config.t()) :: [String.t()]
-  def forced_chatgpt_workspace_ids(config),
+  def forced_chatgpt_workspace_ids(%Config{} = config),
     do: config |> Config.get("forced_chatgpt_workspace_id", []) |> List.wrap()
 
   @doc "The model and how it is asked; nil for what is not set. Efforts and summaries are strings: models have their own."
@@ -100,7 +100,7 @@ defmodule Codex.Config.Core do
           model_verbosity: String.t() | nil,
           model_context_window: integer() | nil
         }
-  def model(config) do
+  def model(%Config{} = config) do
     %{
       model: Config.get(config, "model"),
       review_model: Config.get(config, "review_model"),
@@ -114,7 +114,7 @@ defmodule Codex.Config.Core do
 
   @doc "The providers that are configured, by name, each with its keys as they are; built-in ones are not among them."
   @spec model_providers(Config.t()) :: %{String.t() => map()}
-  def model_providers(config), do: Config.get(config, "model_providers", %{})
+  def model_providers(%Config{} = config), do: Config.get(config, "model_providers", %{})
 
   @doc "The sandbox of commands: `mode` is nil where it is not set; `writable_roots` are absolute paths."
   @spec sandbox(Config.t()) :: %{
@@ -124,7 +124,7 @@ defmodule Codex.Config.Core do
           exclude_tmpdir_env_var: boolean(),
           exclude_slash_tmp: boolean()
         }
-  def sandbox(config) do
+  def sandbox(%Config{} = config) do
     details = Config.get(config, "sandbox_workspace_write", %{})
 
     %{
@@ -138,25 +138,27 @@ defmodule Codex.Config.Core do
 
   @doc "Names of the files and directories that mark the root of a project (default `[\".git\"]`)."
   @spec project_root_markers(Config.t()) :: [String.t()]
-  def project_root_markers(config), do: Config.get(config, "project_root_markers", [".git"])
+  def project_root_markers(%Config{} = config),
+    do: Config.get(config, "project_root_markers", [".git"])
 
   @doc "The root of the project that a directory is in; the directory itself where nothing marks one."
   @spec project_root(Config.t(), Path.t()) :: Path.t()
-  def project_root(config, cwd),
+  def project_root(%Config{} = config, cwd) when is_binary(cwd),
     do:
       Project.find(Path.expand(cwd), %{"project_root_markers" => project_root_markers(config)}).root
 
   @doc "The trust that the configuration gives to exactly this directory, or nil where it does not name it."
   @spec trust(Config.t(), Path.t()) :: :trusted | :untrusted | nil
-  def trust(config, dir), do: enum(config, ["projects", Path.expand(dir), "trust_level"])
+  def trust(%Config{} = config, dir) when is_binary(dir),
+    do: enum(config, ["projects", Path.expand(dir), "trust_level"])
 
   @doc "The features that are set, by name: a boolean, or a table of settings as it is."
   @spec features(Config.t()) :: %{String.t() => boolean() | map()}
-  def features(config), do: Config.get(config, "features", %{})
+  def features(%Config{} = config), do: Config.get(config, "features", %{})
 
   @doc "Whether a feature is switched on or off; nil where no layer says it. A table of settings says it with `enabled`."
   @spec feature_enabled?(Config.t(), String.t()) :: boolean() | nil
-  def feature_enabled?(config, name) do
+  def feature_enabled?(%Config{} = config, name) when is_binary(name) do
     case features(config)[name] do
       %{} = settings -> settings["enabled"]
       value -> value
@@ -174,7 +176,7 @@ defmodule Codex.Config.Core do
 
   @doc "The table `[otel]` as it is, or an empty map."
   @spec otel(Config.t()) :: map()
-  def otel(config), do: Config.get(config, "otel", %{})
+  def otel(%Config{} = config), do: Config.get(config, "otel", %{})
 
   defp enum(config, key), do: @enums[Config.get(config, key)]
 end

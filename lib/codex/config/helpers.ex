@@ -52,11 +52,12 @@ defmodule Codex.Config.Helpers do
 
   @doc "The MCP servers of a configuration, by name, each with its keys as they are."
   @spec mcp_servers(Config.t()) :: %{String.t() => map()}
-  def mcp_servers(config), do: Config.get(config, "mcp_servers", %{})
+  def mcp_servers(%Config{} = config), do: Config.get(config, "mcp_servers", %{})
 
   @doc "One MCP server of a configuration, or nil."
   @spec mcp_server(Config.t(), String.t()) :: map() | nil
-  def mcp_server(config, name), do: Config.get(config, ["mcp_servers", name])
+  def mcp_server(%Config{} = config, name) when is_binary(name),
+    do: Config.get(config, ["mcp_servers", name])
 
   @doc "Trusts a project, or says that it is not to be trusted."
   @spec put_trust(Path.t(), :trusted | :untrusted, keyword()) :: result()

@@ -69,7 +69,7 @@ defmodule Codex.Config.Key do
       ~S(projects."/a.b".trust_level)
   """
   @spec format([String.t()]) :: String.t()
-  def format(segments), do: Enum.map_join(segments, ".", &format_segment/1)
+  def format(segments) when is_list(segments), do: Enum.map_join(segments, ".", &format_segment/1)
 
   defp format_segment(segment) do
     if segment =~ ~r/\A[A-Za-z0-9_-]+\z/,

@@ -36,6 +36,11 @@ defmodule Codex.Error.Words do
 
   def reason({:missing_option, key}), do: "the option #{show(key)} is missing: it must be given"
 
+  # Arguments by position.
+  def reason({:invalid_option, name, value, expected})
+      when name in [:thread, :conn, :id] and is_binary(expected),
+      do: "the argument #{name} must be #{expected}, got: #{show(value)}"
+
   def reason({:invalid_option, key, value, expected}) when is_binary(expected),
     do: "the option #{show(key)} must be #{expected}, got: #{show(value)}"
 

@@ -68,7 +68,7 @@ defmodule Codex.Exec.Options do
         else: {:error, {:invalid_options, Table.first_odd(attrs)}}
       )
 
-  def new(%{} = attrs) do
+  def new(%{} = attrs) when not is_struct(attrs) do
     attrs = for {key, value} <- attrs, value != nil, into: %{}, do: {known(key), value}
     {own, rest} = Map.split(attrs, @own)
     {turn, rest} = Map.split(rest, @turn)

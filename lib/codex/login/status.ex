@@ -34,7 +34,7 @@ defmodule Codex.Login.Status do
       "no bus"
   """
   @spec parse(String.t(), non_neg_integer()) :: t()
-  def parse(message, exit_status) do
+  def parse(message, exit_status) when is_binary(message) and is_integer(exit_status) do
     status = %__MODULE__{
       logged_in?: exit_status == 0,
       message: message,

@@ -35,8 +35,11 @@ defmodule Codex.Options.Cast do
       when is_atom(name) and name not in [nil, true, false],
       do: {:ok, {:app_server, name}}
 
-  def cast(:transport, {:app_server, {kind, _} = name}) when is_atom(kind) and kind != nil,
-    do: {:ok, {:app_server, name}}
+  def cast(:transport, {:app_server, {:global, _} = name}), do: {:ok, {:app_server, name}}
+
+  def cast(:transport, {:app_server, {name, node} = server})
+      when is_atom(name) and name not in [nil, :ok, :error] and is_atom(node),
+      do: {:ok, {:app_server, server}}
 
   def cast(:transport, {:app_server, {:via, module, _} = name}) when is_atom(module),
     do: {:ok, {:app_server, name}}

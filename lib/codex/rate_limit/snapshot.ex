@@ -65,7 +65,7 @@ defmodule Codex.RateLimit.Snapshot do
       {12, 300, ~U[2026-11-20 04:46:40Z]}
   """
   @spec new(map()) :: t()
-  def new(%{} = limits) do
+  def new(%{} = limits) when not is_struct(limits) do
     %__MODULE__{
       limit_id: text(limits, ~w(limitId limit_id)),
       limit_name: text(limits, ~w(limitName limit_name)),
@@ -118,9 +118,9 @@ defmodule Codex.RateLimit.Snapshot do
 
   @doc "Adds to the older snapshot what the newer one names."
   @spec merge(t() | nil, t()) :: t()
-  def merge(nil, newer), do: newer
+  def merge(nil, %__MODULE__{} = newer), do: newer
 
-  def merge(older, newer) do
+  def merge(%__MODULE__{} = older, %__MODULE__{} = newer) do
     by_limit_id = update(older.by_limit_id, newer)
 
     merged =

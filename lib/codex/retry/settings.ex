@@ -52,13 +52,13 @@ defmodule Codex.Retry.Settings do
       {:error, {:unknown_option, key, _nearest}} ->
         raise ArgumentError, Suggest.unknown_key(key, Enum.map(rows, &elem(&1, 0)))
 
-      {:error, {name, value}} when is_atom(name) ->
-        {_, type, _, _} = List.keyfind(rows, name, 0)
-
-        raise ArgumentError,
-              "expected option #{inspect(name)} to be #{expected(type)}, got: #{Keywords.shown(value)}"
-
       {:error, other} ->
+        with {name, value} <- other, {_, type, _, _} <- List.keyfind(rows, name, 0) do
+          raise ArgumentError,
+                "expected option #{inspect(name)} to be #{expected(type)}, " <>
+                  "got: #{Keywords.shown(value)}"
+        end
+
         raise ArgumentError,
               "expected options as map or keyword list, got: #{Keywords.shown(other)}"
     end

@@ -98,10 +98,10 @@ defmodule Codex.Subprocess.Options do
   @doc "Checks argv and options and fills in the defaults; raises `ArgumentError` naming what is wrong."
   @spec new!([String.t(), ...], keyword | map) :: t
   def new!(argv, opts) do
-    unless match?([_ | _], argv) and Enum.all?(argv, &is_binary/1),
+    unless match?([_ | _], argv) and not List.improper?(argv) and Enum.all?(argv, &is_binary/1),
       do: raise(ArgumentError, "expected argv to be a non-empty list of strings")
 
-    unless is_map(opts) or Keyword.keyword?(opts),
+    unless (is_map(opts) and not is_struct(opts)) or Keyword.keyword?(opts),
       do: raise(ArgumentError, "expected options as a keyword list or map")
 
     Enum.each(opts, fn {key, value} -> check!(key, value) end)

@@ -15,9 +15,18 @@ defmodule Codex.Test.Check do
   ]
 
   @doc "Raises for a key that is not `known`, with the nearest one that is, and for a value that cannot be."
-  @spec keys!(keyword() | map(), [atom()], String.t()) :: :ok
+  @spec keys!(keyword(), [atom()], String.t()) :: :ok
   def keys!(opts, known, where) do
-    unless Keyword.keyword?(opts) or is_map(opts),
+    unless Keyword.keyword?(opts),
+      do: raise(ArgumentError, "#{where}: expected options, got: #{Keywords.shown(opts)}")
+
+    members!(opts, known, where)
+  end
+
+  @doc "The same for a keyword list or a map."
+  @spec members!(keyword() | map(), [atom()], String.t()) :: :ok
+  def members!(opts, known, where) do
+    unless Keyword.keyword?(opts) or (is_map(opts) and not is_struct(opts)),
       do: raise(ArgumentError, "#{where}: expected options, got: #{Keywords.shown(opts)}")
 
     Enum.each(opts, fn {key, value} ->

@@ -37,7 +37,7 @@ defmodule Codex.Test.Config do
   @doc "The options as a map, with defaults; raises `ArgumentError` for what is not an option."
   @spec new!(keyword()) :: map()
   def new!(opts) do
-    Check.keys!(opts, for({name, _, _, _} <- @table, do: name), "Codex.Test")
+    Check.members!(opts, for({name, _, _, _} <- @table, do: name), "Codex.Test")
 
     for {name, default, _doc, check} <- @table, into: %{} do
       value = Access.get(opts, name, default)

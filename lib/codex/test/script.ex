@@ -62,7 +62,7 @@ defmodule Codex.Test.Script do
   defp used(%{times: n} = rule), do: [%{rule | times: n - 1}]
 
   defp rule!(rule) do
-    Check.keys!(rule, [:contains, :header, :times, :step], "a rule")
+    Check.members!(rule, [:contains, :header, :times, :step], "a rule")
     rule = Map.new(rule)
     contains = Map.get(rule, :contains, "")
     times = Map.get(rule, :times, 1)

@@ -284,7 +284,7 @@ defmodule Codex.Test.Steps do
   @spec respond([item() | String.t()], keyword()) :: step()
   def respond(items, opts \\ []) do
     Check.keys!(opts, @respond, "respond/2")
-    Check.keys!(opts[:usage] || %{}, usage_keys(), "respond/2, usage")
+    Check.members!(opts[:usage] || %{}, usage_keys(), "respond/2, usage")
     {:respond, items!(items), opts}
   end
 

@@ -1,0 +1,64 @@
+defmodule Codex.ArgumentsTest do
+  # Values of the wrong kind, as people write them by mistake.
+  use ExUnit.Case, async: true
+
+  alias Codex.{AppServer, Error, Thread, Threads}
+
+  @tag :tmp_dir
+  @tag timeout: 600_000
+  test "of every public function are answered by that function", %{tmp_dir: dir} do
+    codex = Codex.Stub.write!(dir, "exit 1")
+
+    # In a VM and a home of its own: some calls write.
+    script = """
+    File.cd!(#{inspect(dir)})
+    for name <- ~w(HOME CODEX_HOME), do: System.put_env(name, #{inspect(dir)})
+    System.put_env("CODEX_PATH", #{inspect(codex)})
+    Logger.configure(level: :none)
+    Codex.Arguments.sweep(#{inspect(codex)})
+    """
+
+    {output, 0} = Codex.OtherVM.run(script)
+    lines = String.split(output, "\n", trim: true)
+    assert ["CALLS " <> calls] = Enum.filter(lines, &String.starts_with?(&1, "CALLS "))
+    assert String.to_integer(calls) > 10_000
+    assert Enum.filter(lines, &String.starts_with?(&1, "BAD ")) == []
+  end
+
+  test "that look like a thread or a connection get a sentence" do
+    {:ok, thread} = Codex.start_thread()
+    nobody = spawn(fn -> :ok end)
+
+    for {result, words} <- [
+          {Thread.run({:ok, thread}, "hi"), ~r/^the argument thread must be a Codex.Thread/},
+          {Thread.run("hi", thread), ~r/^the argument thread must be a Codex.Thread.*got: "hi"/},
+          {Thread.run(nil, "hi"), ~r/got: nil$/},
+          {Thread.run_streamed(nil, "hi"), ~r/^the argument thread/},
+          {Thread.review(nil, :uncommitted_changes), ~r/^the argument thread/},
+          {Thread.interrupt("id"), ~r/^the argument thread/},
+          {Thread.steer("id", "hi"), ~r/^the argument thread/},
+          {Codex.resume_thread(thread), ~r/^the argument id must be the id or the name/},
+          {Codex.fork_thread(nil), ~r/^the argument id/},
+          {Codex.start_thread([], transport: {:app_server, {:ok, nobody}}),
+           ~r/transport must be .*got: {:app_server, {:ok, /},
+          {AppServer.subscribe({:ok, nobody}), ~r/^the argument conn must be a connection/},
+          {AppServer.request("x", "y"), ~r/^the argument conn/},
+          {AppServer.thread_list(thread), ~r/^the argument conn/},
+          {AppServer.thread_list(nobody), ~r/^the connection is lost/},
+          {AppServer.pending(:codex_nobody), ~r/^the connection is lost/}
+        ] do
+      assert {:error, reason} = result
+      error = Error.normalize(reason)
+      assert error.message =~ words
+      assert error.kind in [:invalid_request, :crashed]
+    end
+
+    for value <- [thread, [], nil, {:ok, nobody}] do
+      error = assert_raise(Error, fn -> Threads.list(value) end)
+      assert error.message =~ "the argument conn must be a connection"
+    end
+
+    for fun <- [&AppServer.disconnect/1, &AppServer.alive?/1],
+        do: assert_raise(ArgumentError, ~r/must be a connection/, fn -> fun.({:ok, nobody}) end)
+  end
+end
