@@ -94,6 +94,8 @@ defmodule Codex.Review do
   """
   @spec parse(String.t()) :: {:ok, t()} | {:error, unreadable()}
   def parse(text) when is_binary(text) do
+    text = Codex.Text.utf8(text)
+
     case {Answer.output(text), Rendered.read(text)} do
       {{:whole, output}, _comments} -> output |> new() |> from(text)
       {{:part, output}, nil} -> output |> new() |> from(text)

@@ -535,11 +535,31 @@ defmodule Codex.ReviewTest do
       assert {:ok, %{findings: [_]}} = Review.parse("Not #{clean}, but #{found}")
       assert {:error, {:review_unreadable, _}} = Review.parse("#{clean} or {\"findings\": [")
       assert {:ok, %{findings: []}} = Review.parse("```json\n#{clean}\n```")
+
+      # Only JSON that shares no line with prose says that there are none.
+      for fenced <- [clean, "```json\n#{clean}\n```", "```\n  #{clean}  ```"] do
+        text = "Here it is: {\"a\": 1}\n\n#{fenced}\n\nThat is all."
+        assert {:ok, %{findings: []}} = Review.parse(text)
+      end
+
+      for prose <- ["I was to answer #{clean}, but could not.", "Not {#{clean}", "#{clean} no"],
+          do: assert({:error, {:review_unreadable, _}} = Review.parse(prose))
+    end
+
+    test "need not be UTF-8" do
+      comment = "Review comment:\n\n- [P0] caf\xE9 — /a:1-1\n  \xFF"
+      assert {:ok, %{findings: [finding]}} = Review.parse(comment)
+      assert {finding.title, finding.body} == {"[P0] caf\uFFFD", "\uFFFD"}
+      assert {:error, {:review_unreadable, _}} = Review.parse("caf\xE9")
     end
 
     test "of any length is searched in little time" do
       assert {:error, _} = Review.parse(String.duplicate("{", 900_000))
       assert {:error, _} = Review.parse(String.duplicate("{\"", 900_000))
+      lines = &String.duplicate(&1, 50_000)
+      assert {:ok, _} = Review.parse("Review comment:\n\n- a" <> lines.("\nx — /a"))
+      assert {:ok, _} = Review.parse("Review comment:\n\n- a" <> lines.(" — ") <> "/a:1-2")
+      assert {:ok, _} = Review.parse(lines.("Review comment:\n\n- a\n"))
     end
   end
 

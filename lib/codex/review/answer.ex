@@ -10,7 +10,8 @@ defmodule Codex.Review.Answer do
   @doc """
   The decoded JSON of an answer, and whether the answer is nothing else; nil if there is none.
 
-  Several objects with findings become one, with all of their findings.
+  Several objects with findings become one, with all of their findings. A list of findings that is
+  empty counts only in an object that shares no line with prose: prose may quote such an object.
   """
   @spec output(String.t()) :: {:whole | :part, map()} | nil
   def output(text) do
@@ -44,19 +45,30 @@ defmodule Codex.Review.Answer do
     do: %{later | "findings" => [later["findings"], earlier["findings"]]}
 
   # The objects with findings, the last first.
-  defp search(_text, 0, found), do: found
+  defp search(text, left, found, before \\ "")
+  defp search(_text, 0, found, _before), do: found
 
-  defp search(text, left, found) do
+  defp search(text, left, found, before) do
     with {at, 1} <- :binary.match(text, "{"),
-         text = binary_part(text, at, byte_size(text) - at),
+         {skipped, text} = :erlang.split_binary(text, at),
          {:ok, size} <- size(text),
-         {:ok, %{"findings" => _} = output} <- Codex.JSON.decode(binary_part(text, 0, size)) do
-      text |> binary_part(size, byte_size(text) - size) |> search(left - 1, [output | found])
+         {object, rest} = :erlang.split_binary(text, size),
+         {:ok, %{"findings" => findings} = output} <- Codex.JSON.decode(object) do
+      alone? = findings != [] or alone?(before <> skipped, rest)
+      search(rest, left - 1, if(alone?, do: [output | found], else: found), "}")
     else
       :nomatch -> found
-      _ -> text |> after_brace() |> search(left - 1, found)
+      _ -> text |> after_brace() |> search(left - 1, found, "{")
     end
   end
+
+  defp alone?(before, rest) do
+    blank?(before |> String.split("\n") |> List.last()) and
+      blank?(rest |> :binary.split("\n") |> hd())
+  end
+
+  # A fence may follow.
+  defp blank?(line), do: line =~ ~r/\A[\s`~]*\z/
 
   defp after_brace(text) do
     [_, rest] = :binary.split(text, "{")

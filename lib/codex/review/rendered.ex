@@ -16,8 +16,12 @@ defmodule Codex.Review.Rendered do
 
   @head ~r/(?:\A|\n)(?:Review comment|Full review comments):\n\n(?=- )/
   @place ~r/\A(?<head>.+):(?<first>\d{1,9})-(?<last>\d{1,9})\z/us
+  @range ~r/:\d{1,9}-\d{1,9}\z/
   @dash " — "
   @absolute ~r{\A(?:/|[A-Za-z]:[\\/]|\\\\)}
+
+  # As many heads are tried.
+  @most 64
 
   @doc "The explanation and the findings of such a text, or nil if the text has no comments."
   @spec read(String.t()) :: {String.t() | nil, [Finding.t(), ...]} | nil
@@ -35,7 +39,7 @@ defmodule Codex.Review.Rendered do
   # rather than too little.
   defp split(heads, text) do
     parts =
-      for {at, size} <- heads do
+      for {at, size} <- Enum.take(heads, @most) ++ [List.last(heads)] do
         {before, rest} = :erlang.split_binary(text, at)
         {_head, comments} = :erlang.split_binary(rest, size)
         {before, comments}
@@ -78,10 +82,14 @@ defmodule Codex.Review.Rendered do
 
   # The shortest head that ends with a location.
   defp placed(lines) do
-    Enum.find_value(1..length(lines), fn n ->
-      {head, body} = Enum.split(lines, n)
-      placed(head, body)
-    end)
+    {n, _dash?} =
+      Enum.reduce_while(lines, {0, false}, fn line, {n, dash?} ->
+        dash? = dash? or String.contains?(if(n == 0, do: " " <> line, else: line), @dash)
+        if dash? and line =~ @range, do: {:halt, {n + 1, true}}, else: {:cont, {n + 1, dash?}}
+      end)
+
+    {head, body} = Enum.split(lines, n)
+    placed(head, body)
   end
 
   defp placed(head, body) do
@@ -102,12 +110,14 @@ defmodule Codex.Review.Rendered do
 
   # Title and path may contain the dash. The last absolute path counts.
   defp title(head) do
-    parts = String.split(" " <> head, @dash)
-    splits = for n <- (length(parts) - 1)..1//-1, do: Enum.split(parts, n)
+    case String.split(" " <> head, @dash) do
+      [_no_dash] ->
+        nil
 
-    case Enum.find(splits, List.first(splits), fn {_, [path | _]} -> path =~ @absolute end) do
-      nil -> nil
-      {title, path} -> {title |> Enum.join(@dash) |> String.trim(), Enum.join(path, @dash)}
+      [_ | paths] = parts ->
+        absolute = for {path, n} <- Enum.with_index(paths, 1), path =~ @absolute, do: n
+        {title, path} = Enum.split(parts, List.last(absolute) || length(paths))
+        {title |> Enum.join(@dash) |> String.trim(), Enum.join(path, @dash)}
     end
   end
 end
