@@ -255,9 +255,9 @@ defmodule Codex.RateLimit do
   @doc """
   Keeps what is known of an account's limits.
 
-  The answer to `account/rateLimits/read`, a map with `"rateLimits"`, is the whole snapshot: it
+  The answer to `account/rateLimits/read`, a map with `"rateLimits"` or `"rateLimitsByLimitId"`, is the whole snapshot: it
   replaces the one before, and a window that is null is gone. A `Codex.Events.AccountRateLimitsUpdated`
-  is an update, so are limits as a map with `"primary"` or `"credits"`: null and missing members leave
+  is an update, so are limits as a map with `"primary"`, `"secondary"` or `"credits"`: null and missing members leave
   what is known. A `Codex.Error` of a limit sets `limited_until`. Other terms change nothing.
   """
   @spec observe(String.t(), term()) :: :ok
@@ -267,12 +267,17 @@ defmodule Codex.RateLimit do
   def observe(account, %{"rateLimits" => %{}} = answer),
     do: Accounts.replace(account, Snapshot.read(answer))
 
+  # The limits by id alone.
+  def observe(account, %{"rateLimitsByLimitId" => %{}} = answer),
+    do: observe(account, Map.put(answer, "rateLimits", %{}))
+
   def observe(account, %Error{kind: kind, resets_at: %DateTime{} = at})
       when kind in [:rate_limit, :usage_limit],
       do: Accounts.learn(account, Snapshot.limited(at))
 
   def observe(account, %{} = limits)
-      when is_map_key(limits, "primary") or is_map_key(limits, "credits"),
+      when is_map_key(limits, "primary") or is_map_key(limits, "secondary") or
+             is_map_key(limits, "credits"),
       do: Accounts.learn(account, Snapshot.new(limits))
 
   def observe(_account, _other), do: :ok

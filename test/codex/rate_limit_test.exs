@@ -248,6 +248,22 @@ defmodule Codex.RateLimitTest do
       assert primary == %{snapshot.primary | used_percent: 11}
     end
 
+    test "may name one window, or stand by their ids alone" do
+      account = account()
+      window = &%{"usedPercent" => &1, "windowDurationMins" => 10_080}
+      RateLimit.observe(account, %{"primary" => window.(1)})
+      RateLimit.observe(account, %{"secondary" => window.(2)})
+
+      assert %{primary: %{used_percent: 1}, secondary: %{used_percent: 2}} =
+               RateLimit.snapshot(account)
+
+      for limits <- [%{}, %{"rateLimits" => nil}] do
+        all = %{"codex" => %{"primary" => window.(3)}}
+        RateLimit.observe(account, Map.put(limits, "rateLimitsByLimitId", all))
+        assert %{primary: %{used_percent: 3}, secondary: nil} = RateLimit.snapshot(account)
+      end
+    end
+
     test "of an account with several are told apart by their ids" do
       account = account()
       limits = &%{"limitId" => &1, "primary" => %{"usedPercent" => &2}}
