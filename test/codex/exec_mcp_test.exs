@@ -214,11 +214,59 @@ defmodule Codex.ExecMcpTest do
       assert {:ok, %{final_response: %{text: "Done."}} = result} = Thread.run(thread, "hi")
       assert [output] = outputs(result)
       refute output =~ "secret-of-"
+
+      # A thread's servers stand beside those of the connection.
+      for {path, id} <- [{a, "a"}, {b, "b"}] ++ if(servers, do: [{c, "c"}], else: []) do
+        seen = env_of(path)
+        for name <- ["TOKEN", "HOME"], do: assert(seen[name] == secret(id, name))
+        for text <- shown(path), do: refute(text =~ "secret-of-")
+        File.rm!(path)
+      end
+    end
+  end
+
+  test "over an app-server, stderr does not show variables of servers, or of the connection" do
+    model = Codex.Test.start!([], default: "Done.")
+    script = "echo told $TOKEN $URL $OF_CONNECTION_KEY >&2"
+    vars = %{"TOKEN" => "secret-of-token", "URL" => "db://user:secret-of-url@host"}
+
+    server =
+      &%{command: "/bin/sh", args: ["-c", script], env: &1, env_vars: ["OF_CONNECTION_KEY"]}
+
+    env = %{"RUST_LOG" => "codex_rmcp_client=info", "OF_CONNECTION_KEY" => "secret-of-key"}
+    conn = Codex.Connected.connect!(model, env: env, config: [mcp_servers: [a: server.(vars)]])
+    of_thread = %{"TOKEN" => "secret-of-thread"}
+    thread = Codex.Connected.thread!(model, conn, mcp_servers: %{b: server.(of_thread)})
+    assert {:ok, result} = Thread.run(thread, "hi", keep: [:stderr])
+    assert result.raw.stderr =~ "told [redacted] [redacted] [redacted]"
+    refute inspect(result, limit: :infinity, printable_limit: :infinity) =~ "secret-of-"
+    refute result.raw.stderr =~ "secret-of-"
+  end
+
+  test "texts of key=value are handed over in the same way, on both lanes", %{tmp_dir: dir} do
+    raw = fn id, path ->
+      [
+        "mcp_servers.#{id}.command=/bin/sh",
+        "mcp_servers.#{id}.args=#{toml(args(path))}",
+        ~s( mcp_servers.#{id}.env = {TOKEN = "#{secret(id, "TOKEN")}"}),
+        "mcp_servers.#{id}.env.OTHER=#{secret(id, "OTHER")}"
+      ]
     end
 
-    for {path, id} <- [{a, "a"}, {b, "b"}, {c, "c"}] do
+    model = Codex.Test.start!([shell("/usr/bin/env"), "Done."], default: "Done.")
+    [a, b] = for name <- ["a", "b"], do: Path.join(dir, name)
+    options = [sandbox: :danger_full_access, config_overrides: raw.("a", a)]
+    assert [output] = outputs(run!(model, options))
+    refute output =~ "secret-of-"
+
+    client = Codex.Test.options(model) ++ [config_overrides: raw.("b", b)]
+    {:ok, conn} = Codex.AppServer.connect(client, cwd: model.workspace)
+    {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+    assert {:ok, _} = Thread.run(thread, "hi")
+
+    for {path, id} <- [{a, "a"}, {b, "b"}] do
       seen = env_of(path)
-      for name <- ["TOKEN", "HOME"], do: assert(seen[name] == secret(id, name))
+      for name <- ["TOKEN", "OTHER"], do: assert(seen[name] == secret(id, name))
       for text <- shown(path), do: refute(text =~ "secret-of-")
     end
   end

@@ -318,7 +318,7 @@ defmodule Codex.OptionsTest do
         assert config([{name, false}]) == [Enum.join(key, ".") <> "=false"]
         assert config([{name, nil}]) == []
         {:ok, %{threads: %{"thread/start" => start}}} = told(:app, row(name), false)
-        assert get_in(start["config"], key) == false
+        assert start["config"][Enum.join(key, ".")] == false
       end
 
       assert config(web_search_enabled: false) == [~S(web_search="disabled")]
@@ -778,7 +778,21 @@ defmodule Codex.OptionsTest do
             {[mcp_servers: %{a: %{env: [T: "a\0"]}}],
              {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
             {[mcp_servers: %{a: %{http_headers: [{"X", true}]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+            {[mcp_servers: %{a: %{http_headers: [{"X", "v"} | "y"]}}],
              {:invalid_mcp_servers, "mcp_servers.a.http_headers"}},
+            {[mcp_servers: %{a: %{env_vars: ["T", "T=sk-1"]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env_vars"}},
+            {[mcp_servers: %{a: %{env_vars: [[name: "", source: "local"]]}}],
+             {:invalid_mcp_servers, "mcp_servers.a.env_vars.name"}},
+            {[mcp_servers: %{a: %{bearer_token_env_var: "T=sk-1"}}],
+             {:invalid_mcp_servers, "mcp_servers.a.bearer_token_env_var"}},
+            {[mcp_servers: %{a: [env_http_headers: [X: "T=sk-1"]]}],
+             {:invalid_mcp_servers, "mcp_servers.a.env_http_headers.X"}},
+            {[model_providers: [p: [env_key: ""]]],
+             {:invalid_model_providers, "model_providers.p.env_key"}},
+            {[model_providers: [p: [env_http_headers: %{"X" => "\0"}]]],
+             {:invalid_model_providers, "model_providers.p.env_http_headers.X"}},
             {[mcp_servers: %{a: %{http_headers: %{"X" => true}}}],
              {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
             {[model_providers: [p: [query_params: [v: 1]]]],
@@ -804,7 +818,7 @@ defmodule Codex.OptionsTest do
           env_vars: [],
           tools: [t: []]
         ],
-        b: [url: "u", http_headers: [], env_http_headers: [], oauth: []],
+        b: [{"url", "u"}, http_headers: [], env_http_headers: [], oauth: []],
         c: [],
         d: nil
       ]

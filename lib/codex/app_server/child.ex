@@ -4,6 +4,7 @@ defmodule Codex.AppServer.Child do
   # starts with defaults, and so with the built-in provider.
 
   alias Codex.{CLI, Config}
+  alias Codex.Error.Redact
   alias Codex.Exec.{Files, Reach, Secrets, Servers}
   alias Codex.Options.Overrides
 
@@ -18,7 +19,10 @@ defmodule Codex.AppServer.Child do
           | {:invalid_config_overrides, String.t()}
           | {:invalid_working_directory, Path.t()}
 
-  @doc "Arguments and options of `Codex.Subprocess.open/2`."
+  @doc """
+  Arguments and options of `Codex.Subprocess.open/2`, and as `secrets` a function that returns what
+  must not be shown of them.
+  """
   @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
   def new(%Codex.Options{} = client, options) do
     options = %{options | clear_env: clear_env?(options)}
@@ -40,6 +44,7 @@ defmodule Codex.AppServer.Child do
 
       {:ok, argv,
        [
+         secrets: fn -> Redact.secrets(Map.merge(System.get_env(), env), hidden.servers) end,
          files: files,
          env: CLI.put_path(env, program),
          clear_env: options.clear_env,

@@ -5,7 +5,7 @@ defmodule Codex.AppServer.Lane do
 
   alias Codex.{AppServer, Error, Input, Protocol, Telemetry, Tool, Turn}
   alias Codex.AppServer.{Connect, Connection, Opening, Params, Reach, Run}
-  alias Codex.Exec.Images
+  alias Codex.Exec.{Images, Secrets}
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Options.Overrides
   alias Codex.Retry.{Attempts, Policy}
@@ -343,7 +343,22 @@ defmodule Codex.AppServer.Lane do
   # What the server was started with is known here only where it is the thread's own client.
   defp secrets(settings) do
     own = %{"api_key" => settings.api_key}
-    System.get_env() |> Map.merge(settings.env) |> Map.merge(own) |> Error.Redact.secrets()
+    {vars, servers} = of_servers(settings)
+
+    System.get_env()
+    |> Map.merge(settings.env)
+    |> Map.merge(own)
+    |> Map.merge(vars)
+    |> Error.Redact.secrets(servers)
+  end
+
+  defp of_servers(settings) do
+    tables = Settings.tables(settings) ++ settings.config ++ settings.config_overrides
+
+    case Secrets.hide(tables) do
+      {:ok, hidden} -> {hidden.vars, hidden.servers}
+      {:error, _not_for_exec} -> {%{}, %{}}
+    end
   end
 
   # --- How often --------------------------------------------------------------------------------------------------------

@@ -234,18 +234,31 @@ defmodule Codex.AppServer.Reach do
     {path, value}
   end
 
-  # What is told as for `--config`, as one map: the server gives all of it to its configuration.
+  # What is told as for `--config`, by dotted keys: the server splits them, and puts all of it above
+  # the configuration of the connection. A table would replace the connection's.
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do
     with {:ok, arguments} <- Overrides.arguments(overrides),
          {:ok, tree} <- Native.config_overrides(arguments) do
-      {:ok, Native.config_term(tree)}
+      {:ok, tree |> Native.config_term() |> leaves([]) |> Map.new()}
     else
       {:error, {_why, argument}} -> {:error, {:invalid_config_overrides, key(argument)}}
       {:error, name} -> {:error, {:invalid_config_overrides, name}}
     end
   end
+
+  # A name with a dot can only stand in a table.
+  defp leaves(%{} = table, path) when table != %{} do
+    if path == [] or Enum.all?(table, fn {name, _} -> Overrides.plain?(name) end),
+      do: Enum.flat_map(table, fn {name, value} -> leaves(value, [name | path]) end),
+      else: leaf(table, path)
+  end
+
+  defp leaves(value, path), do: leaf(value, path)
+
+  defp leaf(_nothing, []), do: []
+  defp leaf(value, path), do: [{path |> Enum.reverse() |> Enum.join("."), value}]
 
   # Without its value, which may be a secret.
   defp key(argument), do: argument |> String.split("=") |> hd()

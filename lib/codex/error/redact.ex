@@ -25,6 +25,21 @@ defmodule Codex.Error.Redact do
     |> Enum.sort_by(&(-byte_size(&1)))
   end
 
+  @doc """
+  The same for an environment and those of MCP servers, which are secrets as a whole, but for what
+  this VM has, too: `PATH` is no secret.
+  """
+  @spec secrets(Enumerable.t(), Codex.Exec.Servers.envs()) :: [String.t()]
+  def secrets(env, servers) do
+    own =
+      for {_id, vars} <- servers,
+          {name, text} <- vars,
+          text != System.get_env(name),
+          do: {"TOKEN", text}
+
+    secrets(Enum.concat(env, own))
+  end
+
   @doc "The term without the secrets, in all its texts."
   @spec redact(term(), [String.t()]) :: term()
   def redact(term, []), do: term

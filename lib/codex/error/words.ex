@@ -74,7 +74,8 @@ defmodule Codex.Error.Words do
 
   def reason({tag, path}) when tag in [:invalid_mcp_servers, :invalid_model_providers] do
     if is_binary(path) and String.contains?(path, "."),
-      do: "the option #{option(tag)}: the value at #{path} has no form in TOML",
+      do:
+        "the option #{option(tag)}: the value at #{path}, or a name in it, cannot be written there",
       else: Codex.Options.Words.reason({tag, path})
   end
 

@@ -393,9 +393,7 @@ defmodule Codex.Exec.Args do
   @spec secrets(t()) :: [String.t()]
   def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers}) do
     host = if clear_env, do: %{}, else: System.get_env()
-    # All of a server's variables but those that this VM has, too: `PATH` is no secret.
-    own = for {_, env} <- servers, {name, text} <- env, text != host[name], do: {"TOKEN", text}
-    Codex.Error.Redact.secrets(Enum.concat([host |> Map.merge(env), own]))
+    host |> Map.merge(env) |> Codex.Error.Redact.secrets(servers)
   end
 
   ## Environment

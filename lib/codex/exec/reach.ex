@@ -95,6 +95,14 @@ defmodule Codex.Exec.Reach do
   def told(sent, settings),
     do: settings.below ++ sent.overrides ++ settings.config ++ settings.config_overrides
 
+  @doc "What the options `mcp_servers` and `model_providers` tell, with secrets."
+  @spec tables(map()) :: [Codex.Options.Overrides.t()]
+  def tables(settings) do
+    for name <- [:mcp_servers, :model_providers],
+        override <- table(name, settings[name] || %{}),
+        do: override
+  end
+
   defp add(sent, more) do
     %{
       sent
@@ -202,7 +210,9 @@ defmodule Codex.Exec.Reach do
 
   # With their secrets: `Codex.Exec.Secrets` takes them out, of these and of `config`.
   defp reach(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
-    do: [overrides: for({id, table} <- value, do: set([tables, id], table))]
+    do: [overrides: table(tables, value)]
+
+  defp table(name, value), do: for({id, table} <- value, do: set([name, id], table))
 
   defp ignore(settings, names) do
     names = if settings[:made_home?], do: names -- [:ignore_user_config], else: names

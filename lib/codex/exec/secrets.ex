@@ -53,7 +53,19 @@ defmodule Codex.Exec.Secrets do
   defp finish(error), do: error
 
   defp one({[top | _] = path, value}, hidden) when top in @tables, do: split(path, value, hidden)
+
+  # `key=value` as the caller wrote it stays as it is, unless it holds a secret.
+  defp one(raw, hidden) when is_binary(raw) do
+    with {[top | _] = path, value} when top in @tables <- Overrides.read(raw),
+         true <- secret?(split(path, value, %__MODULE__{})),
+         do: split(path, value, hidden),
+         else: (_ -> show(raw, hidden))
+  end
+
   defp one(other, hidden), do: show(other, hidden)
+
+  defp secret?(%__MODULE__{servers: servers, vars: vars}), do: servers != %{} or vars != %{}
+  defp secret?(_error), do: true
 
   defp show(override, hidden), do: %{hidden | overrides: [override | hidden.overrides]}
 

@@ -109,8 +109,10 @@ defmodule Codex.Options.Overrides do
   defp convert(value, _path, _nils, _depth) when is_atom(value),
     do: {:ok, Atom.to_string(value)}
 
-  defp convert(value, path, _nils, _depth) when is_binary(value),
-    do: if(String.valid?(value), do: {:ok, value}, else: {:error, path})
+  defp convert(value, path, _nils, _depth) when is_binary(value) do
+    fits? = if of_variable?(path), do: variable?(value), else: String.valid?(value)
+    if fits?, do: {:ok, value}, else: {:error, path}
+  end
 
   defp convert(value, path, _nils, _depth) when is_integer(value) do
     if value in -0x8000000000000000..0x7FFFFFFFFFFFFFFF, do: {:ok, value}, else: {:error, path}
@@ -124,7 +126,9 @@ defmodule Codex.Options.Overrides do
     do: table(Map.to_list(value), path, nils, depth)
 
   defp convert([{_, _} | _] = value, path, nils, depth) do
-    if Keyword.keyword?(value), do: table(value, path, nils, depth), else: {:error, path}
+    if not List.improper?(value) and Enum.all?(value, &match?({_, _}, &1)),
+      do: table(value, path, nils, depth),
+      else: {:error, path}
   end
 
   defp convert([], path, _nils, _depth) do
@@ -172,10 +176,43 @@ defmodule Codex.Options.Overrides do
 
   defp name?(name, _path), do: String.valid?(name)
 
+  # Where a value is the name of a variable.
+  defp of_variable?([key, _, "mcp_servers"]) when key in ["env_vars", "bearer_token_env_var"],
+    do: true
+
+  defp of_variable?(["name", "env_vars", _, "mcp_servers"]), do: true
+  defp of_variable?(["env_key", _, "model_providers"]), do: true
+  defp of_variable?([_, "env_http_headers", _, _top]), do: true
+  defp of_variable?(_path), do: false
+
   @doc "Whether a variable of an environment can have this name."
   @spec variable?(String.t()) :: boolean()
   def variable?(name),
     do: name != "" and String.valid?(name) and not String.contains?(name, ["=", "\0"])
+
+  @doc "Whether a name may be part of a key as the CLI reads it."
+  @spec plain?(String.t()) :: boolean()
+  def plain?(name),
+    do: name != "" and not String.contains?(name, [".", "=", "\0"]) and String.trim(name) == name
+
+  @doc """
+  The path and the value of a `key=value`, as the CLI reads it.
+
+      iex> Codex.Options.Overrides.read("a.b = {c = 1}")
+      {["a", "b"], {:table, [{"c", 1}]}}
+      iex> Codex.Options.Overrides.read("=1")
+      :error
+  """
+  @spec read(String.t()) :: {[String.t()], term()} | :error
+  def read(raw) do
+    with {:ok, tree} <- Native.config_overrides([raw]),
+         path = raw |> String.split("=", parts: 2) |> hd() |> String.trim() |> String.split("."),
+         {:ok, value} <- tree |> Native.config_term() |> get_in(path) |> value() do
+      {path, value}
+    else
+      _ -> :error
+    end
+  end
 
   defp all(values, fun) do
     Enum.reduce_while(values, {:ok, []}, fn value, {:ok, done} ->

@@ -268,7 +268,7 @@ defmodule Codex.Options.Rows do
     {:config_overrides, [:global, :thread, :turn], :overrides,
      "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the " <>
        "turn's come last and win. Part of the arguments, which other users of the machine can " <>
-       "see: no place for secrets",
+       "see, but for secrets of MCP servers and providers",
      also: [:config_override], exec: :overrides, app: :overrides, secret: true}
   ]
 

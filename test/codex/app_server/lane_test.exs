@@ -41,10 +41,11 @@ defmodule Codex.AppServer.LaneTest do
              "config" => %{
                "model_verbosity" => "low",
                "model_reasoning_effort" => "low",
-               "features" => %{"a" => true, "b" => false},
+               "features.a" => true,
+               "features.b" => false,
                "mcp_servers" => %{"x.y" => %{"command" => "c"}},
-               "tools" => %{"web_search" => true},
-               "history" => %{"persistence" => "none"},
+               "tools.web_search" => true,
+               "history.persistence" => "none",
                "instructions" => "raw text"
              }
            }

@@ -8,12 +8,16 @@ defmodule Codex.AppServer.Transport.Stdio do
   alias Codex.{JSONL, Subprocess}
   alias Codex.Telemetry.Debug
 
-  @enforce_keys [:sub, :decoder]
-  defstruct [:sub, :decoder, :debug]
+  @enforce_keys [:sub, :decoder, :secrets]
+  defstruct [:sub, :decoder, :secrets, :debug]
 
-  @type t :: %__MODULE__{sub: Subprocess.t(), decoder: JSONL.t()}
+  @type t :: %__MODULE__{
+          sub: Subprocess.t(),
+          decoder: JSONL.t(),
+          secrets: (() -> [String.t()])
+        }
 
-  @doc "Starts it. Takes the arguments of `Codex.Subprocess.open/2` and options of the connection."
+  @doc "Starts it. Takes what `Codex.AppServer.Child.new/2` returns and options of the connection."
   @impl true
   def open({argv, child, options}) do
     limits = [
@@ -21,18 +25,21 @@ defmodule Codex.AppServer.Transport.Stdio do
       max_line_nodes: options.max_message_nodes
     ]
 
+    {secrets, child} = Keyword.pop!(child, :secrets)
+
     case Subprocess.open(argv, child) do
       {:ok, sub} ->
-        {:ok, %__MODULE__{sub: sub, decoder: JSONL.new(limits), debug: debug(sub, argv, child)}}
+        debug = debug(sub, argv, child, secrets)
+        stdio = %__MODULE__{sub: sub, decoder: JSONL.new(limits), secrets: secrets, debug: debug}
+        {:ok, stdio}
 
       {:error, error} ->
         {:error, {:not_started, error}}
     end
   end
 
-  defp debug(sub, argv, child) do
+  defp debug(sub, argv, child, secrets) do
     env = Map.new(child[:env] || %{})
-    secrets = fn -> System.get_env() |> Map.merge(env) |> Redact.secrets() end
     debug = Debug.new("app-server #{Subprocess.os_pid(sub)}", secrets)
     :ok = Debug.started(debug, argv, env, clear_env: child[:clear_env] == true)
     debug
@@ -103,7 +110,9 @@ defmodule Codex.AppServer.Transport.Stdio do
   end
 
   @impl true
-  def stderr(stdio), do: stdio.sub |> Subprocess.stderr() |> Codex.Text.utf8()
+  def stderr(stdio) do
+    stdio.sub |> Subprocess.stderr() |> Codex.Text.utf8() |> Redact.redact(stdio.secrets.())
+  end
 
   @impl true
   def stop(stdio) do
