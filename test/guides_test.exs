@@ -35,6 +35,10 @@ defmodule Codex.GuidesTest do
     {model, connect!(model, experimental_api: true)}
   end
 
+  setup_all do
+    define!("defmodule MyAppWeb.AgentLive")
+  end
+
   # The exit status and the output of the gate over reviews.
   defp gate(step, branch) do
     model = Test.start!(List.wrap(step), git: true)
@@ -121,7 +125,6 @@ defmodule Codex.GuidesTest do
   end
 
   test "a page asks its user, is closed, and another one has the answer later" do
-    define!("defmodule MyAppWeb.AgentLive")
     view = MyAppWeb.AgentLive
     ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
     {model, conn} = connect([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done."])
@@ -155,9 +158,26 @@ defmodule Codex.GuidesTest do
     for page <- [second, third],
         do: await_page(page, &(&1.text == "All done." and &1.asked == %{}))
 
-    assert Task.await(agent, 10_000) == :ok
+    assert {:ok, %{final_response: %{text: "All done."}}} = Task.await(agent, 10_000)
     refute File.exists?(Path.join(model.workspace, "no.txt"))
     assert AppServer.pending(conn) == {:ok, []}
+  end
+
+  test "a page shows a turn that failed" do
+    ask = shell("true", sandbox_permissions: "require_escalated", justification: "May I?")
+    {_model, conn} = connect([ask, http_error(400, "no such thing")])
+    Process.register(conn, MyApp.Codex)
+    test = self()
+    began = &send(test, {:began, &1})
+    agent = Task.async(fn -> apply(MyApp.Agent, :run, [MyApp.Codex, "go", began]) end)
+    assert_receive {:began, id}, 10_000
+
+    page = page(MyAppWeb.AgentLive, id, self())
+    socket = await_page(page, &(map_size(&1.asked) == 1))
+    [token] = Map.keys(socket.asked)
+    send(page, {:click, %{"token" => token, "answer" => "allow"}})
+    assert %{error: "no such thing"} = await_page(page, &is_map_key(&1, :error))
+    assert {:error, {:turn_failed, _error}} = Task.await(agent, 10_000)
   end
 
   test "a tool of the guide is called" do

@@ -1,7 +1,10 @@
 defmodule Codex.JSON do
-  @moduledoc false
-  # Elixir 1.14 has no JSON module and the library takes no package, so: an encoder in Elixir (what we send is
-  # small), a decoder in Rust (what we receive is not).
+  @moduledoc """
+  Reads and writes JSON: what this package itself uses, on every version of Elixir and without a
+  dependency.
+  """
+
+  # An encoder in Elixir, as what we send is small, and a decoder in Rust, as what we receive is not.
 
   @typedoc "Where in the term: map keys and list indexes (from 0), outermost first."
   @type path :: [String.t() | atom() | non_neg_integer()]

@@ -29,6 +29,13 @@ defmodule Codex.Test do
       {:ok, conn} = Codex.AppServer.connect(Codex.Test.options(model), cwd: model.workspace)
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
 
+  A program that makes its own client, such as a script, takes the model from its environment:
+
+      options = Codex.Test.options(model)
+      cli = %{"CODEX_HOME" => options[:codex_home], "CODEX_PATH" => options[:codex_path]}
+      env = Map.merge(options[:env], cli)
+      System.cmd("elixir", ["gate.exs"], cd: model.workspace, env: env)
+
   ## Script
 
   A script is a list of steps, one for each request that the CLI makes to its model, in order. `Codex.Test.Steps` has

@@ -4,7 +4,10 @@ defmodule Codex.Threads do
 
       conn |> Codex.Threads.list(cwd: "/srv/app") |> Enum.take(20)
 
-      thread |> Codex.Threads.items() |> Enum.filter(&(&1["item"]["type"] == "agentMessage"))
+      # Goes on with a thread of the list.
+      [%{"id" => id} | _] = conn |> Codex.Threads.list() |> Enum.take(1)
+      {:ok, thread} = Codex.resume_thread(id, [], transport: {:app_server, conn})
+      {:ok, result} = Codex.Thread.run(thread, "And then?")
 
       :ok = Codex.Threads.rename(thread, "Release notes")
       :ok = Codex.Threads.archive(thread)
@@ -34,11 +37,16 @@ defmodule Codex.Threads do
   # --- Lists ------------------------------------------------------------------------------------------------------------
 
   @doc """
-  The threads of a server, the newest first, each once, as maps with string keys (`"id"`, `"name"`, `"preview"`, `"cwd"`, `"createdAt"` in seconds, …): a lazy stream
-  that asks for a page when it is read.
+  Streams the threads of a server lazily, the newest first, each once. The next page is requested
+  when it is read.
 
-  Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`, `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the
-  size of a page.
+  A thread is a map with string keys: `"id"`, `"name"` (nil without a name), `"preview"` (the first
+  words of the user), `"cwd"`, `"createdAt"` and `"updatedAt"` (seconds since 1970), `"source"`
+  (`"cli"`, `"exec"`, `"appServer"`, `"vscode"`, or a map for an agent's own thread), and more. The
+  CLI (0.169) names threads that this package began over an app-server `"vscode"`.
+
+  Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`,
+  `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the size of a page.
 
   Lists threads of every source unless `:source_kinds` names some (`:cli`, `:exec`, `:app_server`,
   `:sub_agent`, …). `Codex.AppServer.thread_list/3` follows the server's default, which leaves out
