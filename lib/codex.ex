@@ -135,10 +135,19 @@ defmodule Codex do
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
          {:ok, thread_opts} <- Thread.Options.new(thread_opts),
+         :ok <- of_last(thread_opts, extra),
          :ok <- check(thread_opts.transport, opts, thread_opts) do
       {:ok, Thread.build(opts, thread_opts, extra)}
     end
   end
+
+  defp of_last(%{resume_all: true}, extra) do
+    if extra[:resume] == :last,
+      do: :ok,
+      else: {:error, {:unsupported_option, :resume_all, :not_last}}
+  end
+
+  defp of_last(_thread_opts, _extra), do: :ok
 
   # What the transport could never send is refused here, and not by the first turn.
   defp check(:exec, opts, thread_opts), do: Codex.Exec.Reach.check(opts, thread_opts)

@@ -303,7 +303,7 @@ defmodule Codex.AppServer do
     * `{:protocol, rule}` - it sent what no server may
     * `:disconnected` - `disconnect/1`
 
-  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes}`, one over
+  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes, limit}`, one over
   `:max_message_nodes` with `{:overflow, :nodes, limit}`.
   """
   @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}

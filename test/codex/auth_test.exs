@@ -3,7 +3,7 @@ defmodule Codex.AuthTest do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureLog
-  alias Codex.{Auth, Login, Logins}
+  alias Codex.{Auth, Login, Logins, OddFiles}
   alias Codex.Auth.Credentials
 
   @moduletag :tmp_dir
@@ -183,6 +183,22 @@ defmodule Codex.AuthTest do
       assert {:error, %Codex.Config.Error{}} = Auth.read(opts(home))
       assert_raise ArgumentError, ~r/:store/, fn -> Auth.read(store: :safe) end
       assert_raise ArgumentError, ~r/:timeout/, fn -> Auth.read(timeout: 0) end
+    end
+
+    test "does not replace what is not a regular file", %{home: home} do
+      path = Path.join(home, "auth.json")
+
+      # Not a device: the test would destroy it if it failed.
+      for kind <- [:pipe, :link_to_pipe, :socket] do
+        OddFiles.all()[kind].(path)
+        before = File.stat!(path)
+
+        assert {:error, {:unreadable, ^path, "it is not a regular file" <> _}} =
+                 Auth.write(Credentials.api_key("sk-new"), opts(home))
+
+        assert File.stat!(path) == before
+        OddFiles.remove!(path)
+      end
     end
 
     test "of a home with a name that is no UTF-8", %{tmp_dir: dir} do

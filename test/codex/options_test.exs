@@ -42,7 +42,6 @@ defmodule Codex.OptionsTest do
     {:model, "m", ["--model", "m"]},
     {:model_provider, "p", ["--config", ~S(model_provider="p")]},
     {:oss, true, ["--oss"]},
-    {:local_provider, "ollama", ["--local-provider", "ollama"]},
     {:reasoning_effort, :high, ["--config", ~S(model_reasoning_effort="high")]},
     {:model_reasoning_summary, :detailed, ["--config", ~S(model_reasoning_summary="detailed")]},
     {:model_verbosity, "LOW", ["--config", ~S(model_verbosity="low")]},
@@ -91,6 +90,7 @@ defmodule Codex.OptionsTest do
     :base_url,
     :codex_home,
     :resume_all,
+    :local_provider,
     :isolation,
     :model_providers,
     :request_max_retries,
@@ -260,6 +260,9 @@ defmodule Codex.OptionsTest do
       # Providers are tuned under the id of one that is not built in.
       about = if match?({:provider, _}, row.opts[:exec]), do: [model_provider: "own"], else: []
       about = if match?({:dangerous, _}, row.opts[:exec]), do: [dangerous: true], else: about
+
+      about = if {transport, row.name} == {:exec, :local_provider}, do: [oss: true], else: about
+
       {:ok, options} = Thread.Options.new(about ++ given(scope, :thread, row, value))
       {:ok, turn} = Table.check(:turn, given(scope, :turn, row, value))
       thread = Thread.build(client, options)
@@ -481,6 +484,29 @@ defmodule Codex.OptionsTest do
       assert Enum.sort(args) == Enum.sort(hermetic)
       assert {_, env} = sent([isolation: :hermetic], clear_env?: false)
       assert env == %{}
+    end
+
+    test "an option that would have no effect beside the others is refused by name" do
+      assert {["--oss", "--local-provider", "ollama"], _} =
+               sent([local_provider: "ollama"], oss: true)
+
+      for {thread, turn} <- [{[local_provider: "ollama"], []}, {[], [local_provider: "ollama"]}],
+          oss <- [[], [oss: false]] do
+        error = {:error, {:unsupported_option, :local_provider, :not_oss}}
+        assert sent(thread ++ oss, turn) == error
+        assert Codex.Error.normalize(elem(error, 1)).message =~ "without oss: true"
+      end
+
+      {:ok, conn} = Agent.start_link(fn -> nil end)
+
+      for transport <- [:exec, {:app_server, conn}] do
+        options = [resume_all: true, transport: transport]
+        error = {:error, {:unsupported_option, :resume_all, :not_last}}
+        assert Codex.start_thread([], options) == error
+        assert Codex.resume_thread("id", [], options) == error
+        assert Codex.fork_thread("id", [], options) == error
+        assert {:ok, _} = Codex.resume_thread(:last, [], options)
+      end
     end
 
     test "--all stands with --last" do

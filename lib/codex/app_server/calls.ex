@@ -149,16 +149,32 @@ defmodule Codex.AppServer.Calls do
   @doc "The parameters that go over the wire, and what is experimental in them."
   @spec params(row(), keyword(), term()) ::
           {:ok, map() | nil, [String.t()]}
-          | {:error, Codex.Protocol.reason() | Codex.Options.Unknown.reason()}
+          | {:error,
+             Codex.Protocol.reason()
+             | Codex.Options.Unknown.reason()
+             | {:invalid_api_key | :invalid_access_token, :empty}}
   def params(row, args, options) do
     with {:ok, pairs} <- pairs(options) do
       given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
       # What is given comes later, and counts.
       fixed = Map.to_list(row.fixed)
       args = for {key, value} <- args, do: {key, value(row, Atom.to_string(key), value)}
-      row.method |> Codex.Protocol.params(fixed ++ given ++ args) |> placed()
+      row.method |> Codex.Protocol.params(fixed ++ given ++ args) |> placed() |> login(row.method)
     end
   end
+
+  # The server would take an empty key or token for a login.
+  defp login({:ok, params, _} = result, "account/login/start") do
+    cond do
+      blank?(params["apiKey"]) -> {:error, {:invalid_api_key, :empty}}
+      blank?(params["accessToken"]) -> {:error, {:invalid_access_token, :empty}}
+      true -> result
+    end
+  end
+
+  defp login(result, _method), do: result
+
+  defp blank?(text), do: is_binary(text) and String.trim(text) == ""
 
   # An option of another list is named as such.
   defp placed({:error, {:unknown_option, key, _nearest}} = error) do

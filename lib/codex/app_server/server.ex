@@ -132,7 +132,7 @@ defmodule Codex.AppServer.Server do
     do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
   @told [:client_name, :client_title, :experimental_api, :capabilities, :opt_out, :api_key] ++
-          [:init_timeout_ms, :answer_timeout_ms]
+          [:init_timeout_ms, :answer_timeout_ms, :max_message_bytes]
 
   defp machine(options) do
     told = options |> Map.take(@told) |> Map.to_list()

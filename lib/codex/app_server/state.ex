@@ -43,6 +43,8 @@ defmodule Codex.AppServer.State do
     # A server that is overloaded is asked again so often, after 100 ms, 200 ms, …
     retries: 5,
     retry_ms: 100,
+    # The limit of the transport, for the words of its error.
+    max_message_bytes: 268_435_456,
     # What may wait or be known at a time.
     max_requests: 1024,
     max_asked: 256,
@@ -70,7 +72,7 @@ defmodule Codex.AppServer.State do
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:login_refused, map()}
-          | {:overflow, :line, non_neg_integer() | nil}
+          | {:overflow, :line, non_neg_integer() | nil, pos_integer()}
           | {:overflow, :nodes, pos_integer()}
   @type t :: %__MODULE__{
           config: map(),
@@ -224,7 +226,7 @@ defmodule Codex.AppServer.State do
 
   # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
   def message(state, {:malformed, {:oversized, bytes}}, _now),
-    do: fail(state, {:overflow, :line, bytes})
+    do: fail(state, {:overflow, :line, bytes, state.config.max_message_bytes})
 
   def message(state, {:malformed, {:overfull, limit}}, _now),
     do: fail(state, {:overflow, :nodes, limit})

@@ -200,9 +200,11 @@ defmodule Codex.Error.Words do
       "the reader #{show(pid)} of the turn was cut off: over #{show(most)} bytes waited for it " <>
         "(max_spool_bytes of the connection) while others used the connection"
 
-  def reason({:overflow, :line, bytes}) do
-    size = if bytes, do: " of #{show(bytes)} bytes", else: ""
-    "a message of the app-server#{size} is over the limit max_message_bytes"
+  def reason({:overflow, :line, bytes, most}) do
+    size = if bytes, do: "#{show(bytes)} bytes", else: "more bytes"
+
+    "a message of the app-server has #{size}, over the limit of #{show(most)} bytes " <>
+      "(max_message_bytes of the connection)"
   end
 
   def reason({:overflow, :nodes, most}),

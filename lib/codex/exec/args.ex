@@ -137,6 +137,7 @@ defmodule Codex.Exec.Args do
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
          :ok <- check_flags(settings),
          :ok <- check_ephemeral(settings, resume),
+         :ok <- check_local_provider(settings),
          :ok <- check_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Reach.all(settings),
@@ -268,6 +269,12 @@ defmodule Codex.Exec.Args do
     do: {:error, {:unsupported_option, :ephemeral, :resume}}
 
   defp check_ephemeral(_settings, _resume), do: :ok
+
+  # The CLI accepts it without `--oss`, and uses the provider of the configuration.
+  defp check_local_provider(%{local_provider: name, oss: oss}) when name != nil and oss != true,
+    do: {:error, {:unsupported_option, :local_provider, :not_oss}}
+
+  defp check_local_provider(_settings), do: :ok
 
   defp check_directory(nil), do: :ok
 

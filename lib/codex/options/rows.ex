@@ -119,7 +119,8 @@ defmodule Codex.Options.Rows do
      hint: "fork the thread with Codex.fork_thread/3 and ephemeral: true"},
     {:thread_source, [:thread], :string, "a word that classifies new threads",
      exec: {:flag, "--thread-source"}, app: "threadSource"},
-    {:resume_all, [:thread], :boolean, "with `:last`: the newest thread of any folder",
+    {:resume_all, [:thread], :boolean,
+     "for `Codex.resume_thread/3` with `:last` alone: the newest thread of any folder",
      exec: :resume_all, app: :host}
   ]
 
@@ -130,7 +131,7 @@ defmodule Codex.Options.Rows do
      also: [:provider], exec: {:config, "model_provider"}, app: "modelProvider"},
     {:oss, [:thread, :turn], :boolean, "use a local open-source provider",
      exec: {:switch, "--oss"}, app: {:always, false}, hint: "use model_provider"},
-    {:local_provider, [:thread, :turn], :string, "`lmstudio` or `ollama`",
+    {:local_provider, [:thread, :turn], :string, "`lmstudio` or `ollama`; needs `oss: true`",
      also: [:oss_provider],
      exec: {:flag, "--local-provider"},
      app: :refused,

@@ -147,6 +147,12 @@ defmodule Codex.Options.Words do
   def reason({:unsupported_option, name, :resume}),
     do: "the option #{name} has no effect on a thread that is resumed" <> hint(name)
 
+  def reason({:unsupported_option, :local_provider, :not_oss}),
+    do: "the option local_provider has no effect without oss: true"
+
+  def reason({:unsupported_option, :resume_all, :not_last}),
+    do: "the option resume_all has no effect but with Codex.resume_thread(:last, …)"
+
   def reason({:unsupported_option, name, value}),
     do: "the option #{name} cannot be #{shown(value)} on this transport"
 

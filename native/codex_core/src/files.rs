@@ -252,8 +252,14 @@ pub fn lock(path: &Path, mode: u32) -> Result<Option<File>, FileError> {
 
 /// Puts a text in the place of a file, at once: a reader sees the old or the new one. The new file
 /// has mode 0600 from its first moment. A link stays a link; the file that it leads to is replaced.
+/// What is not a regular file, as a device or a pipe, is never replaced.
 pub fn replace(path: &Path, prefix: &str, text: &[u8]) -> Result<(), FileError> {
     let path = target(path)?;
+    match fs::metadata(&path) {
+        Ok(metadata) => regular(&metadata)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
     persist(prepared(&path, prefix, text, 0o600)?, &path)
 }
 

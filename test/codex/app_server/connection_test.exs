@@ -569,7 +569,7 @@ defmodule Codex.AppServer.ConnectionTest do
 
       for {option, reason} <- [
             max_message_nodes: {:overflow, :nodes, 100},
-            max_message_bytes: {:overflow, :line, byte_size(line)}
+            max_message_bytes: {:overflow, :line, byte_size(line), 100}
           ] do
         {:ok, conn} = stub_connect(dir, body, [{option, 100}])
         ref = Process.monitor(conn)

@@ -75,6 +75,17 @@ defmodule Codex.AppServer.ModulesTest do
       assert Account.login_start(conn, %{"type" => "api", "apiKey" => key}) == empty
     end
 
+    for key <- ["", " "] do
+      login = &Codex.AppServer.account_login_start(conn, &1)
+      assert login.(type: "apiKey", api_key: key) == {:error, {:invalid_api_key, :empty}}
+
+      assert login.(%{"type" => "apiKey", "apiKey" => key}) ==
+               {:error, {:invalid_api_key, :empty}}
+
+      tokens = %{type: "chatgptAuthTokens", access_token: key, chatgpt_account_id: "a"}
+      assert login.(tokens) == {:error, {:invalid_access_token, :empty}}
+    end
+
     assert Account.login_start(conn, :google) == {:error, {:invalid_login_type, :google}}
     assert Account.login_start(conn, %{type: 7}) == {:error, {:invalid_login_type, 7}}
 

@@ -292,7 +292,7 @@ defmodule Codex.AppServer.StateTest do
       {id, state} = request(ready(), :a)
       [event] = Codex.JSONL.decode(String.duplicate("x", 100) <> "\n", max_line_bytes: 10)
       {actions, state} = message(state, Message.from_line(event))
-      reason = {:overflow, :line, 100}
+      reason = {:overflow, :line, 100, 268_435_456}
       assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
       assert {[], _} = message(state, {:result, id, 1})
     end
@@ -306,7 +306,8 @@ defmodule Codex.AppServer.StateTest do
       error = Codex.AppServer.Loss.error(reason)
       assert error.reason_code == :overflow
       assert error.message =~ "over 3 values and keys (max_message_nodes)"
-      assert Codex.AppServer.Loss.error({:overflow, :line, 9}).message =~ "of 9 bytes is over"
+      error = Codex.AppServer.Loss.error({:overflow, :line, 9, 8})
+      assert error.message =~ "9 bytes, over the limit of 8 bytes (max_message_bytes"
     end
 
     test "are sorted by what they have" do

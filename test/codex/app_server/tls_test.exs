@@ -75,6 +75,31 @@ defmodule Codex.AppServer.TLSTest do
     end
   end
 
+  test "that does not read holds up no clock, and nobody who leaves", context do
+    test = self()
+
+    fun = fn conn ->
+      hello(conn)
+      send(test, {:server, self()})
+      receive(do: (:end -> :ok))
+    end
+
+    port = start!(fun, tls: [log_level: :none] ++ context.good.server_config)
+    tls = [cacertfile: authorities!(context.good, context.tmp_dir)]
+    url = "wss://localhost:#{port}"
+    {:ok, conn} = AppServer.connect_remote(url, tls: tls, send_timeout_ms: 600_000)
+    assert_receive {:server, server}, 5_000
+    body = %{"text" => String.duplicate("a", 20_000_000)}
+
+    for _ <- 1..3 do
+      late = {:error, {:timeout, "a", 200}}
+      assert AppServer.request(conn, "a", body, timeout_ms: 200) == late
+    end
+
+    assert AppServer.disconnect(conn) == :ok
+    send(server, :end)
+  end
+
   test "is trusted with the authorities of CODEX_CA_CERTIFICATE", %{good: good, tmp_dir: dir} do
     before = System.get_env("CODEX_CA_CERTIFICATE")
     on_exit(fn -> System.put_env([{"CODEX_CA_CERTIFICATE", before}]) end)

@@ -95,7 +95,7 @@ defmodule Codex.AppServer.WebSocketTest do
           max_message_bytes: 1_000
         )
 
-      assert {:overflow, :line, 1200} = reason
+      assert {:overflow, :line, 1200, 1000} = reason
       assert_received {:codex_notification, "x/y", %{"text" => "short"}}
       assert_receive {:close, {0x88, <<1009::16>>}}, 5_000
     end
@@ -206,6 +206,58 @@ defmodule Codex.AppServer.WebSocketTest do
       assert AppServer.disconnect(conn) == :ok
       assert Task.await(call) == {:error, {:app_server_down, %{reason: :disconnected}}}
       send(server, :end)
+    end
+
+    test "of a server that does not read holds up no clock" do
+      test = self()
+
+      {:ok, conn} =
+        connect(
+          fn conn ->
+            hello(conn)
+            send(test, {:server, self()})
+            receive(do: (:end -> :ok))
+          end,
+          send_timeout_ms: 600_000
+        )
+
+      assert_receive {:server, server}, 5_000
+      body = %{"text" => String.duplicate("a", 20_000_000)}
+
+      for _ <- 1..3 do
+        assert AppServer.request(conn, "a", body, timeout_ms: 200) ==
+                 {:error, {:timeout, "a", 200}}
+      end
+
+      assert AppServer.pending(conn) == {:ok, []}
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+
+      assert {:error, {:exec_failed, %{kind: :timeout, details: %{clock: :total}}}} =
+               Codex.Thread.run(thread, "hi", total_timeout_ms: 200)
+
+      assert AppServer.disconnect(conn) == :ok
+      send(server, :end)
+    end
+
+    test "a server that asks and does not read is not asked on: nothing piles up" do
+      test = self()
+      ask = &~s({"id":#{&1},"method":"x/y","params":{"text":"#{String.duplicate("a", 1000)}"}})
+
+      {:ok, conn} =
+        connect(
+          fn conn ->
+            hello(conn)
+            asks = for id <- 1..200_000, into: "", do: frame(0x81, ask.(id))
+            _ = spawn_link(fn -> put(conn, asks) && send(test, :taken) end)
+            receive(do: (:end -> :ok))
+          end,
+          send_timeout_ms: 600_000
+        )
+
+      refute_receive :taken, 1_000
+      transport = :sys.get_state(conn).transport
+      assert Codex.AppServer.Transport.Writer.waiting(transport.writer) < 16 * 1024 * 1024
+      assert AppServer.disconnect(conn) == :ok
     end
 
     test "disconnect says goodbye" do
@@ -434,7 +486,8 @@ defmodule Codex.AppServer.WebSocketTest do
             "ws://",
             "ws://a b",
             "ws://a/\r\nx: y",
-            "ws://h/#f",
+            "ws://127.0.0.1:99999",
+            "ws://localhost:0",
             "unix:///" <> String.duplicate("x", 200),
             nil
           ] do
@@ -442,8 +495,9 @@ defmodule Codex.AppServer.WebSocketTest do
         assert is_binary(expected)
       end
 
-      assert {:error, {:invalid_option, :url, "[redacted]", _}} =
-               AppServer.connect_remote("ws://user:sk-canary@127.0.0.1:1")
+      for url <- ["ws://user:sk-canary@127.0.0.1:1", "ws://h/#sk-canary", "sk-canary"] do
+        assert {:error, {:invalid_option, :url, "[redacted]", _}} = AppServer.connect_remote(url)
+      end
     end
 
     test "a secret over plain ws:// to another machine" do

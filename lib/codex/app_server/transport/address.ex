@@ -45,7 +45,8 @@ defmodule Codex.AppServer.Transport.Address do
     # A control character would end the line of the handshake.
     with true <- String.printable?(url) and not (url =~ ~r/\s/),
          {:ok, %URI{scheme: scheme, userinfo: nil, fragment: nil, host: host} = uri}
-         when scheme in ["ws", "wss"] and host not in [nil, ""] <- URI.new(url) do
+         when scheme in ["ws", "wss"] and host not in [nil, ""] <- URI.new(url),
+         true <- uri.port == nil or uri.port in 1..65_535 do
       {:ok,
        %__MODULE__{
          scheme: if(scheme == "ws", do: :ws, else: :wss),
@@ -63,8 +64,11 @@ defmodule Codex.AppServer.Transport.Address do
 
   defp invalid(url, expected), do: {:error, {:invalid_option, :url, url, expected}}
 
-  # A password may stand before an @, and a token behind a question mark.
-  defp shown(url), do: if(url =~ ~r/[@?]/, do: "[redacted]", else: url)
+  # A password may stand before an @, and a token behind a question mark or a number sign. Text
+  # without a scheme may be a token in the place of the URL.
+  defp shown(url) do
+    if url == "" or url =~ ~r"\A([a-z]+://[^@?#]*|[\w.-]+:\d+)\z", do: url, else: "[redacted]"
+  end
 
   # Shorter values would take ordinary words out of a text.
   @shortest 4

@@ -1,28 +1,30 @@
 defmodule Codex.AppServer.Transport.Socket do
   @moduledoc false
-  # A server that somebody else has started, by WebSocket: a text is a message. The process of the connection owns the socket; what is
-  # in the frames, the NIF knows.
+  # A server that somebody else has started, by WebSocket: a text is a message. The process of the
+  # connection owns the socket and reads it; `Writer` writes. What is in the frames, the NIF knows.
   #
   # A socket is read once for every grant. While nothing is granted the kernel's buffers fill, and the server waits; pongs are not seen
   # then, so that nobody is taken for dead.
   @behaviour Codex.AppServer.Transport
 
   alias Codex.AppServer.Message
-  alias Codex.AppServer.Transport.{Address, Handshake, TLS}
+  alias Codex.AppServer.Transport.{Address, Handshake, TLS, Writer}
   alias Codex.Error.Redact
   alias Codex.{JSON, Native}
 
-  @enforce_keys [:module, :socket, :frames, :ping_ms, :words, :max_nodes]
-  defstruct @enforce_keys ++ [reading?: false, heard?: true]
+  @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :words, :max_nodes]
+  defstruct @enforce_keys ++ [reading?: false, granted?: false, heard?: true]
 
   @type t :: %__MODULE__{
           module: :gen_tcp | :ssl,
           socket: :gen_tcp.socket() | :ssl.sslsocket(),
+          writer: Writer.t(),
           frames: reference(),
           ping_ms: pos_integer() | :infinity,
           words: (binary() -> String.t()),
           max_nodes: pos_integer(),
           reading?: boolean(),
+          granted?: boolean(),
           heard?: boolean()
         }
 
@@ -38,6 +40,8 @@ defmodule Codex.AppServer.Transport.Socket do
   @watermark 1024 * 1024
   # How long what it had to say may take then.
   @last_words 100
+  # How long a server may take to read the last messages when the connection is closed.
+  @goodbye 300
   @chunk 64 * 1024
   # A frame of more than this takes longer than a normal scheduler should be held.
   @long 64 * 1024
@@ -69,6 +73,7 @@ defmodule Codex.AppServer.Transport.Socket do
     transport = %__MODULE__{
       module: module,
       socket: socket,
+      writer: Writer.start(module, socket),
       frames: Native.websocket_new(options.max_message_bytes),
       ping_ms: options.ping_interval_ms,
       words: words(options),
@@ -253,6 +258,12 @@ defmodule Codex.AppServer.Transport.Socket do
     end
   end
 
+  def stream(%{socket: socket} = transport, {:sent, socket}),
+    do: {:ok, if(transport.granted?, do: grant(transport, 0), else: transport), []}
+
+  def stream(%{socket: socket} = transport, {:send_failed, socket, reason}),
+    do: {:ok, failed(transport, reason), []}
+
   def stream(_transport, _message), do: :unknown
 
   defp feed(transport, bytes, at, events) do
@@ -299,7 +310,14 @@ defmodule Codex.AppServer.Transport.Socket do
   @impl true
   def grant(%{reading?: true} = transport, _bytes), do: transport
 
+  # A server that does not take what it asked for is not asked for more.
   def grant(transport, _bytes) do
+    if Writer.busy?(transport.writer),
+      do: %{transport | granted?: true},
+      else: read(%{transport | granted?: false})
+  end
+
+  defp read(transport) do
     case set(transport, active: :once) do
       :ok -> %{transport | reading?: true, heard?: true}
       {:error, reason} -> failed(transport, reason)
@@ -323,10 +341,8 @@ defmodule Codex.AppServer.Transport.Socket do
   defp write(transport, ""), do: transport
 
   defp write(transport, bytes) do
-    case transport.module.send(transport.socket, bytes) do
-      :ok -> transport
-      {:error, reason} -> failed(transport, reason)
-    end
+    :ok = Writer.write(transport.writer, bytes)
+    transport
   end
 
   # A socket that is closed for writing may have something to read: a close frame says why. One that is closed altogether tells
@@ -343,19 +359,40 @@ defmodule Codex.AppServer.Transport.Socket do
     transport
   end
 
-  # Says goodbye, where the server reads; the VM would wait three minutes for one that does not. It goes on, for others.
+  # Says goodbye, where the server reads; the VM would wait three minutes for one that does not. It
+  # goes on, for others.
   @impl true
   def stop(transport) do
     %{module: module, socket: socket} = transport
 
+    :ok = Writer.stop(transport.writer, @goodbye)
     goodbye = Native.websocket_close(transport.frames)
     _ = if pending(transport) == 0, do: module.send(socket, goodbye)
     _ = if pending(transport) > 0, do: set(transport, linger: {true, 0})
-    _ = module.close(socket)
+    close(transport)
+  end
+
+  # What TLS still has to send holds up its own process, and with it who closes the socket.
+  defp close(%{module: :ssl} = transport) do
+    if pending(transport) == 0 do
+      _ = :ssl.close(transport.socket)
+      :ok
+    else
+      close = fn -> :ssl.close(transport.socket) end
+      {:ok, pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, close)
+      {:behind, pid}
+    end
+  end
+
+  defp close(transport) do
+    _ = :gen_tcp.close(transport.socket)
     :ok
   end
 
-  defp pending(%{module: module, socket: socket}) do
+  # Bytes that wait to be sent: here, or in the VM's port.
+  defp pending(transport), do: Writer.waiting(transport.writer) + in_port(transport)
+
+  defp in_port(%{module: module, socket: socket}) do
     stat = if module == :ssl, do: &:ssl.getstat/2, else: &:inet.getstat/2
 
     case stat.(socket, [:send_pend]) do
