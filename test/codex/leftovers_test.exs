@@ -34,6 +34,17 @@ defmodule Codex.LeftoversTest do
     assert File.ls!(dir) == []
   end
 
+  test "an owner that is no process is an error, and nobody else's home goes", %{tmp_dir: dir} do
+    {:ok, home} = Codex.Home.Isolated.create(dir: dir)
+
+    for wrong <- [[owner: "x"], [owner: 5], [owner: :nobody], [dir: 5], [dir: ""]] do
+      assert_raise ArgumentError, ~r/to be a/, fn -> Codex.Home.Isolated.create(wrong) end
+    end
+
+    assert Leftovers.known?(home)
+    assert :ok = Codex.Home.Isolated.remove(home)
+  end
+
   test "a VM that stops in order leaves none", %{tmp_dir: dir} do
     assert OtherVM.run(homes(dir) <> "System.stop(0); Process.sleep(:infinity)") == {"", 0}
     assert gone?(dir)

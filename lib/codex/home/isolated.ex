@@ -17,7 +17,7 @@ defmodule Codex.Home.Isolated do
   that watches the VM removes the directory within seconds.
   """
   alias Codex.{FileSystem, Leftovers}
-  alias Codex.Options.Overrides
+  alias Codex.Options.{Keywords, Overrides}
 
   @type error ::
           {:invalid_config, term()}
@@ -35,12 +35,15 @@ defmodule Codex.Home.Isolated do
 
   Returns `{:ok, path}`. Errors: `{:invalid_config, key}`, `{:unknown_option, key, nearest}`,
   `{:write_failed, path, posix}`. Raises `RuntimeError` if the application `:codex_sdk` is not
-  started.
+  started, and `ArgumentError` if `:dir` is no path or `:owner` no pid.
   """
   @spec create(keyword()) :: {:ok, Path.t()} | {:error, error()}
   def create(opts \\ []) do
-    case Keyword.keys(Codex.Options.Keywords.list!(opts)) -- [:config, :dir, :owner] do
+    case Keyword.keys(Keywords.list!(opts)) -- [:config, :dir, :owner] do
       [] ->
+        Keywords.check!(opts, :owner, &(is_nil(&1) or is_pid(&1)), "a pid")
+        Keywords.check!(opts, :dir, &(is_nil(&1) or (is_binary(&1) and &1 != "")), "a path")
+
         with {:ok, toml} <- toml(opts[:config] || %{}),
              do: make(opts[:dir] || default_dir(), toml, opts[:owner] || self())
 
