@@ -44,18 +44,6 @@ defmodule Codex.Error do
   alias Codex.Error.{Classifier, Kinds, Reasons, Words}
   alias Codex.{Text, TransportError}
 
-  @derive {Inspect,
-           only: [
-             :kind,
-             :message,
-             :retryable?,
-             :retry_after_ms,
-             :resets_at,
-             :http_status,
-             :codex_error_info,
-             :exit_status,
-             :signal
-           ]}
   defexception [
     :message,
     :kind,
@@ -304,4 +292,34 @@ defmodule Codex.Error do
   defp text(value) when is_binary(value), do: value
   defp text(value), do: inspect(value)
   defp drop_nils(map), do: for({key, value} <- map, value != nil, into: %{}, do: {key, value})
+
+  defimpl String.Chars do
+    def to_string(error), do: Exception.message(error)
+  end
+
+  defimpl Inspect do
+    import Inspect.Algebra
+
+    @fields ~w(kind message retryable? retry_after_ms resets_at http_status codex_error_info)a ++
+              ~w(exit_status signal)a
+    @longest 300
+
+    def inspect(error, opts) do
+      pairs = for name <- @fields, value = shown(name, error), value != nil, do: {name, value}
+      container_doc("#Codex.Error<", pairs, ">", opts, &pair/2, separator: ",", break: :flex)
+    end
+
+    defp shown(:retryable?, error), do: {:flag, error.retryable?}
+
+    defp shown(:message, %{message: message}) when is_binary(message) do
+      if String.length(message) > @longest,
+        do: String.slice(message, 0, @longest) <> "…",
+        else: message
+    end
+
+    defp shown(name, error), do: Map.fetch!(error, name)
+
+    defp pair({name, {:flag, value}}, opts), do: pair({name, value}, opts)
+    defp pair({name, value}, opts), do: concat("#{name}: ", to_doc(value, opts))
+  end
 end

@@ -62,6 +62,35 @@ defmodule Codex.ErrorTest do
     end
   end
 
+  describe "an error" do
+    test "is inspected in a few lines: its kind first, what is known, and no data" do
+      error =
+        Error.normalize(%TransportError{
+          reason_code: :crashed,
+          message: String.duplicate("word ", 1_000),
+          exit_status: 3,
+          stderr: "private",
+          result: %{events: Enum.to_list(1..1_000)}
+        })
+
+      text = inspect(error)
+      assert text =~ ~r/^#Codex.Error<\s*kind: :crashed,\s+message: "word word/
+      assert text =~ ~r/retryable\?: false,\s+exit_status: 3\s*>$/
+      refute text =~ ~r/nil|private|events/
+      assert length(String.split(text, "\n")) <= 6 and String.length(text) < 500
+
+      assert inspect(Error.new(:quota, "pay first")) ==
+               ~S(#Codex.Error<kind: :quota, message: "pay first", retryable?: false>)
+
+      assert inspect(Error.rate_limit("slow", retry_after_ms: 5)) =~ "retry_after_ms: 5"
+    end
+
+    test "is its message in a string" do
+      assert "it failed: #{Error.new(:quota, "pay first")}" == "it failed: pay first"
+      assert to_string(Error.normalize({:turn_failed, "no\e[31m"})) == "no"
+    end
+  end
+
   test "whatever is given is an error" do
     for odd <- [
           {:experimental, :x},
