@@ -2,8 +2,7 @@ defmodule Codex.Application do
   @moduledoc false
   # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an
   # answer, the directories to remove with their owners, the threads on which files and credentials
-  # are read, the models that were asked for, and what is known of accounts' limits. One that crashes
-  # is started anew by itself.
+  # are read, and what is known of accounts' limits. One that crashes is started anew by itself.
   use Application
 
   @impl true
@@ -20,7 +19,6 @@ defmodule Codex.Application do
       Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
-      Codex.Models.Cache,
       Codex.RateLimit.Accounts
     ]
 

@@ -1,21 +1,22 @@
 defmodule Codex.CLI do
   @moduledoc false
-  # Finding the `codex` program, and knowing its version.
+  # Finds the `codex` program and its version.
 
   require Logger
 
   import Bitwise, only: [band: 2]
 
   alias Codex.CLI.Command
-  alias Codex.Models.Cache
   alias Codex.{FileSystem, Text}
 
-  # The versions whose behaviour the tests have seen. A test compares this with what `bin/test` installs.
+  # The versions that the tests ran with. A test compares them with the version that `bin/test`
+  # installs.
   @tested "0.169.0"
   @supported "~> 0.169.0"
 
-  # The CLI makes folders in its home before it looks at its arguments. With a home that cannot be one it only says so:
-  # neither the user's home nor that of a run, which may just be going away, is touched.
+  # The CLI makes directories in its home before it reads its arguments. With an impossible home it
+  # only prints a warning. So it changes neither the user's home nor the home of a run, which may
+  # just be removed.
   @ask [timeout: 5_000, most: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
 
   @type path_error ::
@@ -64,7 +65,7 @@ defmodule Codex.CLI do
     end
   end
 
-  # The wrapper that npm links is a Node.js program: killing it leaves the real one running, and it costs 40 ms.
+  # npm links a Node.js program, which takes 40 ms. If it is killed, the CLI goes on running.
   defp native(path) do
     with script when is_binary(script) <- real(path),
          "codex.js" <- Path.basename(script),
@@ -97,7 +98,7 @@ defmodule Codex.CLI do
       else: "x64"
   end
 
-  @doc "The environment of this program: npm packages bring tools along, which belong in front of its PATH."
+  @doc "Puts the tools of an npm package in front of the PATH of its program."
   @spec put_path(%{String.t() => String.t()}, Path.t()) :: %{String.t() => String.t()}
   def put_path(env, program) do
     path = Map.get(env, "PATH", System.get_env("PATH"))
@@ -115,15 +116,26 @@ defmodule Codex.CLI do
   """
   @spec warn_once(Path.t()) :: :ok
   def warn_once(program) do
-    key = {__MODULE__, program}
-
-    if ask?() and :persistent_term.get(key, nil) == nil and Cache.first?(key) do
-      :persistent_term.put(key, :asked)
-      {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn(program) end)
+    if ask?() and not warned?(program) do
+      warn = fn -> if first?(program), do: warn(program) end
+      {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, warn)
     end
 
     :ok
   end
+
+  defp warned?(program), do: :persistent_term.get({__MODULE__, :warned, program}, false)
+
+  defp first?(program) do
+    alone({:warned, program}, fn ->
+      first? = not warned?(program)
+      :persistent_term.put({__MODULE__, :warned, program}, true)
+      first?
+    end)
+  end
+
+  # Runs a function while no other process of this node runs one for the same key.
+  defp alone(key, fun), do: :global.trans({{__MODULE__, key}, self()}, fun, [node()])
 
   defp ask?, do: Application.get_env(:codex_sdk, :check_cli_version, true) != false
 
@@ -148,9 +160,6 @@ defmodule Codex.CLI do
   defp warning(text),
     do: Logger.warning(Text.line("codex_sdk is tested with codex-cli #{@tested}; #{text}"))
 
-  # As long as the VM: a year, in ms.
-  @hold 31_536_000_000
-
   @doc """
   The version as `version/1` returns it. Each program is asked once in the life of the VM, and not
   at all if `:check_cli_version` of the application environment is false. A program that was
@@ -159,16 +168,27 @@ defmodule Codex.CLI do
   @spec known_version(Path.t()) ::
           {:ok, String.t()}
           | :not_asked
-          | {:error, :no_version | {:not_started, Exception.t()} | {:exited, term()}}
+          | {:error, :no_version | {:not_started, Exception.t()}}
   def known_version(program) do
-    if ask?(),
-      do:
-        Cache.get(
-          {__MODULE__, program, stamp(program)},
-          fn -> {version(program), @hold} end,
-          false
-        ),
-      else: :not_asked
+    if ask?(), do: kept_version(program, stamp(program)), else: :not_asked
+  end
+
+  defp kept_version(program, stamp) do
+    with nil <- kept(program, stamp),
+         do: alone({:version, program}, fn -> kept(program, stamp) || keep(program, stamp) end)
+  end
+
+  defp kept(program, stamp) do
+    case :persistent_term.get({__MODULE__, :version, program}, nil) do
+      {^stamp, version} -> version
+      _none -> nil
+    end
+  end
+
+  defp keep(program, stamp) do
+    version = version(program)
+    :persistent_term.put({__MODULE__, :version, program}, {stamp, version})
+    version
   end
 
   defp stamp(program) do

@@ -1,53 +1,57 @@
 defmodule Codex.Models do
   @moduledoc """
-  The models that the CLI knows: which there are, which one it runs of its own accord, and how hard each can think.
+  Lists the models that the CLI knows, its default model, and the reasoning efforts of each model.
 
       {:ok, catalog} = Codex.Models.fetch()
       Codex.Models.Catalog.default(catalog, :chatgpt).model
       #=> "gpt-6.1-sol"
 
-  No list of models is part of this library. The CLI is asked (`codex debug models`, CLI 0.169.0), and the SDK never fetches one
-  over the network itself: where the CLI has a login that allows it, it asks its provider, and keeps the answer in
-  `models_cache.json` of its home for 300 seconds; otherwise, or after 5 seconds in vain, it tells what it has built in. Without a
-  login it reaches for no network; with `bundled: true` it never does.
+  This library contains no list of models and fetches none over the network. It asks the CLI
+  (`codex debug models`). With a login that allows it, the CLI asks its provider and keeps the
+  answer in `models_cache.json` of its home for 300 seconds. Otherwise, and if the provider does
+  not answer within 5 seconds, the CLI returns its built-in list. Without a login, and with
+  `bundled: true`, it uses no network.
 
-  ## Which source wins
+  ## Sources
 
-  1. The CLI. It alone knows its login and its configuration (`model_catalog_json`), and whether its cache file is of the
-     same account and provider.
-  2. `models_cache.json`, not older than 300 seconds, where there is no CLI, where it is too old to be asked, or where it does not
-     come to an end. A CLI that refuses, for example a broken configuration, is right: that is an error.
+  1. The CLI. Only the CLI knows its login and its configuration (`model_catalog_json`), and whether
+     its cache file belongs to the same account and provider.
+  2. `models_cache.json` of at most 300 seconds, if the CLI is missing, is too old to know the
+  command,
+     or does not end. A CLI that fails, for example because of a broken configuration, is an error.
 
-  `fetch/1` can be told to take one of them only, or a file; `from_model_list/2` takes what an app-server told. Each catalog
-  says its source, its age and the version of the CLI (`Codex.Models.Catalog`).
+  An option of `fetch/1` restricts it to one source, or names a file. `from_model_list/2` takes the
+  reply of an app-server. A catalog names its source, its age and the version of the CLI
+  (`Codex.Models.Catalog`).
 
-  ## What is kept
+  ## Cost
 
-  An answer is kept in the VM for 300 seconds, and a failure, or a cache file instead of the CLI, for 30: at most 64 of them, by home,
-  CLI, directory, environment and options, and by the state of `config.toml`, `auth.json` and the CLI's program, so that a change of these is
-  seen at once. A change of the file that `model_catalog_json` names is seen later, or with `refresh: true`. Any number of callers
-  share one run of the CLI.
+  The CLI's cache file is the only cache. Each call of `fetch/1`, and of each function below that
+  looks up a model, starts the CLI, which takes about 20 ms. To look up several models, or to answer
+  many requests, keep the catalog of one `fetch/1` and use the functions of `Codex.Models.Catalog`,
+  which start nothing.
 
   ## Plain answers
 
-  The other functions return plain values for the default home and CLI. They never raise for a model that is not known, and go
-  without a catalog where there is none: lists are empty, values nil or false. Each model that the catalog lacks, and each kind of
-  failure, is one warning in the log of the VM.
+  The other functions return plain values for the default home and CLI. They never raise for an
+  unknown model. Without a catalog, lists are empty, and values are nil or false. Each unknown
+  model, and each kind of failure, is logged once as a warning.
 
-  A model that no catalog knows may be used all the same, and the SDK passes a model or an effort only if you set it. A `model`
-  in the user's `config.toml` wins over the default that is told here.
+  A model that no catalog contains may be used, too. The SDK passes a model or an effort only if you
+  set it. A `model` in the user's `config.toml` wins over the default that these functions return.
   """
 
   require Logger
 
   alias Codex.Error
-  alias Codex.Models.{Cache, Catalog, Effort, Query, Source}
+  alias Codex.Models.{Catalog, Effort, Query, Source}
 
   @typedoc """
-  A model. `extra` has what else the CLI says about it (`"context_window"`, `"input_modalities"`, `"shell_type"`, …), under
-  the CLI's names, which differ between sources; prompts and texts over 4 KiB are left out.
+  A model. `extra` has the other fields of the CLI (`"context_window"`, `"input_modalities"`,
+  `"shell_type"`, …), under the CLI's names, which differ between sources; prompts and texts over
+  4 KiB are left out.
 
-  `supported_in_api` is nil where the source does not say (`:model_list`).
+  `supported_in_api` is nil if the source has no such field (`:model_list`).
   """
   @type preset :: %{
           id: String.t(),
@@ -63,10 +67,10 @@ defmodule Codex.Models do
           extra: %{String.t() => term()}
         }
 
-  @typedoc "An effort that is known is an atom; one that only a catalog names is its text."
+  @typedoc "A known effort is an atom. An effort that only a catalog names is a string."
   @type effort :: Effort.t() | String.t()
 
-  @typedoc "The model that takes the place of another. What the CLI does not tell (any more) is nil."
+  @typedoc "The successor of a model. Fields that the CLI does not have are nil."
   @type upgrade :: %{
           id: String.t(),
           reasoning_effort_mapping: nil,
@@ -78,45 +82,46 @@ defmodule Codex.Models do
 
   @type auth_mode :: :api | :chatgpt
 
-  # --- Catalogs -----------------------------------------------------------------------------------------------------
+  # --- Catalogs ---------------------------------------------------------------------------------
 
   @doc """
-  The catalog of a home. Options:
+  Fetches the catalog of a home. Options:
 
   #{Query.docs()}
 
-  `:working_directory` and `:codex_path_override` are other names for `:cwd` and `:codex_path`; what `Codex.Test.options/1`
-  returns is taken too. Raises `ArgumentError` for unknown or wrong options. Blocks until the CLI has answered, if it has to
-  be asked: for `:timeout`, and up to 5 seconds for its version.
+  `:working_directory` and `:codex_path_override` are other names for `:cwd` and `:codex_path`, so
+  the options of `Codex.Test.options/1` are accepted. Raises `ArgumentError` for unknown or
+  invalid options. Blocks until the CLI has answered: at most for `:timeout`, and the first time
+  up to 5 seconds for its version.
 
   Errors are a `Codex.Error` of these kinds:
 
     * `:cli_not_found` - there is no CLI, or it could not be started; `details.code` says why
     * `:cli_unsupported` - the CLI has no `debug models`
-    * `:crashed`, `:killed` - the CLI ended without an answer; `details` has `:exit_status` or `:signal`, and `:stderr`
+    * `:crashed`, `:killed` - the CLI ended without an answer; `details` has `:exit_status` or
+      `:signal`, and `:stderr`
     * `:timeout` - it took longer than `details.timeout_ms`
-    * `:protocol` - what it printed is no catalog
-    * `:config` - there is no such home (`details.code` is `:missing_home`, `:empty_home`) or directory (`:missing_cwd`), or a
-      file cannot serve: `:missing`, `:not_regular`, `:unreadable`, `:too_large` (over 16 MiB), `:not_json`, `:no_models`,
-      `:no_time`, `:stale` (`details.age_ms`)
+    * `:protocol` - the output is not a catalog
+    * `:config` - the home is missing (`details.code` is `:missing_home`, `:empty_home`), or the
+      directory (`:missing_cwd`), or a file is invalid: `:missing`, `:not_regular`, `:unreadable`,
+      `:too_large` (over 16 MiB), `:not_json`, `:no_models`, `:no_time`, `:stale` (`details.age_ms`)
   """
   @spec fetch(keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def fetch(opts \\ []) do
-    with {:ok, query} <- Query.new(opts) do
-      case Cache.get(Query.key(query), fn -> Source.read(query) end, query.refresh) do
-        {:ok, catalog} -> {:ok, Catalog.aged(catalog)}
-        {:error, %Error{}} = error -> error
-        {:error, {:exited, _}} -> {:error, Error.new(:unknown, "asking for the models failed")}
-      end
-    end
+    :ok = Codex.Application.Guard.started!()
+
+    with {:ok, query} <- Query.new(opts),
+         {:ok, catalog} <- Source.read(query),
+         do: {:ok, Catalog.aged(catalog)}
   end
 
   @doc """
-  The catalog that an app-server's reply to `model/list` holds: `%{"data" => [...]}`, the result of the call. Pages are put
-  together by joining their `data`. Options: `:fetched_at` (default now), `:cli_version` (default nil).
+  Makes a catalog of an app-server's reply to `model/list`: `%{"data" => [...]}`, the result of the
+  call. Join the `data` of several pages first. Options: `:fetched_at` (default now), `:cli_version`
+  (default nil).
 
-  The app-server leaves out hidden models unless `includeHidden` is asked for. Error: a `Codex.Error` of kind `:protocol`,
-  where no entry names a model.
+  The app-server leaves out hidden models unless the request has `includeHidden`. Returns a
+  `Codex.Error` of kind `:protocol` if no entry names a model.
 
       iex> {:ok, catalog} =
       ...>   Codex.Models.from_model_list(%{
@@ -126,7 +131,9 @@ defmodule Codex.Models do
       ...>         "displayName" => "GPT-6-Sol",
       ...>         "isDefault" => true,
       ...>         "defaultReasoningEffort" => "medium",
-      ...>         "supportedReasoningEfforts" => [%{"reasoningEffort" => "medium", "description" => "Balanced"}]
+      ...>         "supportedReasoningEfforts" => [
+      ...>           %{"reasoningEffort" => "medium", "description" => "Balanced"}
+      ...>         ]
       ...>       }
       ...>     ]
       ...>   })
@@ -150,17 +157,17 @@ defmodule Codex.Models do
     end
   end
 
-  # --- Models -------------------------------------------------------------------------------------------------------
+  # --- Models -----------------------------------------------------------------------------------
 
-  @doc "The models to choose from for the way to pay that is set up: `list_visible/2` with what the login says."
+  @doc "Returns `list_visible/2` for the auth mode of the login."
   @spec list() :: [preset()]
   def list, do: list_visible(Codex.Auth.infer_auth_mode())
 
   @doc """
-  The models to choose from: those that the CLI shows, for `:api` without those that the API does not have. The mode may be a
-  string; one that is unknown counts as `:api`.
+  Returns the models that the CLI shows in its picker, for `:api` without models that the API
+  lacks. The mode may be a string; an unknown mode counts as `:api`.
 
-  Options as for `fetch/1`. `[]` where there is no catalog.
+  Takes the options of `fetch/1`. Returns `[]` if there is no catalog.
   """
   @spec list_visible(auth_mode() | String.t(), keyword()) :: [preset()]
   def list_visible(auth_mode \\ :api, opts \\ []) do
@@ -176,18 +183,25 @@ defmodule Codex.Models do
   @overrides ~w(CODEX_MODEL OPENAI_DEFAULT_MODEL CODEX_MODEL_DEFAULT)
 
   @doc """
-  The default model: the first of the environment variables #{Enum.map_join(@overrides, ", ", &"`#{&1}`")} that is set and not
-  blank, whether or not a catalog knows it; else the catalog's default for the way to pay (by default, what the login says);
-  else nil.
+  Returns the default model.
+
+  This is the value of the first environment variable that is set and not blank, whether or not a
+  catalog contains it: #{Enum.map_join(@overrides, ", ", &"`#{&1}`")}. Else it is the catalog's default
+  for the auth mode (by default that of the login), or nil.
   """
   @spec default_model(auth_mode() | String.t() | nil) :: String.t() | nil
   def default_model(auth_mode \\ nil) do
-    with nil <- Enum.find_value(@overrides, &variable/1),
-         %Catalog{} = catalog <- catalog([]),
-         %{model: model} <-
-           Catalog.default(catalog, mode(auth_mode || Codex.Auth.infer_auth_mode())),
+    with nil <- override(),
+         %{model: model} <- default_preset(auth_mode),
          do: model
   end
+
+  defp default_preset(auth_mode) do
+    with %Catalog{} = catalog <- catalog([]),
+         do: Catalog.default(catalog, mode(auth_mode || Codex.Auth.infer_auth_mode()))
+  end
+
+  defp override, do: Enum.find_value(@overrides, &variable/1)
 
   defp variable(name) do
     case String.trim(System.get_env(name, "")) do
@@ -196,23 +210,23 @@ defmodule Codex.Models do
     end
   end
 
-  @doc "The model's description, or nil."
+  @doc "Returns the description of a model, or nil."
   @spec description(String.t() | nil) :: String.t() | nil
   def description(model), do: get(model, :description, nil)
 
-  @doc "The model's name for people, or nil."
+  @doc "Returns the name of a model for people, or nil."
   @spec display_name(String.t() | nil) :: String.t() | nil
   def display_name(model), do: get(model, :display_name, nil)
 
-  @doc "The model that takes the place of this one, or nil."
+  @doc "Returns the successor of a model, or nil."
   @spec get_upgrade(String.t() | nil) :: upgrade() | nil
   def get_upgrade(model), do: get(model, :upgrade, nil)
 
-  @doc "Whether the API has the model. False for one that is not known, or where that is not told."
+  @doc "Returns true if the API has the model; false also if the model or this fact is unknown."
   @spec supported_in_api?(String.t() | nil) :: boolean()
   def supported_in_api?(model), do: get(model, :supported_in_api, false) == true
 
-  @doc "Whether the model may run commands: true unless its shell is disabled, or it is not known."
+  @doc "Returns true if the model is known and its shell is not disabled: it may run commands."
   @spec tool_enabled?(String.t() | nil) :: boolean()
   def tool_enabled?(model) do
     case find(model) do
@@ -221,24 +235,29 @@ defmodule Codex.Models do
     end
   end
 
-  # --- Efforts ------------------------------------------------------------------------------------------------------
+  # --- Efforts ----------------------------------------------------------------------------------
 
-  @doc "The effort with which the CLI runs a model unless told otherwise; nil for nil, and for a model that is not known."
+  @doc "Returns the CLI's default effort of a model; nil for nil and for an unknown model."
   @spec default_reasoning_effort(String.t() | nil) :: effort() | nil
   def default_reasoning_effort(model), do: get(model, :default_reasoning_effort, nil)
 
-  @doc "The same for `default_model/0`."
+  @doc "Returns the default effort of `default_model/0`, or nil."
   @spec default_reasoning_effort() :: effort() | nil
-  def default_reasoning_effort, do: default_reasoning_effort(default_model())
+  def default_reasoning_effort do
+    case override() do
+      nil -> with %{default_reasoning_effort: effort} <- default_preset(nil), do: effort
+      model -> default_reasoning_effort(model)
+    end
+  end
 
-  @doc "The efforts that a model has, weakest first, with the CLI's words about each; `[]` for one that is not known."
+  @doc "Returns the efforts of a model with descriptions, weakest first; `[]` for an unknown model."
   @spec supported_reasoning_efforts(String.t() | nil) ::
           [%{effort: effort(), description: String.t() | nil}]
   def supported_reasoning_efforts(model), do: get(model, :supported_reasoning_efforts, [])
 
   @doc """
-  All efforts that have an atom, weakest first. A catalog may name others, as text, and the option `reasoning_effort` takes
-  them.
+  Returns the efforts that have an atom, weakest first. A catalog may name others as strings,
+  which the option `reasoning_effort` accepts, too.
 
       iex> Codex.Models.reasoning_efforts()
       [:none, :minimal, :low, :medium, :high, :xhigh, :max, :ultra]
@@ -247,7 +266,8 @@ defmodule Codex.Models do
   def reasoning_efforts, do: Effort.all()
 
   @doc """
-  An effort as its atom. Case and spaces do not count; `extra_high` and `extra-high` are `:xhigh`; nil and blank text are nil.
+  Converts an effort to its atom. Case and spaces do not matter; `extra_high` and `extra-high` are
+  `:xhigh`; nil and blank strings are nil.
 
       iex> Codex.Models.normalize_reasoning_effort(" Extra-High ")
       {:ok, :xhigh}
@@ -269,7 +289,7 @@ defmodule Codex.Models do
   end
 
   @doc """
-  The word that the CLI takes for an effort. Text that is no known effort is returned as it is; another atom raises
+  Converts an effort to the word of the CLI. Other strings are returned unchanged; other atoms raise
   `ArgumentError`.
 
       iex> Codex.Models.reasoning_effort_to_string(:xhigh)
@@ -284,12 +304,12 @@ defmodule Codex.Models do
         Atom.to_string(effort)
 
       :error ->
-        raise ArgumentError,
-              "expected one of #{inspect(Effort.all())}, got: #{Codex.Options.Keywords.shown(value)}"
+        shown = Codex.Options.Keywords.shown(value)
+        raise ArgumentError, "expected one of #{inspect(Effort.all())}, got: #{shown}"
     end
   end
 
-  # --- Other --------------------------------------------------------------------------------------------------------
+  # --- Other ------------------------------------------------------------------------------------
 
   @doc false
   def parse_client_version([major, minor, patch])
@@ -328,13 +348,10 @@ defmodule Codex.Models do
       {:ok, catalog} ->
         catalog
 
-      # The CLI's own words may quote the configuration, so they stay in the error.
+      # The CLI's output may quote the configuration, so the log does not have it.
       {:error, error} ->
-        warn(
-          {:failed, error.kind},
-          "Codex.Models has no catalog (#{inspect(error.kind)}) and goes without; Codex.Models.fetch/1 returns the error"
-        )
-
+        why = "Codex.Models has no catalog (#{inspect(error.kind)}) and returns empty values"
+        warn({:failed, error.kind}, why <> "; Codex.Models.fetch/1 returns the error")
         nil
     end
   end
@@ -344,8 +361,27 @@ defmodule Codex.Models do
     warn({:unknown, model}, "the CLI's catalog (#{catalog.source}) has no model #{name}")
   end
 
+  # Warns once for each name, and not at all after this number of names: they come from callers.
+  @most_warnings 256
+
   defp warn(name, message) do
-    _ = if Cache.first?(name), do: Logger.warning(Codex.Text.line(message))
+    key = {__MODULE__, :crypto.hash(:sha256, :erlang.term_to_binary(name))}
+    counter = warnings()
+
+    if :persistent_term.get(key, nil) == nil and :counters.get(counter, 1) < @most_warnings do
+      :persistent_term.put(key, :warned)
+      :counters.add(counter, 1, 1)
+      Logger.warning(Codex.Text.line(message))
+    end
+
     :ok
+  end
+
+  defp warnings do
+    with nil <- :persistent_term.get(__MODULE__, nil) do
+      counter = :counters.new(1, [])
+      :persistent_term.put(__MODULE__, counter)
+      counter
+    end
   end
 end

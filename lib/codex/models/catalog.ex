@@ -1,17 +1,19 @@
 defmodule Codex.Models.Catalog do
   @moduledoc """
-  The models that a CLI knows, and where that is known from. `Codex.Models.fetch/1` makes one.
+  A list of models with its source. `Codex.Models.fetch/1` returns it.
 
-    * `presets` - the models in the CLI's order (see `t:Codex.Models.preset/0`), hidden ones included
-    * `source` - `:cli` (`codex debug models`), `:cache` (`models_cache.json` in the home), `:model_list` (the app-server's
-      reply) or `:file` (a file like that of `model_catalog_json`)
-    * `fetched_at` - when it was known (`DateTime`, UTC): when the CLI was asked, what the cache file says, the file's time of
-      change. A CLI that answers from its own cache file may know it from up to 300 s before
-    * `age_ms` - how long ago that was when this value was handed out, in ms; 0 for a time in the future
-    * `cli_version` - of the CLI that knew it, or nil where that is not told
-    * `skipped` - how many entries named no model, or one that was there already
+    * `presets` - the models in the CLI's order (see `t:Codex.Models.preset/0`), hidden ones
+      included
+    * `source` - `:cli` (`codex debug models`), `:cache` (`models_cache.json` in the home),
+      `:model_list` (the app-server's reply) or `:file` (a file like that of `model_catalog_json`)
+    * `fetched_at` - the time of the list (`DateTime`, UTC): the time of the call of the CLI, the
+      time in the cache file, or the file's time of change. A list of the CLI may be up to 300 s
+      older, because the CLI reads its own cache file
+    * `age_ms` - the age of the list when this value was returned, in ms; 0 for a time in the future
+    * `cli_version` - the version of the CLI, or nil if it is unknown
+    * `skipped` - the number of entries without a model, or with a repeated one
 
-  The functions are pure: nothing is read, nothing is run.
+  The functions are pure: they read no file and start no program.
   """
 
   alias Codex.Models.Preset
@@ -30,7 +32,7 @@ defmodule Codex.Models.Catalog do
         }
 
   @doc false
-  # An entry is a map as the CLI writes it; the order is the CLI's: by priority, equal ones as they came.
+  # Entries are maps in the CLI's format. They are sorted by priority, as in the CLI.
   @spec new(term(), source(), keyword()) :: {:ok, t()} | :error
   def new(entries, source, fields) when is_list(entries) and entries != [] do
     if List.improper?(entries), do: :error, else: build(entries, source, fields)
@@ -55,7 +57,7 @@ defmodule Codex.Models.Catalog do
 
   defp in_order(presets, :model_list), do: presets
 
-  # The CLI marks none: its default is the first that it shows.
+  # The CLI marks no default: it takes the first model of its picker.
   defp in_order(presets, :catalog) do
     presets = Enum.sort_by(presets, &priority/1)
     first = Enum.find(presets, hd(presets ++ [nil]), & &1.show_in_picker)
@@ -67,18 +69,20 @@ defmodule Codex.Models.Catalog do
   defp priority(_preset), do: :last
 
   @doc """
-  The preset of a model, or nil.
+  Returns the preset of a model, or nil.
 
-      iex> {:ok, catalog} = Codex.Models.from_model_list(%{"data" => [%{"id" => "m", "model" => "m"}]})
-      iex> {Codex.Models.Catalog.find(catalog, "m").display_name, Codex.Models.Catalog.find(catalog, "n")}
+      iex> alias Codex.Models.Catalog
+      iex> data = [%{"id" => "m", "model" => "m"}]
+      iex> {:ok, catalog} = Codex.Models.from_model_list(%{"data" => data})
+      iex> {Catalog.find(catalog, "m").display_name, Catalog.find(catalog, "n")}
       {"m", nil}
   """
   @spec find(t(), term()) :: Codex.Models.preset() | nil
   def find(%__MODULE__{presets: presets}, model), do: Enum.find(presets, &(&1.model == model))
 
   @doc """
-  The models to choose from: those with `show_in_picker`, for `:api` without those that the API does not have. The
-  default model for this way to pay (`default/2`) is the one with `is_default`.
+  Returns the models with `show_in_picker`, for `:api` without models that the API lacks. Only the
+  default model of the auth mode (`default/2`) has `is_default`.
 
       iex> data = [%{"id" => "a", "isDefault" => true}, %{"id" => "b", "hidden" => true}]
       iex> {:ok, catalog} = Codex.Models.from_model_list(%{"data" => data})
@@ -95,10 +99,10 @@ defmodule Codex.Models.Catalog do
   end
 
   @doc """
-  The model that a CLI of its own accord runs, by CLI 0.169's rule: the first that it shows, else the first; for `:api` among
-  those that the API has. nil where there is none.
+  Returns the CLI's default model: the first model of its picker, else the first model; for `:api`
+  without models that the API lacks. nil if there is none.
 
-  A `model` in the user's configuration is not looked at: it wins over this in every run.
+  In a run, a `model` in the user's configuration wins over this default.
   """
   @spec default(t(), :api | :chatgpt) :: Codex.Models.preset() | nil
   def default(%__MODULE__{} = catalog, auth_mode) do
@@ -108,7 +112,7 @@ defmodule Codex.Models.Catalog do
       List.first(presets)
   end
 
-  # `model/list` does not tell: what it lists, its login may use.
+  # `model/list` has no such field: the login may use each model of that list.
   defp allowed(%{presets: presets}, :api),
     do: Enum.reject(presets, &(&1.supported_in_api == false))
 

@@ -1,10 +1,9 @@
 defmodule Codex.Models.Effort do
   @moduledoc false
-  # The words for reasoning efforts, once: for `Codex.Models`, for the option `reasoning_effort` and its documentation.
+  # The words of reasoning efforts, for `Codex.Models` and for the option `reasoning_effort`.
   #
-  # CLI 0.169 takes any text for one (`model_reasoning_effort` is a string in its configuration, and a catalog may name
-  # efforts of its own), so a word that is not listed here stays the text that it is, and never becomes an atom. The last
-  # two came with the models of that CLI.
+  # The CLI accepts any string (`model_reasoning_effort` is a string in its configuration, and a
+  # catalog may name more efforts), so an unlisted word stays a string and never becomes an atom.
 
   @efforts [:none, :minimal, :low, :medium, :high, :xhigh, :max, :ultra]
   @words Map.new(@efforts, &{Atom.to_string(&1), &1})
@@ -12,12 +11,12 @@ defmodule Codex.Models.Effort do
 
   @type t :: :none | :minimal | :low | :medium | :high | :xhigh | :max | :ultra
 
-  @doc "All that are known, weakest first."
+  @doc "Returns the known efforts, weakest first."
   @spec all() :: [t()]
   def all, do: @efforts
 
   @doc """
-  The effort that a word means, whatever its case and the spaces around it.
+  Converts a word to an effort. Case and surrounding spaces do not matter.
 
       iex> Enum.map(["Extra-High", :extra_high, " max ", "turbo", 3], &Codex.Models.Effort.parse/1)
       [{:ok, :xhigh}, {:ok, :xhigh}, {:ok, :max}, :error, :error]
@@ -40,7 +39,7 @@ defmodule Codex.Models.Effort do
   end
 
   @doc """
-  The word that the CLI takes: that of a known effort, any other as it is.
+  Converts a string to the word of the CLI: that of a known effort, any other unchanged.
 
       iex> Enum.map(["EXTRA-HIGH", "turbo"], &Codex.Models.Effort.word/1)
       ["xhigh", "turbo"]
@@ -54,7 +53,7 @@ defmodule Codex.Models.Effort do
   end
 
   @doc """
-  An effort as a catalog names it: an atom where it is known, else the text itself.
+  Converts the effort of a catalog: a known effort to an atom, any other stays a string.
 
       iex> Enum.map(["xhigh", "turbo"], &Codex.Models.Effort.from_wire/1)
       [:xhigh, "turbo"]

@@ -1,14 +1,14 @@
 defmodule Codex.Models.Files do
   @moduledoc false
-  # Catalogs in files: the one that the CLI keeps of its provider's models, and those that people write.
+  # Reads catalogs in files: the cache file of the CLI, and files that users write.
 
   alias Codex.{Error, FileSystem}
   alias Codex.Models.Catalog
 
-  # As CLI 0.169: a file of 295 seconds counts, one of 310 does not, and one of the future does.
+  # The rule of the CLI: a file of 295 seconds and a file of the future are fresh, one of 310 is not.
   @fresh_ms 300_000
 
-  @doc "What `models_cache.json` holds, if it is fresh."
+  @doc "Reads `models_cache.json`, if it is fresh."
   @spec cache(Path.t()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def cache(path) do
     with {:ok, content, _changed} <- read(path),
@@ -18,7 +18,7 @@ defmodule Codex.Models.Files do
          do: fresh(catalog, path)
   end
 
-  @doc "What a file like that of `model_catalog_json` holds."
+  @doc "Reads a file in the format of `model_catalog_json`."
   @spec catalog(Path.t()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def catalog(path) do
     with {:ok, content, changed} <- read(path),
@@ -36,11 +36,11 @@ defmodule Codex.Models.Files do
   defp fetched_at(%{"fetched_at" => text}, path) when is_binary(text) do
     case DateTime.from_iso8601(text) do
       {:ok, at, _offset} -> {:ok, at}
-      {:error, _} -> error(path, :no_time, "has a `fetched_at` that is no time of ISO 8601")
+      {:error, _} -> error(path, :no_time, "has a `fetched_at` that is not an ISO 8601 time")
     end
   end
 
-  defp fetched_at(_other, path), do: error(path, :no_time, "does not tell when it was fetched")
+  defp fetched_at(_other, path), do: error(path, :no_time, "has no `fetched_at`")
 
   defp version(%{"client_version" => version}) when is_binary(version), do: version
   defp version(_content), do: nil

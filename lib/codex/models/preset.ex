@@ -1,7 +1,7 @@
 defmodule Codex.Models.Preset do
   @moduledoc false
-  # A model as `Codex.Models` shows it, from an entry of either form that the CLI has: that of `codex debug models`, of
-  # `models_cache.json` and of `model_catalog_json`, or that of the app-server's `model/list`.
+  # Makes a preset of an entry in either form of the CLI: that of `codex debug models`,
+  # `models_cache.json` and `model_catalog_json`, or that of the app-server's `model/list`.
 
   alias Codex.Models.Effort
 
@@ -24,13 +24,13 @@ defmodule Codex.Models.Preset do
     model_list: for({_, _, name} <- @names, name, do: name) ++ ["upgrade"]
   }
 
-  # Prompts of the model: 40 KB and more each, of no use to who chooses one.
+  # Prompts of the model, of 40 KB and more each: they do not help to choose a model.
   @left_out ~w(base_instructions model_messages)
   @long 4096
 
   @type form :: :catalog | :model_list
 
-  @doc "An entry as a preset; `:error` for one that names no model."
+  @doc "Makes a preset of an entry; `:error` if the entry names no model."
   @spec new(term(), form()) :: {:ok, Codex.Models.preset()} | :error
   def new(%{} = entry, form) do
     fields = for {key, a, b} <- @names, do: {key, entry[if(form == :catalog, do: a, else: b)]}

@@ -1,6 +1,7 @@
 defmodule Codex.Models.Query do
   @moduledoc false
-  # What is asked for: the options of `Codex.Models.fetch/1`, checked, with all that the answer depends on looked up.
+  # Checks the options of `Codex.Models.fetch/1`, and finds the home, the program and the
+  # environment.
 
   alias Codex.{CLI, Error, FileSystem, Home}
   alias Codex.Options.{Cast, Keywords}
@@ -8,47 +9,51 @@ defmodule Codex.Models.Query do
   # {name, default, doc, what is expected}
   @table [
     {:codex_home, nil,
-     "the CLI's home; else `CODEX_HOME`, else `~/.codex`. It must exist, unless a file is read",
+     "the CLI's home, which must exist; else `CODEX_HOME`, else `~/.codex`. Not used with a file",
      "a path"},
     {:codex_path, nil, "the CLI; else `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH",
      "a path"},
     {:cwd, nil,
-     "where the CLI runs: a trusted project's configuration counts; default: the VM's own directory",
-     "a path"},
+     "the working directory of the CLI, which reads the configuration of a trusted project " <>
+       "there; default: the directory of the VM", "a path"},
     {:env, %{},
-     "variables for the CLI, as map or keyword; nil takes one away. It gets these, and of the VM's own those that say who is logged in, and how the network is reached",
+     "variables for the CLI, as map or keyword; nil removes a variable. Of the VM's environment
+     the " <>
+       "CLI gets only the variables for the login and the network",
      "a map or keyword list of variables"},
     {:source, :auto,
-     "`:auto`: the CLI, else a fresh cache file. `:cli`: only the CLI. `:cache`: only the cache file. `{:file, path}`: a file like that of `model_catalog_json`",
+     "`:auto`: the CLI, else its cache file if that is fresh. `:cli`: only the CLI. `:cache`: only
+     " <>
+       "the cache file. `{:file, path}`: a file in the format of `model_catalog_json`",
      ":auto, :cli, :cache or {:file, path}"},
     {:bundled, false,
-     "what the CLI has built in (`codex debug models --bundled`): it then reaches for no network whatever the login",
-     "true or false"},
-    {:refresh, false, "do not take what is kept in the VM", "true or false"},
+     "whether to return the built-in catalog of the CLI (`codex debug models --bundled`); the CLI
+     " <>
+       "then uses no network, whatever its login", "true or false"},
+    {:refresh, false, "accepted without effect: each call asks the CLI", "true or false"},
     {:timeout, 15_000,
-     "how long the CLI may take, in ms. It takes some 20 ms; with a login it asks its provider first, and gives up on that after 5 seconds",
-     "a positive integer"}
+     "the limit of the CLI, in ms. The CLI needs about 20 ms; with a login it may ask its provider
+     " <>
+       "first, for up to 5 seconds", "a positive integer"}
   ]
 
   # `codex_path_override` is the option's name on a client.
   @also %{working_directory: :cwd, codex_path_override: :codex_path}
 
-  # What the CLI needs of the VM's environment: to find its way, and to know who is logged in. Nothing else, so no key of
-  # another service: the CLI asks for models only.
-  @inherited ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR XDG_CONFIG_HOME XDG_CACHE_HOME CODEX_API_KEY CODEX_ACCESS_TOKEN) ++
-               ~w(HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy) ++
-               ~w(SSL_CERT_FILE SSL_CERT_DIR CODEX_CA_CERTIFICATE)
+  # The variables of the VM that the CLI needs for its files, its login and the network. The CLI
+  # gets no others, so it gets no key of another service.
+  @inherited ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR XDG_CONFIG_HOME XDG_CACHE_HOME) ++
+               ~w(CODEX_API_KEY CODEX_ACCESS_TOKEN) ++ ~w(HTTP_PROXY HTTPS_PROXY ALL_PROXY
+               NO_PROXY http_proxy https_proxy all_proxy no_proxy) ++ ~w(SSL_CERT_FILE
+               SSL_CERT_DIR CODEX_CA_CERTIFICATE)
 
-  @small 1024 * 1024
-
-  @enforce_keys [:source, :bundled, :refresh, :timeout]
+  @enforce_keys [:source, :bundled, :timeout]
   @derive {Inspect, except: [:env]}
-  defstruct [:source, :bundled, :refresh, :timeout, :home, :program, :cwd, env: []]
+  defstruct [:source, :bundled, :timeout, :home, :program, :cwd, env: []]
 
   @type t :: %__MODULE__{
           source: :auto | :cli | :cache | {:file, Path.t()},
           bundled: boolean(),
-          refresh: boolean(),
           timeout: pos_integer(),
           home: Path.t() | nil,
           program: {:ok, Path.t()} | {:error, CLI.path_error()} | nil,
@@ -56,7 +61,7 @@ defmodule Codex.Models.Query do
           env: [{String.t(), String.t()}]
         }
 
-  @doc "The options as a Markdown list."
+  @doc "Returns the options as a Markdown list."
   @spec docs() :: String.t()
   def docs do
     Enum.map_join(@table, "\n", fn
@@ -65,11 +70,14 @@ defmodule Codex.Models.Query do
     end)
   end
 
-  @doc "Raises `ArgumentError` for what is no option; the error is about what is missing on this machine."
+  @doc """
+  Makes a query of options. Raises `ArgumentError` for invalid options. Returns an error if the
+  home or the directory is missing.
+  """
   @spec new(keyword()) :: {:ok, t()} | {:error, Error.t()}
   def new(opts) do
     opts = check!(opts)
-    query = struct!(__MODULE__, Map.take(opts, [:source, :bundled, :refresh, :timeout]))
+    query = struct!(__MODULE__, Map.take(opts, [:source, :bundled, :timeout]))
 
     case opts.source do
       {:file, path} -> {:ok, %{query | source: {:file, Path.expand(path)}}}
@@ -111,39 +119,7 @@ defmodule Codex.Models.Query do
       else: {:error, Error.new(:config, "there is no directory #{dir}", %{code: :missing_cwd})}
   end
 
-  @doc """
-  What the answer depends on, as far as it can be seen at once: another configuration, login, CLI or environment makes another
-  key. Of files and environment only digests are kept, as there may be secrets in them.
-  """
-  @spec key(t()) :: term()
-  def key(%__MODULE__{source: {:file, path}}), do: {:file, path, stamp(path)}
-
-  def key(%__MODULE__{source: :cache, home: home}),
-    do: {:cache, home, stamp(Home.path(home, :models_cache))}
-
-  def key(%__MODULE__{home: home, program: program} = query) do
-    env = :crypto.hash(:sha256, :erlang.term_to_binary(query.env))
-    read = for entry <- [:config, :auth], do: home |> Home.path(entry) |> digest()
-    # Who waits shorter than the others gets a run of its own, as it would end theirs.
-    {query.source, query.bundled, query.timeout, home, query.cwd, program(program), env, read}
-  end
-
-  defp program({:ok, path}), do: {path, stamp(path)}
-  defp program(error), do: error
-
-  # Not the time of change: it is in seconds, and both files are small and written by programs.
-  defp digest(path) do
-    case FileSystem.read(path, limit: @small) do
-      {:ok, content} -> :crypto.hash(:sha256, content)
-      {:error, _} -> stamp(path)
-    end
-  end
-
-  defp stamp(path) do
-    with {:ok, stat} <- FileSystem.stat(path), do: {stat.size, stat.modified, stat.inode}
-  end
-
-  # --- Options ------------------------------------------------------------------------------------------------------
+  # --- Options ----------------------------------------------------------------------------------
 
   defp check!(opts) do
     unless Keyword.keyword?(opts),
@@ -151,7 +127,7 @@ defmodule Codex.Models.Query do
 
     defaults = Map.new(@table, fn {name, default, _, _} -> {name, default} end)
 
-    # As everywhere, the first of two counts.
+    # The first of two equal keys counts.
     for {name, value} <- Enum.reverse(opts), reduce: defaults do
       checked ->
         name = Map.get(@also, name, name)

@@ -1,16 +1,16 @@
-defmodule Codex.Models.Run do
+defmodule Codex.Models.Command do
   @moduledoc false
-  # One run of `codex debug models`.
+  # Runs `codex debug models`.
 
   alias Codex.CLI.Command
   alias Codex.{Error, Models.Query}
 
-  # The catalog that CLI 0.169 has built in is 745 KB.
+  # The built-in catalog of the CLI has 745 KB.
   @most 16 * 1024 * 1024
 
-  @doc "What the CLI prints, whole."
-  @spec debug_models(Path.t(), Query.t()) :: {:ok, binary()} | {:error, Error.t()}
-  def debug_models(program, %Query{} = query) do
+  @doc "Returns the output of the CLI."
+  @spec run(Path.t(), Query.t()) :: {:ok, binary()} | {:error, Error.t()}
+  def run(program, %Query{} = query) do
     argv = [program, "debug", "models" | if(query.bundled, do: ["--bundled"], else: [])]
 
     opts = [
@@ -44,7 +44,7 @@ defmodule Codex.Models.Run do
     Error.new(:cli_not_found, message, %{code: error.reason})
   end
 
-  # What clap exits with for words that it does not know.
+  # The exit status of the CLI for unknown arguments.
   defp ended(%{status: 2}, stderr) do
     details = %{exit_status: 2, stderr: stderr}
     Error.new(:cli_unsupported, "this codex has no `debug models`: #{first(stderr)}", details)
@@ -65,11 +65,11 @@ defmodule Codex.Models.Run do
     )
   end
 
-  # The CLI may warn before it says what is wrong, and shows the place after that.
+  # The CLI may print warnings before the error, and an excerpt of the file after it.
   defp first(stderr) do
     lines = String.split(stderr, "\n", trim: true)
 
-    Enum.find(lines, List.last(lines) || "it said nothing", &(&1 =~ ~r/^error: /i))
+    Enum.find(lines, List.last(lines) || "it printed no message", &(&1 =~ ~r/^error: /i))
     |> String.slice(0, 500)
   end
 end
