@@ -59,7 +59,8 @@ defmodule Codex.Config do
     strict: false,
     system_dir: "/etc/codex",
     system_config: nil,
-    timeout: 5_000
+    timeout: 5_000,
+    max_nodes: Loader.max_nodes()
   ]
 
   @doc """
@@ -82,6 +83,8 @@ defmodule Codex.Config do
       `:system_dir`)
     * `:timeout` - how long reading all files may take, for a disk that does not answer
       (milliseconds, default 5000)
+    * `:max_nodes` - how many keys and values a file may have (positive integer, default 100_000).
+      Reading 100_000 takes about 100 MB for a moment
 
   Each file must be a regular file, or a link to a regular file, of at most 16 MiB. Anything else (a
   named pipe, a device, a directory) is an error with the reason `:unreadable`, also in a project
@@ -112,8 +115,9 @@ defmodule Codex.Config do
     Keywords.check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
     Keywords.check!(opts, :system_dir, &is_binary/1, "a path")
     Keywords.check!(opts, :system_config, &(is_nil(&1) or is_binary(&1)), "a path")
-    ms? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
-    Keywords.check!(opts, :timeout, ms?, "in milliseconds, above 0")
+    positive? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
+    Keywords.check!(opts, :timeout, positive?, "in milliseconds, above 0")
+    Keywords.check!(opts, :max_nodes, positive?, "a number above 0")
     Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
 
     Map.merge(opts, %{cwd: cwd(opts.cwd), user_home: user_home(opts.env)})
@@ -168,11 +172,11 @@ defmodule Codex.Config do
   end
 
   # A broken file of requirements stops the CLI as well.
-  defp read_requirements(%{system_dir: dir, deadline: deadline}) do
+  defp read_requirements(%{system_dir: dir, deadline: deadline, max_nodes: max_nodes}) do
     path = Path.join(dir, "requirements.toml")
 
     with {:ok, text} <- Loader.read(path, deadline: deadline),
-         {:ok, tree} <- Loader.parse(path, text),
+         {:ok, tree} <- Loader.parse(path, text, max_nodes),
          do: {:ok, Native.config_term(tree)}
   end
 

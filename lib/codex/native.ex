@@ -15,8 +15,12 @@ defmodule Codex.Native do
 
   def load do
     folder = :filename.join(:code.priv_dir(:codex_sdk), "native")
-    :erlang.load_nif(folder <> spelling(folder) <> "libcodex_nif", Codex.Wire.native())
+
+    # The second error has a path that people can read.
+    with {:error, _} <- load(folder <> spelling(folder)), do: load(folder <> "/")
   end
+
+  defp load(folder), do: :erlang.load_nif(folder <> "libcodex_nif", Codex.Wire.native())
 
   # The linker hands out again what it loaded from a path, even if another file is there now. Each
   # file has a spelling of its own for that path, which holds the bits of its inode: `a/b` and
@@ -45,13 +49,13 @@ defmodule Codex.Native do
   def auth_probe(_pool, _ref, _request), do: not_loaded()
   def auth_save(_pool, _ref, _request, _document), do: not_loaded()
   def config_check(_schema, _tree), do: not_loaded()
-  def config_edit(_text, _edits), do: not_loaded()
+  def config_edit(_text, _edits, _max_nodes), do: not_loaded()
   def config_get(_tree, _path), do: not_loaded()
   def config_is_table(_schema, _path), do: not_loaded()
   def config_leaves(_tree), do: not_loaded()
   def config_merge(_trees), do: not_loaded()
   def config_overrides(_arguments), do: not_loaded()
-  def config_parse(_text), do: not_loaded()
+  def config_parse(_text, _max_nodes), do: not_loaded()
   def config_parse_null(_texts), do: not_loaded()
   def config_prepare(_schema, _tree, _base, _home, _project), do: not_loaded()
   def config_schema(_json), do: not_loaded()

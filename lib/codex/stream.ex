@@ -59,10 +59,9 @@ defmodule Codex.Stream do
        when is_binary(text) do
     {known, given} = Map.pop(given, id, 0)
 
-    case text do
-      <<_::binary-size(known), rest::binary>> when rest != "" -> {[rest], given}
-      _all_of_it -> {[], given}
-    end
+    if byte_size(text) > known,
+      do: {[text |> :erlang.split_binary(known) |> elem(1)], given},
+      else: {[], given}
   end
 
   defp given(_event, given), do: {[], given}

@@ -324,8 +324,13 @@ defmodule Codex.Subprocess do
 
   defp forward(port, pid) do
     receive do
-      {^port, _} = message -> send(pid, message) && forward(port, pid)
-      {:EXIT, ^port, _} = message -> send(pid, message) && forward(port, pid)
+      {^port, _} = message ->
+        send(pid, message)
+        forward(port, pid)
+
+      {:EXIT, ^port, _} = message ->
+        send(pid, message)
+        forward(port, pid)
     after
       0 -> :ok
     end
@@ -497,7 +502,7 @@ defmodule Codex.Subprocess do
   defp send_pending(sub) do
     {{:value, bytes}, pending} = :queue.out(sub.pending)
     size = byte_size(bytes) |> min(sub.stdin_credit) |> min(Frame.chunk())
-    <<now::binary-size(size), later::binary>> = bytes
+    {now, later} = :erlang.split_binary(bytes, size)
     pending = if later == "", do: pending, else: :queue.in_r(later, pending)
 
     sub = %{

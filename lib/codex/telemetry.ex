@@ -31,6 +31,9 @@ defmodule Codex.Telemetry do
 
   alias Codex.Telemetry.{Debug, DefaultLogger, Table}
 
+  # An application may be without it; `execute/3` looks whether it is loaded.
+  @compile {:no_warn_undefined, :telemetry}
+
   @doc """
   Calls `:telemetry.execute/3` where that module is loaded: whoever attached a handler has loaded it.
 
@@ -40,12 +43,9 @@ defmodule Codex.Telemetry do
   @spec execute([atom(), ...], map(), map()) :: :ok
   def execute([_ | _] = event, measurements, metadata)
       when is_map(measurements) and is_map(metadata) do
-    if listening?(), do: telemetry().execute(event, measurements, metadata)
+    if listening?(), do: :telemetry.execute(event, measurements, metadata)
     :ok
   end
-
-  # By way of a function: the module need not exist when this one is compiled.
-  defp telemetry, do: :telemetry
 
   @doc false
   # A failure without what the turn said and did: of that, only the words that the error itself has.
@@ -121,7 +121,7 @@ defmodule Codex.Telemetry do
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
       events = DefaultLogger.events(opts[:prefix])
-      telemetry().attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
+      :telemetry.attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
     else
       {:error, :no_telemetry}
     end

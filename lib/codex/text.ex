@@ -98,7 +98,7 @@ defmodule Codex.Text do
   # The length of an escape sequence without its ESC, or nil.
   defp escape(<<?[, rest::binary>>), do: csi(rest, 1)
   # Text for the terminal (title, link, clipboard, …), up to BEL or ST.
-  defp escape(<<char, rest::binary>>) when char in ']PX^_', do: string(rest, 1)
+  defp escape(<<char, rest::binary>>) when char in [?], ?P, ?X, ?^, ?_], do: string(rest, 1)
   defp escape(<<char, rest::binary>>) when char in 0x20..0x2F, do: escape_more(rest, 2)
   defp escape(<<char, _::binary>>) when char in 0x30..0x7E, do: 1
   defp escape(_rest), do: nil

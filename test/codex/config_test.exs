@@ -141,6 +141,94 @@ defmodule Codex.ConfigTest do
              load(context, strict: true)
   end
 
+  describe "hostile files:" do
+    @hostile [
+      "one line with a long array": "x = [" <> String.duplicate("1,", 200_000) <> "]\n",
+      "empty inline tables": "x = [" <> String.duplicate("{},", 150_000) <> "]\n",
+      "dotted keys": Enum.map_join(1..40_000, &"a.b.c#{&1}.d = 1\n"),
+      tables: Enum.map_join(1..60_000, &"[a.t#{&1}]\n"),
+      "arrays of tables": String.duplicate("[[t]]\n", 60_000),
+      "lines without a value": String.duplicate("a\n", 1_500_000),
+      "empty lines": String.duplicate("\n", 2_500_000)
+    ]
+
+    for {name, text} <- @hostile do
+      test "#{name} are an error that names the limit", context do
+        path = write(context.home, "config.toml", unquote(text))
+        assert {:error, %Error{reason: :too_large, file: ^path} = error} = load(context)
+        assert Exception.message(error) =~ "more than 100000 keys and values (max_nodes)"
+
+        # Nor are they written.
+        assert {:error, %Error{reason: :too_large}} =
+                 Config.put("model", "m", codex_home: context.home)
+      end
+    end
+
+    test "the limit is an option", context do
+      write(context.home, "config.toml", "model = \"m\"\n[tui]\ntheme = \"x\"\n")
+      assert {:ok, _} = load(context, max_nodes: 10)
+      assert {:error, %Error{reason: :too_large, expected: "2"}} = load(context, max_nodes: 2)
+      assert_raise ArgumentError, ~r/:max_nodes/, fn -> load(context, max_nodes: 0) end
+    end
+
+    test "a text is no key, however long", context do
+      text = String.duplicate("a = 1, b.c = [2]\n", 200_000)
+      write(context.home, "config.toml", "developer_instructions = '''\n#{text}'''\n")
+      assert Config.get(load!(context), "developer_instructions") == text
+    end
+
+    test "very many unknown keys are warnings, and the first have a nearest one", context do
+      for text <- [
+            Enum.map_join(1..30_000, &"modle_#{&1} = 1\n"),
+            "tui = {" <> Enum.map_join(1..30_000, ", ", &"theme_#{&1} = 1") <> "}\n"
+          ] do
+        write(context.home, "config.toml", text)
+        config = load!(context)
+        warnings = Config.warnings(config)
+        assert length(warnings) == 30_000
+        {first, others} = Enum.split(warnings, 200)
+        assert Enum.all?(first, &is_binary(&1.nearest))
+        assert Enum.all?(others, &(&1.nearest == nil))
+        # A long line is not repeated in each of them.
+        assert Enum.all?(warnings, &(byte_size(&1.source_line) <= 403))
+        assert byte_size(Config.explain(config)) < 30_000_000
+      end
+    end
+
+    test "a long unknown key is a warning", context do
+      write(context.home, "config.toml", String.duplicate("model", 100_000) <> " = 1\n")
+      assert [%Error{reason: :unknown_key, nearest: nil}] = Config.warnings(load!(context))
+    end
+
+    @tag timeout: 120_000
+    test "they take little memory", context do
+      # 10 MB on one line, and what the parser itself would keep of it.
+      for text <- [
+            ~S|"x = [" <> String.duplicate("1,", 5_000_000) <> "]"|,
+            ~S|String.duplicate("\n", 10_000_000)|
+          ] do
+        script = """
+        peak = fn ->
+          [_, kb] = Regex.run(~r/VmHWM:\\s+(\\d+)/, File.read!("/proc/self/status"))
+          String.to_integer(kb)
+        end
+
+        home = #{inspect(context.home)}
+        File.write!(Path.join(home, "config.toml"), #{text})
+        options = [codex_home: home, cwd: false, system_dir: home]
+        _ = Codex.Config.Schema.ref()
+        _ = File.write("/proc/self/clear_refs", "5")
+        before = peak.()
+        {:error, %{reason: :too_large}} = Codex.Config.load(options)
+        IO.puts(div(peak.() - before, 1024))
+        """
+
+        assert {out, 0} = Codex.OtherVM.run(script)
+        assert out |> String.trim() |> String.to_integer() < 150
+      end
+    end
+  end
+
   test "keys that a project may not set", context do
     repository(context)
     write(context.work, ".codex/config.toml", "notify = [\"x\"]\n")

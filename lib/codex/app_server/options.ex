@@ -162,7 +162,9 @@ defmodule Codex.AppServer.Options do
   defp check(:ms_or_infinity, value), do: check(:ms, value)
   defp check(:positive, value) when is_integer(value) and value > 0, do: {:ok, value}
 
-  defp check({:up_to, most}, value) when is_integer(value) and value in 1..most, do: {:ok, value}
+  defp check({:up_to, most}, value) when is_integer(value) and value >= 1 and value <= most,
+    do: {:ok, value}
+
   defp check(:name, {:via, module, _} = name) when is_atom(module), do: {:ok, name}
   defp check(:name, {:global, _} = name), do: {:ok, name}
   defp check(:name, name) when is_atom(name) and not is_boolean(name), do: {:ok, name}

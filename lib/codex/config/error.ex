@@ -9,6 +9,7 @@ defmodule Codex.Config.Error do
     * `:bad_override` - an override without `=` or without a key; `:found` has it
     * `:unreadable` - a file exists and cannot be read; `:found` has the posix reason
     * `:syntax` - a file is not TOML
+    * `:too_large` - a file has more keys and values than `:max_nodes`, which `:expected` has
     * `:type` - a value of another type
     * `:value` - a value of the right type that is not allowed
     * `:unknown_key` - no such key; `:nearest` has the known one that is spelled most like it
@@ -22,7 +23,10 @@ defmodule Codex.Config.Error do
 
   The other fields are nil where they do not apply: `:file`; `:line` and `:column`, from 1, in characters; `:path`, the
   key segment by segment; `:message`, in the words of the CLI where they are known; `:found` and `:expected`;
-  `:source_line`, the text of the line. `message/1` puts them together.
+  `:source_line`, the text of the line, of a long line the first 400 bytes. `message/1` puts them
+  together.
+
+  `:nearest` is looked up for the first 200 unknown keys of a file.
   """
 
   alias Codex.Text
@@ -34,6 +38,7 @@ defmodule Codex.Config.Error do
           | :bad_override
           | :unreadable
           | :syntax
+          | :too_large
           | :type
           | :value
           | :unknown_key

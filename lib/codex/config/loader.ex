@@ -8,6 +8,11 @@ defmodule Codex.Config.Loader do
 
   require FileSystem
 
+  # Each key or value takes some hundred bytes while a file is read, so this is 100 MB at most. The CLI
+  # itself knows some hundred keys.
+  @max_nodes 100_000
+  @max_line 400
+
   @typedoc """
   A problem and what the CLI makes of it: it does not start, it does not start where it is strict, or it says nothing.
   """
@@ -152,18 +157,25 @@ defmodule Codex.Config.Loader do
   defp found(reason), do: to_string(reason)
 
   defp parsed(name, path, text, opts) do
-    case parse(path, text) do
+    case parse(path, text, opts.max_nodes) do
       {:ok, tree} -> layer(name, path, tree, Path.dirname(path), text, opts)
       error -> error
     end
   end
 
-  @doc "A text as a tree, or the syntax error that names `path`."
-  @spec parse(Path.t(), binary()) :: {:ok, reference()} | {:error, Error.t()}
-  def parse(path, text) do
-    case Native.config_parse(text) do
+  @doc "Returns how many keys and values a file may have if nobody says otherwise."
+  @spec max_nodes() :: pos_integer()
+  def max_nodes, do: @max_nodes
+
+  @doc "A text as a tree, or the error that names `path`: its syntax, or too many keys and values."
+  @spec parse(Path.t(), binary(), pos_integer()) :: {:ok, reference()} | {:error, Error.t()}
+  def parse(path, text, max_nodes \\ @max_nodes) do
+    case Native.config_parse(text, max_nodes) do
       {:ok, tree} ->
         {:ok, tree}
+
+      {:error, :too_large} ->
+        {:error, too_large(path, max_nodes)}
 
       {:error, {{line, column}, message, source_line}} ->
         {:error,
@@ -173,9 +185,16 @@ defmodule Codex.Config.Loader do
            line: line,
            column: column,
            message: message,
-           source_line: source_line
+           source_line: shortened(source_line)
          }}
     end
+  end
+
+  @doc "The error of a file with too many keys and values."
+  @spec too_large(Path.t(), pos_integer()) :: Error.t()
+  def too_large(path, max_nodes) do
+    message = "it has more than #{max_nodes} keys and values (max_nodes)"
+    %Error{reason: :too_large, file: path, expected: to_string(max_nodes), message: message}
   end
 
   defp layer(name, path, tree, base, text, opts) do
@@ -220,10 +239,10 @@ defmodule Codex.Config.Loader do
     indices =
       for {{_reason, _weight, index, _place}, _path, _words} <- problems, uniq: true, do: index
 
-    # Split once: there may be as many problems as lines.
+    # Split and shortened once: there may be as many problems as lines, or all of them in one.
     sources =
       for index <- indices, {file, text} = source.(index), into: %{} do
-        {index, {file, text |> String.split("\n") |> List.to_tuple()}}
+        {index, {file, text |> String.split("\n") |> Enum.map(&shortened/1) |> List.to_tuple()}}
       end
 
     Enum.map(problems, &problem(&1, sources))
@@ -248,8 +267,14 @@ defmodule Codex.Config.Loader do
      }}
   end
 
-  defp source_line(lines, line) when line in 1..tuple_size(lines),
-    do: lines |> elem(line - 1) |> String.trim_trailing("\r")
+  defp source_line(lines, line) when line >= 1 and line <= tuple_size(lines),
+    do: elem(lines, line - 1)
 
   defp source_line(_lines, _line), do: nil
+
+  defp shortened(line) when byte_size(line) <= @max_line, do: String.trim_trailing(line, "\r")
+
+  defp shortened(line) do
+    line |> binary_part(0, @max_line) |> String.chunk(:valid) |> hd() |> Kernel.<>("…")
+  end
 end

@@ -201,7 +201,7 @@ defmodule Codex.Config.Writer do
   end
 
   defp edit(text, %{file: file, changes: changes}) do
-    case Native.config_edit(text, changes) do
+    case Native.config_edit(text, changes, Loader.max_nodes()) do
       {:ok, text} ->
         {:ok, text}
 
@@ -209,6 +209,9 @@ defmodule Codex.Config.Writer do
         bad_value(path)
 
       # prepare/2 has read it before
+      {:error, :too_large} ->
+        {:error, Loader.too_large(file, Loader.max_nodes())}
+
       {:error, :syntax} ->
         {:error, %Error{reason: :syntax, file: file, message: "it is not TOML"}}
     end

@@ -3,6 +3,7 @@ defmodule Codex.Exec.Args do
   # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
 
   alias Codex.{CLI, FileSystem, Home, Input, Native}
+  alias Codex.Config.Loader
   alias Codex.Exec.{Images, Options, Reach, Secrets, Servers}
   alias Codex.Options.Overrides
   alias Codex.Review.Target
@@ -236,7 +237,7 @@ defmodule Codex.Exec.Args do
   end
 
   defp edit(text, name, edits) do
-    with {:error, _not_toml} <- Native.config_edit(text, edits),
+    with {:error, _not_toml} <- Native.config_edit(text, edits, Loader.max_nodes()),
          do: {:error, {:invalid_profile, name}}
   end
 

@@ -33,7 +33,7 @@ pub use edit::{Edit, EditError, Strategy, edit};
 pub use lock::Lock;
 pub use merge::{Layered, Origin, leaves};
 pub use overrides::{MAX_SEGMENTS, OverrideError, override_value, overrides};
-pub use parse::{Fault, is_toml, parse};
+pub use parse::{Fault, is_toml, is_within, parse};
 pub use resolve::{drop_project_keys, prepare, rename_aliases, resolve};
 pub use schema::{ConfigSchema, SchemaFault};
 pub use value::{Node, Position, Table, Value, build};

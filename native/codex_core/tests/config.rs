@@ -28,6 +28,27 @@ fn problems(text: &str) -> Vec<(Reason, Weight, String, u32)> {
 }
 
 #[test]
+fn keys_and_values_are_counted_before_parsing() {
+    let long = |text: &str| format!("{text}#{}\n", " ".repeat(100));
+    for (text, nodes) in [
+        ("a = 1\n", 1),
+        ("a.b = [1, 2]\n", 4),
+        ("[t]\nx = {}\n", 3),
+        ("[[t]]\n[[t]]\n", 4),
+        ("a = \"x = [1, 2]\"\n", 1),
+        ("a = '''\nx = [1, 2]\n'''\n", 1),
+        ("# x = [1, 2]\n", 0),
+    ] {
+        assert!(config::is_within(long(text).as_bytes(), nodes.max(1)), "{text}");
+        assert!(nodes == 0 || !config::is_within(long(text).as_bytes(), nodes - 1), "{text}");
+    }
+    // Lines and spaces count for little, but they count.
+    assert!(config::is_within("\n".repeat(1000).as_bytes(), 100));
+    assert!(!config::is_within("\n".repeat(10_000).as_bytes(), 100));
+    assert!(config::is_within(b"a = \xff, , , , , , , , , , , ,", 2));
+}
+
+#[test]
 fn places_of_keys_in_every_form_of_table() {
     let text = "a.b = 1\n[c]\nd = [\n  1,\n  {e = 2},\n]\n[[f]]\ng = 1\n[[f]]\n'h i' = \"\"\"\nx\n\"\"\"\n";
     let tree = parse(text);

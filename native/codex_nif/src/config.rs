@@ -12,7 +12,7 @@ use crate::sink::TermSink;
 
 mod atoms {
     rustler::atoms! {
-        ok, error, none,
+        ok, error, none, too_large,
         missing_equals, empty_key, too_deep,
         r#type = "type", value, unknown_key, missing_key, refused,
         strict, silent,
@@ -55,7 +55,10 @@ fn config_schema<'a>(env: Env<'a>, json: Binary<'a>) -> Term<'a> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_parse<'a>(env: Env<'a>, text: Binary<'a>) -> Term<'a> {
+fn config_parse<'a>(env: Env<'a>, text: Binary<'a>, max_nodes: usize) -> Term<'a> {
+    if !config::is_within(&text, max_nodes) {
+        return (atoms::error(), atoms::too_large()).encode(env);
+    }
     match config::parse(&text) {
         Ok(node) => (atoms::ok(), tree(node)).encode(env),
         Err(fault) => (atoms::error(), (place(fault.at), fault.message, fault.source_line)).encode(env),
@@ -141,7 +144,15 @@ fn config_leaves(layer: Tree) -> Vec<(Vec<String>, usize, Place)> {
 
 /// Each change is the path, the value as JSON or nothing, and whether a table is merged.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_edit<'a>(env: Env<'a>, text: &str, edits: Vec<(Vec<String>, Option<String>, bool)>) -> Term<'a> {
+fn config_edit<'a>(
+    env: Env<'a>,
+    text: &str,
+    edits: Vec<(Vec<String>, Option<String>, bool)>,
+    max_nodes: usize,
+) -> Term<'a> {
+    if !config::is_within(text.as_bytes(), max_nodes) {
+        return (atoms::error(), atoms::too_large()).encode(env);
+    }
     let edits = edits.into_iter().map(|(path, json, upsert)| {
         let strategy = if upsert { Strategy::Upsert } else { Strategy::Replace };
         Edit::from_json(path, json.as_deref(), strategy)

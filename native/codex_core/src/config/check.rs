@@ -59,19 +59,30 @@ pub enum Weight {
 pub fn check(schema: &ConfigSchema, root: &Node) -> Vec<Problem> {
     let mut checker = Checker { schema, path: Vec::new(), problems: Vec::new() };
     checker.node(&schema.root, root);
-    let mut problems = checker.problems;
-    problems.sort_by_key(|problem| (problem.layer, problem.at));
-    problems
+    let mut found = checker.problems;
+    found.sort_by_key(|(problem, _)| (problem.layer, problem.at));
+    let unknown = found.iter_mut().filter_map(|(problem, spec)| Some((problem, (*spec)?)));
+    for (problem, spec) in unknown.take(MAX_GUESSES) {
+        let known = spec.fields.iter().filter(|(_, field)| field.alias_of.is_none());
+        problem.nearest = nearest(&problem.found, known);
+    }
+    found.into_iter().map(|(problem, _)| problem).collect()
 }
+
+/// For how many unknown keys the nearest known one is looked up: each is compared with all that are known.
+const MAX_GUESSES: usize = 200;
+
+type Found<'s> = (Problem, Option<&'s TableSpec>);
 
 struct Checker<'s> {
     schema: &'s ConfigSchema,
     path: Vec<String>,
-    problems: Vec<Problem>,
+    /// Each with the table that lacks the key, where it is an unknown one.
+    problems: Vec<Found<'s>>,
 }
 
-impl Checker<'_> {
-    fn node(&mut self, spec: &Spec, node: &Node) {
+impl<'s> Checker<'s> {
+    fn node(&mut self, spec: &'s Spec, node: &Node) {
         let spec = self.schema.resolve(spec);
         if let Some(words) = &spec.refused {
             let key = self.path.last().cloned().unwrap_or_default();
@@ -126,7 +137,7 @@ impl Checker<'_> {
         }
     }
 
-    fn below(&mut self, key: String, spec: &Spec, node: &Node) {
+    fn below(&mut self, key: String, spec: &'s Spec, node: &Node) {
         self.path.push(key);
         self.node(spec, node);
         self.path.pop();
@@ -153,7 +164,7 @@ impl Checker<'_> {
         }
     }
 
-    fn table(&mut self, spec: &TableSpec, table: &Table, node: &Node) {
+    fn table(&mut self, spec: &'s TableSpec, table: &Table, node: &Node) {
         for key in &spec.required {
             if !table.contains_key(key) {
                 let message = format!("missing field `{key}`");
@@ -194,35 +205,37 @@ impl Checker<'_> {
         self.path.pop();
     }
 
-    fn unknown(&mut self, spec: &TableSpec, key: &str, node: &Node) {
+    fn unknown(&mut self, spec: &'s TableSpec, key: &str, node: &Node) {
         self.path.push(key.to_owned());
         let weight = match spec.unknown {
             Unknown::Reported => Weight::Strict,
             Unknown::Silent => Weight::Silent,
             Unknown::Refused => Weight::Error,
         };
-        let known: Vec<String> = spec.fields.keys().cloned().collect();
         let (message, expected) = match weight {
-            Weight::Error => (format!("unknown field `{key}`, expected {}", list(&known)), list(&known)),
+            Weight::Error => {
+                let known = list(&spec.fields.keys().cloned().collect::<Vec<_>>());
+                (format!("unknown field `{key}`, expected {known}"), known)
+            }
             _ => (format!("unknown configuration field `{}`", self.path.join(".")), String::new()),
         };
         self.problem(Reason::UnknownKey, weight, node, message, expected);
-        if let Some(problem) = self.problems.last_mut() {
+        if let Some((problem, unknown_in)) = self.problems.last_mut() {
             problem.found = key.to_owned();
             problem.at = node.key;
-            problem.nearest = nearest(key, spec.fields.iter().filter(|(_, field)| field.alias_of.is_none()));
+            *unknown_in = Some(spec);
         }
         self.path.pop();
     }
 
     /// The alternative with the fewest errors decides; where none has the right shape, all of them are named.
-    fn union(&mut self, all: &[Spec], node: &Node) {
-        let mut best: Option<Vec<Problem>> = None;
+    fn union(&mut self, all: &'s [Spec], node: &Node) {
+        let mut best: Option<Vec<Found>> = None;
         for spec in all.iter().filter(|spec| shaped(&self.schema.resolve(spec).kind, node)) {
             let mut trial = Checker { schema: self.schema, path: self.path.clone(), problems: Vec::new() };
             trial.node(spec, node);
-            let rank = |problems: &[Problem]| {
-                (problems.iter().filter(|problem| problem.weight == Weight::Error).count(), problems.len())
+            let rank = |problems: &[Found]| {
+                (problems.iter().filter(|(problem, _)| problem.weight == Weight::Error).count(), problems.len())
             };
             if best.as_ref().is_none_or(|best| rank(&trial.problems) < rank(best)) {
                 best = Some(trial.problems);
@@ -249,7 +262,8 @@ impl Checker<'_> {
     fn problem(&mut self, reason: Reason, weight: Weight, node: &Node, message: String, expected: String) {
         let (path, found) = (self.path.clone(), node.found());
         let (at, layer) = (node.at, node.layer);
-        self.problems.push(Problem { reason, weight, path, at, layer, message, found, expected, nearest: None });
+        let problem = Problem { reason, weight, path, at, layer, message, found, expected, nearest: None };
+        self.problems.push((problem, None));
     }
 }
 

@@ -18,6 +18,33 @@ pub struct Fault {
     pub source_line: String,
 }
 
+/// Whether a file has at most `max` keys and values, and pieces in proportion. To be asked before it is parsed: each key
+/// or value takes some hundred bytes in memory, and an array of one line has one for every second byte.
+pub fn is_within(bytes: &[u8], max: usize) -> bool {
+    if bytes.len() <= max {
+        return true;
+    }
+    // What is not UTF-8 is an error of the parser.
+    let Ok(text) = std::str::from_utf8(bytes) else { return true };
+    let (mut nodes, mut pieces) = (0, 0);
+    toml_parser::Source::new(text).lex().all(|token| {
+        use toml_parser::lexer::TokenKind;
+        pieces += 1;
+        nodes += usize::from(matches!(
+            token.kind(),
+            TokenKind::Dot
+                | TokenKind::Equals
+                | TokenKind::Comma
+                | TokenKind::LeftSquareBracket
+                | TokenKind::LeftCurlyBracket
+        ));
+        nodes <= max && pieces / PIECES <= max
+    })
+}
+
+/// Pieces of a text for each of its keys and values: the parser holds all of them, spaces, comments and line ends, too.
+const PIECES: usize = 20;
+
 /// Reads a file. A byte order mark at its start is skipped.
 pub fn parse(bytes: &[u8]) -> Result<Node, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))?;

@@ -43,7 +43,13 @@ pub(super) fn json_text(json: &Json) -> String {
 /// Spelled alike enough to be meant.
 const ALIKE: f64 = 0.75;
 
+/// A key longer than this is no misspelling.
+const LONGEST: usize = 80;
+
 pub(super) fn nearest<'k>(key: &str, known: impl Iterator<Item = (&'k String, &'k Spec)>) -> Option<String> {
+    if key.len() > LONGEST {
+        return None;
+    }
     known
         .map(|(name, _)| (strsim::jaro_winkler(key, name), name))
         .filter(|(alike, _)| *alike >= ALIKE)
