@@ -520,6 +520,14 @@ defmodule Codex.ExecTest do
       body = ~S(echo "$started"; head -c 100000 /dev/zero | tr '\0' x; echo; echo "$turn")
       assert {:ok, result} = dir |> thread(body) |> Thread.run("hi", max_line_bytes: 50_000)
 
+      for {option, text} <- [max_line_bytes: "max_line_bytes", max_line_nodes: "over 1 values"] do
+        assert {:error, {:exec_failed, error}} =
+                 dir |> thread("echo \"$turn\"") |> Thread.run("hi", [{option, 1}])
+
+        assert error.kind == :overflow
+        assert error.message =~ text
+      end
+
       assert [%Events.Error{additional_details: %{"line_bytes" => 100_000}}] =
                for(%Events.Error{} = e <- result.events, do: e)
     end

@@ -509,6 +509,20 @@ defmodule Codex.OptionsTest do
       end
     end
 
+    test "tokens and headers that cannot be sent are refused in overrides, too" do
+      for {key, value, path} <- [
+            {"model_providers.p.experimental_bearer_token", "",
+             "model_providers.p.experimental_bearer_token"},
+            {"model_providers.p.http_headers.X", " ", "model_providers.p.http_headers.X"},
+            {"mcp_servers.a.http_headers.X", "a\n", "mcp_servers.a.http_headers.X"}
+          ] do
+        [table | _] = String.split(path, ".")
+        error = {:error, {:"invalid_#{table}", path}}
+        assert sent(config_overrides: %{key => value}) == error
+        assert Codex.Error.normalize(elem(error, 1)).message =~ path
+      end
+    end
+
     test "--all stands with --last" do
       {:ok, thread} = Codex.resume_thread(:last, [codex_path: "/bin/true"], resume_all: true)
       {:ok, args} = Args.run("hi", %Exec.Options{codex_opts: thread.codex_opts, thread: thread})
@@ -821,6 +835,18 @@ defmodule Codex.OptionsTest do
              {:invalid_model_providers, "model_providers.p.env_http_headers.X"}},
             {[mcp_servers: %{a: %{http_headers: %{"X" => true}}}],
              {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+            {[mcp_servers: %{a: %{http_headers: %{"X" => ""}}}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+            {[mcp_servers: %{a: %{http_headers: %{"Bearer sk-1" => "x"}}}],
+             {:invalid_mcp_servers, "mcp_servers.a.http_headers"}},
+            {[model_providers: [p: [http_headers: [X: "a\nb"]]]],
+             {:invalid_model_providers, "model_providers.p.http_headers.X"}},
+            {[model_providers: [p: [experimental_bearer_token: ""]]],
+             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+            {[model_providers: %{"p" => %{"experimental_bearer_token" => " "}}],
+             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+            {[model_providers: [p: [experimental_bearer_token: "sk-1\n"]]],
+             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
             {[model_providers: [p: [query_params: [v: 1]]]],
              {:invalid_model_providers, "model_providers.p.query_params.v"}},
             {[config: [mcp_servers: [a: [cwd: nil]]]],

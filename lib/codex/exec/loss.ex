@@ -47,10 +47,14 @@ defmodule Codex.Exec.Loss do
   def cancelled,
     do: %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
 
-  @typedoc "How it ended, what it said, whether there was an event, whether somebody cancelled it, and which thread was wanted."
+  @typedoc """
+  How it ended, what it said, the last event of an error, whether there was an event, whether
+  somebody cancelled it, and which thread was wanted.
+  """
   @type ending :: %{
           exit: Subprocess.Exit.t(),
           said: String.t(),
+          event: Codex.Events.t() | nil,
           started?: boolean(),
           cancelled?: boolean(),
           resume: nil | :last | {:fork, String.t()} | String.t()
@@ -83,10 +87,18 @@ defmodule Codex.Exec.Loss do
       verdict.kind == :thread_not_found ->
         %{error | message: thread_not_found(ending.resume, last).message}
 
+      verdict.kind == :protocol and dropped?(ending.event) ->
+        text = "the end of the turn cannot be read: " <> ending.event.message
+        %{error | reason_code: :overflow, retryable?: false, message: text}
+
       true ->
         %{error | message: why(error, last)}
     end
   end
+
+  # A line over a limit, which may have been the end of the turn.
+  defp dropped?(%Codex.Events.Error{additional_details: %{"line_bytes" => _}}), do: true
+  defp dropped?(_event), do: false
 
   defp why(%{reason_code: :interrupted}, _last), do: "codex was interrupted"
 

@@ -418,6 +418,7 @@ defmodule Codex.Exec.Run do
     Loss.cut_short(%{
       exit: run.exit,
       said: words(run),
+      event: run.event,
       started?: run.started?,
       cancelled?: Call.cancelled?(run.call),
       resume: run.args.resume

@@ -81,13 +81,16 @@ defmodule Codex.Exec.Secrets do
   end
 
   defp split([top, id, "http_headers", name] = path, value, hidden) do
-    if is_binary(value) and name != "" and not String.contains?(value, "\0"),
-      do: rename([top, id, "env_http_headers", name], variable(top, id, name), value, hidden),
-      else: invalid(path)
+    cond do
+      # The name may hold a value: it is not shown.
+      not Overrides.header_name?(name) -> invalid([top, id, "http_headers"])
+      not Overrides.header_value?(value) -> invalid(path)
+      true -> rename([top, id, "env_http_headers", name], variable(top, id, name), value, hidden)
+    end
   end
 
   defp split(["model_providers", id, "experimental_bearer_token"] = path, token, hidden) do
-    if is_binary(token) and not String.contains?(token, "\0") do
+    if Overrides.header_value?(token) do
       var = variable("model_providers", id, "TOKEN")
       rename(["model_providers", id, "env_key"], var, token, hidden)
     else

@@ -266,16 +266,24 @@ defmodule Codex.Options.Cast do
     end
   end
 
-  # Tables of texts. The CLI refuses other values, and prints them.
+  # Tables of texts. The CLI refuses other values, and prints them. It leaves out headers that it
+  # cannot send.
   @texts ~w(env http_headers env_http_headers query_params)
 
   defp texts(path, members) do
     Enum.find_value(members, :ok, fn
       {name, {:table, members}} when name in @texts ->
         Enum.find_value(members, fn {key, value} ->
-          unless is_binary(value) and not String.contains?(value, "\0"),
-            do: {:error, path ++ [name, key]}
+          cond do
+            # The name may hold a secret: it is not shown.
+            name == "http_headers" and not Overrides.header_name?(key) -> {:error, path ++ [name]}
+            not text?(name, value) -> {:error, path ++ [name, key]}
+            true -> nil
+          end
         end)
+
+      {"experimental_bearer_token" = name, token} ->
+        unless Overrides.header_value?(token), do: {:error, path ++ [name]}
 
       {name, _other} when name in @texts ->
         {:error, path ++ [name]}
@@ -284,6 +292,9 @@ defmodule Codex.Options.Cast do
         nil
     end)
   end
+
+  defp text?("http_headers", value), do: Overrides.header_value?(value)
+  defp text?(_table, value), do: is_binary(value) and not String.contains?(value, "\0")
 
   # Back to maps: what is to be hidden is looked for by name.
   defp plain({:table, members}),

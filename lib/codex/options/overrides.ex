@@ -249,4 +249,15 @@ defmodule Codex.Options.Overrides do
   """
   @spec toml(term()) :: {:ok, String.t()} | :error
   def toml(value), do: with({:ok, value} <- value(value), do: {:ok, Native.override_value(value)})
+
+  @doc "Whether a header of HTTP can have this name."
+  @spec header_name?(String.t()) :: boolean()
+  def header_name?(name), do: name =~ ~r/\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\z/
+
+  @doc "Whether a header of HTTP can have this value, and it is not blank."
+  @spec header_value?(term()) :: boolean()
+  def header_value?(value) do
+    is_binary(value) and String.valid?(value) and String.trim(value) != "" and
+      not (value =~ ~r/[\x00-\x08\x0a-\x1f\x7f]/)
+  end
 end
