@@ -30,12 +30,14 @@ defmodule Codex.Clocks.Limits do
   @doc "The error of a limit that has run out."
   @spec error(Clocks.t(), Clocks.name(), Clocks.limit(), atom()) :: TransportError.t()
   def error(clocks, name, limit, silence_option) do
+    option = option(name, silence_option)
+
     %TransportError{
       reason_code: :timeout,
-      message: words(name, limit),
+      message: words(name, limit) <> " (#{option})",
       timeout_ms: limit,
       clock: Clocks.clock(name),
-      option: option(name, silence_option),
+      option: option,
       open: Clocks.open(clocks),
       retryable?: true
     }

@@ -102,7 +102,17 @@ defmodule Codex.Error.Reasons do
     no_id: :protocol,
     exited: :crashed,
     write_failed: :config,
-    native: :config
+    native: :config,
+    eof: :invalid_request,
+    syntax: :invalid_request,
+    trailing: :invalid_request,
+    control: :invalid_request,
+    escape: :invalid_request,
+    number: :invalid_request,
+    number_range: :invalid_request,
+    depth: :invalid_request,
+    utf8: :invalid_request,
+    nodes: :invalid_request
   }
 
   # `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.

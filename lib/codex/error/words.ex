@@ -15,6 +15,20 @@ defmodule Codex.Error.Words do
     no_answer: "Git gave no answer about the repository"
   }
 
+  # The reasons of `Codex.JSON.decode/2`.
+  @json %{
+    eof: "it ends too early",
+    syntax: "it has a byte that is out of place",
+    trailing: "something follows the value",
+    control: "a string has a raw control character",
+    escape: "a string has an invalid escape",
+    number: "a number is malformed",
+    number_range: "a number is too large",
+    depth: "it has more than 256 levels",
+    utf8: "it is not UTF-8",
+    nodes: "it has more values and keys than allowed"
+  }
+
   @doc """
   Returns a sentence about a reason, or nil for a term that is none of ours.
 
@@ -121,10 +135,13 @@ defmodule Codex.Error.Words do
   def reason(:not_structured),
     do: "the turn had no output_schema: run it with that option to get JSON"
 
-  def reason({:invalid_json, {why, at}}),
-    do: "the answer is not one JSON document: #{text(why)} at byte #{show(at)}"
+  def reason({:invalid_json, {why, at}}) when is_map_key(@json, why),
+    do: "the answer is not one JSON document: #{@json[why]}, at byte #{show(at)}"
 
   def reason({:invalid_json, why}), do: "the answer is not one JSON document: #{show(why)}"
+
+  def reason({why, at}) when is_map_key(@json, why),
+    do: "the text is not one JSON document: #{@json[why]}, at byte #{show(at)}"
 
   def reason(:invalid_raw_response_item),
     do: "a raw response item must be a map with a \"type\" that is known"
