@@ -24,7 +24,9 @@ defmodule CodexSdk.MixProject do
     [extra_applications: [:logger, :crypto, :public_key, :ssl], mod: {Codex.Application, []}]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  # dev/ has development tools of this package. Applications compile it as :prod, without them.
+  defp elixirc_paths(:test), do: ["lib", "dev", "test/support"]
+  defp elixirc_paths(:dev), do: ["lib", "dev"]
   defp elixirc_paths(_), do: ["lib"]
 
   defp package do

@@ -186,8 +186,8 @@ defmodule Codex.Models do
   Returns the default model.
 
   This is the value of the first environment variable that is set and not blank, whether or not a
-  catalog contains it: #{Enum.map_join(@overrides, ", ", &"`#{&1}`")}. Else it is the catalog's default
-  for the auth mode (by default that of the login), or nil.
+  catalog contains it: #{Enum.map_join(@overrides, ", ", &"`#{&1}`")}. Otherwise it is the
+  catalog's default for the auth mode (by default that of the login), or nil.
   """
   @spec default_model(auth_mode() | String.t() | nil) :: String.t() | nil
   def default_model(auth_mode \\ nil) do

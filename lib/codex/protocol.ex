@@ -1,37 +1,46 @@
 defmodule Codex.Protocol do
   @moduledoc false
-  # The protocol of the app-server, from `priv/protocol/app_server.txt`: what methods there are, and whether options fit one.
-  # `mix codex.protocol` writes that file, and compares it with an installed CLI.
+  # Knows the protocol of the app-server: its methods, and the types of their parameters and
+  # results.
+  #
+  # The data is a literal in `priv/protocol/app_server.exs`, read while this library is compiled.
+  # `mix codex.protocol` generates that file, and compares it with an installed CLI.
 
   alias Codex.Protocol.Check
-  alias Codex.Protocol.File, as: Data
 
-  @path Path.expand("../../priv/protocol/app_server.txt", __DIR__)
+  @path Path.expand("../../priv/protocol/app_server.exs", __DIR__)
   @external_resource @path
-  @data @path |> File.read!() |> Data.parse!()
+  @data @path |> File.read!() |> Code.string_to_quoted!()
 
-  @types Map.new(@data.types, fn {name, type} -> {name, Check.prepare(type)} end)
+  @types for {:type, {name, type}} <- @data, into: %{}, do: {name, Check.prepare(type)}
 
-  @directions [
-    client: :requests,
-    client_notification: :client_notifications,
-    notification: :notifications,
-    server: :server_requests
-  ]
-  @methods for {direction, kind} <- @directions,
-               {name, method} <- @data[kind],
+  @directions %{
+    request: :client,
+    client_notification: :client_notification,
+    notification: :notification,
+    server_request: :server
+  }
+  @methods for {kind, {name, method}} <- @data,
+               direction = @directions[kind],
                into: %{},
                do:
                  {name,
-                  Map.put(%{method | params: Check.prepare(method.params)}, :direction, direction)}
+                  %{
+                    direction: direction,
+                    params: Check.prepare(method[:params]),
+                    result: method[:result],
+                    experimental: method[:experimental] == true
+                  }}
 
-  @requests @data.requests |> Map.keys() |> Enum.sort()
-  @notifications @data.notifications |> Map.keys() |> Enum.sort()
-  @server_requests @data.server_requests |> Map.keys() |> Enum.sort()
+  # Sorted, as in the file.
+  @requests for {:request, {name, _method}} <- @data, do: name
+  @notifications for {:notification, {name, _method}} <- @data, do: name
+  @server_requests for {:server_request, {name, _method}} <- @data, do: name
 
   @typedoc """
-  A method: who sends it (`:client` and `:server` are requests), the prepared type of its parameters, the name of the type of its
-  result (nil for notifications, and where the protocol does not say), and whether the connection has to ask for it.
+  A method: its sender (`:client` and `:server` are requests), the prepared type of its
+  parameters, the name of the type of its result (nil for notifications, and if the protocol does
+  not name it), and whether it needs the experimental API.
   """
   @type method :: %{
           direction: :client | :client_notification | :notification | :server,
@@ -42,33 +51,33 @@ defmodule Codex.Protocol do
 
   @type reason :: Check.reason() | {:unknown_method, String.t()}
 
-  @doc "The file that the data is in."
+  @doc "Returns the path of the data."
   @spec path() :: Path.t()
-  def path, do: Path.join(:code.priv_dir(:codex_sdk), "protocol/app_server.txt")
+  def path, do: Path.join(:code.priv_dir(:codex_sdk), "protocol/app_server.exs")
 
   @doc """
-  The version of the CLI that the data was taken from.
+  Returns the version of the CLI whose protocol this is.
 
       iex> Codex.Protocol.cli_version() == Codex.CLI.tested_version()
       true
   """
   @spec cli_version() :: String.t()
-  def cli_version, do: unquote(@data.cli)
+  def cli_version, do: unquote(@data[:cli])
 
-  @doc "The requests that a client can send, sorted."
+  @doc "Returns the requests of the client, sorted."
   @spec methods() :: [String.t()]
   def methods, do: @requests
 
-  @doc "What the server tells without asking, sorted."
+  @doc "Returns the notifications of the server, sorted."
   @spec notifications() :: [String.t()]
   def notifications, do: @notifications
 
-  @doc "What the server asks, sorted."
+  @doc "Returns the requests of the server, sorted."
   @spec server_requests() :: [String.t()]
   def server_requests, do: @server_requests
 
   @doc """
-  What is known of a method.
+  Returns a method by its name.
 
       iex> {:ok, method} = Codex.Protocol.method("memory/reset")
       iex> {method.direction, method.params, method.result, method.experimental}
@@ -99,8 +108,8 @@ defmodule Codex.Protocol do
        {:invalid_option, :sandbox, :read_ony,
         ~S(one of "read-only", "workspace-write", "danger-full-access")}}
 
-  The path of something inside an option is a list: `{:missing_option, [:input, 0, :text]}`. Values under names that sound like
-  secrets are `[redacted]`. Raises `KeyError` for a type that is none.
+  The path of a value inside an option is a list: `{:missing_option, [:input, 0, :text]}`. Values
+  under names that sound like secrets are `[redacted]`. Raises `KeyError` for an unknown type.
   """
   @spec check(String.t(), term()) :: {:ok, term()} | {:error, Check.reason()}
   def check(type, options) do
@@ -109,8 +118,8 @@ defmodule Codex.Protocol do
   end
 
   @doc """
-  The parameters of a request of the client, and what in them is experimental: the method itself, or fields of it. Without any
-  parameters they are nil.
+  Checks the parameters of a request of the client. Returns them for the wire (nil if the method has
+  none), and the experimental method and fields that they use.
 
       iex> Codex.Protocol.params("thread/start", cwd: "/srv", experimental_raw_events: false)
       {:ok, %{"cwd" => "/srv", "experimentalRawEvents" => false}, []}

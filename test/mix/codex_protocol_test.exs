@@ -26,7 +26,7 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
 
   @tag :codex_cli
   test "writes the file as it is in the library", %{tmp_dir: dir} do
-    path = Path.join(dir, "new/app_server.txt")
+    path = Path.join(dir, "new/app_server.exs")
     run(["--data", path])
     assert output() =~ path
     assert File.read!(path) == File.read!(Codex.Protocol.path())
@@ -38,16 +38,19 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
 
     doctored =
       known
-      |> String.replace("cli 0.169.0", "cli 0.168.0")
-      |> String.replace(~r/^request thread\/archive .*\n/m, "")
-      |> String.replace("request model/list ", "request model/lists ")
+      |> String.replace("cli: \"0.169.0\"", "cli: \"0.168.0\"")
+      |> String.replace(~r/^  request: {"thread\/archive", .*\n/m, "")
+      |> String.replace("request: {\"model/list\",", "request: {\"model/lists\",")
       |> String.replace(
-        "type TurnInterruptParams {threadId!:",
-        "type TurnInterruptParams {gone:null,threadId:"
+        "type: {\"TurnInterruptParams\", {:fields, [required: ",
+        "type: {\"TurnInterruptParams\", {:fields, [optional: {\"gone\", :null}, optional: "
       )
-      |> String.replace("type SortDirection 'asc'|'desc'", "type SortDirection 'asc'|'up'")
+      |> String.replace(
+        "type: {\"SortDirection\", {:one_of, [word: \"asc\", word: \"desc\"]}}",
+        "type: {\"SortDirection\", {:one_of, [word: \"asc\", word: \"up\"]}}"
+      )
 
-    path = Path.join(dir, "doctored.txt")
+    path = Path.join(dir, "doctored.exs")
     File.write!(path, doctored)
 
     assert catch_exit(run(["--check", "--data", path])) == {:shutdown, 1}
@@ -108,13 +111,13 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
       assert_raise Mix.Error, ~r/usage: mix codex.protocol/, fn -> run(argv) end
     end
 
-    path = Path.join(dir, "odd.txt")
+    path = Path.join(dir, "odd.exs")
 
     assert_raise Mix.Error, ~r/no such file/, fn -> run(["--check", "--data", path]) end
 
     File.write!(path, "odd\n")
 
-    assert_raise Mix.Error, ~r/not a line of protocol data: odd/, fn ->
+    assert_raise Mix.Error, ~r/expected protocol data, got: odd/, fn ->
       run(["--check", "--data", path])
     end
   end

@@ -5,7 +5,7 @@ defmodule Codex.Models.Files do
   alias Codex.{Error, FileSystem}
   alias Codex.Models.Catalog
 
-  # The rule of the CLI: a file of 295 seconds and a file of the future are fresh, one of 310 is not.
+  # The rule of the CLI: files of 295 seconds and files of the future are fresh, one of 310 is not.
   @fresh_ms 300_000
 
   @doc "Reads `models_cache.json`, if it is fresh."

@@ -1,15 +1,35 @@
 defmodule Codex.Protocol.Check do
   @moduledoc false
-  # Options of a method, as a user writes them, to what goes over the wire; or the first thing that is wrong with them.
+  # Checks the options of a method, and converts them to JSON values for the wire.
   #
-  # Keys are snake_case or as on the wire, atoms or text; so are words. What is experimental is counted, not refused: only
-  # the connection knows what it agreed on.
+  # Keys and words are in snake_case or as on the wire, atoms or strings. Experimental fields are
+  # listed, not refused: only the connection knows whether it has the experimental API.
 
   alias Codex.Options.Keywords
-  alias Codex.Protocol.{Type, Words}
+  alias Codex.Protocol.Words
   alias Codex.Suggest
 
-  @typedoc "An option by its key, or the way to something inside it: keys, and indexes of lists from 0."
+  @typedoc """
+  A type of the protocol, as in `priv/protocol/app_server.exs`. `:count` is an integer from 0,
+  `:any` any JSON value, `:other` the type of all other keys of an object.
+  """
+  @type type ::
+          :string
+          | :integer
+          | :count
+          | :number
+          | :boolean
+          | :null
+          | :any
+          | {:word, String.t()}
+          | {:ref, String.t()}
+          | {:list, type()}
+          | {:nullable, type()}
+          | {:one_of, [type()]}
+          | {:fields, [{field_kind(), {String.t(), type()}} | {:other, type()}]}
+  @type field_kind :: :required | :optional | :experimental_required | :experimental
+
+  @typedoc "The key of an option, or a path inside it: keys, and indexes of lists from 0."
   @type where :: term() | [term()]
   @type reason ::
           {:unknown_option, where(), nearest :: atom() | nil}
@@ -18,16 +38,22 @@ defmodule Codex.Protocol.Check do
           | {:invalid_options, value :: term()}
 
   @doc """
-  A type as the checks want it. Objects know their fields by either spelling:
-  `{:object, %{spelling => {wire, name, type, required?, experimental?}}, required fields, type of other keys or nil}`.
+  Prepares a type for the checks. Objects find their fields by either spelling:
+
+      {:object, %{spelling => {wire, name, type, required?, experimental?}}, required, other}
+
+  `required` lists the required fields; `other` is the type of other keys, or nil.
   """
-  @spec prepare(Type.t()) :: term()
-  def prepare({:fields, fields, rest}) do
+  @spec prepare(type()) :: term()
+  def prepare({:fields, fields}) do
+    {other, fields} = Keyword.split(fields, [:other])
+
     entries =
-      for {wire, field} <- Enum.sort(fields) do
-        name = Macro.underscore(wire)
-        # From our own file, while this library is compiled.
-        {wire, String.to_atom(name), prepare(field.type), field.required, field.experimental}
+      for {kind, {wire, type}} <- fields do
+        # The names come from our own file, while this library is compiled.
+        name = wire |> Macro.underscore() |> String.to_atom()
+        required = kind in [:required, :experimental_required]
+        {wire, name, prepare(type), required, kind in [:experimental, :experimental_required]}
       end
 
     names =
@@ -36,7 +62,7 @@ defmodule Codex.Protocol.Check do
           into: %{},
           do: {spelling, entry}
 
-    {:object, names, Enum.filter(entries, &elem(&1, 3)), rest && prepare(rest)}
+    {:object, names, Enum.filter(entries, &elem(&1, 3)), other[:other] && prepare(other[:other])}
   end
 
   def prepare({tag, type}) when tag in [:list, :nullable], do: {tag, prepare(type)}
@@ -44,8 +70,8 @@ defmodule Codex.Protocol.Check do
   def prepare(plain), do: plain
 
   @doc """
-  Checks a value against a prepared type. `types` are the prepared types by name. The third element are the experimental
-  fields that were used, as on the wire, with dots.
+  Checks a value against a prepared type. `types` are the prepared types by name. The third element
+  lists the paths of the experimental fields that were used, in the names of the wire, with dots.
   """
   @spec run(term(), term(), %{String.t() => term()}) ::
           {:ok, term(), [String.t()]} | {:error, reason()}
@@ -152,18 +178,19 @@ defmodule Codex.Protocol.Check do
     end
   end
 
-  # Some names are snake_case on the wire; they may be written as the others are. A longer key is no name.
+  # Names that are snake_case on the wire may be written in camelCase, too. Longer keys are no
+  # names.
   defp field(names, key) when is_binary(key) and byte_size(key) <= 64,
     do: names[key] || names[Macro.underscore(key)]
 
   defp field(_names, _key), do: nil
 
-  # As the server sees it: where there may be a null, everything else was meant (observed with 0.169).
+  # The rule of the server: a value of a nullable field is always used.
   defp used?(_type, nil), do: false
   defp used?({:nullable, _}, _value), do: true
   defp used?(_type, value), do: value not in [false, [], %{}]
 
-  # nil is null where the protocol has a null, and no option elsewhere.
+  # nil is null if the type is nullable; otherwise the option counts as missing.
   defp unset?({:nullable, _}, nil, _required), do: false
   defp unset?(:any, nil, required), do: not required
   defp unset?(_type, value, _required), do: value == nil
@@ -216,7 +243,7 @@ defmodule Codex.Protocol.Check do
     end)
   end
 
-  # The word alone, for an object that needs nothing but its tag.
+  # A word may stand for an object whose only required field is its tag.
   defp short(objects, word) when is_atom(word) or is_binary(word) do
     Enum.find_value(objects, :none, fn
       {:object, _, [{tag, _, {:word, known}, _, _}], _} ->
@@ -238,7 +265,7 @@ defmodule Codex.Protocol.Check do
     end
   end
 
-  # The field that tells the objects apart: a word that each of them must have.
+  # The tag is the field that distinguishes the objects: each requires it, and its type is a word.
   defp tag(objects) do
     objects
     |> Enum.map(fn {:object, _, required, _} ->
@@ -282,7 +309,7 @@ defmodule Codex.Protocol.Check do
     end
   end
 
-  # A longer one is no word of the protocol.
+  # No word of the protocol is longer.
   @longest 64
 
   defp word?(word, value) when is_atom(value) and not is_boolean(value) and value != nil,
@@ -297,7 +324,7 @@ defmodule Codex.Protocol.Check do
 
   defp plain(word), do: word |> Macro.underscore() |> String.replace("-", "_")
 
-  ## What is wrong
+  ## Errors
 
   defp inside({types, path}, key), do: {types, [key | path]}
 

@@ -1,8 +1,8 @@
 defmodule Codex.Protocol.Words do
   @moduledoc false
-  # What errors and documentation say about prepared types, and what errors may show of a value.
+  # Describes prepared types in errors and documentation, and hides secrets in values of errors.
 
-  @doc "How a type is called in errors and documentation."
+  @doc "Describes a type in words."
   @spec expected(term(), %{String.t() => term()}) :: String.t()
   def expected(:string, _types), do: "a string"
   def expected(:integer, _types), do: "an integer"
@@ -71,7 +71,7 @@ defmodule Codex.Protocol.Words do
   @secret ~r/key|token|secret|password|credential|authorization|header|^env$|^config$/i
   @no_secret ~w(key_path keyPath sort_key sortKey)
 
-  @doc "A value that may be shown: names stay, and what stands under one that sounds like a secret does not."
+  @doc "Makes a value safe for errors: values under names that sound like secrets are hidden."
   @spec hide(term(), [term()]) :: term()
   def hide(value, path) do
     if Enum.any?(path, &secret?/1), do: "[redacted]", else: hide(value)

@@ -1,38 +1,49 @@
 defmodule Codex.Protocol.DiffTest do
   use ExUnit.Case, async: true
 
-  alias Codex.Protocol.{Diff, File, Schema}
+  alias Codex.Protocol.{Data, Diff, Schema}
 
-  @data File.parse!("""
-        cli 1.0.0
-        request a/read AParams -> AResponse
-        request a/write AParams -> AResponse
-        ~request a/drop null -> AResponse
-        notification a/changed AResponse
-        type AParams {id!:string,mode:Mode?}
-        type AResponse {}
-        type Mode 'one'|'two'
-        type Old {}
-        """)
+  doctest Codex.Protocol.Diff
+
+  @data [
+    cli: "1.0.0",
+    request: {"a/read", [params: {:ref, "AParams"}, result: "AResponse"]},
+    request: {"a/write", [params: {:ref, "AParams"}, result: "AResponse"]},
+    request: {"a/drop", [params: :null, result: "AResponse", experimental: true]},
+    notification: {"a/changed", [params: {:ref, "AResponse"}]},
+    type:
+      {"AParams", {:fields, [required: {"id", :string}, optional: {"mode", {:nullable, :any}}]}},
+    type: {"AResponse", {:fields, []}},
+    type: {"Mode", {:one_of, [word: "one", word: "two"]}},
+    type: {"Old", {:fields, []}},
+    type: {"Open", {:fields, [other: :string]}}
+  ]
 
   test "the same is no difference, whatever the version" do
     assert Diff.lines(@data, @data) == []
-    assert Diff.lines(@data, %{@data | cli: "2.0.0"}) == []
+    assert Diff.lines(@data, Keyword.put(@data, :cli, "2.0.0")) == []
   end
 
   test "added, removed and changed methods, fields and words" do
-    data =
-      File.parse!("""
-      cli 1.1.0
-      request a/read AParams? -> AResponse
-      request a/drop null -> AResponse
-      ~request a/make AParams -> AResponse
-      server_request a/ask AParams -> AResponse
-      type AParams {~extra:[string],id:string,mode!:Mode}
-      type AResponse {}
-      type Mode 'one'|'three'
-      type New integer
-      """)
+    data = [
+      cli: "1.1.0",
+      request: {"a/read", [params: {:nullable, {:ref, "AParams"}}, result: "AResponse"]},
+      request: {"a/drop", [params: :null, result: "AResponse"]},
+      request: {"a/make", [params: {:ref, "AParams"}, result: "AResponse", experimental: true]},
+      server_request: {"a/ask", [params: {:ref, "AParams"}, result: "AResponse"]},
+      type:
+        {"AParams",
+         {:fields,
+          [
+            experimental: {"extra", {:list, :string}},
+            optional: {"id", :string},
+            required: {"mode", {:ref, "Mode"}}
+          ]}},
+      type: {"AResponse", {:fields, []}},
+      type: {"Mode", {:one_of, [word: "one", word: "three"]}},
+      type: {"New", :integer},
+      type: {"Open", {:fields, [optional: {"a", :null}, other: :any]}}
+    ]
 
     assert Diff.lines(@data, data) == [
              "~ request a/drop null -> AResponse (experimental) is now null -> AResponse",
@@ -43,20 +54,20 @@ defmodule Codex.Protocol.DiffTest do
              "+ server_request a/ask AParams -> AResponse",
              "+ AParams.extra [string] (experimental)",
              "~ AParams.id string (required) is now string",
-             "~ AParams.mode Mode? is now Mode (required)",
+             "~ AParams.mode any? is now Mode (required)",
              "+ Mode 'three'",
              "- Mode 'two'",
              "+ type New integer",
-             "- type Old {}"
+             "- type Old {}",
+             "~ Open {*:string} is now {a:null,*:any}"
            ]
   end
 
-  test "every difference of two files is a line: what has none is the same" do
-    lines = Codex.Protocol.path() |> Elixir.File.read!() |> String.split("\n", trim: true)
-    data = File.parse!(Enum.join(lines, "\n"))
+  test "every difference of two files is a line: without a line they are the same" do
+    data = Codex.Protocol.path() |> File.read!() |> Data.read!()
 
-    for index <- 1..(length(lines) - 1)//37 do
-      without = lines |> List.delete_at(index) |> Enum.join("\n") |> File.parse!()
+    for index <- 1..(length(data) - 1)//37 do
+      without = List.delete_at(data, index)
       assert [line] = Diff.lines(without, data)
       assert "+ " <> _ = line
       assert ["- " <> _] = Diff.lines(data, without)
@@ -115,17 +126,35 @@ defmodule Codex.Protocol.DiffTest do
       also = %{"properties" => %{"method" => %{"enum" => ["x/undo"]}}}
       data = Schema.data("1.0.0", schema(stable), schema(more, [@method, also]))
 
-      assert File.write(data) == """
-             cli 1.0.0
-             request x/doIt XParams -> XResponse
-             ~request x/undo null
-             type Kind 'one'|'two'
-             type XParams {a!:string,b:count?,c:Kind?,d:[number],e:{*:any},f:Kind,g:any,~z:null}
-             type XResponse {id!:integer,x:boolean}|{id!:integer,y:any}
-             """
+      assert Data.read!(Data.write(data)) == [
+               cli: "1.0.0",
+               request: {"x/doIt", [params: {:ref, "XParams"}, result: "XResponse"]},
+               request: {"x/undo", [params: :null, experimental: true]},
+               type: {"Kind", {:one_of, [word: "one", word: "two"]}},
+               type:
+                 {"XParams",
+                  {:fields,
+                   [
+                     required: {"a", :string},
+                     optional: {"b", {:nullable, :count}},
+                     optional: {"c", {:nullable, {:ref, "Kind"}}},
+                     optional: {"d", {:list, :number}},
+                     optional: {"e", {:fields, [other: :any]}},
+                     optional: {"f", {:ref, "Kind"}},
+                     optional: {"g", :any},
+                     experimental: {"z", :null}
+                   ]}},
+               type:
+                 {"XResponse",
+                  {:one_of,
+                   [
+                     fields: [required: {"id", :integer}, optional: {"x", :boolean}],
+                     fields: [required: {"id", :integer}, optional: {"y", :any}]
+                   ]}}
+             ]
     end
 
-    test "of a form that has no word here is an error that shows it" do
+    test "of an unknown form is an error that shows it" do
       for odd <- [%{"type" => "date"}, %{"not" => %{}}, %{"enum" => [1]}, 7] do
         types = %{"XParams" => object(%{"odd" => odd}), "XResponse" => object(%{})}
 

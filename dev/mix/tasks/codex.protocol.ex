@@ -1,34 +1,39 @@
 defmodule Mix.Tasks.Codex.Protocol do
-  @shortdoc "Compares an installed Codex CLI with the app-server protocol that this library knows"
+  @shortdoc "Compares an installed Codex CLI with the app-server protocol of this library"
 
   @moduledoc """
-  The protocol of the app-server as data: `priv/protocol/app_server.txt` has the methods of one version of the CLI, with the names, types,
-  required fields and words of their parameters and results. `Codex.AppServer` is made from it.
+  Generates and compares `priv/protocol/app_server.exs`, the protocol of the app-server as data: the
+  methods of one version of the CLI, with the names, types, required fields and words of their
+  parameters and results. `Codex.AppServer` is generated from it.
 
       mix codex.protocol --check
       mix codex.protocol --check --codex /opt/codex/bin/codex
       mix codex.protocol
 
-  `--check` prints what an installed CLI has more (`+`), less (`-`) and otherwise (`~`), and ends with status 1 where there is anything:
+  This task is a development tool of this library; applications that depend on it do not have it.
+
+  `--check` prints what an installed CLI adds (`+`), removes (`-`) and changes (`~`), and exits with
+  status 1 if there is a difference:
 
       ~ cli 0.169.0 is now 0.170.0
       + request thread/clone ThreadCloneParams -> ThreadCloneResponse
       ~ ThreadStartParams.cwd string? is now string (required)
 
-  Without `--check` it writes the file anew; that is for this library itself. Both run `codex app-server generate-json-schema`, with a
-  home of its own, and change nothing else.
+  Without `--check` it writes the file. Both run `codex app-server generate-json-schema` with a
+  temporary home, and change nothing else.
 
   Options:
 
     * `--check` - compare, and write nothing
-    * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else the one in `.codex-cli`, else `codex` on the PATH)
+    * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else the one in
+      `.codex-cli`, else `codex` on the PATH)
     * `--data FILE` - the file to write or to compare with (default: the library's own)
 
-  A CLI that cannot be run, or that says something this library has no word for, ends the task with an error.
+  If the CLI does not run, or has a schema of an unknown form, the task ends with an error.
   """
   use Mix.Task
 
-  alias Codex.Protocol.{Diff, Generator}
+  alias Codex.Protocol.{Data, Diff, Generator}
   alias Codex.Text
 
   @switches [check: :boolean, codex: :string, data: :string]
@@ -38,7 +43,7 @@ defmodule Mix.Tasks.Codex.Protocol do
   def run(argv) do
     opts = parse(argv)
 
-    # The native library is built and on the path; the application itself need not run.
+    # Builds the native library. The application need not be started.
     Mix.Task.run("compile")
     path = opts[:data] || Codex.Protocol.path()
 
@@ -66,18 +71,20 @@ defmodule Mix.Tasks.Codex.Protocol do
 
   defp write(path, data) do
     File.mkdir_p!(Path.dirname(path))
-    File.write!(path, Codex.Protocol.File.write(data))
-    info("#{path}: the protocol of codex #{data.cli}")
+    File.write!(path, Data.write(data))
+    info("#{path}: the protocol of codex #{data[:cli]}")
   end
 
   defp check(known, data) do
     case Diff.lines(known, data) do
       [] ->
-        info("The protocol of codex #{data.cli} is the one of #{known.cli}.")
+        info("The protocol of codex #{data[:cli]} is the one of #{known[:cli]}.")
 
       lines ->
         version =
-          if known.cli != data.cli, do: ["~ cli #{known.cli} is now #{data.cli}"], else: []
+          if known[:cli] != data[:cli],
+            do: ["~ cli #{known[:cli]} is now #{data[:cli]}"],
+            else: []
 
         info(Enum.join(version ++ lines, "\n"))
         exit({:shutdown, 1})
@@ -85,7 +92,7 @@ defmodule Mix.Tasks.Codex.Protocol do
   end
 
   defp known(path) do
-    path |> File.read!() |> Codex.Protocol.File.parse!()
+    path |> File.read!() |> Data.read!()
   rescue
     error in [File.Error, ArgumentError] -> fail(Exception.message(error))
   end

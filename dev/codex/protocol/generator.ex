@@ -1,15 +1,15 @@
 defmodule Codex.Protocol.Generator do
   @moduledoc false
-  # Asks a CLI for the schema of its app-server: `codex app-server generate-json-schema`, with a home of its own in which
-  # nothing leads away from this machine.
+  # Asks a CLI for the schema of its app-server: `codex app-server generate-json-schema`. The CLI
+  # has a temporary home whose settings keep it off the network.
 
   alias Codex.CLI.Command
   alias Codex.Protocol.Schema
 
   @bundle "codex_app_server_protocol.schemas.json"
 
-  @doc "The protocol of the program, or a sentence that says why there is none."
-  @spec run(Path.t()) :: {:ok, Codex.Protocol.File.data()} | {:error, String.t()}
+  @doc "Returns the protocol of a program, or the reason of the failure as a sentence."
+  @spec run(Path.t()) :: {:ok, Codex.Protocol.Data.t()} | {:error, String.t()}
   def run(codex) do
     case Codex.Test.start() do
       {:ok, model} ->

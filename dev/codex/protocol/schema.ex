@@ -1,11 +1,13 @@
 defmodule Codex.Protocol.Schema do
   @moduledoc false
-  # From the JSON schema that the CLI writes (`codex app-server generate-json-schema`) to the data of `priv/protocol`:
-  # names, types, required fields and words. What only the experimental schema has is marked so.
+  # Converts the JSON schema of the CLI (`codex app-server generate-json-schema`) to the data of
+  # `priv/protocol`: names, types, required fields and words. Methods and fields that only the
+  # experimental schema has are marked.
 
-  alias Codex.Protocol.Type
+  alias Codex.Protocol.{Check, Data}
 
-  # Results are in no schema: they are named after the type of the parameters, or after the method; these are not.
+  # No schema names the types of results. They follow the type of the parameters or the name of the
+  # method, with these exceptions.
   @results %{
     "account/logout" => "LogoutAccountResponse",
     "account/securitySetup/read" => "GetAccountSecuritySetupResponse",
@@ -17,38 +19,38 @@ defmodule Codex.Protocol.Schema do
     "externalAgentConfig/import/readHistories" => "ExternalAgentConfigImportHistoriesReadResponse"
   }
 
-  @unions ~w(ClientRequest ClientNotification ServerRequest ServerNotification)
+  @unions [
+    request: "ClientRequest",
+    client_notification: "ClientNotification",
+    notification: "ServerNotification",
+    server_request: "ServerRequest"
+  ]
 
   @doc """
-  The data of two decoded schemas. Raises `ArgumentError` where one says what this module has no word for.
+  Converts two decoded schemas. Raises `ArgumentError` for a schema of an unknown form.
   """
-  @spec data(String.t(), map(), map()) :: Codex.Protocol.File.data()
+  @spec data(String.t(), map(), map()) :: Data.t()
   def data(cli, stable, experimental) do
     now = definitions(stable)
     all = definitions(experimental)
 
-    data = %{
-      cli: cli,
-      requests: methods(all, now, "ClientRequest"),
-      client_notifications: methods(all, now, "ClientNotification"),
-      notifications: methods(all, now, "ServerNotification"),
-      server_requests: methods(all, now, "ServerRequest"),
-      types: %{}
-    }
+    methods = for {kind, union} <- @unions, method <- methods(all, now, union), do: {kind, method}
 
-    # What holds the methods together is no type.
-    stable_types =
-      Map.new(Map.drop(now, @unions), fn {name, schema} -> {name, type(schema, name)} end)
+    stable = for {name, schema} <- types(now), into: %{}, do: {name, type(schema, name)}
 
     types =
-      Map.new(Map.drop(all, @unions), fn {name, schema} ->
-        {name, schema |> type(name) |> mark(stable_types[name])}
-      end)
+      for {name, schema} <- types(all),
+          into: %{},
+          do: {name, schema |> type(name) |> mark(stable[name])}
 
-    %{data | types: types |> Map.take(reached(data, types)) |> Map.new()}
+    [cli: cli] ++
+      methods ++ for(type <- Map.take(types, reached(methods, types)), do: {:type, type})
   end
 
-  # The second version of the protocol has a place of its own; no name means two things.
+  # The unions of methods are not types.
+  defp types(definitions), do: Map.drop(definitions, Keyword.values(@unions))
+
+  # Types of the second version of the protocol stand under `v2`. A name has one meaning only.
   defp definitions(%{"definitions" => %{"v2" => %{} = second} = first}) do
     Map.merge(Map.delete(first, "v2"), second, fn name, one, other ->
       if is_map(one["properties"]) and one["properties"] != other["properties"],
@@ -64,16 +66,15 @@ defmodule Codex.Protocol.Schema do
   defp methods(all, stable, union) do
     known = for schema <- stable[union]["oneOf"], into: MapSet.new(), do: method(schema)
 
-    for schema <- all[union]["oneOf"], into: %{} do
+    for schema <- all[union]["oneOf"] do
       method = method(schema)
       params = type(schema["properties"]["params"] || %{"type" => "null"}, method)
+      result = if String.ends_with?(union, "Request"), do: result(method, params, all)
 
       {method,
-       %{
-         params: params,
-         result: if(union in ~w(ClientRequest ServerRequest), do: result(method, params, all)),
-         experimental: method not in known
-       }}
+       [params: params] ++
+         if(result, do: [result: result], else: []) ++
+         if(method in known, do: [], else: [experimental: true])}
     end
   end
 
@@ -108,7 +109,7 @@ defmodule Codex.Protocol.Schema do
     nullable(one_of(types), "null" in List.wrap(schema["type"]))
   end
 
-  # Properties beside a union belong to each of its members.
+  # Properties next to a union belong to each of its members.
   defp type(%{} = schema, at) when is_map_key(schema, "oneOf") or is_map_key(schema, "anyOf") do
     common = if schema["properties"], do: object(schema, at)
 
@@ -135,7 +136,7 @@ defmodule Codex.Protocol.Schema do
   defp type(%{"type" => "array"} = schema, at), do: {:list, type(schema["items"] || true, at)}
   defp type(%{"type" => "object"} = schema, at), do: object(schema, at)
 
-  # No word about the value at all: anything.
+  # A schema without a type: any value.
   defp type(%{} = schema, at) do
     if Map.drop(schema, ~w(description title default)) == %{}, do: :any, else: odd(at, schema)
   end
@@ -150,18 +151,14 @@ defmodule Codex.Protocol.Schema do
     required = schema["required"] || []
 
     fields =
-      Map.new(schema["properties"] || %{}, fn {name, inner} ->
-        {name,
-         %{
-           type: type(inner, "#{at}.#{name}"),
-           required: name in required,
-           experimental: false
-         }}
-      end)
+      for {name, inner} <- Enum.sort(schema["properties"] || %{}) do
+        kind = if name in required, do: :required, else: :optional
+        {kind, {name, type(inner, "#{at}.#{name}")}}
+      end
 
     case schema["additionalProperties"] do
-      none when none in [nil, false] -> {:fields, fields, nil}
-      other -> {:fields, fields, type(other, at)}
+      none when none in [nil, false] -> {:fields, fields}
+      other -> {:fields, fields ++ [other: type(other, at)]}
     end
   end
 
@@ -169,8 +166,12 @@ defmodule Codex.Protocol.Schema do
   defp members({:nullable, type}), do: members(type) ++ [:null]
   defp members(type), do: [type]
 
-  defp merge({:fields, common, _}, {:fields, fields, other}, _at),
-    do: {:fields, Map.merge(common, fields), other}
+  defp merge({:fields, common}, {:fields, fields}, _at) do
+    names = for {_kind, {name, _type}} <- fields, do: name
+    common = for {kind, {name, _}} = field <- common, kind != :other, name not in names, do: field
+    {other, fields} = Keyword.split(fields, [:other])
+    {:fields, Enum.sort_by(common ++ fields, fn {_kind, {name, _type}} -> name end) ++ other}
+  end
 
   defp merge(_common, other, at), do: odd(at, other)
 
@@ -188,19 +189,12 @@ defmodule Codex.Protocol.Schema do
   defp nullable(type, false), do: type
   defp nullable(type, true), do: {:nullable, type}
 
-  ## What only the experimental schema has
+  ## Marks of the experimental schema
 
-  # A type that is experimental as a whole is reached by way of something that is marked.
-  defp mark({:fields, fields, other}, {:fields, stable, _}) do
-    fields =
-      Map.new(fields, fn {name, field} ->
-        case stable do
-          %{^name => known} -> {name, %{field | type: mark(field.type, known.type)}}
-          _ -> {name, %{field | experimental: true}}
-        end
-      end)
-
-    {:fields, fields, other}
+  # A type that is experimental as a whole needs no mark: a marked method or field leads to it.
+  defp mark({:fields, fields}, {:fields, stable}) do
+    stable = for {kind, {name, type}} <- stable, kind != :other, into: %{}, do: {name, type}
+    {:fields, Enum.map(fields, &mark_field(&1, stable))}
   end
 
   defp mark({:nullable, type}, {:nullable, stable}), do: {:nullable, mark(type, stable)}
@@ -211,10 +205,21 @@ defmodule Codex.Protocol.Schema do
 
   defp mark(type, _stable), do: type
 
-  defp reached(data, types) do
-    for kind <- [:requests, :client_notifications, :notifications, :server_requests],
-        {_, method} <- data[kind],
-        name <- refs(method.params) ++ List.wrap(method.result),
+  defp mark_field({:other, _type} = other, _stable), do: other
+
+  defp mark_field({kind, {name, type}}, stable) do
+    case {stable, kind} do
+      {%{^name => known}, _} -> {kind, {name, mark(type, known)}}
+      {_, :required} -> {:experimental_required, {name, type}}
+      {_, :optional} -> {:experimental, {name, type}}
+    end
+  end
+
+  ## The types that methods need
+
+  defp reached(methods, types) do
+    for {_kind, {_name, method}} <- methods,
+        name <- refs(method[:params]) ++ List.wrap(method[:result]),
         reduce: %{} do
       seen -> reach(name, types, seen)
     end
@@ -233,16 +238,15 @@ defmodule Codex.Protocol.Schema do
     end
   end
 
-  @doc "The names that a type mentions."
-  @spec refs(Type.t()) :: [String.t()]
+  @doc "Returns the names that a type mentions."
+  @spec refs(Check.type()) :: [String.t()]
   def refs({:ref, name}), do: [name]
   def refs({tag, type}) when tag in [:nullable, :list], do: refs(type)
   def refs({:one_of, types}), do: Enum.flat_map(types, &refs/1)
 
-  def refs({:fields, fields, other}),
-    do:
-      Enum.flat_map(fields, fn {_, field} -> refs(field.type) end) ++
-        if(other, do: refs(other), else: [])
-
+  def refs({:fields, fields}), do: Enum.flat_map(fields, &field_refs/1)
   def refs(_plain), do: []
+
+  defp field_refs({:other, type}), do: refs(type)
+  defp field_refs({_kind, {_name, type}}), do: refs(type)
 end
