@@ -252,7 +252,7 @@ defmodule Demo do
     Screen.line(screen)
     done
   rescue
-    error in [Codex.Error, Codex.TransportError] ->
+    error in Codex.Error ->
       Screen.status(screen, nil)
       error = Codex.Error.normalize(error)
       if error.kind == :interrupted, do: exit({:shutdown, 143})

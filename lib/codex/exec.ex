@@ -9,7 +9,7 @@ defmodule Codex.Exec do
   the reader ends the CLI and all that it started, with SIGINT first, the signal that makes Codex end its commands.
 
   A stream ends after `Codex.Events.TurnCompleted` or `TurnFailed`, once the CLI has exited. When the CLI ends in any other
-  way, the stream raises `Codex.TransportError`. It never just stops.
+  way, the stream raises `Codex.Error`. It never just stops.
 
   A run is tried once, and as long as it takes, unless `turn_opts` have `retry`, `rate_limit` or clocks: see `guides/errors.md`.
 
@@ -77,7 +77,7 @@ defmodule Codex.Exec do
   @doc """
   Runs a turn lazily: the CLI starts when the stream is first read, in the process that reads it.
 
-  Returns `{:ok, stream}` of `Codex.Events`, or the errors above. Reading raises `Codex.TransportError`. Halting the
+  Returns `{:ok, stream}` of `Codex.Events`, or the errors above. Reading raises `Codex.Error`. Halting the
   stream (`Enum.take/2`) stops the CLI; a CLI that has not ended within a second is stopped behind
   the caller. Each reading runs the turn anew.
   """
@@ -139,7 +139,7 @@ defmodule Codex.Exec do
   Stops the runs that were started with this `cancellation_token`, from any process, and ends waiting for a next attempt
   (`retry`, `rate_limit`).
 
-  Their readers get a `Codex.TransportError` with the reason `:interrupted`. Returns `:ok`, or `{:error, :not_found}` where
+  Their readers get a `Codex.Error` of the kind `:interrupted`. Returns `:ok`, or `{:error, :not_found}` where
   no such run is going on.
   """
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
@@ -174,7 +174,7 @@ defmodule Codex.Exec do
     end
   rescue
     # The CLI could not be started.
-    error in TransportError -> {:error, lost(error, so_far(Kept.new()))}
+    error in Error -> {:error, lost(error, so_far(Kept.new()))}
   end
 
   defp kept(%{thread: thread, turn_opts: turn}),
@@ -189,8 +189,11 @@ defmodule Codex.Exec do
 
   defp so_far(kept), do: %{events: Kept.events(kept), events_dropped: kept.dropped}
 
-  defp lost(%{option: :timeout_ms, timeout_ms: ms}, _so_far), do: {:codex_timeout, ms}
-  defp lost(error, so_far), do: %{error | result: so_far}
+  # The name that this function has for its own clock, and for all other losses.
+  defp lost(%{details: %{option: :timeout_ms, timeout_ms: ms}}, _so_far),
+    do: {:codex_timeout, ms}
+
+  defp lost(error, so_far), do: TransportError.of(%{error | result: so_far})
 
   @doc false
   # Everything is checked here; the stream only runs. A run that is lost raises, or (`:element`) ends with

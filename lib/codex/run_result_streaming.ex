@@ -17,8 +17,8 @@ defmodule Codex.RunResultStreaming do
   wait, one that halts stops it. `pop/2` reads one at a time, from any process; a process of its own then holds the
   turn, and ends with it, with `cancel/2`, or with the process that popped first. Use one of the two.
 
-  A turn that fails, is cancelled or times out never just ends: `events/1` raises `Codex.Error` (the turn failed) or
-  `Codex.TransportError` (the CLI did not end it), `pop/2` returns the same exception as `{:error, exception}`.
+  A turn that fails, is cancelled, times out or is lost never just ends: `events/1` raises
+  `Codex.Error`, and `pop/2` returns the same exception as `{:error, exception}`.
   """
 
   alias Codex.{Error, Exec, StreamEvent, Turn}
@@ -124,7 +124,7 @@ defmodule Codex.RunResultStreaming do
   @doc """
   The run as a stream of `Codex.StreamEvent`s. Reading it twice runs the turn twice.
 
-  Raises `Codex.Error` and `Codex.TransportError`, see above.
+  Raises `Codex.Error`, see above.
   """
   @spec events(t()) :: Enumerable.t()
   def events(%__MODULE__{stream: stream}), do: stream
@@ -151,7 +151,7 @@ defmodule Codex.RunResultStreaming do
     Stream.run(run.stream)
     result(run)
   rescue
-    error in [Error, Codex.TransportError] ->
+    error in Error ->
       if begun?(run) and match?({:error, _}, result(run)),
         do: failed(result(run), Error.normalize(error)),
         else: {:error, {:exec_failed, Error.normalize(error)}}

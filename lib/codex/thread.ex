@@ -38,7 +38,7 @@ defmodule Codex.Thread do
   """
 
   alias Codex.AppServer.Lane
-  alias Codex.{Error, Exec, RateLimit, Turn, TransportError}
+  alias Codex.{Error, Exec, RateLimit, Turn}
   alias Codex.Options.Table
   alias Codex.Retry.Call
   alias Codex.Thread.Runner
@@ -177,7 +177,7 @@ defmodule Codex.Thread do
     Enum.reduce_while(stream, turn, &Turn.step/2)
   rescue
     # The CLI could not be started.
-    error in TransportError -> Turn.lost(turn, error)
+    error in Error -> Turn.lost(turn, error)
   end
 
   @doc """
@@ -283,7 +283,7 @@ defmodule Codex.Thread do
   @doc """
   Runs one turn lazily: a stream of `Codex.Events`, as from `Codex.Exec.run_stream/2`. A failed turn
   ends with its `Codex.Events.TurnFailed`, which is an element and no exception; `Codex.Stream.text/1`
-  raises it. If the CLI does not end the turn, reading raises `Codex.TransportError`.
+  raises it. If the CLI does not end the turn, reading raises `Codex.Error`.
 
   The stream has no thread to go on with: running `thread` again begins another conversation, unless
   it has an id. To go on after a streamed turn, take the thread of `Codex.RunResultStreaming.result/1`,

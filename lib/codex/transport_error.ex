@@ -1,6 +1,8 @@
 defmodule Codex.TransportError do
   @moduledoc """
-  The `codex` process did not bring the turn to its end.
+  The form in which `Codex.Exec.run/2` and `Codex.Exec.review/2` return a run that was lost: the
+  `codex` process did not bring the turn to its end. Everything else returns or raises `Codex.Error`,
+  and `Codex.Error.normalize/1` makes one of this.
 
     * `reason_code` - why: a kind of `Codex.Error`. What the CLI says on stderr instead of running a turn tells `:config`,
       `:thread_not_found`, `:thread_busy`, `:not_a_git_repo`, `:mcp`, `:cli_unsupported`, …; besides there are `:interrupted`, `:killed`,
@@ -16,8 +18,6 @@ defmodule Codex.TransportError do
       it, and the items that were open when it ran out
     * `result` - from `Codex.Exec.run/2`, a map of the `:events` that came; nil where the reader has read them
     * `event` - the last `Codex.Events.Error` of the run, or nil: what the CLI was struggling with
-
-  `Codex.Error.normalize/1` keeps all of it.
   """
 
   @derive {Inspect, except: [:stderr, :event, :open, :result]}
@@ -81,6 +81,24 @@ defmodule Codex.TransportError do
       stderr: opts[:stderr] || "",
       retryable?: Keyword.get(opts, :retryable?, retryable_status?(status))
     }
+  end
+
+  @doc false
+  # A `Codex.Error` in the form in which `Codex.Exec.run/2` returns a lost run.
+  @spec of(%{:kind => atom(), :details => map(), optional(atom()) => term()}) :: t()
+  def of(%{kind: _, details: _} = error) do
+    same = Map.take(error, ~w(message signal retryable? retry_after_ms resets_at http_status)a)
+    more = Map.take(error.details, ~w(timeout_ms clock option open stderr_truncated?)a)
+
+    %__MODULE__{
+      exit_status: error.exit_status,
+      reason_code: error.kind,
+      stderr: error.stderr || "",
+      event: error.event,
+      result: error.result
+    }
+    |> Map.merge(same)
+    |> Map.merge(more)
   end
 
   @doc "Whether a process that ended so may succeed when run again."

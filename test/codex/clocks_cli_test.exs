@@ -4,7 +4,7 @@ defmodule Codex.ClocksCLITest do
 
   import Codex.Scripted
   import Codex.Test.Steps
-  alias Codex.{Error, Events, Items, Stub, Thread, TransportError}
+  alias Codex.{Error, Events, Items, Stub, Thread}
 
   @moduletag :codex_cli
   @moduletag timeout: 120_000
@@ -36,8 +36,8 @@ defmodule Codex.ClocksCLITest do
 
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi", opts)
 
-      assert %{clock: ^clock, open: []} =
-               assert_raise(TransportError, fn -> Enum.to_list(stream) end)
+      assert %{details: %{clock: ^clock, open: []}} =
+               assert_raise(Error, fn -> Enum.to_list(stream) end)
     end
 
     assert Stub.running(thread.thread_opts.working_directory) == []
@@ -63,7 +63,7 @@ defmodule Codex.ClocksCLITest do
     assert {error.result.final_response.text, error.result.attempts} == {"Wait.", 1}
 
     {:ok, stream} = Thread.run_turn_streamed(thread, "hi", [retry: true] ++ opts)
-    assert_raise TransportError, fn -> Enum.each(stream, &send(self(), &1)) end
+    assert_raise Error, fn -> Enum.each(stream, &send(self(), &1)) end
     assert_received %Events.ItemCompleted{item: %{text: "Wait."}}
 
     assert {:ok, result} = Thread.run(thread, "hi", [retry: :resume] ++ opts)

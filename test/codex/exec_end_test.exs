@@ -81,7 +81,7 @@ defmodule Codex.ExecEndTest do
               Thread.run_turn_streamed(thread, "hi", [cancellation_token: dir] ++ opts)
 
             error =
-              assert_raise Codex.TransportError, fn ->
+              assert_raise Codex.Error, fn ->
                 Enum.each(stream, fn _ -> send(test, :reading) end)
               end
 
@@ -95,7 +95,7 @@ defmodule Codex.ExecEndTest do
                end)
 
         assert Exec.cancel(dir) == :ok
-        assert {%{reason_code: :interrupted}, false, {:messages, []}} = Task.await(task, 20_000)
+        assert {%{kind: :interrupted}, false, {:messages, []}} = Task.await(task, 20_000)
         assert Stub.eventually(fn -> gone?(thread) end, 20_000)
       end
     end

@@ -130,7 +130,7 @@ defmodule Codex.ExecTest do
                Exec.run("hi", codex_opts: thread.codex_opts)
 
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi")
-      assert_raise TransportError, ~r/101/, fn -> Enum.to_list(stream) end
+      assert_raise Error, ~r/101/, fn -> Enum.to_list(stream) end
     end
 
     test "exit status 0", %{tmp_dir: dir} do
@@ -201,8 +201,8 @@ defmodule Codex.ExecTest do
                Exec.run("hi", codex_opts: thread.codex_opts, timeout_ms: 300)
 
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi", stream_idle_timeout_ms: 300)
-      error = assert_raise TransportError, ~r/idle timeout/, fn -> Enum.to_list(stream) end
-      assert %{exit_status: nil, retryable?: true, reason_code: :timeout} = error
+      error = assert_raise Error, ~r/idle timeout/, fn -> Enum.to_list(stream) end
+      assert %{exit_status: nil, retryable?: true, kind: :timeout} = error
     end
 
     test "closed output", %{tmp_dir: dir} do
@@ -898,7 +898,7 @@ defmodule Codex.ExecTest do
       File.write!(Path.join(dir, "go"), "x\n")
       assert eventually(fn -> Port.info(port) == nil end)
 
-      assert {:error, %TransportError{exit_status: 3}} = RunResultStreaming.pop(run)
+      assert {:error, %Error{exit_status: 3}} = RunResultStreaming.pop(run)
       assert RunResultStreaming.pop(run) == :done
       assert eventually(fn -> not Process.alive?(reader) end)
     end

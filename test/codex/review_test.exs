@@ -423,7 +423,7 @@ defmodule Codex.ReviewTest do
       thread = %{thread | thread_id: id}
       assert {:error, %{"message" => "cannot steer a review turn"}} = Thread.steer(thread, "Go")
       assert Thread.interrupt(thread) == :ok
-      assert %Codex.TransportError{reason_code: :interrupted} = Task.await(task, 20_000)
+      assert %Codex.Error{kind: :interrupted} = Task.await(task, 20_000)
     end
 
     test "over an app-server runs as its thread says" do

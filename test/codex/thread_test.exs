@@ -216,7 +216,7 @@ defmodule Codex.ThreadTest do
       {:ok, unnamed} = resume(model, "no such name")
       assert {:error, {:exec_failed, %Error{kind: :thread_not_found}}} = Thread.run(unnamed, "hi")
       {:ok, stream} = Thread.run_turn_streamed(unnamed, "hi")
-      assert_raise Codex.TransportError, ~r/no such name/, fn -> Enum.to_list(stream) end
+      assert_raise Codex.Error, ~r/no such name/, fn -> Enum.to_list(stream) end
     end
 
     test "the newest one goes on with :last, and a new one begins where there is none" do

@@ -6,7 +6,7 @@ defmodule Codex.AppServer.Run do
   # The turn is this process's own: however the stream ends before it, it is interrupted, also by the connection where this process is
   # killed.
 
-  alias Codex.{Clocks, Events, TransportError, Turn}
+  alias Codex.{Clocks, Error, Events, TransportError, Turn}
   alias Codex.AppServer.{Connection, Deciders, Loss, Opening, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
@@ -111,7 +111,7 @@ defmodule Codex.AppServer.Run do
   def next_or_failure(run) do
     next(run)
   rescue
-    error in TransportError ->
+    error in Error ->
       _ = stop(run)
       {[{:failed, error} | closing(run)], :failed}
   end
@@ -365,7 +365,9 @@ defmodule Codex.AppServer.Run do
   defp expired(run, name, limit), do: Limits.error(run.clocks, name, limit, run.silence_option)
 
   @spec fail(t(), TransportError.t()) :: no_return()
-  defp fail(run, error), do: raise(Redact.redact(%{error | event: run.event}, run.job.secrets))
+  defp fail(run, error) do
+    raise %{error | event: run.event} |> Redact.redact(run.job.secrets) |> Error.normalize()
+  end
 
   @doc """
   Interrupts the turn if it still goes on, and waits for its end for a moment. What takes longer,

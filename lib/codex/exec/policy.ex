@@ -3,7 +3,7 @@ defmodule Codex.Exec.Policy do
   # What the options of a run say about failures, and how `codex exec` is run once more.
 
   alias Codex.Exec.{Args, Options, Run}
-  alias Codex.{Error, RateLimit, TransportError}
+  alias Codex.{Error, RateLimit}
   alias Codex.Retry.{Attempts, Policy}
 
   @doc "The policy of a run, or nil where nothing is on."
@@ -47,7 +47,7 @@ defmodule Codex.Exec.Policy do
     with {:error, reason} <- Args.build(what, %{options | thread: thread}) do
       error = Error.normalize(reason)
       message = "the next attempt cannot begin: #{error.message}"
-      {:error, %TransportError{reason_code: error.kind, message: message}}
+      {:error, Error.new(error.kind, message)}
     end
   end
 end

@@ -12,8 +12,7 @@ defmodule Codex.Exec.Run do
     JSONL,
     RateLimit,
     Subprocess,
-    Text,
-    TransportError
+    Text
   }
 
   alias Codex.Clocks.Limits
@@ -140,17 +139,17 @@ defmodule Codex.Exec.Run do
         }
 
       {:error, error} ->
-        raise Loss.not_started(error, args.settings.start_timeout_ms)
+        raise Error.normalize(Loss.not_started(error, args.settings.start_timeout_ms))
     end
   end
 
   @doc "The same, as a value."
   @spec try_start(Args.t(), timeout(), call()) ::
-          {:ok, %__MODULE__{}} | {:error, TransportError.t()}
+          {:ok, %__MODULE__{}} | {:error, Error.t()}
   def try_start(args, default_timeout, call) do
     {:ok, start(args, default_timeout, call)}
   rescue
-    error in TransportError -> {:error, error}
+    error in Error -> {:error, error}
   end
 
   defp start_timeout(%{start_timeout_ms: ms}) when is_integer(ms), do: [start_timeout: ms]
@@ -242,7 +241,7 @@ defmodule Codex.Exec.Run do
   def next_or_failure(run) do
     next(run)
   rescue
-    error in TransportError -> {[{:failed, error} | extras(run)], :failed}
+    error in Error -> {[{:failed, error} | extras(run)], :failed}
   end
 
   defp extras(run) do
@@ -411,7 +410,7 @@ defmodule Codex.Exec.Run do
   defp fail(run, error) do
     run = stop(run)
     error = %{error | stderr: words(run), stderr_truncated?: dropped(run) > 0, event: run.event}
-    raise Redact.redact(error, Args.secrets(run.args))
+    raise error |> Redact.redact(Args.secrets(run.args)) |> Error.normalize()
   end
 
   defp cut_short(run) do

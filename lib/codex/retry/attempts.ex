@@ -9,7 +9,7 @@ defmodule Codex.Retry.Attempts do
   # thread is continued instead. A review does nothing that could be lost: it is repeated, whatever
   # came. The events of a failure wait until it is clear that it is the last.
 
-  alias Codex.{Error, Events, Items, RateLimit, TransportError, Turn}
+  alias Codex.{Error, Events, Items, RateLimit, Turn}
   alias Codex.RateLimit.Accounts
   alias Codex.Retry
   alias Codex.Retry.{Call, Options}
@@ -23,7 +23,7 @@ defmodule Codex.Retry.Attempts do
   The last event of a run that was lost is `{:failed, exception}`.
   """
   @type source :: %{
-          start: (how(), call() -> {:ok, run()} | {:error, TransportError.t()}),
+          start: (how(), call() -> {:ok, run()} | {:error, Error.t()}),
           next: (run() -> {[event()], run()} | {:halt, run()}),
           stop: (run() -> term()),
           about: Codex.Turn.Running.about()
@@ -163,12 +163,7 @@ defmodule Codex.Retry.Attempts do
       too_long: "the account's limit ends later than this run may wait"
     }
 
-    error = %TransportError{
-      reason_code: :rate_limit,
-      message: "#{words[why]}: in #{ms} ms",
-      retry_after_ms: max(ms, 1),
-      retryable?: true
-    }
+    error = Error.rate_limit("#{words[why]}: in #{ms} ms", retry_after_ms: max(ms, 1))
 
     over(%{state | tail: [{:failed, error}]})
   end
@@ -177,7 +172,7 @@ defmodule Codex.Retry.Attempts do
 
   defp cancelled(state) do
     state = if state.phase == :begin and state.attempt > 1, do: not_run(state), else: state
-    error = %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
+    error = Error.new(:interrupted, "the run was cancelled")
     over(%{state | tail: [{:failed, error}]})
   end
 

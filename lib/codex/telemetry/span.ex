@@ -3,7 +3,7 @@ defmodule Codex.Telemetry.Span do
   # A turn as `:telemetry` is told of it: a stream of its elements, with what is emitted on the way. Lane-neutral: elements are
   # events, `{:attempts, n}`, and at the end of a turn that was lost `{:failed, exception}`.
 
-  alias Codex.{Error, Events, Items, Telemetry, TransportError, Turn}
+  alias Codex.{Error, Events, Items, Telemetry, Turn}
 
   # More tools are not in use at once. Of others only the end is told.
   @max_open 1_000
@@ -131,7 +131,7 @@ defmodule Codex.Telemetry.Span do
       :erlang.raise(kind, reason, trace)
 
     # The run could not begin.
-    :error, %TransportError{} = error ->
+    :error, %Error{} = error ->
       trace = __STACKTRACE__
       finish(saw({:failed, error}, span))
       :erlang.raise(:error, error, trace)

@@ -122,7 +122,7 @@ defmodule Codex.AppServer.LaneTest do
     {:ok, thread} = Codex.start_thread([], transport: {:app_server, NoSuchConn})
     assert {:error, {:exec_failed, %Error{kind: :crashed}}} = Codex.Thread.run(thread, "Hi")
     {:ok, stream} = Codex.Thread.run_turn_streamed(thread, "Hi")
-    assert_raise TransportError, fn -> Stream.run(stream) end
+    assert_raise Error, fn -> Stream.run(stream) end
     assert {:error, {:app_server_down, _}} = Codex.Thread.steer(%{thread | thread_id: "t"}, "x")
     assert Process.info(self(), :messages) == {:messages, []}
   end

@@ -405,8 +405,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert_receive {:event, %Events.TurnStarted{}}, 10_000
       {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
 
-      assert %Codex.TransportError{reason_code: :killed, signal: :kill} =
-               Task.await(reader, 20_000)
+      assert %Codex.Error{kind: :killed, signal: :kill} = Task.await(reader, 20_000)
 
       # How it ended is known for as long as its process is ending.
       assert {:error, {:exec_failed, %Error{kind: kind}}} = Thread.run(thread, "again")
@@ -614,7 +613,7 @@ defmodule Codex.AppServer.ThreadTest do
 
         if opts == [],
           do: assert(%Events.TurnStarted{} = run.()),
-          else: assert_raise(Codex.TransportError, ~r/total timeout/, run)
+          else: assert_raise(Codex.Error, ~r/total timeout/, run)
 
         # Nobody waits for the answer to its interrupt, and it will be interrupted.
         assert [%{from: :nobody}] = waiting(conn, "turn/interrupt")
@@ -680,7 +679,7 @@ defmodule Codex.AppServer.ThreadTest do
                   [event]
               end)
             rescue
-              error in Codex.TransportError -> error
+              error in Codex.Error -> error
             end
 
           send(test, {:read, read})
@@ -719,7 +718,7 @@ defmodule Codex.AppServer.ThreadTest do
       for text <- ~w(two three), do: assert({:ok, _} = Thread.run(other, text))
       assert eventually(fn -> followed(conn).running == %{} end)
       send(reader, :go)
-      assert_receive {:read, %Codex.TransportError{reason_code: :overflow} = error}, 20_000
+      assert_receive {:read, %Codex.Error{kind: :overflow} = error}, 20_000
       assert error.message =~ inspect(reader)
       assert error.message =~ "over 200000 bytes waited for it (max_spool_bytes"
       # Its turn is interrupted.

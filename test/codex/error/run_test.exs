@@ -125,7 +125,7 @@ defmodule Codex.Error.RunTest do
     refute secret?.(%{error | result: error.result.events})
 
     {:ok, stream} = Thread.run_turn_streamed(thread, "hi", options)
-    refute assert_raise(TransportError, fn -> Stream.run(stream) end) |> secret?.()
+    refute assert_raise(Error, fn -> Stream.run(stream) end) |> secret?.()
   end
 
   describe "the real CLI" do

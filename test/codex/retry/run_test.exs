@@ -248,8 +248,7 @@ defmodule Codex.Retry.RunTest do
       opts = [retry: true, retry_opts: [max_attempts: 2] ++ @fast]
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi", opts)
 
-      error =
-        assert_raise TransportError, fn -> Enum.each(stream, &send(self(), {:event, &1})) end
+      error = assert_raise Error, fn -> Enum.each(stream, &send(self(), {:event, &1})) end
 
       assert error.exit_status == 75
       assert_received {:event, %Events.ThreadStarted{}}
@@ -280,7 +279,7 @@ defmodule Codex.Retry.RunTest do
       {:ok, run} = Thread.run_streamed(thread, "hi", opts)
       assert {:ok, %StreamEvent.AgentUpdated{}} = RunResultStreaming.pop(run)
       assert {:ok, %StreamEvent.RunItem{type: :thread_started}} = RunResultStreaming.pop(run)
-      assert {:error, %TransportError{exit_status: 75}} = RunResultStreaming.pop(run)
+      assert {:error, %Error{exit_status: 75}} = RunResultStreaming.pop(run)
       assert RunResultStreaming.pop(run) == :done
     end
 
@@ -302,7 +301,7 @@ defmodule Codex.Retry.RunTest do
 
       thread = thread(dir, [body])
       {:ok, stream} = Thread.run_turn_streamed(thread, "hi", retry: true, retry_opts: @fast)
-      assert_raise TransportError, fn -> Enum.each(stream, &send(self(), &1)) end
+      assert_raise Error, fn -> Enum.each(stream, &send(self(), &1)) end
       assert {:messages, messages} = Process.info(self(), :messages)
       assert Enum.count(messages, &is_struct(&1, Events.Error)) == 150
       assert runs(dir) == 1
