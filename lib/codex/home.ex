@@ -49,6 +49,7 @@ defmodule Codex.Home do
     * `:empty_home` - the option or the variable is an empty string. The CLI would take `~/.codex` for the latter;
       whoever sets it means something else
     * `:missing_home` - there is no such directory; `:file` names it
+    * `:foreign_home` - `Codex.Test.guard!/0` is on, and this package did not make the home
 
   Options: `:codex_home` (path, default none), `:env` (map of strings, default the environment of the VM).
 
@@ -67,9 +68,11 @@ defmodule Codex.Home do
     with {:ok, path, from} <- named(opts[:codex_home], opts[:env] || System.get_env()) do
       path = Path.expand(path)
 
-      if Codex.FileSystem.dir?(path),
-        do: {:ok, path},
-        else: missing(path, from)
+      cond do
+        not Codex.FileSystem.dir?(path) -> missing(path, from)
+        guarded?() and not made?(path) -> foreign(path, from)
+        true -> {:ok, path}
+      end
     end
   end
 
@@ -90,6 +93,34 @@ defmodule Codex.Home do
   defp missing(path, from) do
     message = "#{from} #{path}, but there is no such directory"
     {:error, %Error{reason: :missing_home, file: path, message: message}}
+  end
+
+  # `Codex.Test.guard!/0` sets it, for tests.
+  defp guarded?, do: Application.get_env(:codex_sdk, :guard_homes) == true
+
+  defp foreign(path, from) do
+    message =
+      "#{from} #{path}, which neither Codex.Test nor Codex.Home.Isolated made: " <>
+        "Codex.Test.guard!/0 refuses it. Use the options of Codex.Test.options/1"
+
+    {:error, %Error{reason: :foreign_home, file: path, message: message}}
+  end
+
+  @doc false
+  # The home that the CLI will find in this environment, if the guard of tests is on.
+  @spec guard(%{String.t() => String.t() | nil}) :: :ok | {:error, Error.t()}
+  def guard(env) do
+    env = for {name, value} <- env, value != nil, into: %{}, do: {name, value}
+
+    with true <- guarded?(),
+         {:ok, path, from} <- named(nil, env),
+         path = Path.expand(path),
+         false <- made?(path) do
+      foreign(path, from)
+    else
+      {:error, error} -> {:error, error}
+      _off_or_made -> :ok
+    end
   end
 
   # Homes that this package makes carry this file. Their `config.toml` is what the caller gave.

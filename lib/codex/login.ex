@@ -245,11 +245,13 @@ defmodule Codex.Login do
   end
 
   defp command(program, command, stdin, opts) do
-    Command.run([program | overrides(opts)] ++ command,
-      stdin: stdin,
-      env: env(opts),
-      timeout: opts.timeout
-    )
+    with :ok <- Codex.Home.guard(Map.merge(System.get_env(), env(opts))) do
+      Command.run([program | overrides(opts)] ++ command,
+        stdin: stdin,
+        env: env(opts),
+        timeout: opts.timeout
+      )
+    end
   end
 
   defp succeeded(%{exit: %{status: 0}} = ended, _secret), do: {:ok, words(ended)}

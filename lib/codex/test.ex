@@ -36,6 +36,14 @@ defmodule Codex.Test do
       env = Map.merge(options[:env], cli)
       System.cmd("elixir", ["gate.exs"], cd: model.workspace, env: env)
 
+  ## Guard
+
+  Call `guard!/0` in `test_helper.exs`: a test that forgets the scripted model then gets an error,
+  and never uses the login, the configuration or the provider of the developer.
+
+      Codex.Test.guard!()
+      ExUnit.start()
+
   ## Script
 
   A script is a list of steps, one for each request that the CLI makes to its model, in order. `Codex.Test.Steps` has
@@ -67,6 +75,18 @@ defmodule Codex.Test do
   """
 
   alias Codex.Test.{Config, Executable, Script, Server}
+
+  @doc """
+  Refuses every home that neither `Codex.Test` nor `Codex.Home.Isolated` made, in this VM, until
+  `guard!(false)`.
+
+  Runs, connections, logins, and reads and writes of configuration and credentials return
+  `{:error, %Codex.Config.Error{reason: :foreign_home}}`; functions with errors of their own wrap it.
+  Servers of `Codex.AppServer.connect_remote/2` are not checked: this VM does not start them.
+  """
+  @spec guard!(boolean()) :: :ok
+  def guard!(on? \\ true) when is_boolean(on?),
+    do: Application.put_env(:codex_sdk, :guard_homes, on?)
 
   @enforce_keys [:pid, :url, :home, :workspace, :env]
   defstruct [:pid, :url, :home, :workspace, :env, :codex_path]

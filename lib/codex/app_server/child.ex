@@ -31,6 +31,7 @@ defmodule Codex.AppServer.Child do
     with {:ok, hidden} <- told(client, options),
          {:ok, overrides} <- arguments(hidden.overrides),
          {:ok, program} <- CLI.find(client.codex_path_override),
+         :ok <- guard(env, options),
          :ok <- directory(options.cwd),
          env = Map.merge(env, hidden.vars),
          load = load(env, overrides, options),
@@ -53,6 +54,11 @@ defmodule Codex.AppServer.Child do
          start_timeout: options.init_timeout_ms
        ]}
     end
+  end
+
+  defp guard(env, options) do
+    host = if options.clear_env, do: %{}, else: System.get_env()
+    Codex.Home.guard(Map.merge(host, env))
   end
 
   @doc """

@@ -5,6 +5,7 @@ defmodule Codex.Config.Error do
   `:reason` is one of a closed set:
 
     * `:empty_home`, `:missing_home` - there is no home to read from, see `Codex.Home.resolve/1`
+    * `:foreign_home` - a home that `Codex.Test.guard!/0` keeps tests from
     * `:bad_profile` - a profile's name has other characters than letters, digits, `_` and `-`
     * `:bad_override` - an override without `=` or without a key; `:found` has it
     * `:unreadable` - a file exists and cannot be read; `:found` has the posix reason
@@ -34,6 +35,7 @@ defmodule Codex.Config.Error do
   @type reason ::
           :empty_home
           | :missing_home
+          | :foreign_home
           | :bad_profile
           | :bad_override
           | :unreadable
@@ -101,7 +103,7 @@ defmodule Codex.Config.Error do
     do: "#{Text.line(file)}:#{line}:#{column}: "
 
   # The file is in the message then.
-  defp place(%{reason: :missing_home}), do: ""
+  defp place(%{reason: reason}) when reason in [:missing_home, :foreign_home], do: ""
   defp place(%{file: file}) when is_binary(file), do: "#{Text.line(file)}: "
   defp place(_error), do: ""
 

@@ -136,6 +136,7 @@ defmodule Codex.Exec.Args do
     settings = options |> settings() |> made_home()
 
     with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
+         :ok <- Home.guard(surrounding_env(settings)),
          :ok <- check_flags(settings),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
@@ -191,10 +192,15 @@ defmodule Codex.Exec.Args do
 
   # As the CLI will find it: variables of `env` win over `codex_home`.
   defp home(settings) do
-    named = if settings.codex_home, do: %{"CODEX_HOME" => settings.codex_home}, else: %{}
-    env = System.get_env() |> Map.merge(named) |> Map.merge(settings.env)
-    env = for {name, value} <- env, value != nil, into: %{}, do: {name, value}
+    env =
+      for {name, value} <- surrounding_env(settings), value != nil, into: %{}, do: {name, value}
+
     Home.resolve(env: env)
+  end
+
+  defp surrounding_env(settings) do
+    named = if settings.codex_home, do: %{"CODEX_HOME" => settings.codex_home}, else: %{}
+    System.get_env() |> Map.merge(named) |> Map.merge(settings.env)
   end
 
   # What is too long for an argument and has no file of its own stands in a profile that exists for this run: the one that

@@ -131,6 +131,8 @@ defmodule Codex.Config.CoreTest do
                "tools" => %{"t" => %{"approval_mode" => "prompt"}}
              }
 
+      assert {:ok, _} = put.([{"command", "x"}, {"env", [{"A", "b"}]}])
+      assert Helpers.mcp_server(load(opts), "k") == %{"command" => "x", "env" => %{"A" => "b"}}
       assert {:ok, _} = put.(command: "x", env: [], enabled_tools: [])
       server = %{"command" => "x", "env" => %{}, "enabled_tools" => []}
       assert Helpers.mcp_server(load(opts), "k") == server
@@ -142,7 +144,7 @@ defmodule Codex.Config.CoreTest do
             {[command: "x", env: %{"" => "sk-1"}], ~w(env)},
             {[command: "x", env: %{"A=sk-1" => ""}], ~w(env)},
             {[command: "x", args: ["sk-1", nil]], ~w(args)},
-            {[{"command", "sk-1"}], []},
+            {[{"command", "x"}, {"args"}], []},
             {nil, []}
           ] do
         assert {:error, %Error{reason: :bad_value, path: ["mcp_servers", "k" | ^path]} = error} =
