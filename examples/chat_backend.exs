@@ -104,8 +104,12 @@ defmodule Chat.Terminal do
 
   defp read(terminal) do
     case IO.gets("") do
-      line when is_binary(line) -> send(terminal, {:line, String.trim(line)}) && read(terminal)
-      _end -> send(terminal, :end)
+      line when is_binary(line) ->
+        send(terminal, {:line, String.trim(line)})
+        read(terminal)
+
+      _end ->
+        send(terminal, :end)
     end
   end
 

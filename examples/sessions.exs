@@ -14,7 +14,7 @@ defmodule Sessions do
       {options, [], []} -> connected(&list(&1, options))
       {[], [id], []} -> connected(&show(&1, id))
       {[], [id, prompt], []} -> connected(&resume(&1, id, prompt))
-      _wrong -> IO.puts(:stderr, "usage: sessions.exs [--here | ID [PROMPT]]") && 2
+      _wrong -> failed("usage: sessions.exs [--here | ID [PROMPT]]", 2)
     end
   end
 
@@ -22,16 +22,16 @@ defmodule Sessions do
     with {:ok, conn} <- Codex.AppServer.connect(), :ok <- fun.(conn) do
       0
     else
-      {:error, reason} -> failed(reason)
+      {:error, reason} -> failed("sessions: #{Codex.Error.normalize(reason)}", 1)
     end
   rescue
     # Lazy lists raise.
-    error in Codex.Error -> failed(error)
+    error in Codex.Error -> failed("sessions: #{error}", 1)
   end
 
-  defp failed(reason) do
-    IO.puts(:stderr, "sessions: #{Codex.Error.normalize(reason).message}")
-    1
+  defp failed(text, status) do
+    IO.puts(:stderr, text)
+    status
   end
 
   defp list(conn, options) do
