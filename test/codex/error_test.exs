@@ -12,7 +12,7 @@ defmodule Codex.ErrorTest do
   describe "reasons" do
     # None of these leaves the package.
     @inside [:bad_name, :held, :syntax, :not_started, :enoent, nil] ++
-              [:bad_value, :locked, :unavailable, :already_registered, :nodes]
+              [:bad_value, :locked, :unavailable, :already_registered, :nodes, :too_large]
 
     test "of all source files and of the types of public functions have words and a kind" do
       reasons = Codex.ReasonsOf.source() ++ Codex.ReasonsOf.specs()
