@@ -708,6 +708,12 @@ defmodule Codex.OptionsTest do
                "sandbox is an option of a thread: " <>
                  "give it to the second argument of Codex.start_thread/2"
 
+      {:ok, thread} = Codex.start_thread()
+      assert said(Codex.Thread.run(thread, "Hi", max_turns: 3)) =~ "a call runs one turn"
+
+      for stream <- [&Codex.Thread.run_streamed/3, &Codex.Thread.run_turn_streamed/3],
+          do: assert(said(stream.(thread, "Hi", on_event: & &1)) =~ "events of the stream")
+
       assert Codex.start_thread([], retry_opts: [timeout_ms: 1]) ==
                {:error, {:invalid_retry_opts, {:misplaced_option, :timeout_ms, [:turn]}}}
 

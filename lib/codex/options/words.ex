@@ -156,6 +156,13 @@ defmodule Codex.Options.Words do
   def reason({:unsupported_option, name, value}),
     do: "the option #{name} cannot be #{shown(value)} on this transport"
 
+  def reason({:unsupported_option, name})
+      when name in [:agent, :run_config, :backoff, :max_turns],
+      do: "the option #{name} is for a loop over turns, and a call runs one turn: leave it out"
+
+  def reason({:unsupported_option, :on_event}),
+    do: "the option on_event is for calls that wait for the turn: read the events of the stream"
+
   def reason({:unsupported_option, name}),
     do: "the option #{key(name)} is not supported #{where(@rows[name])}" <> hint(name)
 
