@@ -64,6 +64,15 @@ defmodule Codex.DocsTest do
     end
   end
 
+  test "no document says the same twice" do
+    for document <- @documents do
+      # Paragraphs, entries of lists and rows of tables.
+      parts = document |> read() |> String.split(~r/\n(?=\n|- |  \* |\| )/)
+      parts = for part <- parts, text = String.trim(part), String.length(text) > 60, do: text
+      assert parts -- Enum.uniq(parts) == [], document
+    end
+  end
+
   test "Elixir code in the documents parses, and names modules and functions that exist" do
     codes = for document <- @documents, code <- blocks(document, "elixir"), do: code
     assert length(codes) >= 4
