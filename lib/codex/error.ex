@@ -1,42 +1,49 @@
 defmodule Codex.Error do
   @moduledoc """
-  What went wrong, in one shape.
+  A failure of a run, a request or a call, in one shape.
 
     * `kind` - one of the closed set below
-    * `message` - the words of the CLI, or of whatever failed, for people
-    * `retryable?` - whether the same call may succeed later, without anybody doing anything about it
-    * `retry_after_ms` - how long to wait before that, where it is known
-    * `resets_at` - when a limit ends, as a `DateTime` in UTC, where it is known. The CLI tells it in words, as a clock on
-      the wall shows it, to the minute
-    * `http_status`, `codex_error_info` - what server and CLI said of it; `codex exec` says neither, but for what stands in
-      its words
-    * `exit_status`, `signal`, `stderr` - of the process, where it ended without ending the turn. The status is 128 + n
-      for signal n, and nil if no process ended; `stderr` is its newest bytes
-    * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last `Codex.Events.Error` of a turn that was lost
-    * `result` - what there was until then: a `Codex.Turn.Result` from a thread's turn (its `thread` is the one to go on with), a
-      map of `:events` from `Codex.Exec`, nil where the caller has read the events itself
-    * `details` - a map with what has no field: `:clock`, `:timeout_ms`, `:option` and `:open` of a timeout, `:stderr_truncated?`, and of a failure that
-      came as a map `:code`, `:type`, `:status`, `:retry_after`, `:additional_details`, `:details`, `:raw` (all of it). The keys
-      `:exit_status`, `:signal`, `:stderr`, `:retryable?` and `:codex_error_info` stand here as well
+    * `message` - a sentence for people: the words of the CLI, the server or this package. It is
+      printable, see `Codex.Text`
+    * `retryable?` - whether the same call may succeed later although nobody changes anything
+    * `retry_after_ms` - how long to wait before that, if it is known
+    * `resets_at` - when a limit ends, as a `DateTime` in UTC, if it is known. The CLI prints this
+      time to the minute
+    * `http_status`, `codex_error_info` - what the server and the CLI report. `codex exec` reports
+      neither; a status in its message is read
+    * `exit_status`, `signal`, `stderr` - of a process that ended without ending the turn. The
+      status is 128 + n for signal n, and nil if no process ended; `stderr` is its newest bytes
+    * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last
+      `Codex.Events.Error` of a turn that was lost
+    * `result` - what there was until the failure: a `Codex.Turn.Result` from a turn of a thread
+      (go on with its `thread`), a map with `:events` from `Codex.Exec`, and nil from a stream
+    * `details` - a map with everything else: `:clock`, `:timeout_ms`, `:option` and `:open` of a
+      timeout; `:stderr_truncated?`; and, for a failure that came as a map, `:code`, `:type`,
+      `:status`, `:retry_after`, `:additional_details`, `:details` and `:raw` (the whole map). The
+      fields `:exit_status`, `:signal`, `:stderr`, `:retryable?` and `:codex_error_info` stand here,
+      too
 
-  Keys of ours that a provider repeats in its text are `[redacted]`, and `inspect/1` shows neither `stderr` nor what was sent.
+  A key of ours that a provider repeats in its text is `[redacted]`. `inspect/1` shows neither
+  `stderr` nor data of the run, and `to_string/1` returns the message.
 
   ## Kinds
 
   #{Codex.Error.Kinds.docs()}
 
-  How they are told apart: by `codexErrorInfo`, where the CLI sends it, else by the code or the HTTP status, else by the text (CLI
-  0.169; of a longer text the first and the last 8 KiB).
+  The kind comes from `codexErrorInfo` if the CLI sends it, else from a code or the HTTP status,
+  else from the words; of a long text, the first and the last 8 KiB count. A failed turn whose words
+  are not known is `:invalid_request`: the CLI passes on the body of an HTTP status 400 as it came.
 
   ## Clocks
 
-  `details.clock` of a `:timeout`, after `details.timeout_ms`, which `details.option` sets, with the items in `details.open` begun and not
-  ended:
+  For the kind `:timeout`, `details.clock` names the clock that ran out, `details.timeout_ms` its
+  limit, and `details.option` the option that sets it. `details.open` lists the items that had
+  begun and not ended:
 
     * `:start` - no event came
-    * `:idle` - the CLI was silent, or the turn came no further
+    * `:idle` - the CLI was silent, or the turn made no progress
     * `:total` - the run was not over
-    * `:request` - one request to the app-server had no answer
+    * `:request` - a request to the app-server had no answer
     * `:stop` - the process could not be ended
     * `:provider` - the model's server was silent, and the CLI gave up
   """
@@ -60,7 +67,7 @@ defmodule Codex.Error do
     details: %{}
   ]
 
-  @typedoc "See the list of kinds above."
+  @typedoc "One of the kinds above."
   @type kind :: Kinds.kind()
 
   @type t :: %__MODULE__{
@@ -80,7 +87,7 @@ defmodule Codex.Error do
         }
 
   @doc """
-  All kinds.
+  Lists all kinds.
 
       iex> :rate_limit in Codex.Error.kinds()
       true
@@ -92,14 +99,15 @@ defmodule Codex.Error do
   @lifted [:exit_status, :signal, :stderr, :codex_error_info, :http_status, :resets_at]
 
   @doc """
-  An error of a kind. Whether it is retryable is `details.retryable?`, else as the kind is; other fields that `details` has are set.
+  Makes an error of a kind. The fields that `details` names are set; without `details.retryable?`,
+  the kind decides whether the error is retryable.
 
       iex> Codex.Error.new(:tool_failure, "no such file").kind
       :tool_failure
       iex> Codex.Error.new(:overloaded, "try later").retryable?
       true
 
-  Raises `ArgumentError` for a kind that is none.
+  Raises `ArgumentError` for an unknown kind.
   """
   @spec new(kind(), String.t(), map()) :: t()
   def new(kind, message, details \\ %{}) when is_binary(message) and is_map(details) do
@@ -117,7 +125,9 @@ defmodule Codex.Error do
     )
   end
 
-  @doc "An error of kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map)."
+  @doc """
+  Makes an error of the kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map).
+  """
   @spec rate_limit(String.t(), keyword()) :: t()
   def rate_limit(message, opts \\ []) when is_binary(message) and is_list(opts) do
     opts = Codex.Options.Keywords.list!(opts)
@@ -126,6 +136,8 @@ defmodule Codex.Error do
   end
 
   @doc """
+  Whether a term is an error of the kind `:rate_limit`.
+
       iex> Codex.Error.rate_limit?(Codex.Error.rate_limit("slow down"))
       true
       iex> Codex.Error.rate_limit?(:closed)
@@ -135,13 +147,15 @@ defmodule Codex.Error do
   def rate_limit?(%__MODULE__{kind: :rate_limit}), do: true
   def rate_limit?(_other), do: false
 
-  @doc "How long to wait before trying again, in ms, where that is known."
+  @doc "Returns how long to wait before trying again, in ms, or nil if it is not known."
   @spec retry_after_ms(t()) :: pos_integer() | nil
   def retry_after_ms(%__MODULE__{retry_after_ms: ms}), do: ms
 
   @doc """
-  Whether the same call may succeed later, for whatever `normalize/1` takes: trouble with network and server yes; quota, limits of
-  the plan, logins, requests that cannot succeed, no.
+  Whether the same call may succeed later, for every term that `normalize/1` takes.
+
+  Failures of the network and the server are retryable. Quotas, limits of the plan, logins, and
+  requests that cannot succeed are not.
 
       iex> Codex.Error.retryable?({:http_error, 503})
       true
@@ -152,11 +166,17 @@ defmodule Codex.Error do
   def retryable?(failure), do: normalize(failure).retryable?
 
   @doc """
-  Any failure as a `Codex.Error`: exceptions, `{:turn_failed, error}` and its like, the `error` map of a failed turn or of a refused
-  request, reasons that functions of this package return, a timeout tuple. Text and all that is not known are of the kind
-  `:unknown`.
+  Makes a `Codex.Error` of any failure.
 
-      iex> Codex.Error.normalize(%{"message" => "Rate limit reached", "code" => "rate_limit_exceeded"}).kind
+  Takes exceptions, the `error` map of a failed turn or of a refused request, and every reason that
+  a function of this package returns, alone, in `{:turn_failed, error}` and its like, or in
+  `{:error, reason}`. Such a reason has a kind and a sentence. Text, and terms that are not of this
+  package, have the kind `:unknown`.
+
+      iex> error = Codex.Error.normalize({:error, {:unknown_option, :modle, :model}})
+      iex> {error.kind, error.message}
+      {:invalid_request, "there is no option :modle; did you mean :model?"}
+      iex> Codex.Error.normalize(%{"code" => "rate_limit_exceeded"}).kind
       :rate_limit
       iex> error = Codex.Error.normalize(%{
       ...>   "message" => "exceeded retry limit, last status: 429 Too Many Requests",
@@ -177,7 +197,8 @@ defmodule Codex.Error do
 
   def normalize(%TransportError{} = error) do
     keys =
-      ~w(exit_status signal stderr stderr_truncated? retryable? timeout_ms clock option open http_status resets_at)a
+      ~w(exit_status signal stderr stderr_truncated? retryable?)a ++
+        ~w(timeout_ms clock option open http_status resets_at)a
 
     details = error |> Map.take(keys) |> drop_nils()
 
@@ -235,8 +256,8 @@ defmodule Codex.Error do
     do: new(Reasons.kind(other) || :unknown, Words.reason(other) || Words.show(other))
 
   @doc false
-  # The error of a failed turn. `codex exec` leaves out codexErrorInfo: of a failure whose words are not
-  # known, the app-server says "other".
+  # The error of a failed turn. `codex exec` leaves out codexErrorInfo: of a failure whose words are
+  # not known, the app-server says "other".
   @spec failed_turn(map()) :: t()
   def failed_turn(%{} = error), do: from_map(error, error, "other")
 

@@ -2,10 +2,10 @@ defmodule Codex.Text do
   @moduledoc """
   Text from outside: from the CLI, a server, a model, a file or a user.
 
-  Such text can hold escape sequences that drive a terminal, or a line break that forges a line of a
-  log. The messages of errors, the log lines and the Mix tasks of this package are printable already.
-  Events, items, results and the fields of errors other than `message` are data and stay raw: make
-  their texts printable before you print or log them.
+  Such text can hold escape sequences that drive a terminal, or a line break that forges a line of
+  a log. The messages of errors, the log lines and the Mix tasks of this package are printable
+  already. Events, items, results and the fields of errors other than `message` are data and stay
+  raw: make their texts printable before you print or log them.
 
       IO.puts(Codex.Text.printable(result.final_response.text))
   """

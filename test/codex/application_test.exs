@@ -1,5 +1,5 @@
 defmodule Codex.ApplicationTest do
-  # What a VM gets that has loaded the package and not started it, as `bin/app eval` of a release does.
+  # A VM that has loaded the package and not started it, as `bin/app eval` of a release does.
   use ExUnit.Case, async: true
 
   @moduletag :tmp_dir

@@ -1,13 +1,13 @@
 defmodule Codex.Arguments do
   @moduledoc "Calls every public function with values of the wrong kinds, and says what came of it."
 
-  # Names of functions that wait by what they are told, or whose argument is a function of the caller.
+  # Functions that wait as long as they are told, or call a function of the caller.
   @skipped [{Codex.RateLimit, :handle}, {Codex.Retry, :with_stream_retry}, {Codex.Stream, :text}]
 
   @timeout 20_000
 
   @doc """
-  Prints a line `BAD module.function/arity: why (arguments)` for each fault, and `CALLS n` at the end.
+  Prints a line `BAD module.function/arity: why arguments` for each fault, and `CALLS n` at the end.
 
   A fault is an exception of a function that nobody called, the exit of a call to a process of the
   package, a reason without words, or a call that does not return.

@@ -1,5 +1,5 @@
 defmodule Codex.ReasonsOf do
-  @moduledoc "The reasons of errors that the source names, and those that the types of public functions name."
+  @moduledoc "Reasons of errors, from the source and from the types of public functions."
 
   @doc "Reasons in `{:error, reason}` of the source files, as terms: `{file, term}`."
   def source do
@@ -100,7 +100,9 @@ defmodule Codex.ReasonsOf do
     with true <- String.starts_with?(inspect(module), "Codex"),
          {:ok, types} <- Code.Typespec.fetch_types(module),
          {_, {_, type, _}} <-
-           Enum.find(types, fn {_, {n, _, vars}} -> n == name and length(vars) == length(args) end) do
+           Enum.find(types, fn {_, {other, _, vars}} ->
+             other == name and length(vars) == length(args)
+           end) do
       expand(module, type, depth + 1)
     else
       _ -> [:other]

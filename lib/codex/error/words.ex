@@ -98,8 +98,8 @@ defmodule Codex.Error.Words do
 
   def reason({:experimental, names}),
     do:
-      "#{list(names)}: the connection was made without experimental_api: true; connect with that " <>
-        "option to use experimental methods"
+      "#{list(names)}: the connection was made without experimental_api: true; connect with " <>
+        "that option to use experimental methods"
 
   def reason({:unknown_method, method}),
     do:
