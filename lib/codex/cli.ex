@@ -119,9 +119,10 @@ defmodule Codex.CLI do
     if ask?() and not warned?(program) do
       warn = fn -> if first?(program), do: warn(program) end
       {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, warn)
+      :ok
+    else
+      :ok
     end
-
-    :ok
   end
 
   defp warned?(program), do: :persistent_term.get({__MODULE__, :warned, program}, false)

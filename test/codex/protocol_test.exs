@@ -62,7 +62,10 @@ defmodule Codex.ProtocolTest do
             "odd",
             "[",
             "[cli: 1]",
+            "[]",
             "[type: {\"A\", :null}]",
+            "[{:cli, \"1\"} | 2]",
+            "[cli: \"1\", odd: 1]",
             "System.halt()",
             "[cli: \"1\", type: System.halt()]",
             "[cli: \"1\", reqest: {\"a\", []}]",
@@ -299,7 +302,7 @@ defmodule Codex.ProtocolTest do
     end
   end
 
-  # Values are generated from the types: each passes, in either spelling, and can be encoded as JSON.
+  # Values are generated from the types: each passes, in both spellings, and is valid JSON.
   test "every value of every type of parameters passes, and comes out as on the wire" do
     for method <- Protocol.methods(), seed <- 1..8 do
       :rand.seed(:exsss, {seed, 3, 5})

@@ -46,15 +46,13 @@ defmodule Codex.Protocol.Data do
   @doc "Reads the text. Raises `ArgumentError` if it is not protocol data."
   @spec read!(String.t()) :: t()
   def read!(text) do
-    with {:ok, data} <- Code.string_to_quoted(text, existing_atoms_only: true),
-         true <- Keyword.keyword?(data) and is_binary(data[:cli]),
-         nil <- Enum.find(data, &(not entry?(&1))) do
-      data
-    else
-      {kind, value} when kind in @order -> invalid(inspect({kind, value}))
+    case Code.string_to_quoted(text, existing_atoms_only: true) do
+      {:ok, [{:cli, _version} | _] = data} -> Enum.map(data, &check!/1)
       _invalid -> invalid(text)
     end
   end
+
+  defp check!(entry), do: if(entry?(entry), do: entry, else: invalid(inspect(entry)))
 
   @spec invalid(String.t()) :: no_return()
   defp invalid(text),
