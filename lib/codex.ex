@@ -48,7 +48,7 @@ defmodule Codex do
   def resume_thread(id, opts \\ %{}, thread_opts \\ %{})
   def resume_thread(:last, opts, thread_opts), do: build(opts, thread_opts, resume: :last)
 
-  def resume_thread(id, opts, thread_opts) when is_binary(id),
+  def resume_thread(id, opts, thread_opts) when is_binary(id) and id != "",
     do: build(opts, thread_opts, thread_id: id)
 
   def resume_thread(other, _opts, _thread_opts) do

@@ -250,6 +250,10 @@ defmodule Codex.Error do
   def normalize(%{__exception__: true} = error),
     do: from_map(%{message: Exception.message(error)}, error)
 
+  # The body of a refused request holds the failure as a member.
+  def normalize(%{"error" => %{} = error} = map) when not is_map_key(map, "message"),
+    do: from_map(error, map)
+
   def normalize(%{} = map), do: from_map(map, map)
 
   def normalize(other),

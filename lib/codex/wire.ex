@@ -137,7 +137,8 @@ defmodule Codex.Wire do
   def write(spec, type, struct, write_kind) do
     for field <- spec.fields,
         [key | _] <- [field.wire],
-        value = Map.fetch!(struct, field.name),
+        # Not a match, which would filter false out.
+        value <- [Map.fetch!(struct, field.name)],
         value != nil,
         not (field.omit and value == field.default),
         into: Map.put(struct.extra, "type", type) do

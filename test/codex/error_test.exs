@@ -14,6 +14,11 @@ defmodule Codex.ErrorTest do
     @inside [:bad_name, :held, :syntax, :not_started, :enoent, nil] ++
               [:bad_value, :locked, :unavailable, :already_registered, :nodes, :too_large]
 
+    test "the body of a refused request is read" do
+      body = %{"error" => %{"message" => "slow down", "code" => "rate_limit_exceeded"}}
+      assert %{kind: :rate_limit, message: "slow down"} = Codex.Error.normalize(body)
+    end
+
     test "of all source files and of the types of public functions have words and a kind" do
       reasons = Codex.ReasonsOf.source() ++ Codex.ReasonsOf.specs()
       assert length(Enum.uniq_by(reasons, &elem(&1, 1))) > 100

@@ -378,6 +378,10 @@ defmodule Codex.JSONLTest do
 
       assert Events.to_map(event)["type"] == "turn/compaction/paused"
 
+      # false is a value.
+      map = Events.to_map(%Events.Error{message: "x", will_retry: false})
+      assert %Events.Error{will_retry: false} = Events.parse!(map)
+
       assert [%Events.Error{will_retry: false, codex_error_info: "other"}] =
                JSONL.decode(
                  ~s({"type":"error","message":"m","willRetry":false,"codexErrorInfo":"other"})

@@ -1171,4 +1171,14 @@ defmodule Codex.OptionsTest do
       refute File.read!(seen <> ".ps") =~ "sk-mcp"
     end
   end
+
+  test "options of 0.4.5 without a form here, and empty ids, are refused by name" do
+    for key <- [:max_turns, :agent, :run_config, "backoff"] do
+      name = if is_binary(key), do: String.to_existing_atom(key), else: key
+      assert Codex.start_thread([], %{key => 1}) == {:error, {:unsupported_option, name}}
+      assert Codex.start_thread(%{key => 1}) == {:error, {:unsupported_option, name}}
+    end
+
+    assert {:error, {:invalid_option, :id, "", _}} = Codex.resume_thread("")
+  end
 end

@@ -45,7 +45,9 @@ defmodule Codex.Options.Table do
   @doc "How a struct of a scope is inspected: what is set, without secrets."
   def inspect(%module{} = struct, scope, opts) do
     shown =
-      for row <- rows(scope), value = Map.fetch!(struct, row.name), value != row.opts[:default] do
+      for row <- rows(scope),
+          value <- [Map.fetch!(struct, row.name)],
+          value != row.opts[:default] do
         {row.name, shown(row, value)}
       end
 

@@ -17,6 +17,7 @@ defmodule Codex.Options.Unknown do
           | :rate_limit
   @type reason ::
           {:misplaced_option, term(), [place(), ...]}
+          | {:unsupported_option, atom()}
           | {:unknown_option, term(), nearest :: atom() | nil}
 
   @scopes [client: :global, thread: :thread, turn: :turn]
@@ -47,14 +48,22 @@ defmodule Codex.Options.Unknown do
       {:misplaced_option, "timeout_ms", [:turn]}
       iex> Unknown.reason(:modle, [:model, :api_key])
       {:unknown_option, :modle, :model}
+      iex> Unknown.reason(:max_turns, [:max_events])
+      {:unsupported_option, :max_turns}
   """
   @spec reason(term(), [atom()]) :: reason()
   def reason(key, known) do
-    case places(key) do
-      [] -> {:unknown_option, key, Suggest.nearest(key, known)}
-      places -> {:misplaced_option, key, places}
+    case {places(key), refused(key)} do
+      {[], nil} -> {:unknown_option, key, Suggest.nearest(key, known)}
+      {[], name} -> {:unsupported_option, name}
+      {places, _} -> {:misplaced_option, key, places}
     end
   end
+
+  # Options of 0.4.5 that this version has no form of.
+  @refused ~w(agent run_config backoff max_turns)a
+
+  defp refused(key), do: Enum.find(@refused, &(key in [&1, Atom.to_string(&1)]))
 
   @doc "The lists of options that have this key."
   @spec places(term()) :: [place()]
