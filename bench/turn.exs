@@ -61,7 +61,6 @@ defmodule Bench.Turn do
   @ready [
     retry: :resume,
     rate_limit: true,
-    rate_limit_opts: [gate: true],
     start_timeout_ms: 60_000,
     idle_timeout_ms: 60_000,
     total_timeout_ms: 60_000
@@ -92,7 +91,7 @@ defmodule Bench.Turn do
     Bench.table(["", "median", "25 %", "75 %", "99 %", "above bare, median"], rows)
 
     IO.puts(
-      "retry, rate_limit, gate and clocks on, against off: " <>
+      "retry, rate_limit and clocks on, against off: " <>
         Bench.show(Bench.ratio(measured, "SDK, ready for failures", "SDK")) <> " times\n"
     )
   end

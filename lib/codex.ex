@@ -127,10 +127,10 @@ defmodule Codex do
           | Codex.RunResultStreaming.t()
         ) :: :ok | {:error, :not_found}
   def stop(%Thread{} = thread),
-    do: Codex.Retry.Call.stop({:thread, thread.thread_id, thread.ref})
+    do: Codex.Turn.Cancellation.stop({:thread, thread.thread_id, thread.ref})
 
   def stop(%Codex.RunResultStreaming{} = run), do: Codex.RunResultStreaming.cancel(run)
-  def stop(target), do: Codex.Retry.Call.stop(target)
+  def stop(target), do: Codex.Turn.Cancellation.stop(target)
 
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),

@@ -19,7 +19,7 @@ defmodule Codex.Application do
       Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
-      Codex.RateLimit.Accounts
+      Codex.RateLimit.Store
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)

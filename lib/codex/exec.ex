@@ -43,11 +43,11 @@ defmodule Codex.Exec do
       forbids the credential of this run. The CLI would not only refuse it but delete the login
   """
 
-  alias Codex.Exec.{Args, Options, Policy, Run}
+  alias Codex.Exec.{Args, Attempt, Options, Run}
   alias Codex.Telemetry.Span
-  alias Codex.Turn.{Kept, Listener, Running}
-  alias Codex.{Auth, Error, Events, Review, Telemetry, TransportError, Turn}
-  alias Codex.Retry.{Attempts, Call}
+  alias Codex.Turn.{Cancellation, Kept, Listener, Running}
+  alias Codex.{Auth, Error, Events, RateLimit, Review, Telemetry, TransportError, Turn}
+  alias Codex.Retry.Attempts
 
   @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
 
@@ -143,7 +143,7 @@ defmodule Codex.Exec do
   no such run is going on.
   """
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
-  def cancel(token) when is_binary(token), do: Call.cancel_all(token)
+  def cancel(token) when is_binary(token), do: Cancellation.cancel_all(token)
 
   # The default holds where the call blocks; a stream waits as long as its reader does.
   @blocking_timeout 3_600_000
@@ -240,14 +240,15 @@ defmodule Codex.Exec do
   defp unused(event), do: event
 
   defp tries(what, options, args, default_timeout, lost) do
-    case Policy.of(what, args) do
+    account = fn -> RateLimit.account(args.settings) end
+
+    case Attempts.plan(args.settings, args.tokens, elem(what, 0), account) do
       nil ->
         next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
         Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)
 
-      policy ->
-        source = Policy.source(what, options, args, default_timeout)
-        Attempts.stream(source, policy, lost)
+      plan ->
+        Attempts.stream(Attempt.source(what, options, args, default_timeout), plan, lost)
     end
   end
 end

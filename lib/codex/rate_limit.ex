@@ -1,28 +1,23 @@
 defmodule Codex.RateLimit do
   @moduledoc """
-  Limits of the account: what is known of them, and waiting until they end.
+  Detects the rate limits of an account, waits until they reset, and keeps snapshots of them.
 
       Codex.RateLimit.with_rate_limit_handling(fn -> Codex.Thread.run(thread, prompt) end)
 
-  A run does it by itself with the options `rate_limit` and `rate_limit_opts` of thread or turn: see "Rate limits" in
-  `guides/errors.md`.
+  The options `rate_limit` and `rate_limit_opts` of a thread or a turn do this for runs: see
+  "Rate limits" in `guides/errors.md`.
 
-  ## What counts as a limit
+  ## Limits
 
-  Failures of the kind `:rate_limit`, and those of the kind `:usage_limit` where it is known when the limit ends. A quota that
-  is used up (`:quota`) is none: waiting does not help.
+  A failure of kind `:rate_limit` is a limit. A failure of kind `:usage_limit` is one if its end
+  is known. A used up quota (`:quota`) is not: waiting does not help.
 
-  ## How long is waited
+  ## Delays
 
-  As long as the server said (`retry_after_ms`), or until the limit ends (`resets_at`; the CLI tells that to the minute, so that
-  minute is waited for, too). Only where neither is known the wait is a guess, which grows from attempt to attempt: `default_delay_ms`,
-  `multiplier` and `max_delay_ms`.
-
-  ## The gate
-
-  With `gate: true`, runs of one account wait together: the first that is limited closes the gate until the limit ends, and runs
-  that begin meanwhile wait, too, in the order in which they came, without asking the server. `max_waiting` and `max_wait_ms` bound
-  that, a cancelled or killed waiter leaves nothing. Only runs that have it on look at the gate.
+  A wait ends when the limit resets (`resets_at`; the CLI reports it to the minute, so the wait
+  includes that minute), or after the time that the server named (`retry_after_ms`). If neither
+  is known, the wait is a guess that grows with each attempt: `default_delay_ms`, `multiplier` and
+  `max_delay_ms`.
 
   ## Options
 
@@ -30,28 +25,29 @@ defmodule Codex.RateLimit do
 
   #{Codex.RateLimit.Options.docs()}
 
-  An option that does not exist, or a value that cannot be, raises `ArgumentError` with the name.
+  An unknown option or an invalid value raises `ArgumentError` with the name of the option.
   """
 
   require Logger
 
   alias Codex.{Error, Events, Telemetry, TransportError}
   alias Codex.Error.Classifier
-  alias Codex.RateLimit.{Account, Accounts, Options, Snapshot}
-  alias Codex.Retry.Settings
+  alias Codex.Options.Schema
+  alias Codex.RateLimit.{AccountKey, Options, Snapshot, Store}
 
   @codes ~w(rate_limit_exceeded rate_limit rate_limit_error)
 
-  # The CLI's clock has no seconds.
+  # The CLI reports times without seconds.
   @minute_ms 60_000
 
   @typedoc """
-  What is known of a limit: `retry_after_ms`, `source` (`:codex_error`, `:http_429`, `:api_error`, `:http_error_tuple`), and for a
-  `:codex_error` also `message`, `details`, `kind` and `resets_at`; for an `:api_error` its `body`.
+  A limit: `retry_after_ms`, and the `source`. A `:codex_error` also has `message`, `details`,
+  `kind` and `resets_at`, an `:api_error` its `body`, and a `:snapshot` of the account `resets_at`.
   """
   @type info :: %{
           required(:retry_after_ms) => pos_integer() | nil,
-          required(:source) => :codex_error | :http_429 | :api_error | :http_error_tuple,
+          required(:source) =>
+            :codex_error | :http_429 | :api_error | :http_error_tuple | :snapshot,
           optional(:message) => String.t(),
           optional(:details) => map(),
           optional(:kind) => :rate_limit | :usage_limit,
@@ -60,9 +56,10 @@ defmodule Codex.RateLimit do
         }
 
   @doc """
-  Whether this result is that of a call that was limited.
+  Returns `{:rate_limited, info}` if this is the result of a limited call, else `:ok`.
 
-      iex> {:rate_limited, info} = Codex.RateLimit.detect({:error, %{status: 429, headers: %{"retry-after" => "7"}}})
+      iex> response = %{status: 429, headers: %{"retry-after" => "7"}}
+      iex> {:rate_limited, info} = Codex.RateLimit.detect({:error, response})
       iex> {info.retry_after_ms, info.source}
       {7_000, :http_429}
       iex> Codex.RateLimit.detect({:error, :closed})
@@ -102,7 +99,7 @@ defmodule Codex.RateLimit do
   end
 
   @doc """
-  How long to wait, in ms, after a call was limited for the `attempt`th time.
+  Returns the wait in ms after a call was limited for the `attempt`th time.
 
       iex> Codex.RateLimit.calculate_delay(%{retry_after_ms: 1_300})
       1300
@@ -117,10 +114,10 @@ defmodule Codex.RateLimit do
   @doc false
   @spec delay(map(), pos_integer(), map()) :: non_neg_integer()
   def delay(info, attempt, opts) do
-    # A time that has passed tells nothing: the clocks of two machines differ.
+    # A time in the past is ignored: the clocks of two machines differ.
     case {with(%DateTime{} = at <- info[:resets_at], do: until(at)), info[:retry_after_ms]} do
-      {ms, _} when is_integer(ms) and ms > 0 -> min(ms, Settings.max_ms())
-      {_, ms} when is_integer(ms) and ms > 0 -> min(ms, Settings.max_ms())
+      {ms, _} when is_integer(ms) and ms > 0 -> min(ms, Schema.max_ms())
+      {_, ms} when is_integer(ms) and ms > 0 -> min(ms, Schema.max_ms())
       _ -> grow(opts.default_delay_ms, attempt, opts.multiplier, opts.max_delay_ms)
     end
   end
@@ -130,16 +127,18 @@ defmodule Codex.RateLimit do
     if at.second == 0, do: ms + @minute_ms, else: ms
   end
 
-  # Step by step, and no further than the limit: a power may be more than a float holds.
+  # Step by step up to the maximum, because a power may exceed the range of a float.
   defp grow(delay, attempt, multiplier, max) when attempt > 1 and delay < max and delay > 0,
     do: grow(delay * multiplier, attempt - 1, multiplier, max)
 
   defp grow(delay, _attempt, _multiplier, max), do: delay |> min(max) |> round()
 
   @doc """
-  Waits as long as `info` says, with a warning in the log and the telemetry event `[:codex, :rate_limit, :rate_limited]`. Returns `:ok`.
+  Waits until the limit of `info` ends and returns `:ok`. Logs a warning and emits the telemetry
+  event `[:codex, :rate_limit, :rate_limited]`.
 
-  Options: those above, and `attempt` (default 1). Blocks the caller; a wait that is longer than `max_wait_ms` is not cut.
+  Options: those above, and `attempt` (default 1). Blocks the caller, also for longer than
+  `max_wait_ms`.
   """
   @spec handle(map(), keyword() | map()) :: :ok
   def handle(info, opts \\ [])
@@ -157,7 +156,7 @@ defmodule Codex.RateLimit do
   end
 
   @doc false
-  @spec announce(map(), pos_integer(), non_neg_integer(), map()) :: :ok
+  @spec announce(map(), non_neg_integer(), non_neg_integer(), map()) :: :ok
   def announce(info, attempt, delay, opts) do
     Telemetry.execute(
       opts.telemetry_prefix ++ [:rate_limit, :rate_limited],
@@ -167,9 +166,9 @@ defmodule Codex.RateLimit do
   end
 
   @doc """
-  Calls `fun`, and again after a wait while it is limited. Returns the last result of `fun`, of whatever shape.
+  Calls `fun`, and again after a wait while it is limited. Returns the last result of `fun`.
 
-  Options: those above; `gate`, `max_waiting` and `account` are for runs. Blocks the caller.
+  Options: those above; `account` has an effect for runs only. Blocks the caller.
 
       iex> Codex.RateLimit.with_rate_limit_handling(fn -> {:error, :closed} end)
       {:error, :closed}
@@ -194,8 +193,10 @@ defmodule Codex.RateLimit do
   end
 
   @doc """
-  What a response says about when to try again, in ms, or nil. A response is a map with `:headers` (map or list of pairs): `retry-after`, as
-  seconds or HTTP date, or `x-ratelimit-reset-after`, in seconds. Names in any case.
+  Returns the wait in ms that a response asks for, or nil.
+
+  A response is a map with `:headers`, a map or a list of pairs with names in any case. The header
+  is `retry-after` in seconds or as HTTP date, or `x-ratelimit-reset-after` in seconds.
 
       iex> Codex.RateLimit.parse_retry_after(%{headers: [{"Retry-After", "20"}]})
       20_000
@@ -216,7 +217,7 @@ defmodule Codex.RateLimit do
 
   def parse_retry_after(_response), do: nil
 
-  # One value of several, or a charlist, as `:httpc` has them.
+  # `:httpc` returns charlists, other clients lists of values.
   defp seconds([char | _] = text) when is_integer(char) and char in ?\s..?~ do
     if List.ascii_printable?(text), do: text |> List.to_string() |> seconds()
   end
@@ -239,68 +240,62 @@ defmodule Codex.RateLimit do
   ## Accounts
 
   @doc """
-  The name under which limits of these settings are kept: provider, and a digest of the API key or, without one, of the home.
+  Returns the name of the account of these settings: the provider, and a digest of the API key or,
+  without a key, of the home.
   """
   @spec account(map()) :: String.t()
-  def account(%{env: _, api_key: _, base_url: _} = settings), do: Account.name(settings)
+  def account(%{env: _, api_key: _, base_url: _} = settings), do: AccountKey.of(settings)
 
   @doc """
-  The newest that is known of an account's limits, or nil. `Codex.Thread.rate_limits/1` asks for that of a thread.
+  Returns the newest snapshot of an account's limits, or nil. `Codex.Thread.rate_limits/1` returns
+  the one of a thread's account.
 
-  Kept for the 1_000 accounts that were told of last.
+  Snapshots are kept for the 1_000 accounts with the newest updates.
   """
   @spec snapshot(String.t()) :: Snapshot.t() | nil
-  def snapshot(account) when is_binary(account), do: Accounts.snapshot(account)
+  def snapshot(account) when is_binary(account), do: Store.get(account)
+
+  @doc false
+  # The limit that the account's snapshot shows as reached, or nil.
+  @spec reached(String.t()) :: info() | nil
+  def reached(account) do
+    with %Snapshot{} = snapshot <- snapshot(account),
+         %DateTime{} = at <- Snapshot.resets_at(snapshot),
+         true <- until(at) > 0 do
+      %{retry_after_ms: nil, resets_at: at, source: :snapshot}
+    else
+      _ -> nil
+    end
+  end
 
   @doc """
-  Keeps what is known of an account's limits.
+  Updates the snapshot of an account's limits.
 
-  The answer to `account/rateLimits/read`, a map with `"rateLimits"` or `"rateLimitsByLimitId"`, is the whole snapshot: it
-  replaces the one before, and a window that is null is gone. A `Codex.Events.AccountRateLimitsUpdated`
-  is an update, so are limits as a map with `"primary"`, `"secondary"` or `"credits"`: null and missing members leave
-  what is known. A `Codex.Error` of a limit sets `limited_until`. Other terms change nothing.
+  The answer to `account/rateLimits/read`, a map with `"rateLimits"` or `"rateLimitsByLimitId"`, is
+  the whole snapshot: it replaces the one before, and a null window is removed. A
+  `Codex.Events.AccountRateLimitsUpdated` is an update, as are limits as a map with `"primary"`,
+  `"secondary"` or `"credits"`: null and missing members leave the known ones unchanged. A
+  `Codex.Error` of a limit sets `limited_until`. Other terms change nothing.
   """
   @spec observe(String.t(), term()) :: :ok
   def observe(account, %Events.AccountRateLimitsUpdated{rate_limits: %{} = limits}),
-    do: Accounts.learn(account, Snapshot.new(limits))
+    do: Store.put(account, :merge, Snapshot.new(limits))
 
   def observe(account, %{"rateLimits" => %{}} = answer),
-    do: Accounts.replace(account, Snapshot.read(answer))
+    do: Store.put(account, :replace, Snapshot.read(answer))
 
-  # The limits by id alone.
+  # An answer with the limits by id only.
   def observe(account, %{"rateLimitsByLimitId" => %{}} = answer),
     do: observe(account, Map.put(answer, "rateLimits", %{}))
 
   def observe(account, %Error{kind: kind, resets_at: %DateTime{} = at})
       when kind in [:rate_limit, :usage_limit],
-      do: Accounts.learn(account, Snapshot.limited(at))
+      do: Store.put(account, :merge, Snapshot.limited(at))
 
   def observe(account, %{} = limits)
       when is_map_key(limits, "primary") or is_map_key(limits, "secondary") or
              is_map_key(limits, "credits"),
-      do: Accounts.learn(account, Snapshot.new(limits))
+      do: Store.put(account, :merge, Snapshot.new(limits))
 
   def observe(_account, _other), do: :ok
-
-  # Timers have an end, too.
-  @longest 366 * 24 * 3600 * 1000
-
-  @doc "Closes the gate of an account for `ms` milliseconds, unless it is closed for longer."
-  @spec close(String.t(), non_neg_integer()) :: :ok
-  def close(account, ms) when is_binary(account) and is_integer(ms) and ms >= 0,
-    do: Accounts.close(account, min(ms, @longest))
-
-  @doc "Opens the gate of an account: those that wait are let go. For an application that knows better, say after credits were bought."
-  @spec open(String.t()) :: :ok
-  def open(account) when is_binary(account), do: Accounts.open(account)
-
-  @doc """
-  The gate of an account: how long it is closed, in ms (0: it is open), and how many wait there.
-
-      iex> Codex.RateLimit.gate("nobody")
-      %{closed_ms: 0, waiting: 0}
-  """
-  @spec gate(String.t()) :: %{closed_ms: non_neg_integer(), waiting: non_neg_integer()}
-  def gate(account) when is_binary(account),
-    do: %{closed_ms: Accounts.closed_ms(account), waiting: Accounts.waiting(account)}
 end

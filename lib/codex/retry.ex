@@ -1,12 +1,12 @@
 defmodule Codex.Retry do
   @moduledoc """
-  Trying again, with growing pauses.
+  Repeats failed calls, with growing pauses.
 
       Codex.Retry.with_retry(fn -> Codex.Thread.run(thread, prompt) end, max_attempts: 3)
 
-  A run does it by itself with the options `retry` and `retry_opts` of thread or turn: see "Retries" in `guides/errors.md`.
-  There it knows what a turn has done already, can go on in the same thread, and ends waiting when the run is cancelled.
-  These functions know nothing of what they call.
+  The options `retry` and `retry_opts` of a thread or a turn do this for runs: see "Retries" in
+  `guides/errors.md`. A run never repeats work that a turn has done, can continue in the same
+  thread, and ends its wait if it is cancelled. The functions here repeat any function blindly.
 
   ## Options
 
@@ -14,8 +14,9 @@ defmodule Codex.Retry do
 
   #{Codex.Retry.Options.docs()}
 
-  Where the failure says when to try again (`retry_after_ms` of `Codex.Error`), that is the least delay. An option that does
-  not exist, or a value that cannot be, raises `ArgumentError` with the name. Every attempt is told to `Codex.Telemetry`.
+  The delay is at least the `retry_after_ms` of a `Codex.Error`. An unknown option or an invalid
+  value raises `ArgumentError` with the name of the option. Every attempt emits an event: see
+  `Codex.Telemetry`.
   """
 
   alias Codex.{Error, Telemetry}
@@ -37,10 +38,11 @@ defmodule Codex.Retry do
   @type options :: [option()] | map()
 
   @doc """
-  Calls `fun` until it returns `{:ok, value}`, or there is no use in going on. Returns that, or the last `{:error, reason}`.
+  Calls `fun` until it returns `{:ok, value}`, or the options allow no other attempt. Returns the
+  last result.
 
-  Blocks the caller, pauses included. What `fun` raises is not caught. Raises `ArgumentError` where it returns anything
-  else.
+  Blocks the caller, pauses included. Exceptions of `fun` are not rescued. Any other result of
+  `fun` raises `ArgumentError`.
 
       iex> Codex.Retry.with_retry(fn -> {:ok, 1} end)
       {:ok, 1}
@@ -70,7 +72,8 @@ defmodule Codex.Retry do
 
       other ->
         raise ArgumentError,
-              "expected the function to return {:ok, value} or {:error, reason}, got: #{inspect(other)}"
+              "expected the function to return {:ok, value} or {:error, reason}, " <>
+                "got: #{inspect(other)}"
     end
   end
 
@@ -89,12 +92,12 @@ defmodule Codex.Retry do
   end
 
   @doc """
-  A lazy stream of what `fun` returns: an enumerable, or `{:ok, enumerable}` or `{:error, reason}`, as
-  `Codex.Thread.run_turn_streamed/3` does.
+  Returns a lazy stream of the elements of `fun`, which returns an enumerable,
+  `{:ok, enumerable}` or `{:error, reason}`, as `Codex.Thread.run_turn_streamed/3` does.
 
-  An attempt that raises, or is an error, before its first element is repeated as the options say. From the first element
-  on, elements pass as they come, and what is raised is raised. The last error is raised as it is, where it is an exception, else
-  as `Codex.Error`.
+  An attempt that raises or returns an error before its first element is repeated as the options
+  say. From the first element on, elements and exceptions pass at once. The last error is raised
+  unchanged if it is an exception, else as `Codex.Error`.
 
       iex> Codex.Retry.with_stream_retry(fn -> [1, 2] end) |> Enum.to_list()
       [1, 2]
@@ -108,7 +111,7 @@ defmodule Codex.Retry do
     fn acc, reducer -> reduce(acc, reducer, fun, opts) end
   end
 
-  # Nothing begins before the reader wants an element.
+  # No attempt starts before the reader asks for an element.
   defp reduce({:suspend, acc}, reducer, fun, opts),
     do: {:suspended, acc, &reduce(&1, reducer, fun, opts)}
 
@@ -117,15 +120,15 @@ defmodule Codex.Retry do
 
   defp open(acc, reducer, fun, opts, n, began) do
     started = System.monotonic_time()
-    # Whether the reader has got anything: what it raises itself is none of ours.
+    # 1 once the reader has an element: from then on, the reader may raise itself.
     delivered = :atomics.new(1, [])
 
-    tell = fn element, acc ->
+    deliver = fn element, acc ->
       if :atomics.exchange(delivered, 1, 1) == 0, do: report(opts, n, started, :ok)
       reducer.(element, acc)
     end
 
-    case first(fun, acc, tell, delivered) do
+    case first(fun, acc, deliver, delivered) do
       {:failed, reason, raise!} ->
         if wait(opts, n, reason, began, started) == :again,
           do: open(acc, reducer, fun, opts, n + 1, began),
@@ -137,11 +140,11 @@ defmodule Codex.Retry do
     end
   end
 
-  defp first(fun, acc, tell, delivered) do
+  defp first(fun, acc, deliver, delivered) do
     case fun.() do
       {:error, reason} -> {:failed, reason, fn -> raise exception(reason) end}
-      {:ok, enumerable} -> Enumerable.reduce(enumerable, acc, tell)
-      enumerable -> Enumerable.reduce(enumerable, acc, tell)
+      {:ok, enumerable} -> Enumerable.reduce(enumerable, acc, deliver)
+      enumerable -> Enumerable.reduce(enumerable, acc, deliver)
     end
   rescue
     error ->
@@ -156,7 +159,8 @@ defmodule Codex.Retry do
   defp exception(reason), do: Error.normalize(reason)
 
   @doc """
-  The delay of the strategy after attempt number `attempt`, in ms. Options that are missing have their defaults.
+  Returns the delay of the strategy after attempt number `attempt`, in ms. Missing options have
+  their defaults.
 
       iex> Codex.Retry.calculate_delay(3, base_delay_ms: 100, jitter: false)
       400
@@ -170,20 +174,22 @@ defmodule Codex.Retry do
     do: Options.delay(attempt, Options.check!(opts))
 
   @doc """
-  Whether a call that failed so may succeed when it is repeated. The same as `Codex.Error.retryable?/1`.
+  Returns true if a call that failed with this reason may succeed when repeated, as
+  `Codex.Error.retryable?/1` does.
 
-      iex> Enum.map([:closed, {:http_error, 503}, {:http_error, 404}, :enoent], &Codex.Retry.retryable?/1)
+      iex> reasons = [:closed, {:http_error, 503}, {:http_error, 404}, :enoent]
+      iex> Enum.map(reasons, &Codex.Retry.retryable?/1)
       [true, true, false, false]
   """
   @spec retryable?(term()) :: boolean()
   def retryable?(reason), do: Error.retryable?(reason)
 
-  @doc "The options with their defaults, as a keyword list."
+  @doc "Returns the options with their defaults, as a keyword list."
   @spec default_opts() :: keyword()
   def default_opts, do: for({name, _, default, _} <- Options.rows(), do: {name, default})
 
   @doc false
-  # One attempt has ended. `started` is in native units.
+  # Emits the event of an ended attempt. `started` is in native units.
   @spec report(
           map(),
           pos_integer(),

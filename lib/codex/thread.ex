@@ -40,9 +40,8 @@ defmodule Codex.Thread do
   alias Codex.AppServer.Lane
   alias Codex.{Error, Exec, RateLimit, Turn}
   alias Codex.Options.Table
-  alias Codex.Retry.Call
   alias Codex.Thread.Runner
-  alias Codex.Turn.{Result, Running}
+  alias Codex.Turn.{Cancellation, Result, Running}
 
   @enforce_keys [:codex_opts, :thread_opts]
   defstruct [
@@ -354,7 +353,7 @@ defmodule Codex.Thread do
   defp interrupt(conn, thread, clean?) do
     id = Running.thread_id(thread)
 
-    if id == nil and Call.stop({:thread, nil, thread.ref}) == :ok,
+    if id == nil and Cancellation.stop({:thread, nil, thread.ref}) == :ok,
       do: :ok,
       else: Lane.interrupt(conn, id, clean?, thread.thread_opts.request_timeout_ms)
   end

@@ -27,8 +27,6 @@ defmodule Codex.ApplicationTest do
     "Home.Isolated.create" => ~S|Codex.Home.Isolated.create(dir: dir)|,
     "RateLimit.snapshot" => ~S|Codex.RateLimit.snapshot("x")|,
     "RateLimit.observe" => ~S|Codex.RateLimit.observe("x", %{"primary" => %{}})|,
-    "RateLimit.gate" => ~S|Codex.RateLimit.gate("x")|,
-    "RateLimit.close" => ~S|Codex.RateLimit.close("x", 1)|,
     "AppServer.connect" => ~S|Codex.AppServer.connect(codex_path: codex, codex_home: dir)|,
     "AppServer.connect_remote" => ~S|Codex.AppServer.connect_remote("ws://127.0.0.1:1")|,
     "AppServer.answer" => ~S|Codex.AppServer.answer("token", :accept)|,

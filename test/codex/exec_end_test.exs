@@ -33,7 +33,7 @@ defmodule Codex.ExecEndTest do
   test "a run that is cancelled more than once leaves no message behind", %{tmp_dir: dir} do
     thread = Stub.thread(dir, ~s(cat >/dev/null; echo "$started"; sleep 60))
 
-    for opts <- [[], [retry: true], [rate_limit: true]] do
+    for opts <- [[], [retry: true], [rate_limit_opts: [account: dir]]] do
       token = "token-#{System.unique_integer([:positive])}"
 
       canceller =
@@ -115,15 +115,6 @@ defmodule Codex.ExecEndTest do
       refute gone?(thread)
       assert Stub.eventually(fn -> gone?(thread) end, 20_000)
     end
-  end
-
-  test "a gate can be opened, and no time is too long for it" do
-    account = "opened-#{System.unique_integer([:positive])}"
-    assert RateLimit.close(account, Bitwise.bsl(1, 50)) == :ok
-    assert RateLimit.gate(account).closed_ms > 365 * 24 * 3600 * 1000
-    assert RateLimit.open(account) == :ok
-    assert RateLimit.gate(account) == %{closed_ms: 0, waiting: 0}
-    assert RateLimit.open("never-seen") == :ok
   end
 
   test "headers as :httpc has them" do

@@ -3,7 +3,7 @@ defmodule Codex.RateLimitTest do
 
   import ExUnit.CaptureLog
   alias Codex.{Error, Events, RateLimit, Thread, TransportError}
-  alias Codex.RateLimit.{Accounts, Options, Snapshot, Window}
+  alias Codex.RateLimit.{Options, Snapshot, Window}
 
   doctest Codex.RateLimit
   doctest Codex.RateLimit.Snapshot
@@ -92,9 +92,15 @@ defmodule Codex.RateLimitTest do
       assert RateLimit.calculate_delay(%{retry_after_ms: nil}) == 60_000
     end
 
-    test "refuses options that are none" do
-      assert_raise ArgumentError, ~r/unknown option :gait; did you mean :gate\?/, fn ->
-        RateLimit.with_rate_limit_handling(fn -> :ok end, gait: true)
+    test "refuses unknown options by name, and invalid values" do
+      for name <- [:gate, :max_waiting] do
+        assert_raise ArgumentError, ~r/unknown option #{inspect(name)}/, fn ->
+          RateLimit.with_rate_limit_handling(fn -> :ok end, [{name, true}])
+        end
+      end
+
+      assert_raise ArgumentError, ~r/did you mean :max_attempts\?/, fn ->
+        RateLimit.with_rate_limit_handling(fn -> :ok end, max_atempts: 1)
       end
 
       assert_raise ArgumentError, ~r/:multiplier to be a number from 1 to 1000, got: 0/, fn ->
@@ -313,6 +319,43 @@ defmodule Codex.RateLimitTest do
       assert %{limited_until: ^at, primary: %{used_percent: 1}} = RateLimit.snapshot(account)
     end
 
+    test "show when a reached limit resets" do
+      at = ~U[2030-01-01 10:00:30Z]
+      later = DateTime.add(at, 3_600, :second)
+      window = &%{"usedPercent" => &1, "resetsAt" => DateTime.to_unix(&2)}
+      full = %{"primary" => window.(100, at), "secondary" => window.(30, later)}
+      word = %{"rateLimitReachedType" => "rate_limit_reached"}
+      read = &Snapshot.read(%{"rateLimits" => &1, "ordinaryUsageAllowed" => &2})
+
+      for {snapshot, resets_at} <- [
+            {Snapshot.limited(at), at},
+            # The app-server rounds the percents.
+            {Snapshot.new(full), nil},
+            {Snapshot.new(Map.merge(full, word)), at},
+            {Snapshot.new(Map.merge(full, %{word | "rateLimitReachedType" => 1})), nil},
+            {Snapshot.new(Map.merge(word, %{"secondary" => window.(100, later)})), later},
+            {Snapshot.new(Map.merge(word, %{"primary" => %{"usedPercent" => 100}})), nil},
+            {Snapshot.new(Map.merge(word, %{"primary" => window.(nil, at)})), nil},
+            {Snapshot.new(word), nil},
+            {read.(full, false), at},
+            {read.(Map.merge(full, word), true), nil},
+            {read.(full, nil), nil},
+            {Snapshot.merge(Snapshot.limited(later), read.(full, false)), later}
+          ],
+          do: assert({snapshot, Snapshot.resets_at(snapshot)} == {snapshot, resets_at})
+    end
+
+    test "that are no longer reached are none to wait for" do
+      account = account()
+      assert RateLimit.reached(account) == nil
+
+      for {seconds, source} <- [{-61, nil}, {90, :snapshot}] do
+        at = DateTime.add(DateTime.utc_now(), seconds, :second)
+        RateLimit.observe(account, %{Error.rate_limit("m") | resets_at: at})
+        assert RateLimit.reached(account)[:source] == source
+      end
+    end
+
     test "make nothing of what is odd" do
       account = account()
 
@@ -389,110 +432,6 @@ defmodule Codex.RateLimitTest do
       own = %Events.AccountRateLimitsUpdated{rate_limits: %{"primary" => %{"usedPercent" => 8}}}
       {thread, _, _} = Thread.reduce_events(thread, [own])
       assert %Snapshot{primary: %{used_percent: 8}} = Thread.rate_limits(thread)
-    end
-  end
-
-  describe "the gate" do
-    # A process that waits, and tells the test how that ended.
-    defp waiter(account, opts \\ []) do
-      test = self()
-      cancel = make_ref()
-
-      {pid, _} =
-        spawn_monitor(fn ->
-          answer =
-            Accounts.wait(
-              account,
-              opts[:max_waiting] || 100,
-              opts[:max_wait_ms] || 60_000,
-              cancel
-            )
-
-          send(test, {:waited, self(), answer})
-          assert {:messages, []} = Process.info(self(), :messages)
-        end)
-
-      {pid, cancel}
-    end
-
-    defp queued(account, n),
-      do: assert(Codex.Stub.eventually(fn -> RateLimit.gate(account).waiting == n end))
-
-    test "open, it costs nobody anything" do
-      assert Accounts.wait(account(), 1, 0, make_ref()) == :ok
-    end
-
-    # One process stands there for all, so that the order of the answers is that of its mailbox.
-    test "lets all go in the order in which they came" do
-      account = account()
-      RateLimit.close(account, 300)
-
-      refs =
-        for _ <- 1..20 do
-          ref = :erlang.monitor(:process, Accounts, alias: :demonitor)
-          assert GenServer.call(Accounts, {:wait, account, ref, 100, 60_000}) == :queued
-          ref
-        end
-
-      answers =
-        for _ <- refs do
-          assert_receive {ref, :ok} when is_reference(ref), 5_000
-          ref
-        end
-
-      assert answers == refs
-      for ref <- refs, do: Process.demonitor(ref)
-      assert RateLimit.gate(account) == %{closed_ms: 0, waiting: 0}
-    end
-
-    test "refuses at once whom it cannot let wait" do
-      account = account()
-      RateLimit.close(account, 60_000)
-      assert {:refused, :too_long, ms} = Accounts.wait(account, 5, 59_000, make_ref())
-      assert ms in 59_001..60_000
-      {pid, _} = waiter(account)
-      queued(account, 1)
-      assert {:refused, :full, _} = Accounts.wait(account, 1, 61_000, make_ref())
-      Process.exit(pid, :kill)
-    end
-
-    test "closed for longer, tells those that cannot wait so long" do
-      account = account()
-      RateLimit.close(account, 10_000)
-      {patient, _} = waiter(account, max_wait_ms: 500_000)
-      {impatient, _} = waiter(account, max_wait_ms: 15_000)
-      queued(account, 2)
-      RateLimit.close(account, 100_000)
-      # Not for shorter.
-      RateLimit.close(account, 1)
-      assert_receive {:waited, ^impatient, {:refused, :too_long, _}}
-      queued(account, 1)
-      Process.exit(patient, :kill)
-    end
-
-    test "a waiter that is cancelled or killed leaves no trace" do
-      account = account()
-      RateLimit.close(account, 60_000)
-      before = :sys.get_state(Accounts)
-      {one, cancel} = waiter(account)
-      {two, _} = waiter(account)
-      queued(account, 2)
-      send(one, {cancel, :cancelled})
-      assert_receive {:waited, ^one, :cancelled}
-      assert_receive {:DOWN, _, :process, ^one, :normal}
-      Process.exit(two, :kill)
-      queued(account, 0)
-
-      now = :sys.get_state(Accounts)
-      assert :queue.is_empty(now.gates[account].queue)
-      assert for({_, %{account: ^account}} <- now.waiters, do: :left) == []
-      assert now.gates[account].timer == before.gates[account].timer
-    end
-
-    test "a limit of a year is no trouble" do
-      account = account()
-      RateLimit.close(account, 366 * 24 * 3600 * 1000)
-      assert RateLimit.gate(account).closed_ms > 365 * 24 * 3600 * 1000
     end
   end
 end

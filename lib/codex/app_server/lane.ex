@@ -8,7 +8,7 @@ defmodule Codex.AppServer.Lane do
   alias Codex.Exec.{Images, Secrets}
   alias Codex.Exec.Reach, as: Settings
   alias Codex.Options.Overrides
-  alias Codex.Retry.{Attempts, Policy}
+  alias Codex.Retry.Attempts
   alias Codex.Review.Target
   alias Codex.Telemetry.Span
   alias Codex.Turn.Running
@@ -366,15 +366,15 @@ defmodule Codex.AppServer.Lane do
   defp attempts(job, default_timeout, lost) do
     account = fn -> account(job.conn, job.handler.context.thread.codex_opts) end
 
-    what = if elem(job.begin, 0) == "review/start", do: :review, else: :run
+    kind = if elem(job.begin, 0) == "review/start", do: :review, else: :run
 
-    case Policy.of(job.settings, job.tokens, what, account) do
+    case Attempts.plan(job.settings, job.tokens, kind, account) do
       nil ->
         next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
         Stream.resource(fn -> Run.start(job, default_timeout) end, next, &Run.stop/1)
 
-      policy ->
-        Attempts.stream(source(job, default_timeout), policy, lost)
+      plan ->
+        Attempts.stream(source(job, default_timeout), plan, lost)
     end
   end
 

@@ -10,8 +10,7 @@ defmodule Codex.AppServer.Run do
   alias Codex.AppServer.{Connection, Deciders, Loss, Opening, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
-  alias Codex.Retry.Call
-  alias Codex.Turn.{Extras, Running, Warnings}
+  alias Codex.Turn.{Cancellation, Extras, Running, Warnings}
 
   # How long a reader waits for the end of a turn that it does not want any more.
   @grace 700
@@ -66,7 +65,9 @@ defmodule Codex.AppServer.Run do
   @doc "The beginning. Nothing is sent before the first event is wanted."
   @spec start(job(), timeout() | nil, Codex.Retry.Attempts.call() | nil) :: t()
   def start(job, default_timeout, call \\ nil) do
-    own = if call, do: Call.begin([call.ref]), else: Call.begin(job.tokens, job.about)
+    own =
+      if call, do: Cancellation.begin([call.ref]), else: Cancellation.begin(job.tokens, job.about)
+
     conn = Connection.whereis(job.conn)
 
     %__MODULE__{
@@ -354,7 +355,8 @@ defmodule Codex.AppServer.Run do
   end
 
   defp cancelled?(run),
-    do: Call.cancelled?(run.own) or (run.call != nil and Call.cancelled?(run.call))
+    do:
+      Cancellation.cancelled?(run.own) or (run.call != nil and Cancellation.cancelled?(run.call))
 
   defp cancelled,
     do: %TransportError{reason_code: :interrupted, message: "the run was cancelled"}
@@ -382,7 +384,7 @@ defmodule Codex.AppServer.Run do
     _ = if run.turn_id != nil, do: leave(run)
     Deciders.stop(run.asked)
     _ = if run.monitor, do: Process.demonitor(run.monitor, [:flush])
-    Call.finish(run.own)
+    Cancellation.finish(run.own)
     run
   end
 

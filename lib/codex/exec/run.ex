@@ -19,9 +19,8 @@ defmodule Codex.Exec.Run do
   alias Codex.Error.Redact
   alias Codex.Exec.{Args, Files, Loss, McpLog}
   alias Codex.Telemetry
-  alias Codex.Retry.Call
   alias Codex.Telemetry.{Debug, Span}
-  alias Codex.Turn.{Extras, Running}
+  alias Codex.Turn.{Cancellation, Extras, Running}
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some of them behind, for the
   # launcher to find. Together below two seconds.
@@ -82,14 +81,14 @@ defmodule Codex.Exec.Run do
   def start(args, default_timeout, call \\ nil)
 
   def start(args, default_timeout, nil) do
-    own = Call.begin(args.tokens, args.about)
+    own = Cancellation.begin(args.tokens, args.about)
     call = own |> Map.take([:cancelled, :cancel, :ref]) |> Map.put(:since, now())
 
     try do
       %{start(args, default_timeout, call) | own: own}
     rescue
       error ->
-        Call.finish(own)
+        Cancellation.finish(own)
         reraise error, __STACKTRACE__
     end
   end
@@ -119,7 +118,7 @@ defmodule Codex.Exec.Run do
 
     case open(argv, opts ++ start_timeout(args.settings), args.stdin) do
       {:ok, sub} ->
-        :ok = Call.started(call, sub)
+        :ok = Cancellation.started(call, sub)
         debug = Debug.new("exec #{Subprocess.os_pid(sub)}", fn -> Args.secrets(args) end)
         more = [clear_env: args.clear_env, stdin_bytes: IO.iodata_length(args.stdin)]
         :ok = Debug.started(debug, argv, args.env, more)
@@ -419,7 +418,7 @@ defmodule Codex.Exec.Run do
       said: words(run),
       event: run.event,
       started?: run.started?,
-      cancelled?: Call.cancelled?(run.call),
+      cancelled?: Cancellation.cancelled?(run.call),
       resume: run.args.resume
     })
   end
@@ -468,8 +467,8 @@ defmodule Codex.Exec.Run do
   def stop(run) do
     # After an error, the stream stops the state that it had before.
     run = if Subprocess.handed_over?(run.sub), do: run, else: stop_now(run)
-    :ok = Call.ended(run.call)
-    if run.own, do: Call.finish(run.own)
+    :ok = Cancellation.ended(run.call)
+    if run.own, do: Cancellation.finish(run.own)
     %{run | stopped?: true}
   end
 

@@ -1,27 +1,26 @@
 defmodule Codex.RateLimit.Options do
   @moduledoc false
-  # The options of `Codex.RateLimit`. Delays that are not given come from the application environment.
+  # The options of `Codex.RateLimit`. Missing delays come from the application environment.
 
-  alias Codex.Retry.Settings
+  alias Codex.Options.Schema
 
   @rows [
-    {:max_attempts, :positive, 3, "how many attempts there are in all, limited ones"},
+    {:max_attempts, :positive, 3, "the number of attempts in all"},
     {:default_delay_ms, :count, nil,
-     "the first wait, in ms, where the server does not say when; else `:rate_limit_default_delay_ms` of the application environment, 60_000"},
+     "the first wait in ms if the server gives no time; if not set, " <>
+       "`:rate_limit_default_delay_ms` of the application environment, 60_000"},
     {:max_delay_ms, :count, nil,
-     "the longest of these waits; else `:rate_limit_max_delay_ms`, 300_000"},
+     "the longest of these waits; if not set, `:rate_limit_max_delay_ms`, 300_000"},
     {:multiplier, :factor, nil,
-     "what each of these waits is multiplied with for the next; else `:rate_limit_multiplier`, 2.0"},
+     "each of these waits is multiplied with this for the next; " <>
+       "if not set, `:rate_limit_multiplier`, 2.0"},
     {:max_wait_ms, :timeout, nil,
-     "where a wait would be longer, in ms, the error comes back at once; else as `max_delay_ms`"},
-    {:gate, :boolean, false,
-     "whether runs of the same account wait together: those that begin while a limit holds, too"},
-    {:max_waiting, :positive, 100,
-     "how many may wait at the gate of the account; the next one gets an error of the kind `:rate_limit`"},
+     "the longest wait in ms: the error is returned at once if a wait is longer; " <>
+       "if not set, as `max_delay_ms`"},
     {:account, :text, nil,
-     "a name for whoever pays; else one made of provider and a digest of key or home"},
+     "a name for the account; if not set, made of the provider and a digest of key or home"},
     {:telemetry_prefix, :atoms, [:codex],
-     "first part of event names; of a run, it is the client's"}
+     "the first part of event names; a run uses the client's"}
   ]
 
   @environment [
@@ -34,24 +33,24 @@ defmodule Codex.RateLimit.Options do
   def rows, do: @rows
 
   @spec docs() :: String.t()
-  def docs, do: Settings.docs(@rows)
+  def docs, do: Schema.docs(@rows)
 
-  @spec check(term()) :: {:ok, map()} | {:error, Settings.reason()}
-  def check(opts), do: Settings.check(@rows, opts)
+  @spec check(term()) :: {:ok, map()} | {:error, Schema.reason()}
+  def check(opts), do: Schema.check(@rows, opts)
 
-  @doc "The options, with what the application environment has. Raises `ArgumentError`."
+  @doc "Returns the options with the values of the application environment. Raises `ArgumentError`."
   @spec complete!(term()) :: map()
   def complete!(opts) do
-    opts = Settings.check!(@rows, opts)
+    opts = Schema.check!(@rows, opts)
 
-    told =
+    configured =
       for {name, {key, default}} <- @environment,
           opts[name] == nil,
           into: %{},
           do: {name, Application.get_env(:codex_sdk, key, default)}
 
-    # What stands in the environment may be anything.
-    opts = Settings.check!(@rows, Map.merge(opts, told))
+    # The environment may hold invalid values.
+    opts = Schema.check!(@rows, Map.merge(opts, configured))
     %{opts | max_wait_ms: opts.max_wait_ms || opts.max_delay_ms}
   end
 end

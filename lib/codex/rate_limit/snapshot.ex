@@ -1,21 +1,24 @@
 defmodule Codex.RateLimit.Snapshot do
   @moduledoc """
-  What is known of an account's limits.
+  The known limits of an account.
 
     * `primary`, `secondary` - windows, each a `Codex.RateLimit.Window` or nil
-    * `credits` - `%{has_credits: boolean | nil, unlimited: boolean | nil, balance: text | nil}`, or nil
-    * `plan` - as the CLI names it (`"plus"`, …), or nil
-    * `limit_id`, `limit_name` - which limit it is: `"codex"` is that of the account, others are of single models
-    * `by_limit_id` - the limits of an account that has several, each a snapshot, by their ids
-    * `ordinary_usage_allowed` - whether the account can run turns now, as the app-server says it, or nil
+    * `credits` - a map with `has_credits`, `unlimited` (booleans or nil) and `balance` (a string
+      or nil), or nil
+    * `plan` - the CLI's name of the plan (`"plus"`, …), or nil
+    * `limit_id`, `limit_name` - the limit: `"codex"` is the account's, others are for single
+      models
+    * `by_limit_id` - the limits of an account with several, each a snapshot, by their ids
+    * `ordinary_usage_allowed` - true if the app-server says that the account can run turns now,
+      false if not, or nil
     * `reached` - the CLI's word for the limit that is reached (`rateLimitReachedType`), or nil
-    * `limited_until` - when the limit ends that a run ran into, as a `DateTime` in UTC, or nil
-    * `updated_at` - when the newest of it was seen
-    * `raw` - the newest map of limits, as it came
+    * `limited_until` - the end of the limit that a run met, as a `DateTime` in UTC, or nil
+    * `updated_at` - the time of the newest update
+    * `raw` - the newest map of limits, unchanged
 
-  An answer to `account/rateLimits/read` is whole: a member that is null there is nil here. Every
-  other source is sparse and leaves what it does not name as it was: `codex exec` reports
-  `limited_until` only, by the failures of its turns; the app-server (CLI 0.169) reports the rest.
+  An answer to `account/rateLimits/read` is whole: a null member of it is nil here. All other
+  sources are sparse and leave the members that they do not name as they were. `codex exec`
+  reports `limited_until` only, by the failures of its turns; the app-server reports the rest.
   """
 
   alias Codex.RateLimit.Window
@@ -57,12 +60,13 @@ defmodule Codex.RateLimit.Snapshot do
         }
 
   @doc """
-  Reads the limits as the app-server (`usedPercent`, `planType`) or a session file (`used_percent`, `plan_type`) has them.
-  What is not as it should be is nil.
+  Reads the limits of the app-server (`usedPercent`, `planType`) or of a session file
+  (`used_percent`, `plan_type`). Invalid members are nil.
 
-      iex> snapshot = Codex.RateLimit.Snapshot.new(%{"primary" => %{"usedPercent" => 12, "windowDurationMins" => 300, "resetsAt" => 1795150000}})
-      iex> {snapshot.primary.used_percent, snapshot.primary.window_minutes, snapshot.primary.resets_at}
-      {12, 300, ~U[2026-11-20 04:46:40Z]}
+      iex> primary = %{"usedPercent" => 12, "windowDurationMins" => 300, "resetsAt" => 1795150000}
+      iex> snapshot = Codex.RateLimit.Snapshot.new(%{"primary" => primary})
+      iex> {snapshot.primary.used_percent, snapshot.primary.resets_at}
+      {12, ~U[2026-11-20 04:46:40Z]}
   """
   @spec new(map()) :: t()
   def new(%{} = limits) when not is_struct(limits) do
@@ -126,7 +130,7 @@ defmodule Codex.RateLimit.Snapshot do
     merged =
       cond do
         same?(older, newer) -> combine(older, newer)
-        # A limit of one model does not hide that of the account.
+        # The limit of one model does not hide the account's.
         older.limit_id == "codex" -> older
         true -> combine(%__MODULE__{}, newer)
       end
@@ -134,7 +138,7 @@ defmodule Codex.RateLimit.Snapshot do
     %{merged | by_limit_id: by_limit_id}
   end
 
-  # Empty: no answer said that there are several.
+  # Empty: the account is not known to have several limits.
   defp update(all, newer) when all == %{} or newer.limit_id == nil, do: all
   defp update(all, newer), do: Map.update(all, newer.limit_id, newer, &combine(&1, newer))
 
@@ -143,17 +147,40 @@ defmodule Codex.RateLimit.Snapshot do
       _key, known, nil -> known
       :raw, known, raw when raw == %{} -> known
       key, known, window when key in [:primary, :secondary] -> Window.merge(known, window)
-      :credits, %{} = known, credits -> Map.merge(known, credits, &told/3)
-      _key, _known, told -> told
+      :credits, %{} = known, credits -> Map.merge(known, credits, &newest/3)
+      _key, _known, newer -> newer
     end)
   end
 
-  defp told(_key, known, nil), do: known
-  defp told(_key, _known, told), do: told
+  defp newest(_key, known, nil), do: known
+  defp newest(_key, _known, newer), do: newer
 
   defp same?(%{limit_id: a}, %{limit_id: b}), do: a == nil or b == nil or a == b
 
-  @doc "What a failure that ends at this time tells."
+  @doc """
+  Returns when the reached limit resets, or nil if no limit is known to be reached.
+
+  A limit counts as reached if a run met it (`limited_until`), or if the app-server says so and a
+  window is used up. The app-server rounds percents, so a full window alone is not enough.
+  """
+  @spec resets_at(t()) :: DateTime.t() | nil
+  def resets_at(%__MODULE__{} = snapshot) do
+    windows = if reached?(snapshot), do: [snapshot.primary, snapshot.secondary], else: []
+
+    full =
+      for %{used_percent: used, resets_at: %DateTime{} = at} when is_number(used) <- windows,
+          used >= 100,
+          do: at
+
+    [snapshot.limited_until | full]
+    |> Enum.reject(&is_nil/1)
+    |> Enum.max(DateTime, fn -> nil end)
+  end
+
+  defp reached?(%{ordinary_usage_allowed: nil, reached: reached}), do: reached != nil
+  defp reached?(%{ordinary_usage_allowed: allowed}), do: not allowed
+
+  @doc "Returns the snapshot of a failure whose limit ends at this time."
   @spec limited(DateTime.t()) :: t()
   def limited(until), do: %__MODULE__{limited_until: until, updated_at: now()}
 

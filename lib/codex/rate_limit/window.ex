@@ -1,12 +1,12 @@
 defmodule Codex.RateLimit.Window do
   @moduledoc """
-  One window of a limit: what part of it is used, and when it begins anew.
+  One window of a limit: the used part, and the time when it starts anew.
 
     * `used_percent` - a number from 0; the app-server rounds it, session files do not
-    * `window_minutes` - how long the window is
+    * `window_minutes` - the length of the window
     * `resets_at` - a `DateTime` in UTC
 
-  Each is nil where it was not told.
+  A missing member is nil.
   """
 
   defstruct [:used_percent, :window_minutes, :resets_at]
@@ -37,7 +37,7 @@ defmodule Codex.RateLimit.Window do
         %__MODULE__{window_minutes: length} = newer
       )
       when length == nil or length == known do
-    Map.merge(older, newer, fn _key, known, told -> if told == nil, do: known, else: told end)
+    Map.merge(older, newer, fn _key, known, newer -> if newer == nil, do: known, else: newer end)
   end
 
   def merge(_older, newer), do: newer

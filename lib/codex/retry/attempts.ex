@@ -1,26 +1,28 @@
 defmodule Codex.Retry.Attempts do
   @moduledoc false
-  # A run of several attempts, as one stream of events. It knows no lane: a source starts a run, gives its next events and stops
-  # it, like the three functions of `Stream.resource/3`.
+  # Runs a turn in several attempts, as one stream of events. It works for every transport: a
+  # source starts a run, returns its next events and stops it, like the three functions of
+  # `Stream.resource/3`.
   #
-  # What comes of an attempt before anything of the turn (the thread, the beginning of the turn, announcements of retries,
-  # warnings) is held back, so that an attempt that is repeated leaves no trace in the stream. From the first item on, all passes
-  # as it comes, and the prompt is not repeated: what the turn did by then would be done twice. With `:resume`, the
-  # thread is continued instead. A review does nothing that could be lost: it is repeated, whatever
-  # came. The events of a failure wait until it is clear that it is the last.
+  # Events before the first item (the thread, the start of the turn, announced retries, warnings)
+  # are held back, so that a repeated attempt leaves no trace in the stream. From the first item
+  # on, events pass as they come, and the prompt is not repeated: the turn would do its work
+  # twice. With `:resume`, the next attempt continues the thread instead. A review changes
+  # nothing, so it is always repeated. The events of a failure wait until no attempt follows.
 
   alias Codex.{Error, Events, Items, RateLimit, Turn}
-  alias Codex.RateLimit.Accounts
   alias Codex.Retry
-  alias Codex.Retry.{Call, Options}
+  alias Codex.Retry.Options
+  alias Codex.Turn.Cancellation
 
-  # More events than these do not wait: they pass, and the attempt counts as one that did something.
+  # If more events are held back, they pass, and the attempt counts as one that did some work.
   @max_held 100
 
   @typedoc """
-  How to run. `start` gets how the attempt goes on, and the call: since when it goes on, and what cancels it.
+  Functions of a transport. `start` gets how to begin the attempt, and the call: when it began
+  and how it is cancelled.
 
-  The last event of a run that was lost is `{:failed, exception}`.
+  The last event of a failed run is `{:failed, exception}`.
   """
   @type source :: %{
           start: (how(), call() -> {:ok, run()} | {:error, Error.t()}),
@@ -39,11 +41,11 @@ defmodule Codex.Retry.Attempts do
   @type event :: Events.t() | {:failed, Exception.t()} | {:attempts, pos_integer()}
 
   @typedoc """
-  What is done about failures. `retry` and `limits` are checked options, or nil where that is off; `resume?` tells whether a thread can be
-  continued, `redo?` whether a run that did something may be repeated; `total` is the limit of the
-  whole call, in ms.
+  Decides on failures. `retry` and `limits` are checked options, or nil if switched off;
+  `resume?`: the thread can be continued; `redo?`: a run that did some work may be repeated;
+  `total`: the time limit of the whole call in ms.
   """
-  @type policy :: %{
+  @type plan :: %{
           retry: map() | nil,
           limits: map() | nil,
           resume?: boolean(),
@@ -55,7 +57,7 @@ defmodule Codex.Retry.Attempts do
 
   defstruct [
     :source,
-    :policy,
+    :plan,
     :lost,
     :call,
     :since,
@@ -77,17 +79,51 @@ defmodule Codex.Retry.Attempts do
   ]
 
   @doc """
-  The stream. With `:element`, a run that is lost ends with `{:failed, exception}`, and `{:attempts, n}` tells of more than
-  one; with `:raise`, the exception is raised.
+  Returns the plan of a run or a review, or nil if the settings switch nothing on. `account` is
+  called for the account of the limits, unless an option names it.
   """
-  @spec stream(source(), policy(), :element | :raise) :: Enumerable.t()
-  def stream(source, policy, lost) do
+  @spec plan(map(), [String.t()], :run | :review, (() -> String.t())) :: plan() | nil
+  def plan(settings, tokens, kind, account) do
+    retry =
+      if on?(settings.retry, settings.retry_opts),
+        do: prefixed(Options.check!(settings.retry_opts || []), settings)
+
+    limits =
+      if on?(settings.rate_limit, settings.rate_limit_opts),
+        do: prefixed(RateLimit.Options.complete!(settings.rate_limit_opts || []), settings)
+
+    if retry || limits do
+      %{
+        retry: retry,
+        limits: limits,
+        # An ephemeral thread is not stored, and half a review cannot be continued.
+        resume?: settings.retry == :resume and kind == :run and settings.ephemeral != true,
+        redo?: kind == :review,
+        account: (limits && limits.account) || account.(),
+        total: settings.total_timeout_ms || :infinity,
+        tokens: tokens
+      }
+    end
+  end
+
+  # Options alone switch it on, unless the switch is false.
+  defp on?(nil, opts), do: opts not in [nil, [], %{}]
+  defp on?(switch, _opts), do: switch != false
+
+  defp prefixed(opts, settings), do: %{opts | telemetry_prefix: settings.telemetry_prefix}
+
+  @doc """
+  Returns the stream of events. With `:element`, a failed run ends with `{:failed, exception}`,
+  and `{:attempts, n}` is added if there were several; with `:raise`, the exception is raised.
+  """
+  @spec stream(source(), plan(), :element | :raise) :: Enumerable.t()
+  def stream(source, plan, lost) do
     start = fn ->
       %__MODULE__{
         source: source,
-        policy: policy,
+        plan: plan,
         lost: lost,
-        call: Call.begin(policy.tokens, source.about),
+        call: Cancellation.begin(plan.tokens, source.about),
         since: now()
       }
     end
@@ -97,7 +133,7 @@ defmodule Codex.Retry.Attempts do
 
   defp stop(state) do
     state = stop_run(state)
-    Call.finish(state.call)
+    Cancellation.finish(state.call)
   end
 
   defp stop_run(%{run: nil} = state), do: state
@@ -107,7 +143,8 @@ defmodule Codex.Retry.Attempts do
     %{state | run: nil}
   end
 
-  defp next(%{phase: :begin} = state), do: pass_gate(state)
+  defp next(%{phase: :begin, attempt: 1} = state), do: await_limit(state)
+  defp next(%{phase: :begin} = state), do: begin(state)
 
   defp next(%{phase: :running} = state) do
     case state.source.next.(state.run) do
@@ -121,19 +158,29 @@ defmodule Codex.Retry.Attempts do
 
   ## Beginning
 
-  defp pass_gate(%{policy: %{limits: %{gate: true} = limits}} = state) do
-    patience = min(limits.max_wait_ms, left(state))
+  # If the account's snapshot shows a reached limit, the first attempt starts when that resets.
+  defp await_limit(%{plan: %{limits: nil}} = state), do: begin(state)
 
-    case Accounts.wait(state.policy.account, limits.max_waiting, patience, state.call.cancel) do
-      :ok -> begin(state)
-      :cancelled -> cancelled(state)
-      {:refused, why, ms} -> refused(state, why, ms)
+  defp await_limit(%{plan: %{limits: limits, account: account}} = state) do
+    case RateLimit.reached(account) do
+      nil ->
+        begin(state)
+
+      info ->
+        delay = RateLimit.delay(info, 1, limits)
+        RateLimit.announce(info, 0, delay, limits)
+
+        cond do
+          not fits?(state, delay) -> refused(state, info, delay)
+          Cancellation.sleep(state.call, delay) == :ok -> begin(state)
+          true -> cancelled(state)
+        end
     end
   end
 
-  defp pass_gate(state), do: begin(state)
+  defp fits?(state, delay), do: delay <= state.plan.limits.max_wait_ms and delay < left(state)
 
-  # Only now what there was of the attempt before is forgotten.
+  # The events of the attempt before are dropped only now.
   defp begin(state) do
     state = %{
       state
@@ -154,31 +201,24 @@ defmodule Codex.Retry.Attempts do
     end
   end
 
-  # The attempt that failed before knows the server's own words.
-  defp refused(%{tail: [_ | _]} = state, _why, _ms), do: over(not_run(state))
+  defp refused(state, info, delay) do
+    message =
+      "the rate limit of the account is reached until #{info.resets_at}: waiting #{delay} ms " <>
+        "is longer than max_wait_ms or total_timeout_ms allow"
 
-  defp refused(state, why, ms) do
-    words = %{
-      full: "as many runs as may (max_waiting) wait for the account's limit to end",
-      too_long: "the account's limit ends later than this run may wait"
-    }
-
-    error = Error.rate_limit("#{words[why]}: in #{ms} ms", retry_after_ms: max(ms, 1))
-
+    error = Error.rate_limit(message, retry_after_ms: max(delay, 1))
+    error = %{error | resets_at: info.resets_at}
     over(%{state | tail: [{:failed, error}]})
   end
 
-  defp not_run(state), do: %{state | attempt: state.attempt - 1}
-
   defp cancelled(state) do
-    state = if state.phase == :begin and state.attempt > 1, do: not_run(state), else: state
     error = Error.new(:interrupted, "the run was cancelled")
     over(%{state | tail: [{:failed, error}]})
   end
 
   ## Events
 
-  # What a run ends with for its result is nothing for a reader of events alone.
+  # Elements for the result of a run are not shown to a reader of events alone.
   defp wanted(events, %{lost: :element}), do: events
 
   defp wanted(events, _state),
@@ -195,10 +235,10 @@ defmodule Codex.Retry.Attempts do
     end
   end
 
-  # After a failure the process ends; what it still says belongs to the failure.
+  # After a failure the process ends; its last events belong to the failure.
   defp take(events, state), do: {[], %{state | tail: state.tail ++ events}}
 
-  # The thread that the reader knows. A review that is repeated may run in another.
+  # The reader knows this thread already. A repeated review may run in another.
   defp thread?(%Events.ThreadStarted{thread_id: id}, state), do: id == state.thread_id
   defp thread?(_event, _state), do: false
 
@@ -218,7 +258,7 @@ defmodule Codex.Retry.Attempts do
       else: {held ++ rest, %{state | held: [], count: 0, passing?: true}}
   end
 
-  # Nothing of the turn has been done when these come.
+  # The turn has done no work yet when these come.
   defp early?(%type{})
        when type in [
               Events.ThreadStarted,
@@ -250,7 +290,7 @@ defmodule Codex.Retry.Attempts do
     reason = reason(state.failure)
 
     cond do
-      Call.cancelled?(state.call) -> over(state, reason)
+      Cancellation.cancelled?(state.call) -> over(state, reason)
       go_on(state) == nil -> limit(state, reason) |> elem(0) |> over(reason)
       true -> decide(state, reason)
     end
@@ -260,7 +300,7 @@ defmodule Codex.Retry.Attempts do
     case limit(state, reason) do
       {state, {:wait, delay}} ->
         report(state, {:retry, reason, delay, mode(state)})
-        wait(%{state | limited: state.limited + 1}, limit_wait(state, delay))
+        wait(%{state | limited: state.limited + 1}, delay)
 
       {state, :no_limit} ->
         retry(state, reason)
@@ -270,22 +310,18 @@ defmodule Codex.Retry.Attempts do
     end
   end
 
-  # With the gate, the wait is that of all: at the gate.
-  defp limit_wait(%{policy: %{limits: %{gate: true}}}, _delay), do: 0
-  defp limit_wait(_state, delay), do: delay
+  # The account's snapshot learns of the limit, even if no attempt follows.
+  defp limit(%{plan: %{limits: nil}} = state, _reason), do: {state, :no_limit}
 
-  # A limit closes the gate also where this run does not go on.
-  defp limit(%{policy: %{limits: nil}} = state, _reason), do: {state, :no_limit}
-
-  defp limit(%{policy: %{limits: limits} = policy} = state, reason) do
+  defp limit(%{plan: %{limits: limits} = plan} = state, {_tag, error} = reason) do
     case RateLimit.detect({:error, reason}) do
       {:rate_limited, info} ->
         n = state.limited + 1
         delay = RateLimit.delay(info, n, limits)
         RateLimit.announce(info, n, delay, limits)
-        if limits.gate, do: Accounts.close(policy.account, delay)
+        RateLimit.observe(plan.account, error)
 
-        if n < limits.max_attempts and delay <= limits.max_wait_ms and delay < left(state),
+        if n < limits.max_attempts and fits?(state, delay),
           do: {state, {:wait, delay}},
           else: {state, :too_much}
 
@@ -294,9 +330,9 @@ defmodule Codex.Retry.Attempts do
     end
   end
 
-  defp retry(%{policy: %{retry: nil}} = state, reason), do: over(state, reason)
+  defp retry(%{plan: %{retry: nil}} = state, reason), do: over(state, reason)
 
-  defp retry(%{policy: %{retry: opts}} = state, reason) do
+  defp retry(%{plan: %{retry: opts}} = state, reason) do
     with {:retry, delay} <- Options.next(opts, state.tries, reason, now() - state.since),
          true <- delay < left(state) do
       report(state, {:retry, reason, delay, mode(state)})
@@ -308,7 +344,7 @@ defmodule Codex.Retry.Attempts do
   end
 
   defp wait(state, delay) do
-    case Call.sleep(state.call, delay) do
+    case Cancellation.sleep(state.call, delay) do
       :ok -> {[], again(state)}
       :cancelled -> cancelled(state)
     end
@@ -317,11 +353,11 @@ defmodule Codex.Retry.Attempts do
   defp again(state),
     do: %{state | phase: :begin, how: go_on(state), attempt: state.attempt + 1}
 
-  defp go_on(%{policy: %{resume?: true}, begun?: true, thread_id: id}) when is_binary(id),
+  defp go_on(%{plan: %{resume?: true}, begun?: true, thread_id: id}) when is_binary(id),
     do: {:resume, id}
 
-  defp go_on(%{passing?: passing?, policy: policy, thread_id: id})
-       when not passing? or policy.redo?,
+  defp go_on(%{passing?: passing?, plan: plan, thread_id: id})
+       when not passing? or plan.redo?,
        do: {:repeat, id}
 
   defp go_on(_state), do: nil
@@ -356,11 +392,11 @@ defmodule Codex.Retry.Attempts do
   defp counted(%{lost: :element, attempt: n}) when n > 1, do: [{:attempts, n}]
   defp counted(_state), do: []
 
-  defp report(%{policy: policy} = state, outcome) do
-    Retry.report(policy.retry || policy.limits, state.attempt, state.started, outcome)
+  defp report(%{plan: plan} = state, outcome) do
+    Retry.report(plan.retry || plan.limits, state.attempt, state.started, outcome)
   end
 
-  defp left(%{policy: %{total: :infinity}}), do: :infinity
-  defp left(state), do: max(state.policy.total - (now() - state.since), 0)
+  defp left(%{plan: %{total: :infinity}}), do: :infinity
+  defp left(state), do: max(state.plan.total - (now() - state.since), 0)
   defp now, do: System.monotonic_time(:millisecond)
 end

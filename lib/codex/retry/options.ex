@@ -1,30 +1,30 @@
 defmodule Codex.Retry.Options do
   @moduledoc false
-  # The options of `Codex.Retry`, and what they say about the next attempt. Pure.
+  # The options of `Codex.Retry`, and the decision on the next attempt. Pure.
 
   alias Codex.Error
-  alias Codex.Retry.Settings
+  alias Codex.Options.Schema
 
   @rows [
-    {:max_attempts, :positive, 4, "how many attempts there are in all"},
-    {:base_delay_ms, :count, 200, "the delay from which the strategy goes, in ms"},
-    {:max_delay_ms, :count, 10_000,
-     "the longest delay of the strategy, in ms, before the jitter"},
-    {:jitter, :boolean, true, "whether 1 to 25 % are added by chance, so that callers part"},
+    {:max_attempts, :positive, 4, "the number of attempts in all"},
+    {:base_delay_ms, :count, 200, "the delay in ms from which the strategy computes"},
+    {:max_delay_ms, :count, 10_000, "the longest delay of the strategy in ms, before the jitter"},
+    {:jitter, :boolean, true,
+     "adds 1 to 25 % to the delay at random, so that callers do not repeat at the same time"},
     {:strategy, :strategy, :exponential,
-     "the delay before attempt n + 1: base · 2^(n - 1), base · n, base, or what the function returns for n, in ms"},
+     "the delay before attempt n + 1: base · 2^(n - 1), base · n, base, or the result of the " <>
+       "function for n, in ms"},
     {:retry_if, {:fun, 1}, &Error.retryable?/1,
-     "whether an attempt that failed with this reason is repeated"},
+     "returns true if an attempt that failed with this reason is repeated"},
     {:on_retry, {:fun, 2}, &__MODULE__.ignore/2,
-     "called with the number of the attempt that failed and its reason, before the wait"},
+     "called with the number of the failed attempt and its reason, before the wait"},
     {:max_retry_after_ms, :timeout, 300_000,
-     "where the server wants a longer wait than this, in ms, the error comes back at once"},
+     "the error is returned at once if the server asks for a longer wait than this, in ms"},
     {:total_timeout_ms, :timeout, :infinity,
-     "in ms since the first attempt began: no wait that would end later is begun"},
-    {:resume_prompt, :text, "Continue.",
-     "what a run with `retry: :resume` says to the thread; only there"},
+     "the time limit in ms since the first attempt began: no wait begins that would end later"},
+    {:resume_prompt, :text, "Continue.", "the prompt of a resumed thread; for `retry: :resume`"},
     {:telemetry_prefix, :atoms, [:codex],
-     "first part of event names; of a run, it is the client's"}
+     "the first part of event names; a run uses the client's"}
   ]
 
   @doc false
@@ -33,19 +33,19 @@ defmodule Codex.Retry.Options do
   @doc false
   def ignore(_attempt, _reason), do: :ok
 
-  @spec check(term()) :: {:ok, map()} | {:error, Settings.reason()}
-  def check(opts), do: Settings.check(@rows, opts)
+  @spec check(term()) :: {:ok, map()} | {:error, Schema.reason()}
+  def check(opts), do: Schema.check(@rows, opts)
 
   @spec check!(term()) :: map()
-  def check!(opts), do: Settings.check!(@rows, opts)
+  def check!(opts), do: Schema.check!(@rows, opts)
 
   @spec docs() :: String.t()
-  def docs, do: Settings.docs(@rows)
+  def docs, do: Schema.docs(@rows)
 
-  # 2^40 times a millisecond is longer than anybody waits.
+  # 2^40 ms is longer than any useful wait.
   @most_doublings 40
 
-  @doc "The delay of the strategy after this many attempts, in ms."
+  @doc "Returns the delay of the strategy after this many attempts, in ms."
   @spec delay(pos_integer(), map()) :: non_neg_integer()
   def delay(attempt, opts) do
     opts.strategy |> grown(attempt, opts.base_delay_ms) |> min(opts.max_delay_ms) |> jitter(opts)
@@ -70,18 +70,19 @@ defmodule Codex.Retry.Options do
   defp jitter(delay, _opts), do: delay
 
   @doc """
-  How long to wait after attempt number `attempt` failed with `reason`, `elapsed` ms after the first began; `:stop` where no
-  other attempt is to follow. What the server asked for is the least.
+  Decides after attempt number `attempt` failed with `reason`, `elapsed` ms after the first began:
+  the delay before the next attempt, or `:stop`. The delay is at least the server's
+  `retry_after_ms`.
   """
-  # `:infinity` is above every number.
+  # `:infinity` is greater than every number.
   @spec next(map(), pos_integer(), term(), non_neg_integer()) ::
           {:retry, non_neg_integer()} | :stop
   def next(opts, attempt, reason, elapsed) do
     with true <- attempt < opts.max_attempts,
          true <- !!opts.retry_if.(reason),
-         told = Error.normalize(reason).retry_after_ms || 0,
-         true <- told <= opts.max_retry_after_ms,
-         delay = attempt |> delay(opts) |> max(told) |> min(Settings.max_ms()),
+         asked = Error.normalize(reason).retry_after_ms || 0,
+         true <- asked <= opts.max_retry_after_ms,
+         delay = attempt |> delay(opts) |> max(asked) |> min(Schema.max_ms()),
          true <- elapsed + delay <= opts.total_timeout_ms do
       {:retry, delay}
     else

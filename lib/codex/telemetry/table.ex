@@ -64,12 +64,15 @@ defmodule Codex.Telemetry.Table do
      @spent, @approval ++ [:reason]},
     {[:approval, :timeout], "nobody answered in time, which means no", @spent, @approval},
     {[:retry, :attempt],
-     "an attempt of a call with `retry` or `rate_limit` on has ended; from `Codex.Retry` as well. `delay_ms` is the wait that follows; where the gate of `Codex.RateLimit` is waited for, how long that is closed. `outcome` is `:ok`, `:retry` (another follows) or `:error`; `mode` is what follows: `:repeat`, `:resume` or nil",
+     "an attempt of a call with `retry` or `rate_limit` on has ended; from `Codex.Retry` as well. " <>
+       "`delay_ms` is the wait that follows. `outcome` is `:ok`, `:retry` (another follows) or " <>
+       "`:error`; `mode` is the next attempt's: `:repeat`, `:resume` or nil",
      [:system_time, :duration, :delay_ms],
      [:attempt, :max_attempts, :outcome, :reason, :kind, :mode]},
     {[:rate_limit, :rate_limited],
-     "a limit was hit. `info` as in `Codex.RateLimit.detect/1`; `attempt` is how often this call was limited",
-     [:system_time], [:delay_ms, :attempt, :info]}
+     "a limit was hit. `info` as in `Codex.RateLimit.detect/1`; `attempt` counts the limited " <>
+       "attempts of this call, and is 0 if the limit was known before the first", [:system_time],
+     [:delay_ms, :attempt, :info]}
   ]
 
   # Only where it was asked for.

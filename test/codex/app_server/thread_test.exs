@@ -482,9 +482,9 @@ defmodule Codex.AppServer.ThreadTest do
       assert input =~ "do it" and input =~ "echo done" and input =~ "Continue."
     end
 
-    test "a limit is waited for, and closes the gate of its account" do
+    test "a limit is waited for" do
       account = "app-server-#{System.unique_integer([:positive])}"
-      limits = [gate: true, account: account, default_delay_ms: 1]
+      limits = [account: account, default_delay_ms: 1]
 
       {_model, _conn, thread} =
         start([failed("rate_limit_exceeded", "Please try again in 1s."), "fine"],

@@ -4,7 +4,7 @@ defmodule Codex.Retry.CLITest do
 
   import Codex.Scripted
   import Codex.Test.Steps
-  alias Codex.{Error, Events, Items, RateLimit, RunResultStreaming, Stub, Thread}
+  alias Codex.{Error, Events, Items, RateLimit, RunResultStreaming, Thread}
 
   @moduletag :codex_cli
   @moduletag timeout: 120_000
@@ -80,7 +80,7 @@ defmodule Codex.Retry.CLITest do
         retry: :resume,
         retry_opts: @fast,
         rate_limit: true,
-        rate_limit_opts: [default_delay_ms: 1, gate: true, account: account()]
+        rate_limit_opts: [default_delay_ms: 1, account: account()]
       ]
 
       assert {:error, {:turn_failed, %Error{kind: ^kind}}} = Thread.run(thread, "hi", opts)
@@ -98,7 +98,7 @@ defmodule Codex.Retry.CLITest do
       http_error(429, %{error: %{type: "usage_limit_reached", plan_type: "plus", resets_at: ends}})
 
     {model, thread} = start([step, "never"])
-    opts = [rate_limit: true, rate_limit_opts: [gate: true, account: account, max_wait_ms: 1_000]]
+    opts = [rate_limit: true, rate_limit_opts: [account: account, max_wait_ms: 1_000]]
 
     assert {:error, {:turn_failed, %Error{kind: :usage_limit, resets_at: at}}} =
              Thread.run(thread, "hi", opts)
@@ -106,7 +106,7 @@ defmodule Codex.Retry.CLITest do
     # To the minute.
     assert DateTime.to_unix(at) == ends - rem(ends, 60)
     assert %RateLimit.Snapshot{limited_until: ^at} = Thread.rate_limits(thread)
-    assert RateLimit.gate(account).closed_ms > 7_000_000
+    assert RateLimit.snapshot(account).limited_until == at
 
     assert {:error, {:exec_failed, %Error{kind: :rate_limit}}} = Thread.run(thread, "hi", opts)
     assert Codex.Test.remaining(model) == 1
@@ -137,69 +137,14 @@ defmodule Codex.Retry.CLITest do
     assert input =~ "do it" and input =~ "echo done" and input =~ "Continue."
   end
 
-  describe "twenty runs and one limit" do
-    # The first request is limited. Each other one tells whether it came while the gate was closed.
-    defp limited_once(account) do
-      test = self()
-      asked = :counters.new(1, [])
+  test "a limit is waited for, and the run is tried again" do
+    limit = failed("rate_limit_exceeded", "Rate limit. Please try again in 0.2s.")
+    {model, thread} = start([limit, "Done."])
+    opts = [rate_limit: true, rate_limit_opts: [account: account()]]
 
-      step = fn _request ->
-        :counters.add(asked, 1, 1)
+    assert {:ok, %{attempts: 2, final_response: %{text: "Done."}}} =
+             Thread.run(thread, "hi", opts)
 
-        if :counters.get(asked, 1) == 1 do
-          failed("rate_limit_exceeded", "Rate limit. Please try again in 3s.")
-        else
-          send(test, {:asked, RateLimit.gate(account).closed_ms})
-          message("Done.")
-        end
-      end
-
-      {model, thread} = start([], default: step)
-      {model, thread, asked}
-    end
-
-    defp twenty(thread, opts, between) do
-      first = Task.async(fn -> Thread.run(thread, "hi", opts) end)
-      between.(first)
-      others = for _ <- 1..19, do: Task.async(fn -> Thread.run(thread, "hi", opts) end)
-      Task.await_many([first | others], 100_000)
-    end
-
-    test "with the gate they pause once, and all finish" do
-      account = account()
-      {_model, thread, asked} = limited_once(account)
-      opts = [rate_limit_opts: [gate: true, account: account]]
-
-      closed = fn _first ->
-        assert Stub.eventually(fn -> RateLimit.gate(account).waiting == 1 end)
-      end
-
-      results = twenty(thread, opts, closed)
-      assert Enum.all?(results, &match?({:ok, %{final_response: %{text: "Done."}}}, &1))
-
-      assert Enum.map(results, fn {:ok, result} -> result.attempts end) == [
-               2 | List.duplicate(1, 19)
-             ]
-
-      assert :counters.get(asked, 1) == 21
-      for _ <- 1..20, do: assert_received({:asked, 0})
-      assert RateLimit.gate(account) == %{closed_ms: 0, waiting: 0}
-    end
-
-    test "without it nothing changes: one fails, and the others do not wait" do
-      account = account()
-      {_model, thread, asked} = limited_once(account)
-
-      limited = fn first ->
-        assert {:error, {:turn_failed, %Error{kind: :rate_limit}}} = Task.await(first, 60_000)
-      end
-
-      first = Task.async(fn -> Thread.run(thread, "hi") end)
-      limited.(first)
-      others = for _ <- 1..19, do: Task.async(fn -> Thread.run(thread, "hi") end)
-      assert Enum.all?(Task.await_many(others, 100_000), &match?({:ok, %{attempts: 1}}, &1))
-      assert :counters.get(asked, 1) == 20
-      assert RateLimit.gate(account).closed_ms == 0
-    end
+    assert Codex.Test.remaining(model) == 0
   end
 end

@@ -112,7 +112,7 @@ defmodule Codex.Retry.RunTest do
           ] do
         File.rm(Path.join(dir, "n"))
         thread = thread(dir, [failed(message)])
-        opts = [retry: true, retry_opts: @fast, rate_limit: true]
+        opts = [retry: true, retry_opts: @fast, rate_limit_opts: [account: dir]]
         assert {:error, {:turn_failed, %Error{kind: ^kind}}} = Thread.run(thread, "hi", opts)
         assert runs(dir) == 1
       end
@@ -348,7 +348,7 @@ defmodule Codex.Retry.RunTest do
     defp waits?(pid),
       do:
         match?(
-          {:current_function, {Codex.Retry.Call, :sleep, 2}},
+          {:current_function, {Codex.Turn.Cancellation, :sleep, 2}},
           Process.info(pid, :current_function)
         )
 
@@ -376,22 +376,22 @@ defmodule Codex.Retry.RunTest do
       assert runs(dir) == 1
     end
 
-    test "ends waiting at the gate", %{tmp_dir: dir} do
-      account = "gate-#{System.unique_integer([:positive])}"
-      RateLimit.close(account, 60_000)
+    test "ends the wait before the first attempt", %{tmp_dir: dir} do
+      account = "limit-#{System.unique_integer([:positive])}"
+      at = DateTime.add(DateTime.utc_now(), 100, :second)
+      RateLimit.observe(account, %{Error.rate_limit("m") | resets_at: at})
       thread = thread(dir, [])
       token = "token-#{System.unique_integer([:positive])}"
-      opts = [cancellation_token: token, rate_limit_opts: [gate: true, account: account]]
+      opts = [cancellation_token: token, rate_limit_opts: [account: account]]
 
       task =
         Task.async(fn -> {Thread.run(thread, "hi", opts), Process.info(self(), :messages)} end)
 
-      cancel_when(token, fn -> RateLimit.gate(account).waiting == 1 end)
+      cancel_when(token, fn -> waits?(task.pid) end)
 
       assert {{:error, {:exec_failed, %Error{kind: :interrupted}}}, {:messages, []}} =
                Task.await(task)
 
-      assert RateLimit.gate(account).waiting == 0
       assert Exec.cancel(token) == {:error, :not_found}
       refute File.exists?(Path.join(dir, "n"))
     end
@@ -482,7 +482,7 @@ defmodule Codex.Retry.RunTest do
       assert runs(dir) == 4
     end
 
-    test "of the plan are kept with the account, and close the gate", %{tmp_dir: dir} do
+    test "of the plan are kept with the account, and the next run does not ask", %{tmp_dir: dir} do
       {{year, month, day}, {hour, minute, _}} =
         (System.os_time(:second) + 3_600)
         |> :calendar.system_time_to_local_time(:second)
@@ -490,46 +490,57 @@ defmodule Codex.Retry.RunTest do
       months = ~w(Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec)
       twelve = if rem(hour, 12) == 0, do: 12, else: rem(hour, 12)
       half = if hour < 12, do: "AM", else: "PM"
+      minute = String.pad_leading("#{minute}", 2, "0")
+      clock = "#{Enum.at(months, month - 1)} #{day}th, #{year} #{twelve}:#{minute} #{half}"
 
-      clock =
-        "#{Enum.at(months, month - 1)} #{day}th, #{year} #{twelve}:#{String.pad_leading("#{minute}", 2, "0")} #{half}"
+      thread =
+        thread(
+          dir,
+          [
+            failed("You’ve hit your usage limit. Please try again at #{clock}."),
+            ~S(echo "$turn")
+          ],
+          codex_home: dir
+        )
 
-      thread = thread(dir, [failed("You’ve hit your usage limit. Please try again at #{clock}.")])
       account = account()
 
       assert {:error, {:turn_failed, %Error{kind: :usage_limit, resets_at: at}}} =
-               Thread.run(thread, "hi", opts(account, gate: true, max_wait_ms: 1_000))
+               Thread.run(thread, "hi", opts(account, max_wait_ms: 1_000))
 
       assert %{limited_until: ^at} = Thread.rate_limits(thread)
-      assert RateLimit.gate(account).closed_ms > 3_000_000
+      assert %{limited_until: ^at} = RateLimit.snapshot(account)
 
-      # The next one of this account does not even ask.
-      assert {:error, {:exec_failed, %Error{kind: :rate_limit, retry_after_ms: ms} = error}} =
-               Thread.run(thread, "hi", opts(account, gate: true, max_wait_ms: 1_000))
+      for more <- [[max_wait_ms: 1_000], [max_wait_ms: :infinity]] do
+        opts = opts(account, more) ++ [total_timeout_ms: 60_000]
 
-      assert ms > 3_000_000
-      assert error.message =~ "ends later than this run may wait"
+        assert {:error, {:exec_failed, %Error{kind: :rate_limit, resets_at: ^at} = error}} =
+                 Thread.run(thread, "hi", opts)
+
+        assert error.retry_after_ms > 3_000_000
+        assert error.message =~ "is longer than max_wait_ms or total_timeout_ms allow"
+      end
+
       assert runs(dir) == 1
+      # Runs without the option neither wait nor fail.
+      assert {:ok, %{attempts: 1}} = Thread.run(thread, "hi")
     end
 
-    test "with the gate, one waits and the next one with it", %{tmp_dir: dir} do
+    test "that the snapshot shows are waited for before the first attempt", %{
+      tmp_dir: dir
+    } do
       account = account()
-      opts = opts(account, gate: true)
+      now = DateTime.utc_now()
+      at = DateTime.add(now, if(now.second >= 57, do: 5, else: 2), :second)
+      limits = %{"usedPercent" => 100, "resetsAt" => DateTime.to_unix(at)}
+      answer = %{"rateLimits" => %{"primary" => limits}, "ordinaryUsageAllowed" => false}
+      RateLimit.observe(account, answer)
+      thread = thread(dir, [~S(echo "$turn"), ~S(echo "$turn")])
 
-      first =
-        thread(dir, [
-          failed(String.replace(@limit, "0.05s", "1s")),
-          ~S(echo "$turn"),
-          ~S(echo "$turn")
-        ])
-
-      one = Task.async(fn -> Thread.run(first, "one", opts) end)
-      assert Stub.eventually(fn -> RateLimit.gate(account).waiting == 1 end)
-      two = Task.async(fn -> Thread.run(first, "two", opts) end)
-      assert Stub.eventually(fn -> RateLimit.gate(account).waiting == 2 end)
-      assert runs(dir) == 1
-      assert {:ok, %{attempts: 2}} = Task.await(one)
-      assert {:ok, %{attempts: 1}} = Task.await(two)
+      assert {:ok, %{attempts: 1}} = Thread.run(thread, "hi", opts(account))
+      assert DateTime.to_unix(DateTime.utc_now()) >= DateTime.to_unix(at)
+      # It has reset.
+      assert {:ok, %{attempts: 1}} = Thread.run(thread, "hi", opts(account, max_wait_ms: 0))
     end
   end
 

@@ -1,8 +1,8 @@
-defmodule Codex.Retry.Call do
+defmodule Codex.Turn.Cancellation do
   @moduledoc false
-  # One call that may take several attempts, in the process that waits for it: how it is cancelled between them. A token of
-  # `Codex.Exec.cancel/1` finds it in the registry while it waits, and the runs that it starts share its flag. `ref` is a token that every
-  # call has, and its name in `Codex.running/0`.
+  # Cancels a call, which may take several attempts. The call lives in the process that waits for
+  # it. `Codex.Exec.cancel/1` finds the call in the registry by its tokens, and all runs of the
+  # call share one flag. Every call has the token `ref`, which also names it in `Codex.running/0`.
 
   alias Codex.Subprocess
   alias Codex.Turn.Running
@@ -21,14 +21,13 @@ defmodule Codex.Retry.Call do
         }
 
   @doc """
-  Begins a call that any of these tokens cancels. With what is known of its turn, `Codex.running/0`
-  lists it.
+  Begins a call that any of these tokens cancels. With `about`, `Codex.running/0` lists it.
   """
   @spec begin([token()], Running.about() | nil) :: t()
   def begin(tokens, about \\ nil) do
     ref = make_ref()
 
-    # A message to an alias that is no more vanishes.
+    # A message to an alias that is inactive is dropped.
     call = %__MODULE__{
       ref: ref,
       tokens: [ref | tokens],
@@ -43,14 +42,14 @@ defmodule Codex.Retry.Call do
     call
   end
 
-  @doc "Cancels the calls of the runs that are meant: see `Codex.stop/1`."
+  @doc "Cancels the calls of these runs: see `Codex.stop/1`."
   @spec stop(Running.target()) :: :ok | {:error, :not_found}
   def stop(target) do
     stopped = for run <- Running.find(target), do: cancel_all(run.ref)
     if :ok in stopped, do: :ok, else: {:error, :not_found}
   end
 
-  @doc "Cancels the calls that have this token, from any process, and the runs that they started."
+  @doc "Cancels the calls with this token, from any process, and the runs that they started."
   @spec cancel_all(token()) :: :ok | {:error, :not_found}
   def cancel_all(token) do
     :ok = Codex.Application.Guard.started!()
@@ -67,24 +66,25 @@ defmodule Codex.Retry.Call do
     for {_pid, sub} <- Registry.lookup(@registry, {:run, ref}), do: Subprocess.request_stop(sub)
   end
 
-  @doc "A process that a call has started: who cancels the call stops it, too."
+  @doc "Registers a process that the call started. Cancelling the call stops the process, too."
   @spec started(%{ref: reference(), cancelled: :atomics.atomics_ref()}, Subprocess.t()) :: :ok
   def started(call, sub) do
     {:ok, _} = Registry.register(@registry, {:run, call.ref}, sub)
 
-    # Whoever cancelled the call in this moment did not find the process yet.
+    # A cancellation at this moment did not find the process yet.
     _ = if cancelled?(call), do: Subprocess.request_stop(sub)
     :ok
   end
 
-  @doc "The process of this call has ended."
+  @doc "Unregisters the process of the call, which has ended."
   @spec ended(%{ref: reference()}) :: :ok
   def ended(call), do: Registry.unregister(@registry, {:run, call.ref})
 
+  @doc "Returns whether the call was cancelled."
   @spec cancelled?(%{cancelled: :atomics.atomics_ref()}) :: boolean()
   def cancelled?(call), do: :atomics.get(call.cancelled, 1) == 1
 
-  @doc "Waits this long, or until the call is cancelled."
+  @doc "Waits `ms` milliseconds, or until the call is cancelled."
   @spec sleep(t(), non_neg_integer()) :: :ok | :cancelled
   def sleep(%{cancel: cancel}, ms) do
     receive do
@@ -94,7 +94,7 @@ defmodule Codex.Retry.Call do
     end
   end
 
-  @doc "The call is over. Nothing of it is left."
+  @doc "Ends the call and removes all its traces from the registries and the mailbox."
   @spec finish(t()) :: :ok
   def finish(%{cancel: cancel} = call) do
     for token <- call.tokens,
@@ -106,7 +106,7 @@ defmodule Codex.Retry.Call do
     drain(cancel)
   end
 
-  # Whoever cancelled it more than once sent more than one.
+  # Each cancellation sent a message.
   defp drain(cancel) do
     receive do
       {^cancel, :cancelled} -> drain(cancel)

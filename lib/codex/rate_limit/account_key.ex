@@ -1,12 +1,12 @@
-defmodule Codex.RateLimit.Account do
+defmodule Codex.RateLimit.AccountKey do
   @moduledoc false
-  # Who pays for a run, as a text that tells nobody anything: provider and a digest of the key, or, where there is a login
-  # or nothing, of the home. Cheap: neither login nor configuration is read, so a provider that only the configuration names is
-  # called `default`.
+  # Names the account that pays for a run: the provider, and a digest of the API key or, without a
+  # key, of the home. The login and the configuration are not read, which keeps this cheap, so a
+  # provider that only the configuration names is called `default`.
 
-  @doc "The account of these settings (`Codex.Exec.Reach.settings/3`)."
-  @spec name(map()) :: String.t()
-  def name(settings) do
+  @doc "Returns the key of the account of these settings (`Codex.Exec.Reach.settings/3`)."
+  @spec of(map()) :: String.t()
+  def of(settings) do
     {kind, payer} = payer(settings)
     provider = provider(settings)
 
@@ -18,7 +18,7 @@ defmodule Codex.RateLimit.Account do
     "#{provider}:#{kind}:#{digest}"
   end
 
-  # What the CLI takes: the key in its environment beats the login (0.169).
+  # As the CLI does: the key in its environment wins over the login.
   defp payer(settings) do
     case variable(settings, "CODEX_API_KEY", settings.api_key) do
       key when key in [nil, ""] -> {:home, home(settings)}

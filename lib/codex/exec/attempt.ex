@@ -1,17 +1,12 @@
-defmodule Codex.Exec.Policy do
+defmodule Codex.Exec.Attempt do
   @moduledoc false
-  # What the options of a run say about failures, and how `codex exec` is run once more.
+  # Starts the attempts of a run on `codex exec`: the first, a repetition or a resumption.
 
   alias Codex.Exec.{Args, Options, Run}
-  alias Codex.{Error, RateLimit}
-  alias Codex.Retry.{Attempts, Policy}
+  alias Codex.Error
+  alias Codex.Retry.Attempts
 
-  @doc "The policy of a run, or nil where nothing is on."
-  @spec of({:run | :review, term()}, Args.t()) :: Attempts.policy() | nil
-  def of({what, _}, %Args{settings: settings, tokens: tokens}),
-    do: Policy.of(settings, tokens, what, fn -> RateLimit.account(settings) end)
-
-  @doc "How this is run: at first with `args`, then as each attempt goes on."
+  @doc "Returns the source of a run. The first attempt runs with `args`."
   @spec source({:run | :review, term()}, Options.t(), Args.t(), timeout() | nil) ::
           Attempts.source()
   def source(what, options, args, default_timeout) do
@@ -28,12 +23,12 @@ defmodule Codex.Exec.Policy do
 
   defp args({:resume, id}, {:run, _input}, options, args) do
     opts = Codex.Retry.Options.check!(args.settings.retry_opts || [])
-    # The thread has the images of the turn.
+    # The thread has the images already.
     options = %{options | attachments: [], turn_opts: Map.delete(options.turn_opts, :images)}
     again({:run, opts.resume_prompt}, options, id)
   end
 
-  # The newest thread may be another one by now.
+  # Another thread may be the newest by now.
   defp args({:repeat, id}, what, %{thread: %{resume: :last}} = options, _args)
        when is_binary(id),
        do: again(what, options, id)

@@ -1,20 +1,20 @@
-defmodule Codex.Retry.Settings do
+defmodule Codex.Options.Schema do
   @moduledoc false
-  # Option lists as data, for `Codex.Retry` and `Codex.RateLimit`: a row is name, type, default, documentation.
+  # Checks and documents lists of options. A row is name, type, default and documentation.
 
   alias Codex.Options.Keywords
   alias Codex.Suggest
 
-  # The longest that the VM can wait: 49 days.
+  # The longest timeout of the VM: 49 days.
   @max_ms 0xFFFFFFFF
 
   @type row :: {atom(), atom() | {:fun, arity()}, term(), String.t()}
   @type reason :: {:unknown_option, term(), atom() | nil} | {atom(), term()} | term()
 
-  @doc "The longest wait there is, in ms."
+  @doc "Returns the longest possible wait in ms."
   def max_ms, do: @max_ms
 
-  @doc "The options as a Markdown list."
+  @doc "Returns the options as a Markdown list."
   @spec docs([row()]) :: String.t()
   def docs(rows) do
     Enum.map_join(rows, "\n", fn {name, type, default, doc} ->
@@ -24,8 +24,9 @@ defmodule Codex.Retry.Settings do
   end
 
   @doc """
-  All options as a map, defaults filled in. The error is `{:unknown_option, key, nearest}`, `{option, value}`, or what was
-  given where it is neither map nor keyword list. A value of nil is one that was not given.
+  Returns all options as a map with the defaults. The error is `{:unknown_option, key, nearest}`
+  or `{option, value}`, or `opts` itself unless that is a map or a keyword list. A value of nil
+  counts as missing.
   """
   @spec check([row()], term()) :: {:ok, map()} | {:error, reason()}
   def check(rows, opts) do
@@ -42,7 +43,7 @@ defmodule Codex.Retry.Settings do
     end
   end
 
-  @doc "The same; raises `ArgumentError`."
+  @doc "Returns the options as `check/2` does. Raises `ArgumentError`."
   @spec check!([row()], term()) :: map()
   def check!(rows, opts) do
     case check(rows, opts) do
@@ -106,7 +107,7 @@ defmodule Codex.Retry.Settings do
   defp expected(:timeout), do: "0, a positive integer or `:infinity`"
   defp expected(:factor), do: "a number from 1 to 1000"
   defp expected(:boolean), do: "a boolean"
-  defp expected(:text), do: "a string that is not empty"
+  defp expected(:text), do: "a non-empty string"
   defp expected(:atoms), do: "a list of atoms"
   defp expected({:fun, arity}), do: "a function of arity #{arity}"
 
