@@ -331,9 +331,10 @@ defmodule Codex.AppServer do
   """
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
-      when (is_binary(client) or is_struct(client, Codex.Options)) and
-             (is_list(options) or is_map(options)),
-      do: Connect.account(client, options)
+      when is_binary(client) or is_struct(client, Codex.Options) do
+    options = if is_map(options), do: options, else: Codex.Options.Keywords.list!(options)
+    Connect.account(client, options)
+  end
 
   @doc """
   Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.

@@ -81,7 +81,9 @@ defmodule Codex.Approvals do
   def review_tool(policy, event, context, opts \\ [])
   def review_tool(nil, _event, _context, _opts), do: :allow
 
-  def review_tool(policy, event, context, opts) when is_map(event) and is_list(opts) do
+  def review_tool(policy, event, context, opts) when is_map(event) do
+    opts = Codex.Options.Keywords.list!(opts)
+
     if Spans.field(event, :requires_approval) == false or
          Spans.field(event, :approved) not in [nil, false] or
          Spans.field(event, :approved_by_policy) not in [nil, false],

@@ -129,7 +129,7 @@ defmodule Codex.Error do
   Makes an error of the kind `:rate_limit`. Options: `:retry_after_ms` (ms), `:details` (map).
   """
   @spec rate_limit(String.t(), keyword()) :: t()
-  def rate_limit(message, opts \\ []) when is_binary(message) and is_list(opts) do
+  def rate_limit(message, opts \\ []) when is_binary(message) do
     opts = Codex.Options.Keywords.list!(opts)
     error = new(:rate_limit, message, opts[:details] || %{})
     %{error | retry_after_ms: opts[:retry_after_ms]}

@@ -120,7 +120,7 @@ defmodule Codex.JSONL do
       [%Codex.Events.TurnStarted{}]
   """
   @spec decode(binary(), keyword()) :: [Events.t()]
-  def decode(stream, opts \\ []) when is_binary(stream) and is_list(opts) do
+  def decode(stream, opts \\ []) when is_binary(stream) do
     decoder = new(opts)
     feed(decoder, stream) ++ finish(decoder)
   end

@@ -142,7 +142,7 @@ defmodule Codex.RateLimit do
   """
   @spec handle(map(), keyword() | map()) :: :ok
   def handle(info, opts \\ [])
-      when is_map(info) and not is_struct(info) and (is_list(opts) or is_map(opts)) do
+      when is_map(info) and not is_struct(info) do
     opts = if is_map(opts), do: opts, else: opts |> Codex.Options.Keywords.list!() |> Map.new()
     {attempt, opts} = Map.pop(opts, :attempt, 1)
     opts = Options.complete!(opts)

@@ -72,7 +72,7 @@ defmodule Codex.TransportError do
       true
   """
   @spec new(integer(), keyword()) :: t()
-  def new(status, opts \\ []) when is_integer(status) and is_list(opts) do
+  def new(status, opts \\ []) when is_integer(status) do
     opts = Codex.Options.Keywords.list!(opts)
 
     %__MODULE__{

@@ -77,7 +77,9 @@ defmodule Codex.OptionsCanaryTest do
       name == :conn -> gone
       name == :client -> "ws://127.0.0.1:9"
       name in [:plan, :pieces, :items] -> []
-      name == :ms -> 1
+      name in [:ms, :status] -> 1
+      name in [:info, :event, :context] -> %{}
+      name == :policy -> fn _event -> :allow end
       name == :reply -> %{"data" => []}
       name == :thread -> thread
       name == :what -> options

@@ -128,11 +128,14 @@ defmodule Codex.TurnOptionsTest do
       send(test, event) && if(match?(%Events.ItemCompleted{}, event), do: :halt)
     end
 
-    assert {:error, %Error{kind: :interrupted, result: result}} = Exec.run("hi", opts.(stop))
+    assert {:error, %Codex.TransportError{reason_code: :interrupted, result: result}} =
+             Exec.run("hi", opts.(stop))
+
     assert [%Events.ThreadStarted{}, %Events.ItemCompleted{}] = result.events
     assert_received %Events.ItemCompleted{}
 
-    assert {:error, %Error{kind: :tool_failure}} = Exec.run("hi", opts.(fn _ -> raise "boom" end))
+    assert {:error, %Codex.TransportError{reason_code: :tool_failure}} =
+             Exec.run("hi", opts.(fn _ -> raise "boom" end))
   end
 
   test "options that a call has no use for are refused by name", %{tmp_dir: dir} do

@@ -619,12 +619,12 @@ defmodule Codex.AppServer.ConnectionTest do
     } do
       body = ~S"""
       read -r line
-      i=0; while [ $i -lt 30000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
+      i=0; while [ $i -lt 100000 ]; do echo "{\"method\":\"x/y\",\"params\":{\"n\":$i,\"pad\":\"0123456789012345678901234567890123456789012345678901234567890123456789\"}}"; i=$((i+1)); done
       echo '{"id":1,"result":{}}'
       cat > /dev/null
       """
 
-      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_spool_bytes: 2_000_000)
+      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_spool_bytes: 8_000_000)
       test = self()
 
       sleeper =
@@ -643,7 +643,7 @@ defmodule Codex.AppServer.ConnectionTest do
         Task.async(fn ->
           :ok = AppServer.subscribe(conn)
           send(test, :quick)
-          for n <- 0..29_999, do: assert_receive({:codex_notification, _, %{"n" => ^n}}, 30_000)
+          for n <- 0..99_999, do: assert_receive({:codex_notification, _, %{"n" => ^n}}, 30_000)
           :all
         end)
 
@@ -655,8 +655,8 @@ defmodule Codex.AppServer.ConnectionTest do
       # What was kept for it is gone, and it has what it had before.
       assert eventually(fn -> Process.info(conn, :memory) < {:memory, before + 4_000_000} end)
       send(sleeper, :go)
-      assert_receive {:read, {n, {:overflow, {:reader, ^sleeper}, 2_000_000}}}, 10_000
-      assert n > 100 and n < 10_000
+      assert_receive {:read, {n, {:overflow, {:reader, ^sleeper}, 8_000_000}}}, 10_000
+      assert n > 100 and n < 50_000
       assert_receive :again, 5_000
       AppServer.disconnect(conn)
     end

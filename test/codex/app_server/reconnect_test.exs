@@ -71,7 +71,9 @@ defmodule Codex.AppServer.ReconnectTest do
       kill(conn)
       assert_receive {:codex_connection, ^conn, {:down, _}}, 5_000
       thread = thread!(model, conn, request_timeout_ms: 50)
-      assert {:error, {:exec_failed, %{kind: :killed}}} = Thread.run(thread, "three")
+      assert {:error, {:exec_failed, %{kind: kind}}} = Thread.run(thread, "three")
+      # On a slow machine the next server is there already, and slow.
+      assert kind in [:killed, :timeout]
     end
 
     test "leaves a turn that is cancelled while it waits, and starts nothing for it" do
