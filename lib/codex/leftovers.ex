@@ -122,7 +122,7 @@ defmodule Codex.Leftovers do
   end
 
   defp remove(paths, rounds \\ @rounds) do
-    for path <- paths, do: File.rm_rf(path)
+    Enum.each(paths, &File.rm_rf/1)
 
     if rounds > 0 and Enum.any?(paths, &File.exists?/1) do
       Process.sleep(@round_ms)

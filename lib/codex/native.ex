@@ -20,7 +20,8 @@ defmodule Codex.Native do
     with {:error, _} <- load(folder <> spelling(folder)), do: load(folder <> "/")
   end
 
-  defp load(folder), do: :erlang.load_nif(folder <> "libcodex_nif", Codex.Wire.native())
+  defp load(folder),
+    do: :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), Codex.Wire.native())
 
   # The linker hands out again what it loaded from a path, even if another file is there now. Each
   # file has a spelling of its own for that path, which holds the bits of its inode: `a/b` and

@@ -27,13 +27,13 @@ defmodule Codex.RunResultStreaming do
   @enforce_keys [:stream, :raw, :token, :usage, :progress]
   defstruct [:stream, :raw, :token, :usage, :progress]
 
-  @opaque t :: %__MODULE__{
-            stream: Enumerable.t(),
-            raw: Enumerable.t(),
-            token: String.t(),
-            usage: :counters.counters_ref(),
-            progress: :atomics.atomics_ref()
-          }
+  @type t :: %__MODULE__{
+          stream: Enumerable.t(),
+          raw: Enumerable.t(),
+          token: String.t(),
+          usage: :counters.counters_ref(),
+          progress: :atomics.atomics_ref()
+        }
 
   # Counters outlive the process that reads, cost nothing to ask, and go with the last reference to the run.
   @usage_keys ~w(input_tokens cached_input_tokens cache_write_input_tokens output_tokens reasoning_output_tokens total_tokens)

@@ -43,9 +43,12 @@ defmodule Codex.Telemetry do
   @spec execute([atom(), ...], map(), map()) :: :ok
   def execute([_ | _] = event, measurements, metadata)
       when is_map(measurements) and is_map(metadata) do
-    if listening?(), do: :telemetry.execute(event, measurements, metadata)
+    if listening?(), do: telemetry().execute(event, measurements, metadata)
     :ok
   end
+
+  # The application may lack the package; Dialyzer would miss it.
+  defp telemetry, do: :telemetry
 
   @doc false
   # A failure without what the turn said and did: of that, only the words that the error itself has.
@@ -121,7 +124,7 @@ defmodule Codex.Telemetry do
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
       events = DefaultLogger.events(opts[:prefix])
-      :telemetry.attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
+      telemetry().attach_many(opts[:handler_id], events, &DefaultLogger.handle/4, config)
     else
       {:error, :no_telemetry}
     end

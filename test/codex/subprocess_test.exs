@@ -146,7 +146,8 @@ defmodule Codex.SubprocessTest do
       assert byte_size(result.stderr) + result.exit.stderr_dropped ==
                total + byte_size("the end\n")
 
-      assert byte_size(result.stderr) <= 2 * 65_536
+      # The window, the tail, and what the child wrote while the window was read.
+      assert byte_size(result.stderr) <= 3 * 65_536
       assert byte_size(Subprocess.stderr(result.sub)) == 65_536
       assert String.ends_with?(Subprocess.stderr(result.sub), "the end\n")
     end

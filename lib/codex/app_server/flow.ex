@@ -33,7 +33,11 @@ defmodule Codex.AppServer.Flow do
         }
 
   @doc "No readers yet."
-  @spec new(%{max_queue: pos_integer(), max_spool_bytes: pos_integer()}) :: t()
+  @spec new(%{
+          :max_queue => pos_integer(),
+          :max_spool_bytes => pos_integer(),
+          optional(atom()) => term()
+        }) :: t()
   def new(%{max_queue: queue, max_spool_bytes: bytes}),
     do: %__MODULE__{max_queue: queue, max_bytes: bytes}
 

@@ -20,12 +20,11 @@ defmodule Codex.Options.Keywords do
   """
   @spec validate!(term(), [atom() | {atom(), term()}]) :: keyword()
   def validate!(opts, known) do
-    list!(opts)
+    opts = list!(opts)
     names = for name <- known, do: if(is_tuple(name), do: elem(name, 0), else: name)
 
-    for {key, _value} <- opts,
-        key not in names,
-        do: raise(ArgumentError, Suggest.unknown_key(key, names))
+    with key when key != nil <- Enum.find(Keyword.keys(opts), &(&1 not in names)),
+         do: raise(ArgumentError, Suggest.unknown_key(key, names))
 
     defaults = for {_, _} = default <- known, do: default
     Enum.uniq_by(opts ++ defaults, &elem(&1, 0))

@@ -58,7 +58,8 @@ defmodule Codex.Subprocess.Launchers do
 
   # Raises if the port has closed meanwhile.
   defp hand_over(port, pid) do
-    Port.connect(port, pid) and Process.unlink(port)
+    true = Port.connect(port, pid)
+    true = Process.unlink(port)
   rescue
     ArgumentError -> false
   end

@@ -67,7 +67,14 @@ defmodule Codex.Turn.Cancellation do
   end
 
   @doc "Registers a process that the call started. Cancelling the call stops the process, too."
-  @spec started(%{ref: reference(), cancelled: :atomics.atomics_ref()}, Subprocess.t()) :: :ok
+  @spec started(
+          %{
+            :ref => reference(),
+            :cancelled => :atomics.atomics_ref(),
+            optional(atom()) => term()
+          },
+          Subprocess.t()
+        ) :: :ok
   def started(call, sub) do
     {:ok, _} = Registry.register(@registry, {:run, call.ref}, sub)
 
@@ -77,11 +84,14 @@ defmodule Codex.Turn.Cancellation do
   end
 
   @doc "Unregisters the process of the call, which has ended."
-  @spec ended(%{ref: reference()}) :: :ok
+  @spec ended(%{:ref => reference(), optional(atom()) => term()}) :: :ok
   def ended(call), do: Registry.unregister(@registry, {:run, call.ref})
 
   @doc "Returns whether the call was cancelled."
-  @spec cancelled?(%{cancelled: :atomics.atomics_ref()}) :: boolean()
+  @spec cancelled?(%{
+          :cancelled => :atomics.atomics_ref(),
+          optional(atom()) => term()
+        }) :: boolean()
   def cancelled?(call), do: :atomics.get(call.cancelled, 1) == 1
 
   @doc "Waits `ms` milliseconds, or until the call is cancelled."

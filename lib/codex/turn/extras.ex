@@ -37,7 +37,7 @@ defmodule Codex.Turn.Extras do
   end
 
   defp put(extras, bytes),
-    do: %{extras | json: [extras.json | bytes], bytes: extras.bytes + byte_size(bytes)}
+    do: %{extras | json: [extras.json, bytes], bytes: extras.bytes + byte_size(bytes)}
 
   @doc "The elements that the stream of the run ends with."
   @spec elements(t() | nil, (() -> String.t())) :: [{:extras, map()}]
