@@ -64,11 +64,14 @@ defmodule Codex.Subprocess.Launchers do
     ArgumentError -> false
   end
 
-  # Behind the calls that wait already: those start their own at once, instead of one after the other.
+  # In a moment: the child that is starting needs the processors first (bench/turn), and calls that
+  # wait already start their own launchers at once.
+  @soon_ms 3
+
   defp fill_later(%{filling?: true} = state), do: state
 
   defp fill_later(state) do
-    send(self(), :fill)
+    _ = Process.send_after(self(), :fill, @soon_ms)
     %{state | filling?: true}
   end
 
