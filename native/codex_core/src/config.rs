@@ -13,8 +13,8 @@
 //! assert_eq!((fault.at.line, fault.at.column), (1, 9));
 //! ```
 //!
-//! Layers come lowest first; the last one that sets a key wins. No input makes the module panic or recurse without
-//! limit: TOML nests 80 levels at most, an override [`MAX_SEGMENTS`].
+//! Layers come lowest first; the last one that sets a key wins. No input makes the module panic or
+//! recurse without limit: TOML nests 80 levels at most, an override [`MAX_SEGMENTS`].
 
 mod check;
 mod edit;

@@ -1,8 +1,8 @@
 //! What a failure is: its kind, whether the same call may succeed later, and when.
 //!
-//! Classification is a search in a table of rows (`errors/table.rs`), each with the place where it was seen and the version of
-//! the CLI; the first row whose conditions all hold wins. What the CLI says in `codexErrorInfo` comes first, then codes
-//! and the HTTP status, then the words.
+//! Classification is a search in a table of rows (`errors/table.rs`), each with the place where it
+//! was seen and the version of the CLI; the first row whose conditions all hold wins. What the CLI
+//! says in `codexErrorInfo` comes first, then codes and the HTTP status, then the words.
 //!
 //! ```
 //! use codex_core::errors::{Failure, Kind, classify};
@@ -12,7 +12,8 @@
 //! assert_eq!((verdict.kind, verdict.retryable, verdict.wait_ms), (Kind::RateLimit, true, Some(500)));
 //! ```
 //!
-//! No input makes it panic. It is linear: of a text, the first and the last [`REACH`] bytes are looked at.
+//! No input makes it panic. It is linear: of a text, the first and the last [`REACH`] bytes are
+//! looked at.
 
 mod kind;
 mod table;
@@ -109,7 +110,8 @@ impl<'a> Seen<'a> {
         };
         let body = text.body();
         let text = body.as_ref().and_then(|body| body.message.clone()).unwrap_or(text);
-        // On stderr stands whatever the program and its children print: only what the CLI announces as an error counts.
+        // On stderr stands whatever the program and its children print: only what the CLI announces
+        // as an error counts.
         let general = failure.ended.is_none() || text.starts_with("error");
         let text = if failure.ended.is_some() { text.without("error: ") } else { text };
         let http_status = failure.http_status.or_else(|| text.http_status());
@@ -126,19 +128,24 @@ impl<'a> Seen<'a> {
         match *when {
             When::Ended => end.is_some(),
             When::Exit(status) => end.is_some_and(|end| end.status == Some(status)),
-            When::Signal(signal) => {
-                end.is_some_and(|end| end.signal.is_some() && signal.is_none_or(|n| end.signal == Some(n)))
-            }
+            When::Signal(signal) => end.is_some_and(|end| {
+                end.signal.is_some() && signal.is_none_or(|n| end.signal == Some(n))
+            }),
             When::Started => end.is_some_and(|end| end.started),
             When::Silent => self.text.as_str().is_empty(),
             When::Info(name) => self.failure.info == Some(name),
             When::Code(code) => {
                 let body = self.body.as_ref();
                 let told = [self.failure.code, self.failure.r#type];
-                let inner = [body.and_then(|body| body.code.as_deref()), body.and_then(|body| body.r#type.as_deref())];
+                let inner = [
+                    body.and_then(|body| body.code.as_deref()),
+                    body.and_then(|body| body.r#type.as_deref()),
+                ];
                 told.iter().chain(&inner).any(|name| *name == Some(code))
             }
-            When::Status(from, to) => self.http_status.is_some_and(|status| (from..=to).contains(&status)),
+            When::Status(from, to) => {
+                self.http_status.is_some_and(|status| (from..=to).contains(&status))
+            }
             When::Begins(words) => self.text.starts_with(words),
             When::Has(words) => self.text.contains(words),
         }

@@ -117,7 +117,7 @@ fn missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-// --- Reading -------------------------------------------------------------------------------------
+// --- Reading ----------
 
 /// The whole file.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
@@ -150,7 +150,10 @@ fn open(path: &Path) -> Result<(File, Metadata), FileError> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        libc::O_NONBLOCK | libc::O_NOCTTY,
+    );
     let file = options.open(path)?;
     let metadata = file.metadata()?;
     regular(&metadata)?;
@@ -205,7 +208,7 @@ pub fn list(path: &Path, limit: usize) -> Result<Vec<OsString>, FileError> {
     Ok(names)
 }
 
-// --- Writing -------------------------------------------------------------------------------------
+// --- Writing ----------
 
 /// The file that a path leads to; it need not exist. Where it does not, the directory of a link's
 /// target is made, as the CLI does.
@@ -279,7 +282,12 @@ pub fn swap(path: &Path, prefix: &str, before: &[u8], text: &[u8]) -> Result<boo
     persist(new, &path).map(|()| true)
 }
 
-fn prepared(path: &Path, prefix: &str, text: &[u8], mode: u32) -> Result<tempfile::NamedTempFile, FileError> {
+fn prepared(
+    path: &Path,
+    prefix: &str,
+    text: &[u8],
+    mode: u32,
+) -> Result<tempfile::NamedTempFile, FileError> {
     // Made with mode 0600, under a name that nobody has.
     let mut new = tempfile::Builder::new().prefix(prefix).tempfile_in(folder(path))?;
     new.write_all(text)?;
@@ -333,7 +341,7 @@ pub fn make_private(path: &Path) -> Result<(), FileError> {
     Ok(builder.create(path)?)
 }
 
-// --- The deadline --------------------------------------------------------------------------------
+// --- The deadline ----------
 
 /// Why [`within`] has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

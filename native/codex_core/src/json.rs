@@ -1,6 +1,7 @@
 //! The parser: one pass, no tree, values handed to a [`Sink`] as they end.
 //!
-//! It reads strict JSON (RFC 8259). Text is UTF-8 already when it comes here; [`crate::Decoder`] sees to that.
+//! It reads strict JSON (RFC 8259). Text is UTF-8 already when it comes here; [`crate::Decoder`]
+//! sees to that.
 
 mod number;
 mod string;
@@ -14,8 +15,8 @@ pub const MAX_DEPTH: u32 = 256;
 /// How many digits an integer may have: converting to binary takes the square of their number.
 pub const MAX_DIGITS: usize = 1024;
 
-/// What things cost. A unit is what a byte of escapes takes, some nanoseconds; the weights are worst cases that
-/// `bench/calls` found, with BEAM terms and a process that has no heap left.
+/// What things cost. A unit is what a byte of escapes takes, some nanoseconds; the weights are
+/// worst cases that `bench/calls` found, with BEAM terms and a process that has no heap left.
 pub(crate) mod work {
     /// One escape inside a string.
     pub(crate) const ESCAPE: u64 = 1;
@@ -50,7 +51,8 @@ pub enum Fault {
     Escape,
     /// A number that is not JSON: a leading zero or plus sign, no digit after the point.
     Number,
-    /// A number that is JSON but beyond a 64 bit float, or an integer of over [`MAX_DIGITS`] digits.
+    /// A number that is JSON but beyond a 64 bit float, or an integer of over [`MAX_DIGITS`]
+    /// digits.
     NumberRange,
     /// Nesting beyond [`MAX_DEPTH`].
     Depth,
@@ -62,11 +64,16 @@ pub enum Fault {
 
 /// Parses one whole JSON document without a schema; white space around it is allowed.
 ///
-/// `max_nodes` bounds its values and keys: bytes alone do not bound the memory of what a sink makes. An empty object has
-/// three bytes, and takes over a hundred as a BEAM term; a short key takes several hundred.
+/// `max_nodes` bounds its values and keys: bytes alone do not bound the memory of what a sink
+/// makes. An empty object has three bytes, and takes over a hundred as a BEAM term; a short key
+/// takes several hundred.
 ///
 /// Fails with what is wrong, and at which byte.
-pub fn parse_document<S: Sink>(sink: &mut S, document: &[u8], max_nodes: u64) -> Result<S::Term, (Fault, usize)> {
+pub fn parse_document<S: Sink>(
+    sink: &mut S,
+    document: &[u8],
+    max_nodes: u64,
+) -> Result<S::Term, (Fault, usize)> {
     if let Err(error) = simdutf8::compat::from_utf8(document) {
         return Err((Fault::Utf8, error.valid_up_to()));
     }
@@ -119,7 +126,12 @@ pub(crate) struct Parser<'p, S: Sink> {
 type Parsed<T> = Result<T, Fault>;
 
 impl<'p, S: Sink> Parser<'p, S> {
-    pub(crate) fn new(schema: &'p Schema, sink: &'p mut S, buf: &'p [u8], scratch: &'p mut Vec<u8>) -> Self {
+    pub(crate) fn new(
+        schema: &'p Schema,
+        sink: &'p mut S,
+        buf: &'p [u8],
+        scratch: &'p mut Vec<u8>,
+    ) -> Self {
         let null = sink.null();
         let frame = || Frame { terms: [null; MAX_FIELDS], key_at: [0; MAX_FIELDS] };
         Parser {
@@ -143,8 +155,8 @@ impl<'p, S: Sink> Parser<'p, S> {
         self.sink
     }
 
-    /// The value of the line at `pos` and whether it is a known variant; nothing for a blank line. Leaves `pos` at the
-    /// newline or at the end of the input.
+    /// The value of the line at `pos` and whether it is a known variant; nothing for a blank line.
+    /// Leaves `pos` at the newline or at the end of the input.
     pub(crate) fn line(&mut self) -> Parsed<Option<(S::Term, bool)>> {
         self.keys.clear();
         self.values.clear();
@@ -286,7 +298,9 @@ impl<'p, S: Sink> Parser<'p, S> {
         let schema = self.schema;
         loop {
             let item = match (kind, self.peek()) {
-                (Kind::Records(record), Some(b'{')) => self.record(&schema.records[usize::from(record)], depth)?,
+                (Kind::Records(record), Some(b'{')) => {
+                    self.record(&schema.records[usize::from(record)], depth)?
+                }
                 _ => self.value(depth)?,
             };
             self.values.push(item);
@@ -322,7 +336,8 @@ impl<'p, S: Sink> Parser<'p, S> {
         self.take_map(keys, values)
     }
 
-    /// A map with the names of the record as keys, all of them, and what it does not know under its own keys.
+    /// A map with the names of the record as keys, all of them, and what it does not know under its
+    /// own keys.
     fn record(&mut self, record: &'p Record, depth: u32) -> Parsed<S::Term> {
         self.spend(work::VALUE + work::OBJECT)?;
         self.count(1 + record.names.len() as u64)?;
@@ -365,8 +380,8 @@ impl<'p, S: Sink> Parser<'p, S> {
         Ok(map)
     }
 
-    /// An object of a union, and whether it is a known variant. An unknown type, or a required field that is
-    /// missing, makes it a map: parsed again from its start, at most once a level.
+    /// An object of a union, and whether it is a known variant. An unknown type, or a required
+    /// field that is missing, makes it a map: parsed again from its start, at most once a level.
     fn variant_or_map(&mut self, union: u16, depth: u32) -> Parsed<(S::Term, bool)> {
         self.count(1)?;
         let (start, nodes) = (self.pos, self.nodes);
@@ -383,8 +398,14 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    /// The variant and true, the map of an object without a single name of the union and false, or nothing.
-    fn variant(&mut self, union: &'p Union, frame: usize, depth: u32) -> Parsed<Option<(S::Term, bool)>> {
+    /// The variant and true, the map of an object without a single name of the union and false, or
+    /// nothing.
+    fn variant(
+        &mut self,
+        union: &'p Union,
+        frame: usize,
+        depth: u32,
+    ) -> Parsed<Option<(S::Term, bool)>> {
         self.spend(work::OBJECT)?;
         let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
         let (keys, values) = (self.keys.len(), self.values.len());
@@ -418,7 +439,11 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
         let Some(tag) = tag else {
             // Nothing was read otherwise than a map would: what the app-server sends, for one.
-            return if seen == 0 && !typed { Ok(Some((self.take_map(keys, values)?, false))) } else { Ok(None) };
+            return if seen == 0 && !typed {
+                Ok(Some((self.take_map(keys, values)?, false)))
+            } else {
+                Ok(None)
+            };
         };
         let layout = &union.variants[tag as usize];
         if layout.required & !seen != 0 {
@@ -464,7 +489,8 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    /// Reads a member again whose value was taken for another kind than its variant has. Its nodes were counted before.
+    /// Reads a member again whose value was taken for another kind than its variant has. Its nodes
+    /// were counted before.
     fn reread(&mut self, key_at: usize, kind: Kind, depth: u32) -> Parsed<(S::Term, S::Term)> {
         let end = std::mem::replace(&mut self.pos, key_at);
         let nodes = std::mem::replace(&mut self.nodes, u64::MAX);

@@ -1,6 +1,7 @@
 //! A small read-only map from byte strings, for the few hundred names that a schema knows.
 
-/// The length and both ends of a name. Up to 16 bytes that is all of it: comparing takes no call then.
+/// The length and both ends of a name. Up to 16 bytes that is all of it: comparing takes no call
+/// then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
     head: u64,
@@ -20,7 +21,10 @@ impl Ends {
                 }
                 _ => match name {
                     [] => (0, 0),
-                    [.., last] => (u64::from(name[0]) | u64::from(name[name.len() / 2]) << 8, u64::from(*last)),
+                    [.., last] => (
+                        u64::from(name[0]) | u64::from(name[name.len() / 2]) << 8,
+                        u64::from(*last),
+                    ),
                 },
             },
         };
@@ -36,8 +40,8 @@ impl Ends {
     /// Not for untrusted tables: names with the same ends collide, which costs one more comparison.
     #[inline(always)]
     pub fn hash(self) -> u64 {
-        let mixed =
-            (self.head ^ self.tail.rotate_left(29) ^ (self.length as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.head ^ self.tail.rotate_left(29) ^ (self.length as u64) << 56)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ (mixed >> 32)
     }
 }

@@ -1,9 +1,9 @@
 //! What `codex_sdk` does in Rust, without a word about any VM.
 //!
-//! The crate reads the JSON lines that the Codex CLI writes. [`Decoder`] takes the bytes of a pipe, cut anywhere, and
-//! drives a [`Sink`] that builds whatever the caller wants: BEAM terms in `codex_nif`, nothing at all in a
-//! benchmark, `serde_json` values in the tests. A [`Schema`] says which objects are typed; it comes from the caller,
-//! so that the table of events exists once.
+//! The crate reads the JSON lines that the Codex CLI writes. [`Decoder`] takes the bytes of a pipe,
+//! cut anywhere, and drives a [`Sink`] that builds whatever the caller wants: BEAM terms in
+//! `codex_nif`, nothing at all in a benchmark, `serde_json` values in the tests. A [`Schema`] says
+//! which objects are typed; it comes from the caller, so that the table of events exists once.
 //!
 //! ```
 //! use codex_core::{Decoder, NullSink, Progress, Schema};
@@ -17,8 +17,9 @@
 //! assert_eq!(lines.len(), 1);
 //! ```
 //!
-//! No input makes this crate panic or recurse without limit: a line that is not JSON, nests too deep or is too
-//! long becomes a [`Sink::rejected`] or [`Sink::oversized`] entry, one of too many values [`Sink::overfull`], and decoding goes on with the next line.
+//! No input makes this crate panic or recurse without limit: a line that is not JSON, nests too
+//! deep or is too long becomes a [`Sink::rejected`] or [`Sink::oversized`] entry, one of too many
+//! values [`Sink::overfull`], and decoding goes on with the next line.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -9,12 +9,14 @@ use crate::sink::Sink;
 /// How many bytes one call decodes before it returns.
 pub const BUDGET: usize = 64 * 1024;
 
-/// How much work one call does before it returns: bytes alone say little, as `[[],[],…` makes a value of every third one.
-/// Events need less than half of it for [`BUDGET`] bytes, notifications of the app-server three quarters; the worst input
-/// takes about half a millisecond (`bench/calls`).
+/// How much work one call does before it returns: bytes alone say little, as `[[],[],…` makes a
+/// value of every third one. Events need less than half of it for [`BUDGET`] bytes, notifications
+/// of the app-server three quarters; the worst input takes about half a millisecond
+/// (`bench/calls`).
 pub const WORK: u64 = 48 * 1024;
 
-/// A line beyond this is decoded only by a caller that may take long, and so is one that needs more than [`WORK`].
+/// A line beyond this is decoded only by a caller that may take long, and so is one that needs more
+/// than [`WORK`].
 pub const LONG_LINE: usize = 256 * 1024;
 
 /// The byte order mark of UTF-8.
@@ -30,8 +32,8 @@ pub enum Progress {
     Done,
     /// Go on from this byte of the same input.
     More(usize),
-    /// Go on from this byte of the same input, where it does not matter that the call takes long: the line that ends
-    /// next has over [`LONG_LINE`] bytes or needs more than [`WORK`].
+    /// Go on from this byte of the same input, where it does not matter that the call takes long:
+    /// the line that ends next has over [`LONG_LINE`] bytes or needs more than [`WORK`].
     Long(usize),
 }
 
@@ -50,10 +52,19 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`]. A line of more than `max_nodes`
-    /// values, and keys that the schema does not know, becomes [`Sink::overfull`]; what was made of it is dropped.
+    /// A line of more than `max_line` bytes is not kept: it becomes [`Sink::oversized`]. A line of
+    /// more than `max_nodes` values, and keys that the schema does not know, becomes
+    /// [`Sink::overfull`]; what was made of it is dropped.
     pub fn new(max_line: usize, max_nodes: u64) -> Decoder {
-        Decoder { carry: Vec::new(), mark: Some(0), skipped: None, max_line, max_nodes, scratch: Vec::new(), work: 0 }
+        Decoder {
+            carry: Vec::new(),
+            mark: Some(0),
+            skipped: None,
+            max_line,
+            max_nodes,
+            scratch: Vec::new(),
+            work: 0,
+        }
     }
 
     /// How many bytes of an unfinished line are held.
@@ -68,8 +79,9 @@ impl Decoder {
 
     /// Decodes `input` from byte `at` on; appends one entry a line to `out`.
     ///
-    /// A call takes [`BUDGET`] bytes or does [`WORK`], or takes one longer line. Where it `may_be_long`, it takes one line,
-    /// whatever it holds. A byte order mark at the start of the stream is skipped.
+    /// A call takes [`BUDGET`] bytes or does [`WORK`], or takes one longer line. Where it
+    /// `may_be_long`, it takes one line, whatever it holds. A byte order mark at the start of the
+    /// stream is skipped.
     pub fn feed<S: Sink>(
         &mut self,
         schema: &Schema,
@@ -153,7 +165,8 @@ impl Decoder {
         }
     }
 
-    /// How many bytes at the start of `input` belong to a byte order mark at the start of the stream.
+    /// How many bytes at the start of `input` belong to a byte order mark at the start of the
+    /// stream.
     fn skip_mark(&mut self, input: &[u8]) -> usize {
         let Some(before) = self.mark else { return 0 };
         let rest = &MARK[before..];
@@ -201,8 +214,15 @@ impl Decoder {
         }
     }
 
-    /// Decodes the line that was carried over; false where that is too much work, and then it still is carried over.
-    fn end_line<S: Sink>(&mut self, schema: &Schema, sink: &mut S, may_be_long: bool, out: &mut Vec<S::Term>) -> bool {
+    /// Decodes the line that was carried over; false where that is too much work, and then it still
+    /// is carried over.
+    fn end_line<S: Sink>(
+        &mut self,
+        schema: &Schema,
+        sink: &mut S,
+        may_be_long: bool,
+        out: &mut Vec<S::Term>,
+    ) -> bool {
         if let Some(size) = self.skipped.take() {
             out.push(sink.oversized(size));
             return true;
@@ -226,7 +246,8 @@ impl Progress {
     }
 }
 
-/// How far the end of the line at `at` is looked for, and how much of a line without one is kept: that takes time, too.
+/// How far the end of the line at `at` is looked for, and how much of a line without one is kept:
+/// that takes time, too.
 fn reach(input: &[u8], at: usize, may_be_long: bool) -> usize {
     if may_be_long { input.len() } else { input.len().min(at + LONG_LINE + 1) }
 }
@@ -257,7 +278,8 @@ impl<S: Sink> Lines<'_, S> {
         if lines.len() > BUDGET && !self.may_be_long {
             return 0;
         }
-        // Each newline stays where it is among the others, so that lines and their originals go in step.
+        // Each newline stays where it is among the others, so that lines and their originals go in
+        // step.
         self.decode_utf8(String::from_utf8_lossy(lines).as_bytes(), lines)
     }
 
@@ -296,8 +318,11 @@ impl<S: Sink> Lines<'_, S> {
                     self.out.push(parser.sink().overfull(self.max_nodes, original.len() as u64));
                 }
                 Err(fault) => {
-                    let (fault, fault_at) =
-                        if lossy { in_original(original, fault, fault_at) } else { (fault, fault_at) };
+                    let (fault, fault_at) = if lossy {
+                        in_original(original, fault, fault_at)
+                    } else {
+                        (fault, fault_at)
+                    };
                     self.out.push(parser.sink().rejected(trim_end(original), fault, fault_at));
                 }
             }
@@ -313,7 +338,8 @@ fn line_end(lines: &[u8], start: usize) -> usize {
     memchr(b'\n', &lines[start..]).map_or(lines.len(), |length| start + length)
 }
 
-/// Behind the first replaced byte, offsets into the replaced text mean nothing to whoever has the original.
+/// Behind the first replaced byte, offsets into the replaced text mean nothing to whoever has the
+/// original.
 fn in_original(original: &[u8], fault: Fault, at: usize) -> (Fault, usize) {
     match simdutf8::compat::from_utf8(original) {
         Err(error) if at >= error.valid_up_to() => (Fault::Utf8, error.valid_up_to()),

@@ -1,9 +1,9 @@
 //! Configuration overrides: values as TOML, and the arguments that carry them.
 //!
-//! The CLI (0.169) takes `--config key=value`. It splits the key at every dot and knows no quotes, so a name with a dot
-//! or an equals sign in it can only stand inside an inline table. A table in turn *replaces* all that came before at its
-//! path. So what is told is merged first, here, and written as one value for each leaf, or as one table where a name
-//! below it needs that.
+//! The CLI (0.169) takes `--config key=value`. It splits the key at every dot and knows no quotes,
+//! so a name with a dot or an equals sign in it can only stand inside an inline table. A table in
+//! turn *replaces* all that came before at its path. So what is told is merged first, here, and
+//! written as one value for each leaf, or as one table where a name below it needs that.
 
 use std::fmt::Write;
 
@@ -40,8 +40,8 @@ pub enum Override {
     Raw(String),
 }
 
-/// The arguments for these overrides, in order; without the `--config` before each. Fails with the name that stands at
-/// the top and cannot be written there.
+/// The arguments for these overrides, in order; without the `--config` before each. Fails with the
+/// name that stands at the top and cannot be written there.
 ///
 /// ```
 /// use codex_core::overrides::{Override, Value, arguments};
@@ -81,8 +81,8 @@ pub fn arguments(overrides: &[Override]) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
-/// The same as a document: a line for each member at the top. What the caller wrote by itself has no place there and
-/// is left out.
+/// The same as a document: a line for each member at the top. What the caller wrote by itself has
+/// no place there and is left out.
 pub fn document(overrides: &[Override]) -> String {
     let mut merged = Table::new();
     for told in overrides {
@@ -100,13 +100,15 @@ pub fn document(overrides: &[Override]) -> String {
     out
 }
 
-/// Writes what is pending. A table takes along what was written into it earlier, because it replaces that.
+/// Writes what is pending. A table takes along what was written into it earlier, because it
+/// replaces that.
 fn flush(pending: &mut Table, merged: &Table, arguments: &mut Vec<String>) -> Result<(), String> {
     for (name, value) in pending.drain(..) {
         if !is_plain(&name) {
             return Err(name);
         }
-        let whole = merged.iter().find(|(other, _)| *other == name).map_or(&value, |(_, whole)| whole);
+        let whole =
+            merged.iter().find(|(other, _)| *other == name).map_or(&value, |(_, whole)| whole);
         write_argument(&name, &value, whole, arguments);
     }
     Ok(())
@@ -118,7 +120,8 @@ fn write_argument(path: &str, value: &Value, whole: &Value, arguments: &mut Vec<
             if !members.is_empty() && members.iter().all(|(name, _)| is_plain(name)) =>
         {
             for (name, value) in members {
-                let whole = all.iter().find(|(other, _)| other == name).map_or(value, |(_, whole)| whole);
+                let whole =
+                    all.iter().find(|(other, _)| other == name).map_or(value, |(_, whole)| whole);
                 write_argument(&format!("{path}.{name}"), value, whole, arguments);
             }
         }
@@ -127,8 +130,8 @@ fn write_argument(path: &str, value: &Value, whole: &Value, arguments: &mut Vec<
     }
 }
 
-/// Whether a name may be part of a key as the CLI reads it. White space at its ends is trimmed there, an empty name
-/// would pass unseen.
+/// Whether a name may be part of a key as the CLI reads it. White space at its ends is trimmed
+/// there, an empty name would pass unseen.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.contains(['.', '=', '\0']) && name.trim() == name
 }
@@ -177,7 +180,9 @@ fn read(value: config::Value) -> Value {
         config::Value::Float(n) => Value::Float(n),
         config::Value::Boolean(b) => Value::Boolean(b),
         config::Value::Datetime(text) => Value::Datetime(text),
-        config::Value::Array(items) => Value::Array(items.into_iter().map(|node| read(node.value)).collect()),
+        config::Value::Array(items) => {
+            Value::Array(items.into_iter().map(|node| read(node.value)).collect())
+        }
         config::Value::Table(members) => {
             Value::Table(members.into_iter().map(|(name, node)| (name, read(node.value))).collect())
         }
@@ -261,7 +266,9 @@ mod tests {
     }
 
     fn table(members: &[(&str, Value)]) -> Value {
-        Value::Table(members.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())
+        Value::Table(
+            members.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+        )
     }
 
     fn int(n: i64) -> Value {
@@ -287,7 +294,11 @@ mod tests {
         ];
         assert_eq!(
             arguments(&told),
-            Ok(vec!["a.plain=1".into(), "a.raw=9".into(), "a={\"plain\" = 1, \"raw\" = 9, \"x.y\" = 2}".into()])
+            Ok(vec![
+                "a.plain=1".into(),
+                "a.raw=9".into(),
+                "a={\"plain\" = 1, \"raw\" = 9, \"x.y\" = 2}".into()
+            ])
         );
         for name in ["", "a.b", "a=b", " a", "a\n", "a\0"] {
             assert_eq!(arguments(&[set_to(&[name], int(1))]), Err(name.to_string()), "{name:?}");
@@ -298,7 +309,8 @@ mod tests {
 
     #[test]
     fn a_scalar_gives_way_to_a_table_and_back() {
-        let told = [set_to(&["a"], int(1)), set_to(&["a", "b"], int(2)), set_to(&["a", "b", "c"], int(3))];
+        let told =
+            [set_to(&["a"], int(1)), set_to(&["a", "b"], int(2)), set_to(&["a", "b", "c"], int(3))];
         assert_eq!(arguments(&told), Ok(vec!["a.b.c=3".into()]));
         let told = [set_to(&["a", "b"], int(2)), set_to(&["a"], int(1))];
         assert_eq!(arguments(&told), Ok(vec!["a=1".into()]));
@@ -306,7 +318,11 @@ mod tests {
 
     #[test]
     fn a_document_has_a_line_for_each_member() {
-        let told = [set_to(&["a.b"], int(1)), set_to(&["t", "x"], int(2)), set_to(&["t", "y"], Value::Boolean(true))];
+        let told = [
+            set_to(&["a.b"], int(1)),
+            set_to(&["t", "x"], int(2)),
+            set_to(&["t", "y"], Value::Boolean(true)),
+        ];
         assert_eq!(document(&told), "\"a.b\" = 1\n\"t\" = {\"x\" = 2, \"y\" = true}\n");
     }
 

@@ -4,11 +4,12 @@ use wide::u8x16;
 
 const STEP: usize = 16;
 
-/// How many bytes [`special_mask`] looks at. Text has an escape every line or so: most pieces end in the first block, so
-/// that the processor guesses right about going on.
+/// How many bytes [`special_mask`] looks at. Text has an escape every line or so: most pieces end
+/// in the first block, so that the processor guesses right about going on.
 pub(crate) const BLOCK: usize = 4 * STEP;
 
-/// Bit i is set where `block[i]` ends a run of plain string bytes: a quote, a backslash or a control character.
+/// Bit i is set where `block[i]` ends a run of plain string bytes: a quote, a backslash or a
+/// control character.
 #[inline(always)]
 pub(crate) fn special_mask(block: &[u8; BLOCK]) -> u64 {
     let (steps, _) = block.as_chunks::<STEP>();
@@ -25,7 +26,8 @@ fn step_mask(step: &[u8; STEP]) -> u32 {
     (quote | backslash | control).to_bitmask()
 }
 
-/// The first position at or after `from` whose byte ends a run of plain string bytes, or `bytes.len()`.
+/// The first position at or after `from` whose byte ends a run of plain string bytes, or
+/// `bytes.len()`.
 #[inline(always)]
 pub(crate) fn find_special(bytes: &[u8], from: usize) -> usize {
     // Keys and most short values end here.

@@ -16,8 +16,8 @@ pub enum Kind {
     Records(u16),
 }
 
-/// A field that variants of a union share: its wire names (the first is the usual one) and how its value is read
-/// unless the variant says otherwise.
+/// A field that variants of a union share: its wire names (the first is the usual one) and how its
+/// value is read unless the variant says otherwise.
 #[derive(Debug, Clone)]
 pub struct Field {
     /// The names under which it is found.
@@ -31,7 +31,8 @@ pub struct Field {
 pub struct Variant {
     /// The value of `type` that selects it.
     pub wire_type: String,
-    /// Indexes into the fields of the union, in the order in which they are handed to the sink, and their kinds.
+    /// Indexes into the fields of the union, in the order in which they are handed to the sink, and
+    /// their kinds.
     pub fields: Vec<(usize, Kind)>,
     /// Those without which the object does not count as this variant.
     pub required: Vec<usize>,
@@ -78,7 +79,8 @@ pub enum SchemaError {
     TooManyFields,
     /// A kind, or a variant's field, points outside the table.
     Dangling,
-    /// A union stands inside a union that is not the root, or is the root: depth would have no bound.
+    /// A union stands inside a union that is not the root, or is the root: depth would have no
+    /// bound.
     Nested,
 }
 
@@ -105,64 +107,71 @@ impl Union {
                 })
             })
             .collect::<Result<Vec<_>, SchemaError>>()?;
-        let types = variants.into_iter().enumerate().map(|(i, variant)| (variant.wire_type, i as u32));
+        let types =
+            variants.into_iter().enumerate().map(|(i, variant)| (variant.wire_type, i as u32));
         Ok(Union {
             types: KeyTable::new(types),
             variants: layouts,
             kinds: fields.iter().map(|field| field.kind).collect(),
-            keys: KeyTable::new(
-                fields
-                    .into_iter()
-                    .enumerate()
-                    .flat_map(|(i, field)| field.names.into_iter().map(move |name| (name, (i as u8, field.kind)))),
-            ),
+            keys: KeyTable::new(fields.into_iter().enumerate().flat_map(|(i, field)| {
+                field.names.into_iter().map(move |name| (name, (i as u8, field.kind)))
+            })),
         })
     }
 
     fn all_kinds(&self) -> impl Iterator<Item = Kind> {
-        let of_variants = self.variants.iter().flat_map(|variant| variant.fields.iter().map(|(_, kind)| *kind));
+        let of_variants =
+            self.variants.iter().flat_map(|variant| variant.fields.iter().map(|(_, kind)| *kind));
         of_variants.chain(self.kinds.iter().copied())
     }
 }
 
 impl Record {
-    /// A record of fields: wire name, the name that the sink knows it by, and the enum of its value if it has one.
+    /// A record of fields: wire name, the name that the sink knows it by, and the enum of its value
+    /// if it has one.
     pub fn new(fields: Vec<(String, u32, Option<u16>)>) -> Result<Record, SchemaError> {
         if fields.len() > MAX_FIELDS {
             return Err(SchemaError::TooManyFields);
         }
         Ok(Record {
             names: fields.iter().map(|(_, name, _)| *name).collect(),
-            keys: KeyTable::new(
-                fields
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, (wire, _, values))| (wire, (i as u8, values.map_or(Kind::Any, Kind::Enum)))),
-            ),
+            keys: KeyTable::new(fields.into_iter().enumerate().map(|(i, (wire, _, values))| {
+                (wire, (i as u8, values.map_or(Kind::Any, Kind::Enum)))
+            })),
         })
     }
 
     fn has_dangling(&self, enums: usize) -> bool {
-        self.keys.values().any(|(_, kind)| matches!(kind, Kind::Enum(i) if usize::from(*i) >= enums))
+        self.keys
+            .values()
+            .any(|(_, kind)| matches!(kind, Kind::Enum(i) if usize::from(*i) >= enums))
     }
 }
 
 impl Schema {
-    /// `enums` map strings to names of the sink. `unions[0]` is the root; the other unions stand inside it only.
+    /// `enums` map strings to names of the sink. `unions[0]` is the root; the other unions stand
+    /// inside it only.
     pub fn new(
         unions: Vec<Union>,
         enums: Vec<Vec<(String, u32)>>,
         records: Vec<Record>,
     ) -> Result<Schema, SchemaError> {
-        let schema = Schema { unions, enums: enums.into_iter().map(KeyTable::new).collect(), records };
+        let schema =
+            Schema { unions, enums: enums.into_iter().map(KeyTable::new).collect(), records };
         for (at, union) in schema.unions.iter().enumerate() {
             for kind in union.all_kinds() {
                 match kind {
                     Kind::Union(_) if at > 0 => return Err(SchemaError::Nested),
                     Kind::Union(0) => return Err(SchemaError::Nested),
-                    Kind::Union(i) if usize::from(i) >= schema.unions.len() => return Err(SchemaError::Dangling),
-                    Kind::Enum(i) if usize::from(i) >= schema.enums.len() => return Err(SchemaError::Dangling),
-                    Kind::Records(i) if usize::from(i) >= schema.records.len() => return Err(SchemaError::Dangling),
+                    Kind::Union(i) if usize::from(i) >= schema.unions.len() => {
+                        return Err(SchemaError::Dangling);
+                    }
+                    Kind::Enum(i) if usize::from(i) >= schema.enums.len() => {
+                        return Err(SchemaError::Dangling);
+                    }
+                    Kind::Records(i) if usize::from(i) >= schema.records.len() => {
+                        return Err(SchemaError::Dangling);
+                    }
                     _ => {}
                 }
             }

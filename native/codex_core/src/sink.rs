@@ -15,7 +15,8 @@ pub trait Sink {
     fn bool(&mut self, value: bool) -> Self::Term;
     /// A number without fraction and exponent that fits 64 signed bits.
     fn int(&mut self, value: i64) -> Self::Term;
-    /// Such a number beyond that: an optional minus sign and at most [`MAX_DIGITS`](crate::MAX_DIGITS) digits.
+    /// Such a number beyond that: an optional minus sign and at most
+    /// [`MAX_DIGITS`](crate::MAX_DIGITS) digits.
     fn big_int(&mut self, digits: &str) -> Self::Term;
     /// Any other number; always finite.
     fn float(&mut self, value: f64) -> Self::Term;
@@ -29,12 +30,13 @@ pub trait Sink {
     fn map(&mut self, keys: &[Self::Term], values: &[Self::Term]) -> Self::Term;
     /// A name of the schema: an enum value or the field of a record.
     fn name(&mut self, name: u32) -> Self::Term;
-    /// An object of a union whose type is known: `fields` in the order of the variant, null where absent, and
-    /// `extra`, a map of everything the variant does not name (null where there is nothing).
+    /// An object of a union whose type is known: `fields` in the order of the variant, null where
+    /// absent, and `extra`, a map of everything the variant does not name (null where there is
+    /// nothing).
     fn variant(&mut self, tag: u32, fields: &[Self::Term], extra: Self::Term) -> Self::Term;
 
-    /// One whole line, decoded. `known` tells whether it became a variant of the root union. `lossy` tells that invalid
-    /// UTF-8 or lone surrogates were replaced by U+FFFD.
+    /// One whole line, decoded. `known` tells whether it became a variant of the root union.
+    /// `lossy` tells that invalid UTF-8 or lone surrogates were replaced by U+FFFD.
     fn line(&mut self, value: Self::Term, known: bool, lossy: bool) -> Self::Term;
     /// A line that is not JSON, with its bytes, what is wrong, and at which byte of the line.
     fn rejected(&mut self, line: &[u8], fault: Fault, at: usize) -> Self::Term;

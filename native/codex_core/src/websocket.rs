@@ -1,8 +1,9 @@
 //! WebSocket frames without a socket, for the client of an app-server.
 //!
-//! The frames are those of `tungstenite`: masks, fragments, close handshake, UTF-8, sizes. It is made for streams that
-//! block; here it reads from and writes to memory, and "would block" means that the input is used up. Whoever owns the
-//! socket feeds what came and sends what [`WebSocket::take_output`] gives.
+//! The frames are those of `tungstenite`: masks, fragments, close handshake, UTF-8, sizes. It is
+//! made for streams that block; here it reads from and writes to memory, and "would block" means
+//! that the input is used up. Whoever owns the socket feeds what came and sends what
+//! [`WebSocket::take_output`] gives.
 //!
 //! ```
 //! use codex_core::Progress;
@@ -18,7 +19,8 @@
 //! assert_eq!(socket.take_output().len(), 6);
 //! ```
 //!
-//! After [`Event::Closed`] or [`Event::Failed`] nothing more is read: what follows could have a gap before it.
+//! After [`Event::Closed`] or [`Event::Failed`] nothing more is read: what follows could have a gap
+//! before it.
 
 use std::io::{self, Read, Write};
 
@@ -79,7 +81,8 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// A message of more than `max_message` bytes, in however many fragments, is a [`Failure::TooLong`].
+    /// A message of more than `max_message` bytes, in however many fragments, is a
+    /// [`Failure::TooLong`].
     ///
     /// Up to twice as much is held: what the fragments had so far, and the frame that comes.
     pub fn new(max_message: usize) -> WebSocket {
@@ -88,14 +91,22 @@ impl WebSocket {
             .write_buffer_size(0)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let inner = tungstenite::WebSocket::from_raw_socket(Memory::default(), Role::Client, Some(config));
+        let inner =
+            tungstenite::WebSocket::from_raw_socket(Memory::default(), Role::Client, Some(config));
         WebSocket { inner, since: 0, over: false }
     }
 
     /// Reads from byte `at` of `input` on; appends what came to `out`.
     ///
-    /// [`Progress::Long`] asks for a call that `may_be_long`: a message of over [`LONG_LINE`] bytes may end there.
-    pub fn feed(&mut self, input: &[u8], at: usize, may_be_long: bool, out: &mut Vec<Event>) -> Progress {
+    /// [`Progress::Long`] asks for a call that `may_be_long`: a message of over [`LONG_LINE`] bytes
+    /// may end there.
+    pub fn feed(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        may_be_long: bool,
+        out: &mut Vec<Event>,
+    ) -> Progress {
         let at = at.min(input.len());
         if self.over {
             return Progress::Done;
@@ -127,7 +138,8 @@ impl WebSocket {
         self.send(Message::Ping(Default::default()))
     }
 
-    /// Appends a close frame to the output, unless there was one: the other side answers it, and then closes its socket.
+    /// Appends a close frame to the output, unless there was one: the other side answers it, and
+    /// then closes its socket.
     pub fn close(&mut self) {
         self.close_with(CloseCode::Normal);
     }
@@ -160,7 +172,9 @@ impl WebSocket {
 
     fn fail(&mut self, error: Error, out: &mut Vec<Event>) {
         let (failure, code) = match error {
-            Error::Capacity(CapacityError::MessageTooLong { size, .. }) => (Failure::TooLong(size), CloseCode::Size),
+            Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
+                (Failure::TooLong(size), CloseCode::Size)
+            }
             Error::Utf8(_) => (Failure::NotUtf8, CloseCode::Invalid),
             other => (Failure::Protocol(other.to_string()), CloseCode::Protocol),
         };
@@ -281,11 +295,17 @@ mod tests {
     fn failures_have_their_codes() {
         assert_eq!(failure(&frame(0x81, &[b'a'; 1001])), (Failure::TooLong(1001), 1009));
         // What a length promises counts, before anything of it has come.
-        assert_eq!(failure(&[0x81, 127, 0x7f, 0, 0, 0, 0, 0, 0, 0]), (Failure::TooLong(0x7f << 56), 1009));
+        assert_eq!(
+            failure(&[0x81, 127, 0x7f, 0, 0, 0, 0, 0, 0, 0]),
+            (Failure::TooLong(0x7f << 56), 1009)
+        );
         let parts = [frame(1, &[b'a'; 600]), frame(0, &[b'a'; 600])].concat();
         assert_eq!(failure(&parts), (Failure::TooLong(1200), 1009));
         assert_eq!(failure(&frame(0x81, b"\xff")), (Failure::NotUtf8, 1007));
-        assert_eq!(failure(&[frame(1, b"\xe2\x82"), frame(0x80, b"")].concat()), (Failure::NotUtf8, 1007));
+        assert_eq!(
+            failure(&[frame(1, b"\xe2\x82"), frame(0x80, b"")].concat()),
+            (Failure::NotUtf8, 1007)
+        );
         for broken in [
             &b"\x81\x81abcdx"[..],                         // masked
             &frame(0xc1, b"x"),                            // a reserved bit
@@ -297,7 +317,10 @@ mod tests {
             &[frame(1, b"x"), frame(0x81, b"y")].concat(), // a text within a text
         ] {
             let (failure, code) = failure(broken);
-            assert!(matches!(failure, Failure::Protocol(_)) && code == 1002, "{broken:?}: {failure:?} {code}");
+            assert!(
+                matches!(failure, Failure::Protocol(_)) && code == 1002,
+                "{broken:?}: {failure:?} {code}"
+            );
         }
     }
 
@@ -329,7 +352,10 @@ mod tests {
         socket.close();
         assert_eq!(unmasked_code(&socket.take_output()), 1000);
         socket.close();
-        assert_eq!((socket.text("x"), socket.ping(), socket.take_output().len()), (Err(Closed), Err(Closed), 0));
+        assert_eq!(
+            (socket.text("x"), socket.ping(), socket.take_output().len()),
+            (Err(Closed), Err(Closed), 0)
+        );
     }
 
     #[test]
@@ -339,8 +365,10 @@ mod tests {
         assert!(!feed(&mut socket, &frame(0x81, b"short"), &mut out));
         assert!(feed(&mut socket, &frame(0x81, &long), &mut out));
         assert!(!feed(&mut socket, &frame(0x81, b"short"), &mut out));
-        let sizes: Vec<_> =
-            out.iter().map(|event| if let Event::Text(text) = event { text.len() } else { 0 }).collect();
+        let sizes: Vec<_> = out
+            .iter()
+            .map(|event| if let Event::Text(text) = event { text.len() } else { 0 })
+            .collect();
         assert_eq!(sizes, [5, long.len(), 5]);
     }
 

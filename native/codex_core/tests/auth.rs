@@ -26,7 +26,9 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn tokens(url: &str) -> String {
-    format!(r#"{{"server_name":"s","server_url":"{url}","client_id":"c","access_token":"a","scopes":["x"]}}"#)
+    format!(
+        r#"{{"server_name":"s","server_url":"{url}","client_id":"c","access_token":"a","scopes":["x"]}}"#
+    )
 }
 
 proptest! {
@@ -86,7 +88,8 @@ fn tokens_of_several_servers_stand_in_one_file() {
     for url in ["http://a", "http://b"] {
         wait(save(request(home.path(), Mode::File, slot(url)), tokens(url))).unwrap();
     }
-    let found = wait(load(request(home.path(), Mode::File, slot("http://a")))).unwrap().ok().unwrap();
+    let found =
+        wait(load(request(home.path(), Mode::File, slot("http://a")))).unwrap().ok().unwrap();
     assert!(found.text.contains("http://a"));
     assert!(wait(delete(request(home.path(), Mode::File, slot("http://a")))).unwrap().file);
     assert!(wait(load(request(home.path(), Mode::File, slot("http://a")))).unwrap().is_err());
@@ -104,7 +107,10 @@ fn many_writers_lose_nothing() {
             std::thread::spawn(move || {
                 let url = format!("http://{n}");
                 let slot = Slot::Mcp { server: "s".to_owned(), url: url.clone() };
-                let request = Request { timeout: Duration::from_secs(20), ..request(&home, Mode::File, slot) };
+                let request = Request {
+                    timeout: Duration::from_secs(20),
+                    ..request(&home, Mode::File, slot)
+                };
                 wait(save(request, tokens(&url))).unwrap();
             })
         })

@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 
-use codex_core::config::{self, ConfigSchema, Edit, EditError, Layered, Node, Reason, Strategy, Weight};
+use codex_core::config::{
+    self, ConfigSchema, Edit, EditError, Layered, Node, Reason, Strategy, Weight,
+};
 
 use proptest::prelude::*;
 
@@ -17,7 +19,8 @@ fn path(key: &str) -> Vec<String> {
 
 fn schema() -> &'static ConfigSchema {
     static SCHEMA: LazyLock<ConfigSchema> = LazyLock::new(|| {
-        ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json")).expect("it is a schema")
+        ConfigSchema::from_json(include_bytes!("../../../priv/config/schema.json"))
+            .expect("it is a schema")
     });
     &SCHEMA
 }
@@ -52,7 +55,9 @@ fn keys_and_values_are_counted_before_parsing() {
 fn places_of_keys_in_every_form_of_table() {
     let text = "a.b = 1\n[c]\nd = [\n  1,\n  {e = 2},\n]\n[[f]]\ng = 1\n[[f]]\n'h i' = \"\"\"\nx\n\"\"\"\n";
     let tree = parse(text);
-    for (key, line, column) in [("a.b", 1, 3), ("c", 2, 2), ("c.d", 3, 1), ("c.d.1.e", 5, 4), ("f.0.g", 8, 1)] {
+    for (key, line, column) in
+        [("a.b", 1, 3), ("c", 2, 2), ("c.d", 3, 1), ("c.d.1.e", 5, 4), ("f.0.g", 8, 1)]
+    {
         let at = tree.get(&path(key)).unwrap().key;
         assert_eq!((at.line, at.column), (line, column), "{key}");
     }
@@ -103,13 +108,25 @@ fn problems_have_the_words_of_the_cli() {
         assert_eq!(found, [(expected.0, expected.1, expected.2.to_owned(), expected.3)], "{text}");
     };
     case("model = 3", (Type, Error, "invalid type: integer `3`, expected a string", 1));
-    case("\n[history]\nmax_bytes = -1", (Value, Error, "invalid value: integer `-1`, expected usize", 3));
-    case("history.persistence = \"x\"", (Value, Error, "unknown variant `x`, expected `save-all` or `none`", 1));
+    case(
+        "\n[history]\nmax_bytes = -1",
+        (Value, Error, "invalid value: integer `-1`, expected usize", 3),
+    );
+    case(
+        "history.persistence = \"x\"",
+        (Value, Error, "unknown variant `x`, expected `save-all` or `none`", 1),
+    );
     case("modle = 3", (UnknownKey, Strict, "unknown configuration field `modle`", 1));
     case("[tui]\nbar = 1", (UnknownKey, Strict, "unknown configuration field `tui.bar`", 2));
-    case("[agents.x]\nbla = 1", (UnknownKey, Silent, "unknown configuration field `agents.x.bla`", 2));
+    case(
+        "[agents.x]\nbla = 1",
+        (UnknownKey, Silent, "unknown configuration field `agents.x.bla`", 2),
+    );
     case("[mcp_servers.x]\nargs = []", (MissingKey, Error, "invalid transport", 1));
-    case("[mcp_servers.x]\ncommand = \"a\"\nauth = \"oauth\"", (Refused, Error, "auth is not supported for stdio", 3));
+    case(
+        "[mcp_servers.x]\ncommand = \"a\"\nauth = \"oauth\"",
+        (Refused, Error, "auth is not supported for stdio", 3),
+    );
     case("[projects.\"/a\"]\ntrust_level = true", (Type, Error, TRUST, 2));
 }
 
@@ -126,9 +143,11 @@ fn an_unknown_key_comes_with_the_nearest_known_one() {
 #[test]
 fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
     let schema = schema();
-    let mut tree = parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
+    let mut tree =
+        parse("log_dir = \"a/../b\"\nsqlite_home = \"~/x\"\ntui.mouse_scroll_speed = 3\n");
     assert!(config::prepare(schema, &mut tree, "/base", "/home/u").1.is_empty());
-    let expected = r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
+    let expected =
+        r#"{"log_dir":"/base/b","sqlite_home":"/home/u/x","tui":{"mouse_scroll_speed":3.0}}"#;
     assert_eq!(config::canonical(&tree, true), expected);
 
     let mut tree = parse("log_dir = \"a\"\nmodel = 3\n");
@@ -139,9 +158,14 @@ fn paths_and_numbers_are_rewritten_unless_the_layer_is_wrong() {
 #[test]
 fn older_names_of_keys_and_values_become_the_newer_ones() {
     let schema = schema();
-    let mut tree = parse("approval_policy = \"on-failure\"\n[agents]\nmax_threads = 2\n[features]\ncollab = true\n");
+    let mut tree = parse(
+        "approval_policy = \"on-failure\"\n[agents]\nmax_threads = 2\n[features]\ncollab = true\n",
+    );
     config::prepare(schema, &mut tree, "/", "/");
-    assert!(config::canonical(&tree, true).contains(r#""agents":{"max_threads":2},"approval_policy":"on-request""#));
+    assert!(
+        config::canonical(&tree, true)
+            .contains(r#""agents":{"max_threads":2},"approval_policy":"on-request""#)
+    );
     config::rename_aliases(schema, &mut tree);
     assert!(tree.get(&path("agents.max_concurrent_threads_per_session")).is_some());
     assert!(tree.get(&path("agents.max_threads")).is_none());
@@ -160,12 +184,19 @@ fn edited(text: &str, edits: &[(&str, &str, Strategy)]) -> Result<String, EditEr
 fn edits_keep_comments_and_order() {
     use Strategy::*;
     let text = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n# end\n";
-    let case = |edits: &[_], expected: &str| assert_eq!(edited(text, edits).as_deref(), Ok(expected));
-    case(&[("model", "3", Replace)], "# top\nmodel = 3 # why\n\n[tui] # look\ntheme = \"x\"\n# end\n");
+    let case =
+        |edits: &[_], expected: &str| assert_eq!(edited(text, edits).as_deref(), Ok(expected));
+    case(
+        &[("model", "3", Replace)],
+        "# top\nmodel = 3 # why\n\n[tui] # look\ntheme = \"x\"\n# end\n",
+    );
     case(&[("tui.theme", "", Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\n# end\n");
     let upserted = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\na = 1\n# end\n";
     case(&[("tui", r#"{"a":1}"#, Upsert)], upserted);
-    case(&[("tui", r#"{"a":1}"#, Replace)], "# top\nmodel = \"a\" # why\n\n[tui] # look\na = 1\n# end\n");
+    case(
+        &[("tui", r#"{"a":1}"#, Replace)],
+        "# top\nmodel = \"a\" # why\n\n[tui] # look\na = 1\n# end\n",
+    );
     let server = "# top\nmodel = \"a\" # why\n\n[tui] # look\ntheme = \"x\"\n\n[m.s]\nc = 1\n\n[m.s.e]\nk = 2\n# end\n";
     case(&[("m.s", r#"{"c":1,"e":{"k":2}}"#, Replace)], server);
 }
@@ -183,12 +214,18 @@ fn edits_go_into_tables_of_every_form() {
         "x.a.b = 1\n",
     ];
     for text in texts {
-        for (key, json) in [("a.b", r#"{"d":{"e":{}},"f":[{"g":1}]}"#), ("a", r#"{"b":{"d":1}}"#), ("a.n.m", "true")] {
+        for (key, json) in [
+            ("a.b", r#"{"d":{"e":{}},"f":[{"g":1}]}"#),
+            ("a", r#"{"b":{"d":1}}"#),
+            ("a.n.m", "true"),
+        ] {
             for strategy in [Strategy::Replace, Strategy::Upsert] {
                 let text = edited(text, &[(key, json, strategy)]).expect("it can be edited");
                 let tree = parse(&text);
                 let written = tree.get(&path(key)).expect("it is there");
-                if strategy == Strategy::Replace || !matches!(written.value, config::Value::Table(_)) {
+                if strategy == Strategy::Replace
+                    || !matches!(written.value, config::Value::Table(_))
+                {
                     assert_eq!(config::canonical(written, false), json, "{text}");
                 }
                 let gone = edited(&text, &[(key, "", strategy)]).expect("it can be deleted");

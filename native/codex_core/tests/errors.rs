@@ -19,7 +19,9 @@ fn error_info_comes_before_the_status_and_the_status_before_the_words() {
     assert_eq!(kind(&status), Kind::Forbidden);
     let info = Failure { info: Some("contextWindowExceeded"), ..status };
     assert_eq!(kind(&info), Kind::ContextWindow);
-    for silent in ["other", "httpConnectionFailed", "responseTooManyFailedAttempts", "aNameOfTomorrow"] {
+    for silent in
+        ["other", "httpConnectionFailed", "responseTooManyFailedAttempts", "aNameOfTomorrow"]
+    {
         assert_eq!(kind(&Failure { info: Some(silent), ..status }), Kind::Forbidden, "{silent}");
         assert_eq!(kind(&Failure { info: Some(silent), ..words }), Kind::Overloaded, "{silent}");
     }
@@ -27,15 +29,18 @@ fn error_info_comes_before_the_status_and_the_status_before_the_words() {
 
 #[test]
 fn a_body_in_json_is_read() {
-    let body =
-        r#"{"error": {"message": "Too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}"#;
+    let body = r#"{"error": {"message": "Too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}"#;
     assert_eq!(kind(&text(body)), Kind::ContextWindow);
     assert_eq!(
-        kind(&text(r#"{"detail": "The 'x' model is not supported when using Codex with a ChatGPT account."}"#)),
+        kind(&text(
+            r#"{"detail": "The 'x' model is not supported when using Codex with a ChatGPT account."}"#
+        )),
         Kind::ModelNotFound
     );
     assert_eq!(kind(&text(r#"{"error": "rate limit"}"#)), Kind::RateLimit);
-    for nothing in ["{", "{}", r#"{"error": null}"#, r#"{"error": {"code": 5}}"#, &"{\"error\":".repeat(3000)] {
+    for nothing in
+        ["{", "{}", r#"{"error": null}"#, r#"{"error": {"code": 5}}"#, &"{\"error\":".repeat(3000)]
+    {
         assert_eq!(kind(&text(nothing)), Kind::Unknown, "{nothing:.40}");
     }
 }
@@ -49,7 +54,10 @@ fn stderr_counts_only_where_the_cli_announces_an_error() {
     };
     assert_eq!(kind(&ended(b"ERROR: unexpected status 403 Forbidden: x", 1)), Kind::Forbidden);
     assert_eq!(kind(&ended(b"a server said: rate limit", 1)), Kind::Crashed);
-    assert_eq!(kind(&ended(b"2026-11-20T02:38:49.531145Z ERROR codex_core: Quota exceeded", 1)), Kind::Interrupted);
+    assert_eq!(
+        kind(&ended(b"2026-11-20T02:38:49.531145Z ERROR codex_core: Quota exceeded", 1)),
+        Kind::Interrupted
+    );
     assert_eq!(kind(&ended(b"", 1)), Kind::Interrupted);
     assert_eq!(kind(&ended(b"", 3)), Kind::Crashed);
     assert_eq!(kind(&ended(b"", 0)), Kind::Protocol);
@@ -57,7 +65,10 @@ fn stderr_counts_only_where_the_cli_announces_an_error() {
     assert_eq!(kind(&ended(usage.as_bytes(), 2)), Kind::CliUnsupported);
     // The same words in a turn's failure are the model provider's, not the CLI's.
     assert_eq!(kind(&text(usage)), Kind::Unknown);
-    let silent = Failure { ended: Some(End { status: Some(1), signal: None, started: false }), ..Failure::default() };
+    let silent = Failure {
+        ended: Some(End { status: Some(1), signal: None, started: false }),
+        ..Failure::default()
+    };
     assert_eq!(kind(&silent), Kind::Crashed);
 }
 

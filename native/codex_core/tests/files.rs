@@ -30,7 +30,8 @@ fn others(folder: &Path) -> Vec<(PathBuf, Kind)> {
 fn only_regular_files_are_read_and_locked() {
     let folder = tempfile::tempdir().unwrap();
     for (path, kind) in others(folder.path()) {
-        let refused = |error: FileError| matches!(error, FileError::NotRegular(other) if other == kind);
+        let refused =
+            |error: FileError| matches!(error, FileError::NotRegular(other) if other == kind);
         assert!(refused(files::read(&path, 10).unwrap_err()), "{path:?}");
         assert!(refused(files::tail(&path, 10).unwrap_err()), "{path:?}");
         assert!(files::lock(&path, 0o600).is_err(), "{path:?}");

@@ -3,7 +3,9 @@
 
 mod support;
 
-use codex_core::{Decoder, Field, Kind, NullSink, Progress, Record, Schema, SchemaError, Union, Variant, WORK};
+use codex_core::{
+    Decoder, Field, Kind, NullSink, Progress, Record, Schema, SchemaError, Union, Variant, WORK,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{decode, decode_limited};
@@ -28,7 +30,11 @@ fn schema() -> Schema {
         ],
     );
     let items = Union::new(
-        vec![field("id", Kind::Any), field("status", Kind::Enum(0)), field("parts", Kind::Records(0))],
+        vec![
+            field("id", Kind::Any),
+            field("status", Kind::Enum(0)),
+            field("parts", Kind::Records(0)),
+        ],
         vec![
             variant("a", &[(0, Kind::Any), (1, Kind::Enum(0))], &[]),
             variant("b", &[(0, Kind::Any), (2, Kind::Records(0))], &[0]),
@@ -53,13 +59,21 @@ fn known(tag: u32, fields: Value, extra: Value) -> Value {
 fn variants_are_filled_by_name_in_any_order() {
     assert_eq!(one(r#"{"type":"start","id":1}"#), known(0, json!([1]), json!(null)));
     assert_eq!(one(r#"{"id":1,"type":"start"}"#), known(0, json!([1]), json!(null)));
-    assert_eq!(one(r#"{"id":1,"id":2,"type":"x","type":"start"}"#), known(0, json!([2]), json!(null)));
-    assert_eq!(one(r#"{"type":"start","id":1,"more":[true]}"#), known(0, json!([1]), json!({"more": [true]})));
+    assert_eq!(
+        one(r#"{"id":1,"id":2,"type":"x","type":"start"}"#),
+        known(0, json!([2]), json!(null))
+    );
+    assert_eq!(
+        one(r#"{"type":"start","id":1,"more":[true]}"#),
+        known(0, json!([1]), json!({"more": [true]}))
+    );
 }
 
 #[test]
 fn enums_unions_and_records_fall_back_to_what_was_sent() {
-    let item = |item: &str| one(&format!(r#"{{"type":"item","item":{item}}}"#))["line"]["fields"][0].clone();
+    let item = |item: &str| {
+        one(&format!(r#"{{"type":"item","item":{item}}}"#))["line"]["fields"][0].clone()
+    };
     assert_eq!(item(r#"{"type":"a","status":"done"}"#)["fields"], json!([null, "name 1"]));
     assert_eq!(item(r#"{"type":"a","status":"lost"}"#)["fields"], json!([null, "lost"]));
     assert_eq!(item(r#"{"type":"a","status":3}"#)["fields"], json!([null, 3]));
@@ -69,7 +83,10 @@ fn enums_unions_and_records_fall_back_to_what_was_sent() {
         item(r#"{"type":"b","id":0,"parts":[{"kind":"open","x":1},5,{"path":"p"}]}"#)["fields"][1],
         json!([{"name 7": null, "name 8": "name 2", "x": 1}, 5, {"name 7": "p", "name 8": null}])
     );
-    assert_eq!(item(r#"{"type":"b","id":0,"parts":{"kind":"open"}}"#)["fields"][1], json!({"kind": "open"}));
+    assert_eq!(
+        item(r#"{"type":"b","id":0,"parts":{"kind":"open"}}"#)["fields"][1],
+        json!({"kind": "open"})
+    );
 }
 
 #[test]
@@ -103,7 +120,8 @@ fn tables_that_make_no_sense_are_refused() {
     let fields = |n: usize| (0..n).map(|i| field(&i.to_string(), Kind::Any)).collect::<Vec<_>>();
     assert!(Union::new(fields(64), vec![]).is_ok());
     assert_eq!(Union::new(fields(65), vec![]).err(), Some(SchemaError::TooManyFields));
-    let dangling = Variant { wire_type: "x".into(), fields: vec![(1, Kind::Any)], required: vec![] };
+    let dangling =
+        Variant { wire_type: "x".into(), fields: vec![(1, Kind::Any)], required: vec![] };
     assert_eq!(Union::new(fields(1), vec![dangling]).err(), Some(SchemaError::Dangling));
     let with = |kind| Union::new(vec![field("f", kind)], vec![]).unwrap();
     for (unions, error) in [
@@ -124,7 +142,8 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
     let line = format!("\"{}\"\n1\n", "x".repeat(400_000));
     let mut decoder = Decoder::new(usize::MAX, u64::MAX);
     let (schema, mut out) = (Schema::default(), Vec::new());
-    let mut feed = |at, long| decoder.feed(&schema, &mut NullSink, line.as_bytes(), at, long, &mut out);
+    let mut feed =
+        |at, long| decoder.feed(&schema, &mut NullSink, line.as_bytes(), at, long, &mut out);
     assert_eq!(feed(0, false), Progress::Long(0));
     assert_eq!(feed(0, true), Progress::More(400_003));
     assert_eq!(feed(400_003, false), Progress::Done);
@@ -136,7 +155,10 @@ fn a_long_line_waits_for_a_caller_that_may_take_long() {
     assert_eq!(decoder.feed(&schema, &mut NullSink, first, 0, false, &mut out), Progress::Done);
     assert_eq!(decoder.pending(), 200_000);
     assert_eq!(decoder.feed(&schema, &mut NullSink, rest, 0, false, &mut out), Progress::Long(0));
-    assert_eq!(decoder.feed(&schema, &mut NullSink, rest, 0, true, &mut out), Progress::More(200_003));
+    assert_eq!(
+        decoder.feed(&schema, &mut NullSink, rest, 0, true, &mut out),
+        Progress::More(200_003)
+    );
     assert_eq!(decoder.pending(), 0);
 }
 
@@ -147,7 +169,8 @@ fn a_call_stops_at_its_budget() {
     let (mut at, mut calls, mut out) = (0, 0, Vec::new());
     loop {
         calls += 1;
-        match decoder.feed(&Schema::default(), &mut NullSink, lines.as_bytes(), at, false, &mut out) {
+        match decoder.feed(&Schema::default(), &mut NullSink, lines.as_bytes(), at, false, &mut out)
+        {
             Progress::Done => break,
             Progress::More(next) => {
                 assert!(next - at <= codex_core::BUDGET);
@@ -179,7 +202,8 @@ fn a_call_stops_where_the_work_is_done() {
     assert!(calls > 3, "{calls}");
     assert_eq!(out.len(), 20_000);
 
-    // One line that needs more than a call may do goes where it may take long, alone; also where it comes in pieces.
+    // One line that needs more than a call may do goes where it may take long, alone; also where it
+    // comes in pieces.
     for line in [
         format!("[{}1]", "[],".repeat(21_000)),
         format!("[{}1]", "{\"\":1},".repeat(8_000)),
@@ -214,7 +238,9 @@ fn a_call_stops_where_the_work_is_done() {
 fn the_end_of_a_line_is_not_looked_for_through_a_whole_chunk() {
     let chunk = "x".repeat(codex_core::LONG_LINE * 2);
     let mut decoder = Decoder::new(usize::MAX, u64::MAX);
-    let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, chunk.as_bytes(), 0, long, &mut Vec::new());
+    let mut feed = |long| {
+        decoder.feed(&Schema::default(), &mut NullSink, chunk.as_bytes(), 0, long, &mut Vec::new())
+    };
     // At the beginning of a line, and behind what was carried over.
     for _ in 0..2 {
         assert_eq!(feed(false), Progress::Long(0));
@@ -227,7 +253,8 @@ fn the_end_of_a_line_is_not_looked_for_through_a_whole_chunk() {
 fn long_text_that_is_not_utf8_may_take_long() {
     let line = [b"\"".as_slice(), &[0xff; 100_000], b"\"\n"].concat();
     let mut decoder = Decoder::new(usize::MAX, u64::MAX);
-    let mut feed = |long| decoder.feed(&Schema::default(), &mut NullSink, &line, 0, long, &mut Vec::new());
+    let mut feed =
+        |long| decoder.feed(&Schema::default(), &mut NullSink, &line, 0, long, &mut Vec::new());
     assert_eq!(feed(false), Progress::Long(0));
     assert_eq!(feed(true), Progress::Done);
 }
@@ -242,7 +269,11 @@ fn a_line_over_the_limit_costs_only_its_size() {
         {"oversized": 202}
     ]);
     for size in [1, 3, 50, 1000] {
-        assert_eq!(json!(decode(&schema(), 50, text.as_bytes().chunks(size))), expected, "pieces of {size}");
+        assert_eq!(
+            json!(decode(&schema(), 50, text.as_bytes().chunks(size))),
+            expected,
+            "pieces of {size}"
+        );
     }
     let invalid = [b"\"".as_slice(), &[0xff; 60], b"\"\n1\n"].concat();
     assert_eq!(decode(&schema(), 50, [invalid.as_slice()])[0], json!({"oversized": 62}));
@@ -256,7 +287,8 @@ fn a_line_of_too_many_nodes_is_dropped_and_the_stream_goes_on() {
         assert_eq!(lines.pop(), decode(&schema(), 1 << 20, [b"{}".as_slice()]).pop(), "{line}");
         lines.remove(0)
     };
-    // Nodes: values, and keys that the schema does not know. Names of a record count, whether they are there or not.
+    // Nodes: values, and keys that the schema does not know. Names of a record count, whether they
+    // are there or not.
     let cases = [
         ("[[],[1,2]]", 5),
         (r#"{"a":1,"b":{"c":null}}"#, 7),
@@ -268,8 +300,16 @@ fn a_line_of_too_many_nodes_is_dropped_and_the_stream_goes_on() {
         (r#"{"type":"raw","item":{"type":"a","id":[1,2,3]}}"#, 6),
     ];
     for (line, nodes) in cases {
-        assert_eq!(limited(nodes, line), decode(&schema(), 1 << 20, [line.as_bytes()])[0], "{line}");
-        assert_eq!(limited(nodes - 1, line), json!({"overfull": nodes - 1, "size": line.len()}), "{line}");
+        assert_eq!(
+            limited(nodes, line),
+            decode(&schema(), 1 << 20, [line.as_bytes()])[0],
+            "{line}"
+        );
+        assert_eq!(
+            limited(nodes - 1, line),
+            json!({"overfull": nodes - 1, "size": line.len()}),
+            "{line}"
+        );
     }
 }
 

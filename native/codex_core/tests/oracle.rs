@@ -9,7 +9,9 @@ use support::ValueSink;
 
 fn ours(document: &[u8]) -> Result<Value, Fault> {
     let mut sink = ValueSink::default();
-    parse_document(&mut sink, document, u64::MAX).map(|term| sink.take(term)).map_err(|(fault, _)| fault)
+    parse_document(&mut sink, document, u64::MAX)
+        .map(|term| sink.take(term))
+        .map_err(|(fault, _)| fault)
 }
 
 /// Where we differ from serde_json on purpose: lone surrogates are replaced, not refused.
@@ -23,7 +25,9 @@ fn compare(document: &[u8]) {
         (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(document)),
         (Err(_), Err(_)) => {}
         (Ok(_), Err(_)) if has_surrogate_escape(document) => {}
-        (ours, theirs) => panic!("{}: ours {ours:?}, serde_json {theirs:?}", String::from_utf8_lossy(document)),
+        (ours, theirs) => {
+            panic!("{}: ours {ours:?}, serde_json {theirs:?}", String::from_utf8_lossy(document))
+        }
     }
 }
 
@@ -40,7 +44,8 @@ fn document() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 64, 8, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-            proptest::collection::vec((".{0,12}", inner), 0..8).prop_map(|m| Value::Object(m.into_iter().collect())),
+            proptest::collection::vec((".{0,12}", inner), 0..8)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
 }

@@ -1,7 +1,7 @@
 //! Starts the one child: a session of its own, clean signals, three pipes, nothing else inherited.
 //!
-//! `std::process::Command` cannot tell a bad directory from a bad program and runs files without a `#!` line through
-//! the shell, so fork and exec are written out.
+//! `std::process::Command` cannot tell a bad directory from a bad program and runs files without a
+//! `#!` line through the shell, so fork and exec are written out.
 
 use crate::frame::Start;
 use crate::sys::{self, Pid};
@@ -40,13 +40,18 @@ pub fn spawn(start: &Start) -> Result<Child, SpawnError> {
     let (stdout, stdout_w) = pipe().map_err(io)?;
     let (stderr, stderr_w) = pipe().map_err(io)?;
     let (mut report_r, report_w) = pipe().map_err(io)?;
-    for fd in [std::os::fd::AsFd::as_fd(&stdin), std::os::fd::AsFd::as_fd(&stdout), std::os::fd::AsFd::as_fd(&stderr)] {
+    for fd in [
+        std::os::fd::AsFd::as_fd(&stdin),
+        std::os::fd::AsFd::as_fd(&stdout),
+        std::os::fd::AsFd::as_fd(&stderr),
+    ] {
         sys::nonblocking(fd).map_err(failed)?;
     }
     #[cfg(target_os = "linux")]
     let launcher = unistd::getpid();
 
-    // SAFETY: the launcher has one thread, so the child may allocate and take locks between fork and exec.
+    // SAFETY: the launcher has one thread, so the child may allocate and take locks between fork
+    // and exec.
     #[allow(unsafe_code)]
     let forked = unsafe { unistd::fork() }.map_err(failed)?;
     let pid = match forked {
@@ -109,8 +114,8 @@ fn become_child(
     if let Err(errno) = set_up() {
         return errno;
     }
-    // As execvp does: a directory of PATH without the program is passed over, one where it may not be run is
-    // remembered.
+    // As execvp does: a directory of PATH without the program is passed over, one where it may not
+    // be run is remembered.
     let mut worst = Errno::ENOENT;
     for path in paths {
         match unistd::execve(path, &start.argv, &start.env) {
@@ -132,13 +137,15 @@ fn leave() -> ! {
     }
 }
 
-/// The files that `program` may mean: itself with a slash in it, else one for every entry of the child's own PATH.
+/// The files that `program` may mean: itself with a slash in it, else one for every entry of the
+/// child's own PATH.
 fn candidates(program: &CStr, env: &[CString]) -> Vec<CString> {
     let name = program.to_bytes();
     if name.is_empty() || name.contains(&b'/') {
         return vec![program.to_owned()];
     }
-    let path = env.iter().find_map(|e| e.to_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
+    let path =
+        env.iter().find_map(|e| e.to_bytes().strip_prefix(b"PATH=")).unwrap_or(b"/usr/bin:/bin");
     path.split(|&b| b == b':')
         .map(|dir| if dir.is_empty() { &b"."[..] } else { dir })
         // Neither part can hold a null byte: both came out of C strings.
@@ -147,7 +154,8 @@ fn candidates(program: &CStr, env: &[CString]) -> Vec<CString> {
 }
 
 fn exec_failed(errno: Errno, paths: &[CString]) -> SpawnError {
-    let is_dir = |p: &CString| std::fs::metadata(OsStr::from_bytes(p.to_bytes())).is_ok_and(|m| m.is_dir());
+    let is_dir =
+        |p: &CString| std::fs::metadata(OsStr::from_bytes(p.to_bytes())).is_ok_and(|m| m.is_dir());
     // The kernel says EACCES for directories and for files without the x bit.
     if errno == Errno::EACCES && paths.len() == 1 && is_dir(&paths[0]) {
         return failed(Errno::EISDIR);

@@ -1,8 +1,9 @@
 //! The child and everything that descends from it.
 //!
-//! On Linux the launcher is a subreaper: whatever loses its parent becomes our own child, whichever session it is in,
-//! so having no child left means that nobody is left. Elsewhere orphans go to init: there we know the process group,
-//! whose number the unreaped child keeps for us, and those descendants that were seen while their parents lived.
+//! On Linux the launcher is a subreaper: whatever loses its parent becomes our own child, whichever
+//! session it is in, so having no child left means that nobody is left. Elsewhere orphans go to
+//! init: there we know the process group, whose number the unreaped child keeps for us, and those
+//! descendants that were seen while their parents lived.
 
 #[cfg(target_os = "linux")]
 pub use linux::Family;
@@ -23,7 +24,8 @@ mod linux {
     impl Family {
         /// To be called before the child is started.
         pub fn prepare() {
-            // Kernels before 3.4 have no subreapers; the process tree is still swept while it hangs together.
+            // Kernels before 3.4 have no subreapers; the process tree is still swept while it hangs
+            // together.
             let _ = nix::sys::prctl::set_child_subreaper(true);
         }
 
@@ -97,7 +99,8 @@ mod other {
             Family { child, ended: None, reaped: false, seen: Vec::new() }
         }
 
-        /// Looks whether the child has ended, without reaping it: its number stays reserved for its group.
+        /// Looks whether the child has ended, without reaping it: its number stays reserved for its
+        /// group.
         pub fn check(&mut self) {
             if self.ended.is_none() {
                 self.ended = sys::peek(self.child);

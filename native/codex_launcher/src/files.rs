@@ -61,7 +61,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn content(path: &Path, text: &str) -> Content {
-        Content { path: CString::new(path.as_os_str().as_bytes()).unwrap(), bytes: text.as_bytes().to_vec() }
+        Content {
+            path: CString::new(path.as_os_str().as_bytes()).unwrap(),
+            bytes: text.as_bytes().to_vec(),
+        }
     }
 
     fn mode(path: &Path) -> u32 {

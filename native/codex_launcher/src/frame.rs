@@ -1,5 +1,6 @@
-//! The frames between the VM and the launcher: four bytes of length (the port's `{packet, 4}`), one byte of tag,
-//! then the payload. Numbers are big-endian, byte strings carry a 32-bit length. Nothing here does I/O.
+//! The frames between the VM and the launcher: four bytes of length (the port's `{packet, 4}`), one
+//! byte of tag, then the payload. Numbers are big-endian, byte strings carry a 32-bit length.
+//! Nothing here does I/O.
 
 use std::ffi::CString;
 
@@ -13,10 +14,12 @@ pub const HEADER: usize = 5;
 pub const STDIN_WINDOW: usize = 256 * 1024;
 /// Bytes of stderr that may be on their way to an owner that has not acknowledged them.
 pub const STDERR_WINDOW: u64 = 64 * 1024;
-/// Frames of bytes that may be on their way to an owner that has not looked at them. A child that writes single
-/// bytes would otherwise fill its mailbox with messages that weigh a hundred times what they carry.
+/// Frames of bytes that may be on their way to an owner that has not looked at them. A child that
+/// writes single bytes would otherwise fill its mailbox with messages that weigh a hundred times
+/// what they carry.
 pub const FRAMES_WINDOW: u32 = 256;
-/// The longest frame we accept. Only START comes near it; the kernel refuses argv and env long before.
+/// The longest frame we accept. Only START comes near it; the kernel refuses argv and env long
+/// before.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 const START: u8 = 1;
@@ -41,7 +44,8 @@ pub const STDERR: u8 = 0x84;
 pub const EOF: u8 = 0x85;
 /// EXIT kind (0 status, 1 signal), number, dropped stderr bytes (u64).
 pub const EXIT: u8 = 0x86;
-/// ERROR length of code (u8), code, text. The last frame: the launcher then runs the ladder and leaves.
+/// ERROR length of code (u8), code, text. The last frame: the launcher then runs the ladder and
+/// leaves.
 pub const ERROR: u8 = 0x87;
 
 /// Why a frame was refused. The text goes to the owner; it never holds payload bytes.
@@ -69,7 +73,8 @@ pub enum Command<'a> {
     Bye,
     /// So many frames of bytes were taken out of the mailbox.
     Seen(u32),
-    /// Instead of a child: remove these directories when the owner is gone. Each frame names all of them.
+    /// Instead of a child: remove these directories when the owner is gone. Each frame names all of
+    /// them.
     Keep(Vec<CString>),
 }
 
@@ -214,7 +219,9 @@ fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
         env: r.cstrings()?,
         files: {
             let n = r.u32()?;
-            (0..n).map(|_| Ok(Content { path: r.cstring()?, bytes: r.bytes()?.to_vec() })).collect::<Result<_, _>>()?
+            (0..n)
+                .map(|_| Ok(Content { path: r.cstring()?, bytes: r.bytes()?.to_vec() }))
+                .collect::<Result<_, _>>()?
         },
     };
     if start.argv.is_empty() {
@@ -326,8 +333,8 @@ impl Out {
         self.commit(tag, len);
     }
 
-    /// Room for the payload of a frame, which [`Out::commit`] then makes one. Reading a pipe straight into it saves
-    /// a copy of every byte.
+    /// Room for the payload of a frame, which [`Out::commit`] then makes one. Reading a pipe
+    /// straight into it saves a copy of every byte.
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let at = self.to + HEADER;
         if self.buf.len() < at + len {
@@ -387,7 +394,10 @@ mod tests {
             stderr_limit: 65_536,
             leave_descendants: false,
             sweep_grace: 200,
-            ladder: vec![Rung { step: Step::CloseStdin, grace: 100 }, Rung { step: Step::Signal(15), grace: 1000 }],
+            ladder: vec![
+                Rung { step: Step::CloseStdin, grace: 100 },
+                Rung { step: Step::Signal(15), grace: 1000 },
+            ],
             cwd: Some(c("/tmp")),
             argv: vec![c("cat"), c("")],
             env: vec![c("A=b")],
@@ -436,7 +446,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for f in [&[][..], &[0], &[99], &[STOP, 0], &[SIGNAL, 0], &[SIGNAL, 65], &[CREDIT, 3, 0, 0, 0, 0, 0, 0, 0, 9]] {
+        for f in [
+            &[][..],
+            &[0],
+            &[99],
+            &[STOP, 0],
+            &[SIGNAL, 0],
+            &[SIGNAL, 65],
+            &[CREDIT, 3, 0, 0, 0, 0, 0, 0, 0, 9],
+        ] {
             assert!(parse(f).is_err(), "{f:?}");
         }
     }
@@ -444,7 +462,8 @@ mod tests {
     #[test]
     fn any_cut_gives_the_same_frames() {
         let mut wire = Vec::new();
-        let frames: Vec<Vec<u8>> = (0u32..50).map(|i| vec![i as u8; (i * 37 % 11) as usize]).collect();
+        let frames: Vec<Vec<u8>> =
+            (0u32..50).map(|i| vec![i as u8; (i * 37 % 11) as usize]).collect();
         for f in &frames {
             put(&mut wire, f);
         }

@@ -1,9 +1,11 @@
-//! Two processes instead of one, so that killing either of them leaves nothing behind and surprises nobody.
+//! Two processes instead of one, so that killing either of them leaves nothing behind and surprises
+//! nobody.
 //!
-//! The launcher proper is a child of the guard. When it dies by SIGKILL, the guard inherits and ends everything it had
-//! started. The guard holds the reading end of the port open until the owner has closed it: an owner that writes into
-//! a pipe without readers gets an exit signal from the VM, before it could learn that the launcher has died. It does not
-//! hold the writing end, whose closing is how the owner learns it. When the guard dies, the launcher gets SIGTERM.
+//! The launcher proper is a child of the guard. When it dies by SIGKILL, the guard inherits and
+//! ends everything it had started. The guard holds the reading end of the port open until the owner
+//! has closed it: an owner that writes into a pipe without readers gets an exit signal from the VM,
+//! before it could learn that the launcher has died. It does not hold the writing end, whose
+//! closing is how the owner learns it. When the guard dies, the launcher gets SIGTERM.
 //!
 //! Linux only: elsewhere there are no subreapers and no death signals to build this on.
 
@@ -21,7 +23,8 @@ const GRACE: Duration = Duration::from_millis(200);
 const KILL_FOR: Duration = Duration::from_secs(2);
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Splits the process. Returns `true` in the launcher, and `false` in the guard when everything is over.
+/// Splits the process. Returns `true` in the launcher, and `false` in the guard when everything is
+/// over.
 pub fn split() -> nix::Result<bool> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let guard = unistd::getpid();
@@ -65,8 +68,8 @@ fn watch(launcher: Pid) -> nix::Result<()> {
 
 /// Whoever reads the VM's output to its end must not wait for the guard.
 fn close_outputs() -> nix::Result<()> {
-    let null =
-        std::fs::File::create("/dev/null").map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+    let null = std::fs::File::create("/dev/null")
+        .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
     unistd::dup2_stdout(&null)?;
     unistd::dup2_stderr(&null)
 }

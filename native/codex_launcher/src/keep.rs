@@ -72,7 +72,8 @@ fn next(decoder: &mut Decoder) -> Result<Option<Option<Vec<CString>>>, Malformed
 }
 
 fn remove_all(paths: &[CString]) {
-    let paths: Vec<&Path> = paths.iter().map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))).collect();
+    let paths: Vec<&Path> =
+        paths.iter().map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))).collect();
     let begin = Instant::now();
     let mut last_seen = begin;
     while last_seen.elapsed() < QUIET && begin.elapsed() < PATIENCE && !paths.is_empty() {
@@ -93,7 +94,10 @@ mod tests {
     use super::*;
 
     fn frames(frames: &[&[u8]]) -> Vec<u8> {
-        frames.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), *frame].concat()).collect()
+        frames
+            .iter()
+            .flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), *frame].concat())
+            .collect()
     }
 
     fn end(bytes: &[u8]) -> Option<Vec<CString>> {

@@ -1,13 +1,14 @@
-//! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes directories when it has
-//! ended ([`keep`]).
+//! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes
+//! directories when it has ended ([`keep`]).
 //!
-//! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says what to run;
-//! after it bytes flow against credit in both directions, until the child has ended, its descendants are gone and all
-//! its output was delivered. The loss of the port (the owner died, the VM was killed), a STOP, and SIGTERM, SIGHUP or
-//! SIGINT to the launcher all run the same ladder of steps that ends in SIGKILL.
+//! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says
+//! what to run; after it bytes flow against credit in both directions, until the child has ended,
+//! its descendants are gone and all its output was delivered. The loss of the port (the owner died,
+//! the VM was killed), a STOP, and SIGTERM, SIGHUP or SIGINT to the launcher all run the same
+//! ladder of steps that ends in SIGKILL.
 //!
-//! Nothing the owner or the child writes can make it panic or grow: a frame that makes no sense is answered with ERROR
-//! and the ladder, and every buffer has a limit with a name.
+//! Nothing the owner or the child writes can make it panic or grow: a frame that makes no sense is
+//! answered with ERROR and the ladder, and every buffer has a limit with a name.
 #![deny(unsafe_code)]
 
 mod child;

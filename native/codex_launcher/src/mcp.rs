@@ -28,7 +28,8 @@ pub fn refuse(input: impl Read, mut output: impl Write, reason: &str) {
     let Some(id) = id(&String::from_utf8_lossy(&request)) else { return };
     let error = format!(r#"{{"code":-32000,"message":{}}}"#, json(reason));
     // Nobody is left to be told if this fails.
-    let _ = writeln!(output, r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).and_then(|()| output.flush());
+    let _ = writeln!(output, r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+        .and_then(|()| output.flush());
 }
 
 /// The id of a request, as it was written: a number, or a string without escapes.
@@ -88,7 +89,9 @@ mod tests {
     use super::*;
 
     fn of<'c>(content: &'c [u8], server: &[u8]) -> Vec<(&'c [u8], &'c [u8])> {
-        variables(content, server).map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
+        variables(content, server)
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect()
     }
 
     #[test]
@@ -122,8 +125,12 @@ mod tests {
         let request = r#"{"jsonrpc":"2.0","id": 17 ,"method":"initialize"}"#;
         assert_eq!(refused(request, "no"), error("17", "no"));
         assert_eq!(refused(&format!("{request}\n{{\"id\":2}}\n"), "no"), error("17", "no"));
-        assert_eq!(refused(r#"{"id":"a-1"}"#, "a \"b\"\\\n"), error("\"a-1\"", r#"a \"b\"\\\u000a"#));
-        for none in ["", "\n", "{}", r#"{"id":null}"#, r#"{"id":"#, r#"{"id":"a\"b"}"#, r#"{"id""#] {
+        assert_eq!(
+            refused(r#"{"id":"a-1"}"#, "a \"b\"\\\n"),
+            error("\"a-1\"", r#"a \"b\"\\\u000a"#)
+        );
+        for none in ["", "\n", "{}", r#"{"id":null}"#, r#"{"id":"#, r#"{"id":"a\"b"}"#, r#"{"id""#]
+        {
             assert_eq!(refused(none, "no"), "", "{none}");
         }
     }

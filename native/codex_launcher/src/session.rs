@@ -1,15 +1,15 @@
 //! One child from START to EXIT: a single thread around poll(2).
 //!
-//! Everything that is held is bounded: stdout by the owner's credit and by [`OUT_HIGH`], stdin by the credit we gave,
-//! stderr by its tail. A descriptor that we would not read now is not polled at all: poll reports a hang-up whether
-//! asked or not, and would spin.
+//! Everything that is held is bounded: stdout by the owner's credit and by [`OUT_HIGH`], stdin by
+//! the credit we gave, stderr by its tail. A descriptor that we would not read now is not polled at
+//! all: poll reports a hang-up whether asked or not, and would spin.
 
 use crate::child::{self, Child};
 use crate::family::Family;
 use crate::files::Files;
 use crate::frame::{
-    CHUNK, Command, Decoder, EOF, ERROR, EXIT, FRAMES_WINDOW, Malformed, Out, Rung, STARTED, STDERR, STDERR_WINDOW,
-    STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
+    CHUNK, Command, Decoder, EOF, ERROR, EXIT, FRAMES_WINDOW, Malformed, Out, Rung, STARTED,
+    STDERR, STDERR_WINDOW, STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
 };
 use crate::keep;
 use crate::signals::Signals;
@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 
 /// No more is read from the child while this much waits for the VM.
 const OUT_HIGH: usize = 128 * 1024;
-/// Credit for stdin is given back in pieces of this size, so that short lines do not each wake the owner.
+/// Credit for stdin is given back in pieces of this size, so that short lines do not each wake the
+/// owner.
 const STDIN_GIVE: usize = STDIN_WINDOW / 4;
-/// Time between two rounds of KILL, and how long they go on: a process in uninterruptible sleep, or of another user,
-/// must not hold the owner for ever.
+/// Time between two rounds of KILL, and how long they go on: a process in uninterruptible sleep, or
+/// of another user, must not hold the owner for ever.
 const KILL_ROUND: Duration = Duration::from_millis(10);
 const KILL_FOR: Duration = Duration::from_secs(2);
 /// How long output is still read after the exit of a child whose descendants are left alone.
@@ -107,7 +108,12 @@ enum First {
 
 /// Does what the first frame asks for. Returns when everything is over.
 pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
-    let mut port = Port { input: Some(input), output: Some(output), decoder: Decoder::default(), out: Out::default() };
+    let mut port = Port {
+        input: Some(input),
+        output: Some(output),
+        decoder: Decoder::default(),
+        out: Out::default(),
+    };
     let mut signals = signals;
     let start = match port.await_start(&mut signals) {
         Ok(Some(First::Start(start))) => start,
@@ -142,7 +148,8 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
 }
 
 impl Port {
-    /// Waits for START or KEEP; `None` if the owner leaves instead, or a signal tells the launcher to end.
+    /// Waits for START or KEEP; `None` if the owner leaves instead, or a signal tells the launcher
+    /// to end.
     fn await_start(&mut self, signals: &mut Signals) -> Result<Option<First>, Malformed> {
         let mut buf = [0; 65_536];
         loop {
@@ -275,10 +282,12 @@ impl Session {
         }
     }
 
-    /// Over when nobody is left and the owner has closed the port or said BYE. Leaving earlier would break the pipe
-    /// under an owner that is about to write, and the VM answers that with an exit signal.
+    /// Over when nobody is left and the owner has closed the port or said BYE. Leaving earlier
+    /// would break the pipe under an owner that is about to write, and the VM answers that with an
+    /// exit signal.
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Done) && (self.bye || self.port.input.is_none() || self.port.output.is_none())
+        matches!(self.phase, Phase::Done)
+            && (self.bye || self.port.input.is_none() || self.port.output.is_none())
     }
 
     /// Sleeps until there is something to do.
@@ -331,7 +340,8 @@ impl Session {
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
-    // --- What the owner says -------------------------------------------------------------------------------------
+    // --- What the owner says
+    // --------------------
 
     fn commands(&mut self) {
         while let Some(input) = &self.port.input {
@@ -355,8 +365,10 @@ impl Session {
         while let Some(frame) = self.port.decoder.next()? {
             match parse(frame)? {
                 Command::Stdin(bytes) => {
-                    self.stdin_credit =
-                        self.stdin_credit.checked_sub(bytes.len()).ok_or(Malformed("stdin beyond its credit"))?;
+                    self.stdin_credit = self
+                        .stdin_credit
+                        .checked_sub(bytes.len())
+                        .ok_or(Malformed("stdin beyond its credit"))?;
                     if self.stdin.is_some() {
                         self.stdin_queue.extend(bytes);
                     } else {
@@ -387,7 +399,8 @@ impl Session {
         self.stop();
     }
 
-    /// The conversation cannot go on: says so, ends the child, waits for nothing but the end of the port.
+    /// The conversation cannot go on: says so, ends the child, waits for nothing but the end of the
+    /// port.
     fn fail(&mut self, code: &str, text: &str) {
         if !self.closed {
             self.port.error(code, text);
@@ -404,14 +417,16 @@ impl Session {
         }
     }
 
-    // --- The ladder and the sweep --------------------------------------------------------------------------------
+    // --- The ladder and the sweep
+    // --------------------
 
     /// Moves on as far as the child's state and the time allow.
     fn advance(&mut self, now: Instant) {
         if self.signals.ending() && !self.closed {
             self.fail("terminated", "the launcher was told to end");
         }
-        if matches!(self.phase, Phase::Running | Phase::Ladder(_)) && self.family.ended().is_some() {
+        if matches!(self.phase, Phase::Running | Phase::Ladder(_)) && self.family.ended().is_some()
+        {
             self.close_stdin();
             if self.leave_descendants {
                 self.phase = Phase::Leaving(now + LEAVE_GRACE);
@@ -436,7 +451,8 @@ impl Session {
         }
     }
 
-    /// The next step of the ladder; below the last one there is KILL for the child and TERM for the others.
+    /// The next step of the ladder; below the last one there is KILL for the child and TERM for the
+    /// others.
     fn step(&mut self, now: Instant) {
         let Some(rung) = self.ladder.pop_front() else {
             self.family.signal(KILL);
@@ -476,7 +492,8 @@ impl Session {
         self.phase = Phase::Done;
     }
 
-    // --- Bytes ---------------------------------------------------------------------------------------------------
+    // --- Bytes
+    // --------------------
 
     fn close_stdin(&mut self) {
         self.stdin = None;
@@ -557,8 +574,8 @@ impl Session {
         let quiet = matches!(self.phase, Phase::Done);
         // What can be sent on at once does not count against the tail.
         let free = self.stderr_free();
-        // A few pipefuls at most, when all that is left is to be had at once: a process that we may not kill could
-        // go on for ever.
+        // A few pipefuls at most, when all that is left is to be had at once: a process that we may
+        // not kill could go on for ever.
         for _ in 0..if quiet { 32 } else { 1 } {
             let Some(stderr) = &self.stderr else {
                 return;
@@ -587,8 +604,9 @@ impl Session {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
-    /// Frames other than STDOUT, which is made where it is read. They need no check of [`OUT_HIGH`]: credit bounds
-    /// stderr, and an owner that gets no STDIN_CREDIT cannot cause another one.
+    /// Frames other than STDOUT, which is made where it is read. They need no check of
+    /// [`OUT_HIGH`]: credit bounds stderr, and an owner that gets no STDIN_CREDIT cannot cause
+    /// another one.
     fn emit(&mut self) {
         if self.closed || self.port.output.is_none() {
             return;

@@ -1,5 +1,5 @@
-//! The few system calls that nix does not wrap the way we need them. All `unsafe` of the launcher outside of fork is
-//! here.
+//! The few system calls that nix does not wrap the way we need them. All `unsafe` of the launcher
+//! outside of fork is here.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -24,7 +24,8 @@ pub enum Reaped {
     NoChildren,
 }
 
-/// Reaps one child, if one has ended. nix's `waitpid` fails on a death by real-time signal after it has reaped it.
+/// Reaps one child, if one has ended. nix's `waitpid` fails on a death by real-time signal after it
+/// has reaped it.
 pub fn reap() -> Reaped {
     loop {
         let mut status = 0;
@@ -76,8 +77,8 @@ pub fn group_exists(group: Pid) -> bool {
     unsafe { libc::kill(-group, 0) == 0 }
 }
 
-/// Sends a signal by number; nix knows no real-time signals. That the process is gone, or is not ours to signal, is
-/// no error here: the tree is looked at again anyway.
+/// Sends a signal by number; nix knows no real-time signals. That the process is gone, or is not
+/// ours to signal, is no error here: the tree is looked at again anyway.
 pub fn kill(pid: Pid, signal: u8) {
     if pid > 1 {
         // SAFETY: no memory is involved.
@@ -85,7 +86,8 @@ pub fn kill(pid: Pid, signal: u8) {
     }
 }
 
-/// Sends a signal to a process group. The caller has not reaped its leader, so the number cannot belong to others.
+/// Sends a signal to a process group. The caller has not reaped its leader, so the number cannot
+/// belong to others.
 pub fn kill_group(group: Pid, signal: u8) {
     if group > 1 {
         // SAFETY: no memory is involved.
@@ -103,12 +105,13 @@ pub fn waiting(fd: impl AsFd) -> usize {
     }
 }
 
-/// Default dispositions for every signal and an empty mask: what the VM ignores or blocks is no business of the
-/// child's. Runs between fork and exec.
+/// Default dispositions for every signal and an empty mask: what the VM ignores or blocks is no
+/// business of the child's. Runs between fork and exec.
 pub fn reset_signals() {
     for n in 1..=64 {
         if n != libc::SIGKILL && n != libc::SIGSTOP {
-            // SAFETY: installs no handler. Numbers the system does not have, or keeps to itself, fail with EINVAL.
+            // SAFETY: installs no handler. Numbers the system does not have, or keeps to itself,
+            // fail with EINVAL.
             unsafe { libc::signal(n, libc::SIG_DFL) };
         }
     }
@@ -120,28 +123,39 @@ pub fn seal_descriptors() {
     #[cfg(target_os = "linux")]
     {
         const CLOEXEC: libc::c_uint = 4;
-        // SAFETY: sets a flag on descriptors, no memory is involved. By number, because glibc before 2.34 has no wrapper;
-        // kernels before 5.11 say ENOSYS or EINVAL, and the listing below does it.
-        if unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, CLOEXEC) } == 0 {
+        // SAFETY: sets a flag on descriptors, no memory is involved. By number, because glibc
+        // before 2.34 has no wrapper; kernels before 5.11 say ENOSYS or EINVAL, and the listing
+        // below does it.
+        if unsafe {
+            libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, CLOEXEC)
+        } == 0
+        {
             return;
         }
     }
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
         return;
     };
-    let open: Vec<RawFd> =
-        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|&fd| fd > 2).collect();
+    let open: Vec<RawFd> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect();
     for fd in open {
-        // SAFETY: the descriptor is only used for this one call; when it is closed already (the listing's own one
-        // is), the call fails with EBADF.
+        // SAFETY: the descriptor is only used for this one call; when it is closed already (the
+        // listing's own one is), the call fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+        let _ =
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
     }
 }
 
 /// Our own two ends of the port.
 pub fn port() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    Ok((std::io::stdin().as_fd().try_clone_to_owned()?, std::io::stdout().as_fd().try_clone_to_owned()?))
+    Ok((
+        std::io::stdin().as_fd().try_clone_to_owned()?,
+        std::io::stdout().as_fd().try_clone_to_owned()?,
+    ))
 }
 
 /// Makes reads and writes return instead of waiting.

@@ -15,7 +15,8 @@ impl Tail {
         Tail { bytes: VecDeque::new(), limit, dropped: 0 }
     }
 
-    /// Appends, dropping the oldest bytes that fit neither the limit nor the `free` bytes that are taken at once.
+    /// Appends, dropping the oldest bytes that fit neither the limit nor the `free` bytes that are
+    /// taken at once.
     pub fn push(&mut self, bytes: &[u8], free: usize) {
         let limit = self.limit.saturating_add(free);
         let keep = &bytes[bytes.len().saturating_sub(limit)..];

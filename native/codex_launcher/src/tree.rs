@@ -4,8 +4,9 @@ use crate::sys::Pid;
 
 /// All descendants of `root` that have not ended.
 ///
-/// Between this listing and a signal a process can end and its number pass to another one, but only after the
-/// kernel went once around its whole number space; direct children keep theirs until they are reaped.
+/// Between this listing and a signal a process can end and its number pass to another one, but only
+/// after the kernel went once around its whole number space; direct children keep theirs until they
+/// are reaped.
 #[cfg(target_os = "linux")]
 pub fn descendants(root: Pid) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
@@ -22,8 +23,9 @@ pub fn descendants(root: Pid) -> Vec<Pid> {
     below(root, &all)
 }
 
-/// The parent's number in a line of `/proc/PID/stat`; `None` for processes that have ended. The name before it may
-/// hold anything, brackets and spaces too, but its end is the last bracket of the line.
+/// The parent's number in a line of `/proc/PID/stat`; `None` for processes that have ended. The
+/// name before it may hold anything, brackets and spaces too, but its end is the last bracket of
+/// the line.
 #[cfg(target_os = "linux")]
 fn live_parent(stat: &str) -> Option<Pid> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
@@ -33,8 +35,8 @@ fn live_parent(stat: &str) -> Option<Pid> {
     }
 }
 
-/// Walks (process, parent) pairs down from `root`. A parent that ended during the listing hides its children; they
-/// are ours in the next one.
+/// Walks (process, parent) pairs down from `root`. A parent that ended during the listing hides its
+/// children; they are ours in the next one.
 #[cfg(any(target_os = "linux", test))]
 fn below(root: Pid, all: &[(Pid, Pid)]) -> Vec<Pid> {
     let mut children = std::collections::HashMap::<Pid, Vec<Pid>>::new();
@@ -53,7 +55,8 @@ fn below(root: Pid, all: &[(Pid, Pid)]) -> Vec<Pid> {
     found
 }
 
-/// All descendants of `root` as far as the parent links still lead to them: an orphan belongs to launchd here.
+/// All descendants of `root` as far as the parent links still lead to them: an orphan belongs to
+/// launchd here.
 #[cfg(target_os = "macos")]
 pub fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = Vec::new();

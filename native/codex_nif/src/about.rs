@@ -8,7 +8,8 @@ fn about() -> (&'static str, bool) {
     (env!("CARGO_PKG_VERSION"), cfg!(feature = "keyring"))
 }
 
-/// Tells the libraries apart that a VM has loaded one after the other: a reference of another one is a bad argument.
+/// Tells the libraries apart that a VM has loaded one after the other: a reference of another one
+/// is a bad argument.
 #[rustler::nif]
 fn image() -> usize {
     entry::image()

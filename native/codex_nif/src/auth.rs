@@ -25,13 +25,19 @@ mod atoms {
 }
 
 #[rustler::nif]
-fn auth_load(env: Env<'_>, pool: ResourceArc<PoolResource>, reference: Term<'_>, request: Term<'_>) -> NifResult<Atom> {
+fn auth_load(
+    env: Env<'_>,
+    pool: ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    request: Term<'_>,
+) -> NifResult<Atom> {
     let request = decode(request)?;
     let login = request.slot == Slot::Login;
     answer(env, &pool, reference, auth::store::load(request), move |env, result| match result {
         Ok(Ok(loaded)) => match document(env, login, &loaded.text) {
             Some(document) => {
-                (atoms::ok(), document, origin(env, &loaded.origin), fault(env, loaded.instead)).encode(env)
+                (atoms::ok(), document, origin(env, &loaded.origin), fault(env, loaded.instead))
+                    .encode(env)
             }
             // It was checked when it was read.
             None => (atoms::error(), atoms::crashed()).encode(env),
@@ -51,7 +57,9 @@ fn auth_save(
 ) -> NifResult<Atom> {
     let work = auth::store::save(decode(request)?, text);
     answer(env, &pool, reference, work, |env, result| match result {
-        Ok(saved) => (atoms::ok(), origin(env, &saved.origin), fault(env, saved.instead)).encode(env),
+        Ok(saved) => {
+            (atoms::ok(), origin(env, &saved.origin), fault(env, saved.instead)).encode(env)
+        }
         Err(why) => (atoms::error(), failure(env, why)).encode(env),
     })
 }
@@ -65,7 +73,9 @@ fn auth_delete(
 ) -> NifResult<Atom> {
     let work = auth::store::delete(decode(request)?);
     answer(env, &pool, reference, work, |env, result| match result {
-        Ok(removed) => (atoms::ok(), removed.keyring, removed.file, fault(env, removed.unchecked)).encode(env),
+        Ok(removed) => {
+            (atoms::ok(), removed.keyring, removed.file, fault(env, removed.unchecked)).encode(env)
+        }
         Err(why) => (atoms::error(), failure(env, why)).encode(env),
     })
 }
@@ -161,7 +171,8 @@ fn auth_mcp_servers(
     })
 }
 
-// --- Terms ----------------------------------------------------------------------------------------------------------
+// --- Terms
+// --------------------
 
 /// `{Slot, Mode, Home, {Address, RuntimeDir}, Prompt, TimeoutMs}`.
 type RequestTerm<'a> = (Term<'a>, Atom, Binary<'a>, (Option<String>, Option<String>), bool, u64);
@@ -181,7 +192,14 @@ fn decode(term: Term<'_>) -> NifResult<Request> {
         _ => return Err(Error::BadArg),
     };
     let bus = Bus { address: bus.0, runtime_dir: bus.1 };
-    Ok(Request { slot, mode, home: path(&home), bus, prompt, timeout: Duration::from_millis(timeout) })
+    Ok(Request {
+        slot,
+        mode,
+        home: path(&home),
+        bus,
+        prompt,
+        timeout: Duration::from_millis(timeout),
+    })
 }
 
 #[derive(NifMap)]
@@ -293,8 +311,12 @@ fn fault(env: Env<'_>, fault: Option<Fault>) -> Term<'_> {
 fn failure(env: Env<'_>, failure: Failure) -> Term<'_> {
     match failure {
         Failure::Keyring(why) => (atoms::keyring(), fault(env, Some(why))).encode(env),
-        Failure::Invalid { origin: place, message } => (atoms::invalid(), origin(env, &place), message).encode(env),
-        Failure::Io { path, code, message } => (atoms::io(), bytes(env, &path), code, message).encode(env),
+        Failure::Invalid { origin: place, message } => {
+            (atoms::invalid(), origin(env, &place), message).encode(env)
+        }
+        Failure::Io { path, code, message } => {
+            (atoms::io(), bytes(env, &path), code, message).encode(env)
+        }
         Failure::Locked { path } => (atoms::held(), bytes(env, &path)).encode(env),
     }
 }

@@ -1,8 +1,8 @@
 //! Configuration trees as resources. What grows with the size of a file runs on dirty schedulers.
 
 use codex_core::config::{
-    self, ConfigSchema, Edit, EditError, Layered, Lock, Node, OverrideError, Position, Problem, Reason, Strategy,
-    Weight,
+    self, ConfigSchema, Edit, EditError, Layered, Lock, Node, OverrideError, Position, Problem,
+    Reason, Strategy, Weight,
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -61,7 +61,9 @@ fn config_parse<'a>(env: Env<'a>, text: Binary<'a>, max_nodes: usize) -> Term<'a
     }
     match config::parse(&text) {
         Ok(node) => (atoms::ok(), tree(node)).encode(env),
-        Err(fault) => (atoms::error(), (place(fault.at), fault.message, fault.source_line)).encode(env),
+        Err(fault) => {
+            (atoms::error(), (place(fault.at), fault.message, fault.source_line)).encode(env)
+        }
     }
 }
 
@@ -80,13 +82,17 @@ fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
         Err(OverrideError::MissingEquals(argument)) => {
             (atoms::error(), (atoms::missing_equals(), argument)).encode(env)
         }
-        Err(OverrideError::EmptyKey(argument)) => (atoms::error(), (atoms::empty_key(), argument)).encode(env),
-        Err(OverrideError::TooDeep(argument)) => (atoms::error(), (atoms::too_deep(), argument)).encode(env),
+        Err(OverrideError::EmptyKey(argument)) => {
+            (atoms::error(), (atoms::empty_key(), argument)).encode(env)
+        }
+        Err(OverrideError::TooDeep(argument)) => {
+            (atoms::error(), (atoms::too_deep(), argument)).encode(env)
+        }
     }
 }
 
-/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the keys that a project
-/// may not set.
+/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the
+/// keys that a project may not set.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_prepare<'a>(
     env: Env<'a>,
@@ -99,7 +105,8 @@ fn config_prepare<'a>(
     // Paths need not be UTF-8; what is made of them for the values is.
     let (base, home) = (String::from_utf8_lossy(&base), String::from_utf8_lossy(&home));
     let mut node = layer.0.clone();
-    let dropped = if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
+    let dropped =
+        if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
     let (version, problems) = config::prepare(&schema.0, &mut node, &base, &home);
     let values = term(env, &node);
     config::rename_aliases(&schema.0, &mut node);
@@ -113,7 +120,11 @@ fn config_merge(layers: Vec<Tree>) -> Tree {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_check<'a>(env: Env<'a>, schema: ResourceArc<SchemaResource>, layer: Tree) -> Vec<Term<'a>> {
+fn config_check<'a>(
+    env: Env<'a>,
+    schema: ResourceArc<SchemaResource>,
+    layer: Tree,
+) -> Vec<Term<'a>> {
     problem_terms(env, &config::check(&schema.0, &layer.0))
 }
 
@@ -139,7 +150,10 @@ fn config_get<'a>(env: Env<'a>, layer: Tree, path: Vec<String>) -> Term<'a> {
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_leaves(layer: Tree) -> Vec<(Vec<String>, usize, Place)> {
-    config::leaves(&layer.0).into_iter().map(|(path, origin)| (path, origin.layer, place(origin.at))).collect()
+    config::leaves(&layer.0)
+        .into_iter()
+        .map(|(path, origin)| (path, origin.layer, place(origin.at)))
+        .collect()
 }
 
 /// Each change is the path, the value as JSON or nothing, and whether a table is merged.

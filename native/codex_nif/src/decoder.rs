@@ -63,7 +63,10 @@ fn decoder_finish<'a>(env: Env<'a>, decoder: ResourceArc<DecoderResource>) -> Ni
 
 /// What `decoder_feed` does, with nothing built: the limit that a benchmark compares with.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn decoder_feed_null(decoder: ResourceArc<DecoderResource>, chunks: Vec<Binary>) -> NifResult<(u64, u64)> {
+fn decoder_feed_null(
+    decoder: ResourceArc<DecoderResource>,
+    chunks: Vec<Binary>,
+) -> NifResult<(u64, u64)> {
     let mut guard = lock(&decoder.decoder)?;
     let mut out = Vec::new();
     let mut lines = 0;
@@ -71,7 +74,8 @@ fn decoder_feed_null(decoder: ResourceArc<DecoderResource>, chunks: Vec<Binary>)
     for chunk in &chunks {
         let (mut at, mut long) = (0, false);
         loop {
-            let progress = guard.feed(&decoder.table.schema, &mut NullSink, chunk, at, long, &mut out);
+            let progress =
+                guard.feed(&decoder.table.schema, &mut NullSink, chunk, at, long, &mut out);
             lines += out.len() as u64;
             out.clear();
             (at, long) = match progress {
@@ -94,7 +98,8 @@ fn feed<'a>(
     let mut out = Vec::with_capacity(64);
     let mut sink = TermSink::new(env, &decoder.table.names);
     let mut guard = lock(&decoder.decoder)?;
-    let progress = guard.feed(&decoder.table.schema, &mut sink, chunk.as_slice(), at, may_be_long, &mut out);
+    let progress =
+        guard.feed(&decoder.table.schema, &mut sink, chunk.as_slice(), at, may_be_long, &mut out);
     let work = guard.work();
     drop(guard);
     let lines = sink.list(&out);

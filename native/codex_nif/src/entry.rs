@@ -16,7 +16,9 @@ use std::ffi::{CStr, CString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use rustler::codegen_runtime::{self, ErlNifEntry, ErlNifEnv, ErlNifTerm, ResourceRegistration, c_int, c_void};
+use rustler::codegen_runtime::{
+    self, ErlNifEntry, ErlNifEnv, ErlNifTerm, ResourceRegistration, c_int, c_void,
+};
 use rustler::sys::{self, ErlNifResourceDtor, ErlNifResourceFlags, ErlNifResourceTypeInit};
 use rustler::{Env, Nif, Resource, Term};
 
@@ -68,10 +70,13 @@ fn open_all(env: Env) -> bool {
 /// same image.
 fn open<T: Resource>(env: Env) -> bool {
     const { assert!(!T::IMPLEMENTS_DESTRUCTOR && !T::IMPLEMENTS_DOWN, "drop_resource runs neither") };
-    let Ok(name) = CString::new(format!("{}@{:x}", std::any::type_name::<T>(), image())) else { return false };
+    let Ok(name) = CString::new(format!("{}@{:x}", std::any::type_name::<T>(), image())) else {
+        return false;
+    };
     let name: &'static CStr = Box::leak(name.into_boxed_c_str());
     let Ok(text) = name.to_str() else { return false };
-    ResourceRegistration::new::<T>().with_name(text).register(env).is_ok() || take_over::<T>(env, name)
+    ResourceRegistration::new::<T>().with_name(text).register(env).is_ok()
+        || take_over::<T>(env, name)
 }
 
 /// A number that no other image in this VM has: an address inside of it.
@@ -88,10 +93,13 @@ fn take_over<T: Resource>(env: Env, name: &CStr) -> bool {
         stop: ptr::null(),
         down: ptr::null(),
     };
-    let (flags, mut tried) = (ErlNifResourceFlags::ERL_NIF_RT_TAKEOVER, ErlNifResourceFlags::ERL_NIF_RT_CREATE);
+    let (flags, mut tried) =
+        (ErlNifResourceFlags::ERL_NIF_RT_TAKEOVER, ErlNifResourceFlags::ERL_NIF_RT_CREATE);
     // SAFETY: see the head of the file; the name ends with a NUL byte, and the VM copies it and
     // `init`.
-    let taken = unsafe { sys::enif_open_resource_type_x(env.as_c_arg(), name.as_ptr(), &init, flags, &mut tried) };
+    let taken = unsafe {
+        sys::enif_open_resource_type_x(env.as_c_arg(), name.as_ptr(), &init, flags, &mut tried)
+    };
     !taken.is_null()
 }
 

@@ -11,9 +11,9 @@ mod atoms {
 
 type Names<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<u16>);
 
-/// The text; `{codexErrorInfo, code, type, http_status}`; `{exit_status, signal, started?}` or nil; the time and the local
-/// time in seconds. Returns `{kind, retryable?, wait_ms, reset, http_status}` with `{:unix, s}`, `{:local, s}` or nil for
-/// the reset.
+/// The text; `{codexErrorInfo, code, type, http_status}`; `{exit_status, signal, started?}` or nil;
+/// the time and the local time in seconds. Returns `{kind, retryable?, wait_ms, reset,
+/// http_status}` with `{:unix, s}`, `{:local, s}` or nil for the reset.
 #[rustler::nif]
 fn error_classify<'a>(
     env: Env<'a>,
@@ -24,7 +24,8 @@ fn error_classify<'a>(
 ) -> NifResult<Term<'a>> {
     let ended = ended.map(|(status, signal, started)| End { status, signal, started });
     let text = text.as_slice();
-    let verdict = errors::classify(&Failure { text, info, http_status, code, r#type, ended, now, local_now });
+    let verdict =
+        errors::classify(&Failure { text, info, http_status, code, r#type, ended, now, local_now });
     // The names are a closed set of ours; nothing that came from outside becomes an atom.
     let kind = Atom::from_str(env, verdict.kind.name())?;
     let resets = reset(env, verdict.resets);

@@ -46,7 +46,14 @@ fn file_read(
 
 /// The last bytes of a file.
 #[rustler::nif]
-fn file_tail(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, limit: u64, timeout: u64) -> NifResult<Atom> {
+fn file_tail(
+    env: Env<'_>,
+    pool: Pool,
+    reference: Term<'_>,
+    file: Binary,
+    limit: u64,
+    timeout: u64,
+) -> NifResult<Atom> {
     let file = path(&file);
     run(
         env,
@@ -60,7 +67,13 @@ fn file_tail(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, limit:
 
 /// `{Kind, Size, Modified, Inode, Mode, Owner}` of files, one result for each path.
 #[rustler::nif]
-fn file_stat(env: Env<'_>, pool: Pool, reference: Term<'_>, paths: Vec<Binary>, timeout: u64) -> NifResult<Atom> {
+fn file_stat(
+    env: Env<'_>,
+    pool: Pool,
+    reference: Term<'_>,
+    paths: Vec<Binary>,
+    timeout: u64,
+) -> NifResult<Atom> {
     let paths: Vec<_> = paths.iter().map(path).collect();
     let work = move || paths.iter().map(|path| files::stat(path)).collect::<Vec<_>>();
     run(env, &pool, reference, timeout, work, |env, results| {
@@ -92,8 +105,13 @@ fn file_list(
         |env, result| {
             tagged(
                 env,
-                result
-                    .map(|names| names.iter().map(|name| binary(env, name.as_bytes())).collect::<Vec<_>>().encode(env)),
+                result.map(|names| {
+                    names
+                        .iter()
+                        .map(|name| binary(env, name.as_bytes()))
+                        .collect::<Vec<_>>()
+                        .encode(env)
+                }),
             )
         },
     )
@@ -101,7 +119,13 @@ fn file_list(
 
 /// The file that a path leads to.
 #[rustler::nif]
-fn file_target(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, timeout: u64) -> NifResult<Atom> {
+fn file_target(
+    env: Env<'_>,
+    pool: Pool,
+    reference: Term<'_>,
+    file: Binary,
+    timeout: u64,
+) -> NifResult<Atom> {
     let file = path(&file);
     run(
         env,
@@ -110,7 +134,12 @@ fn file_target(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, time
         timeout,
         move || files::target(&file),
         |env, result| {
-            tagged(env, result.map(|target| binary(env, target.as_os_str().as_bytes())).map_err(FileError::from))
+            tagged(
+                env,
+                result
+                    .map(|target| binary(env, target.as_os_str().as_bytes()))
+                    .map_err(FileError::from),
+            )
         },
     )
 }
@@ -156,7 +185,13 @@ fn file_hand_over<'a>(
 
 /// Makes a private directory.
 #[rustler::nif]
-fn file_make_private(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, timeout: u64) -> NifResult<Atom> {
+fn file_make_private(
+    env: Env<'_>,
+    pool: Pool,
+    reference: Term<'_>,
+    file: Binary,
+    timeout: u64,
+) -> NifResult<Atom> {
     let file = path(&file);
     run(
         env,
@@ -170,7 +205,13 @@ fn file_make_private(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary
 
 /// Takes a lock that `config_unlock` gives back, if it is free.
 #[rustler::nif]
-fn file_lock(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, timeout: u64) -> NifResult<Atom> {
+fn file_lock(
+    env: Env<'_>,
+    pool: Pool,
+    reference: Term<'_>,
+    file: Binary,
+    timeout: u64,
+) -> NifResult<Atom> {
     let file = path(&file);
     run(
         env,
@@ -179,7 +220,9 @@ fn file_lock(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, timeou
         timeout,
         move || Lock::try_take(&file),
         |env, result| match result {
-            Ok(Some(lock)) => tagged(env, Ok(ResourceArc::new(LockResource::new(lock)).encode(env))),
+            Ok(Some(lock)) => {
+                tagged(env, Ok(ResourceArc::new(LockResource::new(lock)).encode(env)))
+            }
             Ok(None) => (atoms::error(), atoms::held()).encode(env),
             Err(why) => tagged(env, Err(why)),
         },
@@ -201,13 +244,17 @@ fn run<T: Send + 'static>(
     })
 }
 
-// --- Terms ---------------------------------------------------------------------------------------
+// --- Terms ----------
 
 fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
     match result {
         Ok(term) => (atoms::ok(), term).encode(env),
-        Err(FileError::NotRegular(kind)) => (atoms::error(), (atoms::not_regular(), kind_atom(kind))).encode(env),
-        Err(FileError::TooLarge(limit)) => (atoms::error(), (atoms::too_large(), limit)).encode(env),
+        Err(FileError::NotRegular(kind)) => {
+            (atoms::error(), (atoms::not_regular(), kind_atom(kind))).encode(env)
+        }
+        Err(FileError::TooLarge(limit)) => {
+            (atoms::error(), (atoms::too_large(), limit)).encode(env)
+        }
         Err(FileError::Io(error)) => (atoms::error(), posix(&error)).encode(env),
     }
 }

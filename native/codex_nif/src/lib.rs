@@ -1,6 +1,7 @@
 //! The glue between `codex_core` and the BEAM: terms in, terms out, no logic.
 //!
-//! `Codex.Native` has one stub for each function here. Rustler turns a panic into an Elixir exception.
+//! `Codex.Native` has one stub for each function here. Rustler turns a panic into an Elixir
+//! exception.
 
 mod about;
 mod auth;

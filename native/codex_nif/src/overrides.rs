@@ -6,8 +6,9 @@ use rustler::{Error, NifResult, Term, TermType};
 /// Deeper than any configuration; bounds the recursion.
 const MAX_DEPTH: u32 = 64;
 
-/// Takes a list of `{path, value}` and raw strings. Values are as `Codex.Options.Overrides` makes them: strings, 64-bit
-/// integers, floats, booleans, lists, `{:datetime, text}`, and `{:table, [{name, value}]}`.
+/// Takes a list of `{path, value}` and raw strings. Values are as `Codex.Options.Overrides` makes
+/// them: strings, 64-bit integers, floats, booleans, lists, `{:datetime, text}`, and `{:table,
+/// [{name, value}]}`.
 #[rustler::nif]
 fn override_arguments(overrides: Vec<Term>) -> NifResult<Result<Vec<String>, String>> {
     let overrides = overrides.into_iter().map(told).collect::<NifResult<Vec<_>>>()?;
@@ -46,7 +47,9 @@ fn value(term: Term, depth: u32) -> NifResult<Value> {
         TermType::Atom => Ok(Value::Boolean(term.decode()?)),
         TermType::List => {
             let items: Vec<Term> = term.decode()?;
-            Ok(Value::Array(items.into_iter().map(|item| value(item, depth)).collect::<NifResult<_>>()?))
+            Ok(Value::Array(
+                items.into_iter().map(|item| value(item, depth)).collect::<NifResult<_>>()?,
+            ))
         }
         TermType::Tuple => {
             let (kind, inner): (rustler::Atom, Term) = term.decode()?;
@@ -57,7 +60,8 @@ fn value(term: Term, depth: u32) -> NifResult<Value> {
                 return Err(Error::BadArg);
             }
             let members: Vec<(String, Term)> = inner.decode()?;
-            let members = members.into_iter().map(|(name, member)| Ok((name, value(member, depth)?)));
+            let members =
+                members.into_iter().map(|(name, member)| Ok((name, value(member, depth)?)));
             Ok(Value::Table(members.collect::<NifResult<_>>()?))
         }
         _ => Err(Error::BadArg),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use codex_core::Pool;
 use rustler::env::SavedTerm;
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Binary, Encoder, Env, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term,
+};
 
 mod atoms {
     rustler::atoms! { ok, error, crashed }

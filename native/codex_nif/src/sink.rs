@@ -1,9 +1,10 @@
-//! Builds BEAM terms. All `unsafe` of the library is here and in `entry.rs`; here, the term constructors of `erl_nif` are
-//! called without a wrapper in between, because decoding is mostly these calls.
+//! Builds BEAM terms. All `unsafe` of the library is here and in `entry.rs`; here, the term
+//! constructors of `erl_nif` are called without a wrapper in between, because decoding is mostly
+//! these calls.
 //!
-//! All blocks are sound for the same reason: `env` is the environment of the running call (the sink borrows it, so it
-//! cannot outlive the call), every term handed in was made in that environment or is an atom, and lengths are those of
-//! the slices that the pointers come from.
+//! All blocks are sound for the same reason: `env` is the environment of the running call (the sink
+//! borrows it, so it cannot outlive the call), every term handed in was made in that environment or
+//! is an atom, and lengths are those of the slices that the pointers come from.
 
 use codex_core::{Ends, Fault, Sink};
 use rustler::sys::{self, ErlNifEnv, ErlNifTerm};
@@ -39,7 +40,14 @@ pub struct TermSink<'e, 'n> {
 impl<'e, 'n> TermSink<'e, 'n> {
     /// `names` are the atoms of the schema that the sink is used with.
     pub fn new(env: Env<'e>, names: &'n [Atom]) -> Self {
-        TermSink { env, raw: env.as_c_arg(), names, nil: atom(env, atoms::nil()), keys: Vec::new(), items: Vec::new() }
+        TermSink {
+            env,
+            raw: env.as_c_arg(),
+            names,
+            nil: atom(env, atoms::nil()),
+            keys: Vec::new(),
+            items: Vec::new(),
+        }
     }
 
     /// A term that this sink made, for the rest of the glue.
@@ -62,8 +70,8 @@ impl<'e, 'n> TermSink<'e, 'n> {
         unsafe { sys::enif_make_int64(self.raw, value) }
     }
 
-    /// Of equal keys the last one counts. They are sorted out first: putting one key after the other would leave a piece of
-    /// every map on the way behind.
+    /// Of equal keys the last one counts. They are sorted out first: putting one key after the
+    /// other would leave a piece of every map on the way behind.
     #[cold]
     fn map_of_repeated(&self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
         // SAFETY: see the head of the file.
@@ -75,14 +83,22 @@ impl<'e, 'n> TermSink<'e, 'n> {
         let (keys, values): (Vec<_>, Vec<_>) = members.into_iter().unzip();
         let mut map = self.nil;
         // SAFETY: see the head of the file. It makes no map of equal keys, and there are none.
-        unsafe { sys::enif_make_map_from_arrays(self.raw, keys.as_ptr(), values.as_ptr(), keys.len(), &mut map) };
+        unsafe {
+            sys::enif_make_map_from_arrays(
+                self.raw,
+                keys.as_ptr(),
+                values.as_ptr(),
+                keys.len(),
+                &mut map,
+            )
+        };
         map
     }
 }
 
 fn binary(env: *mut ErlNifEnv, mut term: ErlNifTerm, bytes: &[u8]) -> ErlNifTerm {
-    // SAFETY: see the head of the file; the call returns room for exactly `bytes.len()` bytes, and the VM ends itself
-    // where it has no memory for them.
+    // SAFETY: see the head of the file; the call returns room for exactly `bytes.len()` bytes, and
+    // the VM ends itself where it has no memory for them.
     unsafe {
         let room = sys::enif_make_new_binary(env, bytes.len(), &mut term);
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
@@ -140,7 +156,10 @@ impl Sink for TermSink<'_, '_> {
         let ends = Ends::of(text);
         let slot = ends.hash() as usize % CACHE;
         match &self.keys[slot] {
-            Some(cached) if cached.ends == ends && (ends.are_all() || cached.text[..text.len()] == *text) => {
+            Some(cached)
+                if cached.ends == ends
+                    && (ends.are_all() || cached.text[..text.len()] == *text) =>
+            {
                 cached.term
             }
             _ => {
@@ -162,8 +181,15 @@ impl Sink for TermSink<'_, '_> {
         let length = keys.len().min(values.len());
         let mut map = self.nil;
         // SAFETY: see the head of the file.
-        let unique =
-            unsafe { sys::enif_make_map_from_arrays(self.raw, keys.as_ptr(), values.as_ptr(), length, &mut map) };
+        let unique = unsafe {
+            sys::enif_make_map_from_arrays(
+                self.raw,
+                keys.as_ptr(),
+                values.as_ptr(),
+                length,
+                &mut map,
+            )
+        };
         if unique == 0 { self.map_of_repeated(keys, values) } else { map }
     }
 

@@ -11,7 +11,8 @@ pub struct Table {
     pub names: Vec<Atom>,
 }
 
-// Written once a load. A code upgrade loads again, so it is not a OnceLock; decoders keep the one they began with.
+// Written once a load. A code upgrade loads again, so it is not a OnceLock; decoders keep the one
+// they began with.
 static TABLE: RwLock<Option<Arc<Table>>> = RwLock::new(None);
 
 /// The table that was loaded last.
@@ -32,18 +33,26 @@ pub fn load(info: Term) -> NifResult<()> {
         names.push(atom);
         (names.len() - 1) as u32
     };
-    let unions = unions.into_iter().map(|(fields, variants)| union(fields, variants)).collect::<NifResult<_>>()?;
-    let enums =
-        enums.into_iter().map(|values| values.into_iter().map(|(wire, atom)| (wire, name(atom))).collect()).collect();
+    let unions = unions
+        .into_iter()
+        .map(|(fields, variants)| union(fields, variants))
+        .collect::<NifResult<_>>()?;
+    let enums = enums
+        .into_iter()
+        .map(|values| values.into_iter().map(|(wire, atom)| (wire, name(atom))).collect())
+        .collect();
     let records = records
         .into_iter()
         .map(|fields| {
-            Record::new(fields.into_iter().map(|(wire, atom, values)| (wire, name(atom), values)).collect())
-                .map_err(|_| Error::BadArg)
+            Record::new(
+                fields.into_iter().map(|(wire, atom, values)| (wire, name(atom), values)).collect(),
+            )
+            .map_err(|_| Error::BadArg)
         })
         .collect::<NifResult<_>>()?;
     let schema = Schema::new(unions, enums, records).map_err(|_| Error::BadArg)?;
-    *TABLE.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Table { schema, names }));
+    *TABLE.write().unwrap_or_else(PoisonError::into_inner) =
+        Some(Arc::new(Table { schema, names }));
     Ok(())
 }
 
@@ -55,7 +64,10 @@ fn union(fields: Fields, variants: Variants) -> NifResult<Union> {
     let variants = variants
         .into_iter()
         .map(|(wire_type, fields, required)| {
-            let fields = fields.into_iter().map(|(field, code)| Ok((field, kind(code)?))).collect::<NifResult<_>>()?;
+            let fields = fields
+                .into_iter()
+                .map(|(field, code)| Ok((field, kind(code)?)))
+                .collect::<NifResult<_>>()?;
             Ok(Variant { wire_type, fields, required })
         })
         .collect::<NifResult<Vec<_>>>()?;

@@ -45,13 +45,21 @@ fn websocket_feed_long<'a>(
 
 /// A text as a frame. Empty where nothing can be sent any more.
 #[rustler::nif]
-fn websocket_text<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+fn websocket_text<'a>(
+    env: Env<'a>,
+    socket: ResourceArc<SocketResource>,
+    text: &str,
+) -> NifResult<Term<'a>> {
     frame(env, &socket, text)
 }
 
 /// The same for a text that takes long.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn websocket_text_long<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+fn websocket_text_long<'a>(
+    env: Env<'a>,
+    socket: ResourceArc<SocketResource>,
+    text: &str,
+) -> NifResult<Term<'a>> {
     frame(env, &socket, text)
 }
 
@@ -92,7 +100,11 @@ fn feed<'a>(
     Ok((events, output, next).encode(env))
 }
 
-fn frame<'a>(env: Env<'a>, socket: &ResourceArc<SocketResource>, text: &str) -> NifResult<Term<'a>> {
+fn frame<'a>(
+    env: Env<'a>,
+    socket: &ResourceArc<SocketResource>,
+    text: &str,
+) -> NifResult<Term<'a>> {
     let mut socket = lock(&socket.0)?;
     let _ = socket.text(text);
     Ok(bytes(env, &socket.take_output()))

@@ -61,7 +61,8 @@ pub(super) fn write_mcp(home: &Path, server: &str, url: &str, text: &str) -> Res
     let path = home.join(".credentials.json");
     mcp::check(text).map_err(|why| invalid(&path, why))?;
     change_mcp(home, |all| {
-        let old = all.iter().find(|(_, entry)| mcp::names(entry, server, url)).map(|(_, entry)| entry);
+        let old =
+            all.iter().find(|(_, entry)| mcp::names(entry, server, url)).map(|(_, entry)| entry);
         let entry = mcp::renew(old, text)?.to_raw()?;
         all.retain(|_, entry| !mcp::names(entry, server, url));
         all.push(&mcp::account(server, url), entry);
@@ -78,7 +79,10 @@ pub(super) fn remove_mcp(home: &Path, server: &str, url: &str) -> Result<bool, F
     })
 }
 
-fn change_mcp(home: &Path, change: impl FnOnce(&mut Members) -> Result<bool, LoginError>) -> Result<bool, Failure> {
+fn change_mcp(
+    home: &Path,
+    change: impl FnOnce(&mut Members) -> Result<bool, LoginError>,
+) -> Result<bool, Failure> {
     let path = home.join(".credentials.json");
     let mut all = match read(&path)? {
         Some(text) => Members::parse(text.as_bytes()).map_err(|why| invalid(&path, why))?,
@@ -93,7 +97,7 @@ fn change_mcp(home: &Path, change: impl FnOnce(&mut Members) -> Result<bool, Log
     replace(&path, ".credentials-", &all.compact(&[])).map(|()| true)
 }
 
-// --- Locks ---------------------------------------------------------------------------------------
+// --- Locks ----------
 
 /// Takes the locks around a login if they are free: the one for every change to credentials, and
 /// the one for the file.
@@ -130,13 +134,13 @@ fn lock(path: &Path, mode: u32) -> Result<File, Failure> {
     }
 }
 
-// --- Files ---------------------------------------------------------------------------------------
+// --- Files ----------
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     match files::read(path, files::MAX_BYTES) {
-        Ok(bytes) => {
-            String::from_utf8(bytes).map(Some).map_err(|_| invalid(path, LoginError("it is not UTF-8".to_owned())))
-        }
+        Ok(bytes) => String::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| invalid(path, LoginError("it is not UTF-8".to_owned()))),
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(io(path, error)),
     }

@@ -75,7 +75,8 @@ pub fn payload(token: &str) -> Result<Map<String, Value>, JwtError> {
         return Err(JwtError::Format);
     }
     let mut parts = token.split('.');
-    let (Some(header), Some(claims), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(header), Some(claims), Some(signature)) = (parts.next(), parts.next(), parts.next())
+    else {
         return Err(JwtError::Format);
     };
     if header.is_empty() || claims.is_empty() || signature.is_empty() {

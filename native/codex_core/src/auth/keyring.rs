@@ -1,5 +1,5 @@
-//! The keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. Entries are those of the
-//! CLI's own library (keyring 3.6.3): each side reads what the other wrote.
+//! The keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. Entries
+//! are those of the CLI's own library (keyring 3.6.3): each side reads what the other wrote.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -15,8 +15,8 @@ mod backend;
 #[path = "keyring/none.rs"]
 mod backend;
 
-/// How a keyring is reached: what the environment says about the user's bus. Looked up for each call, so that a bus that
-/// comes up later is found.
+/// How a keyring is reached: what the environment says about the user's bus. Looked up for each
+/// call, so that a bus that comes up later is found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bus {
     /// `DBUS_SESSION_BUS_ADDRESS`.
@@ -55,7 +55,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Calls that are with the keyring at once; others wait their turn, on their own time. Each is a connection.
+/// Calls that are with the keyring at once; others wait their turn, on their own time. Each is a
+/// connection.
 static TURNS: Semaphore = Semaphore::const_new(MAX_CALLS);
 
 /// See [`TURNS`].
@@ -70,12 +71,23 @@ async fn turn() -> Result<Turn, Fault> {
 }
 
 /// The secret of an entry.
-pub async fn get(bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<Option<String>, Fault> {
+pub async fn get(
+    bus: &Bus,
+    service: &str,
+    account: &str,
+    prompt: bool,
+) -> Result<Option<String>, Fault> {
     backend::get(turn().await?, bus, service, account, prompt).await
 }
 
 /// Makes or changes an entry.
-pub async fn set(bus: &Bus, service: &str, account: &str, secret: &str, prompt: bool) -> Result<(), Fault> {
+pub async fn set(
+    bus: &Bus,
+    service: &str,
+    account: &str,
+    secret: &str,
+    prompt: bool,
+) -> Result<(), Fault> {
     backend::set(turn().await?, bus, service, account, secret, prompt).await
 }
 

@@ -133,7 +133,15 @@ impl Login {
             None if api_key.is_some() => Method::ApiKey,
             None => Method::Chatgpt,
         };
-        Ok(Login { method, api_key, tokens, last_refresh, personal_access_token, agent_identity, members })
+        Ok(Login {
+            method,
+            api_key,
+            tokens,
+            last_refresh,
+            personal_access_token,
+            agent_identity,
+            members,
+        })
     }
 
     /// A login with a key.
@@ -168,7 +176,8 @@ impl Tokens {
         let required = ["id_token", "access_token", "refresh_token"];
         read("tokens", &members, &required, &["account_id"])?;
         let text = |name: &str| members.text(name).map(Option::unwrap_or_default);
-        let id = jwt::claims(&text("id_token")?).map_err(|why| LoginError(format!("tokens.id_token: {why}")))?;
+        let id = jwt::claims(&text("id_token")?)
+            .map_err(|why| LoginError(format!("tokens.id_token: {why}")))?;
         let access_token = text("access_token")?;
         let expires_at = jwt::claims(&access_token).ok().and_then(|claims| claims.expires_at);
         let (refresh_token, account_id) = (text("refresh_token")?, members.text("account_id")?);
@@ -177,7 +186,12 @@ impl Tokens {
 }
 
 /// Members of an object that are strings: some must be there, others may.
-fn read(object: &str, members: &Members, required: &[&str], optional: &[&str]) -> Result<(), LoginError> {
+fn read(
+    object: &str,
+    members: &Members,
+    required: &[&str],
+    optional: &[&str],
+) -> Result<(), LoginError> {
     let inside = |LoginError(why)| LoginError(format!("{object}.{why}"));
     members.once(required).and_then(|()| members.once(optional)).map_err(inside)?;
     for name in required {
@@ -215,7 +229,10 @@ mod tests {
         assert_eq!(method(r#"{"OPENAI_API_KEY":null}"#), Method::Chatgpt);
         assert_eq!(method(r#"{"OPENAI_API_KEY":""}"#), Method::ApiKey);
         assert_eq!(method(r#"{"OPENAI_API_KEY":"k","auth_mode":"chatgpt"}"#), Method::Chatgpt);
-        assert_eq!(method(r#"{"OPENAI_API_KEY":"k","personal_access_token":"at-1"}"#), Method::PersonalAccessToken);
+        assert_eq!(
+            method(r#"{"OPENAI_API_KEY":"k","personal_access_token":"at-1"}"#),
+            Method::PersonalAccessToken
+        );
         assert_eq!(
             method(r#"{"OPENAI_API_KEY":"k","bedrock_api_key":{"api_key":"b","region":"r"}}"#),
             Method::BedrockApiKey
@@ -229,28 +246,41 @@ mod tests {
         assert_eq!(message("[]"), "it is not a JSON object");
         assert_eq!(message(r#"{"auth_mode":"sk-secret"}"#), "auth_mode is none that the CLI knows");
         assert_eq!(message(r#"{"last_refresh":"sk-secret"}"#), "last_refresh is not a time");
-        let no_token = r#"{"tokens":{"id_token":"sk-secret","access_token":"a","refresh_token":"r"}}"#;
+        let no_token =
+            r#"{"tokens":{"id_token":"sk-secret","access_token":"a","refresh_token":"r"}}"#;
         assert_eq!(message(no_token), "tokens.id_token: it is not a JSON Web Token");
-        assert_eq!(message(&format!(r#"{{"tokens":{{"id_token":"{ID}"}}}}"#)), "tokens.access_token is missing");
+        assert_eq!(
+            message(&format!(r#"{{"tokens":{{"id_token":"{ID}"}}}}"#)),
+            "tokens.access_token is missing"
+        );
     }
 
     // Each was shown to `codex login status` of CLI 0.169.
     #[test]
     fn a_member_that_the_cli_knows_may_stand_once() {
-        assert_eq!(message(r#"{"OPENAI_API_KEY":"k","OPENAI_API_KE\u0059":"l"}"#), "OPENAI_API_KEY stands there twice");
+        assert_eq!(
+            message(r#"{"OPENAI_API_KEY":"k","OPENAI_API_KE\u0059":"l"}"#),
+            "OPENAI_API_KEY stands there twice"
+        );
         assert_eq!(message(r#"{"tokens":null,"tokens":null}"#), "tokens stands there twice");
         let twice = r#"{"bedrock_api_key":{"api_key":"b","region":"r","region":"r"}}"#;
         assert_eq!(message(twice), "bedrock_api_key.region stands there twice");
-        assert_eq!(message(r#"{"bedrock_access_keys":{}}"#), "bedrock_access_keys.access_key_id is missing");
+        assert_eq!(
+            message(r#"{"bedrock_access_keys":{}}"#),
+            "bedrock_access_keys.access_key_id is missing"
+        );
         let tokens = format!(r#""id_token":"{ID}","access_token":"a","refresh_token":"r""#);
         let twice = format!(r#"{{"tokens":{{{tokens},"account_id":null,"account_id":null}}}}"#);
         assert_eq!(message(&twice), "tokens.account_id stands there twice");
-        method(&format!(r#"{{"tokens":{{{tokens},"zz":1e400,"zz":"\ud800"}},"zz":1e400,"zz":{{"a":1,"a":2}}}}"#));
+        method(&format!(
+            r#"{{"tokens":{{{tokens},"zz":1e400,"zz":"\ud800"}},"zz":1e400,"zz":{{"a":1,"a":2}}}}"#
+        ));
     }
 
     #[test]
     fn claims_of_the_tokens_are_there() {
-        let text = format!(r#"{{"tokens":{{"id_token":"{ID}","access_token":"a","refresh_token":"r"}}}}"#);
+        let text =
+            format!(r#"{{"tokens":{{"id_token":"{ID}","access_token":"a","refresh_token":"r"}}}}"#);
         let tokens = Login::parse(text.as_bytes()).ok().unwrap().tokens.unwrap();
         assert_eq!(tokens.id.plan.as_deref(), Some("pro"));
         assert_eq!(tokens.id.workspace_id.as_deref(), Some("acc-1"));
@@ -259,8 +289,13 @@ mod tests {
 
     #[test]
     fn it_is_written_in_the_order_of_the_cli_and_keeps_what_is_unknown() {
-        let login = Login::parse(br#"{"zz":1,"OPENAI_API_KEY":"k","aa":[2],"auth_mode":"apikey"}"#).ok().unwrap();
-        assert_eq!(login.compact(), r#"{"auth_mode":"apikey","OPENAI_API_KEY":"k","zz":1,"aa":[2]}"#);
+        let login = Login::parse(br#"{"zz":1,"OPENAI_API_KEY":"k","aa":[2],"auth_mode":"apikey"}"#)
+            .ok()
+            .unwrap();
+        assert_eq!(
+            login.compact(),
+            r#"{"auth_mode":"apikey","OPENAI_API_KEY":"k","zz":1,"aa":[2]}"#
+        );
         let pretty = "{\n  \"auth_mode\": \"apikey\",\n  \"OPENAI_API_KEY\": \"k\"\n}";
         assert_eq!(Login::with_api_key("k").pretty(), pretty);
     }

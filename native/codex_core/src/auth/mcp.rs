@@ -9,13 +9,22 @@ use super::members::Members;
 use super::slot::digest;
 
 /// The members of an entry that the CLI knows.
-const KNOWN: [&str; 8] =
-    ["server_name", "server_url", "issuer", "client_id", "access_token", "expires_at", "refresh_token", "scopes"];
+const KNOWN: [&str; 8] = [
+    "server_name",
+    "server_url",
+    "issuer",
+    "client_id",
+    "access_token",
+    "expires_at",
+    "refresh_token",
+    "scopes",
+];
 
 /// The key of a server: its name, and a digest of its address.
 pub fn account(server: &str, url: &str) -> String {
     // The CLI hashes this object with its members in this order.
-    let identity = format!(r#"{{"type":"http","url":{},"headers":{{}}}}"#, serde_json::Value::from(url));
+    let identity =
+        format!(r#"{{"type":"http","url":{},"headers":{{}}}}"#, serde_json::Value::from(url));
     format!("{server}|{}", digest(identity.as_bytes()))
 }
 
@@ -57,7 +66,9 @@ pub fn renewed(old: &str, new: &str) -> Result<String, LoginError> {
 /// issuer or unknown.
 pub(super) fn renew(old: Option<&RawValue>, new: &str) -> Result<Members, LoginError> {
     let mut new = entry(new)?;
-    let Some(old) = old.and_then(|old| Members::parse(old.get().as_bytes()).ok()) else { return Ok(new) };
+    let Some(old) = old.and_then(|old| Members::parse(old.get().as_bytes()).ok()) else {
+        return Ok(new);
+    };
     if new.raw("issuer").is_none() {
         new.retain(|name, _| name != "issuer");
     }
@@ -163,8 +174,7 @@ mod tests {
         let old = r#"{"server_name":"s","server_url":"u","issuer":"i","client_id":"c","access_token":"a","zz":1e400}"#;
         let new = r#"{"server_name":"s","server_url":"u","issuer":null,"client_id":"d","access_token":"b"}"#;
         let old = RawValue::from_string(old.to_owned()).unwrap();
-        let renewed =
-            r#"{"server_name":"s","server_url":"u","client_id":"d","access_token":"b","issuer":"i","zz":1e400}"#;
+        let renewed = r#"{"server_name":"s","server_url":"u","client_id":"d","access_token":"b","issuer":"i","zz":1e400}"#;
         assert_eq!(renew(Some(&old), new).unwrap().compact(&[]), renewed);
         assert_eq!(renew(None, new).unwrap().compact(&[]), new);
     }

@@ -18,7 +18,8 @@ pub struct Members(Vec<(String, Box<RawValue>)>);
 impl Members {
     /// Reads an object, or says where the text stops being one. No value stands in the message.
     pub fn parse(text: &[u8]) -> Result<Self, LoginError> {
-        let text = std::str::from_utf8(text).map_err(|_| LoginError("it is not UTF-8".to_owned()))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| LoginError("it is not UTF-8".to_owned()))?;
         serde_json::from_str(text).map_err(|error| {
             LoginError(match error.classify() {
                 Category::Data => "it is not a JSON object".to_owned(),
@@ -29,7 +30,10 @@ impl Members {
 
     /// Refuses a name that stands more than once.
     pub fn once(&self, names: &[&str]) -> Result<(), LoginError> {
-        match names.iter().find(|name| self.0.iter().filter(|(other, _)| other == **name).count() > 1) {
+        match names
+            .iter()
+            .find(|name| self.0.iter().filter(|(other, _)| other == **name).count() > 1)
+        {
             Some(name) => Err(LoginError(format!("{name} stands there twice"))),
             None => Ok(()),
         }
@@ -51,9 +55,16 @@ impl Members {
     }
 
     /// A value of this type; `Ok(None)` if it is missing or null.
-    pub fn get<T: DeserializeOwned>(&self, name: &str, expected: &str) -> Result<Option<T>, LoginError> {
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, LoginError> {
         let read = |raw: &RawValue| serde_json::from_str(raw.get());
-        self.raw(name).map(read).transpose().map_err(|_| LoginError(format!("{name} is not {expected}")))
+        self.raw(name)
+            .map(read)
+            .transpose()
+            .map_err(|_| LoginError(format!("{name} is not {expected}")))
     }
 
     /// The same for a string.
@@ -96,11 +107,16 @@ impl Members {
 
     /// The object without a space, `first` before all others.
     pub fn compact(&self, first: &[&str]) -> String {
-        let known = first.iter().flat_map(|name| self.0.iter().filter(move |(other, _)| other == name));
+        let known =
+            first.iter().flat_map(|name| self.0.iter().filter(move |(other, _)| other == name));
         let others = self.0.iter().filter(|(name, _)| !first.contains(&name.as_str()));
         let members = known.chain(others).map(|(name, value)| {
             // A string has a form in JSON.
-            format!("{}:{}", serde_json::to_string(name).unwrap_or_default(), layout(value.get(), false))
+            format!(
+                "{}:{}",
+                serde_json::to_string(name).unwrap_or_default(),
+                layout(value.get(), false)
+            )
         });
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
@@ -112,7 +128,8 @@ impl Members {
 
     /// The same as a value.
     pub fn to_raw(&self) -> Result<Box<RawValue>, LoginError> {
-        RawValue::from_string(self.compact(&[])).map_err(|_| LoginError("it is not a JSON object".to_owned()))
+        RawValue::from_string(self.compact(&[]))
+            .map_err(|_| LoginError("it is not a JSON object".to_owned()))
     }
 }
 
@@ -192,7 +209,12 @@ mod tests {
 
     #[test]
     fn it_is_laid_out_as_serde_json_does() {
-        for text in [r#"{}"#, r#"{"a":[]}"#, r#"{"a":[1,{"b":"x, \"{ \\"}],"c":{"d":null}}"#, r#"{"a":[[],{}]}"#] {
+        for text in [
+            r#"{}"#,
+            r#"{"a":[]}"#,
+            r#"{"a":[1,{"b":"x, \"{ \\"}],"c":{"d":null}}"#,
+            r#"{"a":[[],{}]}"#,
+        ] {
             let value: serde_json::Value = serde_json::from_str(text).unwrap();
             let members = Members::parse(text.as_bytes()).unwrap();
             assert_eq!(members.pretty(&[]), serde_json::to_string_pretty(&value).unwrap());
@@ -204,7 +226,10 @@ mod tests {
     fn what_is_not_known_stays_as_it_is_written() {
         let text = r#"{"a":1e400,"a":[ 123456789012345678901234567890 ],"b":"\ud800"}"#;
         let members = Members::parse(text.as_bytes()).unwrap();
-        assert_eq!(members.compact(&[]), r#"{"a":1e400,"a":[123456789012345678901234567890],"b":"\ud800"}"#);
+        assert_eq!(
+            members.compact(&[]),
+            r#"{"a":1e400,"a":[123456789012345678901234567890],"b":"\ud800"}"#
+        );
         assert!(members.once(&["b"]).is_ok());
         assert_eq!(members.once(&["a"]).unwrap_err().to_string(), "a stands there twice");
         let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(50_000), "]".repeat(50_000));

@@ -1,4 +1,5 @@
-//! Which credentials: their names in a keyring, their place in the home, and what makes them readable.
+//! Which credentials: their names in a keyring, their place in the home, and what makes them
+//! readable.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The rules of the CLI's `cli_auth_credentials_store` and `mcp_oauth_credentials_store` (0.169): where credentials are read,
-//! written and removed, and what happens where there is no keyring.
+//! The rules of the CLI's `cli_auth_credentials_store` and `mcp_oauth_credentials_store` (0.169):
+//! where credentials are read, written and removed, and what happens where there is no keyring.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -109,7 +109,8 @@ pub enum Failure {
     },
 }
 
-/// Reads credentials; `Ok(None, why)` where there are none, with the reason why the keyring could not be asked.
+/// Reads credentials; `Ok(None, why)` where there are none, with the reason why the keyring could
+/// not be asked.
 pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Failure> {
     let instead = match request.mode {
         Mode::File => None,
@@ -135,12 +136,15 @@ pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Fai
     .await
 }
 
-/// Puts credentials where they belong, and removes them from the file where the keyring has them now. All of it under the CLI's
-/// locks: where they are held, nothing is changed.
+/// Puts credentials where they belong, and removes them from the file where the keyring has them
+/// now. All of it under the CLI's locks: where they are held, nothing is changed.
 pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
     let account = request.slot.account(&request.home);
     let origin = || Origin::Keyring(account.clone());
-    request.slot.check(&text).map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
+    request
+        .slot
+        .check(&text)
+        .map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
     let _locks = locks(&request).await?;
     let instead = match request.mode {
         Mode::File => None,
@@ -149,16 +153,27 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
                 Slot::Login => Login::parse(text.as_bytes()).map(|login| login.compact()),
                 Slot::Mcp { .. } => mcp::to_keyring(&text),
             };
-            let payload = payload.map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
-            let set = keyring::set(&request.bus, request.slot.service(), &account, &payload, request.prompt);
+            let payload =
+                payload.map_err(|why| Failure::Invalid { origin: origin(), message: why.0 })?;
+            let set = keyring::set(
+                &request.bus,
+                request.slot.service(),
+                &account,
+                &payload,
+                request.prompt,
+            );
             match within(request.timeout, set).await {
                 Ok(()) => {
                     let (home, timeout) = (request.home.clone(), request.timeout);
                     let rest = move || request.slot.remove_file(&request.home);
-                    return blocking(home, timeout, rest).await.map(|_| Saved { origin: origin(), instead: None });
+                    return blocking(home, timeout, rest)
+                        .await
+                        .map(|_| Saved { origin: origin(), instead: None });
                 }
                 // Whether it was written is not known: a second copy would make it worse.
-                Err(fault) if mode == Mode::Keyring || fault == Fault::Timeout => return Err(Failure::Keyring(fault)),
+                Err(fault) if mode == Mode::Keyring || fault == Fault::Timeout => {
+                    return Err(Failure::Keyring(fault));
+                }
                 Err(fault) => Some(fault),
             }
         }
@@ -180,7 +195,8 @@ pub async fn delete(request: Request) -> Result<Removed, Failure> {
         Mode::File => (false, None),
         mode => {
             let account = request.slot.account(&request.home);
-            let gone = keyring::delete(&request.bus, request.slot.service(), &account, request.prompt);
+            let gone =
+                keyring::delete(&request.bus, request.slot.service(), &account, request.prompt);
             match within(request.timeout, gone).await {
                 Ok(removed) => (removed, None),
                 Err(fault) if mode == Mode::Keyring => return Err(Failure::Keyring(fault)),
@@ -196,7 +212,10 @@ pub async fn delete(request: Request) -> Result<Removed, Failure> {
 }
 
 /// The servers whose tokens are in the file, each with its address.
-pub async fn mcp_servers(home: PathBuf, timeout: Duration) -> Result<Vec<(String, String)>, Failure> {
+pub async fn mcp_servers(
+    home: PathBuf,
+    timeout: Duration,
+) -> Result<Vec<(String, String)>, Failure> {
     blocking(home.clone(), timeout, move || file::mcp_servers(&home)).await
 }
 
@@ -206,7 +225,9 @@ async fn locks(request: &Request) -> Result<Locks, Failure> {
     loop {
         let (slot, home) = (request.slot.clone(), request.home.clone());
         match blocking(request.home.clone(), request.timeout, move || slot.lock(&home)).await {
-            Err(Failure::Locked { .. }) if tokio::time::Instant::now() < until => tokio::time::sleep(POLL).await,
+            Err(Failure::Locked { .. }) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(POLL).await
+            }
             result => return result,
         }
     }
@@ -215,7 +236,9 @@ async fn locks(request: &Request) -> Result<Locks, Failure> {
 async fn from_keyring(request: &Request) -> Result<Option<Loaded>, Failure> {
     let account = request.slot.account(&request.home);
     let get = keyring::get(&request.bus, request.slot.service(), &account, request.prompt);
-    let Some(text) = within(request.timeout, get).await.map_err(Failure::Keyring)? else { return Ok(None) };
+    let Some(text) = within(request.timeout, get).await.map_err(Failure::Keyring)? else {
+        return Ok(None);
+    };
     let text = match &request.slot {
         Slot::Login => request.slot.check(&text).map(|()| text),
         Slot::Mcp { .. } => mcp::from_keyring(&text),
@@ -237,18 +260,24 @@ fn fault(failure: Failure) -> Fault {
     }
 }
 
-/// The future is dropped when its time is over, and with it the connection: a prompt that is open then is dismissed.
-async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+/// The future is dropped when its time is over, and with it the connection: a prompt that is open
+/// then is dismissed.
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(Fault::Timeout))
 }
 
-/// File work on a thread that may wait. A file system that does not answer keeps the thread, not the caller.
+/// File work on a thread that may wait. A file system that does not answer keeps the thread, not
+/// the caller.
 async fn blocking<T: Send + 'static>(
     home: PathBuf,
     timeout: Duration,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let io = |message: &str| Err(Failure::Io { path: home, code: None, message: message.to_owned() });
+    let io =
+        |message: &str| Err(Failure::Io { path: home, code: None, message: message.to_owned() });
     // A lock may take all of the time; a file system gets a second more.
     match files::within(timeout + Duration::from_secs(1), work).await {
         Ok(result) => result,

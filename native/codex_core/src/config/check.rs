@@ -69,7 +69,8 @@ pub fn check(schema: &ConfigSchema, root: &Node) -> Vec<Problem> {
     found.into_iter().map(|(problem, _)| problem).collect()
 }
 
-/// For how many unknown keys the nearest known one is looked up: each is compared with all that are known.
+/// For how many unknown keys the nearest known one is looked up: each is compared with all that are
+/// known.
 const MAX_GUESSES: usize = 200;
 
 type Found<'s> = (Problem, Option<&'s TableSpec>);
@@ -86,7 +87,8 @@ impl<'s> Checker<'s> {
         let spec = self.schema.resolve(spec);
         if let Some(words) = &spec.refused {
             let key = self.path.last().cloned().unwrap_or_default();
-            let message = if words.is_empty() { format!("`{key}` is not supported") } else { words.clone() };
+            let message =
+                if words.is_empty() { format!("`{key}` is not supported") } else { words.clone() };
             return self.problem(Reason::Refused, Weight::Error, node, message, String::new());
         }
         match (&spec.kind, &node.value) {
@@ -94,7 +96,11 @@ impl<'s> Checker<'s> {
             (Kind::String | Kind::Path, Value::String(text)) => {
                 if spec.non_empty && text.is_empty() {
                     let key = self.path.last().cloned().unwrap_or_default();
-                    self.value(node, format!("{key} must not be empty"), "a string that is not empty");
+                    self.value(
+                        node,
+                        format!("{key} must not be empty"),
+                        "a string that is not empty",
+                    );
                 }
             }
             (Kind::String | Kind::Path, Value::Datetime(_)) => {}
@@ -105,7 +111,11 @@ impl<'s> Checker<'s> {
             (Kind::Integer { int, min, max }, Value::Integer(value)) => {
                 if min.is_some_and(|min| *value < min) || max.is_some_and(|max| *value > max) {
                     let expected = integer(int, *min);
-                    self.value(node, format!("invalid value: {}, expected {expected}", node.found()), &expected);
+                    self.value(
+                        node,
+                        format!("invalid value: {}, expected {expected}", node.found()),
+                        &expected,
+                    );
                 }
             }
             (Kind::Number { min, exclusive }, Value::Integer(_) | Value::Float(_)) => {
@@ -116,13 +126,21 @@ impl<'s> Checker<'s> {
                 };
                 let low = min.is_some_and(|min| value < min || (*exclusive && value <= min));
                 if low || !value.is_finite() {
-                    self.value(node, format!("invalid value: {}, expected f64", node.found()), "a larger number");
+                    self.value(
+                        node,
+                        format!("invalid value: {}, expected f64", node.found()),
+                        "a larger number",
+                    );
                 }
             }
             (Kind::Enum(values), _) => self.choice(spec, values, node),
             (Kind::Array(inner), Value::Array(items)) => {
                 if items.len() < spec.min_items {
-                    self.value(node, format!("expected {} or more elements", spec.min_items), "more elements");
+                    self.value(
+                        node,
+                        format!("expected {} or more elements", spec.min_items),
+                        "more elements",
+                    );
                 }
                 for (index, item) in items.iter().enumerate() {
                     self.below(index.to_string(), inner, item);
@@ -153,13 +171,21 @@ impl<'s> Checker<'s> {
         match &node.value {
             Value::String(text) if values.iter().any(same) => {
                 if let Some(words) = spec.refused_values.get(text) {
-                    self.problem(Reason::Refused, Weight::Error, node, words.clone(), String::new());
+                    self.problem(
+                        Reason::Refused,
+                        Weight::Error,
+                        node,
+                        words.clone(),
+                        String::new(),
+                    );
                 }
             }
             _ if values.iter().any(same) => {}
-            Value::String(text) => {
-                self.value(node, format!("unknown variant `{text}`, expected {}", listed()), &listed())
-            }
+            Value::String(text) => self.value(
+                node,
+                format!("unknown variant `{text}`, expected {}", listed()),
+                &listed(),
+            ),
             _ => self.wrong_type(node, &listed()),
         }
     }
@@ -187,7 +213,13 @@ impl<'s> Checker<'s> {
                 [] => {
                     let expected = list(&transport.exactly_one_of);
                     let message = "invalid transport".to_owned();
-                    return self.problem(Reason::MissingKey, Weight::Error, node, message, expected);
+                    return self.problem(
+                        Reason::MissingKey,
+                        Weight::Error,
+                        node,
+                        message,
+                        expected,
+                    );
                 }
                 _ => return self.not_for(table, &transport.exactly_one_of[1], "stdio"),
             };
@@ -228,14 +260,19 @@ impl<'s> Checker<'s> {
         self.path.pop();
     }
 
-    /// The alternative with the fewest errors decides; where none has the right shape, all of them are named.
+    /// The alternative with the fewest errors decides; where none has the right shape, all of them
+    /// are named.
     fn union(&mut self, all: &'s [Spec], node: &Node) {
         let mut best: Option<Vec<Found>> = None;
         for spec in all.iter().filter(|spec| shaped(&self.schema.resolve(spec).kind, node)) {
-            let mut trial = Checker { schema: self.schema, path: self.path.clone(), problems: Vec::new() };
+            let mut trial =
+                Checker { schema: self.schema, path: self.path.clone(), problems: Vec::new() };
             trial.node(spec, node);
             let rank = |problems: &[Found]| {
-                (problems.iter().filter(|(problem, _)| problem.weight == Weight::Error).count(), problems.len())
+                (
+                    problems.iter().filter(|(problem, _)| problem.weight == Weight::Error).count(),
+                    problems.len(),
+                )
             };
             if best.as_ref().is_none_or(|best| rank(&trial.problems) < rank(best)) {
                 best = Some(trial.problems);
@@ -259,10 +296,18 @@ impl<'s> Checker<'s> {
         self.problem(Reason::Value, Weight::Error, node, message, expected.to_owned());
     }
 
-    fn problem(&mut self, reason: Reason, weight: Weight, node: &Node, message: String, expected: String) {
+    fn problem(
+        &mut self,
+        reason: Reason,
+        weight: Weight,
+        node: &Node,
+        message: String,
+        expected: String,
+    ) {
         let (path, found) = (self.path.clone(), node.found());
         let (at, layer) = (node.at, node.layer);
-        let problem = Problem { reason, weight, path, at, layer, message, found, expected, nearest: None };
+        let problem =
+            Problem { reason, weight, path, at, layer, message, found, expected, nearest: None };
         self.problems.push((problem, None));
     }
 }
@@ -274,7 +319,9 @@ fn shaped(kind: &Kind, node: &Node) -> bool {
         (Kind::Array(_), value) => matches!(value, Value::Array(_)),
         (Kind::Enum(_) | Kind::String | Kind::Path, value) => matches!(value, Value::String(_)),
         (Kind::Boolean, value) => matches!(value, Value::Boolean(_)),
-        (Kind::Integer { .. } | Kind::Number { .. }, value) => matches!(value, Value::Integer(_) | Value::Float(_)),
+        (Kind::Integer { .. } | Kind::Number { .. }, value) => {
+            matches!(value, Value::Integer(_) | Value::Float(_))
+        }
         _ => true,
     }
 }

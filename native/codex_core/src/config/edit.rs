@@ -18,8 +18,15 @@ pub struct Edit {
 
 impl Edit {
     /// A change whose value is given as a JSON text, or none to delete the key.
-    pub fn from_json(path: Vec<String>, json: Option<&str>, strategy: Strategy) -> Result<Self, EditError> {
-        let value = json.map(serde_json::from_str).transpose().map_err(|_| EditError::Value(path.clone()))?;
+    pub fn from_json(
+        path: Vec<String>,
+        json: Option<&str>,
+        strategy: Strategy,
+    ) -> Result<Self, EditError> {
+        let value = json
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|_| EditError::Value(path.clone()))?;
         Ok(Edit { path, value, strategy })
     }
 }
@@ -38,8 +45,8 @@ pub enum Strategy {
 pub enum EditError {
     /// The text is not TOML.
     Syntax,
-    /// TOML has no form for the value (null, or an integer beyond 64 bits), or the key has no segment or more than
-    /// [`MAX_SEGMENTS`]. Holds the key.
+    /// TOML has no form for the value (null, or an integer beyond 64 bits), or the key has no
+    /// segment or more than [`MAX_SEGMENTS`]. Holds the key.
     Value(Vec<String>),
 }
 
@@ -47,7 +54,8 @@ pub enum EditError {
 pub fn edit(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let mut document: DocumentMut = text.parse().map_err(|_| EditError::Syntax)?;
     for edit in edits {
-        let (Some((last, above)), true) = (edit.path.split_last(), edit.path.len() <= MAX_SEGMENTS) else {
+        let (Some((last, above)), true) = (edit.path.split_last(), edit.path.len() <= MAX_SEGMENTS)
+        else {
             return Err(EditError::Value(edit.path.clone()));
         };
         match &edit.value {
@@ -72,7 +80,8 @@ fn delete(root: &mut Table, above: &[String], last: &str) {
     table.remove(last);
 }
 
-/// The table at a path, and whether tables in it may have headers; what is no table on the way becomes one.
+/// The table at a path, and whether tables in it may have headers; what is no table on the way
+/// becomes one.
 fn reach<'t>(root: &'t mut Table, above: &[String]) -> (&'t mut dyn TableLike, bool) {
     let mut headed = true;
     let mut table: &mut dyn TableLike = root;
@@ -81,7 +90,10 @@ fn reach<'t>(root: &'t mut Table, above: &[String]) -> (&'t mut dyn TableLike, b
             table.remove(key);
             let mut below = Table::new();
             below.set_implicit(true);
-            table.insert(key, if headed { Item::Table(below) } else { Item::Value(InlineTable::new().into()) });
+            table.insert(
+                key,
+                if headed { Item::Table(below) } else { Item::Value(InlineTable::new().into()) },
+            );
         }
         let Some(item) = table.get_mut(key) else { unreachable!("a table was put there") };
         headed = headed && has_header(item);
@@ -120,7 +132,9 @@ fn put((table, headed): (&mut dyn TableLike, bool), key: &str, value: Value, str
                 table.remove(key);
             }
             let item = match new {
-                Value::InlineTable(new) if headed && !new.is_empty() => Item::Table(with_header(new)),
+                Value::InlineTable(new) if headed && !new.is_empty() => {
+                    Item::Table(with_header(new))
+                }
                 new => Item::Value(new),
             };
             table.insert(key, item);
@@ -142,7 +156,11 @@ fn empty(item: &mut Item) {
 fn with_header(inline: InlineTable) -> Table {
     let mut table = Table::new();
     // A header of its own only where a value stands right below it.
-    table.set_implicit(inline.iter().all(|(_, value)| matches!(value, Value::InlineTable(table) if !table.is_empty())));
+    table.set_implicit(
+        inline
+            .iter()
+            .all(|(_, value)| matches!(value, Value::InlineTable(table) if !table.is_empty())),
+    );
     for (key, value) in inline {
         put((&mut table, true), &key, value, Strategy::Replace);
     }

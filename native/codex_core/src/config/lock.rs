@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::files::{self, FileError};
 
-/// Held while this lives. The file that it locks stays: removing it would let two writers lock two files.
+/// Held while this lives. The file that it locks stays: removing it would let two writers lock two
+/// files.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,

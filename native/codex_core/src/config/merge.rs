@@ -18,7 +18,8 @@ pub struct Origin {
 }
 
 impl Layered {
-    /// Merges layers, lowest first. Tables are merged key by key; anything else replaces what lies beneath, whole.
+    /// Merges layers, lowest first. Tables are merged key by key; anything else replaces what lies
+    /// beneath, whole.
     pub fn new(layers: &[&Node]) -> Self {
         let mut root = Node::new(Value::Table(Default::default()));
         for (index, layer) in layers.iter().enumerate() {
@@ -32,7 +33,8 @@ impl Layered {
         &self.root
     }
 
-    /// Which layer set what stands at `path`. A table that several layers share is of the highest that has it.
+    /// Which layer set what stands at `path`. A table that several layers share is of the highest
+    /// that has it.
     pub fn origin(&self, path: &[String]) -> Option<Origin> {
         self.root.get(path).map(|node| Origin { layer: node.layer, at: node.key })
     }
@@ -69,10 +71,12 @@ fn lay(below: &mut Node, above: &Node, layer: usize) {
 
 fn stamped(node: &Node, layer: usize) -> Node {
     let value = match &node.value {
-        Value::Array(items) => Value::Array(items.iter().map(|item| stamped(item, layer)).collect()),
-        Value::Table(table) => {
-            Value::Table(table.iter().map(|(key, node)| (key.clone(), stamped(node, layer))).collect())
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| stamped(item, layer)).collect())
         }
+        Value::Table(table) => Value::Table(
+            table.iter().map(|(key, node)| (key.clone(), stamped(node, layer))).collect(),
+        ),
         other => other.clone(),
     };
     Node { value, at: node.at, key: node.key, layer }
@@ -88,7 +92,9 @@ fn collect(node: &Node, path: &mut Vec<String>, leaves: &mut Vec<(Vec<String>, O
         Value::Array(items) if !items.is_empty() => {
             items.iter().enumerate().for_each(|(index, item)| below(index.to_string(), item));
         }
-        Value::Table(table) if !table.is_empty() => table.iter().for_each(|(key, node)| below(key.clone(), node)),
+        Value::Table(table) if !table.is_empty() => {
+            table.iter().for_each(|(key, node)| below(key.clone(), node))
+        }
         _ => leaves.push((path.clone(), Origin { layer: node.layer, at: node.key })),
     }
 }

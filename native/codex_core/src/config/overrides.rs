@@ -19,12 +19,15 @@ pub enum OverrideError {
     TooDeep(String),
 }
 
-/// The layer that these overrides make, as the CLI reads them: the key is split at every dot, quotes or not; what is no
-/// TOML value is a string as it stands; a later one wins, and a table replaces what earlier ones put there.
+/// The layer that these overrides make, as the CLI reads them: the key is split at every dot,
+/// quotes or not; what is no TOML value is a string as it stands; a later one wins, and a table
+/// replaces what earlier ones put there.
 pub fn overrides(arguments: &[String]) -> Result<Node, OverrideError> {
     let mut root = Table::new();
     for argument in arguments {
-        let (key, value) = argument.split_once('=').ok_or_else(|| OverrideError::MissingEquals(argument.clone()))?;
+        let (key, value) = argument
+            .split_once('=')
+            .ok_or_else(|| OverrideError::MissingEquals(argument.clone()))?;
         let key = key.trim();
         if key.is_empty() {
             return Err(OverrideError::EmptyKey(argument.clone()));
@@ -44,7 +47,9 @@ fn put(mut table: &mut Table, key: &str, value: Value) {
             table.insert(segment.to_owned(), Node::new(value));
             return;
         }
-        let node = table.entry(segment.to_owned()).or_insert_with(|| Node::new(Value::Table(Table::new())));
+        let node = table
+            .entry(segment.to_owned())
+            .or_insert_with(|| Node::new(Value::Table(Table::new())));
         if node.table().is_none() {
             node.value = Value::Table(Table::new());
         }
@@ -57,7 +62,8 @@ fn put(mut table: &mut Table, key: &str, value: Value) {
 pub fn override_value(text: &str) -> Value {
     let line = format!("_x_ = {text}");
     // One key and nothing else: a text with a newline could bring further keys.
-    let single = Document::parse(line.as_str()).is_ok_and(|document| document.as_table().len() == 1);
+    let single =
+        Document::parse(line.as_str()).is_ok_and(|document| document.as_table().len() == 1);
     let parsed = if single { parse(line.as_bytes()).ok() } else { None };
     match parsed.map(|node| node.value) {
         Some(Value::Table(mut table)) => match table.remove("_x_") {
@@ -75,7 +81,9 @@ fn raw(text: &str) -> Value {
 fn without_places(mut node: Node) -> Node {
     node.value = match node.value {
         Value::Array(items) => Value::Array(items.into_iter().map(without_places).collect()),
-        Value::Table(table) => Value::Table(table.into_iter().map(|(key, node)| (key, without_places(node))).collect()),
+        Value::Table(table) => {
+            Value::Table(table.into_iter().map(|(key, node)| (key, without_places(node))).collect())
+        }
         other => other,
     };
     Node::new(node.value)

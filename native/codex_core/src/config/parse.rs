@@ -18,8 +18,9 @@ pub struct Fault {
     pub source_line: String,
 }
 
-/// Whether a file has at most `max` keys and values, and pieces in proportion. To be asked before it is parsed: each key
-/// or value takes some hundred bytes in memory, and an array of one line has one for every second byte.
+/// Whether a file has at most `max` keys and values, and pieces in proportion. To be asked before
+/// it is parsed: each key or value takes some hundred bytes in memory, and an array of one line has
+/// one for every second byte.
 pub fn is_within(bytes: &[u8], max: usize) -> bool {
     if bytes.len() <= max {
         return true;
@@ -42,7 +43,8 @@ pub fn is_within(bytes: &[u8], max: usize) -> bool {
     })
 }
 
-/// Pieces of a text for each of its keys and values: the parser holds all of them, spaces, comments and line ends, too.
+/// Pieces of a text for each of its keys and values: the parser holds all of them, spaces, comments
+/// and line ends, too.
 const PIECES: usize = 20;
 
 /// Reads a file. A byte order mark at its start is skipped.
@@ -51,10 +53,19 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Fault> {
     let lines = Lines::new(text);
     let document = Document::parse(text).map_err(|error| {
         let at = lines.position(error.span().map_or(0, |span| span.start));
-        Fault { at, message: error.message().to_owned(), source_line: lines.text(at.line).to_owned() }
+        Fault {
+            at,
+            message: error.message().to_owned(),
+            source_line: lines.text(at.line).to_owned(),
+        }
     })?;
     let top = Position { line: 1, column: 1 };
-    let value = Value::Table(table(document.as_table().iter(), |key| document.as_table().key(key), &lines, top));
+    let value = Value::Table(table(
+        document.as_table().iter(),
+        |key| document.as_table().key(key),
+        &lines,
+        top,
+    ));
     Ok(Node { value, at: top, key: top, layer: 0 })
 }
 
@@ -68,7 +79,11 @@ fn not_utf8(bytes: &[u8], at: usize) -> Fault {
     let lines = Lines::new(&good);
     let at = lines.position(good.len());
     let line = bytes.split(|byte| *byte == b'\n').nth(at.line as usize - 1).unwrap_or_default();
-    Fault { at, message: "invalid UTF-8".to_owned(), source_line: String::from_utf8_lossy(line).into_owned() }
+    Fault {
+        at,
+        message: "invalid UTF-8".to_owned(),
+        source_line: String::from_utf8_lossy(line).into_owned(),
+    }
 }
 
 fn table<'d>(
@@ -145,14 +160,16 @@ fn place(span: Option<Range<usize>>, lines: &Lines, otherwise: Position) -> Posi
 struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
-    /// The last answer: offset, and column counted from 0. Columns are counted on from there, or a long line with many
-    /// values would be counted once for each of them.
+    /// The last answer: offset, and column counted from 0. Columns are counted on from there, or a
+    /// long line with many values would be counted once for each of them.
     last: Cell<(usize, usize)>,
 }
 
 impl<'t> Lines<'t> {
     fn new(text: &'t str) -> Self {
-        let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
+        let starts = std::iter::once(0)
+            .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1))
+            .collect();
         Lines { text, starts, last: Cell::new((0, 0)) }
     }
 
@@ -161,7 +178,8 @@ impl<'t> Lines<'t> {
         let line = self.starts.partition_point(|start| *start <= offset) - 1;
         let start = self.starts[line];
         let (last, column) = self.last.get();
-        let (from, before) = if (start..=offset).contains(&last) { (last, column) } else { (start, 0) };
+        let (from, before) =
+            if (start..=offset).contains(&last) { (last, column) } else { (start, 0) };
         let column = before + self.text.get(from..offset).map_or(0, |text| text.chars().count());
         self.last.set((offset, column));
         Position { line: line as u32 + 1, column: column as u32 + 1 }

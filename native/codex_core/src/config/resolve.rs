@@ -5,9 +5,15 @@ use super::schema::{ConfigSchema, Kind, Spec};
 use super::value::{Node, Value};
 use super::version::version;
 
-/// A layer on its own: its version, what is wrong with it, and, where no error is among that, as [`resolve`] rewrites
-/// it. The CLI leaves a layer with an error as it is written: a higher layer may set the key anew.
-pub fn prepare(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) -> (String, Vec<Problem>) {
+/// A layer on its own: its version, what is wrong with it, and, where no error is among that, as
+/// [`resolve`] rewrites it. The CLI leaves a layer with an error as it is written: a higher layer
+/// may set the key anew.
+pub fn prepare(
+    schema: &ConfigSchema,
+    node: &mut Node,
+    base: &str,
+    home: &str,
+) -> (String, Vec<Problem>) {
     let problems = check(schema, node);
     let sound = problems.iter().all(|problem| problem.weight != Weight::Error);
     if sound {
@@ -16,12 +22,16 @@ pub fn prepare(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) -
     (version(node, sound), problems)
 }
 
-/// Moves values to the newer names of their keys, as the CLI does when it merges layers: in the tables at the top of the
-/// file, but not in `features`, where the older names stay.
+/// Moves values to the newer names of their keys, as the CLI does when it merges layers: in the
+/// tables at the top of the file, but not in `features`, where the older names stay.
 pub fn rename_aliases(schema: &ConfigSchema, node: &mut Node) {
-    let (Value::Table(root), Kind::Table(known)) = (&mut node.value, &schema.root.kind) else { return };
+    let (Value::Table(root), Kind::Table(known)) = (&mut node.value, &schema.root.kind) else {
+        return;
+    };
     for (name, below) in root.iter_mut().filter(|(name, _)| *name != "features") {
-        let (Some(spec), Value::Table(table)) = (known.fields.get(name), &mut below.value) else { continue };
+        let (Some(spec), Value::Table(table)) = (known.fields.get(name), &mut below.value) else {
+            continue;
+        };
         let Kind::Table(spec) = &spec.kind else { continue };
         for (alias, field) in &spec.fields {
             if let (Some(newer), Some(value)) = (&field.alias_of, table.get(alias).cloned()) {
@@ -35,11 +45,18 @@ pub fn rename_aliases(schema: &ConfigSchema, node: &mut Node) {
 /// Drops the top-level keys that the CLI does not take from a project's file, and names them.
 pub fn drop_project_keys(schema: &ConfigSchema, node: &mut Node) -> Vec<String> {
     let Value::Table(table) = &mut node.value else { return Vec::new() };
-    schema.not_in_projects.iter().filter(|key| table.remove(key.as_str()).is_some()).cloned().collect()
+    schema
+        .not_in_projects
+        .iter()
+        .filter(|key| table.remove(key.as_str()).is_some())
+        .cloned()
+        .collect()
 }
 
-/// Values of enums that the CLI still takes and holds under a newer name. Its 0.169.0 has these two.
-const RENAMED: [(&str, &str); 2] = [("guardian_subagent", "auto_review"), ("on-failure", "on-request")];
+/// Values of enums that the CLI still takes and holds under a newer name. Its 0.169.0 has these
+/// two.
+const RENAMED: [(&str, &str); 2] =
+    [("guardian_subagent", "auto_review"), ("on-failure", "on-request")];
 
 /// Where relative paths begin, and what `~` stands for.
 struct Places<'p> {
@@ -48,9 +65,10 @@ struct Places<'p> {
     home: &'p str,
 }
 
-/// Rewrites what the CLI rewrites before it merges a layer and makes its version: relative paths and `~/` become absolute
-/// (`base` is the directory of the file), a number that may have a fraction is a float, dates where a string
-/// belongs are strings, and the older name of an enum's value is the newer one.
+/// Rewrites what the CLI rewrites before it merges a layer and makes its version: relative paths
+/// and `~/` become absolute (`base` is the directory of the file), a number that may have a
+/// fraction is a float, dates where a string belongs are strings, and the older name of an enum's
+/// value is the newer one.
 pub fn resolve(schema: &ConfigSchema, node: &mut Node, base: &str, home: &str) {
     Places { schema, base, home }.node(&schema.root, node);
 }
@@ -60,17 +78,26 @@ impl Places<'_> {
         let spec = self.schema.resolve(spec);
         match (&spec.kind, &mut node.value) {
             (Kind::Path, Value::String(path)) => *path = absolute(path, self.base, self.home),
-            (Kind::Number { .. }, Value::Integer(value)) => node.value = Value::Float(*value as f64),
+            (Kind::Number { .. }, Value::Integer(value)) => {
+                node.value = Value::Float(*value as f64)
+            }
             (Kind::Any, _) => plain_dates(node),
-            (Kind::String, Value::Datetime(text)) => node.value = Value::String(std::mem::take(text)),
+            (Kind::String, Value::Datetime(text)) => {
+                node.value = Value::String(std::mem::take(text))
+            }
             (Kind::Enum(values), Value::String(text)) => {
                 let newer = RENAMED.iter().find(|(old, _)| text == old).map(|(_, new)| *new);
-                if let Some(newer) = newer.filter(|newer| values.iter().any(|value| value == newer)) {
+                if let Some(newer) = newer.filter(|newer| values.iter().any(|value| value == newer))
+                {
                     *text = newer.to_owned();
                 }
             }
-            (Kind::Array(inner), Value::Array(items)) => items.iter_mut().for_each(|item| self.node(inner, item)),
-            (Kind::Map(inner), Value::Table(table)) => table.values_mut().for_each(|item| self.node(inner, item)),
+            (Kind::Array(inner), Value::Array(items)) => {
+                items.iter_mut().for_each(|item| self.node(inner, item))
+            }
+            (Kind::Map(inner), Value::Table(table)) => {
+                table.values_mut().for_each(|item| self.node(inner, item))
+            }
             (Kind::Table(inner), Value::Table(table)) => {
                 for (key, item) in table {
                     if let Some(field) = inner.fields.get(key).or(inner.extra.as_ref()) {

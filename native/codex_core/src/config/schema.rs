@@ -88,34 +88,53 @@ pub(super) struct Transport {
 impl ConfigSchema {
     /// Reads the schema from its JSON text: `cli` and `keys`, as in `priv/config/schema.json`.
     pub fn from_json(text: &[u8]) -> Result<Self, SchemaFault> {
-        let json: Json = serde_json::from_slice(text).map_err(|error| SchemaFault(error.to_string()))?;
-        let cli = json["cli"].as_str().ok_or_else(|| SchemaFault("it has no `cli`".to_owned()))?.to_owned();
+        let json: Json =
+            serde_json::from_slice(text).map_err(|error| SchemaFault(error.to_string()))?;
+        let cli = json["cli"]
+            .as_str()
+            .ok_or_else(|| SchemaFault("it has no `cli`".to_owned()))?
+            .to_owned();
         let fields = fields(&json["keys"]);
         if fields.is_empty() {
             return Err(SchemaFault("it has no `keys`".to_owned()));
         }
         let keys = json["keys"].as_object().into_iter().flatten();
-        let not_in_projects =
-            keys.filter(|(_, node)| node["project"] == "ignored").map(|(key, _)| key.clone()).collect();
-        let root = TableSpec { fields, extra: None, unknown: Unknown::Reported, required: vec![], transport: None };
-        Ok(ConfigSchema { cli, not_in_projects, root: Spec { kind: Kind::Table(Box::new(root)), ..Spec::default() } })
+        let not_in_projects = keys
+            .filter(|(_, node)| node["project"] == "ignored")
+            .map(|(key, _)| key.clone())
+            .collect();
+        let root = TableSpec {
+            fields,
+            extra: None,
+            unknown: Unknown::Reported,
+            required: vec![],
+            transport: None,
+        };
+        Ok(ConfigSchema {
+            cli,
+            not_in_projects,
+            root: Spec { kind: Kind::Table(Box::new(root)), ..Spec::default() },
+        })
     }
 
-    /// Whether a value at this path can only be a table: a table or map may stand there, and no list.
-    /// Elements of a list have the path of the list.
+    /// Whether a value at this path can only be a table: a table or map may stand there, and no
+    /// list. Elements of a list have the path of the list.
     pub fn is_table(&self, path: &[String]) -> bool {
         let mut specs = vec![&self.root];
         for name in path {
             specs = specs.into_iter().flat_map(|spec| self.below(spec, name)).collect();
         }
-        let kinds: Vec<&Kind> = specs.into_iter().flat_map(|spec| self.alternatives(spec)).collect();
+        let kinds: Vec<&Kind> =
+            specs.into_iter().flat_map(|spec| self.alternatives(spec)).collect();
         let table = kinds.iter().any(|kind| matches!(kind, Kind::Table(_) | Kind::Map(_)));
         table && !kinds.iter().any(|kind| matches!(kind, Kind::Array(_) | Kind::Any))
     }
 
     fn below<'s>(&'s self, spec: &'s Spec, name: &str) -> Vec<&'s Spec> {
         match &self.resolve(spec).kind {
-            Kind::Table(table) => table.fields.get(name).or(table.extra.as_ref()).into_iter().collect(),
+            Kind::Table(table) => {
+                table.fields.get(name).or(table.extra.as_ref()).into_iter().collect()
+            }
             Kind::Map(inner) => vec![inner],
             Kind::Array(inner) => self.below(inner, name),
             Kind::Union(all) => all.iter().flat_map(|spec| self.below(spec, name)).collect(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::Sink;
 
-/// Where something stands in its file: both count from 1, columns in characters. 0 and 0 where there is no file.
+/// Where something stands in its file: both count from 1, columns in characters. 0 and 0 where
+/// there is no file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -85,7 +86,8 @@ impl Node {
     }
 }
 
-/// Builds the value with a sink. Dates are strings; what is no finite number is the string that TOML has for it.
+/// Builds the value with a sink. Dates are strings; what is no finite number is the string that
+/// TOML has for it.
 pub fn build<S: Sink>(node: &Node, sink: &mut S) -> S::Term {
     match &node.value {
         Value::String(text) | Value::Datetime(text) => sink.string(text.as_bytes()),
@@ -99,7 +101,8 @@ pub fn build<S: Sink>(node: &Node, sink: &mut S) -> S::Term {
             sink.list(&items)
         }
         Value::Table(table) => {
-            let (mut keys, mut values) = (Vec::with_capacity(table.len()), Vec::with_capacity(table.len()));
+            let (mut keys, mut values) =
+                (Vec::with_capacity(table.len()), Vec::with_capacity(table.len()));
             for (key, node) in table {
                 keys.push(sink.key(key.as_bytes()));
                 values.push(build(node, sink));

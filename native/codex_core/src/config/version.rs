@@ -4,7 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::value::{Node, Value};
 
-/// `sha256:` and the hex digest of [`canonical`]. Comments, order and layout of the file do not change it.
+/// `sha256:` and the hex digest of [`canonical`]. Comments, order and layout of the file do not
+/// change it.
 pub fn version(node: &Node, rewritten: bool) -> String {
     use std::fmt::Write;
 
@@ -16,15 +17,15 @@ pub fn version(node: &Node, rewritten: bool) -> String {
     })
 }
 
-/// Compact JSON with sorted keys and nothing escaped that need not be. In a layer that was rewritten
-/// ([`prepare`](super::prepare)), a number below the top-level key `desktop` is an object with its text, since that is
-/// what the CLI hashes there.
+/// Compact JSON with sorted keys and nothing escaped that need not be. In a layer that was
+/// rewritten ([`prepare`](super::prepare)), a number below the top-level key `desktop` is an object
+/// with its text, since that is what the CLI hashes there.
 pub fn canonical(node: &Node, rewritten: bool) -> String {
     let mut text = String::new();
     match node.table() {
-        Some(table) => {
-            object(table.iter(), &mut text, |key, node, text| write(node, text, rewritten && key == "desktop"))
-        }
+        Some(table) => object(table.iter(), &mut text, |key, node, text| {
+            write(node, text, rewritten && key == "desktop")
+        }),
         None => write(node, &mut text, false),
     }
     text
@@ -53,7 +54,9 @@ fn write(node: &Node, text: &mut String, wrapped: bool) {
             }
             text.push(']');
         }
-        Value::Table(table) => object(table.iter(), text, |_, node, text| write(node, text, wrapped)),
+        Value::Table(table) => {
+            object(table.iter(), text, |_, node, text| write(node, text, wrapped))
+        }
     }
 }
 

@@ -15,7 +15,9 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Enum(values) => list(&values.iter().map(json_text).collect::<Vec<_>>()),
         Kind::Array(_) => "a sequence".to_owned(),
         Kind::Map(_) | Kind::Table(_) => "a map".to_owned(),
-        Kind::Union(all) => all.iter().map(|spec| expected(&spec.kind)).collect::<Vec<_>>().join(" or "),
+        Kind::Union(all) => {
+            all.iter().map(|spec| expected(&spec.kind)).collect::<Vec<_>>().join(" or ")
+        }
         Kind::Any | Kind::Ref(_) => "a value".to_owned(),
     }
 }
@@ -32,7 +34,10 @@ pub(super) fn list(words: &[String]) -> String {
         [] => "there are no fields".to_owned(),
         [one] => format!("`{one}`"),
         [one, two] => format!("`{one}` or `{two}`"),
-        many => format!("one of {}", many.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
+        many => format!(
+            "one of {}",
+            many.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -46,7 +51,10 @@ const ALIKE: f64 = 0.75;
 /// A key longer than this is no misspelling.
 const LONGEST: usize = 80;
 
-pub(super) fn nearest<'k>(key: &str, known: impl Iterator<Item = (&'k String, &'k Spec)>) -> Option<String> {
+pub(super) fn nearest<'k>(
+    key: &str,
+    known: impl Iterator<Item = (&'k String, &'k Spec)>,
+) -> Option<String> {
     if key.len() > LONGEST {
         return None;
     }

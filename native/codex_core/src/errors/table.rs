@@ -1,8 +1,9 @@
 //! What failures look like, as data. The first row whose conditions all hold wins.
 //!
-//! Words are in lower case, as texts are compared. A row says where it was seen: a recorded run (`exec/…`,
-//! `app_server/…`), the texts in the program itself (`program`), the meaning of an HTTP status or a signal (`standard`), what
-//! the service of OpenAI answers (`service`), or the names that applications of this package know (`package`).
+//! Words are in lower case, as texts are compared. A row says where it was seen: a recorded run
+//! (`exec/…`, `app_server/…`), the texts in the program itself (`program`), the meaning of an HTTP
+//! status or a signal (`standard`), what the service of OpenAI answers (`service`), or the names
+//! that applications of this package know (`package`).
 
 use super::Kind::{self, *};
 
@@ -52,7 +53,13 @@ const AGAIN: bool = true;
 /// Trying again gives the same.
 const NEVER: bool = false;
 
-const fn row(when: &'static [When], kind: Kind, retryable: bool, seen: &'static str, cli: &'static str) -> Row {
+const fn row(
+    when: &'static [When],
+    kind: Kind,
+    retryable: bool,
+    seen: &'static str,
+    cli: &'static str,
+) -> Row {
     Row { when, kind, retryable, seen, cli }
 }
 
@@ -101,7 +108,8 @@ pub static ROWS: &[Row] = &[
     row(&[Ended, Exit(141)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(143)], Crashed, AGAIN, "package", ""),
 
-    // What the app-server says in codexErrorInfo. Some names stand for two things; the words tell which.
+    // What the app-server says in codexErrorInfo. Some names stand for two things; the words tell
+    // which.
     row(&[Info("usageLimitExceeded"), Begins("quota exceeded")], Quota, NEVER, "app_server/errors_all", CLI),
     row(&[Info("usageLimitExceeded")], UsageLimit, NEVER, "app_server/errors_all", CLI),
     row(&[Info("sessionBudgetExceeded")], UsageLimit, NEVER, "program", CLI),
@@ -253,7 +261,8 @@ pub static ROWS: &[Row] = &[
     // Words of the CLI itself that no row above has.
     row(&[Info("other"), Begins("fatal error: ")], Unknown, NEVER, "program", CLI),
     row(&[Info("other"), Has("(os error ")], Unknown, NEVER, "standard", ""),
-    // Every other failure of a turn has a beginning of its own; the body of a 400 is passed on as it came.
+    // Every other failure of a turn has a beginning of its own; the body of a 400 is passed on as
+    // it came.
     row(&[Info("other")], InvalidRequest, NEVER, "exec/http_400", CLI),
 ];
 
@@ -277,7 +286,10 @@ mod tests {
                 assert!(words.len() >= 5, "{words} is in too many texts");
             }
             let known = ["exec/", "app_server/"].iter().any(|dir| row.seen.starts_with(dir));
-            assert!(known || ["program", "standard", "service", "package"].contains(&row.seen), "{row:?}");
+            assert!(
+                known || ["program", "standard", "service", "package"].contains(&row.seen),
+                "{row:?}"
+            );
             assert!(["", CLI].contains(&row.cli), "{row:?}");
         }
     }
@@ -285,7 +297,9 @@ mod tests {
     #[test]
     fn no_row_hides_behind_an_earlier_one() {
         for (n, row) in ROWS.iter().enumerate() {
-            let hidden = ROWS[..n].iter().find(|earlier| earlier.when.iter().all(|when| row.when.contains(when)));
+            let hidden = ROWS[..n]
+                .iter()
+                .find(|earlier| earlier.when.iter().all(|when| row.when.contains(when)));
             assert!(hidden.is_none(), "{row:?} is never reached: {hidden:?}");
         }
     }

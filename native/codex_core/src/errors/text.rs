@@ -8,7 +8,8 @@ use serde_json::Value;
 /// How many bytes at the beginning, and at the end, of a text are looked at.
 pub const REACH: usize = 8 * 1024;
 
-/// A text in lower case (ASCII), with typographic apostrophes made plain, in one piece or as its beginning and end.
+/// A text in lower case (ASCII), with typographic apostrophes made plain, in one piece or as its
+/// beginning and end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folded(String);
 
@@ -54,7 +55,8 @@ impl Folded {
         }
     }
 
-    /// The status that the CLI puts into the text: `unexpected status 401 …`, `…, last status: 429 …`.
+    /// The status that the CLI puts into the text: `unexpected status 401 …`, `…, last status: 429
+    /// …`.
     pub fn http_status(&self) -> Option<u16> {
         let rest = self.0.strip_prefix("unexpected status ").or_else(|| {
             let rest = self.0.strip_prefix("exceeded retry limit, last status: ")?;
@@ -72,8 +74,9 @@ impl Folded {
         let value: Value = serde_json::from_str(&self.0).ok()?;
         let error = value.get("error").filter(|error| error.is_object()).unwrap_or(&value);
         let word = |name| error.get(name).and_then(Value::as_str).map(str::to_owned);
-        let message =
-            word("message").or_else(|| word("detail")).or_else(|| value.get("error")?.as_str().map(str::to_owned));
+        let message = word("message")
+            .or_else(|| word("detail"))
+            .or_else(|| value.get("error")?.as_str().map(str::to_owned));
         Some(Body {
             message: message.map(|message| Folded::new(message.as_bytes())),
             code: word("code"),
@@ -82,8 +85,8 @@ impl Folded {
     }
 }
 
-/// What a program said last on stderr: from the last line that begins with "error" on, else its last line. Log lines,
-/// which begin with a time, and the CLI's notes about stdin do not count.
+/// What a program said last on stderr: from the last line that begins with "error" on, else its
+/// last line. Log lines, which begin with a time, and the CLI's notes about stdin do not count.
 pub fn last_words(text: &[u8]) -> String {
     // A stack may be longer than the reach, and its heading stands before it.
     let text = without_stack(text);
@@ -95,8 +98,8 @@ pub fn last_words(text: &[u8]) -> String {
     from.map_or(String::new(), |from| lines[from..].join("\n").trim().to_owned())
 }
 
-/// The text without the stack backtraces that Rust programs print with `RUST_BACKTRACE` set: the heading, the frames below
-/// it, and the note about `RUST_BACKTRACE`.
+/// The text without the stack backtraces that Rust programs print with `RUST_BACKTRACE` set: the
+/// heading, the frames below it, and the note about `RUST_BACKTRACE`.
 pub fn without_stack(text: &[u8]) -> Cow<'_, [u8]> {
     const HEADING: &[u8] = b"tack backtrace:";
     if memmem::find(text, HEADING).is_none() {
@@ -110,7 +113,9 @@ pub fn without_stack(text: &[u8]) -> Cow<'_, [u8]> {
             b"stack backtrace:" | b"Stack backtrace:" => true,
             _ => inside && is_frame(line, words),
         };
-        if !(inside || words.starts_with(b"note: ") && memmem::find(words, b"RUST_BACKTRACE").is_some()) {
+        if !(inside
+            || words.starts_with(b"note: ") && memmem::find(words, b"RUST_BACKTRACE").is_some())
+        {
             kept.extend_from_slice(line);
         }
     }
@@ -120,7 +125,8 @@ pub fn without_stack(text: &[u8]) -> Cow<'_, [u8]> {
 /// `  12: codex_core::run`, and below it `             at /src/lib.rs:1:2`.
 fn is_frame(line: &[u8], words: &[u8]) -> bool {
     let digits = words.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    line.starts_with(b" ") && (words.starts_with(b"at ") || digits > 0 && words.get(digits) == Some(&b':'))
+    line.starts_with(b" ")
+        && (words.starts_with(b"at ") || digits > 0 && words.get(digits) == Some(&b':'))
 }
 
 fn starts_with_error(line: &str) -> bool {
@@ -139,7 +145,8 @@ fn is_log(line: &str) -> bool {
 }
 
 fn is_note(line: &str) -> bool {
-    ["Reading additional input from stdin...", "Reading prompt from stdin..."].contains(&line.trim())
+    ["Reading additional input from stdin...", "Reading prompt from stdin..."]
+        .contains(&line.trim())
 }
 
 #[cfg(test)]
@@ -165,11 +172,14 @@ mod tests {
     fn stacks_are_left_out() {
         let frames =
             "   0: <unknown>\n   1: std::rt::start\n             at /rustc/library/std/src/rt.rs:1:2\n".repeat(2000);
-        let without = |text: &str| String::from_utf8_lossy(&without_stack(text.as_bytes())).into_owned();
+        let without =
+            |text: &str| String::from_utf8_lossy(&without_stack(text.as_bytes())).into_owned();
         let error = "Error: a\n\nCaused by:\n    0: b\n    1: c";
         for text in [
             format!("{error}\n\nStack backtrace:\n{frames}"),
-            format!("{error}\n\nStack backtrace:\n{frames}note: run with `RUST_BACKTRACE=full` for more\n"),
+            format!(
+                "{error}\n\nStack backtrace:\n{frames}note: run with `RUST_BACKTRACE=full` for more\n"
+            ),
         ] {
             assert_eq!(without(&text), error);
             assert_eq!(last_words(text.as_bytes()), error);
@@ -180,7 +190,9 @@ mod tests {
             without(&format!("{panic}Error: after\nit")),
             "thread 'a' panicked at b.rs:1:2:\nwords\nError: after\nit"
         );
-        for text in ["no stack\n  0: a\n", "a stack backtrace: of words\n 1: b", "", "note: RUST_BACKTRACE"] {
+        for text in
+            ["no stack\n  0: a\n", "a stack backtrace: of words\n 1: b", "", "note: RUST_BACKTRACE"]
+        {
             assert_eq!(without(text).trim_end(), text.trim_end());
         }
     }
@@ -199,7 +211,13 @@ mod tests {
         let status = |text: &str| Folded::new(text.as_bytes()).http_status();
         assert_eq!(status("unexpected status 503 Service Unavailable: x"), Some(503));
         assert_eq!(status("exceeded retry limit, last status: 429 Too Many Requests"), Some(429));
-        for none in ["status 503", "unexpected status 9", "unexpected status é01", "unexpected status 999", ""] {
+        for none in [
+            "status 503",
+            "unexpected status 9",
+            "unexpected status é01",
+            "unexpected status 999",
+            "",
+        ] {
             assert_eq!(status(none), None, "{none}");
         }
     }

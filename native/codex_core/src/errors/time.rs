@@ -1,12 +1,14 @@
 //! When to try again, read from words.
 //!
-//! Providers say "try again in 1.3s", "in 6m0s", "in 20 seconds"; the CLI (0.169) says "try again at 4:46 AM" where that is
-//! today, else "at Nov 21st, 2026 4:46 AM", in local time; servers say `Retry-After: 20` or give an HTTP date.
+//! Providers say "try again in 1.3s", "in 6m0s", "in 20 seconds"; the CLI (0.169) says "try again
+//! at 4:46 AM" where that is today, else "at Nov 21st, 2026 4:46 AM", in local time; servers say
+//! `Retry-After: 20` or give an HTTP date.
 
 /// A later time is a misreading: no limit lasts longer.
 const MAX_WAIT_MS: u64 = 366 * 24 * 3600 * 1000;
 
-/// The CLI's clock has no seconds, and reading takes a moment: a time so little ago is now, not tomorrow.
+/// The CLI's clock has no seconds, and reading takes a moment: a time so little ago is now, not
+/// tomorrow.
 const JUST_NOW: i64 = 120;
 
 const DAY: i64 = 24 * 3600;
@@ -16,8 +18,8 @@ const DAY: i64 = 24 * 3600;
 pub enum Reset {
     /// Seconds since 1970.
     Unix(i64),
-    /// What a clock on the wall shows then, as seconds since it showed the beginning of 1970. Whoever knows the rules
-    /// of daylight saving time makes a point in time of it.
+    /// What a clock on the wall shows then, as seconds since it showed the beginning of 1970.
+    /// Whoever knows the rules of daylight saving time makes a point in time of it.
     Local(i64),
 }
 
@@ -45,8 +47,8 @@ pub fn reset(text: &str, local_now: i64) -> Option<Reset> {
     Some(Reset::Local(days(year, month, day)? * DAY + minutes * 60))
 }
 
-/// What a `Retry-After` header says: seconds, also with a fraction, or an HTTP date (any of its three forms). Returns
-/// the wait in milliseconds, and the time where it is a date.
+/// What a `Retry-After` header says: seconds, also with a fraction, or an HTTP date (any of its
+/// three forms). Returns the wait in milliseconds, and the time where it is a date.
 pub fn retry_after(value: &str, now: i64) -> Option<(u64, Option<Reset>)> {
     let value = value.trim();
     if value.starts_with(|c: char| c.is_ascii_digit()) {
@@ -131,15 +133,21 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
     let index = usize::try_from(month).ok().filter(|month| (1..=12).contains(month))?;
     let long = i64::from(leap && month == 2);
-    if !(1..=before[index] - before[index - 1] + long).contains(&day) || !(1970..=9999).contains(&year) {
+    if !(1..=before[index] - before[index - 1] + long).contains(&day)
+        || !(1970..=9999).contains(&year)
+    {
         return None;
     }
     let past = year - 1;
     let leap_days = past / 4 - past / 100 + past / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    Some((year - 1970) * 365 + leap_days + before[index - 1] + i64::from(leap && month > 2) + day - 1)
+    Some(
+        (year - 1970) * 365 + leap_days + before[index - 1] + i64::from(leap && month > 2) + day
+            - 1,
+    )
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT`, `Sun Nov  6 08:49:37 1994`; in lower case.
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT`, `Sun Nov  6 08:49:37 1994`;
+/// in lower case.
 fn http_date(text: &str) -> Option<i64> {
     let words: Vec<&str> = text.split([' ', ',', '-']).filter(|word| !word.is_empty()).collect();
     let (day, name, year, time) = match words.as_slice() {
@@ -180,13 +188,22 @@ mod tests {
         ] {
             assert_eq!(wait_ms(text), Some(ms), "{text}");
         }
-        for text in ["try again in a moment", "try again in 5", "try again in 5 parsecs", "try again in ", "5s", ""] {
+        for text in [
+            "try again in a moment",
+            "try again in 5",
+            "try again in 5 parsecs",
+            "try again in ",
+            "5s",
+            "",
+        ] {
             assert_eq!(wait_ms(text), None, "{text}");
         }
         let digits = "9".repeat(400);
-        for text in
-            [format!("try again in {digits}s"), format!("try again in {digits}.{digits}d"), "try again in .s".into()]
-        {
+        for text in [
+            format!("try again in {digits}s"),
+            format!("try again in {digits}.{digits}d"),
+            "try again in .s".into(),
+        ] {
             assert_eq!(wait_ms(&text), None, "{text}");
         }
         assert_eq!(wait_ms("try again in 367 days"), None);
@@ -218,7 +235,10 @@ mod tests {
             assert_eq!(at(text, NOW), Some(from_now), "{text}");
         }
         // Written before midnight, read after it.
-        assert_eq!(at("try again at 11:59 pm.", NOW - minutes_of_day() + 5), Some(-minutes_of_day() - 60));
+        assert_eq!(
+            at("try again at 11:59 pm.", NOW - minutes_of_day() + 5),
+            Some(-minutes_of_day() - 60)
+        );
     }
 
     fn minutes_of_day() -> i64 {
@@ -260,10 +280,19 @@ mod tests {
         assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), expected);
         assert_eq!(date("Sunday, 06-Nov-94 08:49:37 GMT"), expected);
         assert_eq!(date("Sun Nov  6 08:49:37 1994"), expected);
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", NOW), Some((0, Some(Reset::Unix(784_111_777)))));
-        for none in
-            ["", "-5", "soon", "Sun, 06 Nov 1994 25:49:37 GMT", "Sun, 06 Abc 1994 08:49:37 GMT", "99999999999", "é"]
-        {
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", NOW),
+            Some((0, Some(Reset::Unix(784_111_777))))
+        );
+        for none in [
+            "",
+            "-5",
+            "soon",
+            "Sun, 06 Nov 1994 25:49:37 GMT",
+            "Sun, 06 Abc 1994 08:49:37 GMT",
+            "99999999999",
+            "é",
+        ] {
             assert_eq!(retry_after(none, NOW), None, "{none}");
         }
     }

@@ -16,7 +16,11 @@ impl<S: Sink> Parser<'_, S> {
         }
         let digits = self.pos - first;
         if digits == 0 || (digits > 1 && self.buf[first] == b'0') {
-            return Err(if digits == 0 && self.unexpected() == Fault::Eof { Fault::Eof } else { Fault::Number });
+            return Err(if digits == 0 && self.unexpected() == Fault::Eof {
+                Fault::Eof
+            } else {
+                Fault::Number
+            });
         }
         if let Some(b'.' | b'e' | b'E') = self.peek() {
             return self.float(start);

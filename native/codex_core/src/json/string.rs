@@ -28,8 +28,9 @@ impl<'p, S: Sink> Parser<'p, S> {
         }
     }
 
-    /// The rest of a string whose first escape is at `at`. Copies and scans in one go, block by block: what is copied
-    /// too much behind an escape is written over, and the length says how much of it counts.
+    /// The rest of a string whose first escape is at `at`. Copies and scans in one go, block by
+    /// block: what is copied too much behind an escape is written over, and the length says how
+    /// much of it counts.
     #[inline(never)]
     fn escaped(&mut self, start: usize, mut at: usize) -> Parsed<Text> {
         let mut len = at - start;
@@ -118,8 +119,8 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 }
 
-/// What the letter behind a backslash stands for; 0 where it needs another look. A table, because which letter comes next
-/// is nothing that a processor could guess.
+/// What the letter behind a backslash stands for; 0 where it needs another look. A table, because
+/// which letter comes next is nothing that a processor could guess.
 const UNESCAPED: [u8; 256] = {
     let mut table = [0; 256];
     table[b'"' as usize] = b'"';

@@ -82,7 +82,11 @@ impl Sink for ValueSink {
 }
 
 /// Feeds the pieces one by one, as a pipe would, and finishes.
-pub fn decode<'p>(schema: &Schema, max_line: usize, pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<Value> {
+pub fn decode<'p>(
+    schema: &Schema,
+    max_line: usize,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Vec<Value> {
     decode_limited(schema, max_line, u64::MAX, pieces)
 }
 

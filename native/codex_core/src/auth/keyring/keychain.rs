@@ -1,10 +1,17 @@
-//! The login keychain of macOS. Its calls block, and may ask the user, so each has a thread while it lasts.
+//! The login keychain of macOS. Its calls block, and may ask the user, so each has a thread while
+//! it lasts.
 
 use keyring::{Entry, Error};
 
 use super::{Bus, Fault, Turn};
 
-pub(super) async fn get(turn: Turn, _: &Bus, service: &str, account: &str, _: bool) -> Result<Option<String>, Fault> {
+pub(super) async fn get(
+    turn: Turn,
+    _: &Bus,
+    service: &str,
+    account: &str,
+    _: bool,
+) -> Result<Option<String>, Fault> {
     with(turn, service, account, |entry| match entry.get_password() {
         Ok(secret) => Ok(Some(secret)),
         Err(Error::NoEntry) => Ok(None),
@@ -13,12 +20,25 @@ pub(super) async fn get(turn: Turn, _: &Bus, service: &str, account: &str, _: bo
     .await
 }
 
-pub(super) async fn set(turn: Turn, _: &Bus, service: &str, account: &str, secret: &str, _: bool) -> Result<(), Fault> {
+pub(super) async fn set(
+    turn: Turn,
+    _: &Bus,
+    service: &str,
+    account: &str,
+    secret: &str,
+    _: bool,
+) -> Result<(), Fault> {
     let secret = secret.to_owned();
     with(turn, service, account, move |entry| entry.set_password(&secret).map_err(fault)).await
 }
 
-pub(super) async fn delete(turn: Turn, _: &Bus, service: &str, account: &str, _: bool) -> Result<bool, Fault> {
+pub(super) async fn delete(
+    turn: Turn,
+    _: &Bus,
+    service: &str,
+    account: &str,
+    _: bool,
+) -> Result<bool, Fault> {
     with(turn, service, account, |entry| match entry.delete_credential() {
         Ok(()) => Ok(true),
         Err(Error::NoEntry) => Ok(false),

@@ -6,7 +6,13 @@ fn none() -> Fault {
     Fault::Unavailable("this library was built without the keyring".to_owned())
 }
 
-pub(super) async fn get(_: Turn, _: &Bus, _: &str, _: &str, _: bool) -> Result<Option<String>, Fault> {
+pub(super) async fn get(
+    _: Turn,
+    _: &Bus,
+    _: &str,
+    _: &str,
+    _: bool,
+) -> Result<Option<String>, Fault> {
     Err(none())
 }
 

@@ -1,4 +1,5 @@
-//! The Secret Service over D-Bus, in Rust alone. A call is a connection of its own to the bus that the caller names.
+//! The Secret Service over D-Bus, in Rust alone. A call is a connection of its own to the bus that
+//! the caller names.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,7 +18,8 @@ const APPLICATION: &str = "rust-keyring";
 const TARGET: &str = "default";
 const LABEL_SUFFIX: &str = ":default (keyring v3.6.3)";
 // What a bus says when nobody has the name that a call is for.
-const NOBODY: [&str; 2] = ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
+const NOBODY: [&str; 2] =
+    ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
 const CONTENT_TYPE: &str = "text/plain";
 
 const RETRY: Duration = Duration::from_millis(10);
@@ -56,14 +58,25 @@ pub(super) async fn set(
         }
         collection.unlock().await.map_err(fault)?;
     }
-    let attributes =
-        HashMap::from([("application", APPLICATION), ("target", TARGET), ("service", service), ("username", account)]);
+    let attributes = HashMap::from([
+        ("application", APPLICATION),
+        ("target", TARGET),
+        ("service", service),
+        ("username", account),
+    ]);
     let label = format!("{account}@{service}{LABEL_SUFFIX}");
-    let made = collection.create_item(&label, attributes, secret.as_bytes(), true, CONTENT_TYPE).await;
+    let made =
+        collection.create_item(&label, attributes, secret.as_bytes(), true, CONTENT_TYPE).await;
     made.map(drop).map_err(fault)
 }
 
-pub(super) async fn delete(_turn: Turn, bus: &Bus, service: &str, account: &str, prompt: bool) -> Result<bool, Fault> {
+pub(super) async fn delete(
+    _turn: Turn,
+    bus: &Bus,
+    service: &str,
+    account: &str,
+    prompt: bool,
+) -> Result<bool, Fault> {
     let keyring = connect(bus).await?;
     let Some(item) = find(&keyring, service, account).await? else { return Ok(false) };
     open(&item, prompt).await?;
@@ -77,15 +90,19 @@ pub(super) async fn probe(_turn: Turn, bus: &Bus) -> Result<(), Fault> {
 }
 
 async fn connect(bus: &Bus) -> Result<SecretService<'static>, Fault> {
-    let address = address(bus)
-        .ok_or_else(|| Fault::Unavailable("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set".to_owned()))?;
-    let no_bus = |why: String| Fault::Unavailable(format!("the bus at {address} does not answer: {why}"));
+    let address = address(bus).ok_or_else(|| {
+        Fault::Unavailable("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set".to_owned())
+    })?;
+    let no_bus =
+        |why: String| Fault::Unavailable(format!("the bus at {address} does not answer: {why}"));
     let stream = dial(&address).await.map_err(no_bus)?;
     let connection = zbus::connection::Builder::unix_stream(stream).build().await;
     let connection = connection.map_err(|error| no_bus(error.to_string()))?;
-    SecretService::connect_with_existing(EncryptionType::Dh, connection).await.map_err(|error| match error {
-        Error::Unavailable => no_service(),
-        error => fault(error),
+    SecretService::connect_with_existing(EncryptionType::Dh, connection).await.map_err(|error| {
+        match error {
+            Error::Unavailable => no_service(),
+            error => fault(error),
+        }
     })
 }
 
@@ -96,7 +113,9 @@ async fn dial(address: &str) -> Result<UnixStream, String> {
         .find_map(|one| match one.parse::<zbus::Address>().ok()?.transport() {
             Transport::Unix(unix) => match unix.path() {
                 UnixSocket::File(path) => Some(path.as_os_str().to_owned()),
-                UnixSocket::Abstract(name) => Some([OsStr::new("\0"), name].into_iter().collect::<OsString>()),
+                UnixSocket::Abstract(name) => {
+                    Some([OsStr::new("\0"), name].into_iter().collect::<OsString>())
+                }
                 _ => None,
             },
             _ => None,
@@ -122,9 +141,15 @@ fn address(bus: &Bus) -> Option<String> {
     set(&bus.address).or_else(|| set(&bus.runtime_dir).map(|dir| format!("unix:path={dir}/bus")))
 }
 
-/// By all three names, else by two in the default collection, as entries of other programs have them.
-async fn find<'k>(keyring: &'k SecretService<'_>, service: &str, account: &str) -> Result<Option<Item<'k>>, Fault> {
-    let mut names = HashMap::from([("target", TARGET), ("service", service), ("username", account)]);
+/// By all three names, else by two in the default collection, as entries of other programs have
+/// them.
+async fn find<'k>(
+    keyring: &'k SecretService<'_>,
+    service: &str,
+    account: &str,
+) -> Result<Option<Item<'k>>, Fault> {
+    let mut names =
+        HashMap::from([("target", TARGET), ("service", service), ("username", account)]);
     let found = keyring.search_items(names.clone()).await.map_err(fault)?;
     let mut items: Vec<_> = found.unlocked.into_iter().chain(found.locked).collect();
     if items.len() > 1 {
@@ -134,7 +159,8 @@ async fn find<'k>(keyring: &'k SecretService<'_>, service: &str, account: &str) 
         return Ok(Some(item));
     }
     names.remove("target");
-    // A collection takes its items with it; the search over all of them does not say whose an item is.
+    // A collection takes its items with it; the search over all of them does not say whose an item
+    // is.
     let path = match keyring.get_default_collection().await {
         Ok(collection) => collection.collection_path.to_string(),
         Err(Error::NoResult) => return Ok(None),
@@ -143,7 +169,8 @@ async fn find<'k>(keyring: &'k SecretService<'_>, service: &str, account: &str) 
     let found = keyring.search_items(names).await.map_err(fault)?;
     let mut items = Vec::new();
     for item in found.unlocked.into_iter().chain(found.locked) {
-        let inside = item.item_path.as_str().strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
+        let inside =
+            item.item_path.as_str().strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
         if inside && !item.get_attributes().await.map_err(fault)?.contains_key("target") {
             items.push(item);
         }
@@ -166,7 +193,9 @@ fn fault(error: Error) -> Fault {
         Error::Locked | Error::Prompt => Fault::Locked,
         Error::Unavailable => no_service(),
         Error::NoResult => Fault::Other("it has no default collection".to_owned()),
-        Error::Zbus(zbus::Error::MethodError(name, _, _)) if NOBODY.contains(&name.as_str()) => no_service(),
+        Error::Zbus(zbus::Error::MethodError(name, _, _)) if NOBODY.contains(&name.as_str()) => {
+            no_service()
+        }
         other => Fault::Other(other.to_string()),
     }
 }
