@@ -1,9 +1,15 @@
 defmodule Codex.DocsTest do
-  # What the documents say agrees with the code.
+  # The documents agree with the code.
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md guides/options.md guides/configuration.md guides/errors.md guides/models.md guides/auth.md guides/telemetry.md guides/app_server.md guides/upgrading.md)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md) ++
+               for(
+                 guide <-
+                   ~w(app_server auth configuration errors models options production) ++
+                     ~w(telemetry upgrading),
+                 do: "guides/#{guide}.md"
+               )
 
   defp read(path), do: File.read!(Path.join(@root, path))
   defp version, do: Mix.Project.config()[:version]
@@ -12,7 +18,7 @@ defmodule Codex.DocsTest do
     for [_, code] <- Regex.scan(~r/^```#{language}\n(.*?)^```/ms, read(document)), do: code
   end
 
-  test "one version: mix.exs, Cargo.toml, README, and on top of the changelog" do
+  test "mix.exs, Cargo.toml, README and CHANGELOG have the same version" do
     assert [_, cargo] =
              Regex.run(~r/^\[workspace\.package\]\nversion = "(.*)"/m, read("Cargo.toml"))
 
@@ -23,7 +29,7 @@ defmodule Codex.DocsTest do
     assert newest == version()
   end
 
-  test "one version of the CLI: setup, code, hint and README" do
+  test "setup, code, hint and README name the same version of the CLI" do
     tested = Codex.CLI.tested_version()
     assert Codex.Config.Schema.cli_version() == tested
     assert read("bin/setup.sh") =~ ~r/^CLI_VERSION=#{Regex.escape(tested)}$/m
@@ -36,21 +42,21 @@ defmodule Codex.DocsTest do
     assert read("README.md") =~ "version #{tested}"
   end
 
-  test "the table of options in the guide is the one of the code" do
+  test "the table of options in the guide equals the table of the code" do
     [_, table, _] = String.split(read("guides/options.md"), "<!-- OPTIONS -->")
 
     assert String.trim(table) == Codex.Options.Table.reach(),
            "run `mix codex.options --write guides/options.md`"
   end
 
-  test "the table of kinds of errors in the guide is the one of the code" do
+  test "the table of kinds of errors in the guide equals the table of the code" do
     [_, table, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
 
     assert String.trim(table) == Codex.Error.Kinds.table(),
            "run `mix codex.errors --write guides/errors.md`"
   end
 
-  test "one least version of Rust and of Elixir" do
+  test "all files name the same minimum versions of Rust and Elixir" do
     [_, rust] = Regex.run(~r/^rust-version = "(.*)"/m, read("Cargo.toml"))
     [_, elixir] = Regex.run(~r/^~> (.*)$/, Mix.Project.config()[:elixir])
 
@@ -64,7 +70,7 @@ defmodule Codex.DocsTest do
     end
   end
 
-  test "no document says the same twice" do
+  test "no document repeats a paragraph" do
     for document <- @documents do
       # Paragraphs, entries of lists and rows of tables.
       parts = document |> read() |> String.split(~r/\n(?=\n|- |  \* |\| )/)
@@ -73,7 +79,7 @@ defmodule Codex.DocsTest do
     end
   end
 
-  test "Elixir code in the documents parses, and names modules and functions that exist" do
+  test "Elixir code in the documents parses, and calls existing modules and functions" do
     codes = for document <- @documents, code <- blocks(document, "elixir"), do: code
     assert length(codes) >= 4
 
@@ -85,7 +91,7 @@ defmodule Codex.DocsTest do
     end
   end
 
-  # The calls of our modules, and the modules that are only named.
+  # Returns the calls of our modules, and modules that are named without a call.
   defp calls(ast) do
     {_, found} =
       Macro.prewalk(ast, [], fn
@@ -102,7 +108,7 @@ defmodule Codex.DocsTest do
     found
   end
 
-  test "modules and functions that the text names exist" do
+  test "modules and functions in the text exist" do
     for document <- @documents,
         text = prose(document),
         [_, name] <- Regex.scan(~r/`(Codex(?:\.[A-Z]\w*)+)(?:[.`])/, text) do
@@ -123,7 +129,7 @@ defmodule Codex.DocsTest do
     end
   end
 
-  # Without code, and without what a version removed.
+  # Leaves out code blocks and the sections on removed functions.
   defp prose(document) do
     text = Regex.replace(~r/^```.*?^```/ms, read(document), "")
     Regex.replace(~r/^### Removed\n.*?(?=^## |\z)/ms, text, "")
@@ -145,7 +151,7 @@ defmodule Codex.DocsTest do
     end
   end
 
-  test "links and paths in the documents point to what exists" do
+  test "links and paths in the documents point to existing files" do
     for document <- @documents, [_, link] <- Regex.scan(~r/\]\(([^)]+)\)/, read(document)) do
       unless link =~ ~r/^https?:/,
         do:
@@ -163,7 +169,7 @@ defmodule Codex.DocsTest do
         do: assert(File.exists?(Path.join(@root, path)), path)
   end
 
-  test "the README begins with code, and its part between the markers documents Codex" do
+  test "the README begins with code, and its shared part is the documentation of Codex" do
     readme = read("README.md")
     line = readme |> String.split("\n") |> Enum.find_index(&(&1 == "```elixir"))
     assert line < 20

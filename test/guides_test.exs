@@ -1,5 +1,5 @@
 defmodule Codex.GuidesTest do
-  # The modules of `guides/app_server.md` run, with the real server. Phoenix is not here: what they need of it stands in below.
+  # Runs the modules of `guides/app_server.md` with the real server. `MyAppWeb` stands in for Phoenix.
   use ExUnit.Case, async: true
 
   import Codex.Connected
@@ -18,7 +18,7 @@ defmodule Codex.GuidesTest do
     def put_flash(socket, kind, text), do: Map.put(socket, kind, text)
   end
 
-  # The definitions of modules in the block that has this text.
+  # Defines the modules of the block that contains this text.
   defp define!(text) do
     block = Enum.find(@blocks, &(&1 =~ text)) || flunk("no block has #{text}")
 
@@ -39,7 +39,7 @@ defmodule Codex.GuidesTest do
     define!("defmodule MyAppWeb.AgentLive")
   end
 
-  # The exit status and the output of the gate over reviews.
+  # Runs the review gate of the guide. Returns its exit status and its output.
   defp gate(step, branch) do
     model = Test.start!(List.wrap(step), git: true)
     git = &System.cmd("git", ["-C", model.workspace | &1], stderr_to_stdout: true)
@@ -66,7 +66,7 @@ defmodule Codex.GuidesTest do
     json(%{findings: findings, overall_correctness: verdict, overall_explanation: "E."})
   end
 
-  test "the gate over reviews lets nothing pass that is not known to be good" do
+  test "the review gate passes only changes that are known to be good" do
     assert {{0, ""}, ""} = gate(answer([]), ~s("main"))
     assert {{0, ""}, out} = gate(answer([{"Slow", 3}, {"Odd", 2}]), ~s("main"))
     assert out == "/a.ex:3 Slow\n/a.ex:3 Odd\n"
@@ -94,7 +94,7 @@ defmodule Codex.GuidesTest do
     assert error =~ "no such branch"
   end
 
-  # A page: a process with a socket that goes through the callbacks of the view.
+  # Starts a page: a process that runs the callbacks of the view on its socket.
   defp page(view, id, test) do
     spawn_link(fn ->
       {:ok, socket} = view.mount(%{"thread" => id}, %{}, %{})
@@ -124,7 +124,7 @@ defmodule Codex.GuidesTest do
     if fun.(socket), do: socket, else: await_page(page, fun)
   end
 
-  test "a page asks its user, is closed, and another one has the answer later" do
+  test "a page asks its user and is closed, and another page answers later" do
     view = MyAppWeb.AgentLive
     ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
     {model, conn} = connect([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done."])
@@ -150,7 +150,7 @@ defmodule Codex.GuidesTest do
     [other] = Map.keys(socket.asked)
     assert File.exists?(Path.join(model.workspace, "yes.txt"))
 
-    # Of two pages, one is the first.
+    # Only the first answer of two pages counts.
     send(third, {:click, %{"token" => token, "answer" => "allow"}})
     assert %{info: "Too late."} = await_page(third, &is_map_key(&1, :info))
     send(second, {:click, %{"token" => other, "answer" => "no"}})
@@ -163,7 +163,7 @@ defmodule Codex.GuidesTest do
     assert AppServer.pending(conn) == {:ok, []}
   end
 
-  test "a page shows a turn that failed" do
+  test "a page shows the error of a failed turn" do
     ask = shell("true", sandbox_permissions: "require_escalated", justification: "May I?")
     {_model, conn} = connect([ask, http_error(400, "no such thing")])
     Process.register(conn, MyApp.Codex)
@@ -180,7 +180,7 @@ defmodule Codex.GuidesTest do
     assert {:error, {:turn_failed, _error}} = Task.await(agent, 10_000)
   end
 
-  test "a tool of the guide is called" do
+  test "the agent calls the tool of the guide" do
     define!("defmodule MyApp.OrderTool")
     {model, conn} = connect([tool_call("order_status", %{number: "17"}), "It is sent."])
 
