@@ -47,7 +47,6 @@ defmodule Codex.Approvals do
   """
 
   alias Codex.Approvals.{Crash, Spans, StaticPolicy}
-  alias Codex.AppServer.{ApprovalDecision, Request}
 
   @type policy :: module() | function() | StaticPolicy.t()
   @type decision :: :allow | {:allow, keyword() | map()} | {:deny, term()}
@@ -123,33 +122,24 @@ defmodule Codex.Approvals do
   def policy?(policy) when is_function(policy), do: arity(policy) in 1..3
   def policy?(policy), do: is_atom(policy) and policy not in [nil, true, false]
 
-  # Type of the event, and what it has of the request besides what all have.
-  @events %{
-    Request.CommandApproval =>
-      {:command_execution_approval, [:command, :cwd, :proposed_execpolicy_amendment, :reason]},
-    Request.FileChangeApproval => {:file_change_approval, [:grant_root, :reason]},
-    Request.PermissionsApproval => {:permissions_approval, [:permissions, :cwd, :reason]}
-  }
-  @common [:thread_id, :turn_id, :item_id, :token, :expires_at]
-
   @doc false
-  # The event of a request, or nil for what no policy decides.
-  @spec event(Request.t()) :: map() | nil
-  def event(%Request.Elicitation{tool: tool} = request) when tool != nil do
-    request
-    |> Map.take([:server_name, :arguments | @common])
-    |> Map.merge(%{type: :mcp_tool_approval, tool_name: tool, reason: request.message})
-  end
+  # Whether these are options of a decision. A decision with an unknown option is refused: it could
+  # mean more, or less, than the host meant.
+  @spec options?(term()) :: boolean()
+  def options?(opts) when is_struct(opts), do: false
 
-  def event(%module{} = request) do
-    case @events do
-      %{^module => {type, fields}} ->
-        request |> Map.take(fields ++ @common) |> Map.put(:type, type)
+  def options?(opts),
+    do: (is_map(opts) or Keyword.keyword?(opts)) and Enum.all?(opts, &option?/1)
 
-      _ ->
-        nil
-    end
-  end
+  defp option?({name, value}) when name in [:for_session, :always], do: is_boolean(value)
+  defp option?({:grant_root, root}), do: is_binary(root) or root in [nil, true, false]
+
+  defp option?({:execpolicy_amendment, words}),
+    do:
+      is_list(words) and not List.improper?(words) and words != [] and
+        Enum.all?(words, &is_binary/1)
+
+  defp option?(_other), do: false
 
   @doc false
   # What a policy says to an event of the app-server, within this time. Whatever it does, the result is a decision, or `:later`.
@@ -179,7 +169,7 @@ defmodule Codex.Approvals do
   defp decision(decision) when decision in [:allow, :later], do: decision
 
   defp decision({:allow, opts} = allowed),
-    do: if(ApprovalDecision.options?(opts), do: allowed, else: odd())
+    do: if(options?(opts), do: allowed, else: odd())
 
   defp decision(:cancel), do: {:deny, :cancel}
   defp decision({:deny, _} = denied), do: denied

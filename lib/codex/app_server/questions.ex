@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Questions do
   # What the server asks, as a part of `Codex.AppServer.State`: who is told, the one answer, and the no where there is none. Functions
   # take the state of a connection, and return `{actions, state}` as that module does.
 
-  alias Codex.AppServer.{Asked, Message, State, Subscribers, Timers, Turns}
+  alias Codex.AppServer.{Message, ServerRequest, State, Subscribers, Timers, Turns}
 
   @doc """
   The server asks. Subscribers and those who follow the turn are told; where there is nobody, it is a no at once.
@@ -23,10 +23,10 @@ defmodule Codex.AppServer.Questions do
         {[{:note, {:duplicate_request, id, method}}], state}
 
       subscribers == [] and followers == [] ->
-        {Asked.deny(id, method, :nobody), state}
+        {deny(id, method, :nobody), state}
 
       map_size(state.asked) >= most ->
-        {Asked.deny(id, method, {:overflow, most}), state}
+        {deny(id, method, {:overflow, most}), state}
 
       true ->
         open(state, {id, method, params}, about, {subscribers, followers}, now)
@@ -73,16 +73,22 @@ defmodule Codex.AppServer.Questions do
   end
 
   @doc "An answer of ours: see `Codex.AppServer.State.respond/4`."
-  @spec respond(State.t(), term(), Message.id(), Asked.answer()) :: State.step()
+  @spec respond(State.t(), term(), Message.id(), ServerRequest.answer()) :: State.step()
   def respond(state, from, id, answer) do
     with %{^id => asked} <- state.asked,
-         {:ok, answer} <- Asked.check(asked.method, asked.params, answer) do
-      close([{:send, Asked.answer(id, answer)}, {:reply, from, :ok}], state, id, :answered)
+         {:ok, answer} <- ServerRequest.encode(asked.method, asked.params, answer) do
+      close([{:send, message(id, answer)}, {:reply, from, :ok}], state, id, :answered)
     else
       %{} -> {[{:reply, from, {:error, {:request_closed, id}}}], state}
       {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
     end
   end
+
+  defp message(id, {:ok, result}), do: %{"id" => id, "result" => result}
+  defp message(id, {:error, error}), do: %{"id" => id, "error" => error}
+
+  defp deny(id, method, why),
+    do: [{:send, message(id, ServerRequest.decline(method))}, {:note, {:denied, why, id, method}}]
 
   @doc "The server needs no answer any more, for example because the turn was interrupted. It says so after each of ours, too."
   @spec resolved(State.t(), String.t(), map()) :: State.step()
@@ -96,7 +102,7 @@ defmodule Codex.AppServer.Questions do
   @spec expire(State.t(), Message.id()) :: State.step()
   def expire(state, id) do
     case state.asked do
-      %{^id => %{method: method}} -> close(Asked.deny(id, method, :expired), state, id, :expired)
+      %{^id => %{method: method}} -> close(deny(id, method, :expired), state, id, :expired)
       _closed -> {[], state}
     end
   end
@@ -120,7 +126,7 @@ defmodule Codex.AppServer.Questions do
   end
 
   defp without(state, id, %{followers: [], subscribers: []} = asked),
-    do: close(Asked.deny(id, asked.method, :nobody), state, id, :nobody)
+    do: close(deny(id, asked.method, :nobody), state, id, :nobody)
 
   defp without(state, id, asked), do: {[], put_in(state.asked[id], asked)}
 

@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Run do
   # killed.
 
   alias Codex.{Clocks, Error, Events, TransportError, Turn}
-  alias Codex.AppServer.{Connection, Deciders, Loss, Opening, Told}
+  alias Codex.AppServer.{Connection, Loss, Opening, RequestHandlers, Told}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Turn.{Cancellation, Extras, Running, Warnings}
@@ -55,7 +55,7 @@ defmodule Codex.AppServer.Run do
           begin: {method :: String.t(), params :: map()},
           reach: Codex.AppServer.Reach.t(),
           settings: map(),
-          handler: Deciders.handler(),
+          handler: RequestHandlers.handlers(),
           tokens: [String.t()],
           about: Codex.Turn.Running.about(),
           secrets: [String.t()]
@@ -209,7 +209,7 @@ defmodule Codex.AppServer.Run do
 
   defp due(%{asked: asked, clocks: clocks}, now) do
     case Clocks.due(%{clocks | silence: :infinity, stall: :infinity}, now) do
-      {:wait, ms} -> {:wait, min(ms, Deciders.patience(asked, now))}
+      {:wait, ms} -> {:wait, min(ms, RequestHandlers.timeout(asked, now))}
       expired -> expired
     end
   end
@@ -236,7 +236,7 @@ defmodule Codex.AppServer.Run do
         fail(run, Loss.error({:down, reason}))
 
       {:DOWN, ref, :process, _, reason} when is_map_key(asked, ref) ->
-        {[], answered(%{run | asked: Deciders.decided(asked, ref, reason, run.conn)})}
+        {[], answered(%{run | asked: RequestHandlers.ended(asked, ref, reason, run.conn)})}
     after
       ms -> {[], expire(run)}
     end
@@ -254,7 +254,9 @@ defmodule Codex.AppServer.Run do
 
   # Which clock it was, the next look at them says.
   defp expire(%{asked: asked} = run) when asked == %{}, do: %{run | late: run.late && 0}
-  defp expire(run), do: answered(%{run | asked: Deciders.expire(run.asked, run.conn, now())})
+
+  defp expire(run),
+    do: answered(%{run | asked: RequestHandlers.expire(run.asked, run.conn, now())})
 
   defp told({:notification, "turn/completed", _params}, run), do: {[], run}
 
@@ -276,12 +278,12 @@ defmodule Codex.AppServer.Run do
   end
 
   defp told({:request, request, others?}, run) do
-    asked = Deciders.put(run.asked, run.conn, run.job.handler, request, others?, now())
+    asked = RequestHandlers.start(run.asked, run.conn, run.job.handler, request, others?, now())
     {[], %{run | asked: asked}}
   end
 
   defp told({:answered, token}, run) do
-    case Deciders.answered(run.asked, token) do
+    case RequestHandlers.close(run.asked, token) do
       {:ok, asked} -> {[], answered(%{run | asked: asked})}
       :error -> {[], run}
     end
@@ -382,7 +384,7 @@ defmodule Codex.AppServer.Run do
   def stop(run) do
     _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
     _ = if run.turn_id != nil, do: leave(run)
-    Deciders.stop(run.asked)
+    RequestHandlers.stop(run.asked)
     _ = if run.monitor, do: Process.demonitor(run.monitor, [:flush])
     Cancellation.finish(run.own)
     run

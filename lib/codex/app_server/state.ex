@@ -17,11 +17,11 @@ defmodule Codex.AppServer.State do
   # After each, `deadline/1` says when `tick/2` has to be called.
 
   alias Codex.AppServer.{
-    Asked,
     Message,
     Outgoing,
     Questions,
     Requests,
+    ServerRequest,
     Subscribers,
     Timers,
     Turns
@@ -276,7 +276,7 @@ defmodule Codex.AppServer.State do
     * `{:unknown_option, …}`, `{:missing_option, …}`, `{:invalid_option, …}`, `{:invalid_options, …}` - not an answer to what was asked; it still
       waits for one
   """
-  @spec respond(t(), term(), Message.id(), Asked.answer()) :: step()
+  @spec respond(t(), term(), Message.id(), ServerRequest.answer()) :: step()
   def respond(state, from, id, answer), do: Questions.respond(state, from, id, answer)
 
   @doc "Somebody who was asked will not answer, though they live: as `gone/2` for this one question."

@@ -13,7 +13,6 @@ defmodule Codex.AppServer.ApprovalsTest do
 
   doctest Codex.Approvals
   doctest Codex.Approvals.StaticPolicy
-  doctest Codex.AppServer.ApprovalDecision
   doctest Codex.AppServer.Told
 
   defmodule Hook do
@@ -332,6 +331,14 @@ defmodule Codex.AppServer.ApprovalsTest do
     assert [%{step: "a", status: :in_progress}, %{step: "b", status: "not_now"}] = event.plan
     raw = %{"type" => "turn/plan/updated", "plan" => plan}
     assert Events.parse!(raw).plan == plan
+  end
+
+  test "options of a decision" do
+    for options <- [[for_session: true], %{}, [grant_root: "/x"], [execpolicy_amendment: ["mix"]]],
+        do: assert(Codex.Approvals.options?(options))
+
+    for options <- [[for_sesion: true], [execpolicy_amendment: "mix"], [1], [always: 1], %URI{}],
+        do: refute(Codex.Approvals.options?(options))
   end
 
   test "tools of the host" do

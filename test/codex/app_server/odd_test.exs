@@ -2,7 +2,7 @@ defmodule Codex.AppServer.OddTest do
   # Whatever a server sends, the process of a connection reads it: structs of what is told and asked, and answers to it.
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Asked, Request, Told}
+  alias Codex.AppServer.{Request, ServerRequest, Told}
   alias Codex.{Events, Protocol}
 
   # Values of the wrong kind where the protocol has others.
@@ -78,7 +78,7 @@ defmodule Codex.AppServer.OddTest do
       assert %_{method: ^method, params: ^params, token: nil} = Request.new(method, params)
 
       # What is taken goes over the wire.
-      case Asked.check(method, params, {:answer, answer}) do
+      case ServerRequest.encode(method, params, {:answer, answer}) do
         {:ok, {kind, wire}} when kind in [:ok, :error] -> assert Codex.JSON.encode!(wire)
         {:error, reason} -> assert is_atom(elem(reason, 0))
       end

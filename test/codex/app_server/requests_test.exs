@@ -10,7 +10,7 @@ defmodule Codex.AppServer.RequestsTest do
 
   @moduletag capture_log: true
 
-  doctest Codex.AppServer.Answer
+  doctest Codex.AppServer.ServerRequest.Answer
   doctest Codex.AppServer.Request
   doctest Codex.Tool
   doctest Codex.Tool.Arguments

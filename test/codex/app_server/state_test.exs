@@ -1,13 +1,12 @@
 defmodule Codex.AppServer.StateTest do
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Denials, Message, Outgoing, State, Subscribers, Turns}
+  alias Codex.AppServer.{Message, Outgoing, ServerRequest, State, Subscribers, Turns}
   alias Codex.Protocol
 
   doctest Codex.AppServer.Message
   doctest Codex.AppServer.Subscribers
-  doctest Codex.AppServer.Denials
-  doctest Codex.AppServer.Asked
+  doctest Codex.AppServer.ServerRequest
 
   @approval "item/commandExecution/requestApproval"
   @hello %{"userAgent" => "codex"}
@@ -587,7 +586,7 @@ defmodule Codex.AppServer.StateTest do
       for method <- Protocol.server_requests() do
         {:ok, %{result: type}} = Protocol.method(method)
 
-        case Denials.answer(method) do
+        case ServerRequest.decline(method) do
           {:ok, result} -> assert Protocol.check(type, result) == {:ok, result}
           {:error, error} -> assert %{"code" => -32601, "message" => _} = error
         end
@@ -596,7 +595,7 @@ defmodule Codex.AppServer.StateTest do
       # Kinds with a word for no have one.
       kinds =
         for method <- Protocol.server_requests(),
-            match?({:error, _}, Denials.answer(method)),
+            match?({:error, _}, ServerRequest.decline(method)),
             do: method
 
       assert kinds == ~w(account/chatgptAuthTokens/refresh attestation/generate currentTime/read)
