@@ -33,7 +33,7 @@ defmodule CodexSdk.MixProject do
     [
       licenses: ["MIT"],
       files:
-        ~w(lib guides examples priv/config priv/protocol native/*/src native/*/{Cargo.toml,build.rs} native/compiler.exs) ++
+        ~w(lib guides examples priv/cli priv/config priv/protocol native/*/src native/*/{Cargo.toml,build.rs} native/compiler.exs) ++
           ~w(Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
     ]
   end

@@ -1,13 +1,13 @@
 # Sourced by bin/demo and bin/test: finds or installs what they need, and says what to do where it may not.
 # Nothing here asks a question. A second run finds everything in place and starts no installer.
 
-CLI_VERSION=0.169.0
 RUST_VERSION=1.91
 ELIXIR_VERSION=1.14
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CALLED_FROM=$PWD
 cd "$ROOT"
+CLI_VERSION=$(cat priv/cli/version)
 
 # The VM takes file names and output as UTF-8 only under a UTF-8 locale.
 if [ -z "${LC_ALL:-}" ]; then

@@ -4,7 +4,7 @@ defmodule Codex do
 
   alias Codex.{Options, Thread}
 
-  @typedoc "Why there is no thread: an option is wrong, or the transport has nothing like it."
+  @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
   @type reason ::
           Options.Table.reason()
           | Codex.Exec.Reach.reason()
@@ -12,7 +12,7 @@ defmodule Codex do
           | {:invalid_option, :id, term(), String.t()}
 
   @doc """
-  Makes a new thread. Nothing runs yet: the CLI starts with the first turn.
+  Makes a new thread. No process starts yet: the CLI starts with the first turn.
 
   Options: `Codex.Options` and `Codex.Thread.Options`, as structs, maps or keyword lists. Returns
   `{:ok, thread}` or `{:error, reason}`: the reasons of `Codex.Options.new/1` and
@@ -33,11 +33,13 @@ defmodule Codex do
   def start_thread(opts \\ %{}, thread_opts \\ %{}), do: build(opts, thread_opts, [])
 
   @doc """
-  A thread that goes on: `id` is a thread's id or name, or `:last` for the newest one of the working directory.
+  Continues a stored thread. `id` is the id or name of a thread, or `:last` for the newest thread of
+  the working directory.
 
-  Nothing is looked up yet. The first turn fails with `{:exec_failed, %Codex.Error{kind: :thread_not_found}}` where there is
-  no such thread; with `:last`, the CLI begins a new one where there is none. Settings are not kept: give them again.
-  Options and errors as in `start_thread/2`.
+  The thread is looked up by the first turn. If there is no such thread, that turn fails with
+  `{:exec_failed, %Codex.Error{kind: :thread_not_found}}`; with `:last`, the CLI then begins a new
+  thread. Stored threads keep no settings, so pass the options again. Options and errors are those
+  of `start_thread/2`.
   """
   @spec resume_thread(
           String.t() | :last,
@@ -57,10 +59,12 @@ defmodule Codex do
   end
 
   @doc """
-  A new thread that begins with the history of another one; that one stays as it is.
+  Makes a new thread that begins with the history of another thread. The other thread is not
+  changed.
 
-  The first turn of it runs `codex exec fork`, and fails with `{:exec_failed, %Codex.Error{kind: :thread_not_found}}` where
-  there is no thread `id`. Its usage counts from the other's total. Options and errors as in `start_thread/2`.
+  The first turn runs `codex exec fork`. If there is no thread `id`, it fails with `{:exec_failed,
+  %Codex.Error{kind: :thread_not_found}}`. The usage of the new thread counts from the total of the
+  other thread. Options and errors are those of `start_thread/2`.
   """
   @spec fork_thread(
           String.t(),
@@ -77,8 +81,8 @@ defmodule Codex do
     do: {:error, {:invalid_option, :id, other, "the id of a thread"}}
 
   @doc """
-  Lists the turns and reviews that run on this node, oldest first: `codex exec` and app-server, also
-  those that wait for a retry.
+  Lists the turns and reviews that run on this node, oldest first: turns of `codex exec` and of
+  app-servers, including turns that wait for a retry.
 
       for %{ref: ref, started_at: at} <- Codex.running(),
           DateTime.diff(DateTime.utc_now(), at) > 600,
@@ -94,15 +98,15 @@ defmodule Codex do
 
       Enum.each(Codex.running(), &Codex.stop/1)
 
-  The reader gets an error of the kind `:interrupted` with the result so far; the thread can go on.
-  `stop/1` does not wait for that. A thread that was returned by `start_thread/2` names its turn from
-  the first moment, before it has an id, and also while it waits for a retry.
+  The reader gets an error of the kind `:interrupted` with the result so far, and the thread can be
+  continued. `stop/1` does not wait for that. A thread returned by `start_thread/2` identifies its
+  turn at once: before the thread has an id, and while the turn waits for a retry.
 
   Returns `:ok`, or `{:error, :not_found}` if no such turn runs. Raises `ArgumentError` for anything
   else.
 
-  The reader of a stream gets the error as an exception. If a stop by the user is no failure to your
-  application, rescue it, so that a `Task` does not log a crash:
+  The reader of a stream gets the error as an exception. Rescue it if your application does not
+  treat a stop by the user as a failure, so that a `Task` does not log a crash:
 
       Task.Supervisor.start_child(MyApp.Tasks, fn ->
         try do
@@ -149,7 +153,7 @@ defmodule Codex do
 
   defp of_last(_thread_opts, _extra), do: :ok
 
-  # What the transport could never send is refused here, and not by the first turn.
+  # Options that the transport can never send are refused here, before the first turn.
   defp check(:exec, opts, thread_opts), do: Codex.Exec.Reach.check(opts, thread_opts)
 
   defp check({:app_server, _conn}, opts, thread_opts),

@@ -1,8 +1,9 @@
 defmodule Codex.Approvals do
   @moduledoc """
-  Who decides what the agent may do, where it asks: the options `approval_hook` and `approval_policy` of a thread (the hook wins).
+  Policies that answer the agent's requests for approval. A thread gets one with the option
+  `approval_hook` or `approval_policy`; the hook wins.
 
-      # The whole command, as the shell gets it: a part of it says nothing of the rest.
+      # Compare the whole command as the shell gets it: a part of it proves nothing about the rest.
       policy = fn
         %{command: "/bin/bash -lc 'mix test'"} -> :allow
         _event -> {:deny, "only tests"}
@@ -23,27 +24,34 @@ defmodule Codex.Approvals do
 
   ## Events
 
-  Maps with atom keys. `type` is
+  Events are maps with atom keys. `type` is one of
 
     * `:command_execution_approval` - with `command`, `cwd`, `proposed_execpolicy_amendment`
-    * `:file_change_approval` - with `grant_root`; what changes is in the item of that `item_id`, which began before
+    * `:file_change_approval` - with `grant_root`; the changes are in the item of that `item_id`,
+      whose event came before
     * `:permissions_approval` - with `permissions`, as the server sent them, and `cwd`
-    * `:mcp_tool_approval` - with `server_name`, `tool_name`, `arguments`: a tool of an MCP server is to be called; a hook's `c:Codex.Approvals.Hook.review_tool/3`
-      decides
+    * `:mcp_tool_approval` - with `server_name`, `tool_name`, `arguments`: the agent wants to call a
+      tool of an MCP server; a hook decides with `c:Codex.Approvals.Hook.review_tool/3`
 
-  All have `thread_id`, `turn_id`, `item_id` and `reason`, nil where the server says none, and `token` and `expires_at` of the request
-  (`Codex.AppServer.Request`). The context is a map of `thread`, `metadata` and `transport` (`:app_server`).
+  All have `thread_id`, `turn_id`, `item_id` and `reason` (nil if the server gives no reason), and
+  `token` and `expires_at` of the request (`Codex.AppServer.Request`). The context is a map with
+  `thread`, `metadata` and `transport` (`:app_server`).
 
   ## Decisions
 
-    * `:allow`, `{:allow, opts}` - options: `for_session: true`, `grant_root: path` (the same for files),
-      `execpolicy_amendment: words` (commands that begin so are allowed from now on: it persists), `always: true` (of MCP tools, which persists, too)
-    * `{:deny, reason}` - the turn goes on without it; with `:cancel` as the reason it ends
-    * `{:async, ref}`, `{:async, ref, metadata}` - the hook's `await/2` tells it later
-    * `:later` - somebody answers by the event's `token`, with `Codex.AppServer.answer/2`, before `expires_at`; no process waits for that
+    * `:allow`, `{:allow, opts}` - options: `for_session: true`, `grant_root: path` (for files, the
+      same as `for_session`), `execpolicy_amendment: words` (allows commands with this beginning
+      permanently), `always: true` (allows the MCP tool permanently)
+    * `{:deny, reason}` - the turn continues without it; the reason `:cancel` ends the turn
+    * `{:async, ref}`, `{:async, ref, metadata}` - `await/2` of the hook returns the decision
+    * `:later` - any process answers the event's `token` with `Codex.AppServer.answer/2` before
+      `expires_at`; no process waits for that
 
-  The reason of a denial stays here: the server has no word for it (0.169). Anything else (also an option that is none), a crash, a hook without the callback, and no decision within `approval_timeout_ms` are a no; the log tells of the first two. While somebody decides, the
-  clocks for silence stand still. A policy runs in a process of its own, which ends with the one that reads the turn.
+  The reason of a denial is not sent, because the protocol has no field for it. The request is
+  denied if the policy returns anything else (also an unknown option), crashes, lacks the callback,
+  or does not decide within `approval_timeout_ms`; the first two are logged. The idle timeout is
+  suspended while a decision is pending. A policy runs in its own process, which ends with the
+  reader of the turn.
   """
 
   alias Codex.Approvals.{Crash, Spans, StaticPolicy}
@@ -59,8 +67,8 @@ defmodule Codex.Approvals do
   }
 
   @doc """
-  Whether a tool of the host may run: `:allow` or `{:deny, reason}`. An asynchronous decision is awaited; a hook without `await/2`
-  gives its `{:async, …}` back.
+  Decides whether a host tool may run: `:allow` or `{:deny, reason}`. An asynchronous decision is
+  awaited; if the hook has no `await/2`, the result is its `{:async, …}`.
 
   No policy, an event with `requires_approval: false`, and an event with `approved` (or
   `approved_by_policy`) are `:allow`. The keys of the event are atoms or strings; the policy gets
@@ -142,7 +150,7 @@ defmodule Codex.Approvals do
   defp option?(_other), do: false
 
   @doc false
-  # What a policy says to an event of the app-server, within this time. Whatever it does, the result is a decision, or `:later`.
+  # Asks a policy about an event of the app-server. Always returns a decision or `:later`.
   @spec decide(policy(), map(), map(), timeout()) :: decision() | :later
   def decide(policy, event, context, timeout) do
     callback = Map.fetch!(@callbacks, event.type)
@@ -169,14 +177,18 @@ defmodule Codex.Approvals do
   defp decision(decision) when decision in [:allow, :later], do: decision
 
   defp decision({:allow, opts} = allowed),
-    do: if(options?(opts), do: allowed, else: odd())
+    do: if(options?(opts), do: allowed, else: invalid())
 
   defp decision(:cancel), do: {:deny, :cancel}
   defp decision({:deny, _} = denied), do: denied
-  defp decision(_other), do: odd()
+  defp decision(_other), do: invalid()
 
-  defp odd do
-    Crash.odd("the approval policy", "gave no decision, which is a no: see Codex.Approvals")
+  defp invalid do
+    Crash.invalid(
+      "the approval policy",
+      "returned no decision, so the request is denied: see Codex.Approvals"
+    )
+
     {:deny, :undecided}
   end
 

@@ -9,14 +9,13 @@ defmodule Codex.CLI do
   alias Codex.CLI.Command
   alias Codex.{FileSystem, Text}
 
-  # The versions that the tests ran with. A test compares them with the version that `bin/test`
-  # installs.
-  @tested "0.169.0"
-  @supported "~> 0.169.0"
+  # The CLI version that this package is tested with. `bin/setup.sh` installs it from the same file.
+  @version_file Path.expand("../../priv/cli/version", __DIR__)
+  @external_resource @version_file
+  @tested @version_file |> File.read!() |> String.trim()
 
   # The CLI makes directories in its home before it reads its arguments. With an impossible home it
-  # only prints a warning. So it changes neither the user's home nor the home of a run, which may
-  # just be removed.
+  # only prints a warning, so this changes neither the user's home nor the home of a run.
   @ask [timeout: 5_000, most: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
 
   @type path_error ::
@@ -25,15 +24,17 @@ defmodule Codex.CLI do
           | {:codex_binary_not_regular, Path.t()}
           | {:codex_binary_not_executable, Path.t()}
 
+  @doc "Returns the version of the CLI that this package is tested with."
+  @spec tested_version() :: String.t()
   def tested_version, do: @tested
 
-  @doc "Whether the tests have seen this version, or one that differs in its last number only."
+  @doc "Returns whether a version is the tested one, or differs from it in the last number only."
   @spec supported?(String.t()) :: boolean()
-  def supported?(version), do: Version.match?(version, @supported, allow_pre: true)
+  def supported?(version), do: Version.match?(version, "~> #{@tested}", allow_pre: true)
 
   @doc """
-  Finds the program: the given path, else the one that the environment names, else `codex` on the
-  PATH. Where npm installed its wrapper, the native program behind it.
+  Finds the program: the given path, else the path in the environment, else `codex` on the PATH. For
+  the wrapper that npm installs, returns the native program behind it.
   """
   @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
   def find(given) do
@@ -43,7 +44,7 @@ defmodule Codex.CLI do
     end
   end
 
-  @doc "The program that an environment names, or nil."
+  @doc "Returns the program that an environment names, or nil."
   @spec named(%{String.t() => String.t()}) :: Path.t() | nil
   def named(env),
     do:
@@ -110,8 +111,8 @@ defmodule Codex.CLI do
   end
 
   @doc """
-  Warns in the log, once for each program, if the tests have not seen its version. Returns at
-  once: a process of its own asks the program. Does nothing if `:check_cli_version` of the
+  Warns in the log, once for each program, if its version is not the tested one. Returns
+  immediately: another process runs the program. Does nothing if `:check_cli_version` of the
   application environment is false.
   """
   @spec warn_once(Path.t()) :: :ok
@@ -150,9 +151,9 @@ defmodule Codex.CLI do
           do: warning("#{program} is #{version}")
 
       {:error, :no_version} ->
-        warning("#{program} does not tell its version")
+        warning("#{program} does not print its version")
 
-      # The run that asked fails for the same reason, and says so.
+      # The run that asked fails with the same error.
       {:error, {:not_started, _}} ->
         :ok
     end
@@ -162,9 +163,8 @@ defmodule Codex.CLI do
     do: Logger.warning(Text.line("codex_sdk is tested with codex-cli #{@tested}; #{text}"))
 
   @doc """
-  The version as `version/1` returns it. Each program is asked once in the life of the VM, and not
-  at all if `:check_cli_version` of the application environment is false. A program that was
-  replaced is another program.
+  Returns the version as `version/1`, cached for the life of the VM. Never runs the program if
+  `:check_cli_version` of the application environment is false. A replaced file is asked again.
   """
   @spec known_version(Path.t()) ::
           {:ok, String.t()}
@@ -196,7 +196,7 @@ defmodule Codex.CLI do
     with {:ok, stat} <- FileSystem.stat(program), do: stat
   end
 
-  @doc "What `codex --version` says, within 5 seconds."
+  @doc "Runs `codex --version` and returns the version, within 5 seconds."
   @spec version(Path.t()) ::
           {:ok, String.t()} | {:error, :no_version | {:not_started, Exception.t()}}
   def version(program) do

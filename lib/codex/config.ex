@@ -1,6 +1,7 @@
 defmodule Codex.Config do
   @moduledoc """
-  The configuration that the Codex CLI would run with, layer by layer, and where each value comes from.
+  Loads the configuration that the Codex CLI would run with, layer by layer, with the origin of each
+  value.
 
       {:ok, config} = Codex.Config.load(cwd: "/srv/app")
       Codex.Config.get(config, "model")
@@ -9,18 +10,27 @@ defmodule Codex.Config do
       #=> %{layer: :project, file: "/srv/app/.codex/config.toml", line: 3, column: 1, profile: nil}
       IO.puts(Codex.Config.explain(config, "model"))
 
-  Layers, the highest first: the administrator's `managed_config.toml`, session flags (`-c`), `.codex/config.toml` of
-  the project's directories (the nearest first, up to the root of the project), the profile, the user's `config.toml`,
-  and that of the system. Tables are merged key by key; anything else replaces what lies beneath. Project files count
-  only where the project is trusted; otherwise their layers are there, with a `disabled_reason`.
+  Layers, highest first:
 
-  A file that is no TOML, or sets a key to a value of another type, is an error, as it is for the CLI. Keys that do not exist
-  are warnings, also where the CLI says nothing; with `strict: true` those that the CLI refuses then are errors.
+    1. the administrator's `managed_config.toml`
+    2. session flags (`-c`)
+    3. `.codex/config.toml` of the project's directories, nearest first, up to the project root
+    4. the profile
+    5. the user's `config.toml`
+    6. the system's `config.toml`
 
-  Where a key has an older name that the CLI takes as well, merging puts it under the newer one
-  (`agents.max_threads` is `agents.max_concurrent_threads_per_session`); below `features` it stays as it is written.
+  Tables are merged key by key; any other value replaces the value of the layers below. Project
+  files count only if the project is trusted. Otherwise their layers are listed with a
+  `disabled_reason`.
 
-  What the CLI has built in is not known here: a key that no layer sets has no value.
+  A file with invalid TOML or with a value of the wrong type is an error, as for the CLI. Unknown
+  keys are warnings, even if the CLI ignores them. With `strict: true`, the unknown keys that the
+  CLI then refuses are errors.
+
+  Merging moves an old name of a key to its current name: `agents.max_threads` becomes
+  `agents.max_concurrent_threads_per_session`. Names below `features` stay as they are written.
+
+  Defaults that are built into the CLI are not included: a key that no layer sets has no value.
   """
 
   alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
@@ -30,7 +40,7 @@ defmodule Codex.Config do
   @enforce_keys [:home, :layers, :tree]
   defstruct [:home, :cwd, :layers, :tree, warnings: [], requirements: %{}]
 
-  @typedoc "A loaded configuration. It does not change when files do; load it again."
+  @typedoc "A loaded configuration. Later changes to the files are not seen; load it again."
   @type t :: %__MODULE__{
           home: Path.t(),
           cwd: Path.t() | nil,
@@ -40,7 +50,7 @@ defmodule Codex.Config do
           requirements: map()
         }
 
-  @typedoc "Which layer set a key, and where: nil where there is no file."
+  @typedoc "The layer and the position that set a key. `file` is nil for layers without a file."
   @type origin :: %{
           layer: Layer.name(),
           file: Path.t() | nil,
@@ -68,30 +78,34 @@ defmodule Codex.Config do
 
   Options (keyword list):
 
-    * `:codex_home` - the home (path, default: see `Codex.Home.resolve/1`)
-    * `:env` - the environment to take `CODEX_HOME` and `HOME` from (map of strings, default that of the VM)
-    * `:cwd` - the directory that a run would work in (path, default the current directory); `false` for none: then
-      there are no project layers
-    * `:profile` - the name of a profile, which stands in `<name>.config.toml` of the home (string, default none). A
-      profile without a file is an empty layer
-    * `:overrides` - what `-c` would be given (list of `"key=value"` strings, default `[]`), read as the CLI reads it
-    * `:ignore_user_config` - whether the user's `config.toml` counts as empty, as with `--ignore-user-config` (boolean, default
-      `false`). Projects are trusted there, so none is then
-    * `:strict` - whether unknown keys are errors, as with `--strict-config` (boolean, default `false`)
+    * `:codex_home` - the CLI's home (path, default: see `Codex.Home.resolve/1`)
+    * `:env` - the environment that `CODEX_HOME` and `HOME` are read from (map of strings, default:
+      the environment of the VM)
+    * `:cwd` - the working directory of a run (path, default: the current directory); `false` leaves
+      out the project layers
+    * `:profile` - the name of a profile, stored in `<name>.config.toml` of the home (string,
+      default: no profile). A profile without a file is an empty layer
+    * `:overrides` - the values of `-c` (list of `"key=value"` strings, default `[]`), parsed as the
+      CLI parses them
+    * `:ignore_user_config` - treats the user's `config.toml` as empty, as `--ignore-user-config`
+      does (boolean, default `false`). That file lists the trusted projects, so no project is
+      trusted
+    * `:strict` - makes unknown keys errors, as `--strict-config` does (boolean, default `false`)
+    * `:system_dir` - the directory of the system's files (path, default `"/etc/codex"`)
     * `:system_dir` - where the system's files are (path, default `"/etc/codex"`)
     * `:system_config` - the system's `config.toml` under another name (path, default: the one in
       `:system_dir`)
-    * `:timeout` - how long reading all files may take, for a disk that does not answer
+    * `:timeout` - the time limit for reading all files, for a disk that does not answer
       (milliseconds, default 5000)
-    * `:max_nodes` - how many keys and values a file may have (positive integer, default 100_000).
-      Reading 100_000 takes about 100 MB for a moment
+    * `:max_nodes` - the maximum number of keys and values in a file (positive integer,
+      default 100_000). Reading 100_000 needs about 100 MB for a moment
 
-  Each file must be a regular file, or a link to a regular file, of at most 16 MiB. Anything else (a
-  named pipe, a device, a directory) is an error with the reason `:unreadable`, also in a project
-  that is not trusted: the CLI does not start there, either.
+  Each file must be a regular file, or a link to one, of at most 16 MiB. Anything else (a named
+  pipe, a device, a directory) is an error with the reason `:unreadable`. This includes files of
+  untrusted projects, because the CLI does not start with them either.
 
-  Returns `{:ok, config}` or `{:error, error}` with any reason of `Codex.Config.Error` but those about writing. Raises
-  `ArgumentError` for an option that does not exist or has a value of another type.
+  Returns `{:ok, config}` or `{:error, error}` with any reason of `Codex.Config.Error` except those
+  about writing. Raises `ArgumentError` for an unknown option or a value of the wrong type.
   """
   @spec load(keyword()) :: {:ok, t()} | {:error, Error.t()}
   def load(opts \\ []) do
@@ -130,7 +144,7 @@ defmodule Codex.Config do
   defp user_home(nil), do: System.user_home() || "/"
   defp user_home(env), do: env["HOME"] || "/"
 
-  # The CLI checks what remains after merging: a wrong value beneath a good one harms nobody. It is a warning here.
+  # The CLI checks the merged result: a wrong value below a valid one does no harm, so warn only.
   defp merged(loaded, requirements, opts) do
     layers = for {layer, _, _} <- loaded, do: layer
     tree = Loader.merge(layers)
@@ -171,7 +185,7 @@ defmodule Codex.Config do
     &Enum.at(counting, &1)
   end
 
-  # A broken file of requirements stops the CLI as well.
+  # The CLI does not start with a broken requirements file either.
   defp read_requirements(%{system_dir: dir, deadline: deadline, max_nodes: max_nodes}) do
     path = Path.join(dir, "requirements.toml")
 
@@ -180,19 +194,22 @@ defmodule Codex.Config do
          do: {:ok, Native.config_term(tree)}
   end
 
-  @doc "All layers, the highest first, also those that do not count."
+  @doc "Returns all layers, highest first, including disabled layers."
   @spec layers(t()) :: [Layer.t()]
   def layers(%__MODULE__{layers: layers}), do: layers
 
-  @doc "The merged values: a map with string keys. Dates are strings, infinite floats `\"inf\"`, `\"-inf\"` and `\"nan\"`."
+  @doc """
+  Returns the merged values as a map with string keys. Dates are strings; infinite floats and
+  not-a-number are `"inf"`, `"-inf"` and `"nan"`.
+  """
   @spec effective(t()) :: %{String.t() => term()}
   def effective(%__MODULE__{tree: tree}), do: Native.config_term(tree)
 
   @doc """
-  The value of a key, or `default` (nil) where no layer sets it.
+  Returns the value of a key, or `default` (nil) if no layer sets it.
 
-  The key is `t:Codex.Config.Key.t/0`, also that of a table or of an element of an array. Raises `ArgumentError` for what is
-  no key.
+  The key may also name a table or an element of an array. Raises `ArgumentError` for an invalid key
+  (see `t:Codex.Config.Key.t/0`).
   """
   @spec get(t(), Key.t(), term()) :: term()
   def get(%__MODULE__{tree: tree}, key, default \\ nil) do
@@ -203,9 +220,10 @@ defmodule Codex.Config do
   end
 
   @doc """
-  Which layer set a key, in which file and where in it; nil where none does.
+  Returns the layer that sets a key, with file and position, or nil if no layer sets it.
 
-  A table that several layers share is of the highest that has it. Raises `ArgumentError` for what is no key.
+  For a table that several layers share, returns the highest of them. Raises `ArgumentError` for an
+  invalid key.
   """
   @spec origin(t(), Key.t()) :: origin() | nil
   def origin(%__MODULE__{tree: tree, layers: layers}, key) do
@@ -219,8 +237,8 @@ defmodule Codex.Config do
   end
 
   @doc """
-  The origins of all values: of each that is neither array nor table, and of each empty one of those. Elements of arrays
-  have their index as a segment.
+  Returns the origins of all values: of each scalar and of each empty array or table. Elements of
+  arrays have their index as a segment of the path.
   """
   @spec origins(t()) :: %{[String.t()] => origin()}
   def origins(%__MODULE__{tree: tree, layers: layers}) do
@@ -233,9 +251,10 @@ defmodule Codex.Config do
   end
 
   @doc """
-  What every layer says about a key, the highest first: layers that do not set it are left out.
+  Returns the value of a key in every layer that sets it, highest first.
 
-  Each is `%{origin: origin, value: value, disabled_reason: nil | reason}`. Raises `ArgumentError` for what is no key.
+  Each entry is `%{origin: origin, value: value, disabled_reason: nil | reason}`. Raises
+  `ArgumentError` for an invalid key.
   """
   @spec history(t(), Key.t()) :: [
           %{origin: origin(), value: term(), disabled_reason: String.t() | nil}
@@ -263,31 +282,33 @@ defmodule Codex.Config do
   end
 
   @doc """
-  What is wrong without stopping the CLI: unknown keys, wrong values that a higher layer sets anew, keys that a project may
-  not set, and everything in layers that do not count.
+  Returns the problems that do not stop the CLI: unknown keys, wrong values that a higher layer
+  replaces, keys that a project may not set, and all problems of disabled layers.
   """
   @spec warnings(t()) :: [Error.t()]
   def warnings(%__MODULE__{warnings: warnings}), do: warnings
 
   @doc """
-  The values of the administrator's `requirements.toml`, a map with string keys. The CLI replaces values that they do not
-  allow when it runs; `effective/1` shows the values as they are configured, as the CLI's own `config/read` does.
+  Returns the administrator's `requirements.toml` as a map with string keys. When the CLI runs, it
+  replaces values that the requirements do not allow. `effective/1` shows the configured values, as
+  the CLI's own `config/read` does.
   """
   @spec requirements(t()) :: %{String.t() => term()}
   def requirements(%__MODULE__{requirements: requirements}), do: requirements
 
-  @doc "The layers and the warnings, for people to read. It shows no values."
+  @doc "Formats the layers and the warnings for people to read. Values are not shown."
   @spec explain(t()) :: String.t()
   def explain(%__MODULE__{} = config), do: Explain.layers(config)
 
-  @doc "The value of a key, where it comes from, and what lies beneath, for people to read."
+  @doc "Formats a key for people to read: its value, its origin and the values below."
   @spec explain(t(), Key.t()) :: String.t()
   def explain(%__MODULE__{} = config, key),
     do: Explain.key(Key.parse!(key), get(config, key), history(config, key), requirements(config))
 
   @typedoc """
-  A change to a file. A value is what JSON can hold, without nil; atoms are strings, but for `true` and `false`. The fourth
-  element says what a table does to one that is there: `:replace` it, or `:upsert`, be merged into it.
+  A change to a file. A value is any JSON value except nil; atoms become strings, except `true` and
+  `false`. The fourth element decides how a table is written if the key already has one: `:replace`
+  replaces it, `:upsert` merges into it.
   """
   @type edit ::
           {:put, Key.t(), term()}
@@ -303,32 +324,35 @@ defmodule Codex.Config do
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
   def put(key, value, opts \\ []), do: batch([{:put, key, value}], opts)
 
-  @doc "Removes a key from the user's `config.toml`; one that is not there is no error. See `batch/2`."
+  @doc "Removes a key from the user's `config.toml`. A missing key is no error. See `batch/2`."
   @spec delete(Key.t(), keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
   def delete(key, opts \\ []), do: batch([{:delete, key}], opts)
 
   @doc """
-  Makes several changes to a file, all or none. Comments and order of everything else stay.
+  Makes several changes to a file, all or none. Comments and the order of other lines are kept.
 
   Options (keyword list):
 
     * `:codex_home`, `:env` - as for `load/1`
     * `:profile` - changes `<name>.config.toml` instead of `config.toml` (string, default none)
-    * `:expected_version` - the `version` of the layer that the changes are made for (string, default none: any)
-    * `:merge` - what a table does to one that is there, where an edit does not say it: `:replace` (default) or
-      `:upsert`
+    * `:expected_version` - the `version` of the layer that the changes are based on (string,
+      default: any version)
+    * `:merge` - how a table is written over an existing table by edits without a fourth element:
+      `:replace` (default) or `:upsert`
     * `:timeout` - how long to wait for another writer (milliseconds, default 5000)
 
-  The file is replaced at once (a new one is written, synced and renamed; its mode stays, and a link stays a link), so a
-  reader sees the old or the new one. Writers of this library wait for each other, also in other VMs on the machine,
-  by a lock on `.config.toml.lock` beside the file. The CLI takes no lock: when it writes meanwhile, the changes are made
-  anew to what it wrote.
+  The file is replaced atomically: a new file is written, synced and renamed, so a reader sees the
+  old or the new content. The file mode is kept, and a link stays a link. Writers of this library
+  wait for each other, also in other VMs on the machine, by a lock on `.config.toml.lock` beside the
+  file. The CLI takes no lock: if it writes at the same time, the changes are applied again to the
+  new content.
 
-  Returns `{:ok, %{file: path, version: version}}` with the new version, or `{:error, error}`, and then nothing is written:
-  `:conflict` (`:expected` and `:found` have the versions), `:bad_value`, `:bad_profile`, `:empty_home`, `:missing_home`,
-  `:unreadable`, `:unwritable`, `:syntax` of the file, and any reason that the schema gives for a value that the CLI would
-  refuse. Unknown keys are written. Raises `ArgumentError` for what is no edit, key or option.
+  Returns `{:ok, %{file: path, version: version}}` with the new version. Returns `{:error, error}`
+  if nothing was written, with the reason `:conflict` (`:expected` and `:found` hold the versions),
+  `:bad_value`, `:bad_profile`, `:empty_home`, `:missing_home`, `:unreadable`, `:unwritable`,
+  `:syntax`, or any reason that the schema gives for a value that the CLI would refuse. Unknown keys
+  are written. Raises `ArgumentError` for an invalid edit, key or option.
   """
   @spec batch([edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
@@ -341,7 +365,7 @@ defmodule Codex.Config do
     do: raise(ArgumentError, "expected a list of edits, got: #{Keywords.shown(other)}")
 
   defimpl Inspect do
-    # Values hold keys and headers.
+    # Values may hold keys and headers.
     def inspect(config, _opts),
       do: "#Codex.Config<#{config.home} layers: #{length(config.layers)}>"
   end

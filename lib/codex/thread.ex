@@ -1,6 +1,6 @@
 defmodule Codex.Thread do
   @moduledoc """
-  A conversation with Codex: a value that says which one, and how to run its turns.
+  A conversation with Codex: a value that names the conversation and holds the options of its turns.
 
       {:ok, thread} = Codex.start_thread()
       {:ok, result} = Codex.Thread.run(thread, "What does this project do?")
@@ -8,33 +8,38 @@ defmodule Codex.Thread do
 
       {:ok, result} = Codex.Thread.run(result.thread, "And who calls it?")
 
-  `result.thread` is the thread as it is after the turn; go on with that one.
+  `result.thread` is the thread after the turn; use it for the next turn.
 
-  Its turns run `codex exec`, a process each, or, with the option `transport: {:app_server, conn}`, over a connection of
-  `Codex.AppServer.connect/2`. The functions are the same on both lanes; `guides/app_server.md` tells what differs.
+  Turns run with `codex exec`, one process each, or, with the option `transport: {:app_server,
+  conn}`, over a connection of `Codex.AppServer.connect/2`. The functions are the same for both
+  transports; `guides/app_server.md` lists the differences.
 
   ## Options of a turn
 
-  The last argument of the functions below, as map or keyword list. A value here wins over the thread's; nil leaves it.
+  The functions below take these options as the last argument, a map or keyword list. A value given
+  here wins over the thread's; nil keeps the thread's value.
 
   #{Codex.Options.Table.docs(:turn)}
 
   ## Errors
 
-  What could not begin: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`,
-  `{:misplaced_option, key, places}` (an option of another list: of the client, of the thread, …),
-  `{:invalid_<option>, value}`; over a connection also `{:invalid_option, key, value, expected}` for input that the protocol does not take.
-  What began:
+  If the turn could not start: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`,
+  `{:misplaced_option, key, places}` (the option belongs to another list: of the client, of the
+  thread, …), `{:invalid_<option>, value}`; over a connection also
+  `{:invalid_option, key, value, expected}` for input that the protocol does not accept.
+
+  If the turn started:
 
     * `{:turn_failed, error}` - the turn failed; the `Codex.Error` has the CLI's message
-    * `{:exec_failed, error}` - the CLI did not end the turn; the kind of the `Codex.Error` tells why, it has `exit_status`,
-      `signal` and `stderr`. Over a connection also: the thread could not be opened, another turn of it is running (`:thread_busy`), or
-      the turn was interrupted (`:interrupted`)
+    * `{:exec_failed, error}` - the turn has no end: the process of the CLI or the connection
+      failed. The `Codex.Error` has `kind`, `exit_status`, `signal` and `stderr`. Over a connection
+      the kind may also be `:thread_busy` (another turn of the thread is running), `:interrupted`,
+      or the reason why the thread could not be opened
 
-  In both, `error.result` is the `Codex.Turn.Result` of what there was until then. Its `thread` can be resumed.
+  In both, `error.result` is the `Codex.Turn.Result` up to the failure. Its `thread` can be resumed.
 
-  A run is tried once, unless `retry` or `rate_limit` say otherwise: see `guides/errors.md`. `attempts` of the result tells how often it
-  was.
+  A run is tried once, unless `retry` or `rate_limit` ask for more: see `guides/errors.md`.
+  `attempts` of the result counts the tries.
   """
 
   alias Codex.AppServer.Lane
@@ -64,11 +69,12 @@ defmodule Codex.Thread do
 
   @typedoc """
     * `thread_id` - nil until the first turn has begun
-    * `resume` - `:last` where the next turn resumes the newest thread
-    * `fork_of` - the thread that the first turn forks
+    * `resume` - `:last` if the next turn resumes the newest thread
+    * `fork_of` - the id of the thread that the first turn forks
     * `usage` - the last running total that the CLI reported
-    * `ref` - tells conversations apart that have no id yet: see `Codex.stop/1`
-    * `transport` - how its turns run; `transport_ref` - the connection that has it loaded
+    * `ref` - identifies the conversation before it has an id: see `Codex.stop/1`
+    * `transport` - the transport of its turns; `transport_ref` - the connection that has the thread
+      loaded
   """
   @type t :: %__MODULE__{
           codex_opts: Codex.Options.t(),
@@ -98,12 +104,13 @@ defmodule Codex.Thread do
   @doc """
   Runs a turn and waits for its end.
 
-  `input` is text, or a list of blocks: `%{type: :text, text: text}` and `%{type: :local_image, path: path}`. Text that is
-  `/new` begins a new thread: id, metadata, labels and usage are forgotten first.
+  `input` is text, or a list of blocks: `%{type: :text, text: text}` and
+  `%{type: :local_image, path: path}`. The text `/new` begins a new thread: id, metadata, labels and
+  usage are dropped first.
 
-  Besides the options of a turn, `opts` accepts `turn_opts` (then only those count). One call runs
-  one turn: options of a loop over turns (`max_turns`, `agent`, `run_config`, `backoff`) are
-  `{:unsupported_option, name}`.
+  `opts` also accepts `turn_opts`, a map or list that then replaces the options of the turn. One
+  call runs one turn: the options of a loop over turns (`max_turns`, `agent`, `run_config`,
+  `backoff`) are refused with `{:unsupported_option, name}`.
 
   With `on_event`, a function gets the events while the turn runs:
 
@@ -118,10 +125,10 @@ defmodule Codex.Thread do
           :ok
       end)
 
-  If it returns `:halt` or `{:halt, reason}`, the turn is stopped, and the call returns
+  If the function returns `:halt` or `{:halt, reason}`, the turn is stopped, and the call returns
   `{:exec_failed, error}` of the kind `:interrupted` with `reason` in its details and the result so
-  far. If it raises, throws or exits, the turn is stopped, too; the kind is `:tool_failure`, and
-  the details have the exception as `raw` and the `stacktrace`. What else it returns does not matter.
+  far. If it raises, throws or exits, the turn is stopped with the kind `:tool_failure`; the details
+  have the exception as `raw` and the `stacktrace`. Other return values are ignored.
   """
   @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
   def run(thread, input, opts \\ %{}) do
@@ -129,8 +136,8 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Runs a turn; the `Codex.RunResultStreaming` that comes back is read while it runs. Options as in
-  `run/3`, but for `on_event`.
+  Runs a turn and returns a `Codex.RunResultStreaming` to read while the turn runs. Takes the
+  options of `run/3` except `on_event`.
 
       {:ok, run} = Codex.Thread.run_streamed(thread, "Tell me a story")
       run |> Codex.Stream.text() |> Enum.each(&IO.write/1)
@@ -151,18 +158,21 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Runs turns as long as the CLI asks to go on (a continuation token), at most `max_attempts` (default 3) of them.
+  Runs turns while the CLI asks to continue (with a continuation token), at most `max_attempts`
+  turns (default 3).
 
-  Options: `max_attempts`, `backoff` (a function of the attempt's number, called before the next one; the default sleeps
-  100, 200, 400 … at most 5_000 ms), `turn_opts`. CLI 0.169 never asks to go on, so one run is all it takes.
-  Error besides those of `run/3`: `{:max_attempts_reached, attempts, %{continuation: token}}`.
+  Options: `max_attempts`, `backoff` (a function of the attempt's number, called before the next
+  attempt; the default sleeps 100, 200, 400 … at most 5_000 ms), `turn_opts`. The current CLI never
+  asks to continue, so one turn is enough.
+
+  Returns the errors of `run/3` and `{:max_attempts_reached, attempts, %{continuation: token}}`.
   """
   @spec run_auto(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_auto(thread, input, opts \\ []),
     do: Runner.auto(thread, opts, &run_turn(&1, input, &2))
 
-  @doc "Runs one turn; `run/3` without the options of a run."
+  @doc "Runs one turn with options of a turn alone: `run/3` without `turn_opts`."
   @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
@@ -183,9 +193,9 @@ defmodule Codex.Thread do
   Runs a code review and waits for its end.
 
   Targets: `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha,
-  title}`, `{:custom, instructions}` or the instructions as text. This gate lets nothing pass but
-  a review that calls the patch correct and has no urgent finding; findings without a priority
-  count as urgent:
+  title}`, `{:custom, instructions}` or the instructions as text. The following gate passes only if
+  the review calls the patch correct and has no urgent finding; findings without a priority count
+  as urgent:
 
       passed? =
         case Codex.Thread.review(thread, {:base_branch, "main"}) do
@@ -200,23 +210,23 @@ defmodule Codex.Thread do
 
       System.halt(if passed?, do: 0, else: 1)
 
-  Returns what `run_turn/3` returns; the `review` of the result is a `Codex.Review`. Errors
-  besides those of `run_turn/3`:
+  Returns a result like `run_turn/3`; its `review` is a `Codex.Review`. Errors besides those of
+  `run_turn/3`:
 
-    * `{:review_unreadable, error}` - the answer is no review: prose, JSON that was cut, or
-      nothing. The `Codex.Error` has the turn in `result`, and the answer in `details.raw`
-    * `{:invalid_review_target, value}` - not a target; or a branch, a commit or a repository that
-      does not exist, see `Codex.Exec`. Nothing has run. Over a connection to a server elsewhere
-      (`Codex.AppServer.connect_remote/2`) only the form of the target is checked
+    * `{:review_unreadable, error}` - the answer is not a review, but prose, truncated JSON or
+      empty. The `Codex.Error` has the turn in `result`, and the answer in `details.raw`
+    * `{:invalid_review_target, value}` - not a target, or a branch, a commit or a repository that
+      does not exist, see `Codex.Exec`. Nothing has run. For a server of
+      `Codex.AppServer.connect_remote/2`, only the form of the target is checked
     * `{:unsupported_option, name}`
 
-  Over an app-server the review is a turn of this thread: items `Codex.Items.ReviewMode` tell when
-  it is entered and exited, nothing can steer it, and options of the turn that say how it runs
-  (`model`, …) are not taken: those of the thread count. `codex exec` begins a thread of its own
-  for a review. If the thread has begun already, that is `{:error, {:unsupported, :exec}}`.
+  Over an app-server the review is a turn of this thread. Items `Codex.Items.ReviewMode` mark its
+  beginning and end. A review cannot be steered and uses the thread's options: options of the turn
+  that change how the model runs (`model`, …) are refused. `codex exec` begins a new thread for each
+  review, so a thread that has begun already returns `{:error, {:unsupported, :exec}}`.
 
-  The CLI (0.169) counts no tokens of a review: `usage` is nil. `retry` repeats a review that
-  failed from its beginning, whatever it had done (`:resume`, too); see `guides/errors.md`.
+  The CLI counts no tokens of a review: `usage` is nil. `retry` repeats a failed review from its
+  beginning, even after it has run commands (`:resume`, too); see `guides/errors.md`.
   """
   @spec review(t(), Codex.Review.target(), map() | keyword()) ::
           {:ok, Result.t()}
@@ -234,11 +244,11 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Runs a code review lazily; as `run_turn_streamed/3`.
+  Runs a code review lazily, like `run_turn_streamed/3`.
 
-  Reading raises `Codex.Error` after the last event if the answer is no review, as `review/3`
-  returns `{:review_unreadable, error}`. `Codex.Review.find/2` reads the review, once the stream
-  has ended.
+  If the answer is not a review, reading raises `Codex.Error` after the last event (`review/3`
+  returns `{:review_unreadable, error}` then). `Codex.Review.find/2` returns the review after the
+  stream has ended.
   """
   @spec review_streamed(t(), Codex.Review.target(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure() | {:unsupported, :exec}}
@@ -252,7 +262,7 @@ defmodule Codex.Thread do
       end
 
       last = fn turn ->
-        # A turn that failed has said so.
+        # A failed turn has its own event.
         with {:ok, _result} <- Turn.result(turn),
              {:error, {_unreadable, error}} <- found(turn, thread, target, turn_opts),
              do: raise(error)
@@ -281,12 +291,13 @@ defmodule Codex.Thread do
 
   @doc """
   Runs one turn lazily: a stream of `Codex.Events`, as from `Codex.Exec.run_stream/2`. A failed turn
-  ends with its `Codex.Events.TurnFailed`, which is an element and no exception; `Codex.Stream.text/1`
-  raises it. If the CLI does not end the turn, reading raises `Codex.Error`.
+  ends with a `Codex.Events.TurnFailed`, which is an element and not an exception;
+  `Codex.Stream.text/1` raises it. If the CLI does not end the turn, reading raises `Codex.Error`.
 
-  The stream has no thread to go on with: running `thread` again begins another conversation, unless
-  it has an id. To go on after a streamed turn, take the thread of `Codex.RunResultStreaming.result/1`,
-  or resume the thread by the id of `Codex.Events.ThreadStarted`.
+  The stream does not return a thread: if `thread` has no id, running it again begins another
+  conversation. To continue after a streamed turn, take the thread of
+  `Codex.RunResultStreaming.result/1`, or resume the thread by the id of
+  `Codex.Events.ThreadStarted`.
   """
   @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
@@ -297,14 +308,15 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Gives the turn that runs in this thread more input, from any process: text or blocks, as `run/3` takes them.
+  Adds input to the turn that runs in this thread, from any process: text or blocks as in `run/3`.
 
-  Only over an app-server, while a process of this node runs the turn on the same connection. The
+  Works over an app-server, while a process of this node runs the turn on the same connection. The
   thread may be the value from before its first turn.
 
-  Returns `:ok`, or `{:error, reason}`: `{:unsupported, :exec}`, `:missing_thread_id` (the server has
-  not named the thread yet), `{:no_turn, thread_id}`, what is wrong with the input, the server's error (the turn has just ended, is another one, or a review, which cannot be steered), or
-  `{:app_server_down, info}`.
+  Returns `:ok`, or `{:error, reason}`: `{:unsupported, :exec}`, `:missing_thread_id` (the server
+  has not named the thread yet), `{:no_turn, thread_id}`, a reason about the input, the server's
+  error (the turn has just ended or is a review, which cannot be steered), or `{:app_server_down,
+  info}`.
   """
   @spec steer(t(), Exec.Args.input()) :: :ok | {:error, steer_reason()}
   def steer(%__MODULE__{transport: {:app_server, conn}} = thread, input),
@@ -316,17 +328,17 @@ defmodule Codex.Thread do
   @type steer_reason :: {:unsupported, :exec} | Lane.steer_reason()
 
   @doc """
-  Interrupts the turn that runs in this thread, from any process. Its reader gets an error of the kind `:interrupted`, with what there
-  was until then; the thread can go on.
+  Interrupts the turn that runs in this thread, from any process. Its reader gets an error of the
+  kind `:interrupted` with the result so far; the thread can be continued.
 
-  The server (0.169) does not end the command that runs: it lives on in the background. `clean_background: true`, here or as an option of
-  the thread, ends it; that needs a connection with `experimental_api: true`.
+  The server does not end the running command, which continues in the background. The option
+  `clean_background: true`, here or of the thread, ends it; that needs a connection with
+  `experimental_api: true`.
 
   Returns `:ok`, or `{:error, reason}` as `steer/2`; other options are
   `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. If the server does not
   answer within `request_timeout_ms` of the thread (30_000), the reason is `{:timeout, method, ms}`,
-  and
-  the turn ends when the server goes on. `Codex.stop/1` ends a turn on both transports.
+  and the turn ends when the server continues. `Codex.stop/1` ends a turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::
           :ok | {:error, steer_reason() | Table.reason()}
@@ -349,7 +361,7 @@ defmodule Codex.Thread do
   def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
   def interrupt(other, _opts), do: no_thread(other)
 
-  # Before the server has named the thread, there is a run to stop and nothing to interrupt.
+  # Before the server has named the thread, there is a run to stop but nothing to interrupt.
   defp interrupt(conn, thread, clean?) do
     id = Running.thread_id(thread)
 
@@ -358,7 +370,7 @@ defmodule Codex.Thread do
       else: Lane.interrupt(conn, id, clean?, thread.thread_opts.request_timeout_ms)
   end
 
-  # The stream of a turn and the turn before its first event. Everything is checked now.
+  # Prepares the stream of a turn and the turn before its first event. Everything is checked here.
   defp prepare(thread, what, turn_opts, default, lost, run_token \\ nil)
 
   defp prepare(%{transport: :exec, thread_id: id}, {:review, _}, _, _, _, _) when is_binary(id),
@@ -397,7 +409,7 @@ defmodule Codex.Thread do
   defp stream(thread, what, turn_opts, default, lost, run_token),
     do: Lane.stream(what, thread, turn_opts, run_token, default, lost)
 
-  # Where it stands from now on: a connection that lost it is asked to resume it.
+  # The connection to use from now on: if it has lost the thread, the next turn resumes the thread.
   defp loaded(%{transport: {:app_server, conn}} = thread),
     do: %{thread | transport_ref: Lane.connection(conn)}
 
@@ -412,8 +424,9 @@ defmodule Codex.Thread do
   defp new?(_what), do: false
 
   @doc """
-  The newest that is known of the limits of the thread's account, or nil: what a turn of this thread reported, else what any run
-  of the account did (`Codex.RateLimit.snapshot/1`). On `codex exec` (0.169) that is when the limit ends that a turn ran into.
+  Returns the newest known limits of the thread's account, or nil: the limits that a turn of this
+  thread reported, otherwise those of any run of the account (`Codex.RateLimit.snapshot/1`).
+  `codex exec` reports only the end of the limit that stopped a turn.
   """
   @spec rate_limits(t()) :: RateLimit.Snapshot.t() | nil
   def rate_limits(%__MODULE__{rate_limits: nil} = thread) do
@@ -431,15 +444,14 @@ defmodule Codex.Thread do
   end
 
   @doc """
-  Tells which credential a run of this thread would use, and whether it would do. Nothing runs.
+  Checks which credential a run of this thread would use, and whether it is accepted. Nothing runs.
 
   For a thread over a connection of `Codex.AppServer.connect/2`, home, environment and
   configuration are those of its server.
 
   Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), or `{:error, reason}`: a
-  `Codex.Config.Error` if the configuration cannot be read, the reasons that a run gives before it
-  starts, `{:unsupported, :remote}` for a server of `Codex.AppServer.connect_remote/2` (its home is
-  elsewhere: ask it with `Codex.AppServer.account_read/2`), or `{:app_server_down, info}`.
+  starts, `{:unsupported, :remote}` for a server of `Codex.AppServer.connect_remote/2` (ask that
+  server with `Codex.AppServer.account_read/2`), or `{:app_server_down, info}`.
   """
   @spec preflight(t()) ::
           {:ok, Codex.Auth.Preflight.t()}
@@ -452,7 +464,7 @@ defmodule Codex.Thread do
 
   def preflight(%__MODULE__{} = thread) do
     with {:ok, options} <- Codex.Exec.Options.new(codex_opts: thread.codex_opts, thread: thread),
-         # Only what surrounds the prompt counts.
+         # The prompt does not matter here, only its options.
          {:ok, args} <- Codex.Exec.Args.run("?", options),
          do: Codex.Auth.preflight(Codex.Exec.Args.surroundings(args))
   end
@@ -497,7 +509,7 @@ defmodule Codex.Thread do
   end
 
   defimpl Inspect do
-    # What the host keeps in `metadata` and `labels` is not shown.
+    # The host's `metadata` and `labels` are not shown.
     def inspect(thread, opts) do
       fields = [
         thread_id: thread.thread_id,

@@ -1,10 +1,10 @@
 defmodule Codex.Threads do
   @moduledoc """
-  What an app-server keeps of threads: which there are, what is in them, and what else can be done with one than running a turn.
+  Lists, reads and manages the threads stored on an app-server.
 
       conn |> Codex.Threads.list(cwd: "/srv/app") |> Enum.take(20)
 
-      # Goes on with a thread of the list.
+      # Continues the newest thread.
       [%{"id" => id} | _] = conn |> Codex.Threads.list() |> Enum.take(1)
       {:ok, thread} = Codex.resume_thread(id, [], transport: {:app_server, conn})
       {:ok, result} = Codex.Thread.run(thread, "And then?")
@@ -12,20 +12,22 @@ defmodule Codex.Threads do
       :ok = Codex.Threads.rename(thread, "Release notes")
       :ok = Codex.Threads.archive(thread)
 
-  A `thread` is a `Codex.Thread` with the transport `{:app_server, conn}` that has begun, or `{conn, thread_id}`. Where the server has it not loaded, and must,
-  it is resumed first.
+  A `thread` is a `Codex.Thread` with the transport `{:app_server, conn}` that has begun, or
+  `{conn, thread_id}`. Methods that need a loaded thread resume it first.
 
   ## Errors
 
   Functions return `{:error, reason}`:
 
     * `:missing_thread_id` - the thread has not begun
-    * `{:invalid_option, :thread, value, expected}` - it is no thread
-    * `{:unsupported, :exec}` - it runs its turns by `codex exec`
-    * a map with `"code"` and `"message"` - the server's error: there is no such thread, it is archived, …
-    * what `Codex.AppServer` returns for options, timeouts and a server that is gone
+    * `{:invalid_option, :thread, value, expected}` - the value is not a thread
+    * `{:unsupported, :exec}` - the thread runs its turns with `codex exec`
+    * a map with `"code"` and `"message"` - the server's error: the thread does not exist, is
+      archived, …
+    * the reasons of `Codex.AppServer` for options, timeouts and a lost connection
 
-  The lazy lists raise `Codex.Error`: at once for a thread or options that are none, and when they are read. Facts of CLI 0.169.
+  The lazy lists raise `Codex.Error`: immediately for an invalid thread or invalid options,
+  otherwise when they are read.
   """
 
   alias Codex.{AppServer, Error, Thread}
@@ -34,7 +36,7 @@ defmodule Codex.Threads do
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
   @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
 
-  # --- Lists ------------------------------------------------------------------------------------------------------------
+  # --- Lists --------------------------------------------------------------------------------------
 
   @doc """
   Streams the threads of a server lazily, the newest first, each once. The next page is requested
@@ -43,7 +45,7 @@ defmodule Codex.Threads do
   A thread is a map with string keys: `"id"`, `"name"` (nil without a name), `"preview"` (the first
   words of the user), `"cwd"`, `"createdAt"` and `"updatedAt"` (seconds since 1970), `"source"`
   (`"cli"`, `"exec"`, `"appServer"`, `"vscode"`, or a map for an agent's own thread), and more. The
-  CLI (0.169) names threads that this package began over an app-server `"vscode"`.
+  CLI names threads that this package began over an app-server `"vscode"`.
 
   Options are those of `Codex.AppServer.thread_list/3`: `:cwd`, `:archived`, `:search_term`,
   `:sort_key`, `:sort_direction`, `:model_providers`, …; `:limit` is the size of a page.
@@ -61,7 +63,7 @@ defmodule Codex.Threads do
 
   @source_kinds for {:word, word} <- elem(Codex.Protocol.types()["ThreadSourceKind"], 1), do: word
 
-  # Options of the wrong shape are left for the check of the method.
+  # Invalid options are left to the check of the method.
   defp every_source(options) do
     with {:ok, pairs} <- Codex.Options.Cast.pairs(options),
          false <- Enum.any?(pairs, &source_kinds?/1) do
@@ -75,8 +77,9 @@ defmodule Codex.Threads do
     do: key in [:source_kinds, "source_kinds", "sourceKinds", :sourceKinds] and value != nil
 
   @doc """
-  The turns of a thread, the newest first, as maps: a lazy stream. Options of `Codex.AppServer.thread_turns_list/3`: `:sort_direction` (`:asc`, `:desc`),
-  `:items_view`, `:limit`.
+  Streams the turns of a thread lazily, newest first, as maps. Options are those of
+  `Codex.AppServer.thread_turns_list/3`: `:sort_direction` (`:asc`, `:desc`), `:items_view`,
+  `:limit`.
   """
   @spec turns(thread(), keyword() | map()) :: Enumerable.t()
   def turns(thread, options \\ []), do: pages(thread, "thread/turns/list", options)
@@ -94,7 +97,7 @@ defmodule Codex.Threads do
 
   The content of a user's message is a list of maps such as `%{"type" => "text", "text" => text}`.
   Options are those of `Codex.AppServer.thread_items_list/3`: `:turn_id`, `:sort_direction`,
-  `:limit`. Items of a thread that an older version of the CLI wrote are read out of its turns. The
+  `:limit`. If an older version of the CLI wrote the thread, its items are read from its turns. The
   server keeps no items of a thread with `ephemeral: true`.
   """
   @spec items(thread(), keyword() | map()) :: Enumerable.t()
@@ -111,7 +114,7 @@ defmodule Codex.Threads do
     end)
   end
 
-  # The server (0.169) lists only the turns of such a thread.
+  # The server lists only the turns of such a thread.
   defp items_of_turns(thread, options) do
     {:ok, _conn, id} = ids(thread)
     {:ok, options} = pairs(options)
@@ -135,35 +138,42 @@ defmodule Codex.Threads do
     end
   end
 
-  @doc "What the server knows of a thread, as a map, without its turns."
+  @doc "Reads a thread as a map, without its turns."
   @spec read(thread()) :: {:ok, map()} | {:error, reason()}
   def read(thread) do
     with {:ok, %{"thread" => known}} <- call(thread, "thread/read", %{}), do: {:ok, known}
   end
 
-  # --- Changes ----------------------------------------------------------------------------------------------------------
+  # --- Changes ------------------------------------------------------------------------------------
 
-  @doc "Names a thread; the name does for its id in `Codex.resume_thread/3` on `codex exec`."
+  @doc "Names a thread. `Codex.resume_thread/3` takes the name in place of the id on `codex exec`."
   @spec rename(thread(), String.t()) :: :ok | {:error, reason()}
   def rename(thread, name) when is_binary(name),
     do: done(loaded(thread, "thread/name/set", %{"name" => name}))
 
-  @doc "Puts a thread away: it is in no list but with `archived: true`, and cannot be resumed before `unarchive/1`."
+  @doc """
+  Archives a thread. Only lists with `archived: true` show it, and it cannot be resumed before
+  `unarchive/1`.
+  """
   @spec archive(thread()) :: :ok | {:error, reason()}
   def archive(thread), do: done(call(thread, "thread/archive", %{}))
 
-  @doc "Takes it back."
+  @doc "Restores an archived thread."
   @spec unarchive(thread()) :: :ok | {:error, reason()}
   def unarchive(thread), do: done(call(thread, "thread/unarchive", %{}))
 
-  @doc "Deletes a thread and its session file, for ever. The server refuses it while there are forks of the thread."
+  @doc """
+  Deletes a thread and its session file permanently. The server refuses this while the thread has
+  forks.
+  """
   @spec delete(thread()) :: :ok | {:error, reason()}
   def delete(thread), do: done(call(thread, "thread/delete", %{}))
 
   @doc """
-  Takes back all from a turn on: the thread goes on as it was before that turn. What the turns did to files stays done.
+  Removes a turn and all turns after it, so that the thread continues from before that turn. Changes
+  to files are not undone.
 
-  Turn ids are in events and in `turns/2`. Returns `{:ok, what the server knows of the thread}`.
+  Turn ids are in events and in `turns/2`. Returns `{:ok, map}` with the thread as in `read/1`.
   """
   @spec revert(thread(), before_turn_id :: String.t()) :: {:ok, map()} | {:error, reason()}
   def revert(thread, before_turn_id) when is_binary(before_turn_id) do
@@ -173,9 +183,11 @@ defmodule Codex.Threads do
   end
 
   @doc """
-  A new thread with the history of this one, up to the end of `:last_turn_id` where it is given. Other options are those of `Codex.AppServer.thread_fork/3`.
+  Makes a new thread with the history of this one, up to the end of the turn `:last_turn_id` if
+  given. Other options are those of `Codex.AppServer.thread_fork/3`.
 
-  Returns `{:ok, thread}`: a `Codex.Thread` with the options of this one, or `{conn, thread_id}`. `Codex.fork_thread/3` does it with the first turn.
+  Returns `{:ok, thread}`: a `Codex.Thread` with the options of this one, or `{conn, thread_id}`.
+  `Codex.fork_thread/3` forks with the first turn instead.
   """
   @spec fork(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
   def fork(thread, options \\ []) do
@@ -188,10 +200,11 @@ defmodule Codex.Threads do
   end
 
   @doc """
-  Loads a thread that the server keeps, with other settings or out of another place: `:path` (a session file) or `:history` (response items, instead of
-  what it keeps), which are experimental, and the other options of `Codex.AppServer.thread_resume/4`.
+  Loads a stored thread with other settings or from another source: `:path` (a session file) or
+  `:history` (response items to use instead of the stored ones), both experimental, and the other
+  options of `Codex.AppServer.thread_resume/4`.
 
-  Returns `{:ok, thread}`, as `fork/2`. A `Codex.Thread` is resumed by its next turn anyway.
+  Returns `{:ok, thread}` as `fork/2`. A `Codex.Thread` needs no call: its next turn resumes it.
   """
   @spec resume(thread(), keyword() | map()) :: {:ok, thread()} | {:error, reason()}
   def resume(thread, options \\ []) do
@@ -208,17 +221,22 @@ defmodule Codex.Threads do
 
   defp begun(_pair, conn, id), do: {conn, id}
 
-  # Its usage is not known yet.
+  # The usage of the new thread is not known yet.
   defp forked(%Thread{} = thread, conn, id), do: begun(Codex.Turn.reset(thread), conn, id)
 
   defp forked(pair, conn, id), do: begun(pair, conn, id)
 
   @doc """
-  Makes the model sum up what there is of a thread, so that more fits into it, and waits for the end of that.
+  Compacts a thread and waits for the end: the model summarizes the history so that more fits into
+  its context.
 
-  Option: `:timeout_ms` (positive integer, default 300_000); then it is interrupted, and `{:error, {:timeout, "thread/compact/start", ms}}`. So it is
-  when the caller is gone. The server would interrupt a turn that runs; where one of this connection does, it is
-  `{:error, {:turn_running, thread_id, turn_id}}`. A failure of the model is `{:error, {:turn_failed, error}}` with a `Codex.Error`.
+  Option: `:timeout_ms` (positive integer, default 300_000). After that time the compaction is
+  interrupted, and the result is `{:error, {:timeout, "thread/compact/start", ms}}`. It is also
+  interrupted when the caller ends.
+
+  The server would interrupt a running turn, so while a turn of this connection runs in the thread,
+  the result is `{:error, {:turn_running, thread_id, turn_id}}`. If the model fails, it is `{:error,
+  {:turn_failed, error}}` with a `Codex.Error`.
   """
   @spec compact(thread(), timeout_ms: pos_integer()) ::
           :ok
@@ -244,19 +262,22 @@ defmodule Codex.Threads do
     end
   end
 
-  # --- Goal and settings ------------------------------------------------------------------------------------------------
+  # --- Goal and settings --------------------------------------------------------------------------
 
-  @doc "The goal of a thread, as a map (`\"objective\"`, `\"status\"`, `\"tokensUsed\"`, …), or nil."
+  @doc "Returns the goal of a thread as a map (`\"objective\"`, `\"status\"`, …), or nil."
   @spec goal(thread()) :: {:ok, map() | nil} | {:error, reason()}
   def goal(thread) do
     with {:ok, %{"goal" => goal}} <- loaded(thread, "thread/goal/get", %{}), do: {:ok, goal}
   end
 
   @doc """
-  Gives a thread a goal: the agent works on it, turn after turn, until it is complete, **and begins at once**, without a call of
-  `Codex.Thread.run/3`. A process that subscribed hears of it, and is asked; policies and tools of a `Codex.Thread` are for turns that are run with it.
+  Sets the goal of a thread. The agent **begins to work on it immediately**, turn after turn, until
+  the goal is complete, without a call of `Codex.Thread.run/3`. Processes that subscribed get the
+  events and requests of these turns; policies and tools of a `Codex.Thread` apply only to turns
+  that are run with it.
 
-  Options: `:objective` (text), `:status` (`:active`, `:paused`, `:complete`, …), `:token_budget` (tokens). Returns `{:ok, goal}`.
+  Options: `:objective` (string), `:status` (`:active`, `:paused`, `:complete`, …), `:token_budget`
+  (tokens). Returns `{:ok, goal}`.
   """
   @spec set_goal(thread(), keyword() | map()) :: {:ok, map()} | {:error, reason()}
   def set_goal(thread, options) do
@@ -264,15 +285,17 @@ defmodule Codex.Threads do
          do: {:ok, goal}
   end
 
-  @doc "Takes the goal away."
+  @doc "Removes the goal."
   @spec clear_goal(thread()) :: :ok | {:error, reason()}
   def clear_goal(thread), do: done(loaded(thread, "thread/goal/clear", %{}))
 
   @doc """
-  Changes what a thread runs with from now on, on the side of the server: `:model`, `:effort`, `:summary`, `:cwd`, `:approval_policy`, … as
-  `Codex.AppServer.thread_settings_update/3` has them. Needs a connection with `experimental_api: true`.
+  Changes the settings that the server keeps for a thread: `:model`, `:effort`, `:summary`, `:cwd`,
+  `:approval_policy`, … as in `Codex.AppServer.thread_settings_update/3`. Needs a connection with
+  `experimental_api: true`.
 
-  `effort: :default` goes back to the effort of the model, and to the default collaboration mode. Options of a `Codex.Thread` that are set go with each turn, and win.
+  `effort: :default` restores the effort of the model and the default collaboration mode. Options
+  that are set in a `Codex.Thread` are sent with each turn and win.
   """
   @spec update_settings(thread(), keyword() | map()) :: :ok | {:error, reason()}
   def update_settings(thread, options) do
@@ -293,7 +316,7 @@ defmodule Codex.Threads do
     end
   end
 
-  # null is as good as nothing there; a collaboration mode says it (0.169).
+  # The server ignores null here; a collaboration mode resets the effort.
   defp default_effort(thread, options) do
     with {:ok, known} <- read(thread) do
       model = options[:model] || known["model"]
@@ -303,7 +326,7 @@ defmodule Codex.Threads do
     end
   end
 
-  # --- Calls ------------------------------------------------------------------------------------------------------------
+  # --- Calls --------------------------------------------------------------------------------------
 
   defp ids(%Thread{transport: {:app_server, _}, thread_id: nil}), do: {:error, :missing_thread_id}
   defp ids(%Thread{transport: {:app_server, conn}, thread_id: id}), do: {:ok, conn, id}
@@ -326,7 +349,7 @@ defmodule Codex.Threads do
          do: loaded(thread, method, params, experimental: experimental)
   end
 
-  # Of a thread that it has not loaded, the server knows nothing here.
+  # These methods work only on loaded threads, so resume first if the server does not know the id.
   defp loaded(thread, method, params, opts \\ []) do
     with {:error, %{"message" => _} = error} <- call(thread, method, params, opts) do
       if Error.normalize(error).kind == :thread_not_found do

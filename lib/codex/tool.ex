@@ -1,6 +1,7 @@
 defmodule Codex.Tool do
   @moduledoc """
-  A tool of the host: a module that the agent may call while it works, with the option `tools` of a thread over an app-server.
+  A host tool: a module that the agent can call while it works. Tools are given with the option
+  `tools` of a thread over an app-server.
 
       defmodule MyApp.LookUp do
         use Codex.Tool,
@@ -24,49 +25,59 @@ defmodule Codex.Tool do
       {:ok, conn} = Codex.AppServer.connect([], experimental_api: true)
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn}, tools: [MyApp.LookUp])
 
-  Host tools are experimental in the protocol (`dynamicTools`, CLI 0.169), so the connection needs `experimental_api: true`. `codex exec` has none.
+  Host tools are experimental in the protocol (`dynamicTools`), so the connection needs
+  `experimental_api: true`. `codex exec` does not support host tools.
 
   ## Metadata
 
-  `use Codex.Tool` defines `c:metadata/0` from its options; a module may define it itself. Known are
+  `use Codex.Tool` defines `c:metadata/0` from its options; a module may define it itself. Known
+  keys:
 
-    * `:name` - what the model calls it: letters, digits, `_` and `-`, at most 64 (default: the last part of the module's name, underscored)
-    * `:description` - what it does, for the model (default `""`)
-    * `:parameters` - the JSON schema of its arguments, as a map (default: an object without properties); `:schema` and `:input_schema` are other
-      names of it
-    * `:timeout_ms` - how long a call may take, in ms (default 60_000), but no longer than the connection's `:answer_timeout_ms` (300_000)
+    * `:name` - the name for the model: letters, digits, `_` and `-`, at most 64 characters
+      (default: the last part of the module's name, underscored)
+    * `:description` - the description for the model (default `""`)
+    * `:parameters` - the JSON schema of the arguments, as a map (default: an object without
+      properties); `:schema` and `:input_schema` are other names of this key
+    * `:timeout_ms` - the time limit of a call, in ms (default 60_000). The connection's
+      `:answer_timeout_ms` (300_000) is the upper limit
 
-  Others are kept: the tool finds them in `context.metadata`. One that looks like a misspelled name of these is refused.
+  Other keys are kept: the tool finds them in `context.metadata`. A key that looks like a
+  misspelling of a known key is refused.
 
   ## Calls
 
-  Arguments are checked against `:parameters` before `c:invoke/2` is called, because the CLI checks
-  nothing. Invalid arguments are a failure: the model gets the path of the wrong value and what is
-  expected, and can call again. The check covers types, properties, required members, `enum`,
-  `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits.
+  Arguments are checked against `:parameters` before `c:invoke/2` is called, because the CLI does
+  not check them. With invalid arguments the call fails: the model gets the path of the wrong value
+  and the expected type, and can call again. The check covers types, properties, required members,
+  `enum`, `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits.
 
-  Each call runs in a process of its own, several at a time, and ends with the turn. The context is a map:
+  Each call runs in its own process, several at a time, and ends with the turn. The context is a
+  map:
 
-    * `thread` - the `Codex.Thread`; `context` - what its metadata has under `:tool_context` (default `%{}`)
+    * `thread` - the `Codex.Thread`
+    * `context` - the value of `:tool_context` in the thread's metadata (default `%{}`)
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
     * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
 
-  The model is told what comes back: text as it is, other terms as JSON, and those that JSON has no form for as a failure. `{:error, reason}`, a crash (which is logged), a result that is none of the two
-  and a call that takes too long are failures, and it is told so, too; a reason that is a text is shown to it, of others only that the tool failed.
-  Pictures are the normal forms `%{"type" => "input_image", "image_url" => url}`, with `%{"type" => "input_text", "text" => text}` in a
-  list beside them.
+  The model gets the result: text unchanged, other terms as JSON. The call fails, and the model is
+  informed, if the tool returns `{:error, reason}`, a term that JSON cannot express or anything
+  else, if it crashes (which is logged), or if it exceeds its time limit. The model sees `reason`
+  only if it is a string.
+
+  Images have the form `%{"type" => "input_image", "image_url" => url}`, in a list that may also
+  contain `%{"type" => "input_text", "text" => text}`.
   """
 
   alias Codex.Approvals.Crash
   alias Codex.Tool.Arguments
 
-  @typedoc "What a tool says of itself. See the section on metadata."
+  @typedoc "The description of a tool. See the section on metadata."
   @type metadata :: %{optional(atom()) => term()}
 
-  @doc "One call, with the arguments that the model gave (string keys)."
+  @doc "Runs one call with the arguments of the model (string keys)."
   @callback invoke(args :: map(), context :: map()) :: {:ok, term()} | {:error, term()}
 
-  @doc "What the tool is."
+  @doc "Returns the metadata of the tool."
   @callback metadata() :: map() | keyword()
 
   @optional_callbacks metadata: 0
@@ -86,7 +97,7 @@ defmodule Codex.Tool do
   end
 
   @doc """
-  The metadata of a tool as a map; `%{}` where it has none.
+  Returns the metadata of a tool as a map, `%{}` if it has no metadata.
 
       iex> Codex.Tool.metadata(String)
       %{}
@@ -101,7 +112,7 @@ defmodule Codex.Tool do
       function_exported?(module, function, arity)
   end
 
-  @typedoc "A tool of a thread, checked."
+  @typedoc "A checked tool of a thread."
   @type t :: %{
           module: module(),
           name: String.t(),
@@ -111,7 +122,7 @@ defmodule Codex.Tool do
         }
 
   @doc false
-  # A tool as the protocol has it; the error says what is wrong.
+  # A tool in the form of the protocol; the error is a sentence.
   @spec new(term()) :: {:ok, t()} | {:error, String.t()}
   def new(module) when is_atom(module) and module not in [nil, true, false] do
     cond do
@@ -128,7 +139,7 @@ defmodule Codex.Tool do
     error -> {:error, "#{inspect(module)}.metadata/0 raised #{inspect(error.__struct__)}"}
   end
 
-  def new(other), do: {:error, "#{inspect(other)} is no module"}
+  def new(other), do: {:error, "a tool must be a module, got: #{inspect(other)}"}
 
   defp new(module, metadata) do
     name = to_string(metadata[:name] || default_name(module))
@@ -151,7 +162,7 @@ defmodule Codex.Tool do
 
   @known [:name, :description, :parameters, :input_schema, :schema, :timeout_ms]
 
-  # Others may stand there, but none that was meant to be one of these.
+  # Unknown keys are allowed, unless they look like a misspelled key.
   defp spelled(module, metadata) do
     Enum.find_value(Map.keys(metadata) -- @known, :ok, fn key ->
       if nearest = Codex.Suggest.nearest(key, @known),
@@ -185,7 +196,7 @@ defmodule Codex.Tool do
   end
 
   @doc false
-  # One call, in the process of the caller: an answer of `Codex.AppServer.answer/2`.
+  # Runs one call in the caller's process and returns an answer for `Codex.AppServer.answer/2`.
   @spec call(t(), term(), map()) :: {:ok, term()} | {:error, term()}
   def call(tool, args, context) do
     about = %{tool: Map.take(tool, [:name, :metadata]), metadata: tool.metadata}
@@ -199,7 +210,7 @@ defmodule Codex.Tool do
       end
     end
   catch
-    # What an exception says may be of no concern to a model, or a secret: the host's log has it.
+    # The exception's text may be irrelevant to the model, or a secret: it goes to the host's log.
     kind, reason ->
       Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
       {:error, "the tool #{tool.name} failed#{exception(kind, reason, __STACKTRACE__)}"}
@@ -210,7 +221,7 @@ defmodule Codex.Tool do
          do: {:error, "invalid arguments for #{tool.name}: #{text}"}
   end
 
-  # Only what it is.
+  # Only the name of the exception.
   defp exception(:error, reason, stacktrace),
     do: ": " <> inspect(Exception.normalize(:error, reason, stacktrace).__struct__)
 
@@ -226,7 +237,7 @@ defmodule Codex.Tool do
   end
 
   @doc false
-  # What a tool gave, or why it failed, as the protocol has it.
+  # The result or the failure of a tool, in the form of the protocol.
   @spec content(term(), boolean()) :: map()
   def content(output, success?) do
     output = if success? or is_binary(output), do: output, else: "the tool failed"

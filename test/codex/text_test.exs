@@ -151,8 +151,8 @@ defmodule Codex.TextTest do
       log =
         ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
           Codex.Approvals.Crash.log("f", :error, %RuntimeError{message: @hostile}, [])
-          Codex.Approvals.Crash.odd("f", "answered " <> @hostile)
-          Codex.Approvals.Crash.odd("f", {:invalid, @hostile})
+          Codex.Approvals.Crash.invalid("f", "answered " <> @hostile)
+          Codex.Approvals.Crash.invalid("f", {:invalid, @hostile})
         end)
 
       plain!(log)

@@ -140,7 +140,7 @@ defmodule Codex.AppServer.RequestHandlers do
   defp answer(conn, request, answer) do
     with {:error, reason} <- respond(conn, request, {:answer, answer}),
          true <- elem(reason, 0) not in [:request_closed, :app_server_down] do
-      if answer != :failed, do: Crash.odd("an answer to #{request.method}", reason)
+      if answer != :failed, do: Crash.invalid("an answer to #{request.method}", reason)
       decline(conn, request, "failed")
     end
 

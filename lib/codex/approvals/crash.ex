@@ -1,13 +1,14 @@
 defmodule Codex.Approvals.Crash do
   @moduledoc false
-  # A function of the host failed where its answer was waited for. The turn goes on with a no, so the log is the only place that tells why.
+  # Logs failures of host functions that should have answered a request. The turn continues with a
+  # denial, so only the log tells the cause.
 
   alias Codex.Error.Words
   alias Codex.Text
 
   require Logger
 
-  @doc "It crashed. Arguments are left out: they may be what a user said."
+  @doc "Logs a crash. Arguments are left out, because they may hold a user's words."
   @spec log(String.t(), :error | :exit | :throw, term(), Exception.stacktrace()) :: :ok
   def log(who, kind, reason, stacktrace) do
     stacktrace = Enum.map(stacktrace, &without_arguments/1)
@@ -29,10 +30,13 @@ defmodule Codex.Approvals.Crash do
 
   defp without_arguments(entry), do: entry
 
-  @doc "What it said is no answer: a text, or the reason of an error."
-  @spec odd(String.t(), String.t() | term()) :: :ok
-  def odd(who, text) when is_binary(text),
+  @doc """
+  Logs an invalid answer; `text` is a sentence without its subject, or the reason of an error.
+  """
+  @spec invalid(String.t(), String.t() | term()) :: :ok
+  def invalid(who, text) when is_binary(text),
     do: Logger.warning(fn -> Text.line("#{who} #{text}") end)
 
-  def odd(who, reason), do: odd(who, "is none: " <> (Words.reason(reason) || Words.show(reason)))
+  def invalid(who, reason),
+    do: invalid(who, "is invalid: " <> (Words.reason(reason) || Words.show(reason)))
 end

@@ -1,7 +1,6 @@
 defmodule Codex.Approvals.Spans do
   @moduledoc false
-  # Reviews of the host's own tools as `:telemetry` gets them. `Codex.AppServer.Spans` has the
-  # requests of a server.
+  # Telemetry of reviews of host tools. `Codex.AppServer.Spans` covers the requests of a server.
 
   alias Codex.Telemetry
   alias Codex.Telemetry.Span
@@ -12,7 +11,7 @@ defmodule Codex.Approvals.Spans do
     with nil <- Map.get(event, key), do: Map.get(event, Atom.to_string(key))
   end
 
-  @doc "Emits the beginning of a review and its end. A decision that comes later has no end here."
+  @doc "Emits the start and the stop event of a review. A deferred decision has no stop event here."
   @spec review(map(), map(), (() -> decision)) :: decision when decision: term()
   def review(event, context, review) do
     if Telemetry.listening?(), do: observed(event, context, review), else: review.()

@@ -1,6 +1,6 @@
 defmodule Codex.Approvals.StaticPolicy do
   @moduledoc """
-  A policy that says the same to everything.
+  A policy with the same decision for every event.
 
       iex> alias Codex.Approvals.StaticPolicy
       iex> Codex.Approvals.review_tool(StaticPolicy.deny(reason: "read only"), %{}, %{})
@@ -13,18 +13,18 @@ defmodule Codex.Approvals.StaticPolicy do
 
   @type t :: %__MODULE__{mode: :allow | :deny, reason: term()}
 
-  @doc "Allows everything. `opts` is not used."
+  @doc "Returns a policy that allows everything. `opts` is ignored."
   @spec allow(keyword()) :: t()
   def allow(_opts \\ []), do: %__MODULE__{mode: :allow}
 
-  @doc "Denies everything. Option: `:reason` (default `\"denied\"`)."
+  @doc "Returns a policy that denies everything. Option: `:reason` (default `\"denied\"`)."
   @spec deny(keyword()) :: t()
   def deny(opts \\ []) do
     opts = Codex.Options.Keywords.list!(opts)
     %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
   end
 
-  @doc "What it says."
+  @doc "Returns the decision of the policy."
   @spec review_tool(t(), map(), map()) :: :allow | {:deny, term()}
   def review_tool(%__MODULE__{mode: :allow}, _event, _context), do: :allow
   def review_tool(%__MODULE__{reason: reason}, _event, _context), do: {:deny, reason}

@@ -1,6 +1,6 @@
 defmodule Codex.CLI.Command do
   @moduledoc false
-  # One command of the CLI that ends by itself: its output, whole, or why there is none.
+  # Runs one command of the CLI that ends by itself, and returns its whole output.
 
   alias Codex.Subprocess
 
@@ -14,14 +14,15 @@ defmodule Codex.CLI.Command do
           | {:too_long, pos_integer()}
 
   @doc """
-  Runs it. Options: `:stdin` (default none; it is closed), `:env`, `:clear_env`, `:cwd` as in `Codex.Subprocess`, `:timeout` (ms; 0 or
-  `:infinity` for none; default 30_000), `:most` (bytes of stdout, default 16 MiB).
+  Runs a command. Options: `:stdin` (default `""`; it is closed afterwards), `:env`, `:clear_env`,
+  `:cwd` as in `Codex.Subprocess`, `:timeout` (ms, default 30_000; 0 and `:infinity` mean no limit),
+  `:most` (bytes of stdout, default 16 MiB).
   """
   @spec run([String.t()], keyword()) :: {:ok, ended()} | {:error, reason()}
   def run(argv, opts \\ []) do
     {own, opts} = Keyword.split(opts, [:stdin, :timeout, :most])
     timeout = timeout(own[:timeout])
-    # Starting counts as well, where it hangs.
+    # The timeout covers the start, too.
     start = [ladder: @ladder, start_timeout: min(timeout, 5_000)]
 
     with {:ok, sub} <- Subprocess.open(argv, start ++ opts),
@@ -45,7 +46,7 @@ defmodule Codex.CLI.Command do
     end
   end
 
-  @doc "0 stands for none, too."
+  @doc "Checks a timeout and returns it; 0 becomes `:infinity`."
   @spec timeout(nil | timeout()) :: pos_integer() | :infinity
   def timeout(nil), do: 30_000
   def timeout(none) when none in [0, :infinity], do: :infinity
@@ -53,19 +54,21 @@ defmodule Codex.CLI.Command do
 
   def timeout(other) do
     raise ArgumentError,
-          "expected :timeout in milliseconds up to 2^32 - 1, or 0 or :infinity for none, got: " <>
+          "expected :timeout in ms up to 2^32 - 1, or 0 or :infinity for no limit, got: " <>
             Codex.Options.Keywords.shown(other)
   end
 
-  @doc "When a timeout that begins now is over."
+  @doc "Returns the deadline of a timeout that begins now."
   def deadline(:infinity), do: :infinity
   def deadline(ms), do: now() + ms
 
-  @doc "How long it is until then, as `receive` wants it."
+  @doc "Returns the time until a deadline, for `receive`."
   def left(:infinity), do: :infinity
   def left(deadline), do: max(deadline - now(), 0)
 
-  @doc "Hands over stdin and closes it. A child that ends before it has read everything says more by its exit."
+  @doc """
+  Writes stdin and closes it. If the child ends before it has read everything, its exit counts.
+  """
   def feed(sub, text) do
     with {:ok, sub} <- Subprocess.write(sub, text),
          {:ok, sub} <- Subprocess.close_stdin(sub) do
@@ -77,7 +80,7 @@ defmodule Codex.CLI.Command do
     end
   end
 
-  @doc "Makes text of a program's output that is fit for a message, without blank space around it."
+  @doc "Returns a program's output as printable text, trimmed."
   @spec text(binary()) :: String.t()
   def text(bytes), do: bytes |> Codex.Text.printable() |> String.trim()
 
@@ -94,7 +97,7 @@ defmodule Codex.CLI.Command do
   defp take(run, [{:stdout, bytes} | rest]) do
     size = run.size + byte_size(bytes)
 
-    # A grant that is refused comes before an exit.
+    # After a refused grant, the exit follows.
     sub =
       case Subprocess.grant(run.sub, byte_size(bytes)) do
         {:ok, sub} -> sub

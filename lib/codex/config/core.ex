@@ -1,6 +1,7 @@
 defmodule Codex.Config.Core do
   @moduledoc """
-  The core tables of a configuration as plain maps with atom keys, defaults of CLI 0.169.0 filled in where they are known.
+  Reads the core tables of a configuration as plain maps with atom keys. Missing values get the
+  defaults of the CLI, if those are known.
 
       {:ok, config} = Codex.Config.load()
       Codex.Config.Core.history(config)
@@ -10,7 +11,7 @@ defmodule Codex.Config.Core do
   alias Codex.{Config, FileSystem}
   alias Codex.Config.Project
 
-  # Strings of the CLI's enums; nothing else becomes an atom.
+  # The enum strings of the CLI. Other strings do not become atoms.
   @enums %{
     "save-all" => :save_all,
     "none" => :none,
@@ -31,7 +32,10 @@ defmodule Codex.Config.Core do
     "untrusted" => :untrusted
   }
 
-  @doc "What is recorded of prompts: `persistence` (default `:save_all`), and `max_bytes` (bytes, nil for no limit)."
+  @doc """
+  Returns how prompts are recorded: `persistence` (default `:save_all`) and `max_bytes` (bytes, nil
+  for no limit).
+  """
   @spec history(Config.t()) :: %{
           persistence: :save_all | :none,
           max_bytes: non_neg_integer() | nil
@@ -44,8 +48,9 @@ defmodule Codex.Config.Core do
   end
 
   @doc """
-  What commands see of the environment: `inherit`, nil where it is not set (everything, then); `exclude` and `include_only`,
-  lists of patterns; `set`, variables that are added; `filters`, patterns with `:include` or `:exclude`.
+  Returns the environment that commands get: `inherit` (nil if not set: everything), `exclude` and
+  `include_only` (lists of patterns), `set` (variables to add), and `filters` (patterns mapped to
+  `:include` or `:exclude`).
   """
   @spec shell_environment_policy(Config.t()) :: %{
           inherit: :core | :all | :none | nil,
@@ -71,26 +76,29 @@ defmodule Codex.Config.Core do
     }
   end
 
-  @doc "Where the login is kept (default `:file`)."
+  @doc "Returns the store of the login (default `:file`)."
   @spec cli_auth_credentials_store(Config.t()) :: :file | :keyring | :auto | :ephemeral
   def cli_auth_credentials_store(%Config{} = config),
     do: enum(config, "cli_auth_credentials_store") || :file
 
-  @doc "Where tokens of MCP servers are kept (default `:auto`)."
+  @doc "Returns the store of the tokens of MCP servers (default `:auto`)."
   @spec mcp_oauth_credentials_store(Config.t()) :: :file | :keyring | :auto
   def mcp_oauth_credentials_store(%Config{} = config),
     do: enum(config, "mcp_oauth_credentials_store") || :auto
 
-  @doc "The only way to log in that is allowed, or nil."
+  @doc "Returns the only login method that is allowed, or nil."
   @spec forced_login_method(Config.t()) :: :chatgpt | :api | nil
   def forced_login_method(%Config{} = config), do: enum(config, "forced_login_method")
 
-  @doc "The ids of the workspaces that a login has to be of; none for any."
+  @doc "Returns the ids of the workspaces that a login must belong to; `[]` allows every workspace."
   @spec forced_chatgpt_workspace_ids(Config.t()) :: [String.t()]
   def forced_chatgpt_workspace_ids(%Config{} = config),
     do: config |> Config.get("forced_chatgpt_workspace_id", []) |> List.wrap()
 
-  @doc "The model and how it is asked; nil for what is not set. Efforts and summaries are strings: models have their own."
+  @doc """
+  Returns the model settings; values that are not set are nil. Efforts and summaries are strings,
+  because models define their own.
+  """
   @spec model(Config.t()) :: %{
           model: String.t() | nil,
           review_model: String.t() | nil,
@@ -112,11 +120,11 @@ defmodule Codex.Config.Core do
     }
   end
 
-  @doc "The providers that are configured, by name, each with its keys as they are; built-in ones are not among them."
+  @doc "Returns the configured providers by name, unchanged. Built-in providers are not included."
   @spec model_providers(Config.t()) :: %{String.t() => map()}
   def model_providers(%Config{} = config), do: Config.get(config, "model_providers", %{})
 
-  @doc "The sandbox of commands: `mode` is nil where it is not set; `writable_roots` are absolute paths."
+  @doc "Returns the command sandbox. `mode` is nil if not set; `writable_roots` are absolute paths."
   @spec sandbox(Config.t()) :: %{
           mode: :read_only | :workspace_write | :danger_full_access | nil,
           writable_roots: [Path.t()],
@@ -136,27 +144,30 @@ defmodule Codex.Config.Core do
     }
   end
 
-  @doc "Names of the files and directories that mark the root of a project (default `[\".git\"]`)."
+  @doc "Returns the names of files and directories that mark a project root (default `[\".git\"]`)."
   @spec project_root_markers(Config.t()) :: [String.t()]
   def project_root_markers(%Config{} = config),
     do: Config.get(config, "project_root_markers", [".git"])
 
-  @doc "The root of the project that a directory is in; the directory itself where nothing marks one."
+  @doc "Returns the project root of a directory, or the directory itself if there is no marker."
   @spec project_root(Config.t(), Path.t()) :: Path.t()
   def project_root(%Config{} = config, cwd) when is_binary(cwd),
     do:
       Project.find(Path.expand(cwd), %{"project_root_markers" => project_root_markers(config)}).root
 
-  @doc "The trust that the configuration gives to exactly this directory, or nil where it does not name it."
+  @doc "Returns the trust level that is configured for exactly this directory, or nil."
   @spec trust(Config.t(), Path.t()) :: :trusted | :untrusted | nil
   def trust(%Config{} = config, dir) when is_binary(dir),
     do: enum(config, ["projects", Path.expand(dir), "trust_level"])
 
-  @doc "The features that are set, by name: a boolean, or a table of settings as it is."
+  @doc "Returns the features that are set, by name: a boolean or a table of settings."
   @spec features(Config.t()) :: %{String.t() => boolean() | map()}
   def features(%Config{} = config), do: Config.get(config, "features", %{})
 
-  @doc "Whether a feature is switched on or off; nil where no layer says it. A table of settings says it with `enabled`."
+  @doc """
+  Returns whether a feature is on or off, or nil if no layer sets it. In a table of settings, the
+  key `enabled` decides.
+  """
   @spec feature_enabled?(Config.t(), String.t()) :: boolean() | nil
   def feature_enabled?(%Config{} = config, name) when is_binary(name) do
     case features(config)[name] do
@@ -165,7 +176,7 @@ defmodule Codex.Config.Core do
     end
   end
 
-  @doc "The names of the profiles in the home, sorted: those that have a file."
+  @doc "Returns the sorted names of the profiles that have a file in the home."
   @spec profiles(Config.t()) :: [String.t()]
   def profiles(%Config{home: home}) do
     for {:ok, names} <- [FileSystem.list(home)],
@@ -174,7 +185,7 @@ defmodule Codex.Config.Core do
         do: profile
   end
 
-  @doc "The table `[otel]` as it is, or an empty map."
+  @doc "Returns the table `[otel]` unchanged, or an empty map."
   @spec otel(Config.t()) :: map()
   def otel(%Config{} = config), do: Config.get(config, "otel", %{})
 

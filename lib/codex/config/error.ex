@@ -1,33 +1,38 @@
 defmodule Codex.Config.Error do
   @moduledoc """
-  What can be wrong with a configuration, as an error or (`Codex.Config.warnings/1`) as a warning.
+  A problem of a configuration, as an error or as a warning (`Codex.Config.warnings/1`).
 
   `:reason` is one of a closed set:
 
     * `:empty_home`, `:missing_home` - there is no home to read from, see `Codex.Home.resolve/1`
-    * `:foreign_home` - a home that `Codex.Test.guard!/0` keeps tests from
-    * `:bad_profile` - a profile's name has other characters than letters, digits, `_` and `-`
-    * `:bad_override` - an override without `=` or without a key; `:found` has it
-    * `:unreadable` - a file exists and cannot be read; `:found` has the posix reason
-    * `:syntax` - a file is not TOML
-    * `:too_large` - a file has more keys and values than `:max_nodes`, which `:expected` has
-    * `:type` - a value of another type
-    * `:value` - a value of the right type that is not allowed
-    * `:unknown_key` - no such key; `:nearest` has the known one that is spelled most like it
+    * `:foreign_home` - `Codex.Test.guard!/0` keeps tests away from this home
+    * `:bad_profile` - a profile's name has characters other than letters, digits, `_` and `-`
+    * `:bad_override` - an override has no `=` or no key; `:found` holds it
+    * `:unreadable` - a file exists and cannot be read; `:found` holds the posix reason
+    * `:syntax` - a file is invalid TOML
+    * `:too_large` - a file has more keys and values than `:max_nodes`; `:expected` holds the limit
+    * `:type` - a value has the wrong type
+    * `:value` - a value of the right type is not allowed
+    * `:unknown_key` - there is no such key; `:nearest` holds the known key with the nearest
+      spelling
     * `:missing_key` - a table lacks a key
-    * `:refused` - a key or value that the CLI knows and does not take
-    * `:project_key` - a key that the CLI does not take from a project's file (only as a warning)
-    * `:conflict` - a file moved since it was read; `:expected` and `:found` have the two versions
-    * `:bad_value` - a value that TOML has no form for, or a table with a name that it cannot have;
-      `:path` names its key
-    * `:unwritable` - a file cannot be written; `:found` has the posix reason
+    * `:refused` - the CLI knows the key or value and refuses it
+    * `:project_key` - the CLI does not read this key from a project's file (only as a warning)
+    * `:conflict` - a file has changed since it was read; `:expected` and `:found` hold the versions
+    * `:bad_value` - a value, or the name of a key in it, cannot be written as TOML; `:path` names
+      the key
+    * `:unwritable` - a file cannot be written; `:found` holds the posix reason
 
-  The other fields are nil where they do not apply: `:file`; `:line` and `:column`, from 1, in characters; `:path`, the
-  key segment by segment; `:message`, in the words of the CLI where they are known; `:found` and `:expected`;
-  `:source_line`, the text of the line, of a long line the first 400 bytes. `message/1` puts them
-  together.
+  Other fields are nil if they do not apply:
 
-  `:nearest` is looked up for the first 200 unknown keys of a file.
+    * `:file`, `:line` and `:column` - the position; lines and columns count from 1, columns in
+      characters
+    * `:path` - the segments of the key
+    * `:message` - in the words of the CLI, if those are known
+    * `:found`, `:expected`
+    * `:source_line` - the text of the line, at most 400 bytes
+
+  `message/1` formats all of them. `:nearest` is looked up for the first 200 unknown keys of a file.
   """
 
   alias Codex.Text
@@ -79,13 +84,13 @@ defmodule Codex.Config.Error do
   ]
 
   @doc """
-  The place, the message, what was meant, and the line itself.
+  Formats the position, the message, the nearest known key and the line itself.
 
       iex> Exception.message(%Codex.Config.Error{
-      ...>   reason: :unknown_key, file: "/h/config.toml", line: 2, column: 1, path: ["modle"],
-      ...>   message: "unknown configuration field `modle`", nearest: "model", source_line: "modle = 1"
+      ...>   reason: :unknown_key, file: "/h/c.toml", line: 2, column: 1, path: ["modle"],
+      ...>   message: "unknown field `modle`", nearest: "model", source_line: "modle = 1"
       ...> })
-      "/h/config.toml:2:1: unknown configuration field `modle`; did you mean `model`?\\n  2 | modle = 1"
+      "/h/c.toml:2:1: unknown field `modle`; did you mean `model`?\\n  2 | modle = 1"
   """
   @impl true
   @spec message(t()) :: String.t()
@@ -95,19 +100,19 @@ defmodule Codex.Config.Error do
     |> Text.printable()
   end
 
-  # The parser of TOML writes several lines; elsewhere a line break is one of a key or a value.
+  # The TOML parser writes several lines. In other messages a line break is part of a key or value.
   defp words(%{reason: :syntax, message: message}), do: message
   defp words(%{message: message}), do: Text.line(message)
 
   defp place(%{file: file, line: line, column: column}) when is_binary(file) and line != nil,
     do: "#{Text.line(file)}:#{line}:#{column}: "
 
-  # The file is in the message then.
+  # The message names the file then.
   defp place(%{reason: reason}) when reason in [:missing_home, :foreign_home], do: ""
   defp place(%{file: file}) when is_binary(file), do: "#{Text.line(file)}: "
   defp place(_error), do: ""
 
-  # Session flags have no line to point at.
+  # Session flags have no line.
   defp key(%{file: nil, path: [_ | _] = path, reason: reason})
        when reason in [:type, :value, :missing_key, :refused],
        do: " (-c #{path |> Enum.join(".") |> Text.line()})"

@@ -1,11 +1,11 @@
 defmodule Codex.Config.Explain do
   @moduledoc false
-  # Configuration in words for people.
+  # Formats a configuration for people.
 
   alias Codex.Config.{Key, Layer}
   alias Codex.Text
 
-  @doc "The layers, the highest first, and the warnings."
+  @doc "Formats the layers, highest first, and the warnings."
   @spec layers(map()) :: String.t()
   def layers(%{layers: layers, warnings: warnings}) do
     lines = for layer <- layers, do: "  " <> layer_line(layer)
@@ -32,7 +32,7 @@ defmodule Codex.Config.Explain do
   defp keys(1), do: "1 key"
   defp keys(count), do: "#{count} keys"
 
-  @doc "One key: the value, who set it, what lies beneath, and what does not count."
+  @doc "Formats one key: the value, its layer, the values below, and the disabled layers."
   @spec key([String.t()], term(), [map()], map()) :: String.t()
   def key(path, value, history, requirements) do
     {counting, disabled} = Enum.split_with(history, &(&1.disabled_reason == nil))

@@ -1,7 +1,7 @@
 defmodule Codex.Config.Helpers do
   @moduledoc """
-  Common changes to the user's `config.toml`. All of them take the options of `Codex.Config.batch/2` and return what it
-  returns.
+  Common changes to the user's `config.toml`. All functions that write take the options of
+  `Codex.Config.batch/2` and return its results.
   """
 
   alias Codex.Config
@@ -10,11 +10,11 @@ defmodule Codex.Config.Helpers do
 
   @type result :: {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
 
-  @doc "Switches a feature on. A table of settings stays, with `enabled = true` in it."
+  @doc "Enables a feature. A table of settings is kept, with `enabled = true` in it."
   @spec enable_feature(String.t(), keyword()) :: result()
   def enable_feature(name, opts \\ []), do: feature(name, true, opts)
 
-  @doc "Switches a feature off. A table of settings stays, with `enabled = false` in it."
+  @doc "Disables a feature. A table of settings is kept, with `enabled = false` in it."
   @spec disable_feature(String.t(), keyword()) :: result()
   def disable_feature(name, opts \\ []), do: feature(name, false, opts)
 
@@ -30,12 +30,16 @@ defmodule Codex.Config.Helpers do
   end
 
   @doc """
-  Adds an MCP server, or replaces the one of that name.
+  Adds an MCP server, or replaces the server of that name.
 
-  `server` is a map or keyword list with the keys of `[mcp_servers.<name>]`: `command` with `args`, `env` and `cwd` for
-  stdio, or `url` with `http_headers`, `bearer_token_env_var` and others for HTTP; `enabled`, `required`, `enabled_tools`,
-  `disabled_tools`, `startup_timeout_sec`, `tool_timeout_sec` (seconds). A server that the CLI would refuse is an error with
-  the reason `:missing_key`, `:refused`, `:type` or `:value`; nil, and a name that a variable cannot have, with `:bad_value`.
+  `server` is a map or keyword list with the keys of `[mcp_servers.<name>]`: `command` with `args`,
+  `env` and `cwd` for stdio, or `url` with `http_headers`, `bearer_token_env_var` and others for
+  HTTP; also `enabled`, `required`, `enabled_tools`, `disabled_tools`, `startup_timeout_sec` and
+  `tool_timeout_sec` (seconds).
+
+  A server that the CLI would refuse is an error with the reason `:missing_key`, `:refused`, `:type`
+  or `:value`. The reason is `:bad_value` for nil and for an invalid name of an environment
+  variable.
   """
   @spec put_mcp_server(String.t(), map() | keyword(), keyword()) :: result()
   def put_mcp_server(name, server, opts \\ []),
@@ -46,31 +50,37 @@ defmodule Codex.Config.Helpers do
         Keyword.put(Keywords.list!(opts), :merge, :replace)
       )
 
-  @doc "Removes an MCP server; one that is not there is no error."
+  @doc "Removes an MCP server. A missing server is no error."
   @spec delete_mcp_server(String.t(), keyword()) :: result()
   def delete_mcp_server(name, opts \\ []), do: Config.delete(["mcp_servers", name], opts)
 
-  @doc "The MCP servers of a configuration, by name, each with its keys as they are."
+  @doc "Returns the MCP servers of a configuration by name, each with its keys unchanged."
   @spec mcp_servers(Config.t()) :: %{String.t() => map()}
   def mcp_servers(%Config{} = config), do: Config.get(config, "mcp_servers", %{})
 
-  @doc "One MCP server of a configuration, or nil."
+  @doc "Returns one MCP server of a configuration, or nil."
   @spec mcp_server(Config.t(), String.t()) :: map() | nil
   def mcp_server(%Config{} = config, name) when is_binary(name),
     do: Config.get(config, ["mcp_servers", name])
 
-  @doc "Trusts a project, or says that it is not to be trusted."
+  @doc "Marks a project as trusted or untrusted."
   @spec put_trust(Path.t(), :trusted | :untrusted, keyword()) :: result()
   def put_trust(dir, level, opts \\ []) when level in [:trusted, :untrusted],
     do: Config.put(["projects", Path.expand(dir), "trust_level"], level, opts)
 
   @doc """
-  Where the CLI sends its telemetry: `:none`, or `{protocol, settings}`.
+  Sets the exporter of the CLI's own telemetry: `:none`, or `{protocol, settings}`.
 
-  `protocol` is `:otlp_http` or `:otlp_grpc`. Settings (keyword list): `:endpoint` (string, required), `:protocol` (`:binary` or
-  `:json`, only for `:otlp_http`, default `:binary`), `:headers` (map of strings, default none), `:environment` (string, default
-  not set), `:log_user_prompt` (boolean, default not set). Other keys of `[otel]` stay. Raises `ArgumentError` for another
-  setting, or without an endpoint.
+  `protocol` is `:otlp_http` or `:otlp_grpc`. Settings (keyword list):
+
+    * `:endpoint` - the URL (string, required)
+    * `:protocol` - `:binary` or `:json`, only for `:otlp_http` (default `:binary`)
+    * `:headers` - map of strings (default: no headers)
+    * `:environment` - string (default: not set)
+    * `:log_user_prompt` - boolean (default: not set)
+
+  Other keys of `[otel]` are kept. Raises `ArgumentError` for an unknown setting, or if the endpoint
+  is missing.
   """
   @spec put_otel(:none | {:otlp_http | :otlp_grpc, keyword()}, keyword()) :: result()
   def put_otel(exporter, opts \\ [])
@@ -109,7 +119,7 @@ defmodule Codex.Config.Helpers do
         [cwd: false] ++ Keyword.take(Keywords.list!(opts), [:codex_home, :env, :profile])
       )
 
-  # What the file itself says, not what lies above it.
+  # Only the user's own file counts, not the layers above it.
   defp own(config, path) do
     names =
       if Enum.any?(Config.layers(config), &(&1.name == :profile)), do: [:profile], else: [:user]

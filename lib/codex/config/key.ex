@@ -2,15 +2,19 @@ defmodule Codex.Config.Key do
   @moduledoc """
   Names of configuration keys.
 
-  A key is a list of segments, or one string in TOML's notation: segments with dots between them, and quotes around
-  those that hold dots themselves. An element of an array has its index, counted from 0, as its segment.
+  A key is a list of segments, or one string in TOML's notation: segments separated by dots, with
+  quotes around segments that contain dots. An element of an array has its index, counted from 0, as
+  its segment.
   """
 
-  @typedoc ~S|`"history.persistence"`, `~S(projects."/a/b".trust_level)`, or `["projects", "/a/b", "trust_level"]`|
+  @typedoc ~S"""
+  A string such as `"history.persistence"` or `~S(projects."/a/b".trust_level)`, or a list such as
+  `["projects", "/a/b", "trust_level"]`.
+  """
   @type t :: String.t() | [String.t(), ...]
 
   @doc """
-  The segments of a key. Raises `ArgumentError` for what is no key.
+  Splits a key into its segments. Raises `ArgumentError` for an invalid key.
 
       iex> Codex.Config.Key.parse!(~S(projects."/a.b".trust_level))
       ["projects", "/a.b", "trust_level"]
@@ -41,7 +45,7 @@ defmodule Codex.Config.Key do
     with [segment, rest] <- String.split(rest, "'", parts: 2), do: {segment, rest}
   end
 
-  # Looser than TOML: a path needs no quotes unless there is a dot in it.
+  # More lenient than TOML: a path needs quotes only if it contains a dot.
   defp segment(text) do
     case Regex.run(~r/\A[^."']+/u, text) do
       [segment] ->
@@ -63,7 +67,7 @@ defmodule Codex.Config.Key do
   defp refuse(key), do: raise(ArgumentError, "not a configuration key: #{inspect(key)}")
 
   @doc """
-  A key as one string, with quotes where they are needed.
+  Formats a key as one string, with quotes where they are needed.
 
       iex> Codex.Config.Key.format(["projects", "/a.b", "trust_level"])
       ~S(projects."/a.b".trust_level)

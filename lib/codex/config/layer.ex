@@ -2,20 +2,22 @@ defmodule Codex.Config.Layer do
   @moduledoc """
   One source of configuration.
 
-    * `:name` - what it is, see `t:name/0`
-    * `:file` - the file it stands in, nil for session flags. The file need not exist: then the layer is empty
+    * `:name` - the kind of source, see `t:name/0`
+    * `:file` - the path of its file, nil for session flags. A layer whose file is missing is empty
     * `:profile` - the name of the profile, for the layer `:profile`
-    * `:version` - `sha256:` and the digest of its values; comments, order and layout do not change it. The same as the
-      CLI's `config/read` names
-    * `:config` - its values as the CLI holds them: a map with string keys, relative paths made absolute
-    * `:disabled_reason` - nil, or why it does not count
-    * `:dropped` - keys of a project's file that the CLI does not take from there
+    * `:version` - `sha256:` and the digest of the values, equal to the version of the CLI's
+      `config/read`. Comments, order and layout do not change it
+    * `:config` - the values as the CLI sees them: a map with string keys, relative paths made
+      absolute
+    * `:disabled_reason` - nil, or the reason why the layer does not count
+    * `:dropped` - keys of a project's file that the CLI does not read from project files
   """
 
   @typedoc """
-  From the highest to the lowest: `:managed` is the administrator's `managed_config.toml`, `:session_flags` are `-c`
-  overrides, `:project` is a `.codex/config.toml` (several; the nearest is the highest), `:profile` is
-  `<name>.config.toml` in the home, `:user` is its `config.toml`, `:system` is `/etc/codex/config.toml`.
+  Layers from the highest to the lowest: `:managed` is the administrator's `managed_config.toml`,
+  `:session_flags` are `-c` overrides, `:project` is a `.codex/config.toml` (there may be several;
+  the nearest is the highest), `:profile` is `<name>.config.toml` in the home, `:user` is the home's
+  `config.toml`, `:system` is `/etc/codex/config.toml`.
   """
   @type name :: :managed | :session_flags | :project | :profile | :user | :system
 
@@ -34,7 +36,7 @@ defmodule Codex.Config.Layer do
   defstruct [:name, :file, :profile, :version, :config, :disabled_reason, :tree, dropped: []]
 
   defimpl Inspect do
-    # Values hold keys and headers.
+    # Values may hold keys and headers.
     def inspect(layer, _opts) do
       state = if layer.disabled_reason, do: " disabled", else: ""
       "#Codex.Config.Layer<#{layer.name} #{layer.file || "-c"}#{state} #{layer.version}>"
@@ -42,7 +44,7 @@ defmodule Codex.Config.Layer do
   end
 
   @doc """
-  What people call a layer.
+  Returns the label of a layer for people.
 
       iex> Codex.Config.Layer.label(:session_flags)
       "session flags"

@@ -1,25 +1,26 @@
 defmodule Codex.Config.Loader do
   @moduledoc false
-  # From files to layers. Each comes with its problems and its text; a file that is no TOML is an error, unless the layer
-  # does not count.
+  # Reads files into layers. Each layer comes with its problems and its text. Invalid TOML is an
+  # error unless the layer is disabled.
 
   alias Codex.Config.{Error, Layer, Project, Schema}
   alias Codex.{FileSystem, Home, Native}
 
   require FileSystem
 
-  # Each key or value takes some hundred bytes while a file is read, so this is 100 MB at most. The CLI
-  # itself knows some hundred keys.
+  # Each key or value takes some hundred bytes while a file is read, so the peak is about 100 MB.
+  # The CLI itself knows some hundred keys.
   @max_nodes 100_000
   @max_line 400
 
   @typedoc """
-  A problem and what the CLI makes of it: it does not start, it does not start where it is strict, or it says nothing.
+  A problem and its effect on the CLI: `:error` stops it, `:strict` stops it with `--strict-config`,
+  `:silent` has no effect.
   """
   @type problem :: {:error | :strict | :silent, Error.t()}
   @type loaded :: {Layer.t(), [problem()], text :: binary()}
 
-  @doc "Layers, the highest first, and what is wrong with each by itself."
+  @doc "Loads the layers, highest first, each with the problems of that layer alone."
   @spec load(map()) :: {:ok, [loaded()]} | {:error, Error.t()}
   def load(%{home: home, system_dir: system_dir} = opts) do
     opts = Map.put_new_lazy(opts, :deadline, fn -> FileSystem.deadline(5_000) end)
@@ -72,7 +73,7 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  # The CLI's own words, but for the last.
+  # The CLI's own words, except for the last clause.
   defp override_words(:missing_equals, override),
     do: "Invalid override (missing '='): #{override}"
 
@@ -97,7 +98,7 @@ defmodule Codex.Config.Loader do
       {{:ok, layers}, :trusted} -> {:ok, layers}
       {{:ok, layers}, {:disabled, why}} -> {:ok, Enum.map(layers, &disable(&1, why))}
       {{:error, error}, :trusted} -> {:error, error}
-      # The CLI does not start, trusted or not.
+      # The CLI does not start then, whether the project is trusted or not.
       {{:error, %{reason: :unreadable} = error}, {:disabled, _why}} -> {:error, error}
       {{:error, error}, {:disabled, why}} -> {:ok, [broken(error, why, opts)]}
     end
@@ -106,7 +107,7 @@ defmodule Codex.Config.Loader do
   defp disable(loaded, why),
     do: put_elem(loaded, 0, %{elem(loaded, 0) | disabled_reason: why})
 
-  # The CLI lists it as an empty layer.
+  # The CLI lists the layer as empty.
   defp broken(error, why, opts) do
     :project |> parsed(error.file, "", opts) |> disable(why) |> put_elem(1, [{:error, error}])
   end
@@ -136,7 +137,7 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  @doc "The text of a file; empty if the file is missing."
+  @doc "Reads a file; a missing file is empty."
   @spec read(Path.t(), FileSystem.opts()) :: {:ok, binary()} | {:error, Error.t()}
   def read(path, opts \\ []) do
     case FileSystem.read(path, opts) do
@@ -163,11 +164,11 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  @doc "Returns how many keys and values a file may have if nobody says otherwise."
+  @doc "Returns the default of the option `:max_nodes`."
   @spec max_nodes() :: pos_integer()
   def max_nodes, do: @max_nodes
 
-  @doc "A text as a tree, or the error that names `path`: its syntax, or too many keys and values."
+  @doc "Parses a text into a tree. Errors name `path`: invalid syntax, or too many keys and values."
   @spec parse(Path.t(), binary(), pos_integer()) :: {:ok, reference()} | {:error, Error.t()}
   def parse(path, text, max_nodes \\ @max_nodes) do
     case Native.config_parse(text, max_nodes) do
@@ -190,7 +191,7 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  @doc "The error of a file with too many keys and values."
+  @doc "Builds the error for a file with too many keys and values."
   @spec too_large(Path.t(), pos_integer()) :: Error.t()
   def too_large(path, max_nodes) do
     message = "it has more than #{max_nodes} keys and values (max_nodes)"
@@ -227,11 +228,13 @@ defmodule Codex.Config.Loader do
   @spec merge([Layer.t()]) :: reference()
   def merge(layers), do: layers |> counting() |> Enum.map(& &1.tree) |> Native.config_merge()
 
-  @doc "The layers that count, the lowest first: the order that indices of merged trees refer to."
+  @doc """
+  Returns the layers that count, lowest first: the order that indices of merged trees refer to.
+  """
   @spec counting([Layer.t()]) :: [Layer.t()]
   def counting(layers), do: layers |> Enum.filter(&(&1.disabled_reason == nil)) |> Enum.reverse()
 
-  @doc "Problems of a tree; `source` gives file and text of a layer by its index."
+  @doc "Returns the problems of a tree; `source` maps a layer's index to its file and text."
   @spec problems([tuple()], (non_neg_integer() -> {Path.t() | nil, binary()})) :: [problem()]
   def problems([], _source), do: []
 
@@ -239,7 +242,7 @@ defmodule Codex.Config.Loader do
     indices =
       for {{_reason, _weight, index, _place}, _path, _words} <- problems, uniq: true, do: index
 
-    # Split and shortened once: there may be as many problems as lines, or all of them in one.
+    # Split and shortened once, because there may be as many problems as lines.
     sources =
       for index <- indices, {file, text} = source.(index), into: %{} do
         {index, {file, text |> String.split("\n") |> Enum.map(&shortened/1) |> List.to_tuple()}}

@@ -1,7 +1,7 @@
 defmodule Codex.Config.Project do
   @moduledoc false
-  # Which directories of a project hold configuration, and whether they are trusted. As CLI 0.169.0 does it: paths are
-  # compared as text, links are not followed.
+  # Finds the directories of a project that hold configuration, and whether they are trusted. Like
+  # the CLI, it compares paths as text and does not follow links.
 
   alias Codex.FileSystem
 
@@ -12,10 +12,10 @@ defmodule Codex.Config.Project do
   @enforce_keys [:cwd, :root, :repository]
   defstruct [:cwd, :root, :repository]
 
-  @typedoc "A directory, the root of its project, and the repository that it belongs to, if any."
+  @typedoc "A directory, the root of its project, and its Git repository or nil."
   @type t :: %__MODULE__{cwd: Path.t(), root: Path.t(), repository: Path.t() | nil}
 
-  @doc "Finds the nearest directory upwards that holds a marker, else `cwd`; and the repository."
+  @doc "Finds the nearest parent directory with a marker (default `cwd`), and the repository."
   @spec find(Path.t(), map(), FileSystem.opts()) :: t()
   def find(cwd, config, opts \\ []) do
     markers =
@@ -25,7 +25,7 @@ defmodule Codex.Config.Project do
       end
 
     dirs = ancestors(cwd)
-    # All in one call.
+    # One call checks all names.
     names = Enum.uniq([".git", ".git/HEAD" | Enum.filter(markers, &is_binary/1)])
     paths = for dir <- dirs, name <- names, do: Path.join(dir, name)
     there = paths |> Enum.zip(FileSystem.stat_all(paths, opts)) |> Map.new()
@@ -55,8 +55,8 @@ defmodule Codex.Config.Project do
   end
 
   @doc """
-  Says whether the configuration of a folder counts: its directory decides, then the project's root,
-  then the repository.
+  Decides whether the configuration of a folder counts. The trust level of its directory wins over
+  that of the project root, and that over the repository's.
   """
   @spec trust(t(), Path.t(), map(), Path.t()) :: trust()
   def trust(%__MODULE__{root: root, repository: repository}, folder, config, user_file) do
@@ -81,15 +81,17 @@ defmodule Codex.Config.Project do
 
   # The CLI's own words.
   defp untrusted(dir) do
-    "#{dir} is marked as untrusted in the effective configuration. To load project-local config, hooks, and exec " <>
-      "policies, update its trust setting. If that setting is managed by your organization, contact your administrator."
+    "#{dir} is marked as untrusted in the effective configuration. To load project-local " <>
+      "config, hooks, and exec policies, update its trust setting. If that setting is managed by your " <>
+      "organization, contact your administrator."
   end
 
   defp unknown(dir, user_file) do
-    "To load project-local config, hooks, and exec policies, add #{dir} as a trusted project in #{user_file}."
+    "To load project-local config, hooks, and exec policies, add #{dir} as a trusted project " <>
+      "in #{user_file}."
   end
 
-  # An empty directory `.git` is no repository.
+  # An empty directory `.git` does not make a repository.
   defp marked?(there, dir, ".git"), do: git?(there, dir)
 
   defp marked?(there, dir, marker) when is_binary(marker),
@@ -102,7 +104,7 @@ defmodule Codex.Config.Project do
       match?({:ok, _}, there[Path.join(dir, ".git/HEAD")])
   end
 
-  # A worktree is trusted with the repository that it belongs to.
+  # A worktree is trusted if its main repository is.
   defp repository(nil, _opts), do: nil
 
   defp repository(dir, opts),

@@ -1,16 +1,16 @@
 defmodule Codex.Config.Schema do
   @moduledoc """
-  The configuration keys that the CLI knows, with their types: data in `priv/config/schema.json`, which names the version
-  of the CLI that it holds for.
+  The configuration keys that the CLI knows, with their types. The data is in
+  `priv/config/schema.json` and names the CLI version that it was taken from.
   """
 
   alias Codex.Native
 
   @doc """
-  The version of the CLI that the data was taken from.
+  Returns the version of the CLI that the data was taken from.
 
-      iex> Codex.Config.Schema.cli_version()
-      "0.169.0"
+      iex> Codex.Config.Schema.cli_version() == Codex.CLI.tested_version()
+      true
   """
   @spec cli_version() :: String.t()
   def cli_version, do: elem(current(), 1)
@@ -20,11 +20,11 @@ defmodule Codex.Config.Schema do
   def ref, do: elem(current(), 0)
 
   @doc false
-  # Whether a value at this path can only be a table: an empty list there is an empty table.
+  # Whether a value at this path can only be a table: an empty list there stands for an empty table.
   @spec table?([String.t()]) :: boolean()
   def table?(path), do: Native.config_is_table(ref(), path)
 
-  # Read once for each native library: a library that is loaded later does not know the references of this one.
+  # Read once for each loaded native library: a reloaded library does not know the old references.
   defp current do
     image = Native.image()
 

@@ -1,7 +1,7 @@
 defmodule Codex.Config.Writer do
   @moduledoc false
-  # Changes to one configuration file: read, change, check, replace. All of it under a lock, and anew when somebody without
-  # the lock (the CLI has none) wrote in between.
+  # Changes one configuration file: read, change, check, replace, all under a lock. The CLI takes no
+  # lock, so the change is repeated if the file was changed in between.
 
   alias Codex.Config.{Error, Key, Loader, Schema}
   alias Codex.{FileSystem, Home, JSON, Native}
@@ -10,7 +10,7 @@ defmodule Codex.Config.Writer do
   @lock_poll 5
   @tries 20
 
-  @typedoc "Path, JSON or nil to delete, whether a table is merged."
+  @typedoc "Path, JSON (nil deletes the key), and whether a table is merged."
   @type change :: {[String.t()], String.t() | nil, boolean()}
 
   @options [
@@ -90,7 +90,7 @@ defmodule Codex.Config.Writer do
 
   defp json(value), do: JSON.encode!(value)
 
-  # Never the value: it may be a key or a header.
+  # The value is not shown: it may be a key or a header.
   defp bad_value(path) do
     message =
       "the value of `#{Key.format(path)}` cannot be written: TOML has no form for it, or a name " <>
@@ -112,12 +112,12 @@ defmodule Codex.Config.Writer do
   defp shown(name) when is_binary(name), do: inspect(name)
   defp shown(other), do: Keywords.shown(other)
 
-  # A link stays a link; the file that it leads to is replaced, and locked beside itself.
+  # A link stays a link: its target is replaced, with the lock beside the target.
   defp follow(file) do
     with {:error, reason} <- FileSystem.target(file), do: unwritable(file, reason)
   end
 
-  # --- The lock -----------------------------------------------------------------------------------------------------
+  # --- The lock -----------------------------------------------------------------------------------
 
   defp locked(file, timeout, fun) do
     path = Path.join(Path.dirname(file), ".#{Path.basename(file)}.lock")
@@ -153,7 +153,7 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  # --- The change ---------------------------------------------------------------------------------------------------
+  # --- The change ---------------------------------------------------------------------------------
 
   defp replace(%{file: file}, 0), do: unwritable(file, "other programs keep writing to it")
 
@@ -208,7 +208,7 @@ defmodule Codex.Config.Writer do
       {:error, {:bad_value, path}} ->
         bad_value(path)
 
-      # prepare/2 has read it before
+      # prepare/2 has read the text before.
       {:error, :too_large} ->
         {:error, Loader.too_large(file, Loader.max_nodes())}
 
@@ -217,13 +217,13 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  # What was wrong before may stay wrong; nothing else may become so.
+  # Problems that existed before may stay; a change must not add any.
   defp no_new_error(old, new) do
     known = for error <- old.errors, do: {error.path, error.message}
 
     case Enum.find(new.errors, &({&1.path, &1.message} not in known)) do
       nil -> :ok
-      # The line is one of a text that is not written.
+      # The line belongs to a text that is not written.
       error -> {:error, %{error | line: nil, column: nil, source_line: nil}}
     end
   end

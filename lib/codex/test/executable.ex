@@ -1,10 +1,10 @@
 defmodule Codex.Test.Executable do
   @moduledoc false
-  # Where the Codex CLI for a test comes from.
+  # Finds the Codex CLI for a test.
 
-  @install "npm install --prefix .codex-cli @openai/codex@0.169.0"
+  @install "npm install --prefix .codex-cli @openai/codex@#{Codex.CLI.tested_version()}"
 
-  @doc "The program that CODEX_PATH or CODEX_BINARY names, else the one in `.codex-cli`, else the one on PATH."
+  @doc "Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH."
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
   def find do
     case Codex.CLI.named(System.get_env()) do
@@ -19,7 +19,8 @@ defmodule Codex.Test.Executable do
       else: {:error, "CODEX_PATH or CODEX_BINARY names #{path}, but there is no such file"}
   end
 
-  # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and a signal reaches it directly.
+  # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and signals reach
+  # it directly.
   defp installed do
     local = local()
 

@@ -1,20 +1,21 @@
 defmodule Codex.Tool.Arguments do
   @moduledoc false
-  # Checks the arguments of a tool call against the tool's JSON schema: the CLI checks nothing.
+  # Checks the arguments of a tool call against the tool's JSON schema, which the CLI does not do.
   #
-  # Knows `type`, `properties`, `required`, `additionalProperties`, `items`, `enum`, `const`, `anyOf`,
-  # `oneOf`, `allOf`, `$ref` to the schema's own definitions, and the limits of numbers, texts and
-  # lists. Other keywords allow everything, as the JSON Schema specification has it.
+  # Knows `type`, `properties`, `required`, `additionalProperties`, `items`, `enum`, `const`,
+  # `anyOf`, `oneOf`, `allOf`, `$ref` to the schema's own definitions, and the limits of numbers,
+  # texts and lists. Other keywords allow everything, as the JSON Schema specification has it.
 
   @types ~w(object array string number integer boolean null)
 
-  # References of references, and schemas inside each other.
+  # Limits references of references and nested schemas.
   @max_depth 64
 
   @doc """
-  Returns `:ok`, or a text for the model: the path of the first wrong value and what is expected.
+  Returns `:ok`, or a text for the model: the path of the first wrong value and the expected value.
 
-      iex> schema = %{"type" => "object", "properties" => %{"n" => %{"type" => "integer"}}, "required" => ["n"]}
+      iex> integer = %{"type" => "integer"}
+      iex> schema = %{"type" => "object", "properties" => %{"n" => integer}, "required" => ["n"]}
       iex> Codex.Tool.Arguments.check(%{"n" => 1}, schema)
       :ok
       iex> Codex.Tool.Arguments.check(%{"n" => "1"}, schema)

@@ -240,7 +240,7 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert log.(fn _ -> raise "oops" end) =~
                "the approval policy failed: ** (RuntimeError) oops"
 
-      assert log.(fn _ -> {:allow, for_sesion: true} end) =~ "gave no decision"
+      assert log.(fn _ -> {:allow, for_sesion: true} end) =~ "returned no decision"
     end
 
     test "that are none are refused with the options of the thread" do
