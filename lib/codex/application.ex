@@ -1,8 +1,8 @@
 defmodule Codex.Application do
   @moduledoc false
-  # Children that wait to be needed: who reads which run, the tasks behind it, what waits for an
-  # answer, the directories to remove with their owners, the threads on which files and credentials
-  # are read, and what is known of accounts' limits. One that crashes is started anew by itself.
+  # Children that idle until they are needed: readers of runs, background tasks, open requests, the
+  # directories to remove with their owners, the threads that read files and credentials, and the
+  # known limits of accounts. Each restarts alone after a crash.
   use Application
 
   @impl true
@@ -14,7 +14,7 @@ defmodule Codex.Application do
       {Registry, keys: :unique, name: Codex.Turn.Registry},
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
-      # Before those that use it: servers end first, and their homes after them.
+      # Before its users: servers end first, then their homes are removed.
       Codex.Leftovers,
       Codex.AppServer.Tokens,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},

@@ -1,9 +1,9 @@
 defmodule Codex.ApprovalError do
   @moduledoc """
-  An approval that was asked for and not given. As a `Codex.Error` it is of the kind `:approval_denied`.
+  A denied approval. As a `Codex.Error` it has the kind `:approval_denied`.
 
-    * `tool` - what was to run
-    * `reason` - why not: text or any other term
+    * `tool` - the tool that asked
+    * `reason` - the reason of the denial: text or any other term
     * `message` - both, for people
   """
 
@@ -12,6 +12,8 @@ defmodule Codex.ApprovalError do
   @type t :: %__MODULE__{message: String.t(), tool: term(), reason: term()}
 
   @doc """
+  Makes the error for a tool and a reason.
+
       iex> Exception.message(Codex.ApprovalError.new("shell", "not on Fridays"))
       "approval of shell was denied: not on Fridays"
   """

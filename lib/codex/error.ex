@@ -5,40 +5,43 @@ defmodule Codex.Error do
     * `kind` - one of the closed set below
     * `message` - a sentence for people: the words of the CLI, the server or this package. It is
       printable, see `Codex.Text`
-    * `retryable?` - whether the same call may succeed later although nobody changes anything
+    * `retryable?` - whether the same call may succeed later without a change
     * `retry_after_ms` - how long to wait before that, if it is known
     * `resets_at` - when a limit ends, as a `DateTime` in UTC, if it is known. The CLI prints this
+    * `resets_at` - the end of a limit, as a `DateTime` in UTC, if it is known. The CLI prints this
       time to the minute
-    * `http_status`, `codex_error_info` - what the server and the CLI report. `codex exec` reports
-      neither; a status in its message is read
+    * `http_status`, `codex_error_info` - as reported by the server and the CLI. `codex exec`
+      reports neither; a status in its message is parsed
     * `exit_status`, `signal`, `stderr` - of a process that ended without ending the turn. The
       status is 128 + n for signal n, and nil if no process ended; `stderr` is its newest bytes
     * `event` - the event of the failure: `Codex.Events.TurnFailed`, or the last
-      `Codex.Events.Error` of a turn that was lost
-    * `result` - what there was until the failure: a `Codex.Turn.Result` from a turn of a thread
-      (go on with its `thread`), a map with `:events` from `Codex.Exec`, and nil from a stream
-    * `details` - a map with everything else: `:clock`, `:timeout_ms`, `:option` and `:open` of a
+      `Codex.Events.Error` of a turn without an end
+    * `result` - the result up to the failure: a `Codex.Turn.Result` from a turn of a thread
+      (continue with its `thread`), a map with `:events` from `Codex.Exec`, and nil from a stream
+    * `details` - a map with further facts: `:clock`, `:timeout_ms`, `:option` and `:open` of a
       timeout; `:stderr_truncated?`; and, for a failure that came as a map, `:code`, `:type`,
       `:status`, `:retry_after`, `:additional_details`, `:details` and `:raw` (the whole map). The
-      fields `:exit_status`, `:signal`, `:stderr`, `:retryable?` and `:codex_error_info` stand here,
-      too
+      map also has the fields `:exit_status`, `:signal`, `:stderr`, `:retryable?` and
+      `:codex_error_info`
 
-  A key of ours that a provider repeats in its text is `[redacted]`. `inspect/1` shows neither
-  `stderr` nor data of the run, and `to_string/1` returns the message.
+  If a provider repeats a known key in its text, the key is replaced by `[redacted]`. `inspect/1`
+  shows neither `stderr` nor data of the run, and `to_string/1` returns the message. `Codex.Error`
+  is an exception: `Exception.message/1` returns the message, too.
 
   ## Kinds
 
   #{Codex.Error.Kinds.docs()}
 
-  The kind comes from `codexErrorInfo` if the CLI sends it, else from a code or the HTTP status,
-  else from the words; of a long text, the first and the last 8 KiB count. A failed turn whose words
-  are not known is `:invalid_request`: the CLI passes on the body of an HTTP status 400 as it came.
+  The kind comes from `codexErrorInfo` if the CLI sends it, otherwise from a code or the HTTP
+  status, otherwise from the words; of a long text, the first and the last 8 KiB count. A failed
+  turn with unknown words is `:invalid_request`: the CLI passes on the body of an HTTP status 400
+  unchanged.
 
-  ## Clocks
+  ## Timeouts
 
-  For the kind `:timeout`, `details.clock` names the clock that ran out, `details.timeout_ms` its
-  limit, and `details.option` the option that sets it. `details.open` lists the items that had
-  begun and not ended:
+  For the kind `:timeout`, `details.clock` names the timeout that expired, `details.timeout_ms` its
+  limit, and `details.option` the option that sets it. `details.open` lists the items that were
+  running:
 
     * `:start` - no event came
     * `:idle` - the CLI was silent, or the turn made no progress
@@ -95,7 +98,7 @@ defmodule Codex.Error do
   @spec kinds() :: [kind(), ...]
   def kinds, do: Kinds.all()
 
-  # Fields that stand in the details, too.
+  # Fields that are in the details, too.
   @lifted [:exit_status, :signal, :stderr, :codex_error_info, :http_status, :resets_at]
 
   @doc """
@@ -136,7 +139,7 @@ defmodule Codex.Error do
   end
 
   @doc """
-  Whether a term is an error of the kind `:rate_limit`.
+  Returns whether a term is an error of the kind `:rate_limit`.
 
       iex> Codex.Error.rate_limit?(Codex.Error.rate_limit("slow down"))
       true
@@ -152,7 +155,7 @@ defmodule Codex.Error do
   def retry_after_ms(%__MODULE__{retry_after_ms: ms}), do: ms
 
   @doc """
-  Whether the same call may succeed later, for every term that `normalize/1` takes.
+  Returns whether the same call may succeed later, for every term that `normalize/1` accepts.
 
   Failures of the network and the server are retryable. Quotas, limits of the plan, logins, and
   requests that cannot succeed are not.
@@ -166,7 +169,7 @@ defmodule Codex.Error do
   def retryable?(failure), do: normalize(failure).retryable?
 
   @doc """
-  Makes a `Codex.Error` of any failure.
+  Converts any failure to a `Codex.Error`.
 
   Takes exceptions, the `error` map of a failed turn or of a refused request, and every reason that
   a function of this package returns, alone, in `{:turn_failed, error}` and its like, or in
@@ -212,7 +215,7 @@ defmodule Codex.Error do
     }
   end
 
-  # By name: this module stands below them.
+  # By name, because that module uses this one.
   def normalize(%{__struct__: Codex.Subprocess.Error, reason: reason} = error) do
     {kind, retryable?} = Reasons.subprocess(reason)
     details = drop_nils(%{retryable?: retryable?, clock: Reasons.clock(reason), raw: error})
@@ -235,7 +238,7 @@ defmodule Codex.Error do
   def normalize({:timeout, _method, ms} = reason),
     do: new(:timeout, Words.reason(reason), %{timeout_ms: ms, clock: :request})
 
-  # What is wrong with the program says more than that it did not start.
+  # The error of the program is more specific than `:not_started`.
   def normalize({tag, %{__exception__: true} = error} = reason)
       when tag in [:not_started, :lost] do
     error = normalize(error)
@@ -260,8 +263,8 @@ defmodule Codex.Error do
     do: new(Reasons.kind(other) || :unknown, Words.reason(other) || Words.show(other))
 
   @doc false
-  # The error of a failed turn. `codex exec` leaves out codexErrorInfo: of a failure whose words are
-  # not known, the app-server says "other".
+  # The error of a failed turn. `codex exec` leaves out codexErrorInfo; if the words are not known,
+  # the app-server reports "other".
   @spec failed_turn(map()) :: t()
   def failed_turn(%{} = error), do: from_map(error, error, "other")
 
@@ -292,7 +295,7 @@ defmodule Codex.Error do
     }
   end
 
-  # The app-server puts the code that says most into the data of a refused request.
+  # The app-server puts the most specific code into the data of a refused request.
   defp facts(map, info) do
     code = get(map, :code)
     inner = inner_code(get(map, :data))

@@ -1,8 +1,8 @@
 defmodule Codex.GuardrailError do
   @moduledoc """
-  A guardrail of the host stopped a run. As a `Codex.Error` it is of the kind `:guardrail`.
+  A run that a guardrail of the host stopped. As a `Codex.Error` it has the kind `:guardrail`.
 
-    * `stage` - where: `:input`, `:output`, `:tool_input`, `:tool_output`
+    * `stage` - the place of the check: `:input`, `:output`, `:tool_input`, `:tool_output`
     * `guardrail` - its name
     * `type` - `:tripwire` (default) or `:reject`
     * `message` - for people
@@ -18,7 +18,8 @@ defmodule Codex.GuardrailError do
         }
 
   @doc """
-  From a keyword list or map of the fields; without a message, one is made of the others.
+  Makes the error from a keyword list or map of the fields. The default message is made of the
+  others.
 
       iex> Exception.message(Codex.GuardrailError.exception(stage: :input, guardrail: "secrets"))
       "guardrail \\"secrets\\" stopped the run at input"

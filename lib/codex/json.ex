@@ -1,22 +1,22 @@
 defmodule Codex.JSON do
   @moduledoc """
-  Reads and writes JSON: what this package itself uses, on every version of Elixir and without a
-  dependency.
+  Reads and writes JSON on every version of Elixir, without a dependency. This package uses it
+  itself.
   """
 
-  # An encoder in Elixir, as what we send is small, and a decoder in Rust, as what we receive is not.
+  # The encoder is in Elixir, because sent messages are small. The decoder is in Rust.
 
-  @typedoc "Where in the term: map keys and list indexes (from 0), outermost first."
+  @typedoc "A path into a term: map keys and list indexes (from 0), outermost first."
   @type path :: [String.t() | atom() | non_neg_integer()]
 
   @typedoc """
-  Why a term is not JSON: `value` is the innermost offender and `path` leads to it. A bad map key is reported as the
-  value, with the path of its map.
+  The reason why a term is not JSON: `value` is the innermost invalid value and `path` leads to it.
+  An invalid map key is reported as the value, with the path of its map.
   """
   @type encode_error :: {:not_encodable, value :: term(), path()}
 
   @doc """
-  Writes `term` as compact JSON.
+  Encodes `term` as compact JSON.
 
   | Elixir | JSON |
   | --- | --- |
@@ -26,8 +26,9 @@ defmodule Codex.JSON do
   | other atoms, UTF-8 binaries | string |
   | integer of any size, float | number; floats in the shortest form that reads back the same |
 
-  Anything else is an error: structs, tuples (so keyword lists too), binaries that are not UTF-8, pids, functions. `/`
-  and everything above `0x7f` is written as it is. A map that holds both `:a` and `"a"` gives that key twice.
+  Anything else is an error: structs, tuples (and so keyword lists), binaries that are not UTF-8,
+  pids, functions. `/` and characters above `0x7f` are not escaped. A map with both `:a` and `"a"`
+  gives that key twice.
 
       iex> Codex.JSON.encode(%{"a" => [1, 2.5, nil, :b]})
       {:ok, ~S({"a":[1,2.5,null,"b"]})}
@@ -44,13 +45,14 @@ defmodule Codex.JSON do
   end
 
   @doc """
-  Like `encode/1`, but returns the binary alone and raises `ArgumentError` for a term that is not JSON.
+  Encodes `term` like `encode/1`, but returns the binary and raises `ArgumentError` for an invalid
+  term.
 
       iex> Codex.JSON.encode!(%{text: "a\\tb"})
       ~S({"text":"a\\tb"})
 
       iex> Codex.JSON.encode!(a: 1)
-      ** (ArgumentError) cannot write {:a, 1} as JSON (at [0]): tuples have no JSON form; use a map for an object
+      ** (ArgumentError) cannot write {:a, 1} as JSON (at [0]): tuples have no JSON form; use a map
   """
   @spec encode!(term()) :: binary()
   def encode!(term) do
@@ -65,10 +67,12 @@ defmodule Codex.JSON do
   end
 
   @typedoc """
-  What is wrong with a document, and at which byte: it ends too early (`:eof`), a byte is out of place (`:syntax`),
-  something follows the value (`:trailing`), a raw control character (`:control`) or bad escape (`:escape`) in a string, a
-  malformed number (`:number`), one beyond a 64-bit float or of over 1024 digits (`:number_range`), more than 256
-  levels (`:depth`), not UTF-8 (`:utf8`), more values and keys than allowed (`:nodes`).
+  The error of a document, and the byte at which it occurs: the document ends too early (`:eof`), a
+  byte is out of place (`:syntax`), something follows the value (`:trailing`), a string has a raw
+  control character (`:control`) or an invalid escape (`:escape`), a number is malformed (`:number`)
+  or beyond a 64-bit float or longer than 1024 digits (`:number_range`), there are more than 256
+  levels (`:depth`), the document is not UTF-8 (`:utf8`), or has more values and keys than allowed
+  (`:nodes`).
   """
   @type decode_error :: {
           :eof
@@ -84,21 +88,21 @@ defmodule Codex.JSON do
           offset :: non_neg_integer()
         }
 
-  # Above this, parsing may take longer than a normal scheduler should be held: 64 KiB of `{},` take over a millisecond.
+  # Longer documents are parsed on a dirty scheduler: 64 KiB of `{},` take over a millisecond.
   @long 32 * 1024
 
-  # Bytes alone do not bound memory: `{}` takes 3 bytes and over a hundred as a term, a short key several
-  # hundred. Two million nodes take 270 MB at worst (`bench/nodes`). The densest messages of the
-  # CLI have some twenty bytes a node, so that 40 MB of them pass; text counts by its bytes alone.
+  # A limit in bytes does not bound memory: `{}` takes 3 bytes and over a hundred as a term, a short
+  # key several hundred. Two million nodes take 270 MB at worst (`bench/nodes`). The densest
+  # messages of the CLI have some twenty bytes a node, so 40 MB of them pass.
   @max_nodes 2_000_000
 
-  @doc "Returns how many values and keys a document or message may have if nobody says otherwise."
+  @doc "Returns the default limit of values and keys in a document or message."
   @spec max_nodes() :: pos_integer()
   def max_nodes, do: @max_nodes
 
   @doc """
-  Reads one JSON text of at most `max_nodes` values and keys. Objects become maps with string keys (the
-  last of two equal keys wins), `null` becomes `nil`.
+  Decodes one JSON text of at most `max_nodes` values and keys. Objects become maps with string keys
+  (the last of two equal keys wins), `null` becomes `nil`.
 
       iex> Codex.JSON.decode(~S({"a": [1, 2.5, null]}))
       {:ok, %{"a" => [1, 2.5, nil]}}
@@ -186,7 +190,7 @@ defmodule Codex.JSON do
   defp refuse(value, path), do: throw({__MODULE__, value, path})
 
   defp why(%_{}), do: "structs have no JSON form; use a plain map"
-  defp why(value) when is_tuple(value), do: "tuples have no JSON form; use a map for an object"
+  defp why(value) when is_tuple(value), do: "tuples have no JSON form; use a map"
   defp why(value) when is_binary(value), do: "it is not valid UTF-8"
   defp why(value) when is_number(value), do: "object keys are strings or atoms"
   defp why(value) when is_list(value), do: "it is an improper list"

@@ -1,11 +1,12 @@
 defmodule Codex.Login do
   @moduledoc """
-  Logging in and out through the CLI (0.169).
+  Logs in and out through the CLI.
 
       {:ok, _status} = Codex.Login.api_key(key)
       {:ok, %{method: :api_key}} = Codex.Login.status()
 
-  A ChatGPT login needs a person with a browser, so it waits while others go on. The process that starts it gets messages:
+  A ChatGPT login needs a person with a browser, so it runs in the background. The process that
+  starts it gets messages:
 
       {:ok, login} = Codex.Login.device()
 
@@ -18,33 +19,35 @@ defmodule Codex.Login do
         {:codex_login, ^login, {:error, reason}} -> reason
       end
 
-  `Codex.Auth` reads what is kept then, and tells which credential a run would use.
+  `Codex.Auth` reads the stored login, and returns which credential a run would use.
 
-  **A new login takes the place of the old one before it is known to succeed**: `codex login` gives up the ChatGPT login that is
-  there, and tells its issuer so, before it asks for another (seen with 0.169), as `logout/1` does.
+  **A new login removes the old one before it is known to succeed**: `codex login` revokes an
+  existing ChatGPT login at its issuer before it starts another one, as `logout/1` does.
 
-  `forced_login_method` of the configuration is checked before the CLI starts. Secrets go to its stdin.
+  `forced_login_method` of the configuration is checked before the CLI starts. Secrets are written
+  to its stdin.
 
   ## Options
 
     * `:codex_path` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
-    * `:codex_home` - its home (default: see `Codex.Home.resolve/1`)
-    * `:env` - more variables for it (map; nil takes one away)
-    * `:overrides` - what `-c` is given (list of `"key=value"`, default `[]`), for instance
+    * `:codex_home` - the CLI's home (default: see `Codex.Home.resolve/1`)
+    * `:env` - additional environment variables (map; nil removes a variable)
+    * `:overrides` - the values of `-c` (list of `"key=value"`, default `[]`), for instance
       `["cli_auth_credentials_store=keyring"]`
-    * `:timeout` - milliseconds; 0 or `:infinity` for none. Default 30_000; of `chatgpt/1` and `device/1` 900_000, which is how long a
-      code holds
-    * `:issuer` - who issues the tokens, a URL (default: the CLI's own, `https://auth.openai.com`)
+    * `:timeout` - milliseconds; 0 or `:infinity` for no limit. Default 30_000; for `chatgpt/1` and
+      `device/1` 900_000, the lifetime of a code
+    * `:issuer` - the URL of the issuer of tokens (default: `https://auth.openai.com`)
 
   ## Errors
 
     * `:codex_binary_not_found` and the other errors of `Codex.Options.codex_path/1`
-    * `{:forced_login_method, forced, given}` - the configuration forbids this kind of login. See `Codex.Auth.explain/1`
+    * `{:forced_login_method, forced, given}` - the configuration forbids this login method. See
+      `Codex.Auth.explain/1`
     * `Codex.Config.Error` - the configuration cannot be read
-    * `{:login_failed, exit_status, words}` - the CLI refused, in its own words
-    * `{:killed, signal}` - somebody ended it
+    * `{:login_failed, exit_status, words}` - the CLI failed; `words` are its own
+    * `{:killed, signal}` - a signal ended the CLI
     * `{:timeout, ms}`, `:cancelled`
-    * `{:too_long, bytes}` - it printed more than any CLI does
+    * `{:too_long, bytes}` - the CLI printed more than the limit
     * `:crashed` - the process that ran the CLI failed
     * `{:not_started, error}`, `{:lost, error}` - a `Codex.Subprocess.Error`
   """
@@ -55,7 +58,7 @@ defmodule Codex.Login do
   alias Codex.Login.{Session, Status}
   alias Codex.Options.Keywords
 
-  @typedoc "A login that waits for a person."
+  @typedoc "A login in progress."
   @opaque t :: reference()
 
   @type reason ::
@@ -75,9 +78,9 @@ defmodule Codex.Login do
   @options [codex_path: nil, codex_home: nil, env: %{}, overrides: [], timeout: nil, issuer: nil]
 
   @doc """
-  Logs in with a key. Returns `{:ok, status}`. The key is kept, not checked. A key that is nil or empty
-  (a variable that is not set) is `{:error, {:invalid_api_key, :empty}}`, a key with a null byte
-  `{:error, {:invalid_api_key, :null_byte}}`; other errors are those above.
+  Logs in with an API key. Returns `{:ok, status}`. The key is stored without a check. A key that is
+  nil or empty (a variable that is not set) is `{:error, {:invalid_api_key, :empty}}`, a key with a
+  null byte `{:error, {:invalid_api_key, :null_byte}}`; other errors are those above.
   """
   @spec api_key(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
   def api_key(key, opts \\ []) when is_binary(key) or is_nil(key) do
@@ -87,7 +90,7 @@ defmodule Codex.Login do
 
   @doc """
   Logs in with an access token: a personal access token (`at-…`), or the identity of an agent. The
-  CLI asks the issuer about it. A token that is nil or empty is
+  CLI checks the token at the issuer. A token that is nil or empty is
   `{:error, {:invalid_access_token, :empty}}`, a token with a null byte
   `{:error, {:invalid_access_token, :null_byte}}`; other errors are those above.
   """
@@ -100,19 +103,20 @@ defmodule Codex.Login do
   defp secret(text, tag) do
     cond do
       text == nil or String.trim(text) == "" -> {:error, {tag, :empty}}
-      # The CLI would keep it, and no request can carry it.
+      # The CLI would store it, but no request can carry it.
       String.contains?(text, "\0") -> {:error, {tag, :null_byte}}
       true -> :ok
     end
   end
 
   @doc """
-  Starts a ChatGPT login in a browser. The CLI listens on port 1455 of this machine until the browser comes back to it, so the browser
-  has to be on this machine, too; it tries to open one.
+  Starts a ChatGPT login in a browser on this machine. The CLI opens a browser if it can, and
+  listens on port 1455 until the browser returns to it.
 
-  Returns `{:ok, login}` or the errors above. The calling process gets `{:codex_login, login, {:open, %{url: url, code: nil}}}`, and
-  at the end `{:codex_login, login, {:done, status}}` or `{:codex_login, login, {:error, reason}}`. When it ends before, the
-  login is cancelled.
+  Returns `{:ok, login}` or the errors above. The calling process gets
+  `{:codex_login, login, {:open, %{url: url, code: nil}}}`, and at the end
+  `{:codex_login, login, {:done, status}}` or `{:codex_login, login, {:error, reason}}`. If the
+  calling process ends before, the login is cancelled.
   """
   @spec chatgpt(keyword()) :: {:ok, t()} | {:error, reason()}
   def chatgpt(opts \\ []), do: waiting([], opts)
@@ -120,12 +124,15 @@ defmodule Codex.Login do
   @doc """
   Starts a ChatGPT login with a code that a person types into a page, on any machine.
 
-  As `chatgpt/1`; the message `:open` has a `code`.
+  Messages are those of `chatgpt/1`; the message `:open` has a `code`.
   """
   @spec device(keyword()) :: {:ok, t()} | {:error, reason()}
   def device(opts \\ []), do: waiting(["--device-auth"], opts)
 
-  @doc "Waits for the end of a login in the process that started it. Messages about it that come before are taken, too."
+  @doc """
+  Waits for the end of a login in the process that started it. Earlier messages of the login are
+  removed from the mailbox, too.
+  """
   @spec await(t(), timeout()) :: {:ok, Status.t()} | {:error, reason()}
   def await(login, timeout \\ :infinity)
       when is_reference(login) and
@@ -148,7 +155,7 @@ defmodule Codex.Login do
       {:codex_login, ^login, {:done, status}} -> {:ok, status}
       {:codex_login, ^login, {:error, reason}} -> {:error, reason}
       {:codex_login, ^login, _before} -> await_until(login, deadline, timeout, monitor)
-      # It tells its end before it ends, unless it was killed.
+      # The session sends its last message before it ends, unless it was killed.
       {:DOWN, ^monitor, :process, _, _} -> ended(login)
     after
       Command.left(deadline) -> {:error, {:timeout, timeout}}
@@ -165,14 +172,18 @@ defmodule Codex.Login do
     end
   end
 
-  @doc "Cancels a login. It ends with the message `{:error, :cancelled}`, once the CLI is gone. Returns `:ok` at once, also where it has ended."
+  @doc """
+  Cancels a login. It ends with the message `{:error, :cancelled}` after the CLI has ended. Returns
+  `:ok` immediately, even if the login has ended already.
+  """
   @spec cancel(t()) :: :ok
   def cancel(login) when is_reference(login), do: Session.cancel(login)
 
   @doc """
-  What `codex login status` says. It looks at the login that is kept, not at `CODEX_API_KEY`.
+  Runs `codex login status`, which reports the stored login and ignores `CODEX_API_KEY`.
 
-  Returns `{:ok, status}` also where there is no login, or where the CLI cannot tell; `{:error, reason}` where it did not run.
+  Returns `{:ok, status}`, also if there is no login or the CLI could not read it, and
+  `{:error, reason}` if the CLI did not run.
   """
   @spec status(keyword()) :: {:ok, Status.t()} | {:error, reason()}
   def status(opts \\ []) do
@@ -191,7 +202,7 @@ defmodule Codex.Login do
     end
   end
 
-  @doc "Logs out. Returns `{:ok, true}`, `{:ok, false}` where there was no login, or the errors above."
+  @doc "Logs out. Returns `{:ok, true}`, `{:ok, false}` if there was no login, or the errors above."
   @spec logout(keyword()) :: {:ok, boolean()} | {:error, reason()}
   def logout(opts \\ []) do
     opts = options!(opts)
@@ -203,7 +214,7 @@ defmodule Codex.Login do
     end
   end
 
-  # --- Commands -------------------------------------------------------------------------------------------------------
+  # --- Commands -----------------------------------------------------------------------------------
 
   defp at_once(flags, secret, kind, opts) do
     opts = options!(opts)
@@ -265,7 +276,7 @@ defmodule Codex.Login do
   defp hide(words, ""), do: words
   defp hide(words, secret), do: String.replace(words, secret, "[redacted]")
 
-  # All texts are on stderr, but for those of a device's login.
+  # All texts are on stderr, except those of a device login.
   defp words(ended), do: Command.text(ended.stderr <> ended.stdout)
 
   defp overrides(opts), do: Enum.flat_map(opts.overrides, &["-c", &1])
@@ -284,14 +295,14 @@ defmodule Codex.Login do
     Keywords.check!(opts, :issuer, text?, "a URL")
     for name <- [:codex_path, :codex_home], do: Keywords.check!(opts, name, text?, "a path")
 
-    # Never the value: it may be a key.
+    # The value is not shown: it may be a key.
     with {:ok, env} <- Codex.Options.Cast.cast(:env, opts.env),
          true <- Enum.all?(env, &variable?/1) do
       %{opts | env: Map.new(env)}
     else
       _ ->
         raise ArgumentError,
-              "expected :env to be a map of variables, with texts or nil as values"
+              "expected :env to be a map of variables, with strings or nil as values"
     end
   end
 

@@ -1,6 +1,6 @@
 defmodule Codex.Stream do
   @moduledoc """
-  Reads text out of the events of a turn.
+  Reads text from the events of a turn.
   """
 
   alias Codex.{Error, Events, Items, StreamEvent, Turn}
@@ -12,12 +12,12 @@ defmodule Codex.Stream do
       {:ok, events} = Codex.Thread.run_turn_streamed(thread, "Tell me a story")
       events |> Codex.Stream.text() |> Enum.each(&IO.write/1)
 
-  Over an app-server these are the pieces that the model sends. `codex exec` (0.169) sends none:
-  there each message is one piece. All pieces of a message together are its text; a turn may have
+  Over an app-server the pieces are those that the model sends. `codex exec` sends whole messages,
+  so each message is one piece. The pieces of a message together are its text; a turn may have
   several messages.
 
-  Raises `Codex.Error` if the turn fails or is interrupted, after the text that came before. Other
-  errors of the events are raised, too: the end of the text is the end of a turn that succeeded.
+  Raises `Codex.Error` after the text so far if the turn fails or is interrupted. Other errors of
+  the events are raised, too, so a stream that ends normally is the text of a successful turn.
 
       iex> alias Codex.{Events, Items}
       iex> delta = %Events.ItemAgentMessageDelta{item: %{"id" => "m", "text" => "Hel"}}
@@ -38,7 +38,7 @@ defmodule Codex.Stream do
   end
 
   # The failure is raised when the next event or the end is read: a stream that raises by itself at
-  # the end of a failed turn knows more of it.
+  # the end of a failed turn has a more specific error.
   defp piece(%StreamEvent.RunItem{event: event}, text), do: piece(event, text)
   defp piece(_event, {_given, %Error{} = error}), do: raise(error)
 
@@ -50,7 +50,7 @@ defmodule Codex.Stream do
   defp finish({_given, %Error{} = error}), do: raise(error)
   defp finish(text), do: {[], text}
 
-  # Of a message that grows, as many bytes as were given.
+  # Keeps the number of bytes that were given of each message.
   defp given(%Events.ItemAgentMessageDelta{item: %{"id" => id, "text" => text}}, given)
        when is_binary(text) and text != "",
        do: {[text], Map.update(given, id, byte_size(text), &(&1 + byte_size(text)))}

@@ -1,15 +1,17 @@
 defmodule Codex.StreamEvent do
   @moduledoc """
-  What `Codex.RunResultStreaming.events/1` yields.
+  The elements of `Codex.RunResultStreaming.events/1`.
 
-  In this order: one `AgentUpdated`, a `RunItem` for every event, a `RawResponses` at the end of the turn.
+  Their order: one `AgentUpdated`, a `RunItem` for every event, a `RawResponses` at the end of the
+  turn.
   """
 
   defmodule RunItem do
     @moduledoc """
-    An event of the turn. `type` tells what it is about: `:thread_started`, `:turn_started`, `:turn_continuation`,
-    `:turn_completed`, `:item_started`, `:item_updated`, `:item_completed`, `:item_delta`, `:tool_call`,
-    `:tool_call_completed`, `:turn_diff`, `:turn_compaction`, `:usage`, or `:event` for the others.
+    An event of the turn. `type` is its category: `:thread_started`, `:turn_started`,
+    `:turn_continuation`, `:turn_completed`, `:item_started`, `:item_updated`, `:item_completed`,
+    `:item_delta`, `:tool_call`, `:tool_call_completed`, `:turn_diff`, `:turn_compaction`, `:usage`,
+    or `:event` for all others.
     """
     @enforce_keys [:type, :event]
     defstruct [:type, :event]
@@ -17,16 +19,15 @@ defmodule Codex.StreamEvent do
   end
 
   defmodule AgentUpdated do
-    @moduledoc "Which agent runs; both fields are nil where none was given."
+    @moduledoc "The agent that runs; both fields are nil if no agent was given."
     defstruct [:agent, :run_config]
     @type t :: %__MODULE__{agent: term(), run_config: term()}
   end
 
   defmodule RawResponses do
     @moduledoc """
-    The end of a turn: its events and how many were dropped, its usage (see `Codex.Turn.Result`),
-    and the thread to go on
-    with.
+    The end of a turn: its events, the number of dropped events, its usage (see
+    `Codex.Turn.Result`), and the thread for the next turn.
     """
     @enforce_keys [:events, :usage]
     defstruct [:events, :usage, :thread, usage_scope: :turn, events_dropped: 0]
@@ -53,7 +54,7 @@ defmodule Codex.StreamEvent do
   end
 
   defmodule GuardrailResult do
-    @moduledoc "What a guardrail said."
+    @moduledoc "The result of a guardrail."
     @enforce_keys [:stage, :guardrail, :result]
     defstruct [:stage, :guardrail, :result, :message]
 
@@ -66,7 +67,7 @@ defmodule Codex.StreamEvent do
   end
 
   defmodule ToolApproval do
-    @moduledoc "Whether a tool of the host may run."
+    @moduledoc "The decision about a host tool."
     @enforce_keys [:tool_name, :call_id, :decision]
     defstruct [:tool_name, :call_id, :decision, :reason]
 

@@ -1,41 +1,45 @@
 defmodule Codex.Telemetry do
   @moduledoc """
-  What the SDK tells to `:telemetry`, where the host application has it. Without it nothing happens, and nothing is paid.
+  Telemetry events of the SDK. They are emitted if the host application has the package
+  `:telemetry`; otherwise nothing is computed.
 
       :ok = Codex.Telemetry.attach_default_logger(level: :info)
 
       :telemetry.attach("tokens", [:codex, :thread, :token_usage, :updated], &MyApp.count/4, nil)
 
-  The first part of every name is the option `telemetry_prefix` of the client, `[:codex]` by default.
+  Event names begin with the option `telemetry_prefix` of the client, `[:codex]` by default.
 
-  **Prompts, commands and outputs are not told**, unless the client has `telemetry_content: true`; then events have the keys marked
-  (content). Errors have the CLI's own words; keys that the SDK knows are redacted in them.
+  **Prompts, commands and outputs are left out**, unless the client has `telemetry_content: true`.
+  Then events also have the keys marked (content). Error messages are the CLI's own; keys that the
+  SDK knows are redacted in them.
 
   ## Events
 
   #{Codex.Telemetry.Table.docs()}
 
-  Measurements: `system_time` and `duration` are in native units (`System.convert_time_unit/3`), `duration_ms` and
-  `delay_ms` in milliseconds.
+  Measurements: `system_time` and `duration` are in native units (`System.convert_time_unit/3`),
+  `duration_ms` and `delay_ms` in milliseconds.
 
-  Metadata of a turn: `lane` (`:exec` or `:app_server`), `originator` (`:sdk`), `span_token` (a
-  reference that all events of a turn share), `thread_id` (nil until the CLI has named the thread)
-  and `turn_id` (nil until an app-server has named the turn; `codex exec` 0.169 names none).
+  Metadata of a turn: `lane` (the transport: `:exec` or `:app_server`), `originator` (`:sdk`),
+  `span_token` (a reference that all events of a turn share), `thread_id` (nil until the CLI has
+  named the thread) and `turn_id` (nil until an app-server has named the turn; always nil on
+  `codex exec`).
 
-  A turn is a span: `[:codex, :thread, :start]`, then `:stop` or `:exception`, exactly one of both, however it ends, also where its
-  reader goes away (`:early_exit`) - but not where the reader is killed: a dead process tells nothing. Attempts of one call
-  (`retry`) are one span.
+  A turn is a span: `[:codex, :thread, :start]`, then exactly one of `:stop` and `:exception`, also
+  if its reader stops early (`:early_exit`). A killed reader emits no event. The attempts of one
+  call (`retry`) are one span.
 
-  Codex has an export of its own, `[otel]` in its configuration; `guides/telemetry.md` says how both join up.
+  The CLI has its own export, `[otel]` in its configuration; `guides/telemetry.md` shows how to join
+  both.
   """
 
   alias Codex.Telemetry.{Debug, DefaultLogger, Table}
 
-  # An application may be without it; `execute/3` looks whether it is loaded.
+  # The application may lack the package, so `execute/3` checks whether it is loaded.
   @compile {:no_warn_undefined, :telemetry}
 
   @doc """
-  Calls `:telemetry.execute/3` where that module is loaded: whoever attached a handler has loaded it.
+  Calls `:telemetry.execute/3` if that module is loaded, which is the case if a handler is attached.
 
       iex> Codex.Telemetry.execute([:codex, :retry, :attempt], %{delay_ms: 0}, %{attempt: 1})
       :ok
@@ -47,11 +51,11 @@ defmodule Codex.Telemetry do
     :ok
   end
 
-  # The application may lack the package; Dialyzer would miss it.
+  # The application may lack the package, which would be an unknown function to Dialyzer.
   defp telemetry, do: :telemetry
 
   @doc false
-  # A failure without what the turn said and did: of that, only the words that the error itself has.
+  # The failure without data of the run. Only the error's own message remains.
   @spec bare(term()) :: term()
   def bare(%Codex.Error{} = error) do
     kept = [:code, :type, :status, :clock, :option, :timeout_ms, :exit_status, :signal]
@@ -64,13 +68,14 @@ defmodule Codex.Telemetry do
   def bare(%{__exception__: true} = error), do: %{kind: Codex.Error.normalize(error).kind}
   def bare(reason), do: reason
 
-  @doc "Whether anybody could hear: `:telemetry` is loaded."
+  @doc "Returns whether `:telemetry` is loaded."
   @spec listening?() :: boolean()
   def listening?, do: :erlang.function_exported(:telemetry, :execute, 3)
 
   @doc """
-  Tells an event of the application's own, as the SDK tells its: with `originator: :sdk`, with `duration_ms` where there is a
-  `duration`, and with paths in `warnings` and `sandbox_warnings` in one form, each once.
+  Emits an event of the application in the form of the SDK's events: adds `originator: :sdk` and, if
+  there is a `duration`, `duration_ms`; paths in `warnings` and `sandbox_warnings` are normalized
+  and made unique.
 
       iex> Codex.Telemetry.emit([:my_app, :step], %{duration: 0}, %{warnings: ["C:\\\\a", "C:/a"]})
       :ok
@@ -106,11 +111,13 @@ defmodule Codex.Telemetry do
   end
 
   @doc """
-  Writes a line to the log for each turn, failed attempt and limit; those of tools and processes are of level debug, failures of
-  level warning. No content stands in it.
+  Logs a line for each turn, failed attempt and limit, and at level debug for each tool and process.
+  Failures have the level warning. Lines have no content of the turn.
 
-  Options: `:handler_id` (default `"codex-default-logger"`), `:level` (of turns that went well, default `:info`), `:prefix` (default
-  `[:codex]`). Returns `:ok`, `{:error, :already_exists}`, or `{:error, :no_telemetry}` where the application has no `:telemetry`.
+  Options: `:handler_id` (default `"codex-default-logger"`), `:level` (of successful turns, default
+  `:info`), `:prefix` (default `[:codex]`). Returns `:ok`, `{:error, :already_exists}`, or
+  `{:error, :no_telemetry}` if the application has no `:telemetry`: add that package to the
+  dependencies.
   """
   @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists | :no_telemetry}
   def attach_default_logger(opts \\ []) do
@@ -131,18 +138,18 @@ defmodule Codex.Telemetry do
   end
 
   @doc """
-  Switches lines for debugging on or off, for processes and connections that begin from now on. The
+  Switches debug logging on or off, for processes and connections that start afterwards. The
   application needs no `:telemetry`. `config :codex_sdk, debug: true` does the same.
 
       Codex.Telemetry.debug(true)
 
-  Written are the arguments of each process, the names of its environment, each event, each message
-  of a connection in both directions, stderr, and at the end the exit, the time and how much came.
-  `true` is the level `:info`; a level (`:debug`, `:info`, `:notice`, `:warning`, `:error`) is taken,
-  too. Keys and tokens are `[redacted]`, and a line has at most 4,000 characters. **Prompts, commands
-  and outputs are in it.**
+  Logs the arguments of each process, the names of its environment variables, each event, each
+  message of a connection in both directions, stderr, and at the end the exit, the time and the
+  number of bytes. `true` logs at the level `:info`; a level (`:debug`, `:info`, `:notice`,
+  `:warning`, `:error`) is also accepted. Keys and tokens are `[redacted]`, and a line has at most
+  4,000 characters. **Lines show prompts, commands and outputs.**
 
-  For the log of the CLI itself, set `RUST_LOG` in the option `env`: it comes as stderr.
+  For the log of the CLI itself, set `RUST_LOG` in the option `env`: the CLI logs to stderr.
   """
   @spec debug(boolean() | Logger.level()) :: :ok
   def debug(switch) do
@@ -155,7 +162,7 @@ defmodule Codex.Telemetry do
   end
 
   @doc """
-  Names of all events, with a prefix.
+  Returns the names of all events, with a prefix.
 
       iex> [:codex, :thread, :stop] in Codex.Telemetry.events()
       true
@@ -164,10 +171,11 @@ defmodule Codex.Telemetry do
   def events(prefix \\ [:codex]), do: Enum.map(Table.names(), &(prefix ++ &1))
 
   @doc """
-  The SDK exports nothing by itself, and changes nothing of other applications. Kept for callers of 0.4.5, whose `configure/1` set up
-  an exporter of OpenTelemetry: attach handlers to the events instead, and let Codex export its own (`guides/telemetry.md`).
+  Does nothing, because the SDK has no exporter. Kept for callers of version 0.4.5, where
+  `configure/1` set up an OpenTelemetry exporter: attach handlers to the events instead, and use the
+  export of the CLI (`guides/telemetry.md`).
 
-  Returns `:ok` where nothing is asked for (`enabled?: false`, or no options), else
+  Returns `:ok` for `enabled?: false` or no options, otherwise
   `{:error, %Codex.Error{kind: :unsupported}}`.
   """
   @spec configure(keyword()) :: :ok | {:error, Codex.Error.t()}

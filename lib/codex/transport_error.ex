@@ -1,23 +1,25 @@
 defmodule Codex.TransportError do
   @moduledoc """
-  The form in which `Codex.Exec.run/2` and `Codex.Exec.review/2` return a run that was lost: the
-  `codex` process did not bring the turn to its end. Everything else returns or raises `Codex.Error`,
-  and `Codex.Error.normalize/1` makes one of this.
+  A failed run in the result of `Codex.Exec.run/2` and `Codex.Exec.review/2`: the `codex` process
+  ended without ending the turn. All other functions return or raise `Codex.Error`, and
+  `Codex.Error.normalize/1` converts this struct to a `Codex.Error`.
 
-    * `reason_code` - why: a kind of `Codex.Error`. What the CLI says on stderr instead of running a turn tells `:config`,
-      `:thread_not_found`, `:thread_busy`, `:not_a_git_repo`, `:mcp`, `:cli_unsupported`, …; besides there are `:interrupted`, `:killed`,
-      `:crashed`, `:protocol`, `:timeout`, `:cli_not_found`
-    * `message` - the CLI's own words, where it had some
+    * `reason_code` - a kind of `Codex.Error`. If the CLI printed an error instead of running a
+      turn, it is `:config`, `:thread_not_found`, `:thread_busy`, `:not_a_git_repo`, `:mcp`,
+      `:cli_unsupported`, …; otherwise `:interrupted`, `:killed`, `:crashed`, `:protocol`,
+      `:timeout` or `:cli_not_found`
+    * `message` - the CLI's own words, if it printed any
     * `exit_status` - of the process; 128 + n for signal n; nil if no process ended
-    * `signal` - what ended it, as an atom (a number where it has no name), or nil
-    * `stderr` - its newest bytes, followed by what stood on stdout and was no event
+    * `signal` - the signal that ended the process, as an atom (a number if it has no name), or nil
+    * `stderr` - the newest bytes, followed by the lines of stdout that were not events
     * `stderr_truncated?` - whether older bytes were dropped
     * `retryable?` - whether the same call may succeed later
     * `retry_after_ms`, `resets_at`, `http_status` - as in `Codex.Error`
-    * `timeout_ms`, `clock`, `option`, `open` - for `:timeout`: the limit, which clock it was (see `Codex.Error`), the option that sets
-      it, and the items that were open when it ran out
-    * `result` - from `Codex.Exec.run/2`, a map of the `:events` that came; nil where the reader has read them
-    * `event` - the last `Codex.Events.Error` of the run, or nil: what the CLI was struggling with
+    * `timeout_ms`, `clock`, `option`, `open` - for `:timeout`: the limit, the name of the timeout
+      (see `Codex.Error`), the option that sets it, and the items that were open
+    * `result` - from `Codex.Exec.run/2`, a map with the `:events` so far; nil if the reader has
+      read them
+    * `event` - the last `Codex.Events.Error` of the run, or nil: the error that the CLI retried
   """
 
   @derive {Inspect, except: [:stderr, :event, :open, :result]}
@@ -66,7 +68,7 @@ defmodule Codex.TransportError do
   @retryable [69, 75, 137, 141, 143]
 
   @doc """
-  The error of an exit status. Options: `:message`, `:stderr`, `:retryable?`.
+  Makes the error of an exit status. Options: `:message`, `:stderr`, `:retryable?`.
 
       iex> Codex.TransportError.new(75, stderr: "busy").retryable?
       true
@@ -84,7 +86,7 @@ defmodule Codex.TransportError do
   end
 
   @doc false
-  # A `Codex.Error` in the form in which `Codex.Exec.run/2` returns a lost run.
+  # Converts a `Codex.Error` to the form in which `Codex.Exec.run/2` returns a failed run.
   @spec of(%{:kind => atom(), :details => map(), optional(atom()) => term()}) :: t()
   def of(%{kind: _, details: _} = error) do
     same = Map.take(error, ~w(message signal retryable? retry_after_ms resets_at http_status)a)
@@ -101,7 +103,7 @@ defmodule Codex.TransportError do
     |> Map.merge(more)
   end
 
-  @doc "Whether a process that ended so may succeed when run again."
+  @doc "Returns whether a process with this exit status may succeed when it is run again."
   @spec retryable_status?(integer()) :: boolean()
   def retryable_status?(status), do: status in @retryable
 end

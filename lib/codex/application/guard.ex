@@ -1,8 +1,8 @@
 defmodule Codex.Application.Guard do
   @moduledoc false
-  # Whether the application runs. Every public function that needs one of its processes asks
-  # first, so that a release command or a script gets a sentence instead of the exit of a call to a
-  # private name.
+  # Checks that the application runs. Every public function that needs one of its processes calls
+  # this first, so that a release command or a script gets a sentence, and not the exit of a call to
+  # a private name.
 
   @doc "Raises unless the application runs."
   @spec started!() :: :ok

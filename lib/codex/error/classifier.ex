@@ -1,19 +1,20 @@
 defmodule Codex.Error.Classifier do
   @moduledoc false
-  # What a failure is, by the table of patterns in `native/codex_core/src/errors/table.rs`. Here stands what needs the
-  # clock and the time zone of this machine: the CLI tells times as a clock on the wall shows them.
+  # Classifies failures with the patterns of `native/codex_core/src/errors/table.rs`. This module
+  # adds the facts that need the clock and the time zone of this machine, because the CLI prints
+  # times as wall-clock times.
 
   alias Codex.{Native, Text}
 
   @epoch :calendar.datetime_to_gregorian_seconds({{1970, 1, 1}, {0, 0, 0}})
 
-  # Names are short. What is longer is none, and is not copied.
+  # Names are short. A longer text is not a name and is not copied.
   @max_name 256
 
-  # A year. No limit lasts longer: it is a misreading.
+  # A year. No limit lasts longer, so a longer wait is a misreading.
   @max_wait_ms 366 * 24 * 3600 * 1000
 
-  @typedoc "What is known of a failed turn or request, besides its text."
+  @typedoc "The facts of a failed turn or request besides its text."
   @type facts :: %{
           optional(:codex_error_info) => term(),
           optional(:code) => term(),
@@ -23,7 +24,7 @@ defmodule Codex.Error.Classifier do
           optional(:resets_at) => term()
         }
 
-  @typedoc "How the program ended. `started?`: it had told of a thread before."
+  @typedoc "The end of the program. `started?`: it had reported a thread before."
   @type ended :: %{status: integer() | nil, signal: pos_integer() | nil, started?: boolean()}
 
   @type verdict :: %{
@@ -34,7 +35,7 @@ defmodule Codex.Error.Classifier do
           http_status: 100..599 | nil
         }
 
-  @doc "What a failed turn or request is. `facts` may be of any type: what is not as it should be tells nothing."
+  @doc "Classifies a failed turn or request. Invalid `facts` are ignored, whatever their type."
   @spec failure(binary(), facts()) :: verdict()
   def failure(text, facts \\ %{}) do
     {info, status} = error_info(facts[:codex_error_info])
@@ -45,7 +46,7 @@ defmodule Codex.Error.Classifier do
     classify(text, names, nil, facts)
   end
 
-  @doc "What the end of the program is, from its last words on stderr."
+  @doc "Classifies the end of the program by its last words on stderr."
   @spec ended(binary(), ended()) :: verdict()
   def ended(stderr, %{status: status, signal: signal, started?: started?}),
     do: classify(stderr, {nil, nil, nil, nil}, {status, signal, started?}, %{})
@@ -76,7 +77,8 @@ defmodule Codex.Error.Classifier do
     }
   end
 
-  # `"other"`, `%{"httpConnectionFailed" => %{"httpStatusCode" => 401}}`; session files write both in snake case.
+  # `"other"`, `%{"httpConnectionFailed" => %{"httpStatusCode" => 401}}`; session files use snake
+  # case.
   defp error_info(info) when is_map(info) and map_size(info) == 1 do
     case Map.to_list(info) do
       [{name, %{} = more}] -> {name |> name() |> camel(), http_status(first(more, status_keys()))}
@@ -113,8 +115,8 @@ defmodule Codex.Error.Classifier do
   defp http_status(_other), do: nil
 
   @doc """
-  What a `Retry-After` says, as `{ms, {:unix, seconds} | nil}`, or `{nil, nil}`. Text is seconds or an HTTP date; numbers below
-  1000 are seconds, others milliseconds.
+  Parses a `Retry-After` value to `{ms, {:unix, seconds} | nil}`, or `{nil, nil}` if it is invalid.
+  Text is a number of seconds or an HTTP date. Numbers below 1000 are seconds, others milliseconds.
   """
   @spec retry_after(term(), integer()) :: {non_neg_integer() | nil, tuple() | nil}
   def retry_after(n, _now) when is_integer(n) and n in 1..999, do: {n * 1000, nil}
@@ -130,7 +132,7 @@ defmodule Codex.Error.Classifier do
   defp positive(ms) when is_integer(ms) and ms > 0, do: ms
   defp positive(_other), do: nil
 
-  # No limit lasts longer than a year: then it is a misreading.
+  # No limit lasts longer than a year, so a longer wait is a misreading.
   defp near(nil, _now), do: nil
   defp near(at, now), do: if(until(at, now) <= @max_wait_ms, do: at)
 
@@ -148,7 +150,7 @@ defmodule Codex.Error.Classifier do
   defp time(nil), do: nil
   defp time({:unix, seconds}), do: unix(seconds)
 
-  # Of an hour that the clock shows twice, the second counts; one that it leaps over is an hour later.
+  # If the clock shows an hour twice, the second counts; a skipped hour counts as the next hour.
   defp time({:local, seconds}) do
     wall = :calendar.gregorian_seconds_to_datetime(@epoch + seconds)
 

@@ -1,9 +1,9 @@
 defmodule Codex.Error.Reasons do
   @moduledoc false
-  # The kind of each reason that a function of this package, or of another one, returns.
+  # Maps each reason that a function of this package or of OTP returns to a kind.
   # `Codex.Error.Words` has the sentences.
 
-  # Atoms that networks and timers give.
+  # Reasons of networks and timers.
   @atoms %{
     timeout: :timeout,
     stream_timeout: :timeout,
@@ -115,7 +115,7 @@ defmodule Codex.Error.Reasons do
     nodes: :invalid_request
   }
 
-  # `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.
+  # Reasons of `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.
   @subprocess %{
     enoent: {:cli_not_found, false},
     eacces: {:cli_not_found, false},
@@ -141,12 +141,12 @@ defmodule Codex.Error.Reasons do
     exited: {:protocol, false}
   }
 
-  # A server elsewhere answers in HTTP.
+  # HTTP statuses of remote servers.
   @statuses %{401 => :unauthorized, 403 => :forbidden, 429 => :rate_limit, 503 => :overloaded}
 
-  @doc "The kind of a reason, or nil."
+  @doc "Returns the kind of a reason, or nil."
   @spec kind(term()) :: atom() | nil
-  # It is there, and not trusted.
+  # The server exists but is not trusted.
   def kind({:not_connected, {:tls, _alert, _text}}), do: :config
 
   def kind({:handshake_refused, status, _text}) when is_map_key(@statuses, status),
@@ -166,11 +166,11 @@ defmodule Codex.Error.Reasons do
   # Options that are checked by name: `:invalid_tools`, …
   defp invalid?(tag), do: tag |> Atom.to_string() |> String.starts_with?("invalid_")
 
-  @doc "The kind of a `Codex.Subprocess.Error`, and whether it is retryable."
+  @doc "Returns the kind of a `Codex.Subprocess.Error`, and whether it is retryable."
   @spec subprocess(atom()) :: {atom(), boolean()}
   def subprocess(reason), do: Map.get(@subprocess, reason, {:unknown, false})
 
-  @doc "The clock that ran out, where a child process was waited for."
+  @doc "Returns the timeout that expired for a child process, or nil."
   @spec clock(atom()) :: atom() | nil
   def clock(:start_timeout), do: :start
   def clock(:stop_timeout), do: :stop

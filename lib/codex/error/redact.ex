@@ -1,17 +1,17 @@
 defmodule Codex.Error.Redact do
   @moduledoc false
-  # Keys that a provider echoes in the text of an error are taken out of it, where we know them.
+  # Removes known keys from texts of errors, because providers echo them.
 
   @mark "[redacted]"
 
-  # Names of variables that hold secrets. What the SDK puts into the environment for headers and tokens begins with its
-  # own prefix.
+  # Names of variables that hold secrets. The SDK's own variables for headers and tokens have a
+  # prefix of the SDK.
   @secret_name ~r/KEY|TOKEN|SECRET|PASSWORD|^CODEX_SDK_/i
 
-  # Shorter ones would take ordinary words out of the text.
+  # Shorter values would remove ordinary words from the text.
   @shortest 6
 
-  @doc "The secrets in an environment, longest first. Of `Bearer abc`, `abc` is one, too."
+  @doc "Returns the secrets in an environment, longest first. `Bearer abc` also yields `abc`."
   @spec secrets(Enumerable.t()) :: [String.t()]
   def secrets(env) do
     for {name, value} <- env,
@@ -26,8 +26,8 @@ defmodule Codex.Error.Redact do
   end
 
   @doc """
-  The same for an environment and those of MCP servers, which are secrets as a whole, but for what
-  this VM has, too: `PATH` is no secret.
+  Returns the secrets of an environment and of MCP servers. All variables of MCP servers count as
+  secrets, except those that this VM has, too, such as `PATH`.
   """
   @spec secrets(Enumerable.t(), Codex.Exec.Servers.envs()) :: [String.t()]
   def secrets(env, servers) do
@@ -40,7 +40,7 @@ defmodule Codex.Error.Redact do
     secrets(Enum.concat(env, own))
   end
 
-  @doc "The term without the secrets, in all its texts."
+  @doc "Removes the secrets from all texts of a term."
   @spec redact(term(), [String.t()]) :: term()
   def redact(term, []), do: term
   def redact(text, secrets) when is_binary(text), do: String.replace(text, secrets, @mark)

@@ -1,13 +1,13 @@
 defmodule Codex.Login.Session do
   @moduledoc false
-  # A login that waits for a person: a process that runs the CLI, tells its owner what it says, and ends with either. Known by
-  # a reference, which is its name in the registry.
+  # A login in progress: a process that runs the CLI and forwards its messages to the owner. It ends
+  # with either of them. Its name in the registry is the reference of the login.
 
   alias Codex.CLI.Command
   alias Codex.Subprocess
 
   @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
-  # What the CLI says before a person has to act is less than this.
+  # The CLI prints less than this before a person has to act.
   @most 64 * 1024
 
   @spec start(map()) :: {:ok, reference()}
@@ -26,7 +26,7 @@ defmodule Codex.Login.Session do
 
     monitor = Process.monitor(pid)
 
-    # A login can be cancelled as soon as it is known.
+    # A login can be cancelled as soon as its reference is known.
     receive do
       {^ref, :registered} -> Process.demonitor(monitor, [:flush])
       {:DOWN, ^monitor, _, _, _} -> :ok
@@ -42,7 +42,7 @@ defmodule Codex.Login.Session do
     :ok
   end
 
-  @doc "A monitor on its process, or nil where it has ended."
+  @doc "Monitors the process of a login; returns nil if it has ended."
   @spec monitor(reference()) :: reference() | nil
   def monitor(ref) do
     case find(ref) do
@@ -56,12 +56,12 @@ defmodule Codex.Login.Session do
     Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref})
   end
 
-  # Whatever happens, its owner is told.
+  # The owner gets a message whatever happens.
   defp guarded(login) do
     run(login)
   catch
     kind, reason ->
-      tell(login, {:error, :crashed})
+      notify(login, {:error, :crashed})
       :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
@@ -73,17 +73,17 @@ defmodule Codex.Login.Session do
       follow(
         Map.merge(login, %{
           sub: sub,
-          said: "",
-          told?: false,
+          printed: "",
+          opened?: false,
           deadline: Command.deadline(login.timeout)
         })
       )
     else
-      {:error, error} -> tell(login, {:error, {:not_started, error}})
+      {:error, error} -> notify(login, {:error, {:not_started, error}})
     end
   end
 
-  # A CLI that keeps printing is no reason to wait for it longer.
+  # A CLI that keeps printing does not extend the deadline.
   defp follow(login) do
     if Command.left(login.deadline) == 0,
       do: stop(login, {:timeout, login.timeout}),
@@ -96,16 +96,16 @@ defmodule Codex.Login.Session do
     receive do
       {__MODULE__, :cancel} -> stop(login, :cancelled)
       {:DOWN, _, :process, ^owner, _} -> stop(login, :cancelled)
-      message -> hear(login, Subprocess.stream(login.sub, message))
+      message -> handle(login, Subprocess.stream(login.sub, message))
     after
       Command.left(login.deadline) -> stop(login, {:timeout, login.timeout})
     end
   end
 
-  defp hear(login, :unknown), do: follow(login)
-  defp hear(login, {:error, _sub, error}), do: tell(login, {:error, {:lost, error}})
+  defp handle(login, :unknown), do: follow(login)
+  defp handle(login, {:error, _sub, error}), do: notify(login, {:error, {:lost, error}})
 
-  defp hear(login, {:ok, sub, outputs}) do
+  defp handle(login, {:ok, sub, outputs}) do
     login = Enum.reduce(outputs, %{login | sub: sub}, &output/2)
 
     case List.keyfind(outputs, :exit, 0) do
@@ -116,47 +116,50 @@ defmodule Codex.Login.Session do
 
   defp output({:stdout, bytes}, login) do
     case Subprocess.grant(login.sub, byte_size(bytes)) do
-      {:ok, sub} -> said(%{login | sub: sub}, bytes)
-      {:error, sub, _} -> said(%{login | sub: sub}, bytes)
+      {:ok, sub} -> printed(%{login | sub: sub}, bytes)
+      {:error, sub, _} -> printed(%{login | sub: sub}, bytes)
     end
   end
 
-  defp output({:stderr, bytes}, login), do: said(login, bytes)
+  defp output({:stderr, bytes}, login), do: printed(login, bytes)
   defp output(_other, login), do: login
 
-  defp said(login, bytes) when byte_size(login.said) < @most,
-    do: %{login | said: login.said <> bytes}
+  defp printed(login, bytes) when byte_size(login.printed) < @most,
+    do: %{login | printed: login.printed <> bytes}
 
-  defp said(login, _bytes), do: login
+  defp printed(login, _bytes), do: login
 
-  defp open(%{told?: true} = login), do: login
+  defp open(%{opened?: true} = login), do: login
 
   defp open(login) do
-    case invitation(login.said, login.code?) do
+    case invitation(login.printed, login.code?) do
       nil ->
         login
 
       invitation ->
-        tell(login, {:open, invitation})
-        %{login | told?: true}
+        notify(login, {:open, invitation})
+        %{login | opened?: true}
     end
   end
 
   @doc """
-  What a person has to open, out of the words of the CLI (0.169), once they are all there.
+  Returns the URL and the code that a person needs from the output of the CLI, or nil until both are
+  complete.
 
-      iex> Codex.Login.Session.invitation("1. Open this link\\n   http://127.0.0.1/codex/device\\n2. Enter\\n   ABCD-1234\\n", true)
+      iex> alias Codex.Login.Session
+      iex> text = "1. Open this link\\n   http://127.0.0.1/codex/device\\n2. Enter\\n   ABCD-1234\\n"
+      iex> Session.invitation(text, true)
       %{url: "http://127.0.0.1/codex/device", code: "ABCD-1234"}
-      iex> Codex.Login.Session.invitation("navigate to this URL:\\n\\nhttps://auth.example.com/oauth/authorize?a=b\\n", false)
-      %{url: "https://auth.example.com/oauth/authorize?a=b", code: nil}
-      iex> Codex.Login.Session.invitation("Starting local login server on http://localhost:1455.\\n", false)
+      iex> Session.invitation("navigate to this URL:\\n\\nhttps://auth.example.com/a?b=c\\n", false)
+      %{url: "https://auth.example.com/a?b=c", code: nil}
+      iex> Session.invitation("Starting local login server on http://localhost:1455.\\n", false)
       nil
   """
   @spec invitation(binary(), boolean()) :: %{url: String.t(), code: String.t() | nil} | nil
-  def invitation(said, code?) do
-    # Lines of their own, and such as have ended.
-    plain = Command.text(said)
-    plain = if String.ends_with?(said, "\n"), do: plain <> "\n", else: plain
+  def invitation(output, code?) do
+    # Only complete lines that consist of the URL or the code.
+    plain = Command.text(output)
+    plain = if String.ends_with?(output, "\n"), do: plain <> "\n", else: plain
     url = Regex.run(~r{^\s*(https?://\S+)[ \t]*\n}m, plain)
     code = Regex.run(~r/^\s+([A-Z0-9]{3,}(?:-[A-Z0-9]{3,})+)[ \t]*\n/m, plain)
 
@@ -169,23 +172,24 @@ defmodule Codex.Login.Session do
 
   defp ended(login, %{status: 0}) do
     case login.status.() do
-      {:ok, status} -> tell(login, {:done, status})
-      {:error, reason} -> tell(login, {:error, reason})
+      {:ok, status} -> notify(login, {:done, status})
+      {:error, reason} -> notify(login, {:error, reason})
     end
   end
 
-  defp ended(login, %{status: nil, signal: signal}), do: tell(login, {:error, {:killed, signal}})
+  defp ended(login, %{status: nil, signal: signal}),
+    do: notify(login, {:error, {:killed, signal}})
 
   defp ended(login, %{status: status}),
-    do: tell(login, {:error, {:login_failed, status, Command.text(login.said)}})
+    do: notify(login, {:error, {:login_failed, status, Command.text(login.printed)}})
 
   defp stop(login, reason) do
     _ = Subprocess.stop_soon(login.sub)
-    tell(login, {:error, reason})
+    notify(login, {:error, reason})
   end
 
-  defp tell(login, what) do
-    send(login.owner, {:codex_login, login.ref, what})
+  defp notify(login, message) do
+    send(login.owner, {:codex_login, login.ref, message})
     :ok
   end
 end

@@ -1,13 +1,13 @@
 defmodule Codex.Login.Status do
   @moduledoc """
-  What `codex login status` says (CLI 0.169).
+  The result of `codex login status`.
 
-    * `logged_in?` - whether there is a login. It is not checked before a request
-    * `method` - `:api_key`, `:chatgpt`, `:bedrock`, `:other` (words that this version does not know), or nil
-    * `key_hint` - the key as the CLI shows it, or nil
-    * `error` - why the CLI could not tell, or nil
-    * `message` - all of its words
-    * `exit_status` - 0 where there is a login
+    * `logged_in?` - whether there is a login. The CLI does not check it before a request
+    * `method` - `:api_key`, `:chatgpt`, `:bedrock`, `:other` (unknown words), or nil
+    * `key_hint` - the masked key that the CLI shows, or nil
+    * `error` - the reason why the CLI could not read the login, or nil
+    * `message` - the whole output
+    * `exit_status` - 0 if there is a login
   """
 
   @enforce_keys [:logged_in?, :message, :exit_status]
@@ -23,9 +23,10 @@ defmodule Codex.Login.Status do
         }
 
   @doc """
-  Reads the words and the exit status.
+  Parses the output and the exit status.
 
-      iex> status = Codex.Login.Status.parse("API key configured - sk-test-***a1234\\nAuthentication is checked when you send a request.", 0)
+      iex> text = "API key configured - sk-test-***a1234\\nAuthentication is checked later."
+      iex> status = Codex.Login.Status.parse(text, 0)
       iex> {status.logged_in?, status.method, status.key_hint}
       {true, :api_key, "sk-test-***a1234"}
       iex> Codex.Login.Status.parse("Not logged in", 1).logged_in?

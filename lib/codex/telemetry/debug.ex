@@ -1,7 +1,8 @@
 defmodule Codex.Telemetry.Debug do
   @moduledoc false
-  # The lines of `Codex.Telemetry.debug/1`: a value of each process of the CLI and each connection,
-  # nil while the switch is off. Secrets are taken out, lines are printable and of a bounded length.
+  # Debug lines of `Codex.Telemetry.debug/1`. Each process of the CLI and each connection has a
+  # value of this type, nil if the switch is off. Lines are redacted, printable and bounded in
+  # length.
 
   require Logger
   alias Codex.Error.Redact
@@ -9,7 +10,7 @@ defmodule Codex.Telemetry.Debug do
 
   @levels [:debug, :info, :notice, :warning, :error]
 
-  # Of a line, of its texts and of its lists.
+  # Limits of a line, of texts and of lists in it.
   @longest 4_000
   @longest_text 1_000
   @longest_list 50
@@ -21,10 +22,12 @@ defmodule Codex.Telemetry.Debug do
 
   @type t :: %__MODULE__{}
 
-  @doc "The levels that the switch takes."
+  @doc "Returns the levels that the switch accepts."
   def levels, do: @levels
 
-  @doc "Lines of this name, or nil if the switch is off. Secrets are looked up only if it is on."
+  @doc """
+  Makes a logger for a name, or nil if the switch is off. Secrets are computed only if it is on.
+  """
   @spec new(String.t(), (() -> [String.t()])) :: t() | nil
   def new(name, secrets) do
     case Application.get_env(:codex_sdk, :debug, false) do
@@ -40,7 +43,7 @@ defmodule Codex.Telemetry.Debug do
     %__MODULE__{level: level, name: name, began: began, secrets: secrets}
   end
 
-  @doc "Writes a line: a text, and terms of the run after it."
+  @doc "Logs a text, followed by terms of the run."
   @spec log(t() | nil, String.t(), (() -> [term()])) :: :ok
   def log(debug, text, terms \\ fn -> [] end)
   def log(nil, _text, _terms), do: :ok
@@ -53,7 +56,7 @@ defmodule Codex.Telemetry.Debug do
     end)
   end
 
-  # A text is shown as it is, other terms by `inspect/2`.
+  # Texts are shown unchanged, other terms by `inspect/2`.
   defp show(text, debug) when is_binary(text), do: Redact.redact(Text.utf8(text), debug.secrets)
 
   defp show(term, debug) do
@@ -64,7 +67,7 @@ defmodule Codex.Telemetry.Debug do
     |> Redact.redact(debug.secrets)
   end
 
-  # Members of a message that hold a secret by their name: logins go over the wire.
+  # Members of a message whose name marks a secret, such as those of logins.
   defp mask(%_{} = struct),
     do: struct |> Map.from_struct() |> mask() |> then(&Map.merge(struct, &1))
 
@@ -82,7 +85,7 @@ defmodule Codex.Telemetry.Debug do
   defp mask(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> mask() |> List.to_tuple()
   defp mask(other), do: other
 
-  @doc "A process has started: its arguments, and the names of its environment."
+  @doc "Logs the start of a process: its arguments, and the names of its environment variables."
   @spec started(t() | nil, [String.t()], Enumerable.t() | nil, keyword()) :: :ok
   def started(debug, argv, env, more \\ []) do
     log(debug, "started:", fn ->
@@ -91,7 +94,7 @@ defmodule Codex.Telemetry.Debug do
     end)
   end
 
-  @doc "Bytes of the process, and the events in them."
+  @doc "Counts the bytes of the process and logs the events in them."
   @spec heard(t() | nil, binary(), [term()]) :: t() | nil
   def heard(nil, _bytes, _events), do: nil
 
@@ -106,7 +109,7 @@ defmodule Codex.Telemetry.Debug do
     }
   end
 
-  @doc "What the process wrote to stderr, a line each."
+  @doc "Logs the lines that the process wrote to stderr."
   @spec stderr(t() | nil, binary()) :: :ok
   def stderr(nil, _bytes), do: :ok
 
@@ -118,7 +121,7 @@ defmodule Codex.Telemetry.Debug do
     :ok
   end
 
-  @doc "The process has ended."
+  @doc "Logs the end of the process."
   @spec ended(t() | nil, map() | nil) :: :ok
   def ended(nil, _exit), do: :ok
 

@@ -1,13 +1,14 @@
 defmodule Codex.Telemetry.DefaultLogger do
   @moduledoc false
-  # What `Codex.Telemetry.attach_default_logger/1` writes: a line for each turn, attempt and limit, and at level debug for each tool
-  # and process. No content stands in it, also where events have some.
+  # The handler of `Codex.Telemetry.attach_default_logger/1`: a line for each turn, attempt and
+  # limit, and at level debug for each tool and process. Lines have no content, even if the events
+  # have.
 
   require Logger
 
   alias Codex.{Format, Text}
 
-  @told [
+  @logged [
     [:thread, :stop],
     [:thread, :exception],
     [:retry, :attempt],
@@ -17,14 +18,14 @@ defmodule Codex.Telemetry.DefaultLogger do
     [:process, :stop]
   ]
 
-  def events(prefix), do: Enum.map(@told, &(prefix ++ &1))
+  def events(prefix), do: Enum.map(@logged, &(prefix ++ &1))
 
   def handle(event, measurements, metadata, %{level: level, prefix: prefix}) do
     name = Enum.drop(event, length(prefix))
 
     case line(name, measurements, metadata) do
       nil -> :ok
-      {own, line} -> Logger.log(own || level, fn -> Text.line("codex " <> line) end)
+      {other, line} -> Logger.log(other || level, fn -> Text.line("codex " <> line) end)
     end
   end
 
@@ -36,13 +37,15 @@ defmodule Codex.Telemetry.DefaultLogger do
   end
 
   defp line([:thread, :exception], measurements, meta),
-    do: {:warning, "turn lost (#{meta.reason.kind}) after #{ms(measurements)}#{thread(meta)}"}
+    do: {:warning, "turn failed (#{meta.reason.kind}) after #{ms(measurements)}#{thread(meta)}"}
 
   defp line([:retry, :attempt], _measurements, %{outcome: :ok}), do: nil
 
   defp line([:retry, :attempt], measurements, meta) do
     next =
-      if meta.outcome == :retry, do: ", next in #{measurements.delay_ms} ms", else: ", no more"
+      if meta.outcome == :retry,
+        do: ", next in #{measurements.delay_ms} ms",
+        else: ", no further attempt"
 
     {:warning, "attempt #{meta.attempt} of #{meta.max_attempts} failed (#{meta.kind})#{next}"}
   end
