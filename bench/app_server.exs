@@ -1,4 +1,4 @@
-# What a warm app-server is worth, and what a connection costs. See README.md.
+# Measures turns over a warm app-server, and the cost of a connection. See README.md.
 
 Code.require_file("support.exs", __DIR__)
 
@@ -20,7 +20,7 @@ defmodule Bench.AppServer do
     asleep(megabytes)
   end
 
-  # One thread after the other, each with one turn; the model answers at once.
+  # Runs one thread after the other, each with one turn; the model answers immediately.
   defp turns(n) do
     model = Test.start!([], default: Codex.Test.Steps.message("done"))
     {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
@@ -72,7 +72,7 @@ defmodule Bench.AppServer do
     n / (us / 1.0e6)
   end
 
-  # Threads that are loaded and do nothing.
+  # Memory of loaded threads without a turn.
   defp idle(n) do
     model = Test.start!([])
     {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
@@ -96,14 +96,15 @@ defmodule Bench.AppServer do
     AppServer.disconnect(conn)
   end
 
-  # Notifications of 233 bytes, as many as there are.
+  # Notifications of 233 bytes, as fast as they arrive.
   defp flood(megabytes) do
     {seconds, n} = Bench.fresh(fn -> read(connect(megabytes)) end, min_heap_size: 65_536)
 
     IO.puts("""
     ## #{megabytes} MB of notifications to one subscriber
 
-    #{round(n / seconds)} notifications/s, #{round1(megabytes / seconds)} MB/s: from the pipe to the subscriber's mailbox and out of it
+    #{round(n / seconds)} notifications/s, #{round1(megabytes / seconds)} MB/s: from the pipe
+    through the subscriber's mailbox
     """)
   end
 
@@ -128,7 +129,8 @@ defmodule Bench.AppServer do
     IO.puts("""
     ## A subscriber that sleeps for 3 s, #{megabytes} MB offered
 
-    The VM grew by #{round1(grown)} MB, #{queue} messages waited; then all #{n} came. The connection's process: #{div(memory(conn), 1024)} KB.
+    The VM grew by #{round1(grown)} MB, #{queue} messages waited; then all #{n} came.
+    The connection's process: #{div(memory(conn), 1024)} KB.
     """)
   end
 
@@ -138,7 +140,7 @@ defmodule Bench.AppServer do
     client = [codex_path: @flood, codex_home: home, env: %{"MEGABYTES" => "#{megabytes}"}]
     {:ok, conn} = AppServer.connect(client, cwd: home)
     :ok = AppServer.subscribe(conn)
-    # It begins when it is asked to.
+    # The flood begins with the first request.
     {:ok, _} = AppServer.request(conn, "go")
     File.rm_rf!(home)
     conn

@@ -1,10 +1,10 @@
-# Does a keyring that hangs hold up anything else in the VM? See README.md.
+# Measures whether a keyring that does not answer delays other processes. See README.md.
 
 Code.require_file("support.exs", __DIR__)
 Code.require_file("../test/support/keyring.ex", __DIR__)
 
 defmodule Bench.Ticker do
-  # How late timers are: one for each millisecond, in a process like any other.
+  # Measures the delay of timers, one for each millisecond, in an ordinary process.
 
   def start do
     owner = self()
@@ -33,7 +33,7 @@ defmodule Bench.Ticker do
     end
   end
 
-  # What fell due in the meantime is late, too: else one long pause would be a single sample.
+  # Timers that expired during a pause count, too; otherwise one long pause is a single sample.
   defp count(late, due, now) when due * 1000 <= now,
     do: count([now - due * 1000 | late], due + 1, now)
 
@@ -62,7 +62,7 @@ defmodule Bench.Auth do
         "a timer each millisecond; #{settings.repetitions} repetitions\n"
     )
 
-    # A socket's path has room for some hundred bytes.
+    # The path of a socket is limited to about a hundred bytes.
     dir = Path.join(System.tmp_dir!(), "codex_bench-#{System.pid()}")
     File.mkdir!(dir)
     File.chmod!(dir, 0o700)
@@ -81,8 +81,8 @@ defmodule Bench.Auth do
     silent = opts(settings, :keyring, %{"DBUS_SESSION_BUS_ADDRESS" => silent!(dir)})
     file = opts(settings, :file, %{})
 
-    # What is made once: modules, the schema, threads. And there is something to get; a login that goes into the keyring
-    # takes the file away.
+    # Loads modules, the schema and threads, and stores a login. A login in the keyring removes
+    # the file.
     login = Auth.Credentials.api_key("sk-bench-0123456789")
     :ok = Auth.write(login, stopped)
     :ok = Auth.write(login, file)
@@ -98,7 +98,7 @@ defmodule Bench.Auth do
 
     rounds = for _ <- 1..settings.repetitions, variant <- variants, do: one(variant)
 
-    # The daemon goes on, and answers.
+    # The daemon continues, and answers.
     Keyring.thaw!(keyring)
     {:ok, %{ready?: true}} = Auth.preflight(stopped)
     :ok = Keyring.stop!(keyring)
@@ -128,7 +128,7 @@ defmodule Bench.Auth do
     {name, %{late: late, times: times, before: before, most: most, after: held()}}
   end
 
-  # All begin at once, each in a process of its own, as callers are.
+  # All calls begin at once, each in its own process.
   defp together(calls, opts) do
     owner = self()
 
@@ -156,14 +156,14 @@ defmodule Bench.Auth do
     {System.monotonic_time(:microsecond) - started, preflight.error}
   end
 
-  # --- What is there --------------------------------------------------------------------------------------------------
+  # --- Set-up ---
 
   defp home!(dir) do
     for name <- ["home", "work"], do: File.mkdir!(Path.join(dir, name))
     File.write!(Path.join(dir, "home/config.toml"), "model = \"gpt-5.5\"\n")
   end
 
-  # A bus that takes everybody and says nothing. Connections are kept by the process that accepts them.
+  # A bus that accepts every connection and never answers. The accepting process keeps them open.
   defp silent!(dir) do
     path = Path.join(dir, "bus")
     options = [:binary, active: false, backlog: 128, ifaddr: {:local, path}]
@@ -188,7 +188,7 @@ defmodule Bench.Auth do
     ]
   end
 
-  # --- What the VM holds ----------------------------------------------------------------------------------------------
+  # --- Memory and threads of the VM ---
 
   defp watch(most) do
     receive do
@@ -208,7 +208,7 @@ defmodule Bench.Auth do
     String.to_integer(figure)
   end
 
-  # --- The tables -----------------------------------------------------------------------------------------------------
+  # --- Tables ---
 
   defp report(results, settings) do
     [{"quiet", quiet} | _] = results
@@ -220,7 +220,7 @@ defmodule Bench.Auth do
     Bench.table(head ++ ["99 %, above quiet"], rows)
 
     IO.puts("## The calls, milliseconds; threads of the VM; its memory, MB\n")
-    held = for what <- ["threads", "MB"], at <- ["before", "most", "after"], do: "#{what} #{at}"
+    held = for unit <- ["threads", "MB"], at <- ["before", "most", "after"], do: "#{unit} #{at}"
     Bench.table(["", "first", "median", "last"] ++ held, Enum.map(results, &calls/1))
 
     over =
@@ -248,7 +248,7 @@ defmodule Bench.Auth do
     "#{median} (#{low}..#{high})"
   end
 
-  # Between neighbours: what else the machine did, it did to both.
+  # Compares neighbours: other load of the machine affected both.
   defp delays(rounds, quiet) do
     Enum.zip_with(rounds, quiet, &(Bench.quantile(&1.late, 0.99) - Bench.quantile(&2.late, 0.99)))
   end

@@ -1,4 +1,4 @@
-# Does any call hold a scheduler for a millisecond, whatever the bytes are? See README.md.
+# Measures whether a call blocks a scheduler for a millisecond, for any input. See README.md.
 
 for file <- ~w(support corpora), do: Code.require_file("#{file}.exs", __DIR__)
 
@@ -30,8 +30,8 @@ defmodule Bench.Calls do
     only == nil or String.contains?(name, only)
   end
 
-  # One row for the slowest call that the input takes. An input may take several; those that are passed on to a dirty
-  # scheduler hold no other work up, and are not counted.
+  # Makes a row for the slowest call of an input. An input may take several calls; calls on a dirty
+  # scheduler block no other work and are not counted.
   defp row(name, input, calls) do
     samples = for _ <- 1..calls, do: sample(input)
     {count, long?, _} = hd(samples)
@@ -53,7 +53,7 @@ defmodule Bench.Calls do
       Enum.map(figures, &:erlang.float_to_binary(&1 / 1000, decimals: 1))
   end
 
-  # A process and a decoder of its own for each, so that no garbage of the last one is collected meanwhile.
+  # Each input has its own process and decoder, so that garbage of the last one is not collected.
   defp sample(input) do
     {_, result} =
       Bench.fresh(fn ->
@@ -92,7 +92,7 @@ defmodule Bench.Calls do
       for name <- Corpora.names() do
         chunks = Corpora.chunks(name, 1)
 
-        # The large one has lines of 208 KB: longer than 64 KiB, shorter than what goes to a dirty scheduler at once.
+        # `large` has lines of 208 KB, which is below the limit for normal schedulers.
         {"#{name}", hd(chunks)}
       end
 
@@ -102,7 +102,7 @@ defmodule Bench.Calls do
       end
   end
 
-  # Worst cases, each made to fill `size` bytes.
+  # Worst cases of `size` bytes each.
   defp hostile do
     [
       {"objects of one", &list(&1, fn _ -> ~s({"a":1}) end)},

@@ -1,4 +1,4 @@
-# What does loading layered configuration cost beside parsing the same bytes? See README.md.
+# Compares loading layered configuration with parsing the same bytes. See README.md.
 
 Code.require_file("support.exs", __DIR__)
 

@@ -1,7 +1,7 @@
 defmodule Bench.Corpora do
   @moduledoc false
-  # Streams to decode, made once and kept in .corpora/. The shapes are those that CLI 0.169 prints (test/fixtures/exec;
-  # the notifications as the app-server sends them); only texts and sizes are made up.
+  # Generates streams to decode, once, and keeps them in .corpora/. The shapes are those of the tested
+  # CLI (test/fixtures/exec; notifications as the app-server sends them); texts and sizes are random.
 
   @dir Path.expand(".corpora", __DIR__)
   @version 2
@@ -35,7 +35,7 @@ defmodule Bench.Corpora do
     [:binary.copy(chunk) | cut(rest, size)]
   end
 
-  # The last newline before `size`, or the first one after it.
+  # Returns the position of the last newline before `size`, or of the first one after it.
   defp end_of_lines(bytes, size) do
     case :binary.matches(binary_part(bytes, 0, size), "\n") do
       [] ->
@@ -48,7 +48,7 @@ defmodule Bench.Corpora do
     end
   end
 
-  ## Making them
+  ## Generators
 
   defp make(name, bytes) do
     :rand.seed(:exsss, {1, 2, 3})
@@ -99,7 +99,7 @@ defmodule Bench.Corpora do
   # About 208 KB each, one escape in 50 bytes.
   defp line(:large, n), do: command(n, "completed", output(208_000, 50), "0", "completed")
 
-  # About 270 bytes each: what the app-server sends most.
+  # About 270 bytes each: the most frequent notification of the app-server.
   defp line(:rpc, n) do
     ~s({"method":"item/agentMessage/delta","params":{"threadId":"01a1f6d4-85db-7361-ba5e-e19a013750ca",) <>
       ~s("turnId":"01a1f6d4-85f0-7ac1-970d-18cbe9e25b76","itemId":"msg_resp_#{div(n, 50)}_item_1",) <>
@@ -165,10 +165,10 @@ defmodule Bench.Corpora do
   defp word, do: Enum.random(@words)
   defp words(n), do: Enum.map_join(1..n, " ", fn _ -> word() end)
 
-  # Prose of about `bytes` bytes: an escape in a hundred.
+  # Prose of about `bytes` bytes, with an escape per hundred bytes.
   defp text(bytes), do: filled(bytes, fn -> words(16) <> Enum.random(["\\n", "\\\"", ". "]) end)
 
-  # What a command prints: a newline in about `every` bytes, now and then a quote, a tab or a colour instead.
+  # Output of a command: a newline, or sometimes a quote, a tab or a colour, per `every` bytes.
   defp output(bytes, every) do
     filled(bytes, fn ->
       words(max(div(every, 6) - 1, 1)) <>

@@ -1,4 +1,4 @@
-# How fast are events decoded, and does a call ever hold a scheduler? See README.md.
+# Measures how fast events are decoded. See README.md.
 
 for file <- ~w(support corpora lean), do: Code.require_file("#{file}.exs", __DIR__)
 
@@ -6,7 +6,7 @@ defmodule Bench.Decode do
   alias Bench.{Corpora, Lean}
   alias Codex.{JSONL, Native}
 
-  # `Codex.JSONL` decodes in the caller's process; a process that decodes much is started with this much heap.
+  # `Codex.JSONL` decodes in the process of the caller. The heap of a process that decodes much:
   @heap [min_heap_size: 65_536]
 
   def run do
@@ -104,14 +104,14 @@ defmodule Bench.Decode do
     seconds
   end
 
-  # The same parser with nothing built.
+  # The same parser without results.
   defp null(chunks) do
     %JSONL{ref: ref} = JSONL.new()
     {_lines, nanoseconds} = Native.decoder_feed_null(ref, chunks)
     nanoseconds / 1.0e9
   end
 
-  # Events are looked at as a reader would, and dropped.
+  # Reads the events and drops them.
   defp sdk(chunks) do
     decoder = JSONL.new()
     Enum.reduce(chunks, 0, fn chunk, n -> n + length(JSONL.feed(decoder, chunk)) end)
@@ -136,7 +136,7 @@ defmodule Bench.Decode do
     defp json_event(line), do: raise("no JSON for #{line}")
   end
 
-  # All of them must say the same, or comparing their speed says nothing.
+  # Results must be equal; otherwise the comparison is meaningless.
   defp same!(name, chunks, decoders) do
     for chunk <- Enum.take(chunks, 20) do
       ours = JSONL.decode(chunk)

@@ -1,6 +1,6 @@
 defmodule Bench.Node do
   @moduledoc false
-  # The TypeScript SDK in a Node process that lives through the whole run, so that it is as warm as it gets.
+  # Runs the TypeScript SDK in one Node process for the whole run, so that it is warm.
 
   @doc "A started process, or nil where Node or the packages are missing."
   def start do

@@ -1,6 +1,6 @@
-# How much memory do the values of one message take at most? Each shape is one line with as many values
-# and keys as a message may have by default, decoded by a VM of its own; the figures are the peak of that
-# VM's memory beyond the line itself, in bytes a node. Run: mix run bench/nodes.exs [nodes]
+# Measures the memory of the values of one message. Each shape is one line with the default limit of
+# values and keys, decoded in a separate VM. The figures are the peak memory of that VM without the
+# line, in bytes per value. Run: mix run bench/nodes.exs [nodes]
 nodes =
   case System.argv() do
     [nodes] -> String.to_integer(nodes)

@@ -1,4 +1,4 @@
-# From a child's stdout to typed events in the reader's hands. See README.md.
+# Measures the way from the stdout of a child to typed events in the reader. See README.md.
 
 for file <- ~w(support corpora node), do: Code.require_file("#{file}.exs", __DIR__)
 
@@ -75,7 +75,7 @@ defmodule Bench.Pipe do
     seconds
   end
 
-  # A consumer of typed events.
+  # Reads typed events.
   defp read(env) do
     {:ok, stream} = Exec.run_stream("go", codex_opts: options(env))
     Enum.reduce(stream, 0, fn %_{}, n -> n + 1 end)
@@ -104,7 +104,7 @@ defmodule Bench.Pipe do
     end
   end
 
-  # A port cannot close the child's stdin alone.
+  # A port cannot close only the stdin of the child.
   defp open(env) do
     env = for {key, value} <- env, do: {to_charlist(key), to_charlist(value)}
     args = ["-c", "exec \"$0\" </dev/null", @child]
@@ -121,7 +121,7 @@ defmodule Bench.Pipe do
 
   ## Memory
 
-  # The child offers a gigabyte, the reader takes one event and sleeps.
+  # The child offers a gigabyte; the reader takes one event and sleeps.
   defp memory(node) do
     seconds = Bench.setting("SLEEP", 3)
     path = Corpora.path(:mixed, 50)
@@ -135,12 +135,12 @@ defmodule Bench.Pipe do
         end)
       end
 
-    # A fifth of it: a port has no bounds.
+    # A fifth of it, because a port has no limit.
     bare =
       most(seconds, fn sleep ->
         port = open(env(path, 4))
         sleep.()
-        # All of it may be in the mailbox by now, and the port gone.
+        # Everything may be in the mailbox already, and the port closed.
         if Port.info(port), do: Port.close(port)
       end)
 
@@ -149,7 +149,7 @@ defmodule Bench.Pipe do
         Bench.Node.call(node, %{do: "sleeper", child: @child, env: env, seconds: seconds})
       end
 
-    IO.puts("## memory while a reader sleeps #{seconds} s: what it grew by at most, MB\n")
+    IO.puts("## memory while a reader sleeps #{seconds} s: the greatest growth, MB\n")
     show = fn bytes -> Bench.number(bytes / 1.0e6) end
 
     Bench.table(["", "offered", "VM", "resident"], [

@@ -25,7 +25,7 @@ const commands = {
     const turn = await thread(command).run("go");
     return { seconds: Number(process.hrtime.bigint() - started) / 1e9, count: turn.items.length };
   },
-  // What the process holds when the reader sleeps after the first event.
+  // Measures the memory of the process while the reader sleeps after the first event.
   async sleeper(command) {
     globalThis.gc?.();
     const before = process.memoryUsage.rss();

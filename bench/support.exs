@@ -1,6 +1,6 @@
 defmodule Bench do
   @moduledoc false
-  # What the benchmarks share: variants that take turns within one run, medians of ratios between neighbours, tables.
+  # Shared by the benchmarks: alternating variants, medians of ratios between neighbours, tables.
 
   @doc "Prints on what it ran."
   def machine(more \\ []) do
@@ -34,10 +34,9 @@ defmodule Bench do
   end
 
   @doc """
-  Runs every variant once a repetition, forwards and backwards in turn, so that all meet the same noise.
-
-  Variants are `{name, fun}`; a fun returns what it measured (a number). The first round warms up and does not count.
-  Returns `%{name => [measured]}`, where the lists run in step.
+  Runs every variant once a repetition, alternately forwards and backwards, so that all meet the
+  same noise. Variants are `{name, fun}`; the function returns its measurement (a number). The first
+  round is a warm-up. Returns `%{name => [measured]}`, with the lists in the order of repetitions.
   """
   def interleave(variants, repetitions) do
     for round <- 0..repetitions, reduce: %{} do
@@ -80,7 +79,7 @@ defmodule Bench do
     low + (Enum.at(sorted, ceil(at)) - low) * (at - floor(at))
   end
 
-  @doc "How many times the first is the second: the median and quartiles of the ratios within each repetition."
+  @doc "Median and quartiles of the ratios of two variants within each repetition."
   def ratio(measured, over, under) do
     ratios = Enum.zip_with(measured[over], measured[under], &(&1 / &2))
     {median(ratios), quantile(ratios, 0.25), quantile(ratios, 0.75)}

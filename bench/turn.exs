@@ -1,4 +1,4 @@
-# What a whole turn costs beside the child itself. See README.md.
+# Measures the time that a turn adds to the time of the child. See README.md.
 
 for file <- ~w(support node), do: Code.require_file("#{file}.exs", __DIR__)
 
@@ -28,7 +28,7 @@ defmodule Bench.Turn do
     end
   end
 
-  # A child that does nothing but print.
+  # A child that only prints.
   defp trivial(repetitions, node) do
     {:ok, thread} = Codex.start_thread([codex_path: @child], skip_git_repo_check: true)
     argv = [@child, "exec", "--json", "--", "-"]
@@ -39,7 +39,7 @@ defmodule Bench.Turn do
     })
   end
 
-  # The CLI with a scripted model on loopback: no login, nothing leaves the machine.
+  # The CLI with a scripted model on loopback, without a login.
   defp real(repetitions, node) do
     model = Codex.Test.start!([], default: "Hello world")
     options = Codex.Test.options(model)
@@ -57,7 +57,7 @@ defmodule Bench.Turn do
     Codex.Test.stop(model)
   end
 
-  # Everything that a run can do about failures. None comes: this is what it costs to be ready.
+  # All handling of failures is on, and no failure comes: measures the cost of being ready.
   @ready [
     retry: :resume,
     rate_limit: true,
@@ -98,8 +98,8 @@ defmodule Bench.Turn do
 
   defp ms(seconds), do: :erlang.float_to_binary(seconds * 1000, decimals: 2)
 
-  # The same child with the same input, and nothing looked at. A port cannot close stdin alone: the stand-in does not wait
-  # for its end, and the CLI gets a file.
+  # The same child with the same input; its output is ignored. A port cannot close only stdin, so
+  # the stand-in does not wait for the end of stdin, and the CLI gets a file.
   defp bare([@child | args], env), do: bare(@child, args, env, "go\n")
 
   defp bare(argv, env) do

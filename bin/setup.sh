@@ -1,5 +1,5 @@
-# Sourced by bin/demo and bin/test: finds or installs what they need, and says what to do where it may not.
-# Nothing here asks a question. A second run finds everything in place and starts no installer.
+# Sourced by bin/demo and bin/test: finds or installs the programs that they need. If it may not install
+# one, it prints the command to run. It asks no questions. A second run installs nothing.
 
 RUST_VERSION=1.91
 ELIXIR_VERSION=1.14
@@ -9,7 +9,7 @@ CALLED_FROM=$PWD
 cd "$ROOT"
 CLI_VERSION=$(cat priv/cli/version)
 
-# The VM takes file names and output as UTF-8 only under a UTF-8 locale.
+# The VM treats file names and output as UTF-8 only with a UTF-8 locale.
 if [ -z "${LC_ALL:-}" ]; then
   if [ "$(uname -s)" = Darwin ]; then export LC_ALL=en_US.UTF-8; else export LC_ALL=C.UTF-8; fi
 fi
@@ -36,22 +36,22 @@ as_root() {
 
 may_be_root() { [ "$(id -u)" = 0 ] || { have sudo && sudo -n true >/dev/null 2>&1; }; }
 
-# apt_install WHAT PACKAGE... installs, or ends with the reason and the command to run.
+# apt_install NAME PACKAGE... installs, or exits with the reason and the command to run.
 apt_install() {
-  local what=$1
+  local name=$1
   shift
   local by_hand="apt-get update && apt-get install -y --no-install-recommends $*"
 
-  have apt-get || die "$what is missing, and there is no apt-get to install it with." \
+  have apt-get || die "$name is missing, and there is no apt-get to install it with." \
     "On Debian and Ubuntu the packages are: $*" \
     "Elsewhere: Elixir $ELIXIR_VERSION or newer with Erlang/OTP 25 or newer, see https://elixir-lang.org/install.html"
-  may_be_root || die "$what is missing, and installing it needs root." "As root, run: $by_hand"
+  may_be_root || die "$name is missing, and installing it needs root." "As root, run: $by_hand"
 
-  say "Installing $what with apt: $*"
-  # Lists that cannot be fetched may still be there from before; the installation tells.
-  as_root apt-get update -qq >&2 </dev/null || say "apt-get update failed, going on with the lists that are there"
+  say "Installing $name with apt: $*"
+  # Package lists of an earlier run may be good enough; the installation will fail if not.
+  as_root apt-get update -qq >&2 </dev/null || say "apt-get update failed, continuing with the package lists of before"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 "$@" >&2 </dev/null || die "apt could not install $what." "As root, run: $by_hand"
+    -o DPkg::Lock::Timeout=120 "$@" >&2 </dev/null || die "apt could not install $name." "As root, run: $by_hand"
 }
 
 need_rust() {
@@ -60,7 +60,7 @@ need_rust() {
   found=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p') ||
     die "\`cargo --version\` does not work." "Install Rust $RUST_VERSION or newer: rustup default stable"
   at_least "$RUST_VERSION" "$found" ||
-    die "Rust $RUST_VERSION or newer is needed, and cargo is $found." "Run: rustup update stable"
+    die "Rust $RUST_VERSION or newer is needed, found cargo $found." "Run: rustup update stable"
   have cc || apt_install "a C linker" gcc libc6-dev
 }
 
@@ -77,29 +77,29 @@ need_elixir() {
   local found
   found=$(elixir --short-version </dev/null 2>/dev/null) || die "\`elixir --short-version\` does not work." \
     "Reinstall Elixir $ELIXIR_VERSION or newer with Erlang/OTP 25 or newer"
-  at_least "$ELIXIR_VERSION" "$found" || die "Elixir $ELIXIR_VERSION or newer is needed, and this one is $found." \
+  at_least "$ELIXIR_VERSION" "$found" || die "Elixir $ELIXIR_VERSION or newer is needed, found $found." \
     "Debian 12 and newer have it; elsewhere see https://elixir-lang.org/install.html"
 }
 
 need_dialyzer() { have dialyzer || apt_install "Dialyzer" erlang-dialyzer; }
 
-# A real keyring for the tests, which start and stop it. macOS has its own, which they leave alone.
+# Installs a real keyring for the tests, which start and stop it. The tests leave that of macOS alone.
 need_keyring() {
   [ "$(uname -s)" = Linux ] || return 0
   if have dbus-daemon && have dbus-send && have gnome-keyring-daemon && have secret-tool; then return; fi
   apt_install "A keyring for the tests" dbus gnome-keyring libsecret-tools
 }
 
-# The CLI that the tests know, in .codex-cli; or the one that CODEX_PATH names, and then nothing is installed.
+# Finds the CLI: the program of CODEX_PATH, or the tested version in .codex-cli, which is installed.
 need_cli() {
   if [ -n "${CODEX_PATH:-}" ]; then
     case $CODEX_PATH in /*) ;; *) CODEX_PATH=$CALLED_FROM/$CODEX_PATH ;; esac
     export CODEX_PATH
     if [ ! -f "$CODEX_PATH" ] || [ ! -x "$CODEX_PATH" ]; then
-      die "CODEX_PATH names $CODEX_PATH, which is not a program." \
+      die "CODEX_PATH is not a program: $CODEX_PATH" \
         "Name the \`codex\` to use, or unset CODEX_PATH to have the pinned one installed"
     fi
-    say "Using the Codex CLI that CODEX_PATH names: $CODEX_PATH"
+    say "Using the Codex CLI of CODEX_PATH: $CODEX_PATH"
     return
   fi
 
@@ -110,7 +110,7 @@ need_cli() {
 
   say "Installing the Codex CLI $CLI_VERSION with npm into .codex-cli"
   mkdir -p .codex-cli
-  # The program itself is an optional package of its own, whatever the user's npm leaves out otherwise.
+  # The program is an optional package, which the settings of npm may exclude.
   npm install --prefix .codex-cli --no-save --no-package-lock --include=optional --ignore-scripts \
     --no-audit --no-fund --no-progress --loglevel=error "@openai/codex@$CLI_VERSION" >&2 </dev/null ||
     die "npm could not install the Codex CLI." "Run: $command" "Or set CODEX_PATH to a \`codex\` program"

@@ -5,10 +5,10 @@
 #
 # Each line of the file is a prompt; blank lines are left out. Results come in the order of the
 # file: {"line": 3, "ok": true, "answer": "…", "attempts": 1, "usage": {…}} or
-# {"line": 4, "ok": false, "kind": "timeout", "message": "…"}. The sum stands on stderr. The agent
-# reads the current directory, with the login of the Codex CLI; nothing is kept of the threads.
+# {"line": 4, "ok": false, "kind": "timeout", "message": "…"}. The sum is printed on stderr. The agent
+# reads the current directory, with the login of the Codex CLI; the threads are not stored.
 #
-# Exit status: 0 if all went well, 1 if a prompt failed, 2 if nothing could be run.
+# Exit status: 0 if all prompts succeeded, 1 if a prompt failed, 2 if nothing was run.
 
 defmodule Batch do
   @flags [concurrency: :integer, seconds: :integer, attempts: :integer, app_server: :boolean]
@@ -38,7 +38,7 @@ defmodule Batch do
          do: {:error, "cannot read #{file}: #{:file.format_error(posix)}"}
   end
 
-  # A process of `codex exec` for each prompt, or one server for all.
+  # Uses a process of `codex exec` for each prompt, or one server for all.
   defp transport(true) do
     with {:ok, conn} <- Codex.AppServer.connect([], reconnect: true),
          do: {:ok, {:app_server, conn}}
@@ -61,7 +61,7 @@ defmodule Batch do
     |> String.split("\n")
     |> Enum.with_index(1)
     |> Enum.reject(fn {prompt, _line} -> String.trim(prompt) == "" end)
-    # The limit in time is the one of the run: it ends the CLI in good order.
+    # `total_timeout_ms` is the limit: it ends the CLI in good order.
     |> Task.async_stream(fn {prompt, line} -> {line, ask(prompt, thread)} end,
       max_concurrency: options[:concurrency] || 4,
       timeout: :infinity

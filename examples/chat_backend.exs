@@ -1,22 +1,22 @@
-# The back end of a chat: a process for each conversation, text as it grows, approvals that the
-# user gives whenever there is time, and a stop button.
+# The back end of a chat: a process for each conversation, live text, approvals that the user can
+# give later, and a stop button.
 #
 #     mix run examples/chat_backend.exs
 #
-# The terminal stands in for the page: a line is a message, `y` or `n` answers the last question,
-# `/stop` is the stop button, and the end of the input ends the chat after the last turn. The agent
-# works in the current directory, with the login of the Codex CLI.
+# The terminal stands in for the page: a line is a message, `y` or `n` answers the last question, and
+# `/stop` is the stop button. The end of the input ends the chat after the last turn. The agent works
+# in the current directory, with the login of the Codex CLI.
 
 defmodule Chat do
-  # The subscriber gets {:chat, message}: {:text, piece}, {:ask, token, what}, and at the end of a
-  # turn :done, :stopped or {:failed, text}.
+  # The subscriber gets {:chat, message}. Messages are {:text, piece}, {:ask, token, command}, and at
+  # the end of a turn :done, :stopped or {:failed, text}.
   use GenServer
 
   def start_link(options), do: GenServer.start_link(__MODULE__, options)
   def say(chat, text), do: GenServer.call(chat, {:say, text})
   def stop(chat), do: GenServer.call(chat, :stop)
 
-  # Whoever has the token may answer, from any process.
+  # Any process that has the token may answer.
   def answer(token, true), do: Codex.AppServer.answer(token, :allow)
   def answer(token, false), do: Codex.AppServer.answer(token, {:deny, "the user said no"})
 
@@ -61,7 +61,7 @@ defmodule Chat do
   def handle_info({:DOWN, ref, _, _, reason}, %{task: %{ref: ref}} = state),
     do: ended(state, {:error, reason})
 
-  # The thread of the result goes on with the conversation, also after a turn that failed.
+  # The thread of the result continues the conversation, also after a failed turn.
   defp ended(state, outcome) do
     {message, result} =
       case outcome do
@@ -81,7 +81,7 @@ end
 
 defmodule Chat.Terminal do
   def main do
-    # A connection that cannot be made is a status, and no crash of this process.
+    # A failed connection is a status, not a crash of this process.
     Process.flag(:trap_exit, true)
     connection = [name: Chat.Codex, reconnect: true, answer_timeout_ms: :timer.minutes(30)]
     children = [{Task.Supervisor, name: Chat.Tasks}, {Codex.AppServer, connection}]
@@ -124,7 +124,7 @@ defmodule Chat.Terminal do
     receive do
       {:line, line} -> state |> input(line) |> loop()
       {:chat, message} -> state |> show(message) |> loop()
-      # Nobody is left to ask.
+      # No user is left to ask.
       :end -> state.open |> Enum.reduce(%{state | end?: true}, &answer(&2, &1, false)) |> loop()
       _exit -> loop(state)
     end
@@ -158,7 +158,7 @@ defmodule Chat.Terminal do
     state
   end
 
-  # The end of a turn closes its questions.
+  # The end of a turn closes its open questions.
   defp show(state, ended) do
     case ended do
       :done -> IO.puts("")

@@ -1,16 +1,16 @@
-# A gate for CI that reviews a change.
+# A gate for CI that reviews changes.
 #
 #     mix run examples/ci_review.exs                 # the uncommitted changes
 #     mix run examples/ci_review.exs --base main     # the commits since the branch main
 #     mix run examples/ci_review.exs --base main --seconds 1200 --attempts 5
 #
-# The change is that of the repository in the current directory. The login is that of the Codex
-# CLI; in CI, set CODEX_API_KEY (guides/auth.md). An application that depends on codex_sdk runs
+# Reviews the repository in the current directory, with the login of the Codex CLI; in CI, set
+# CODEX_API_KEY (guides/auth.md). An application that depends on codex_sdk runs
 #
 #     mix run deps/codex_sdk/examples/ci_review.exs --base main
 #
-# Exit status: 0 if the reviewer calls the change correct and has no urgent finding, 1 if a finding
-# is urgent (P0, P1 or no priority) or the verdict is another, 2 if there is no readable review.
+# Exit status: 0 if the verdict is "correct" without urgent findings, 1 if a finding is urgent (P0, P1
+# or without a priority) or the verdict differs, 2 if there is no readable review.
 
 defmodule CIReview do
   @flags [base: :string, seconds: :integer, attempts: :integer]
@@ -43,7 +43,7 @@ defmodule CIReview do
 
   defp report({:ok, %{review: review}}) do
     for finding <- review.findings do
-      # "- " keeps a path of the model from looking like a command of GitHub Actions.
+      # With "- ", a path cannot look like a command of GitHub Actions.
       IO.puts("- #{finding}")
       if System.get_env("GITHUB_ACTIONS") == "true", do: IO.puts(annotation(finding))
     end
@@ -61,7 +61,7 @@ defmodule CIReview do
 
   defp message(reason), do: Codex.Error.normalize(reason).message
 
-  # A finding without a priority may be of any.
+  # A finding without a priority may be urgent.
   defp urgent?(finding), do: finding.priority not in [2, 3]
 
   defp annotation(finding) do

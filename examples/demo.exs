@@ -1,11 +1,12 @@
-# A thread, turn by turn, with its events as they come. `bin/demo` runs this; or, where the CLI and a build are there:
+# Runs a thread of two turns and prints its events as they arrive. `bin/demo` runs it; with a CLI and a
+# build at hand, so does:
 #
 #     mix run examples/demo.exs
 #     mix run examples/demo.exs --live "prompt" --cd /some/project [--write]
 
 defmodule Demo.Screen do
-  # The lines of the demo, and on a terminal a status line below them that is drawn anew ten times a second. One
-  # process writes, so that the two never mix.
+  # Prints the lines of the demo. On a terminal, a status line below them is redrawn ten times a second.
+  # The same process writes both, so that they do not mix.
 
   @frames String.graphemes("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
@@ -28,7 +29,7 @@ defmodule Demo.Screen do
     end
   end
 
-  # Whoever read the output may have gone (`bin/demo | head`).
+  # The reader of the output may have ended (`bin/demo | head`).
   defp run(state) do
     loop(state)
   rescue
@@ -67,7 +68,7 @@ defmodule Demo.Screen do
   defp draw(state) do
     seconds = :erlang.float_to_binary((now() - state.since) / 1000, decimals: 1)
     text = Codex.Text.line("#{Enum.at(@frames, state.frame)} #{state.status} · #{seconds} s")
-    # A line that wraps could not be cleared.
+    # A line that wraps cannot be cleared.
     IO.write(String.slice(text, 0, max(state.width - 1, 1)))
     state
   end
@@ -76,7 +77,7 @@ defmodule Demo.Screen do
 end
 
 defmodule Demo.Events do
-  # One event of a turn, for people.
+  # Prints an event of a turn.
   alias Codex.{Events, Items}
   alias Demo.Screen
 
@@ -153,7 +154,7 @@ defmodule Demo do
   @token "demo"
   @before "echo \"Hello\"\n"
 
-  # What the scripted model answers, request by request. The commands and the patches really run.
+  # The answers of the scripted model, one for each request. Commands and patches really run.
   @script_1 """
   *** Begin Patch
   *** Update File: greet.sh
@@ -190,8 +191,8 @@ defmodule Demo do
     file = Path.join(model.workspace, "greet.sh")
     File.write!(file, @before)
 
-    # The workspace is thrown away, and the commands are those above. The CLI's own sandbox does not work in every
-    # container, so this thread does without.
+    # The workspace is temporary, and the commands are those above. The CLI's sandbox does not work in
+    # every container, so this thread runs without it.
     options = Codex.Test.thread_options(model) ++ [sandbox: :danger_full_access]
     {:ok, thread} = Codex.start_thread(Codex.Test.options(model), options)
 
@@ -230,7 +231,7 @@ defmodule Demo do
     end)
   end
 
-  # Shows a turn while it runs; the last stream event has what it came to.
+  # Prints a turn while it runs; the last stream event has the result.
   defp turn(screen, n, thread, prompt) do
     Screen.line(screen, "Turn #{n}: #{prompt}")
     Screen.status(screen, "starting codex")
@@ -276,8 +277,8 @@ defmodule Demo do
 
   defp usage(screen, n, _none), do: Screen.line(screen, "Usage of turn #{n}: not reported")
 
-  # Runs `fun` in a process of its own and returns the exit status. On SIGTERM the turn is cancelled: then `fun` goes on
-  # when codex has ended, and nobody writes any more where the scripted model cleans up.
+  # Runs `fun` in its own process and returns the exit status. SIGTERM cancels the turn: `fun` continues
+  # after codex has ended, so no process writes while the scripted model cleans up.
   defp in_good_order(fun) do
     {pid, ref} = spawn_monitor(fun)
 
@@ -301,7 +302,7 @@ defmodule Demo do
   end
 end
 
-# Without an output there is nobody to read the log.
+# Without an output, the log has no reader.
 :logger.add_primary_filter(
   :closed,
   {fn _event, _ -> if Process.whereis(:user), do: :ignore, else: :stop end, []}

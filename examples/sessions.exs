@@ -1,12 +1,12 @@
-# Lists threads, and goes on with one.
+# Lists threads, prints one, or continues one.
 #
 #     mix run examples/sessions.exs                       # the newest 20 threads
 #     mix run examples/sessions.exs --here                # of the current directory
-#     mix run examples/sessions.exs ID                    # what was said in one
-#     mix run examples/sessions.exs ID "And then?"        # goes on with it
+#     mix run examples/sessions.exs ID                    # the messages of one
+#     mix run examples/sessions.exs ID "And then?"        # continues it
 #
-# Threads are those of the home of the Codex CLI: of `codex`, of `codex exec`, of editors and of
-# app-servers. Exit status: 0, or 1 if that failed, for example for an unknown id, or 2.
+# The threads are those of the home of the Codex CLI: of `codex`, of `codex exec`, of editors and of
+# app-servers. Exit status: 0, 1 for a failure such as an unknown id, or 2 for wrong arguments.
 
 defmodule Sessions do
   def main(args) do
@@ -25,7 +25,7 @@ defmodule Sessions do
       {:error, reason} -> failed("sessions: #{Codex.Error.normalize(reason)}", 1)
     end
   rescue
-    # Lazy lists raise.
+    # Lazy lists raise errors.
     error in Codex.Error -> failed("sessions: #{error}", 1)
   end
 

@@ -1,4 +1,4 @@
-# A tool that the agent calls in this VM, and an answer that fits a schema.
+# The agent calls a tool in this VM, and answers with JSON that fits a schema.
 #
 #     mix run examples/tool_and_schema.exs "Where is order 17?"
 #
@@ -17,7 +17,7 @@ defmodule OrderStatus do
     },
     timeout_ms: 5_000
 
-  # The arguments fit the schema: others never come here.
+  # The arguments fit the schema; others are rejected before this call.
   @impl true
   def invoke(%{"number" => number}, context) do
     case context.context.orders do
@@ -46,7 +46,7 @@ defmodule Answer do
     }
   end
 
-  # The provider holds the model to the schema; what came is checked all the same.
+  # The provider enforces the schema; the answer is checked all the same.
   def new(%{"order" => order, "status" => status, "reply" => reply})
       when is_binary(order) and is_map_key(@statuses, status) and is_binary(reply),
       do: {:ok, %__MODULE__{order: order, status: @statuses[status], reply: reply}}
@@ -75,7 +75,7 @@ defmodule Desk do
   end
 
   defp ask(question) do
-    # Tools are experimental in the protocol of the app-server; `codex exec` has none.
+    # Tools are experimental in the protocol of the app-server; `codex exec` has no tools.
     with {:ok, conn} <- Codex.AppServer.connect([], experimental_api: true),
          {:ok, thread} <-
            Codex.start_thread([],

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for codex: takes a prompt of one line and prints what CLI 0.169 prints for a turn of one message.
+# Stands in for codex: reads a prompt of one line and prints the events of a turn with one message.
 if [ "$1" = "--version" ]; then
   echo "codex-cli 0.169.0"
   exit

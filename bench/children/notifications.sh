@@ -1,5 +1,5 @@
 #!/bin/sh
-# An app-server that says hello and then, when it is asked for anything, prints MEGABYTES of notifications.
+# An app-server that answers `initialize`, and the next request with MEGABYTES of notifications.
 if [ "$1" = --version ]; then echo "codex-cli 0.169.0"; exit 0; fi
 read -r line; echo '{"id":0,"result":{}}'
 read -r line

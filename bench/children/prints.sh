@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for codex: takes the prompt, prints the stream in BENCH_STREAM BENCH_TIMES times, and ends the turn.
+# Stands in for codex: reads the prompt, prints the file BENCH_STREAM BENCH_TIMES times, ends the turn.
 if [ "$1" = "--version" ]; then
   echo "codex-cli 0.169.0"
   exit
