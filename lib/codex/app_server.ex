@@ -154,7 +154,7 @@ defmodule Codex.AppServer do
 
   # --- Connections ------------------------------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{Connect, Request, Subscribers, Token, Tokens}
+  alias Codex.AppServer.{BearerToken, Connect, Request, RequestId, Subscribers}
 
   @typedoc "Why there is no connection."
   @type connect_reason :: Connect.reason()
@@ -321,7 +321,7 @@ defmodule Codex.AppServer do
   Raises `ArgumentError` for other options. It never shows the secret.
   """
   @spec signed_token(String.t(), keyword()) :: String.t()
-  def signed_token(secret, options \\ []), do: Token.new(secret, options)
+  def signed_token(secret, options \\ []), do: BearerToken.new(secret, options)
 
   @doc """
   The account of the connection's limits, for `Codex.RateLimit`: its snapshots are kept as the server tells of them.
@@ -441,7 +441,7 @@ defmodule Codex.AppServer do
   def answer(%_{token: token}, answer) when is_binary(token), do: answer(token, answer)
 
   def answer(token, answer) when is_binary(token) do
-    with {:ok, conn} <- Tokens.find(token),
+    with {:ok, conn} <- RequestId.find(token),
          do: flat(Connection.call(conn, {:answer, token, {:answer, answer}}))
   end
 

@@ -16,7 +16,7 @@ defmodule Codex.Application do
       {Task.Supervisor, name: Codex.TaskSupervisor},
       # Before its users: servers end first, then their homes are removed.
       Codex.Leftovers,
-      Codex.AppServer.Tokens,
+      Codex.AppServer.RequestId,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
       Codex.RateLimit.Store

@@ -4,7 +4,8 @@ defmodule Codex.Replay do
   what the server sent is fed as bytes, cut as told.
   """
 
-  alias Codex.AppServer.{Message, State}
+  alias Codex.AppServer.State
+  alias Codex.JSONRPC.Message
   alias Codex.JSONL
 
   @dir Path.expand("../fixtures/app_server", __DIR__)
@@ -27,7 +28,7 @@ defmodule Codex.Replay do
   """
   def play(lines, cut, opts \\ []) do
     state = State.new([experimental_api: true] ++ opts)
-    {[{:reply, _, :ok}], state} = State.subscribe(state, :us, :all, [])
+    {[{:reply, _, :ok}], state} = State.run(state, {:subscribe, :us, :all, []}, 0)
 
     lines
     |> Enum.chunk_by(&elem(&1, 0))
@@ -47,7 +48,7 @@ defmodule Codex.Replay do
       end
 
     for chunk <- cut.(bytes), event <- JSONL.feed(replay.decoder, chunk), reduce: replay do
-      replay -> step(replay, &State.message(&1, Message.from_line(event), replay.now))
+      replay -> step(replay, &State.run(&1, {:receive, Message.from_line(event)}, replay.now))
     end
   end
 
@@ -65,28 +66,31 @@ defmodule Codex.Replay do
          %{"method" => "initialize", "id" => id, "params" => %{"clientInfo" => _}},
          %{state: %{phase: :new}} = replay
        ) do
-    replay = %{replay | ids: Map.put(replay.ids, id, replay.state.requests.next)}
-    step(replay, &State.start(&1, replay.now))
+    replay = %{replay | ids: Map.put(replay.ids, id, replay.state.peer.next)}
+    step(replay, &State.run(&1, :start, replay.now))
   end
 
   defp out(%{"method" => method, "id" => id} = message, replay)
        when is_integer(id) or is_binary(id) do
-    ours = replay.state.requests.next
+    ours = replay.state.peer.next
     opts = [follow: {:turn, id}]
 
     replay =
-      step(replay, &State.request(&1, {:call, id}, method, message["params"], opts, replay.now))
+      step(
+        replay,
+        &State.run(&1, {:request, {:call, id}, method, message["params"], opts}, replay.now)
+      )
 
-    if replay.state.requests.next > ours,
+    if replay.state.peer.next > ours,
       do: %{replay | ids: Map.put(replay.ids, id, ours)},
       else: replay
   end
 
   defp out(%{"id" => id, "result" => result}, replay),
-    do: step(replay, &State.respond(&1, {:answer, id}, id, {:ok, result}))
+    do: step(replay, &State.run(&1, {:respond, {:answer, id}, {:id, id}, {:ok, result}}, 0))
 
   defp out(%{"id" => id, "error" => error}, replay),
-    do: step(replay, &State.respond(&1, {:answer, id}, id, {:error, error}))
+    do: step(replay, &State.run(&1, {:respond, {:answer, id}, {:id, id}, {:error, error}}, 0))
 
   # "initialized", and what no client of ours would send.
   defp out(_other, replay), do: replay

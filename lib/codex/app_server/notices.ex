@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Notices do
   # What the server warned of that is about no turn: its configuration, or a thread. Results of turns
   # of the connection have it as `warnings`. Pure and bounded.
 
-  alias Codex.AppServer.Message
+  alias Codex.AppServer.Ids
   alias Codex.Turn.Warnings
 
   # Notices of the server or of one thread, and threads that have some.
@@ -45,7 +45,7 @@ defmodule Codex.AppServer.Notices do
     do: update(notices, params, &add(&1, {method, small(params)}))
 
   defp update(notices, params, fun) do
-    case {Message.thread_id(params), Message.turn_id(params)} do
+    case {Ids.thread_id(params), Ids.turn_id(params)} do
       {nil, _} -> %{notices | server: fun.(notices.server)}
       {id, nil} -> %{notices | threads: update_thread(notices.threads, id, fun)}
       # A turn's own reach its readers.

@@ -34,7 +34,7 @@ defmodule Codex.AppServer.Request do
   commands and files take the others.
   """
 
-  alias Codex.AppServer.{Message, ServerRequest}
+  alias Codex.AppServer.{Ids, ServerRequest}
 
   for %{struct: name, method: method, fields: fields} <- ServerRequest.rows(),
       name != :Unknown or method == nil do
@@ -103,8 +103,8 @@ defmodule Codex.AppServer.Request do
     common = [
       method: method,
       params: params,
-      thread_id: Message.thread_id(params),
-      turn_id: Message.turn_id(params),
+      thread_id: Ids.thread_id(params),
+      turn_id: Ids.turn_id(params),
       item_id: params["itemId"]
     ]
 

@@ -169,7 +169,7 @@ defmodule Codex.AppServer.RequestHandlers do
 
   # Subscribers may answer as long as they live and the connection waits.
   defp leave(open, conn, request, true) do
-    _ = Connection.call(conn, {:leave, request.token})
+    _ = Connection.call(conn, {:skip, request.token})
     wait_for_others(open, request)
   end
 

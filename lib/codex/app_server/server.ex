@@ -1,29 +1,18 @@
 defmodule Codex.AppServer.Server do
   @moduledoc false
-  # The process of a connection. It does what `Codex.AppServer.State` says, and nothing else: lines in, messages out, one timer.
+  # The process of a connection. It performs the actions of `Codex.AppServer.State`, owns the
+  # transport and one timer, and delivers messages to readers.
   #
-  # Where the option `:reconnect` says so, it outlives the server: it has no transport then, and its machine is down until another
-  # one is reached. Subscribers stay.
+  # With the option `:reconnect` it outlives its server: it has no transport until the next server is
+  # reached, and its state is down. Subscribers stay.
   #
-  # It reads from the server as fast as its readers take, and what it does about a slow one,
-  # `Codex.AppServer.Flow` says: while that is
-  # the only one with work, what was read is not granted anew, and the server waits at its pipe or
-  # socket.
+  # It reads from the server as fast as its readers do, see `Codex.AppServer.Flow`: while a slow reader
+  # is the only one with work, bytes that were read are not granted again, and the server waits at its
+  # pipe or socket.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{
-    Delivery,
-    Flow,
-    Life,
-    Notices,
-    Pending,
-    Spans,
-    State,
-    Subscribers,
-    Transport,
-    Turns
-  }
-
+  alias Codex.AppServer.{Flow, PendingRequests, Reconnect, RequestId, Spans, State}
+  alias Codex.AppServer.{Notices, Transport, Turns}
   alias Codex.Error.Redact
   alias Codex.{Events, JSON, RateLimit, Telemetry}
   alias Codex.Telemetry.Debug
@@ -42,30 +31,30 @@ defmodule Codex.AppServer.Server do
     :options,
     :owner,
     :poll,
-    :spans,
+    :telemetry,
     :open,
     :home,
     :parent,
     :flow,
-    life: %Life{},
-    debug: nil,
-    notices: %Notices{},
+    :request_ids,
+    :debug,
+    servers: %Reconnect{},
     watched: %{},
-    pending: %{},
     owed: 0,
     sent: []
   ]
 
-  @typedoc "Given a home of the connection's own, or nil."
+  @typedoc "Opens a transport. Takes a home of the connection's own, or nil."
   @type opener ::
           (Path.t() | nil ->
              {:ok, Transport.opener()} | {:error, Codex.AppServer.connect_reason()})
 
   @doc """
-  Starts one. Whoever `from` names gets the server's hello, or why there is none, as the reply to a call. `opener` is asked each time that a
-  server is to be reached.
+  Starts a connection. The process in `from` gets the server's answer to `initialize`, or the reason
+  why there is none, as the reply to a call. `opener` is called for each server.
 
-  The arguments come as a function: an environment has keys, a handshake a token, and reports of supervisors show arguments.
+  The arguments come as a function, because reports of supervisors show arguments: environments hold
+  keys, and handshakes hold tokens.
   """
   @spec start_link({(() -> {opener(), map(), GenServer.from()}), GenServer.name() | nil}) ::
           GenServer.on_start()
@@ -74,10 +63,10 @@ defmodule Codex.AppServer.Server do
     GenServer.start_link(__MODULE__, args, [spawn_opt: @spawn_opt] ++ named)
   end
 
-  # Its supervisor does not wait for a server: others want one, too.
+  # The supervisor does not wait for a server, so that other connections can start meanwhile.
   @impl true
   def init(args) do
-    # What the supervisor ends, ends by the ladder.
+    # So that `terminate/2` ends the server.
     Process.flag(:trap_exit, true)
     {:ok, {:opening, args}, {:continue, :open}}
   end
@@ -90,22 +79,21 @@ defmodule Codex.AppServer.Server do
          open = fn -> open(opener, home) end,
          {:ok, transport} <- open.() do
       server = %__MODULE__{
-        transport: transport,
         open: open,
         home: home,
-        state: State.new(machine(options)),
         options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
-        spans: if(Telemetry.listening?(), do: Spans.new(options.telemetry_prefix)),
+        telemetry: if(Telemetry.listening?(), do: options.telemetry_prefix),
         owner: options.owner && Process.monitor(options.owner),
         parent: options.parent,
         debug: Debug.new("connection #{inspect(self())}", fn -> secrets(options) end),
-        flow: Flow.new(options)
+        flow: Flow.new(options),
+        request_ids: RequestId.register()
       }
 
-      server |> step(&State.start(&1, now())) |> step(&State.await(&1, from)) |> noreply()
+      server |> start(transport) |> step({:await, from}) |> noreply()
     else
       {:error, reason} ->
-        _ = left_alone(%{life: %Life{}, parent: options.parent})
+        _ = unlink_parent(%{servers: %Reconnect{}, parent: options.parent})
         GenServer.reply(from, {:error, reason})
         {:stop, {:shutdown, reason}, {:opening, args}}
     end
@@ -116,127 +104,114 @@ defmodule Codex.AppServer.Server do
     System.get_env() |> Map.merge(own) |> Redact.secrets()
   end
 
-  # Whoever is linked, and gets the error, needs no signal beside it.
-  defp left_alone(%{life: %{up?: false}, parent: parent} = server) when is_pid(parent) do
+  # Unlink first: the caller already gets the error as a return value.
+  defp unlink_parent(%{servers: %{up?: false}, parent: parent} = server) when is_pid(parent) do
     Process.unlink(parent)
     server
   end
 
-  defp left_alone(server), do: server
+  defp unlink_parent(server), do: server
 
-  # It goes with this process.
+  # The home is removed after this process has ended.
   defp home(%{own_home?: true}), do: Codex.Home.Isolated.create()
   defp home(_options), do: {:ok, nil}
 
   defp open(opener, home),
     do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
-  @told [:client_name, :client_title, :experimental_api, :capabilities, :opt_out, :api_key] ++
-          [:init_timeout_ms, :answer_timeout_ms, :max_message_bytes]
+  @state_options [:client_name, :client_title, :experimental_api, :capabilities, :opt_out] ++
+                   [:api_key, :init_timeout_ms, :answer_timeout_ms, :max_message_bytes]
 
-  defp machine(options) do
-    told = options |> Map.take(@told) |> Map.to_list()
-    [client_version: options.client_version || version()] ++ told
+  defp start(%{options: options} = server, transport) do
+    state =
+      State.new(
+        [
+          client_version: options.client_version || version(),
+          conn: self(),
+          servers: server.servers.servers,
+          request_ids: server.request_ids,
+          clock_offset_ms: System.time_offset(:millisecond)
+        ] ++ Map.to_list(Map.take(options, @state_options))
+      )
+
+    subscribers = if server.state, do: server.state.subscribers, else: %{}
+    state = %{state | subscribers: subscribers}
+    step(%{server | transport: transport, state: state}, :start)
   end
 
   defp version, do: :codex_sdk |> Application.spec(:vsn) |> to_string()
 
+  # --- Calls ------------------------------------------------------------------------------------
+
   @impl true
   def handle_call({:request, method, params, opts}, {pid, _} = from, server) do
-    # `:own` is a turn that does not go on without its follower.
-    server = if opts[:follow], do: watch(server, pid), else: server
-
-    opts =
-      if opts[:follow],
-        do: Keyword.merge(opts, follow: pid, own: opts[:follow] == :own),
-        else: opts
-
-    server = tell(server, &Spans.request(&1, from, method, params))
-    # What holds back while nobody waits for an answer, does not now.
-    server |> step(&State.request(&1, from, method, params, opts, now())) |> grant() |> noreply()
+    # The follower `:own` owns its turn, which is interrupted without it.
+    follow = opts[:follow]
+    server = if follow, do: watch(server, pid), else: server
+    opts = if follow, do: Keyword.merge(opts, follow: pid, own: follow == :own), else: opts
+    caller = {:request, from, Spans.request(server.telemetry, method, params)}
+    # Reading goes on: a request waits for its answer now.
+    server |> step({:request, caller, method, params, opts}) |> grant() |> noreply()
   end
 
+  def handle_call({:interrupt, thread_id, opts}, from, server),
+    do: server |> step({:interrupt, from, thread_id, opts}) |> grant() |> noreply()
+
   def handle_call({:subscribe, options}, {pid, _} = from, server),
-    do: server |> watch(pid) |> step(&State.subscribe(&1, from, pid, options)) |> noreply()
+    do: server |> watch(pid) |> step({:subscribe, from, pid, options}) |> noreply()
 
   def handle_call(:unsubscribe, {pid, _}, server) do
-    server = step(server, &State.unsubscribe(&1, pid))
+    server = step(server, {:unsubscribe, pid})
     {:reply, :ok, forget(server, pid, :subscription)}
   end
 
   def handle_call({:unfollow, thread_id, turn_id}, {pid, _}, server) do
-    server = step(server, &State.unfollow(&1, pid, thread_id, turn_id))
+    server = step(server, {:unfollow, pid, thread_id, turn_id})
     {:reply, :ok, forget(server, pid, {thread_id, turn_id})}
   end
 
-  def handle_call({:respond, name, answer}, from, server) do
-    case Pending.named(server.pending, name) do
-      nil -> {:reply, {:error, {:request_closed, name}}, server}
-      id -> server |> respond(from, id, answer) |> noreply()
-    end
-  end
+  def handle_call({:respond, id, answer}, from, server),
+    do: server |> step({:respond, from, {:id, id}, answer}) |> noreply()
 
-  def handle_call({:leave, token}, {pid, _}, server) do
-    id = Pending.id(server.pending, token)
-    {:reply, :ok, step(server, &State.leave(&1, id, pid))}
-  end
+  def handle_call({:answer, token, answer}, from, server),
+    do: server |> step({:respond, from, {:token, token}, answer}) |> noreply()
 
-  def handle_call({:answer, token, answer}, from, server) do
-    case Pending.id(server.pending, token) do
-      nil -> {:reply, {:error, {:request_closed, token}}, server}
-      id -> server |> respond(from, id, answer) |> noreply()
-    end
-  end
+  def handle_call({:skip, token}, {pid, _}, server),
+    do: {:reply, :ok, step(server, {:skip, token, pid})}
 
-  def handle_call({:interrupt, thread_id, opts}, from, server) do
-    server
-    |> step(&State.interrupt_in(&1, from, thread_id, opts, now()))
-    |> grant()
-    |> noreply()
-  end
-
-  def handle_call({:abandon, thread_id, turn_id, then}, _from, server),
-    do: {:reply, :ok, step(server, &State.abandon(&1, thread_id, turn_id, then))}
-
-  def handle_call({:running, thread_id}, _from, server),
-    do: {:reply, Turns.running_in(server.state.turns, thread_id), server}
-
-  def handle_call(:pending, _from, server),
-    do: {:reply, Pending.requests(server.pending), server}
-
-  def handle_call(:about, _from, server),
-    do: {:reply, Map.take(server.options, [:client, :experimental_api, :files, :cwd]), server}
+  def handle_call({:abandon, thread_id, turn_id, next}, _from, server),
+    do: {:reply, :ok, step(server, {:abandon, thread_id, turn_id, next})}
 
   def handle_call({:await_server, ms}, from, server) do
-    if server.life.since do
+    if server.servers.since do
       {:reply, :there, server}
     else
       timer = Process.send_after(self(), {:give_up, from}, ms)
-      {:noreply, %{server | life: Life.wait(server.life, from, timer)}}
+      {:noreply, %{server | servers: Reconnect.wait(server.servers, from, timer)}}
     end
   end
 
-  def handle_call(:surroundings, _from, server),
-    do: {:reply, server.options.surroundings, server}
+  def handle_call(:hello, from, server), do: server |> step({:await, from}) |> noreply()
+  def handle_call(read, _from, server), do: {:reply, read(read, server), server}
 
-  def handle_call(:hello, from, server), do: server |> step(&State.await(&1, from)) |> noreply()
-  def handle_call(:account, _from, server), do: {:reply, server.options.account, server}
+  defp read({:running, thread_id}, server), do: Turns.running_in(server.state.turns, thread_id)
+  defp read({:notices, thread_id}, server), do: Notices.of(server.state.notices, thread_id)
+  defp read(:pending, server), do: PendingRequests.list(server.state)
+  defp read(:account, server), do: server.options.account
+  defp read(:surroundings, server), do: server.options.surroundings
 
-  def handle_call({:notices, thread_id}, _from, server),
-    do: {:reply, Notices.of(server.notices, thread_id), server}
+  defp read(:about, server),
+    do: Map.take(server.options, [:client, :experimental_api, :files, :cwd])
 
-  def handle_call(:stderr, _from, %{transport: nil} = server), do: {:reply, "", server}
+  defp read(:stderr, %{transport: nil}), do: ""
+  defp read(:stderr, server), do: Transport.stderr(server.transport)
+  defp read(:os_pid, %{transport: nil}), do: nil
+  defp read(:os_pid, server), do: Transport.os_pid(server.transport)
 
-  def handle_call(:stderr, _from, server),
-    do: {:reply, Transport.stderr(server.transport), server}
-
-  def handle_call(:os_pid, _from, %{transport: nil} = server), do: {:reply, nil, server}
-
-  def handle_call(:os_pid, _from, server),
-    do: {:reply, Transport.os_pid(server.transport), server}
+  # --- Messages ---------------------------------------------------------------------------------
 
   @impl true
-  def handle_info(:tick, server), do: server |> step(&State.tick(&1, now())) |> noreply()
+  def handle_info(:tick, server), do: server |> step(:tick) |> noreply()
   def handle_info(:poll, server), do: %{server | poll: nil} |> grant() |> noreply()
 
   def handle_info({:DOWN, owner, :process, _, _}, %{owner: owner} = server),
@@ -246,7 +221,7 @@ defmodule Codex.AppServer.Server do
     case server.watched do
       %{^pid => ^monitor} ->
         server = %{server | watched: Map.delete(server.watched, pid)}
-        server |> forget(pid) |> step(&State.gone(&1, pid)) |> grant() |> noreply()
+        server |> forget(pid) |> step({:reader_down, pid}) |> grant() |> noreply()
 
       _ ->
         {:noreply, server}
@@ -262,12 +237,21 @@ defmodule Codex.AppServer.Server do
     do: %{server | flow: Flow.seen(server.flow, pid, length)} |> grant() |> noreply()
 
   def handle_info({:give_up, from}, server) do
-    {waited?, life} = Life.give_up(server.life, from)
+    {waited?, servers} = Reconnect.give_up(server.servers, from)
     if waited?, do: GenServer.reply(from, :not_yet)
-    {:noreply, %{server | life: life}}
+    {:noreply, %{server | servers: servers}}
   end
 
-  def handle_info(:reopen, server), do: reopen(server)
+  def handle_info(:reopen, server) do
+    case server.open.() do
+      {:ok, transport} ->
+        start(%{server | servers: Reconnect.reached(server.servers)}, transport) |> noreply()
+
+      {:error, reason} ->
+        lost(server, {:app_server_down, %{reason: reason}})
+    end
+  end
+
   def handle_info(_late, %{transport: nil} = server), do: {:noreply, server}
 
   def handle_info(message, server) do
@@ -280,74 +264,55 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  defp respond(server, from, id, answer) do
-    {actions, _state} = step = State.respond(server.state, from, id, answer)
-
-    server =
-      case List.keyfind(actions, :send, 0) do
-        {:send, %{"result" => result}} -> tell(server, &Spans.answered(&1, id, {:ok, result}))
-        {:send, %{"error" => error}} -> tell(server, &Spans.answered(&1, id, {:error, error}))
-        nil -> server
-      end
-
-    step(server, fn _state -> step end)
+  defp output({:messages, messages, bytes}, server) do
+    :ok = log(server, messages)
+    server |> steps(Enum.map(messages, &{:receive, &1})) |> grant(bytes)
   end
+
+  defp output({:down, info}, server), do: step(server, {:down, info})
+
+  defp log(%{debug: nil}, _messages), do: :ok
+
+  defp log(%{debug: debug}, messages),
+    do: Enum.each(messages, &Debug.log(debug, "<-", fn -> [&1] end))
+
+  # --- Servers one after the other --------------------------------------------------------------
 
   # Between two servers.
-  defp noreply(%{transport: nil, state: %{phase: {:down, _}}, life: %{up?: true}} = server),
+  defp noreply(%{transport: nil, state: %{phase: {:down, _}}, servers: %{up?: true}} = server),
     do: {:noreply, server}
 
-  # Where the machine has come to an end, this process has, unless there is to be another server.
-  defp noreply(%{state: %{phase: {:down, reason}}} = server) do
-    case Life.lost(server.life, server.options.reconnect, reason, now()) do
-      {:wait, ms, was_up?, life} -> {:noreply, lost(server, reason, ms, was_up?, life)}
-      :stop -> {:stop, {:shutdown, reason}, left_alone(server)}
-    end
-  end
+  defp noreply(%{state: %{phase: {:down, reason}}} = server), do: lost(server, reason)
 
-  defp noreply(%{state: %{phase: {:ready, _}}, life: %{since: nil}} = server) do
-    {again?, waiting, life} = Life.ready(server.life, now())
-    server = if again?, do: tell_all(server, :up), else: server
-    for {from, timer} <- waiting, do: there(from, timer)
-    {:noreply, %{server | life: life}}
+  defp noreply(%{state: %{phase: {:ready, _}}, servers: %{since: nil}} = server) do
+    {again?, waiting, servers} = Reconnect.ready(server.servers, now())
+    server = if again?, do: notify_all(server, :up), else: server
+
+    for {from, timer} <- waiting do
+      _ = Process.cancel_timer(timer)
+      GenServer.reply(from, :there)
+    end
+
+    {:noreply, %{server | servers: servers}}
   end
 
   defp noreply(server), do: {:noreply, server}
 
-  defp there(from, timer) do
-    _ = Process.cancel_timer(timer)
-    GenServer.reply(from, :there)
-  end
+  # The process ends with its last server.
+  defp lost(server, reason) do
+    case Reconnect.lost(server.servers, server.options.reconnect, reason, now()) do
+      {:wait, ms, was_up?, servers} ->
+        _ = if server.transport, do: Transport.stop(server.transport)
+        server = if was_up?, do: notify_all(server, {:down, reason}), else: server
+        _ = Process.send_after(self(), :reopen, ms)
+        {:noreply, set_timer(%{server | transport: nil, servers: servers, owed: 0})}
 
-  # --- Another server ---------------------------------------------------------------------------------------------------
-
-  defp lost(server, reason, ms, was_up?, life) do
-    _ = if server.transport, do: Transport.stop(server.transport)
-    server = if was_up?, do: tell_all(server, {:down, reason}), else: server
-    _ = Process.send_after(self(), :reopen, ms)
-    timer(%{server | transport: nil, life: life, owed: 0})
-  end
-
-  defp reopen(server) do
-    case server.open.() do
-      {:ok, transport} ->
-        state = State.new(machine(server.options))
-        state = %{state | subscribers: server.state.subscribers}
-        server = %{server | transport: transport, state: state, life: Life.reached(server.life)}
-        server = %{server | notices: Notices.new()}
-        server |> step(&State.start(&1, now())) |> noreply()
-
-      {:error, reason} ->
-        reason = {:app_server_down, %{reason: reason}}
-
-        case Life.lost(server.life, server.options.reconnect, reason, now()) do
-          {:wait, ms, was_up?, life} -> {:noreply, lost(server, reason, ms, was_up?, life)}
-          :stop -> {:stop, {:shutdown, reason}, server}
-        end
+      :stop ->
+        {:stop, {:shutdown, reason}, unlink_parent(server)}
     end
   end
 
-  defp tell_all(server, what) do
+  defp notify_all(server, what) do
     message = {:codex_connection, self(), what}
 
     Enum.reduce(Map.keys(server.state.subscribers), server, fn pid, server ->
@@ -355,17 +320,17 @@ defmodule Codex.AppServer.Server do
     end)
   end
 
-  # Whoever waits is told, and nothing of the server is left.
+  # All callers get their replies, and nothing of the server is left.
   @impl true
   def terminate(_reason, {:opening, _args}), do: :ok
 
   def terminate(_reason, server) do
-    server = step(server, &State.down(&1, %{reason: :disconnected}))
+    server = step(server, {:down, %{reason: :disconnected}})
     :ok = Flow.close(server.flow)
     stop_transport(server)
   end
 
-  # Its home stays for as long as a server does that ends later.
+  # A server that ends later needs its home until then.
   defp stop_transport(%{transport: nil}), do: :ok
 
   defp stop_transport(server) do
@@ -373,14 +338,14 @@ defmodule Codex.AppServer.Server do
          do: if(server.home, do: Codex.Home.Isolated.give(server.home, pid), else: :ok)
   end
 
-  # What waits for an answer, and how it is answered, is nothing for a log.
+  # Requests and answers are not for logs.
   @impl true
   def format_status(_reason, [_dictionary, %__MODULE__{} = server]) do
     %{
       phase: phase(server.state.phase),
-      servers: server.life.servers,
-      requests: map_size(server.state.requests.waiting),
-      asked: map_size(server.pending),
+      servers: server.servers.servers,
+      sent: map_size(server.state.peer.sent),
+      received: map_size(server.state.peer.received),
       subscribers: map_size(server.state.subscribers)
     }
   end
@@ -390,32 +355,101 @@ defmodule Codex.AppServer.Server do
   defp phase(phase) when is_tuple(phase), do: elem(phase, 0)
   defp phase(phase), do: phase
 
-  # --- From the server --------------------------------------------------------------------------------------------------
+  # --- Operations and actions -------------------------------------------------------------------
 
-  defp output({:messages, messages, bytes}, server),
-    do: messages |> Enum.reduce(server, &message/2) |> grant(bytes)
+  defp step(server, operation), do: steps(server, [operation])
 
-  defp output({:down, info}, server), do: step(server, &State.down(&1, info))
-
-  defp message(message, server) do
-    :ok = Debug.log(server.debug, "<-", fn -> [message] end)
-
-    with {:notification, "account/rateLimits/updated", %{"rateLimits" => limits}} <- message do
-      event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
-      RateLimit.observe(server.options.account, event)
-    end
-
-    server |> notice(message) |> step(&State.message(&1, message, now()))
+  defp steps(server, operations) do
+    now = now()
+    {actions, state} = Enum.flat_map_reduce(operations, server.state, &State.run(&2, &1, now))
+    set_timer(Enum.reduce(actions, %{server | state: state}, &act/2))
   end
 
-  defp notice(server, {:notification, method, params}) when is_map(params),
-    do: %{server | notices: Notices.note(server.notices, method, params)}
+  # One timer, set again when the next deadline changes.
+  defp set_timer(server) do
+    case {State.deadline(server.state), server.timer} do
+      {at, {at, _}} ->
+        server
 
-  defp notice(server, _message), do: server
+      {:infinity, nil} ->
+        server
 
-  # --- Reading on -------------------------------------------------------------------------------------------------------
+      {at, timer} ->
+        _ = with {_, ref} <- timer, do: Process.cancel_timer(ref)
+        ms = if at != :infinity, do: max(at - now(), 0)
+        %{server | timer: ms && {at, Process.send_after(self(), :tick, ms)}}
+    end
+  end
 
-  # Whether the server may send on, after `bytes` of it.
+  defp act({:notify, pid, message}, server), do: deliver(server, pid, :subscription, message)
+
+  defp act({:turn, pid, thread_id, turn_id, what}, server) do
+    message = {:codex_turn, self(), thread_id, turn_id, what}
+    deliver(server, pid, {thread_id, turn_id}, message)
+  end
+
+  # Parameters were checked, but not all strings in ids and names.
+  defp act({:send, message}, server) do
+    case {JSON.encode(message), message} do
+      {{:ok, json}, _} ->
+        :ok = Debug.log(server.debug, "->", fn -> [message] end)
+        %{server | transport: Transport.send(server.transport, json)}
+
+      {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->
+        reason = {:invalid_option, path, value, "a value that JSON has a form for"}
+        step(server, {:refuse, id, reason})
+    end
+  end
+
+  defp act({:reply, {:request, from, span}, result}, server) do
+    GenServer.reply(from, result)
+    :ok = Spans.reply(span, result)
+    server
+  end
+
+  defp act({:reply, from, result}, server) do
+    GenServer.reply(from, result)
+    server
+  end
+
+  defp act({:opened, request}, server) do
+    :ok = Spans.opened(server.telemetry, request)
+    server
+  end
+
+  defp act({:closed, request, why, ms}, server) do
+    :ok = Spans.closed(server.telemetry, request, why, ms)
+    server
+  end
+
+  defp act({:rate_limits, limits}, server) do
+    event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
+    RateLimit.observe(server.options.account, event)
+    server
+  end
+
+  defp act({:note, note}, server) do
+    :ok = Debug.log(server.debug, "note", fn -> [note] end)
+    server
+  end
+
+  defp act({:stop, _reason}, server), do: server
+
+  # --- Readers ----------------------------------------------------------------------------------
+
+  defp deliver(%{flow: flow} = server, pid, _key, message) when Flow.is_direct(flow, pid) do
+    send(pid, message)
+    %{server | sent: [pid | server.sent]}
+  end
+
+  defp deliver(server, pid, key, message) do
+    case Flow.send(server.flow, pid, key, message) do
+      :sent -> %{server | sent: [pid | server.sent]}
+      {:spooled, flow} -> later(%{server | flow: flow})
+    end
+  end
+
+  # Decides whether the server may send on, after `bytes` were read.
   defp grant(server, bytes \\ 0) do
     if server.owed + bytes > 0 or server.flow.spools > 0,
       do: decide(server, bytes),
@@ -423,7 +457,7 @@ defmodule Codex.AppServer.Server do
   end
 
   defp decide(server, bytes) do
-    waiting? = server.state.requests.waiting != %{}
+    waiting? = server.state.peer.sent != %{}
     listeners = State.listeners(server.state)
     {verdict, over, flow} = Flow.next(server.flow, listeners, waiting?, bytes, server.sent)
     server = %{server | flow: flow, owed: server.owed + bytes, sent: []}
@@ -443,29 +477,15 @@ defmodule Codex.AppServer.Server do
 
   defp later(server), do: server
 
-  # It hears of that behind what is in its mailbox.
-  defp cut_off(pid, server) do
-    limit = server.options.max_spool_bytes
-    server |> forget(pid) |> step(&State.cut_off(&1, pid, limit))
-  end
+  # The last message lands behind those in the mailbox.
+  defp cut_off(pid, server),
+    do: server |> forget(pid) |> step({:cut_off, pid, server.options.max_spool_bytes})
 
-  # What was spooled is freed soon, and not when the connection next has much to do. Not now: the
-  # caller of this module still has the state before.
+  # Frees a spool soon, and not when the connection next has much to do. Not now: the caller still has
+  # the state before.
   defp forget(server, pid, key \\ :all) do
     _ = if Flow.spooled?(server.flow, pid), do: send(self(), :collect_garbage)
     %{server | flow: Flow.forget(server.flow, pid, key)}
-  end
-
-  defp deliver(%{flow: flow} = server, pid, _key, message) when Flow.is_direct(flow, pid) do
-    send(pid, message)
-    %{server | sent: [pid | server.sent]}
-  end
-
-  defp deliver(server, pid, key, message) do
-    case Flow.send(server.flow, pid, key, message) do
-      :sent -> %{server | sent: [pid | server.sent]}
-      {:spooled, flow} -> later(%{server | flow: flow})
-    end
   end
 
   defp watch(server, pid) do
@@ -473,97 +493,6 @@ defmodule Codex.AppServer.Server do
       do: server,
       else: put_in(server.watched[pid], Process.monitor(pid))
   end
-
-  # --- Actions ----------------------------------------------------------------------------------------------------------
-
-  defp step(server, fun) do
-    {actions, state} = fun.(server.state)
-    Enum.reduce(actions, timer(%{server | state: state}), &act/2)
-  end
-
-  # One timer, set anew where the next point in time is another.
-  defp timer(server) do
-    case {State.deadline(server.state), server.timer} do
-      {at, {at, _}} ->
-        server
-
-      {at, timer} ->
-        _ = with {_, ref} <- timer, do: Process.cancel_timer(ref)
-
-        %{
-          server
-          | timer:
-              if(at != :infinity, do: {at, Process.send_after(self(), :tick, max(at - now(), 0))})
-        }
-    end
-  end
-
-  # Parameters were checked, but for texts that go round that: ids and names.
-  defp act({:send, message}, server) do
-    case {JSON.encode(message), message} do
-      {{:ok, json}, _} ->
-        :ok = Debug.log(server.debug, "->", fn -> [message] end)
-        %{server | transport: Transport.send(server.transport, json)}
-
-      {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->
-        reason = {:invalid_option, path, value, "a value that JSON has a form for"}
-        step(server, &State.refuse(&1, id, reason))
-    end
-  end
-
-  defp act({:reply, from, result}, server) do
-    GenServer.reply(from, result)
-    tell(server, &Spans.reply(&1, from, result))
-  end
-
-  defp act({:opened, id, method, params, deadline}, server) do
-    left = if deadline != :infinity, do: deadline - now()
-    pending = Pending.open(server.pending, id, {method, params}, left, server.life.servers)
-    tell(%{server | pending: pending}, &Spans.asked(&1, id, method, params))
-  end
-
-  defp act({:closed, id, why}, server) do
-    {messages, pending} = Delivery.closed(server.pending, id, why, server.state.subscribers)
-
-    server =
-      Enum.reduce(messages, %{server | pending: pending}, fn {pid, message}, server ->
-        deliver(server, pid, :subscription, message)
-      end)
-
-    if why == :down, do: tell(server, &Spans.answered(&1, id, :down)), else: server
-  end
-
-  defp act({:notify, pid, {:codex_notification, method, params}}, server) do
-    message = {:codex_notification, method, Pending.renamed(method, params, server.life.servers)}
-    form = Subscribers.form(server.state.subscribers, pid)
-    deliver(server, pid, :subscription, Delivery.told(form, message))
-  end
-
-  defp act({:notify, pid, {:codex_request, _, _, _} = message}, server) do
-    form = Subscribers.form(server.state.subscribers, pid)
-    deliver(server, pid, :subscription, Delivery.asked(server.pending, form, message))
-  end
-
-  defp act({:notify, pid, {:cut_off, _reason} = what}, server),
-    do: deliver(server, pid, :subscription, {:codex_subscription, self(), what})
-
-  defp act({:turn, pid, thread_id, turn_id, what}, server) do
-    key = {thread_id, turn_id}
-    deliver(server, pid, key, Delivery.turn(server.pending, key, what))
-  end
-
-  defp act({:note, {:denied, why, id, _method}}, server) when why in [:expired, :nobody],
-    do: tell(server, &Spans.answered(&1, id, why))
-
-  defp act({:note, {:resolved, id, _method}}, server),
-    do: tell(server, &Spans.answered(&1, id, :resolved))
-
-  defp act({:note, _what}, server), do: server
-  defp act({:stop, _reason}, server), do: server
-
-  # Where nobody listens, nothing is kept.
-  defp tell(%{spans: nil} = server, _fun), do: server
-  defp tell(server, fun), do: %{server | spans: fun.(server.spans)}
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -1,134 +1,103 @@
 defmodule Codex.AppServer.Spans do
   @moduledoc false
-  # Requests and approvals as `:telemetry` is told of them. Parameters and answers are content, and are not told.
+  # Telemetry of a connection: requests of the host, and approvals that the server asks for.
+  # Parameters and answers are content, and are left out. The prefix is nil while nobody listens.
 
-  alias Codex.AppServer.Message
+  alias Codex.AppServer.{Ids, Request}
   alias Codex.Telemetry
   alias Codex.Telemetry.Span
 
-  @tools %{
-    "item/commandExecution/requestApproval" => "command",
-    "item/fileChange/requestApproval" => "apply_patch",
-    "item/permissions/requestApproval" => "permissions"
-  }
+  @type prefix :: [atom(), ...] | nil
+  @opaque span :: {prefix(), began :: integer(), map()} | nil
 
-  defstruct [:prefix, open: %{}]
+  @doc "Emits the start of a request of the host."
+  @spec request(prefix(), String.t(), map() | nil) :: span()
+  def request(nil, _method, _params), do: nil
 
-  @typedoc "What has begun: requests by who asked, approvals by `{:asked, id}`."
-  @type t :: %__MODULE__{prefix: [atom(), ...], open: %{term() => {integer(), map()}}}
-
-  @spec new([atom(), ...]) :: t()
-  def new(prefix), do: %__MODULE__{prefix: prefix}
-
-  @doc "A request begins."
-  @spec request(t(), term(), String.t(), map() | nil) :: t()
-  def request(spans, from, method, params) do
-    meta = meta(method, params || %{})
-    start(spans, from, [:request, :start], meta)
+  def request(prefix, method, params) do
+    meta = meta(method, Ids.thread_id(params || %{}))
+    emit(prefix, [:request, :start], %{}, meta)
+    {prefix, System.monotonic_time(), meta}
   end
 
-  @doc "A call has its reply. Not every call is a request."
-  @spec reply(t(), term(), term()) :: t()
-  def reply(spans, from, result) do
-    {outcome, error} =
-      with {:error, error} <- result, do: {:error, error}, else: (_ -> {:ok, nil})
+  @doc "Emits the end of a request of the host."
+  @spec reply(span(), {:ok | :error, term()}) :: :ok
+  def reply(nil, _result), do: :ok
 
-    stop(spans, from, [:request, :stop], %{result: outcome, error: named(error)})
+  def reply({prefix, began, meta}, result) do
+    more =
+      case result do
+        {:ok, _} -> %{result: :ok, error: nil}
+        {:error, error} -> %{result: :error, error: error(error)}
+      end
+
+    emit(prefix, [:request, :stop], Span.spent(began), Map.merge(meta, more))
   end
 
-  # A server's error has the words of the provider, and no more.
-  defp named(%{"code" => code, "message" => message}), do: %{code: code, message: message}
-  defp named(%{} = error), do: %{message: error["message"]}
-  defp named(error), do: error
+  # Further members of a server's error may be content.
+  defp error(%{"code" => code, "message" => message}), do: %{code: code, message: message}
+  defp error(%{} = error), do: %{message: error["message"]}
+  defp error(error), do: error
 
-  @doc "The server asks. Only approvals are told."
-  @spec asked(t(), term(), String.t(), map()) :: t()
-  def asked(spans, id, method, params) do
-    case tool(method, params) do
-      tool when tool == nil or is_map_key(spans.open, {:asked, id}) ->
-        spans
+  @doc "Emits that the server asks for an approval. Other requests of the server have no events."
+  @spec opened(prefix(), Request.t()) :: :ok
+  def opened(prefix, request) do
+    if meta = prefix && approval(request),
+      do: emit(prefix, [:approval, :requested], %{}, meta),
+      else: :ok
+  end
 
-      tool ->
-        meta = Map.merge(meta(method, params), approval(tool, params))
-        start(spans, {:asked, id}, [:approval, :requested], meta)
+  @doc "Emits the end of an approval, `ms` after its beginning."
+  @spec closed(prefix(), Request.t(), why :: term(), non_neg_integer()) :: :ok
+  def closed(prefix, request, why, ms) do
+    with meta when is_map(meta) <- prefix && approval(request),
+         {stage, more} <- outcome(why) do
+      began = System.monotonic_time() - System.convert_time_unit(ms, :millisecond, :native)
+      emit(prefix, [:approval, stage], Span.spent(began), Map.merge(meta, more))
+    else
+      _none -> :ok
     end
   end
 
-  # Of an MCP server, input may be wanted, too.
-  defp tool("mcpServer/elicitation/request", %{"_meta" => %{"codex_approval_kind" => _} = meta}),
+  defp approval(request) do
+    if tool = tool(request) do
+      more = %{tool: tool, call_id: request.item_id, turn_id: request.turn_id}
+      request.method |> meta(request.thread_id) |> Map.merge(more)
+    end
+  end
+
+  defp tool(%Request.CommandApproval{}), do: "command"
+  defp tool(%Request.FileChangeApproval{}), do: "apply_patch"
+  defp tool(%Request.PermissionsApproval{}), do: "permissions"
+
+  defp tool(%Request.Elicitation{meta: %{"codex_approval_kind" => _} = meta}),
     do: meta["tool_name"] || "mcp_tool"
 
-  defp tool(method, _params), do: @tools[method]
+  defp tool(_other), do: nil
 
-  defp approval(tool, params),
-    do: %{tool: tool, call_id: params["itemId"], turn_id: Message.turn_id(params)}
-
-  @doc "It was answered by a process of ours, is not answered, or needs no answer any more."
-  @spec answered(
-          t(),
-          term(),
-          {:ok, map()} | {:error, map()} | :expired | :nobody | :resolved | :down
-        ) ::
-          t()
-  def answered(spans, id, answer) do
-    case outcome(answer) do
-      {stage, meta} -> stop(spans, {:asked, id}, [:approval, stage], meta)
-      nil -> %{spans | open: Map.delete(spans.open, {:asked, id})}
-    end
-  end
-
-  defp outcome(:resolved), do: nil
+  defp outcome(:withdrawn), do: nil
   defp outcome(:expired), do: {:timeout, %{}}
-  defp outcome({:error, _}), do: {:denied, %{reason: "error"}}
+  defp outcome({:answered, {:error, _}}), do: {:denied, %{reason: "error"}}
+  defp outcome({:answered, {:ok, %{"decision" => decision}}}), do: decision(decision)
 
-  defp outcome({:ok, answer}) when not is_map(answer), do: {:denied, %{reason: "no decision"}}
+  defp outcome({:answered, {:ok, %{"permissions" => granted}}}) when granted != %{},
+    do: {:approved, %{}}
 
-  defp outcome({:ok, answer}) do
-    case Map.new(answer, fn {key, value} -> {to_string(key), value} end) do
-      %{"decision" => decision} -> decision(decision)
-      %{"permissions" => granted} when granted != %{} -> {:approved, %{}}
-      %{"action" => "accept"} -> {:approved, %{}}
-      %{"action" => action} -> {:denied, %{reason: action}}
-      _ -> {:denied, %{reason: "none granted"}}
-    end
-  end
-
+  defp outcome({:answered, {:ok, %{"action" => "accept"}}}), do: {:approved, %{}}
+  defp outcome({:answered, {:ok, %{"action" => action}}}), do: {:denied, %{reason: action}}
+  defp outcome({:answered, {:ok, _none}}), do: {:denied, %{reason: "none granted"}}
   defp outcome(why), do: {:denied, %{reason: why}}
 
-  # As on the wire, in snake_case, or a map with one of them as its key.
-  defp decision(decision) when is_map(decision) or is_list(decision),
-    do: decision |> Map.new() |> Map.keys() |> List.first() |> decision()
+  # A decision with options is a map with the word as its key.
+  defp decision(%{} = decision), do: decision |> Map.keys() |> List.first() |> decision()
+  defp decision("accept" <> _), do: {:approved, %{}}
+  defp decision(word), do: {:denied, %{reason: word}}
 
-  defp decision(decision) do
-    word = to_string(decision)
-    if String.starts_with?(word, "accept"), do: {:approved, %{}}, else: {:denied, %{reason: word}}
+  defp meta(method, thread_id),
+    do: %{lane: :app_server, originator: :sdk, method: method, thread_id: thread_id}
+
+  defp emit(prefix, name, measurements, meta) do
+    measurements = Map.put(measurements, :system_time, System.system_time())
+    Telemetry.execute(prefix ++ name, measurements, meta)
   end
-
-  defp meta(method, params),
-    do: %{
-      lane: :app_server,
-      originator: :sdk,
-      method: method,
-      thread_id: Message.thread_id(params)
-    }
-
-  defp start(spans, key, name, meta) do
-    tell(spans, name, %{system_time: System.system_time()}, meta)
-    put_in(spans.open[key], {System.monotonic_time(), meta})
-  end
-
-  defp stop(spans, key, name, more) do
-    case Map.pop(spans.open, key) do
-      {nil, _} ->
-        spans
-
-      {{began, meta}, open} ->
-        measurements = Map.put(Span.spent(began), :system_time, System.system_time())
-        tell(spans, name, measurements, Map.merge(meta, more))
-        %{spans | open: open}
-    end
-  end
-
-  defp tell(spans, name, measurements, meta),
-    do: Telemetry.execute(spans.prefix ++ name, measurements, meta)
 end

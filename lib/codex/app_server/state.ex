@@ -1,31 +1,15 @@
 defmodule Codex.AppServer.State do
   @moduledoc false
-  # What a connection to an app-server knows, and what follows from each thing that happens to it. There is no process, no
-  # clock and no line in it: times are arguments (ms, of any clock that does not go back), messages are decoded.
+  # The state of a connection to an app-server, as a value without process and clock: its handshake,
+  # its subscribers, the turns that are followed, and its peer (`Codex.JSONRPC.Peer`) with the
+  # requests in both directions. Times are arguments, in ms of a clock that does not go back.
   #
-  # Every function returns `{actions, state}`; the actions are done in order:
-  #
-  #   * `{:send, map}`              - a message for the server
-  #   * `{:reply, from, result}`    - the answer to a call, once for each `from`
-  #   * `{:notify, who, message}`   - for a subscriber: `{:codex_notification, method, params}`,
-  #     `{:codex_request, id, method, params}` or `{:cut_off, reason}`
-  #   * `{:turn, who, thread_id, turn_id, what}` - for somebody who follows a turn; see `Codex.AppServer.Turns`
-  #   * `{:opened, id, method, params, deadline}`, `{:closed, id, why}` - what the server asks has begun to wait for an answer, or ended
-  #   * `{:note, what}`             - for telemetry: nothing has to be done
-  #   * `{:stop, reason}`           - the connection is over, and everybody who waited has been told
-  #
-  # After each, `deadline/1` says when `tick/2` has to be called.
+  # `run/3` takes one operation and returns the actions to perform, in order. Both are tagged values
+  # that can be logged and replayed. After each operation, `deadline/1` tells when `:tick` is due.
 
-  alias Codex.AppServer.{
-    Message,
-    Outgoing,
-    Questions,
-    Requests,
-    ServerRequest,
-    Subscribers,
-    Timers,
-    Turns
-  }
+  alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
+  alias Codex.AppServer.{Subscribers, Told, Turns}
+  alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [
     client_name: "codex_sdk",
@@ -34,37 +18,39 @@ defmodule Codex.AppServer.State do
     experimental_api: false,
     capabilities: %{},
     opt_out: [],
-    # Returns a key that this server alone logs in with, before it counts as ready.
+    # Returns a key that this server alone logs in with before the connection is ready.
     api_key: nil,
-    # How long initialize may take.
     init_timeout_ms: 10_000,
-    # How long a request of the server waits for an answer of ours before it gets the no of its kind.
+    # How long a request of the server waits for an answer before it is declined.
     answer_timeout_ms: 300_000,
-    # A server that is overloaded is asked again so often, after 100 ms, 200 ms, …
     retries: 5,
     retry_ms: 100,
-    # The limit of the transport, for the words of its error.
     max_message_bytes: 268_435_456,
-    # What may wait or be known at a time.
     max_requests: 1024,
     max_asked: 256,
     max_subscribers: 1024,
-    max_turns: 256
+    max_turns: 256,
+    # For messages to readers: the connection, the number of its server, the source of the tokens of
+    # requests, and the difference between the clock and Unix time.
+    conn: nil,
+    servers: 1,
+    request_ids: {"", ""},
+    clock_offset_ms: 0
   ]
 
-  @enforce_keys [:config, :requests, :turns, :timers]
+  @enforce_keys [:config, :peer, :turns]
   defstruct [
     :config,
-    :requests,
+    :peer,
     :turns,
-    :timers,
     phase: :new,
     awaiting: [],
-    asked: %{},
-    subscribers: %{}
+    opened: 0,
+    subscribers: %{},
+    notices: Notices.new()
   ]
 
-  @typedoc "`down` is for ever, with the reason that every call gets."
+  @typedoc "`:down` is final: every call gets its reason."
   @type phase ::
           :new | :initializing | {:logging_in, map()} | {:ready, map()} | {:down, reason()}
   @type reason ::
@@ -76,251 +62,167 @@ defmodule Codex.AppServer.State do
           | {:overflow, :nodes, pos_integer()}
   @type t :: %__MODULE__{
           config: map(),
-          requests: Requests.t(),
+          peer: Peer.t(),
           turns: Turns.t(),
-          timers: Timers.t(),
           phase: phase(),
           awaiting: [term()],
-          asked: map(),
-          subscribers: Subscribers.t()
+          opened: non_neg_integer(),
+          subscribers: Subscribers.t(),
+          notices: Notices.t()
         }
-  @type note ::
-          {:malformed, Message.reason()}
-          | {:unexpected_answer, :late | :never_sent, Message.id()}
-          | {:overloaded, String.t(), attempt :: pos_integer()}
-          | {:duplicate_request, Message.id(), String.t()}
-          | {:denied, :nobody | :expired | {:overflow, pos_integer()}, Message.id(), String.t()}
-          | {:resolved, Message.id(), String.t()}
+
+  @typedoc """
+    * `:start` - sends `initialize`
+    * `:await` - replies `{:ok, answer to initialize}` when the connection is ready
+    * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`; `:experimental`,
+      the parts that need `experimental_api`; `:follow`, the reader that follows the turn that it
+      starts; `:own`, whether the turn is interrupted when that reader is gone. A thread has one such
+      turn at a time: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
+    * `:refuse` - the request could not be sent
+    * `:receive` - a message of the server
+    * `:respond`, `:skip` - see `Codex.AppServer.PendingRequests`
+    * `:subscribe` - replaces the filter of a subscriber
+    * `:interrupt` - interrupts the followed turn of a thread, at its beginning if the server has not
+      reported that; the reply may be `{:error, {:no_turn, thread_id}}`
+    * `:abandon` - interrupts a turn without a reply, and then sends the request `next`
+    * `:unfollow` - the reader does not follow this turn any more
+    * `:reader_down` - the reader is gone: its own turns are interrupted, requests that only it got
+      are declined
+    * `:cut_off` - more than `limit` bytes waited for the reader: it gets nothing more
+    * `:tick` - the time is `deadline/1`
+    * `:down` - the server or the way to it is gone
+  """
+  @type operation ::
+          :start
+          | {:await, from :: term()}
+          | {:request, from :: term(), String.t(), map() | nil, keyword()}
+          | {:refuse, Message.id(), reason :: tuple()}
+          | {:receive, Message.t()}
+          | {:respond, from :: term(), {:token | :id, term()}, ServerRequest.answer()}
+          | {:skip, token :: String.t(), reader()}
+          | {:subscribe, from :: term(), reader(), options :: term()}
+          | {:unsubscribe, reader()}
+          | {:interrupt, from :: term(), thread_id :: String.t(), keyword()}
+          | {:abandon, thread_id :: String.t(), turn_id :: String.t(),
+             next :: {String.t(), map()} | nil}
+          | {:unfollow, reader(), thread_id :: String.t(), turn_id :: String.t()}
+          | {:reader_down, reader()}
+          | {:cut_off, reader(), limit :: pos_integer()}
+          | :tick
+          | {:down, info :: map()}
+  @type reader :: term()
+
+  @typedoc """
+    * `:send` - a message for the server
+    * `:reply` - the reply to a call, once for each `from`
+    * `:notify` - a message for a subscriber
+    * `:turn` - a message for a follower of a turn, see `Codex.AppServer.Turns`
+    * `:opened`, `:closed` - a request of the server begins to wait for its answer, or is over
+    * `:rate_limits` - new limits of the account
+    * `:note` - for logs
+    * `:stop` - the connection is over, and all callers have their replies
+  """
   @type action ::
           {:send, map()}
-          | {:reply, term(), term()}
-          | {:notify, term(), tuple()}
-          | {:turn, term(), String.t(), String.t(), Turns.what()}
-          | {:opened, Message.id(), String.t(), map(), integer() | :infinity}
-          | {:closed, Message.id(), :answered | :resolved | :expired | :nobody | :down}
-          | {:note, note()}
+          | {:reply, from :: term(), term()}
+          | {:notify, reader(), tuple()}
+          | {:turn, reader(), String.t(), String.t(), Turns.what()}
+          | {:opened, Request.t()}
+          | {:closed, Request.t(), why :: term(), ms :: non_neg_integer()}
+          | {:rate_limits, map()}
+          | {:note, tuple()}
           | {:stop, reason()}
   @type step :: {[action()], t()}
 
-  @doc "A connection that has not said hello. Options: those above. Raises `KeyError` for one that is none."
+  @doc "Makes the state of a new connection. Raises `KeyError` for an unknown option."
   @spec new(keyword()) :: t()
   def new(opts \\ []) do
-    config = struct_of(opts)
+    config =
+      Enum.reduce(opts, Map.new(@defaults), fn {key, value}, all ->
+        Map.replace!(all, key, value)
+      end)
 
-    %__MODULE__{
-      config: config,
-      requests: Requests.new(config.max_requests),
-      turns: Turns.new(config.max_turns),
-      timers: Timers.new()
-    }
+    peer = [
+      max_sent: config.max_requests,
+      max_received: config.max_asked,
+      decline: &ServerRequest.decline/1
+    ]
+
+    shared = [:answer_timeout_ms, :retries, :retry_ms, :max_message_bytes]
+    peer = Peer.new(peer ++ Map.to_list(Map.take(config, shared)))
+    %__MODULE__{config: config, peer: peer, turns: Turns.new(config.max_turns)}
   end
 
-  defp struct_of(opts) do
-    Enum.reduce(opts, Map.new(@defaults), fn {key, value}, config ->
-      Map.replace!(config, key, value)
-    end)
-  end
-
-  @doc "When `tick/2` is due."
+  @doc "Returns when `:tick` is due."
   @spec deadline(t()) :: integer() | :infinity
-  def deadline(state), do: Timers.next(state.timers)
+  def deadline(state), do: Peer.deadline(state.peer)
 
-  ## Hello
+  @doc "Runs one operation at the time `now`."
+  @spec run(t(), operation(), integer()) :: step()
+  def run(%{phase: {:down, _}} = state, {:receive, _message}, _now), do: {[], state}
+  def run(state, {:receive, _message} = operation, now), do: peer(state, operation, now)
+  def run(state, :tick, now), do: peer(state, :tick, now)
+  def run(state, {:refuse, _id, _reason} = operation, now), do: peer(state, operation, now)
 
-  @doc "Says hello."
-  @spec start(t(), integer()) :: step()
-  def start(%{phase: :new, config: config} = state, now) do
-    capabilities =
-      config.capabilities
-      |> Map.put("experimentalApi", config.experimental_api)
-      |> put_unless("optOutNotificationMethods", config.opt_out, [])
+  def run(%{phase: :new} = state, :start, now),
+    do: send_hello(%{state | phase: :initializing}, "initialize", hello(state.config), now)
 
-    info =
-      %{"name" => config.client_name, "version" => config.client_version}
-      |> put_unless("title", config.client_title, nil)
+  def run(state, {:await, from}, _now) do
+    most = state.config.max_requests
 
-    params = %{"clientInfo" => info, "capabilities" => capabilities}
-
-    Outgoing.send_request(
-      %{state | phase: :initializing},
-      :hello,
-      "initialize",
-      params,
-      config.init_timeout_ms,
-      now
-    )
-  end
-
-  defp put_unless(map, _key, none, none), do: map
-  defp put_unless(map, key, value, _none), do: Map.put(map, key, value)
-
-  @doc "Replies `{:ok, hello of the server}` when it is ready, or `{:error, reason}`."
-  @spec await(t(), term()) :: step()
-  def await(%{phase: {:ready, hello}} = state, from), do: {[{:reply, from, {:ok, hello}}], state}
-
-  def await(%{phase: {:down, reason}} = state, from),
-    do: {[{:reply, from, {:error, reason}}], state}
-
-  def await(%{config: %{max_requests: most}} = state, from) when length(state.awaiting) >= most,
-    do: {[{:reply, from, {:error, {:overflow, :requests, most}}}], state}
-
-  def await(state, from), do: {[], %{state | awaiting: [from | state.awaiting]}}
-
-  ## Requests of ours
-
-  @doc """
-  Sends a request; its answer is a reply to `from`. Options:
-
-    * `:timeout_ms` - until the answer (default 30_000), or `:infinity`
-    * `:experimental` - what in it needs `experimental_api` (default `[]`)
-    * `:follow` - who follows the turn that the request starts in the thread of its parameters
-    * `:own` - whether that turn is interrupted when they are gone. Then there must be no other such turn in the thread, for
-      which the server would take the request as more input: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
-  """
-  @spec request(t(), term(), String.t(), map() | nil, keyword(), integer()) :: step()
-  def request(state, from, method, params, opts, now) do
-    Outgoing.request(state, from, method, params, opts, now)
-  end
-
-  ## Messages of the server
-
-  @doc "A message of the server."
-  @spec message(t(), Message.t(), integer()) :: step()
-  def message(%{phase: {:down, _}} = state, _message, _now), do: {[], state}
-
-  def message(state, {:result, id, result}, now) do
-    case Outgoing.take(state, id) do
-      {:ok, %{from: :hello}, state} -> greeted(state, result, now)
-      {:ok, entry, state} -> Outgoing.answered(state, id, entry, {:ok, result})
-      unexpected -> Outgoing.unexpected(state, id, unexpected, result)
+    case state.phase do
+      {:ready, hello} -> {[{:reply, from, {:ok, hello}}], state}
+      {:down, reason} -> {[{:reply, from, {:error, reason}}], state}
+      _ when length(state.awaiting) < most -> {[], %{state | awaiting: [from | state.awaiting]}}
+      _ -> {[{:reply, from, {:error, {:overflow, :requests, most}}}], state}
     end
   end
 
-  def message(state, {:error, id, error}, now) do
-    case Outgoing.take(state, id) do
-      {:ok, %{from: :hello}, state} -> fail(state, refusal(state.phase, error))
-      {:ok, entry, state} -> Outgoing.refused(state, id, entry, error, now)
-      unexpected -> {[{:note, {:unexpected_answer, unexpected, id}}], state}
+  def run(state, {:request, from, method, params, opts}, now) do
+    experimental = opts[:experimental] || []
+
+    case state.phase do
+      {:down, reason} ->
+        {[{:reply, from, {:error, reason}}], state}
+
+      {:ready, _} when experimental != [] and not state.config.experimental_api ->
+        {[{:reply, from, {:error, {:experimental, experimental}}}], state}
+
+      {:ready, _} ->
+        case opts[:own] && Turns.owned_in(state.turns, Ids.thread_id(params)) do
+          none when none in [nil, false] ->
+            send_request(state, from, method, params, opts, now)
+
+          turn ->
+            running = {:turn_running, Ids.thread_id(params), turn}
+            {[{:reply, from, {:error, running}}], state}
+        end
+
+      _not_yet ->
+        {[{:reply, from, {:error, :not_ready}}], state}
     end
   end
 
-  def message(state, {:notification, method, params}, _now) do
-    {turns, state} = Outgoing.turns(state, Turns.told(state.turns, method, params))
-    {resolved, state} = Questions.resolved(state, method, params)
+  def run(state, {:respond, from, key, answer}, now),
+    do: PendingRequests.respond(state, from, key, answer, now)
 
-    told =
-      for who <- Subscribers.of(state.subscribers, method, params),
-          do: {:notify, who, {:codex_notification, method, params}}
+  def run(state, {:skip, token, who}, now), do: PendingRequests.skip(state, token, who, now)
 
-    {resolved ++ told ++ turns, state}
-  end
-
-  def message(state, {:request, id, method, params}, now),
-    do: Questions.ask(state, id, method, params, now)
-
-  # It waits for an answer.
-  def message(state, {:malformed_request, id}, _now) do
-    error = %{"code" => -32_602, "message" => "Invalid params: they are no object"}
-    {[{:send, %{"id" => id, "error" => error}}, {:note, {:malformed, :not_a_message}}], state}
-  end
-
-  # An answer, or the end of a turn, may have been in it: nothing that comes later is whole.
-  def message(state, {:malformed, {:oversized, bytes}}, _now),
-    do: fail(state, {:overflow, :line, bytes, state.config.max_message_bytes})
-
-  def message(state, {:malformed, {:overfull, limit}}, _now),
-    do: fail(state, {:overflow, :nodes, limit})
-
-  def message(state, {:malformed, reason}, _now), do: {[{:note, {:malformed, reason}}], state}
-
-  defp refusal({:logging_in, _hello}, error), do: {:login_refused, error}
-  defp refusal(_phase, error), do: {:initialize_refused, error}
-
-  # The answer to initialize, and then, if there is a key, to the login with it.
-  defp greeted(%{phase: {:logging_in, hello}} = state, _account, _now), do: ready(state, hello)
-
-  defp greeted(state, hello, now) do
-    hello = if is_map(hello), do: hello, else: %{}
-    {actions, state} = log_in(state, hello, now)
-    {[{:send, %{"method" => "initialized"}} | actions], state}
-  end
-
-  defp log_in(%{config: %{api_key: nil}} = state, hello, _now), do: ready(state, hello)
-
-  defp log_in(%{config: config} = state, hello, now) do
-    params = %{"type" => "apiKey", "apiKey" => config.api_key.()}
-    state = %{state | phase: {:logging_in, hello}}
-
-    Outgoing.send_request(
-      state,
-      :hello,
-      "account/login/start",
-      params,
-      config.init_timeout_ms,
-      now
-    )
-  end
-
-  defp ready(state, hello) do
-    replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
-    {replies, %{state | phase: {:ready, hello}, awaiting: []}}
-  end
-
-  ## What the server asks
-
-  @doc """
-  Answers what the server asked, once: `{:ok, result}` or `{:error, error}` as on the wire, or `{:answer, answer}` as
-  `Codex.AppServer.answer/2` takes it. `from` gets `:ok`, or `{:error, reason}`:
-
-    * `{:request_closed, id}` - it has its answer, its time was over, the server took it back, or it was never asked
-    * `{:unknown_option, …}`, `{:missing_option, …}`, `{:invalid_option, …}`, `{:invalid_options, …}` - not an answer to what was asked; it still
-      waits for one
-  """
-  @spec respond(t(), term(), Message.id(), ServerRequest.answer()) :: step()
-  def respond(state, from, id, answer), do: Questions.respond(state, from, id, answer)
-
-  @doc "Somebody who was asked will not answer, though they live: as `gone/2` for this one question."
-  @spec leave(t(), Message.id() | nil, term()) :: step()
-  def leave(state, id, who), do: Questions.leave(state, id, who)
-
-  @doc "What could not be sent: whoever asked gets `{:error, reason}`."
-  @spec refuse(t(), Message.id(), tuple()) :: step()
-  def refuse(state, id, reason), do: Outgoing.refuse(state, id, reason, &fail/2)
-
-  ## Subscribers
-
-  @doc """
-  Somebody wants to hear what passes a filter (see `Codex.AppServer.Subscribers.filter/1`), instead of what they heard before. `from`
-  gets `:ok` or `{:error, reason}`: `{:overflow, :subscribers, limit}`, or what is wrong with the filter.
-  """
-  @spec subscribe(t(), term(), term(), term()) :: step()
-  def subscribe(state, from, who, options) do
-    full? = map_size(state.subscribers) >= state.config.max_subscribers
+  def run(state, {:subscribe, from, who, options}, _now) do
+    most = state.config.max_subscribers
+    full? = map_size(state.subscribers) >= most and not is_map_key(state.subscribers, who)
 
     case Subscribers.filter(options) do
-      {:ok, _} when full? and not is_map_key(state.subscribers, who) ->
-        overflow = {:overflow, :subscribers, state.config.max_subscribers}
-        {[{:reply, from, {:error, overflow}}], state}
-
-      {:ok, filter} ->
-        {[{:reply, from, :ok}], put_in(state.subscribers[who], filter)}
-
-      {:error, reason} ->
-        {[{:reply, from, {:error, reason}}], state}
+      {:ok, _} when full? -> {[{:reply, from, {:error, {:overflow, :subscribers, most}}}], state}
+      {:ok, filter} -> {[{:reply, from, :ok}], put_in(state.subscribers[who], filter)}
+      {:error, reason} -> {[{:reply, from, {:error, reason}}], state}
     end
   end
 
-  @doc "They want to hear nothing any more."
-  @spec unsubscribe(t(), term()) :: step()
-  def unsubscribe(state, who),
+  def run(state, {:unsubscribe, who}, _now),
     do: {[], %{state | subscribers: Map.delete(state.subscribers, who)}}
 
-  @doc """
-  Interrupts the turn of a thread that somebody follows, at its beginning where that is not told yet. `from` gets `{:ok, answer}`, or
-  `{:error, reason}`: `{:no_turn, thread_id}`, or that of the request, with `:timeout_ms` as its option.
-  """
-  @spec interrupt_in(t(), term(), String.t(), keyword(), integer()) :: step()
-  def interrupt_in(state, from, thread_id, opts, now) do
+  def run(state, {:interrupt, from, thread_id, opts}, now) do
     case Turns.running_in(state.turns, thread_id) do
       nil ->
         {[{:reply, from, {:error, {:no_turn, thread_id}}}], state}
@@ -331,124 +233,253 @@ defmodule Codex.AppServer.State do
 
       {_turn_id, active} ->
         ids = %{"threadId" => thread_id, "turnId" => active}
-        request(state, from, "turn/interrupt", ids, opts, now)
+        run(state, {:request, from, "turn/interrupt", ids, opts}, now)
     end
   end
 
-  @doc """
-  Interrupts a turn that nobody wants any more, at its beginning where that is not told yet. Nobody
-  waits for the answer; when it is
-  there, the request `then` is sent, a method with its parameters, if it is not nil.
-  """
-  @spec abandon(t(), String.t(), String.t(), {String.t(), map()} | nil) :: step()
-  def abandon(state, thread_id, turn_id, then) do
+  def run(state, {:abandon, thread_id, turn_id, next}, now) do
     case Turns.running_in(state.turns, thread_id) do
       {^turn_id, nil} ->
         {[], %{state | turns: Turns.orphan(state.turns, {thread_id, turn_id})}}
 
       {^turn_id, active} ->
-        Outgoing.interrupt(state, thread_id, active, then)
+        interrupt(state, {:nobody, next}, thread_id, active, now)
 
       _ended ->
         {[], state}
     end
   end
 
-  @doc "They do not follow this turn any more; others they do."
-  @spec unfollow(t(), term(), String.t(), String.t()) :: step()
-  def unfollow(state, who, thread_id, turn_id) do
-    turns = Turns.forget(state.turns, who, thread_id, turn_id)
-    {[], %{state | turns: turns}}
+  def run(state, {:unfollow, who, thread_id, turn_id}, _now),
+    do: {[], %{state | turns: Turns.forget(state.turns, who, thread_id, turn_id)}}
+
+  def run(state, {:reader_down, who}, now) do
+    {[], state} = run(state, {:unsubscribe, who}, now)
+    {interrupted, state} = turns(state, Turns.gone(state.turns, who), now)
+    {declined, state} = PendingRequests.remove(state, who, now)
+    {declined ++ interrupted, state}
   end
 
-  @doc """
-  Somebody is gone: no subscription and no turn is for them, and their own turns are interrupted. What they were asked as one of
-  several waits for another's answer; what only they were asked, or the last of them, gets its no.
-  """
-  @spec gone(t(), term()) :: step()
-  def gone(state, who) do
-    {[], state} = unsubscribe(state, who)
-    {interrupted, state} = Outgoing.turns(state, Turns.gone(state.turns, who))
-    {denied, state} = Questions.gone(state, who)
-    {denied ++ interrupted, state}
-  end
-
-  @doc """
-  Somebody took so little that more than `limit` bytes waited for them: they get no more of what
-  they follow and are subscribed to, and
-  are told so. Their own turns are interrupted, and what only they were asked gets its no.
-  """
-  @spec cut_off(t(), term(), pos_integer()) :: step()
-  def cut_off(state, who, limit) do
+  def run(state, {:cut_off, who, limit}, now) do
     over = {:overflow, {:reader, who}, limit}
-    told = if is_map_key(state.subscribers, who), do: [{:notify, who, {:cut_off, over}}], else: []
-    {[], state} = unsubscribe(state, who)
-    {ended, state} = Outgoing.turns(state, Turns.cut_off(state.turns, who, over))
-    {denied, state} = Questions.gone(state, who)
-    {told ++ ended ++ denied, state}
+    message = {:codex_subscription, state.config.conn, {:cut_off, over}}
+    told = if is_map_key(state.subscribers, who), do: [{:notify, who, message}], else: []
+    {[], state} = run(state, {:unsubscribe, who}, now)
+    {ended, state} = turns(state, Turns.cut_off(state.turns, who, over), now)
+    {declined, state} = PendingRequests.remove(state, who, now)
+    {told ++ ended ++ declined, state}
   end
 
-  @doc "Whom messages may be for at this time; some more than once. What others have in their mailboxes is not ours."
-  @spec listeners(t()) :: [term()]
+  def run(%{phase: {:down, _}} = state, {:down, _info}, _now), do: {[], state}
+  def run(state, {:down, info}, now), do: close(state, {:app_server_down, info}, now)
+
+  @doc "Returns the readers that may get messages now, some of them more than once."
+  @spec listeners(t()) :: [reader()]
   def listeners(state), do: Map.keys(state.subscribers) ++ Turns.listeners(state.turns)
 
-  ## Time
+  @doc "Runs an operation of the peer, and handles its actions."
+  @spec peer(t(), Peer.operation(), integer()) :: step()
+  def peer(state, operation, now) do
+    {actions, peer} = Peer.run(state.peer, operation, now)
+    Enum.flat_map_reduce(actions, %{state | peer: peer}, &handle(&2, &1, now))
+  end
 
-  @doc "What is due at `now`."
-  @spec tick(t(), integer()) :: step()
-  def tick(state, now) do
-    {keys, timers} = Timers.due(state.timers, now)
+  # --- Actions of the peer ----------------------------------------------------------------------
 
-    Enum.reduce(keys, {[], %{state | timers: timers}}, fn key, {actions, state} ->
-      {more, state} = due(state, key)
-      {actions ++ more, state}
+  defp handle(state, {:notification, method, params}, now),
+    do: notification(state, method, params, now)
+
+  defp handle(state, {:send, _message} = action, _now), do: {[action], state}
+  defp handle(state, {:note, _note} = action, _now), do: {[action], state}
+
+  defp handle(state, {:request, id, method, params}, now),
+    do: PendingRequests.open(state, id, method, params, now)
+
+  defp handle(state, {:closed, _id, entry, why}, now),
+    do: PendingRequests.closed(state, entry, why, now)
+
+  defp handle(state, {:answer, _id, :hello, result}, now), do: greeted(state, result, now)
+  defp handle(state, {:answer, _id, {:nobody, nil}, _result}, _now), do: {[], state}
+
+  defp handle(state, {:answer, _id, {:nobody, {method, params}}, _result}, now),
+    do: send_for(state, {:nobody, nil}, method, params, now)
+
+  # The turn of a late answer is not to go on.
+  defp handle(state, {:answer, id, from, {:error, {:timeout, _, _}} = late}, _now),
+    do: {[{:reply, from, late}], %{state | turns: Turns.late(state.turns, id)}}
+
+  defp handle(state, {:answer, id, from, result}, now) do
+    {actions, state} = turns(state, Turns.started(state.turns, id, turn_id(result)), now)
+    {[{:reply, from, result} | actions], state}
+  end
+
+  defp handle(state, {:unexpected, id, why, result}, now) do
+    {actions, state} = turns(state, Turns.started(state.turns, id, turn_id(result)), now)
+    {[{:note, {:unexpected_answer, why, id}} | actions], state}
+  end
+
+  defp handle(state, {:resent, id, new}, _now),
+    do: {[], %{state | turns: Turns.renamed(state.turns, id, new)}}
+
+  defp handle(state, {:fail, reason}, now), do: fail(state, reason, now)
+
+  defp turn_id({:ok, %{} = result}), do: Ids.turn_id(result)
+  defp turn_id(_none), do: nil
+
+  # --- Handshake --------------------------------------------------------------------------------
+
+  defp hello(config) do
+    capabilities =
+      config.capabilities
+      |> Map.put("experimentalApi", config.experimental_api)
+      |> put_unless("optOutNotificationMethods", config.opt_out, [])
+
+    info =
+      %{"name" => config.client_name, "version" => config.client_version}
+      |> put_unless("title", config.client_title, nil)
+
+    %{"clientInfo" => info, "capabilities" => capabilities}
+  end
+
+  defp put_unless(map, _key, none, none), do: map
+  defp put_unless(map, key, value, _none), do: Map.put(map, key, value)
+
+  defp send_hello(state, method, params, now) do
+    timeout = [timeout_ms: state.config.init_timeout_ms]
+    peer(state, {:request, :hello, method, params, timeout}, now)
+  end
+
+  defp greeted(state, {:error, {:timeout, _method, ms}}, now),
+    do: fail(state, {:init_timeout, ms}, now)
+
+  defp greeted(%{phase: {:logging_in, _}} = state, {:error, %{} = error}, now),
+    do: fail(state, {:login_refused, error}, now)
+
+  defp greeted(state, {:error, %{} = error}, now),
+    do: fail(state, {:initialize_refused, error}, now)
+
+  defp greeted(state, {:error, reason}, now),
+    do: fail(state, {:app_server_down, %{reason: reason}}, now)
+
+  defp greeted(%{phase: {:logging_in, hello}} = state, {:ok, _account}, _now),
+    do: ready(state, hello)
+
+  defp greeted(state, {:ok, hello}, now) do
+    hello = if is_map(hello), do: hello, else: %{}
+    {initialized, state} = peer(state, {:notify, "initialized", nil}, now)
+    {actions, state} = log_in(state, hello, now)
+    {initialized ++ actions, state}
+  end
+
+  defp log_in(%{config: %{api_key: nil}} = state, hello, _now), do: ready(state, hello)
+
+  defp log_in(%{config: config} = state, hello, now) do
+    params = %{"type" => "apiKey", "apiKey" => config.api_key.()}
+    send_hello(%{state | phase: {:logging_in, hello}}, "account/login/start", params, now)
+  end
+
+  defp ready(state, hello) do
+    replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
+    {replies, %{state | phase: {:ready, hello}, awaiting: []}}
+  end
+
+  # --- Requests of the host ---------------------------------------------------------------------
+
+  defp send_request(state, from, method, params, opts, now) do
+    timeout = [timeout_ms: opts[:timeout_ms] || 30_000]
+    {actions, state} = peer(state, {:request, from, method, params, timeout}, now)
+
+    with [{:send, %{"id" => id}}] <- actions,
+         who when who != nil <- opts[:follow],
+         %{"threadId" => thread_id} <- params do
+      {actions, %{state | turns: Turns.starting(state.turns, id, who, thread_id, !!opts[:own])}}
+    else
+      _ -> {actions, state}
+    end
+  end
+
+  # The server answers at once, or ends.
+  defp send_for(state, caller, method, params, now),
+    do: peer(state, {:request, caller, method, params, timeout_ms: :infinity}, now)
+
+  defp interrupt(state, caller, thread_id, turn_id, now) do
+    ids = %{"threadId" => thread_id, "turnId" => turn_id}
+    send_for(state, caller, "turn/interrupt", ids, now)
+  end
+
+  # --- Notifications ----------------------------------------------------------------------------
+
+  defp notification(state, "serverRequest/resolved" = method, params, now) do
+    {{closed, state}, params} = PendingRequests.resolve(state, params, now)
+    {actions, state} = notify(state, method, params, now)
+    {closed ++ actions, state}
+  end
+
+  defp notification(state, "account/rateLimits/updated" = method, params, now) do
+    {actions, state} = notify(state, method, params, now)
+
+    case params do
+      %{"rateLimits" => limits} -> {[{:rate_limits, limits} | actions], state}
+      _ -> {actions, state}
+    end
+  end
+
+  defp notification(state, method, params, now), do: notify(state, method, params, now)
+
+  defp notify(state, method, params, now) do
+    state = %{state | notices: Notices.note(state.notices, method, params)}
+    {turns, state} = turns(state, Turns.told(state.turns, method, params), now)
+
+    told =
+      for {who, filter} <- state.subscribers, Subscribers.pass?(filter, method, params) do
+        {:notify, who, message(state, filter.as, method, params)}
+      end
+
+    {told ++ turns, state}
+  end
+
+  defp message(_state, :wire, method, params), do: {:codex_notification, method, params}
+
+  defp message(state, :structs, method, params),
+    do: {:codex_event, state.config.conn, Told.event(method, params)}
+
+  # Turns that nobody wants are interrupted.
+  defp turns(state, {messages, turns}, now) do
+    Enum.flat_map_reduce(messages, %{state | turns: turns}, fn
+      {nil, thread, turn, :abandoned}, state ->
+        interrupt(state, {:nobody, nil}, thread, turn, now)
+
+      {who, thread, turn, what}, state ->
+        {[{:turn, who, thread, turn, what}], state}
     end)
   end
 
-  defp due(state, {:timeout, id}), do: Outgoing.expire(state, id, &fail/2)
-  defp due(state, {:retry, id}), do: Outgoing.again(state, id)
-  defp due(state, {:asked, id}), do: Questions.expire(state, id)
+  # --- The end ----------------------------------------------------------------------------------
 
-  ## The end
+  defp fail(%{phase: {:down, _}} = state, _reason, _now), do: {[], state}
 
-  @doc "The server is gone, or the way to it; `info` is what is known of that. Everybody who waits is told."
-  @spec down(t(), map()) :: step()
-  def down(%{phase: {:down, _}} = state, _info), do: {[], state}
-
-  def down(state, info) do
-    {actions, state} = close_all(state, {:app_server_down, info})
-    {actions, state}
-  end
-
-  defp fail(%{phase: {:down, _}} = state, _reason), do: {[], state}
-
-  defp fail(state, reason) do
-    {actions, state} = close_all(state, reason)
+  defp fail(state, reason, now) do
+    {actions, state} = close(state, reason, now)
     {actions ++ [{:stop, reason}], state}
   end
 
-  defp close_all(state, reason) do
-    waiting =
-      for {_, %{from: from}} <- Enum.sort(state.requests.waiting), from != :hello, do: from
+  defp close(state, reason, now) do
+    {over, peer} = Peer.run(state.peer, {:down, reason}, now)
+    waiting = for {:answer, _id, from, _} <- over, not internal?(from), do: from
+    callers = Enum.reverse(state.awaiting) ++ waiting
+    replies = for from <- callers, do: {:reply, from, {:error, reason}}
+    {lost, turns} = Turns.down(state.turns, reason)
+    lost = for {who, thread, turn, what} <- lost, do: {:turn, who, thread, turn, what}
+    state = %{state | peer: peer, turns: turns, awaiting: [], phase: {:down, reason}}
+    closed = for {:closed, _id, entry, :down} <- over, do: entry
 
-    replies =
-      Enum.flat_map(
-        Enum.reverse(state.awaiting) ++ waiting,
-        &Outgoing.reply(&1, {:error, reason})
-      )
+    {ends, state} =
+      Enum.flat_map_reduce(closed, state, &PendingRequests.closed(&2, &1, :down, now))
 
-    {turns, state} = Outgoing.turns(state, Turns.down(state.turns, reason))
-    requests = %{state.requests | waiting: %{}}
-    closed = for id <- state.asked |> Map.keys() |> Enum.sort(), do: {:closed, id, :down}
-
-    {replies ++ turns ++ closed,
-     %{
-       state
-       | phase: {:down, reason},
-         requests: requests,
-         awaiting: [],
-         asked: %{},
-         timers: Timers.new()
-     }}
+    {replies ++ lost ++ ends, state}
   end
+
+  defp internal?(:hello), do: true
+  defp internal?({:nobody, _next}), do: true
+  defp internal?(_from), do: false
 end

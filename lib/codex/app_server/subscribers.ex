@@ -1,8 +1,8 @@
 defmodule Codex.AppServer.Subscribers do
   @moduledoc false
-  # Who wants to hear what. One filter for each subscriber: a second one takes the place of the first.
+  # The filters of subscribers, one for each: a second subscription replaces the first.
 
-  alias Codex.AppServer.Message
+  alias Codex.AppServer.Ids
   alias Codex.Options.Unknown
 
   @type filter :: %{
@@ -14,7 +14,8 @@ defmodule Codex.AppServer.Subscribers do
   @type t :: %{term() => filter()}
 
   @doc """
-  A filter from options: `:methods` (list of text), `:thread_id` (text), and `:as`, the form in which it is wanted. What is about no thread does not pass a filter with one.
+  Makes a filter from the options `:methods` (list of strings), `:thread_id` (string) and `:as`, the
+  form of the messages. A filter with a thread rejects messages about no thread.
 
       iex> {:ok, filter} = Codex.AppServer.Subscribers.filter(thread_id: "t")
       iex> Codex.AppServer.Subscribers.pass?(filter, "turn/started", %{"threadId" => "t"})
@@ -67,31 +68,12 @@ defmodule Codex.AppServer.Subscribers do
     end
   end
 
-  @doc "Whether a notification or request passes a filter."
+  @doc "Returns whether a notification or request passes a filter."
   @spec pass?(filter(), String.t(), map()) :: boolean()
   def pass?(filter, method, params),
     do: (filter.methods == nil or method in filter.methods) and about?(filter, params)
 
-  defp about?(%{thread_id: id}, params), do: id == nil or id == Message.thread_id(params)
-
-  @doc "The subscribers that want it."
-  @spec of(t(), String.t(), map()) :: [term()]
-  def of(subscribers, method, params),
-    do: for({who, filter} <- subscribers, pass?(filter, method, params), do: who)
-
-  @doc """
-  The subscribers that want to hear of the thread that parameters are about, whatever the method.
-  """
-  @spec about(t(), map()) :: [term()]
-  def about(subscribers, params),
-    do: for({who, filter} <- subscribers, about?(filter, params), do: who)
-
-  @doc "The form that a subscriber wants."
-  @spec form(t(), term()) :: form()
-  def form(subscribers, who) do
-    case subscribers do
-      %{^who => %{as: form}} -> form
-      _gone -> :wire
-    end
-  end
+  @doc "Returns whether parameters are about the thread of a filter, whatever the method."
+  @spec about?(filter(), map()) :: boolean()
+  def about?(%{thread_id: id}, params), do: id == nil or id == Ids.thread_id(params)
 end

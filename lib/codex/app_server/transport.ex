@@ -5,7 +5,7 @@ defmodule Codex.AppServer.Transport do
   #
   # All of them wait: what is not granted is not read, so that the server's own pipe or socket fills.
 
-  alias Codex.AppServer.Message
+  alias Codex.JSONRPC.Message
 
   @typedoc "A struct of one of the modules below `Codex.AppServer.Transport`."
   @type t :: struct()

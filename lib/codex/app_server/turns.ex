@@ -15,7 +15,7 @@ defmodule Codex.AppServer.Turns do
   #   * `{:lost, reason, summary}` - there will be no more of it
   #   * `:abandoned`, for the follower nil - who started it is gone, and nobody wants it
 
-  alias Codex.AppServer.Message
+  alias Codex.AppServer.Ids
 
   # Notifications that are kept for a turn whose id is not known yet, items that are open at a time, and who follows one turn.
   @most_early 256
@@ -288,7 +288,7 @@ defmodule Codex.AppServer.Turns do
   @doc "One notification of the server."
   @spec told(t(), String.t(), map()) :: {[message()], t()}
   def told(turns, method, params) do
-    thread_id = Message.thread_id(params)
+    thread_id = Ids.thread_id(params)
     turn_id = turn_id(method, params)
 
     cond do
@@ -306,7 +306,7 @@ defmodule Codex.AppServer.Turns do
   defp turn_id("turn/started", %{"turn" => %{"rootTurnId" => root}}) when is_binary(root),
     do: root
 
-  defp turn_id(_method, params), do: Message.turn_id(params)
+  defp turn_id(_method, params), do: Ids.turn_id(params)
 
   defp told(turns, thread_id, turn_id, method, params) do
     turns = keep_early(turns, thread_id, turn_id, method, params)
@@ -321,7 +321,7 @@ defmodule Codex.AppServer.Turns do
   defp begun(turns, {thread_id, _turn_id} = key, method, params)
        when method in ["turn/started", "turn/completed"] do
     if key in turns.orphans do
-      abandoned = {nil, thread_id, Message.turn_id(params), :abandoned}
+      abandoned = {nil, thread_id, Ids.turn_id(params), :abandoned}
       told = if method == "turn/started", do: [abandoned], else: []
       {told, %{turns | orphans: List.delete(turns.orphans, key)}}
     else

@@ -289,7 +289,7 @@ defmodule Codex.AppServer.ApprovalsTest do
       monitor = Process.monitor(decider)
       Process.exit(reader, :kill)
       assert_receive {:DOWN, ^monitor, :process, _, _}, 5_000
-      assert eventually(fn -> :sys.get_state(conn).state.asked == %{} end)
+      assert eventually(fn -> :sys.get_state(conn).state.peer.received == %{} end)
       refute file?(model, "x.txt")
     end
 

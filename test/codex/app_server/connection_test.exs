@@ -135,7 +135,7 @@ defmodule Codex.AppServer.ConnectionTest do
           AppServer.request(conn, "command/exec", %{"command" => ["sleep", "60"]})
         end)
 
-      assert eventually(fn -> :sys.get_state(conn).state.requests.waiting != %{} end)
+      assert eventually(fn -> :sys.get_state(conn).state.peer.sent != %{} end)
       {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid(conn))])
       assert {:error, {:app_server_down, %{signal: :kill}}} = Task.await(waiting)
 
@@ -377,7 +377,7 @@ defmodule Codex.AppServer.ConnectionTest do
           AppServer.request(conn, "command/exec", %{"command" => ["sleep", "60"]})
         end)
 
-      assert eventually(fn -> :sys.get_state(conn).state.requests.waiting != %{} end)
+      assert eventually(fn -> :sys.get_state(conn).state.peer.sent != %{} end)
       Process.exit(conn, :kill)
       assert {:error, {:app_server_down, %{reason: :killed}}} = Task.await(waiting)
       assert eventually(fn -> not alive?(os_pid) end)
@@ -535,9 +535,9 @@ defmodule Codex.AppServer.ConnectionTest do
 
       {:ok, conn} = stub_connect(dir, body)
       first = Task.async(fn -> AppServer.request(conn, "a") end)
-      assert eventually(fn -> map_size(:sys.get_state(conn).state.requests.waiting) == 1 end)
+      assert eventually(fn -> map_size(:sys.get_state(conn).state.peer.sent) == 1 end)
       second = Task.async(fn -> AppServer.request(conn, "b") end)
-      assert eventually(fn -> map_size(:sys.get_state(conn).state.requests.waiting) == 2 end)
+      assert eventually(fn -> map_size(:sys.get_state(conn).state.peer.sent) == 2 end)
       assert AppServer.request(conn, "c", nil, timeout_ms: 200) == {:error, {:timeout, "c", 200}}
       assert {Task.await(first), Task.await(second)} == {{:ok, %{"n" => 1}}, {:ok, %{"n" => 2}}}
       AppServer.disconnect(conn)

@@ -7,13 +7,15 @@ defmodule Codex.AppServer.OrderTest do
   @approval "item/commandExecution/requestApproval"
 
   defp ready(opts \\ []) do
-    {_, state} = opts |> State.new() |> State.start(0)
-    {_, state} = State.message(state, {:result, 0, %{}}, 0)
+    {_, state} = opts |> State.new() |> State.run(:start, 0)
+    {_, state} = State.run(state, {:receive, {:result, 0, %{}}}, 0)
     state
   end
 
   defp request(state, from, opts) do
-    {[{:send, %{"id" => id}}], state} = State.request(state, from, "model/list", %{}, opts, 0)
+    {[{:send, %{"id" => id}}], state} =
+      State.run(state, {:request, from, "model/list", %{}, opts}, 0)
+
     {id, state}
   end
 
@@ -28,7 +30,7 @@ defmodule Codex.AppServer.OrderTest do
         opts = @caps ++ [answer_timeout_ms: 40, retries: 2, retry_ms: 5]
         world = %{state: ready(opts), now: 0, froms: [], sent: [0], asked: [], actions: []}
         world = Enum.reduce(1..300, world, fn _, world -> happen(world, :rand.uniform(14)) end)
-        {actions, state} = State.down(world.state, %{})
+        {actions, state} = State.run(world.state, {:down, %{}}, 0)
         check(Enum.reverse(world.actions) ++ actions, world, state)
       end
     end
@@ -39,16 +41,20 @@ defmodule Codex.AppServer.OrderTest do
       own = follow != nil and Enum.random([true, false])
       opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow, own: own]
       world = %{world | froms: [from | world.froms]}
-      world |> step(&State.request(&1, from, "turn/start", %{"threadId" => "t"}, opts, world.now))
+
+      world
+      |> step(
+        &State.run(&1, {:request, from, "turn/start", %{"threadId" => "t"}, opts}, world.now)
+      )
     end
 
     defp happen(world, 4),
       do:
         step(
           world,
-          &State.message(
+          &State.run(
             &1,
-            {:result, any_id(world), %{"turn" => %{"id" => any_turn()}}},
+            {:receive, {:result, any_id(world), %{"turn" => %{"id" => any_turn()}}}},
             world.now
           )
         )
@@ -57,9 +63,9 @@ defmodule Codex.AppServer.OrderTest do
       do:
         step(
           world,
-          &State.message(
+          &State.run(
             &1,
-            {:error, any_id(world), %{"code" => Enum.random([-32001, -32600])}},
+            {:receive, {:error, any_id(world), %{"code" => Enum.random([-32001, -32600])}}},
             world.now
           )
         )
@@ -71,9 +77,9 @@ defmodule Codex.AppServer.OrderTest do
 
       step(
         world,
-        &State.message(
+        &State.run(
           &1,
-          {:request, id, Enum.random([@approval, "new/thing"]), about},
+          {:receive, {:request, id, Enum.random([@approval, "new/thing"]), about}},
           world.now
         )
       )
@@ -87,36 +93,41 @@ defmodule Codex.AppServer.OrderTest do
           {:error, %{"code" => 1, "message" => "m"}}
         ])
 
-      step(world, &State.respond(&1, :answerer, Enum.random([0 | world.asked]), answer))
+      step(
+        world,
+        &State.run(&1, {:respond, :answerer, {:id, Enum.random([0 | world.asked])}, answer}, 0)
+      )
     end
 
     defp happen(world, 8) do
       now = world.now + :rand.uniform(15)
-      step(%{world | now: now}, &State.tick(&1, now))
+      step(%{world | now: now}, &State.run(&1, :tick, now))
     end
 
     defp happen(world, 9),
-      do: step(world, &State.subscribe(&1, :subscriber, Enum.random([:s, :t, :u]), []))
+      do: step(world, &State.run(&1, {:subscribe, :subscriber, Enum.random([:s, :t, :u]), []}, 0))
 
-    defp happen(world, 10), do: step(world, &State.gone(&1, Enum.random([:s, :t, :f])))
+    defp happen(world, 10),
+      do: step(world, &State.run(&1, {:reader_down, Enum.random([:s, :t, :f])}, 0))
 
     defp happen(world, 11) do
       from = {:from, length(world.froms)}
       world = %{world | froms: [from | world.froms]}
-      step(world, &State.interrupt_in(&1, from, "t", [timeout_ms: 20], world.now))
+      step(world, &State.run(&1, {:interrupt, from, "t", [timeout_ms: 20]}, world.now))
     end
 
     defp happen(world, 12),
-      do: step(world, &State.message(&1, {:malformed, :not_json}, world.now))
+      do: step(world, &State.run(&1, {:receive, {:malformed, :not_json}}, world.now))
 
     defp happen(world, 13),
       do:
         step(
           world,
-          &State.message(
+          &State.run(
             &1,
-            {:notification, "serverRequest/resolved",
-             %{"requestId" => Enum.random([0 | world.asked])}},
+            {:receive,
+             {:notification, "serverRequest/resolved",
+              %{"requestId" => Enum.random([0 | world.asked])}}},
             world.now
           )
         )
@@ -126,7 +137,7 @@ defmodule Codex.AppServer.OrderTest do
         Enum.random(~w(turn/started item/started item/completed turn/completed thread/closed))
 
       params = %{"threadId" => "t", "turn" => %{"id" => any_turn()}, "item" => %{"id" => "i"}}
-      step(world, &State.message(&1, {:notification, method, params}, world.now))
+      step(world, &State.run(&1, {:receive, {:notification, method, params}}, world.now))
     end
 
     # Most of the ids that were sent, some that were not.
@@ -136,17 +147,17 @@ defmodule Codex.AppServer.OrderTest do
     defp step(world, fun) do
       {actions, state} = fun.(world.state)
       sent = for {:send, %{"id" => id, "method" => _}} <- actions, do: id
-      assert map_size(state.requests.waiting) <= @caps[:max_requests]
-      assert map_size(state.asked) <= @caps[:max_asked]
+      assert map_size(state.peer.sent) <= @caps[:max_requests]
+      assert map_size(state.peer.received) <= @caps[:max_asked]
       assert map_size(state.subscribers) <= @caps[:max_subscribers]
       assert map_size(state.turns.running) <= @caps[:max_turns]
       # Besides those that wait for their answers, some whose answer is late.
-      late = map_size(state.turns.starting) - map_size(state.requests.waiting)
+      late = map_size(state.turns.starting) - map_size(state.peer.sent)
       assert late <= @caps[:max_turns]
       # A time for each that waits, and none besides.
-      times = Enum.count(state.requests.waiting, fn {_, e} -> e.deadline != :infinity end)
-      times = times + Enum.count(state.requests.waiting, fn {_, e} -> e.retry_at != nil end)
-      assert :gb_sets.size(state.timers) == times + map_size(state.asked)
+      times = Enum.count(state.peer.sent, fn {_, e} -> e.deadline != :infinity end)
+      times = times + Enum.count(state.peer.sent, fn {_, e} -> e.retry_at != nil end)
+      assert :gb_sets.size(state.peer.deadlines) == times + map_size(state.peer.received)
 
       %{
         world
@@ -176,10 +187,10 @@ defmodule Codex.AppServer.OrderTest do
       for id <- Enum.uniq(world.asked) do
         count = fn list -> Enum.count(list, &(&1 === id)) end
         left = count.(world.asked) - count.(answers) - count.(notes) - count.(taken_back)
-        assert left == if(is_map_key(world.state.asked, id), do: 1, else: 0)
+        assert left == if(is_map_key(world.state.peer.received, id), do: 1, else: 0)
       end
 
-      assert state.requests.waiting == %{} and state.asked == %{} and state.turns.running == %{}
+      assert state.peer.sent == %{} and state.peer.received == %{} and state.turns.running == %{}
       assert State.deadline(state) == :infinity
     end
   end
@@ -197,9 +208,9 @@ defmodule Codex.AppServer.OrderTest do
         |> Enum.take(30)
         |> Enum.flat_map(&[&1, &1])
         |> Enum.shuffle()
-        |> Enum.flat_map_reduce(state, &State.message(&2, {:result, &1, &1}, 0))
+        |> Enum.flat_map_reduce(state, &State.run(&2, {:receive, {:result, &1, &1}}, 0))
 
-      {late, state} = State.tick(state, 100)
+      {late, state} = State.run(state, :tick, 100)
       replies = for {:reply, from, result} <- actions ++ late, do: {from, result}
       assert Enum.sort(Enum.map(replies, &elem(&1, 0))) == Enum.to_list(1..50)
       # The answer is the one to the own request.

@@ -8,7 +8,6 @@ defmodule Codex.AppServer.ReconnectTest do
   alias Codex.{AppServer, Events, Test, Thread}
 
   doctest Codex.AppServer.Reconnect
-  doctest Codex.AppServer.Life
 
   @moduletag timeout: 60_000
   @moduletag :tmp_dir

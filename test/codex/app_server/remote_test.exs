@@ -264,7 +264,7 @@ defmodule Codex.AppServer.RemoteTest do
           AppServer.signed_token(secret, Keyword.put(good, :issuer, "others")),
           AppServer.signed_token(secret, Keyword.delete(good, :audience)),
           AppServer.signed_token(secret <> "x", good),
-          Codex.AppServer.Token.sign(secret, -3_600, [{"iss", "tests"}, {"aud", "app"}])
+          Codex.AppServer.BearerToken.sign(secret, -3_600, [{"iss", "tests"}, {"aud", "app"}])
         ] do
       assert {:error, {:handshake_refused, 401, _}} = AppServer.connect_remote(url, token: token)
     end
@@ -300,7 +300,7 @@ defmodule Codex.AppServer.RemoteTest do
         AppServer.request(conn, "command/exec", %{"command" => ["sleep", "60"]})
       end)
 
-    assert eventually(fn -> :sys.get_state(conn).state.requests.waiting != %{} end)
+    assert eventually(fn -> :sys.get_state(conn).state.peer.sent != %{} end)
     {_, 0} = System.cmd("kill", ["-9", Integer.to_string(os_pid)])
     assert {:error, {:app_server_down, %{reason: reason}}} = Task.await(waiting)
     assert reason in [:closed, :econnreset]

@@ -62,7 +62,7 @@ defmodule Codex.AppServer.ReplayTest do
       assert for({id, _} <- replay.ids, id not in answered, is_map_key(answers, id), do: id)
              |> length() <= 1
 
-      assert replay.state.asked == %{}
+      assert replay.state.peer.received == %{}
     end
 
     test "#{name}: every notification reaches the subscriber, in order" do
@@ -141,8 +141,8 @@ defmodule Codex.AppServer.ReplayTest do
       for {:notify, who, {:codex_request, id, method, _}} <- replay.actions, do: {who, id, method}
 
     followed =
-      for {:turn, who, _, _, {:request, id, method, _, true}} <- replay.actions,
-          do: {who, id, method}
+      for {:turn, who, _, _, {:request, request, true}} <- replay.actions,
+          do: {who, request.id, request.method}
 
     method = "item/commandExecution/requestApproval"
     assert asked == for(id <- [0, 1], do: {:all, id, method})

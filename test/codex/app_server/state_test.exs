@@ -1,10 +1,12 @@
 defmodule Codex.AppServer.StateTest do
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Message, Outgoing, ServerRequest, State, Subscribers, Turns}
+  alias Codex.AppServer.{ServerRequest, State, Subscribers, Turns}
+  alias Codex.JSONRPC.Message
   alias Codex.Protocol
 
-  doctest Codex.AppServer.Message
+  doctest Codex.JSONRPC.Message
+  doctest Codex.AppServer.Ids
   doctest Codex.AppServer.Subscribers
   doctest Codex.AppServer.ServerRequest
 
@@ -12,20 +14,31 @@ defmodule Codex.AppServer.StateTest do
   @hello %{"userAgent" => "codex"}
 
   defp ready(opts \\ []) do
-    {[{:send, %{"id" => 0}}], state} = opts |> State.new() |> State.start(0)
+    {[{:send, %{"id" => 0}}], state} = opts |> State.new() |> State.run(:start, 0)
     {[{:send, %{"method" => "initialized"}}], state} = message(state, {:result, 0, @hello})
     state
   end
 
   # Without the marks of what waits for an answer, which a test of their own looks at.
-  defp message(state, message, now \\ 0), do: unmarked(State.message(state, message, now))
-  defp respond(state, from, id, answer), do: unmarked(State.respond(state, from, id, answer))
-  defp tick(state, now), do: unmarked(State.tick(state, now))
-  defp gone(state, who), do: unmarked(State.gone(state, who))
+  defp message(state, message, now \\ 0), do: unmarked(State.run(state, {:receive, message}, now))
+
+  defp respond(state, from, id, answer),
+    do: unmarked(State.run(state, {:respond, from, {:id, id}, answer}, 0))
+
+  defp tick(state, now), do: unmarked(State.run(state, :tick, now))
+  defp gone(state, who), do: unmarked(State.run(state, {:reader_down, who}, 0))
 
   # A second follower: no call of a connection makes one.
-  defp follow(state, who, thread_id, turn_id),
-    do: Outgoing.turns(state, Turns.follow(state.turns, who, thread_id, turn_id))
+  defp follow(state, who, thread_id, turn_id) do
+    {messages, turns} = Turns.follow(state.turns, who, thread_id, turn_id)
+    sent = for {who, thread, turn, what} <- messages, do: {:turn, who, thread, turn, what}
+    {sent, %{state | turns: turns}}
+  end
+
+  defp skip(state, id, who) do
+    token = with %{data: data} <- state.peer.received[id], do: data.request.token
+    State.run(state, {:skip, token, who}, 0)
+  end
 
   defp forget(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
 
@@ -36,18 +49,21 @@ defmodule Codex.AppServer.StateTest do
   defp request(state, from, opts \\ [], now \\ 0) do
     {method, opts} = Keyword.pop(opts, :method, "model/list")
     {params, opts} = Keyword.pop(opts, :params, %{})
-    {[{:send, %{"id" => id}}], state} = State.request(state, from, method, params, opts, now)
+
+    {[{:send, %{"id" => id}}], state} =
+      State.run(state, {:request, from, method, params, opts}, now)
+
     {id, state}
   end
 
   defp subscribe(state, who, options \\ []) do
-    {[{:reply, :us, :ok}], state} = State.subscribe(state, :us, who, options)
+    {[{:reply, :us, :ok}], state} = State.run(state, {:subscribe, :us, who, options}, 0)
     state
   end
 
   describe "hello" do
     test "names the client and what it wants, and is followed by initialized" do
-      {actions, state} = State.start(State.new(), 7)
+      {actions, state} = State.run(State.new(), :start, 7)
 
       assert actions == [
                {:send,
@@ -62,8 +78,8 @@ defmodule Codex.AppServer.StateTest do
              ]
 
       assert State.deadline(state) == 10_007
-      {[], state} = State.await(state, :a)
-      {[], state} = State.await(state, :b)
+      {[], state} = State.run(state, {:await, :a}, 0)
+      {[], state} = State.run(state, {:await, :b}, 0)
       {actions, state} = message(state, {:result, 0, @hello})
 
       assert actions == [
@@ -73,7 +89,7 @@ defmodule Codex.AppServer.StateTest do
              ]
 
       assert State.deadline(state) == :infinity
-      assert {[{:reply, :c, {:ok, @hello}}], _} = State.await(state, :c)
+      assert {[{:reply, :c, {:ok, @hello}}], _} = State.run(state, {:await, :c}, 0)
 
       options = [
         client_name: "n",
@@ -83,7 +99,7 @@ defmodule Codex.AppServer.StateTest do
         opt_out: ["turn/diff/updated"]
       ]
 
-      {[{:send, %{"params" => params}}], _} = options |> State.new() |> State.start(0)
+      {[{:send, %{"params" => params}}], _} = options |> State.new() |> State.run(:start, 0)
 
       assert params == %{
                "clientInfo" => %{"name" => "n", "version" => "1", "title" => "T"},
@@ -110,30 +126,30 @@ defmodule Codex.AppServer.StateTest do
             {&message(&1, {:error, 0, error}), {:initialize_refused, error}},
             {&tick(&1, 50), {:init_timeout, 50}}
           ] do
-        {_, state} = State.start(State.new(init_timeout_ms: 50), 0)
-        {[], state} = State.await(state, :a)
+        {_, state} = State.run(State.new(init_timeout_ms: 50), :start, 0)
+        {[], state} = State.run(state, {:await, :a}, 0)
         {actions, state} = happens.(state)
         assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
         assert State.deadline(state) == :infinity
 
-        assert {[{:reply, :b, {:error, ^reason}}], _} = State.await(state, :b)
+        assert {[{:reply, :b, {:error, ^reason}}], _} = State.run(state, {:await, :b}, 0)
 
         assert {[{:reply, :c, {:error, ^reason}}], _} =
-                 State.request(state, :c, "model/list", %{}, [], 60)
+                 State.run(state, {:request, :c, "model/list", %{}, []}, 60)
 
         assert {[], _} = message(state, {:result, 0, @hello})
-        assert {[], _} = State.down(state, %{})
+        assert {[], _} = State.run(state, {:down, %{}}, 0)
       end
     end
 
     test "requests before it are refused, notifications and requests of the server are heard" do
-      {_, state} = State.start(State.new(), 0)
+      {_, state} = State.run(State.new(), :start, 0)
 
       assert {[{:reply, :a, {:error, :not_ready}}], _} =
-               State.request(state, :a, "model/list", %{}, [], 0)
+               State.run(state, {:request, :a, "model/list", %{}, []}, 0)
 
       assert {[{:reply, :a, {:error, :not_ready}}], _} =
-               State.request(State.new(), :a, "x", nil, [], 0)
+               State.run(State.new(), {:request, :a, "x", nil, []}, 0)
 
       state = subscribe(state, :s)
 
@@ -170,7 +186,7 @@ defmodule Codex.AppServer.StateTest do
     end
 
     test "leave parameters out where there are none" do
-      {[{:send, sent}], _} = State.request(ready(), :a, "account/logout", nil, [], 0)
+      {[{:send, sent}], _} = State.run(ready(), {:request, :a, "account/logout", nil, []}, 0)
       assert sent == %{"id" => 1, "method" => "account/logout"}
     end
 
@@ -197,15 +213,12 @@ defmodule Codex.AppServer.StateTest do
       experimental = [experimental: ["thread/start.dynamicTools"]]
 
       assert {[{:reply, :a, {:error, {:experimental, ["thread/start.dynamicTools"]}}}], _} =
-               State.request(ready(), :a, "thread/start", %{}, experimental, 0)
+               State.run(ready(), {:request, :a, "thread/start", %{}, experimental}, 0)
 
       assert {[{:send, _}], _} =
-               State.request(
+               State.run(
                  ready(experimental_api: true),
-                 :a,
-                 "thread/start",
-                 %{},
-                 experimental,
+                 {:request, :a, "thread/start", %{}, experimental},
                  0
                )
     end
@@ -246,14 +259,16 @@ defmodule Codex.AppServer.StateTest do
       {_, state} = request(state, :b)
 
       {[{:reply, :c, {:error, {:overflow, :requests, 2}}}], state} =
-        State.request(state, :c, "model/list", %{}, [follow: :c], 0)
+        State.run(state, {:request, :c, "model/list", %{}, [follow: :c]}, 0)
 
       {_, state} = message(state, {:result, one, nil})
       assert {3, _state} = request(state, :c)
 
-      {_, state} = State.start(State.new(max_requests: 1), 0)
-      {[], state} = State.await(state, :a)
-      assert {[{:reply, :b, {:error, {:overflow, :requests, 1}}}], _} = State.await(state, :b)
+      {_, state} = State.run(State.new(max_requests: 1), :start, 0)
+      {[], state} = State.run(state, {:await, :a}, 0)
+
+      assert {[{:reply, :b, {:error, {:overflow, :requests, 1}}}], _} =
+               State.run(state, {:await, :b}, 0)
     end
 
     test "show no parameters when the state is inspected" do
@@ -271,8 +286,8 @@ defmodule Codex.AppServer.StateTest do
 
       for line <- [
             "nope",
-            "[1]",
             "7",
+            "[]",
             "{}",
             ~s({"id":1.5,"result":1}),
             ~s({"method":7}),
@@ -285,6 +300,10 @@ defmodule Codex.AppServer.StateTest do
         assert {:malformed, reason} = message = Message.from_line(event)
         assert message(state, message) == {[{:note, {:malformed, reason}}], state}
       end
+
+      # An app-server sends no batches.
+      [event] = Codex.JSONL.decode(~s([{"id":1,"result":1}]\n))
+      assert {[{:note, {:malformed, _}}], ^state} = message(state, Message.from_line(event))
     end
 
     test "over the byte budget are the end: what was in them is missing" do
@@ -328,9 +347,9 @@ defmodule Codex.AppServer.StateTest do
     {id, state} = request(ready(), :a)
 
     assert {[{:reply, :a, {:error, {:invalid_option, _, _, _}}}], state} =
-             State.refuse(state, id, {:invalid_option, [], "x", "text"})
+             State.run(state, {:refuse, id, {:invalid_option, [], "x", "text"}}, 0)
 
-    assert {[], ^state} = State.refuse(state, id, {:invalid_option, [], "x", "text"})
+    assert {[], ^state} = State.run(state, {:refuse, id, {:invalid_option, [], "x", "text"}}, 0)
   end
 
   describe "subscribers" do
@@ -359,7 +378,7 @@ defmodule Codex.AppServer.StateTest do
       assert Enum.sort(for {:notify, who, _} <- actions, do: who) == [:all, :other]
 
       state = subscribe(state, :all, methods: [])
-      {[], state} = State.unsubscribe(state, :thread)
+      {[], state} = State.run(state, {:unsubscribe, :thread}, 0)
       {[], state} = gone(state, :method)
       assert {[], _} = message(state, @told)
     end
@@ -374,14 +393,14 @@ defmodule Codex.AppServer.StateTest do
             {[thread_id: :x], {:invalid_option, :thread_id, :x, "a string"}},
             {7, {:invalid_options, 7}}
           ] do
-        assert State.subscribe(state, :us, :s, options) ==
+        assert State.run(state, {:subscribe, :us, :s, options}, 0) ==
                  {[{:reply, :us, {:error, reason}}], state}
       end
 
       state = subscribe(state, :s)
 
       assert {[{:reply, :us, {:error, {:overflow, :subscribers, 1}}}], _} =
-               State.subscribe(state, :us, :more, [])
+               State.run(state, {:subscribe, :us, :more, []}, 0)
 
       subscribe(state, :s, thread_id: "t")
     end
@@ -491,44 +510,49 @@ defmodule Codex.AppServer.StateTest do
 
     test "is marked when it begins to wait, and once when it ends, for whatever reason" do
       state = subscribe(ready(answer_timeout_ms: 100), :s)
-      ask = fn state, id -> State.message(state, {:request, id, @approval, %{}}, 5) end
+      ask = fn state, id -> State.run(state, {:receive, {:request, id, @approval, %{}}}, 5) end
 
       ended = fn {actions, state}, id ->
-        assert state.asked == %{}
-        assert [{:closed, ^id, why}] = Enum.filter(actions, &(elem(&1, 0) == :closed))
+        assert state.peer.received == %{}
+        assert [{:closed, %{id: ^id}, why, ms}] = Enum.filter(actions, &(elem(&1, 0) == :closed))
+        assert ms in 0..100
         {why, state}
       end
 
-      {[{:opened, 0, @approval, %{}, 105} | _], state} = ask.(state, 0)
-      {:answered, state} = ended.(State.respond(state, :a, 0, {:answer, :allow}), 0)
+      {[{:opened, request} | _], state} = ask.(state, 0)
+      assert %{id: 0, method: @approval, params: %{}} = request
+      assert DateTime.to_unix(request.expires_at, :millisecond) == 105
+
+      {{:answered, {:ok, %{"decision" => "accept"}}}, state} =
+        ended.(State.run(state, {:respond, :a, {:id, 0}, {:answer, :allow}}, 6), 0)
 
       {_, state} = ask.(state, 1)
       taken_back = {:notification, "serverRequest/resolved", %{"requestId" => 1}}
-      {:resolved, state} = ended.(State.message(state, taken_back, 6), 1)
+      {:withdrawn, state} = ended.(State.run(state, {:receive, taken_back}, 6), 1)
 
       {_, state} = ask.(state, 2)
-      {:expired, state} = ended.(State.tick(state, 105), 2)
+      {:expired, state} = ended.(State.run(state, :tick, 105), 2)
 
       {_, asked} = ask.(state, 3)
-      {:nobody, _} = ended.(State.gone(asked, :s), 3)
-      {:down, _} = ended.(State.down(asked, %{}), 3)
+      {:nobody, _} = ended.(State.run(asked, {:reader_down, :s}, 6), 3)
+      {:down, _} = ended.(State.run(asked, {:down, %{}}, 6), 3)
 
       # Of two who were asked, the second may still answer.
       {_, state} = state |> subscribe(:t) |> ask.(4)
-      {actions, state} = State.gone(state, :s)
+      {actions, state} = State.run(state, {:reader_down, :s}, 6)
       assert Enum.filter(actions, &(elem(&1, 0) in [:send, :closed])) == []
-      {:nobody, _} = ended.(State.gone(state, :t), 4)
+      {:nobody, _} = ended.(State.run(state, {:reader_down, :t}, 6), 4)
     end
 
     test "with parameters that are none gets an error, and nobody is asked" do
       state = subscribe(ready(), :s)
-      asked = Message.from_map(%{"id" => 7, "method" => @approval, "params" => [1]})
+      asked = Message.from_term(%{"id" => 7, "method" => @approval, "params" => [1]})
       assert asked == {:malformed_request, 7}
 
       assert {[{:send, %{"id" => 7, "error" => %{"code" => -32_602}}}, _], ^state} =
                message(state, asked)
 
-      told = Message.from_map(%{"method" => "turn/started", "params" => [1]})
+      told = Message.from_term(%{"method" => "turn/started", "params" => [1]})
       assert told == {:malformed, :not_a_message}
     end
 
@@ -536,19 +560,19 @@ defmodule Codex.AppServer.StateTest do
       {id, state} = started()
       {[], state} = answer(state, id)
       about = %{"threadId" => "t", "turnId" => "u"}
-      ask = &State.message(&1, {:request, 0, @approval, about}, 0)
+      ask = &State.run(&1, {:receive, {:request, 0, @approval, about}}, 0)
 
       {_, asked} = state |> subscribe(:s) |> ask.()
-      {[], asked} = State.leave(asked, 0, :f)
-      {[], asked} = State.leave(asked, nil, :f)
+      {[], asked} = skip(asked, 0, :f)
+      {[], asked} = skip(asked, nil, :f)
       assert {[{:send, %{"id" => 0}}, {:note, {:denied, :nobody, 0, _}} | _], _} = gone(asked, :s)
 
       # As a subscriber, a reader may answer all the same.
       {_, asked} = state |> subscribe(:f) |> ask.()
-      assert {[], %{asked: %{0 => _}}} = State.leave(asked, 0, :f)
+      assert {[], %{peer: %{received: %{0 => _}}}} = skip(asked, 0, :f)
 
       {_, asked} = ask.(state)
-      assert {[{:send, _} | _], %{asked: none}} = State.leave(asked, 0, :f)
+      assert {[{:send, _} | _], %{peer: %{received: none}}} = skip(asked, 0, :f)
       assert none == %{}
     end
 
@@ -765,18 +789,20 @@ defmodule Codex.AppServer.StateTest do
       {actions, state} = message(state, {:request, 0, @approval, @turn})
 
       # As a subscriber, and as who follows the turn: neither takes the other's.
-      assert actions == [
+      assert [
                {:notify, :f, {:codex_request, 0, @approval, @turn}},
-               {:turn, :f, "t", "u", {:request, 0, @approval, @turn, true}}
-             ]
+               {:turn, :f, "t", "u", {:request, request, true}}
+             ] = actions
 
-      {[], state} = State.unsubscribe(state, :f)
+      assert %{id: 0, method: @approval, params: @turn} = request
 
-      assert {[{:turn, :f, "t", "u", {:request, 1, @approval, @turn, false}}], asked} =
+      {[], state} = State.run(state, {:unsubscribe, :f}, 0)
+
+      assert {[{:turn, :f, "t", "u", {:request, %{id: 1, token: token}, false}}], asked} =
                message(state, {:request, 1, @approval, @turn})
 
       # And that it is answered, by whomever.
-      assert {[{:send, _}, {:reply, :x, :ok}, {:turn, :f, "t", "u", {:answered, 1}}], _} =
+      assert {[{:send, _}, {:reply, :x, :ok}, {:turn, :f, "t", "u", {:answered, ^token}}], _} =
                respond(asked, :x, 1, {:ok, decision: :accept})
 
       # Of another turn, nobody.
@@ -787,7 +813,11 @@ defmodule Codex.AppServer.StateTest do
     test "that are somebody's own have no second beside them in their thread, and end with them" do
       opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
       {id, state} = request(ready(), :a, opts)
-      again = fn state -> State.request(state, :b, "turn/start", opts[:params], opts, 0) end
+
+      again = fn state ->
+        State.run(state, {:request, :b, "turn/start", opts[:params], opts}, 0)
+      end
+
       starting = {:turn_running, "t", :starting}
       assert {[{:reply, :b, {:error, ^starting}}], ^state} = again.(state)
 
@@ -797,7 +827,8 @@ defmodule Codex.AppServer.StateTest do
       running = {:turn_running, "t", "u"}
       assert {[{:reply, :b, {:error, ^running}}], ^state} = again.(state)
       # Whoever only follows it, and asks without that, may steer.
-      assert {[{:send, _}], _} = State.request(state, :b, "turn/start", opts[:params], [], 0)
+      assert {[{:send, _}], _} =
+               State.run(state, {:request, :b, "turn/start", opts[:params], []}, 0)
 
       begun = %{"threadId" => "t", "turn" => %{"id" => "u"}}
       {[_], state} = message(state, {:notification, "turn/started", begun})
@@ -849,9 +880,9 @@ defmodule Codex.AppServer.StateTest do
       {id, state} = started()
       {[], state} = answer(state, id)
       {[], state} = follow(state, :f, "t", "v")
-      {[], state} = State.unfollow(state, :f, "t", "u")
+      {[], state} = State.run(state, {:unfollow, :f, "t", "u"}, 0)
       assert Map.keys(state.turns.running) == [{"t", "v"}]
-      assert {[], ^state} = State.unfollow(state, :f, "t", "u")
+      assert {[], ^state} = State.run(state, {:unfollow, :f, "t", "u"}, 0)
     end
 
     test "ask only those who follow them: when these are gone, the answer is no" do
@@ -865,7 +896,7 @@ defmodule Codex.AppServer.StateTest do
                {:note, {:denied, :nobody, 7, @approval}}
              ] = actions
 
-      assert state.asked == %{} and State.deadline(state) == :infinity
+      assert state.peer.received == %{} and State.deadline(state) == :infinity
     end
 
     test "end with their thread" do
@@ -887,7 +918,7 @@ defmodule Codex.AppServer.StateTest do
 
       {_, state} = request(state, :b)
       info = %{exit_status: 1, stderr: "gone"}
-      {actions, state} = State.down(state, info)
+      {actions, state} = State.run(state, {:down, info}, 0)
       down = {:app_server_down, info}
 
       assert [{:reply, :b, {:error, ^down}}, {:turn, :f, "t", "u", {:lost, ^down, summary}}] =

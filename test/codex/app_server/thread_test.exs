@@ -616,7 +616,7 @@ defmodule Codex.AppServer.ThreadTest do
           else: assert_raise(Codex.Error, ~r/total timeout/, run)
 
         # Nobody waits for the answer to its interrupt, and it will be interrupted.
-        assert [%{from: :nobody}] = waiting(conn, "turn/interrupt")
+        assert [%{caller: {:nobody, nil}}] = waiting(conn, "turn/interrupt")
         assert mailbox() |> Enum.reject(&match?({:codex_notification, _, _}, &1)) == []
         signal.("CONT")
 
@@ -657,7 +657,7 @@ defmodule Codex.AppServer.ThreadTest do
     end
 
     defp waiting(conn, method) do
-      for {_, %{method: ^method} = entry} <- :sys.get_state(conn).state.requests.waiting,
+      for {_, %{method: ^method} = entry} <- :sys.get_state(conn).state.peer.sent,
           do: entry
     end
 

@@ -248,8 +248,8 @@ defmodule Codex.AppServer.TokensTest do
 
     answer = """
     true = Node.connect(:"#{name}")
-    IO.inspect(Codex.AppServer.answer(#{inspect(token)}, :allow))
-    IO.inspect(Codex.AppServer.answer(#{inspect(token)}, :allow))
+    IO.inspect(Codex.AppServer.answer(#{inspect(token)}, :allow), width: :infinity)
+    IO.inspect(Codex.AppServer.answer(#{inspect(token)}, :allow), width: :infinity)
     """
 
     assert {output, 0} = OtherVM.run(answer, asks)

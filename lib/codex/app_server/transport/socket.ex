@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Transport.Socket do
   # then, so that nobody is taken for dead.
   @behaviour Codex.AppServer.Transport
 
-  alias Codex.AppServer.Message
+  alias Codex.JSONRPC.Message
   alias Codex.AppServer.Transport.{Address, Handshake, TLS, Writer}
   alias Codex.Error.Redact
   alias Codex.{JSON, Native}
@@ -290,8 +290,7 @@ defmodule Codex.AppServer.Transport.Socket do
 
   defp message({:text, text}, max_nodes) do
     case JSON.decode(text, max_nodes) do
-      {:ok, %{} = map} -> Message.from_map(map)
-      {:ok, _} -> {:malformed, :not_a_message}
+      {:ok, term} -> Message.from_term(term)
       {:error, {:nodes, _at}} -> {:malformed, {:overfull, max_nodes}}
       {:error, _} -> {:malformed, :not_json}
     end

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Transport.Stdio do
   # A server of our own, under the launcher: a line is a message.
   @behaviour Codex.AppServer.Transport
 
-  alias Codex.AppServer.Message
+  alias Codex.JSONRPC.Message
   alias Codex.Error.Redact
   alias Codex.{JSONL, Subprocess}
   alias Codex.Telemetry.Debug

@@ -1,16 +1,18 @@
-defmodule Codex.AppServer.Message do
+defmodule Codex.JSONRPC.Message do
   @moduledoc false
-  # A line of the server, sorted: what it asks, tells and answers, and what is none of these.
+  # Messages of JSON-RPC: decoded objects become tagged tuples. The member `jsonrpc` is not looked at,
+  # as an app-server leaves it out.
 
   alias Codex.Events
 
-  @typedoc "The server's ids are its own; they are returned as they came."
+  @typedoc "Ids of the other side are returned as they came."
   @type id :: integer() | String.t()
   @type t ::
           {:request, id(), method :: String.t(), params :: map()}
           | {:notification, method :: String.t(), params :: map()}
           | {:result, id(), term()}
           | {:error, id(), map()}
+          | {:batch, [t()]}
           | {:malformed, reason()}
           | {:malformed_request, id()}
   @type reason ::
@@ -20,19 +22,18 @@ defmodule Codex.AppServer.Message do
           | {:overfull, limit :: pos_integer()}
 
   @doc """
-  The message of a line as `Codex.JSONL` decodes it.
+  Returns the message of a line that `Codex.JSONL` has decoded.
 
       iex> line = ~s({"method":"turn/started","params":{"threadId":"t"},"emittedAtMs":1}\\n)
       iex> [event] = Codex.JSONL.feed(Codex.JSONL.new(), line)
-      iex> Codex.AppServer.Message.from_line(event)
+      iex> Codex.JSONRPC.Message.from_line(event)
       {:notification, "turn/started", %{"threadId" => "t"}}
   """
   @spec from_line(Events.t()) :: t()
-  def from_line(%Events.Unknown{error: nil, raw: %{} = map}), do: from_map(map)
-  def from_line(%Events.Unknown{error: nil}), do: {:malformed, :not_a_message}
+  def from_line(%Events.Unknown{error: nil, raw: term}), do: from_term(term)
   def from_line(%Events.Unknown{}), do: {:malformed, :not_json}
 
-  # What the decoder makes of a line over its budget. A line of the other lane has no bytes.
+  # Lines over a limit. Errors of `codex exec` have no size.
   def from_line(%Events.Error{additional_details: %{"max_line_nodes" => limit}}),
     do: {:malformed, {:overfull, limit}}
 
@@ -41,22 +42,32 @@ defmodule Codex.AppServer.Message do
 
   def from_line(_event), do: {:malformed, :not_a_message}
 
-  @doc "The message of a decoded object."
-  @spec from_map(map()) :: t()
-  def from_map(%{"method" => method, "id" => id} = map)
+  @doc """
+  Returns the message of a decoded JSON value.
+
+      iex> Codex.JSONRPC.Message.from_term([%{"id" => "a", "result" => 1}, 7])
+      {:batch, [{:result, "a", 1}, {:malformed, :not_a_message}]}
+  """
+  @spec from_term(term()) :: t()
+  def from_term(%{"method" => method, "id" => id} = map)
       when is_binary(method) and (is_integer(id) or is_binary(id)),
       do: with_params(map, &{:request, id, method, &1}, {:malformed_request, id})
 
-  def from_map(%{"method" => method} = map) when is_binary(method) and not is_map_key(map, "id"),
+  def from_term(%{"method" => method} = map) when is_binary(method) and not is_map_key(map, "id"),
     do: with_params(map, &{:notification, method, &1}, {:malformed, :not_a_message})
 
-  def from_map(%{"id" => id, "error" => error}) when is_integer(id) or is_binary(id),
+  def from_term(%{"id" => id, "error" => error}) when is_integer(id) or is_binary(id),
     do: {:error, id, if(is_map(error), do: error, else: %{"message" => inspect(error)})}
 
-  def from_map(%{"id" => id, "result" => result}) when is_integer(id) or is_binary(id),
+  def from_term(%{"id" => id, "result" => result}) when is_integer(id) or is_binary(id),
     do: {:result, id, result}
 
-  def from_map(_other), do: {:malformed, :not_a_message}
+  def from_term([_ | _] = list), do: {:batch, Enum.map(list, &from_member/1)}
+  def from_term(_other), do: {:malformed, :not_a_message}
+
+  # Batches hold no batches.
+  defp from_member(map) when is_map(map), do: from_term(map)
+  defp from_member(_other), do: {:malformed, :not_a_message}
 
   defp with_params(map, message, malformed) do
     case map["params"] do
@@ -65,23 +76,4 @@ defmodule Codex.AppServer.Message do
       _other -> malformed
     end
   end
-
-  @doc """
-  The thread that parameters are about, or nil.
-
-      iex> Codex.AppServer.Message.thread_id(%{"thread" => %{"id" => "t"}})
-      "t"
-  """
-  @spec thread_id(map()) :: String.t() | nil
-  def thread_id(%{"threadId" => id}), do: id
-  def thread_id(%{"thread_id" => id}), do: id
-  def thread_id(%{"thread" => %{"id" => id}}), do: id
-  def thread_id(%{"conversationId" => id}), do: id
-  def thread_id(_params), do: nil
-
-  @doc "The turn that parameters are about, or nil."
-  @spec turn_id(map()) :: String.t() | nil
-  def turn_id(%{"turnId" => id}), do: id
-  def turn_id(%{"turn" => %{"id" => id}}), do: id
-  def turn_id(_params), do: nil
 end
