@@ -1,48 +1,61 @@
 defmodule Codex.AppServer do
   @moduledoc """
-  The methods of `codex app-server`, one function each.
+  Connections to `codex app-server`, and the methods of its protocol, one function each.
 
-      {:ok, %{"thread" => %{"id" => id}}} = Codex.AppServer.thread_start(conn, cwd: "/srv/app", sandbox: :read_only)
+      {:ok, conn} = Codex.AppServer.connect([], cwd: "/srv/app")
+      {:ok, %{"thread" => %{"id" => id}}} = Codex.AppServer.thread_start(conn, sandbox: :read_only)
       {:ok, %{"turn" => turn}} = Codex.AppServer.turn_start(conn, id, "What is in here?")
 
-  The functions are made from the protocol of CLI #{Codex.Protocol.cli_version()}. Options are a keyword list or a map, keys and words in snake_case
-  (`approval_policy: :on_request`) or as on the wire (`"approvalPolicy" => "on-request"`). They are checked before anything is sent; what
-  comes back is the server's own map, with string keys. nil stands for null where the protocol has one, and for "not given"
-  elsewhere. `request/4` sends a method that this version does not know.
+  Most applications need only `connect/2` and `Codex.Thread` with `transport: {:app_server, conn}`.
 
-  The last argument of each function are options of the request:
+  These functions are not methods of the protocol:
 
-    * `:timeout_ms` - how long the answer may take, in ms, or `:infinity` (default 30_000; 10_000 for the configuration, 300_000 for
-      `turn_start` and `review_start`, 5_000 more than its own `timeout_ms` for a command)
+    * `connect/2` starts a server, `connect_remote/2` connects to a running server, and
+      `start_link/1` does either under a supervisor; `disconnect/1`, `alive?/1`, `server_info/1`,
+      `signed_token/2` and `account/2`
+    * `subscribe/2` and `unsubscribe/1` for notifications and requests of the server; `pending/2`,
+      `answer/2`, `respond/3` and `respond_error/3` for the requests
+    * `pages/3` for methods that answer in pages, and `request/4` for methods that this package does
+      not know
 
-  A connection is made with `connect/2`, which starts a server, or `connect_remote/2`, for one that runs; `start_link/1` makes one under a supervisor. Experimental
-  methods and options need one with `experimental_api: true`.
+  The functions of methods are generated from the protocol of CLI #{Codex.Protocol.cli_version()}.
+  Options are a keyword list or a map, with snake_case keys and words
+  (`approval_policy: :on_request`) or as on the wire (`"approvalPolicy" => "on-request"`). They are
+  checked before they are sent. Results are the server's maps, with string keys. In an option, nil
+  is sent as null if the protocol allows null, otherwise nil means "not given". Experimental methods
+  and options need a connection with `experimental_api: true`.
 
-  Made by hand, among the many, are `subscribe/2` and `unsubscribe/1`, `pending/2`, `answer/2`, `respond/3` and `respond_error/3`, `pages/3`, `request/4`,
-  `server_info/1`, `account/2`, `alive?/1`, `signed_token/2` and `disconnect/1`.
+  The last argument of each method is a list of options of the request:
+
+    * `:timeout_ms` - the time limit of the answer, in ms, or `:infinity` (default 30_000; 10_000
+      for configuration methods, 300_000 for `turn_start` and `review_start`; for a command, its own
+      `timeout_ms` and 5_000 more)
 
   ## Errors
 
-  Before anything is sent:
+  If the request was not sent:
 
-    * `{:unknown_option, key, nearest}` - there is no such option; `nearest` is the one that may have been meant, or nil
-    * `{:missing_option, key}` - it has to be given
-    * `{:invalid_option, key, value, expected}` - the value is not what is expected, which is a text
-    * `{:invalid_options, value}` - the options are no keyword list or map
-    * `{:experimental, names}` - the method, or options of it as `"thread/start.dynamicTools"`, need `experimental_api: true`
-    * `:not_ready` - the server has not said hello
-    * `{:overflow, :requests, limit}` - so many requests wait for their answers
+    * `{:unknown_option, key, nearest}` - there is no such option; `nearest` is a known option with
+      a similar name, or nil
+    * `{:missing_option, key}` - a required option is missing
+    * `{:invalid_option, key, value, expected}` - the value is invalid; `expected` is a sentence
+    * `{:invalid_options, value}` - the options are neither a keyword list nor a map
+    * `{:experimental, names}` - the method or its options (such as `"thread/start.dynamicTools"`)
+      need `experimental_api: true`
+    * `:not_ready` - the server has not answered the handshake yet
+    * `{:overflow, :requests, limit}` - too many requests wait for their answers
 
-  Inside an option, `key` is the way there: `[:input, 0, :text]`. Values under names that sound like secrets are `[redacted]`.
+  Inside an option, `key` is a path: `[:input, 0, :text]`. Values whose names look like secrets are
+  `[redacted]`.
 
-  After that:
+  If the request was sent:
 
-    * a map with `"code"`, `"message"` and sometimes `"data"` - the server's error. It is tried again by itself while the server is
-      overloaded (-32001)
-    * `{:timeout, method, ms}` - no answer in time; one that comes later is dropped
-    * `{:app_server_down, map}` - the server ended; the map tells what is known of that
+    * a map with `"code"`, `"message"` and sometimes `"data"` - the server's error. The request is
+      repeated automatically while the server is overloaded (-32001)
+    * `{:timeout, method, ms}` - there was no answer in time; a later answer is dropped
+    * `{:app_server_down, map}` - the server ended; the map has the known facts
 
-  `Codex.Error.normalize/1` takes the server's error.
+  `Codex.Error.normalize/1` converts each of them to a `Codex.Error`.
   """
 
   alias Codex.AppServer.{Calls, Connection, Docs, Pages}
@@ -93,11 +106,13 @@ defmodule Codex.AppServer do
   end
 
   @doc """
-  Sends any method with parameters as they stand, unchecked but for being JSON: for what this version does not know.
+  Sends any method, also methods that this package does not know. Parameters are checked only for
+  being JSON.
 
       Codex.AppServer.request(conn, "thread/clone", %{"threadId" => id})
 
-  Option: `:timeout_ms` (default 30_000). Returns `{:ok, result}` or `{:error, reason}`; an unknown method is the server's error.
+  Option: `:timeout_ms` (default 30_000). Returns `{:ok, result}` or `{:error, reason}`; for an
+  unknown method, the reason is the server's error.
   """
   @spec request(conn(), String.t(), map() | nil, [request_option()]) ::
           {:ok, term()} | {:error, reason()}
@@ -137,12 +152,14 @@ defmodule Codex.AppServer do
   defp invalid(where, value, expected), do: {:error, {:invalid_option, where, value, expected}}
 
   @doc """
-  The elements of a method that answers in pages (`"data"` and `"nextCursor"`), as a lazy stream: `thread/list`, `thread/turns/list`, `thread/items/list`,
-  `model/list`, `mcpServerStatus/list`, … Options are those of the method; `:limit` is the size of a page.
+  Streams the elements of a method that answers in pages (`"data"` and `"nextCursor"`) lazily:
+  `thread/list`, `thread/turns/list`, `thread/items/list`, `model/list`, `mcpServerStatus/list`, …
+  Options are those of the method; `:limit` is the size of a page.
 
       conn |> Codex.AppServer.pages("model/list") |> Enum.map(& &1["id"])
 
-  A page is asked for when the stream is read, which raises `Codex.Error` where it cannot be had. So do options that are none, at once.
+  Each page is requested when the stream is read; reading raises `Codex.Error` if the request fails.
+  Invalid options raise immediately.
   """
   @spec pages(conn(), String.t(), options()) :: Enumerable.t()
   def pages(conn, method, options \\ []), do: pages(conn, method, options, %{})
@@ -152,81 +169,102 @@ defmodule Codex.AppServer do
   def pages(conn, method, options, ids) when is_binary(method),
     do: Pages.stream(conn, method, options || [], ids)
 
-  # --- Connections ------------------------------------------------------------------------------------------------------
+  # --- Connections --------------------------------------------------------------------------------
 
   alias Codex.AppServer.{BearerToken, Connect, Request, RequestId, Subscribers}
 
-  @typedoc "Why there is no connection."
+  @typedoc "The reason of a failed connection."
   @type connect_reason :: Connect.reason()
 
   @doc """
-  Starts a `codex app-server` and says hello.
+  Starts a `codex app-server` and connects to it.
 
       {:ok, conn} = Codex.AppServer.connect([], cwd: "/srv/app")
       {:ok, %{"thread" => %{"id" => id}}} = Codex.AppServer.thread_start(conn)
       :ok = Codex.AppServer.subscribe(conn, thread_id: id)
       {:ok, _} = Codex.AppServer.turn_start(conn, id, "What is in here?")
 
-  `client` are the options of a client (`Codex.Options`): which CLI, which home, `env`, `base_url`,
-  `api_key`. With an `api_key`, the connection logs its server in with that key, in the server's
-  memory alone (`cli_auth_credentials_store = "ephemeral"`): the login that the home keeps is neither
-  used nor changed. A key that the configuration forbids is `{:error, {:login_refused, error}}`.
-  `Codex.Thread.preflight/1` tells which credential a thread would use.
+  `client` are the options of a client (`Codex.Options`), such as `codex_path`, `codex_home`, `env`,
+  `base_url` and `api_key`. With an `api_key`, the connection logs the server in with that key, in
+  the server's memory only (`cli_auth_credentials_store = "ephemeral"`): the login stored in the
+  home is neither used nor changed. A key that the configuration forbids is
+  `{:error, {:login_refused, error}}`. `Codex.Thread.preflight/1` returns the credential that a
+  thread would use.
 
   Options:
 
   #{Codex.AppServer.Options.docs()}
 
-  The server runs under the launcher and ends with the connection's process, which is supervised by the SDK, and with the VM. It is not
-  started anew, unless `:reconnect` says so. `Process.monitor/1` tells of its end; whoever waits for an answer then gets
-  `{:error, {:app_server_down, info}}` at once.
+  The SDK supervises the process of the connection. The server ends with that process and with the
+  VM. It is not restarted, unless `:reconnect` is set. `Process.monitor/1` reports the end of the
+  connection; waiting callers get `{:error, {:app_server_down, info}}` immediately.
 
   ## Slow readers
 
-  A reader of a connection is a process that subscribes to it, or that reads a turn over it. Its
-  mailbox is full with over `:max_queue` messages, or with about `:max_spool_bytes` bytes of them.
+  A reader of a connection is a process that subscribes to it, or that reads a turn over it. A
+  reader is full if its mailbox has over `:max_queue` messages, or about `:max_spool_bytes` bytes of
+  messages.
 
-  If the full reader is the only one with work on the connection, nothing more is read from the
-  server, which waits at its pipe or socket. Others have work if a request waits for its answer, if
-  another reader follows a turn, or if another subscriber keeps up. Then the messages of the full
-  reader are kept in the connection's process, and sent in order as it reads.
+  If the full reader is the only process with work on the connection, the connection stops reading,
+  and the server waits at its pipe or socket. Others have work if a request waits for its answer, if
+  another reader follows a turn, or if another subscriber keeps up. Then the connection keeps the
+  messages of the full reader and sends them in order as it reads.
 
-  If over `:max_spool_bytes` would have to be kept for a reader, that reader alone is cut off, and
-  what was kept is dropped. Its turn ends with an error of the kind `:overflow` that names the reader,
-  and is interrupted. A subscriber gets a last message, and may subscribe again:
+  If the kept messages of a reader exceed `:max_spool_bytes`, that reader alone is cut off, and its
+  kept messages are dropped. Its turn is interrupted and ends with an error of the kind `:overflow`
+  that names the reader. A subscriber gets a last message, and may subscribe again:
 
       {:codex_subscription, conn, {:cut_off, {:overflow, {:reader, pid}, max_spool_bytes}}}
 
   ## Reconnecting
 
-  With `:reconnect`, the connection's process outlives its server. When that is lost, everybody who waits is told at once, as without it: turns end, requests
-  fail, what the server asked is closed, and until there is another server, requests get `{:error, {:app_server_down, info}}`. Subscribers
-  stay, and get `{:codex_connection, conn, {:down, reason}}`, and `{:codex_connection, conn, :up}` after the hello of the next one. Nothing is sent twice by
-  itself: a turn is repeated where `retry` of its thread says so. A turn that begins meanwhile waits for the next server, as long as a request may take, and
-  threads are resumed then. Attempts and delay count from the first again once a server stayed for longer than it was waited for, and for a second.
+  With `:reconnect`, the process of the connection outlives its server. When the server is lost,
+  turns end, requests fail and open requests of the server are closed, as without this option.
+  Requests get `{:error, {:app_server_down, info}}` until the next server is ready. Subscribers stay
+  subscribed and get `{:codex_connection, conn, {:down, reason}}`, then
+  `{:codex_connection, conn, :up}` when the next server has answered the handshake.
 
-  A server that was never reached, or that refuses the client, is not tried again. When there are no attempts left, the process ends.
+  Nothing is sent twice automatically: a turn is repeated only if `retry` of its thread allows it. A
+  turn that begins in between waits for the next server, for at most the timeout of its request, and
+  resumes its thread there. The number of attempts and the delay are reset after a server has run
+  for longer than the last delay, and for at least a second.
 
-  Returns `{:ok, conn}`. Errors: `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}`, those
-  of `Codex.Options.new/1` and `Codex.Options.codex_path/1`, `{:invalid_working_directory, path}`, `Codex.Config.Error` (see
-  `:broken_config`), those of `Codex.Home.Isolated.create/1`, `{:not_started, error}`, `{:init_timeout, ms}`, `{:initialize_refused, error}` (the server's error),
-  `{:already_started, pid}` (the `:name` is taken), and `{:app_server_down, info}` (it ended before its hello; `info` has `:exit_status`, `:signal` and `:stderr`).
+  A server that was never reached, or that refuses the client, is not tried again. When no attempts
+  are left, the process of the connection ends.
+
+  ## Results
+
+  Returns `{:ok, conn}`. Errors:
+
+    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`,
+      `{:invalid_options, value}`, and those of `Codex.Options.new/1` and
+      `Codex.Options.codex_path/1`
+    * `{:invalid_working_directory, path}`
+    * `Codex.Config.Error` - the configuration is invalid (see `:broken_config`), and the errors of
+      `Codex.Home.Isolated.create/1`
+    * `{:not_started, error}`
+    * `{:init_timeout, ms}` - the server did not answer the handshake in time
+    * `{:initialize_refused, error}` - the server refused the handshake, with its error
+    * `{:already_started, pid}` - the `:name` is taken
+    * `{:app_server_down, info}` - the server ended before the handshake; `info` has `:exit_status`,
+      `:signal` and `:stderr`
   """
   @spec connect(Codex.Options.t() | keyword() | map(), keyword() | map()) ::
           {:ok, pid()} | {:error, connect_reason()}
   def connect(client \\ [], options \\ []), do: Connect.child(client, options)
 
   @doc """
-  The same under a supervisor of the application: the connection is a child of it.
+  Makes a connection as a child of a supervisor of the application.
 
       children = [
         {Codex.AppServer, name: MyApp.Codex, cwd: "/srv/app", reconnect: true}
       ]
 
-  Options: those of `connect/2`, and `:client`, the options of the client; or `:url` and those of `connect_remote/2`. With `:name`, that name does for a pid
-  everywhere, also as `transport: {:app_server, MyApp.Codex}`. A connection that cannot be made fails the start of its supervisor.
+  Options are those of `connect/2` and `:client`, the options of the client; or `:url` and those of
+  `connect_remote/2`. The `:name` can be used in place of the pid everywhere, also as
+  `transport: {:app_server, MyApp.Codex}`. If the connection fails, the supervisor does not start.
 
-  Returns and errors: those of `connect/2` or `connect_remote/2`, and `{:already_started, pid}`.
+  Returns the results of `connect/2` or `connect_remote/2`, and `{:error, {:already_started, pid}}`.
   """
   @spec start_link(keyword() | (() -> keyword())) :: {:ok, pid()} | {:error, connect_reason()}
   def start_link(options) when is_function(options, 0), do: start_link(options.())
@@ -242,92 +280,106 @@ defmodule Codex.AppServer do
     end
   end
 
-  @doc "A child of a supervisor: see `start_link/1`. Its id is the name, else this module."
+  @doc "Returns the child specification for `start_link/1`. Its id is the name, else this module."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
     %{
       id: options |> Keywords.list!() |> Keyword.get(:name, __MODULE__),
-      # A function: reports of supervisors show arguments, and there may be keys and tokens in these.
+      # A function, because reports of supervisors show arguments, which may hold keys and tokens.
       start: {__MODULE__, :start_link, [fn -> options end]},
-      # As long as it takes to end a server by the ladder.
+      # The time that a server needs to end by the ladder of signals.
       shutdown: 10_000
     }
   end
 
   @doc """
-  Connects to a server that somebody else has started, as `codex app-server --listen ws://127.0.0.1:4500`, and says hello.
+  Connects to a running server, such as `codex app-server --listen ws://127.0.0.1:4500`.
 
       {:ok, conn} = Codex.AppServer.connect_remote("unix://")
       {:ok, conn} = Codex.AppServer.connect_remote("unix:///run/codex/app-server.sock")
       {:ok, conn} = Codex.AppServer.connect_remote("ws://127.0.0.1:4500", token: token)
       {:ok, conn} = Codex.AppServer.connect_remote("wss://codex.example.com", token: token)
 
-  `url` is `unix://` and a path, `unix://` alone for where a server of this user and of `:codex_home` listens that was started with `--listen unix://`, `ws://` or `wss://` with a host, and a port where it is not 80 or 443. All of them speak WebSocket, one message a
-  text. A server of CLI 0.169 itself speaks no TLS: `wss://` is for a proxy before it. Proxies in the environment are not looked at.
+  `url` is one of
+
+    * `unix://` and a path
+    * `unix://` alone, for the default socket of a server that this user started with
+      `--listen unix://` and the same `:codex_home`
+    * `ws://` or `wss://` with a host, and a port if it is not 80 or 443
+
+  All of them speak WebSocket, with one message in a text frame. The server of the CLI does not
+  support TLS: use `wss://` with a proxy in front of it. Proxies in the environment are ignored.
 
   Options:
 
   #{Codex.AppServer.Options.docs(:remote)}
 
-  The connection is as one of `connect/2`; `disconnect/1` ends it, and leaves the server to others. Several connections to one
-  server share its threads: what is told of a thread goes to those that started or resumed it. A
-  connection that does not read makes the server wait, for this connection only; it loses nothing
-  then (0.169). While the server
-  does not read, nor does the connection, for up to
-  `:send_timeout_ms`.
+  The connection works like a connection of `connect/2`, but `disconnect/1` does not end the server.
+  Several connections to one server share its threads: events of a thread go to the connections that
+  started or resumed it. A connection that stops reading makes the server wait for this connection
+  only, and loses nothing. If the server stops reading, sending blocks for up to `:send_timeout_ms`.
 
   Returns `{:ok, conn}`. Errors:
 
-    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`, `{:invalid_options, value}` - as for `connect/2`; of the URL the key is
-      `:url`, and `:token` where a secret would go over plain `ws://` to a host that is not loopback
-    * `Codex.Config.Error` - for `unix://` alone: there is no such home
-    * `{:not_connected, reason}` - nobody listens there (`:econnrefused`, `:enoent`, `:nxdomain`, …), or `{:tls, alert, text}`: the certificate is
-      not trusted, or not for this host
-    * `{:ca_certificate, path, reason}` - that file cannot be read (a posix code,
+    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`,
+      `{:invalid_options, value}` - as for `connect/2`. The key is `:url` for an invalid URL, and
+      `:token` if a secret would be sent over plain `ws://` to a host that is not loopback
+    * `Codex.Config.Error` - for `unix://` alone: the home does not exist
+    * `{:not_connected, reason}` - no server listens there (`:econnrefused`, `:enoent`, `:nxdomain`,
+      …), or `{:tls, alert, text}`: the certificate is not trusted, or belongs to another host
+    * `{:ca_certificate, path, reason}` - the file cannot be read (a posix code,
       `{:not_regular, kind}`, `{:too_large, bytes}` or `:timeout`), or holds `:no_certificate`
-    * `{:handshake_refused, status, text}` - an HTTP status instead of a connection: 401 with the server's words for a token that is wrong
-    * `{:not_a_websocket, text}` - it answers otherwise
-    * `{:init_timeout, ms}`, `{:initialize_refused, error}` - as for `connect/2`, with `:init_timeout_ms` for each of connection and hello
-    * `{:app_server_down, info}` - it closed the connection before its hello
+    * `{:handshake_refused, status, text}` - the server answered with an HTTP status, such as 401
+      and the server's words for a wrong token
+    * `{:not_a_websocket, text}` - the answer is not a WebSocket handshake
+    * `{:init_timeout, ms}`, `{:initialize_refused, error}` - as for `connect/2`; `:init_timeout_ms`
+      limits the connection and the handshake of the protocol separately
+    * `{:app_server_down, info}` - the server closed the connection before the handshake
 
-  ## The end
+  ## Lost connections
 
   Here `info` of `{:app_server_down, info}` has `:reason`:
 
-    * `{:closed, code, text}` - the server's close frame, of which `code` is nil where it has none (1001: it goes away, 1009: a message of ours was too
-      big, …; 1006 never comes)
-    * `:closed`, `:econnreset`, … - the socket is closed without one: the server was killed
-    * `{:tls, alert, text}` - what it sent could not be trusted
-    * `{:timeout, :ping, ms}` - nothing came in that time, not even a pong
-    * `:timeout` - it did not read
-    * `{:protocol, rule}` - it sent what no server may
+    * `{:closed, code, text}` - the server's close frame; `code` is nil if the frame has no code
+      (1001: the server goes away, 1009: a message was too big for the server, …; never 1006)
+    * `:closed`, `:econnreset`, … - the socket was closed without a close frame: the server was
+      killed
+    * `{:tls, alert, text}` - the TLS connection failed
+    * `{:timeout, :ping, ms}` - nothing arrived in that time, not even a pong
+    * `:timeout` - the server did not read
+    * `{:protocol, rule}` - the server broke a rule of the protocol
     * `:disconnected` - `disconnect/1`
 
-  A message over `:max_message_bytes` ends it with `{:overflow, :line, bytes, limit}`, one over
-  `:max_message_nodes` with `{:overflow, :nodes, limit}`.
+  A message over `:max_message_bytes` ends the connection with `{:overflow, :line, bytes, limit}`, a
+  message over `:max_message_nodes` with `{:overflow, :nodes, limit}`.
   """
   @spec connect_remote(String.t(), keyword() | map()) :: {:ok, pid()} | {:error, connect_reason()}
   def connect_remote(url, options \\ []), do: Connect.remote(url, options)
 
   @doc """
-  A token for a server that was started with `--ws-auth signed-bearer-token --ws-shared-secret-file` (CLI 0.169): a JSON Web Token,
-  signed with HMAC and SHA-256.
+  Makes a token for a server that was started with
+  `--ws-auth signed-bearer-token --ws-shared-secret-file`: a JSON Web Token, signed with HMAC and
+  SHA-256.
 
-  `secret` is what stands in that file, without the newline at its end. Options:
+  `secret` is the content of that file without its last newline. Options:
 
-    * `:expires_in` - how long it holds, in seconds (positive integer, default 300). The server looks at it when a connection is made
-    * `:issuer`, `:audience` - what the server's `--ws-issuer` and `--ws-audience` say (texts, default: not in the token)
+    * `:expires_in` - the lifetime in seconds (positive integer, default 300). The server checks it
+      when a connection is made
+    * `:issuer`, `:audience` - the values of the server's `--ws-issuer` and `--ws-audience`
+      (strings, default: not in the token)
 
-  Raises `ArgumentError` for other options. It never shows the secret.
+  Raises `ArgumentError` for invalid options. The secret is never shown.
   """
   @spec signed_token(String.t(), keyword()) :: String.t()
   def signed_token(secret, options \\ []), do: BearerToken.new(secret, options)
 
   @doc """
-  The account of the connection's limits, for `Codex.RateLimit`: its snapshots are kept as the server tells of them.
+  Returns the key of the account whose limits apply to a connection, for `Codex.RateLimit`. The
+  connection stores the limits that the server reports under this key.
 
-  Takes what `connect/2` takes, or the URL of `connect_remote/2`. A login has the same account on both lanes; a key in the environment pays
-  for `codex exec` only. Who pays for a server elsewhere is not known here, so that it has an account of its own.
+  Takes the arguments of `connect/2`, or the URL of `connect_remote/2`. A login has the same account
+  on both transports; a key in the environment pays for `codex exec` only. The account of a remote
+  server is unknown, so each URL has its own key.
   """
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
@@ -337,9 +389,11 @@ defmodule Codex.AppServer do
   end
 
   @doc """
-  Ends a connection and its server: stdin is closed, so that the server ends all that it has started. One of `connect_remote/2` goes on.
-  Returns `:ok` within a second, also where the connection is gone. A server that does not end in
-  that time is ended behind the caller.
+  Ends a connection and its server. The server's stdin is closed, so that the server ends all
+  commands that it has started. A server of `connect_remote/2` keeps running.
+
+  Returns `:ok` within a second, also if the connection has ended already. A server that needs
+  longer is ended in the background.
   """
   @spec disconnect(conn()) :: :ok
   def disconnect(conn) do
@@ -355,14 +409,15 @@ defmodule Codex.AppServer do
   end
 
   @doc """
-  What the server said in its hello: `{:ok, %{"userAgent" => text, "codexHome" => path, …}}`, or `{:error, {:app_server_down, info}}`.
+  Returns the server's answer to the handshake:
+  `{:ok, %{"userAgent" => text, "codexHome" => path, …}}`, or `{:error, {:app_server_down, info}}`.
   """
   @spec server_info(conn()) :: {:ok, map()} | {:error, reason()}
   def server_info(conn) do
     with {:ok, hello} <- Connection.call(conn, :hello), do: hello
   end
 
-  @doc "Whether the connection's process lives."
+  @doc "Returns whether the connection's process lives."
   @spec alive?(conn()) :: boolean()
   def alive?(conn) do
     :ok = conn!(conn)
@@ -370,72 +425,81 @@ defmodule Codex.AppServer do
     case Connection.whereis(conn) do
       pid when is_pid(pid) and node(pid) == node() -> Process.alive?(pid)
       nil -> false
-      # Of another node: ask it.
+      # A process of another node.
       remote -> match?({:ok, _}, Connection.call(remote, :os_pid))
     end
   end
 
   @doc """
-  Sends the calling process what the server tells and asks, from now on.
+  Subscribes the calling process to notifications and requests of the server.
 
   Options:
 
     * `:methods` - the notifications and requests to send, a list of method names (default: all). It
       does not filter `:codex_request_closed`, `:codex_connection` and `:codex_subscription`
-    * `:thread_id` - the id of one thread (default: all). Messages about no thread do not come then
+    * `:thread_id` - the id of one thread (default: all). Leaves out messages without a thread
     * `:as` - `:wire` (default) or `:structs`
 
-  With `as: :structs`:
+  With `as: :structs`, the process gets:
 
-    * `{:codex_event, conn, event}` - a struct of `Codex.Events`; `Codex.Events.AppServerNotification` for what has none
-    * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, to be answered with `answer/2`
+    * `{:codex_event, conn, event}` - a struct of `Codex.Events`, such as
+      `Codex.Events.AppServerNotification` for notifications without a struct
+    * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, for `answer/2`
     * `{:codex_connection, conn, {:down, reason} | :up}` - with `:reconnect`, in both forms
-    * `{:codex_subscription, conn, {:cut_off, reason}}` - the subscription has ended, in both forms:
-      see *Slow readers* of `connect/2`
-    * `{:codex_request_closed, conn, token, why}` - one, also one that was asked before this subscription, needs no answer any more: `:answered` by somebody, `:resolved` by the server (the turn was
-      interrupted), `:expired`, `:nobody` (all who were asked are gone), `:down` (the connection is)
+    * `{:codex_subscription, conn, {:cut_off, reason}}` - the end of the subscription, in both
+      forms: see *Slow readers* of `connect/2`
+    * `{:codex_request_closed, conn, token, reason}` - a request needs no answer any more, also a
+      request from before this subscription: `:answered` (by another process), `:resolved` (by the
+      server, because the turn was interrupted), `:expired`, `:nobody` (all processes that were
+      asked have ended), or `:down` (the connection is lost)
 
-  With `as: :wire`, the default, as the server has them:
+  With `as: :wire`, the default, the process gets the messages of the server:
 
     * `{:codex_notification, method, params}`
-    * `{:codex_request, id, method, params}` - to be answered with `respond/3`
+    * `{:codex_request, id, method, params}` - for `respond/3`
 
-  An answer may come from any process. Where those who were asked are gone without one, and where its time is over, it is no. A second
-  subscription of the same process takes the place of the first. A process that does not keep up
-  makes the server wait, or is cut off: see *Slow readers* of `connect/2`.
+  Any process may answer. A request is declined when its time is over, or when all processes that
+  were asked have ended. A second subscription of a process replaces its first. A slow process makes
+  the server wait, or is cut off: see *Slow readers* of `connect/2`.
 
-  Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, what is wrong with the options, or `{:error, {:app_server_down, info}}`.
+  Returns `:ok`, `{:error, {:overflow, :subscribers, limit}}`, an error about the options, or
+  `{:error, {:app_server_down, info}}`.
   """
   @spec subscribe(conn(), keyword() | map()) :: :ok | {:error, reason()}
   def subscribe(conn, options \\ []), do: flat(Connection.call(conn, {:subscribe, options}))
 
-  @doc "Sends the calling process nothing any more. What is in its mailbox stays there."
+  @doc "Ends the subscription of the calling process. Messages in its mailbox stay there."
   @spec unsubscribe(conn()) :: :ok | {:error, reason()}
   def unsubscribe(conn), do: flat(Connection.call(conn, :unsubscribe))
 
-  @typedoc "Why an answer was not taken."
+  @typedoc "The reason of a refused answer."
   @type answer_reason ::
           {:request_closed, String.t()}
           | {:unreachable, node :: String.t()}
           | reason()
 
   @doc """
-  Answers what the server asked, by the request or its token, from any process on any connected node.
+  Answers a request of the server by the request or its token, from any process on any connected
+  node.
 
       receive do
         {:codex_request, _conn, %Codex.AppServer.Request.CommandApproval{} = request} ->
           :ok = Codex.AppServer.answer(request, :allow)
       end
 
-  The token is a text: keep it in an assign, a job or a row, and answer later. What an answer is, is in the table of `Codex.AppServer.Request`; a
-  map `{:error, %{"code" => integer, "message" => text}}` refuses any request.
+  The token is a string: keep it in an assign, a job or a row, and answer later. The table of
+  `Codex.AppServer.Request` lists the answers of each request; the map
+  `{:error, %{"code" => integer, "message" => text}}` refuses any request.
 
   Returns `:ok`, once. Errors:
 
-    * `{:request_closed, token}` - it has its answer, its time is over, the server took it back, its connection is gone, or there was none
-    * `{:unreachable, node}` - its connection is on a node that this one is not connected to; or the token is none, as its end is believed to name one
-    * `{:invalid_option, :answer, value, expected}`, and those of `respond/3` - it is no answer to this; it can be given again
-    * `{:app_server_down, info}` - the connection ended while it was asked
+    * `{:request_closed, token}` - the request was answered, has expired, was resolved by the server
+      or lost its connection, or the token is unknown
+    * `{:unreachable, node}` - the connection is on a node that this node is not connected to, or
+      the token is invalid and its end looks like the name of a node
+    * `{:invalid_option, :answer, value, expected}`, and those of `respond/3` - the answer is
+      invalid; answer again
+    * `{:app_server_down, info}` - the connection ended during the call
   """
   @spec answer(String.t() | Request.t(), term()) :: :ok | {:error, answer_reason()}
   def answer(%_{token: token}, answer) when is_binary(token), do: answer(token, answer)
@@ -449,9 +513,11 @@ defmodule Codex.AppServer do
     do: invalid(:token, other, "a request, or its token")
 
   @doc """
-  What the server has asked and nobody has answered yet, as structs of `Codex.AppServer.Request`: for a page that is opened later.
+  Returns the open requests of the server as structs of `Codex.AppServer.Request`, for example for a
+  page that is opened later.
 
-  Option: `:thread_id` (text; default all). Returns `{:ok, requests}`, what is wrong with the option, or `{:error, {:app_server_down, info}}`.
+  Option: `:thread_id` (string; default all). Returns `{:ok, requests}`, an error about the option,
+  or `{:error, {:app_server_down, info}}`.
   """
   @spec pending(conn(), thread_id: String.t()) :: {:ok, [Request.t()]} | {:error, reason()}
   def pending(conn, options \\ []) do
@@ -474,15 +540,20 @@ defmodule Codex.AppServer do
   end
 
   @doc """
-  Answers what the server asked, by the id that a subscriber got. The answer is checked against the protocol.
+  Answers a request of the server by the id that a subscriber got. The answer is checked against the
+  protocol.
 
-  Returns `:ok`, or `{:error, reason}`: `{:request_closed, id}` where it has its answer already, its time was over or the server took it
-  back; what is wrong with the answer, which can be given again; `{:app_server_down, info}`.
+  Returns `:ok`, or `{:error, reason}`: `{:request_closed, id}` if the request was answered, has
+  expired or was resolved by the server; an error about the answer, which can be given again; or
+  `{:app_server_down, info}`.
   """
   @spec respond(conn(), integer() | String.t(), map() | keyword()) :: :ok | {:error, reason()}
   def respond(conn, id, answer), do: flat(Connection.call(conn, {:respond, id, {:ok, answer}}))
 
-  @doc "Refuses what the server asked with an error: a map with `\"code\"` (integer) and `\"message\"`. As `respond/3`."
+  @doc """
+  Refuses a request of the server with an error, a map with `"code"` (integer) and `"message"`.
+  Results are those of `respond/3`.
+  """
   @spec respond_error(conn(), integer() | String.t(), map()) :: :ok | {:error, reason()}
   def respond_error(conn, id, error),
     do: flat(Connection.call(conn, {:respond, id, {:error, error}}))

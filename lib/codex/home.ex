@@ -1,12 +1,12 @@
 defmodule Codex.Home do
   @moduledoc """
-  The directory in which the Codex CLI keeps its state, and the names of what is in it.
+  The directory that holds the state of the Codex CLI, and the names of its files.
 
       {:ok, home} = Codex.Home.resolve()
       Codex.Home.path(home, :config)
       #=> "/home/ann/.codex/config.toml"
 
-  The directory is looked up each time, never when an application is compiled.
+  The directory is looked up on each call, never at compile time.
   """
 
   alias Codex.Config.Error
@@ -42,16 +42,19 @@ defmodule Codex.Home do
           | :prompts
 
   @doc """
-  The absolute path of the home: the option `:codex_home`, else the environment variable `CODEX_HOME`, else `~/.codex`.
+  Returns the absolute path of the home: the option `:codex_home`, else the environment variable
+  `CODEX_HOME`, else `~/.codex`.
 
-  A relative path counts from the current directory. Errors are `Codex.Config.Error` with these reasons:
+  A relative path counts from the current directory. Errors are `Codex.Config.Error` with these
+  reasons:
 
-    * `:empty_home` - the option or the variable is an empty string. The CLI would take `~/.codex` for the latter;
-      whoever sets it means something else
+    * `:empty_home` - the option or the variable is an empty string. The CLI would use `~/.codex`
+      for an empty variable; an empty value is probably a mistake
     * `:missing_home` - there is no such directory; `:file` names it
     * `:foreign_home` - `Codex.Test.guard!/0` is on, and this package did not make the home
 
-  Options: `:codex_home` (path, default none), `:env` (map of strings, default the environment of the VM).
+  Options: `:codex_home` (path, default none), `:env` (map of strings, default: the environment of
+  the VM).
 
       iex> Codex.Home.resolve(codex_home: "")
       {:error, %Codex.Config.Error{reason: :empty_home, message: "the option :codex_home is empty"}}
@@ -95,7 +98,7 @@ defmodule Codex.Home do
     {:error, %Error{reason: :missing_home, file: path, message: message}}
   end
 
-  # `Codex.Test.guard!/0` sets it, for tests.
+  # Set by `Codex.Test.guard!/0`.
   defp guarded?, do: Application.get_env(:codex_sdk, :guard_homes) == true
 
   defp foreign(path, from) do
@@ -107,7 +110,7 @@ defmodule Codex.Home do
   end
 
   @doc false
-  # The home that the CLI will find in this environment, if the guard of tests is on.
+  # The home of an environment, if the guard of tests is on.
   @spec guard(%{String.t() => String.t() | nil}) :: :ok | {:error, Error.t()}
   def guard(env) do
     env = for {name, value} <- env, value != nil, into: %{}, do: {name, value}
@@ -123,7 +126,7 @@ defmodule Codex.Home do
     end
   end
 
-  # Homes that this package makes carry this file. Their `config.toml` is what the caller gave.
+  # Homes made by this package have this file. The caller gave their `config.toml`.
   @marker ".codex_sdk_home"
 
   @doc false
@@ -136,7 +139,7 @@ defmodule Codex.Home do
   def made?(home), do: File.exists?(Path.join(home, @marker), [:raw])
 
   @doc """
-  The path of an entry. It need not exist.
+  Returns the path of an entry. The file need not exist.
 
       iex> Codex.Home.path("/home/ann/.codex", :auth)
       "/home/ann/.codex/auth.json"
@@ -147,7 +150,7 @@ defmodule Codex.Home do
   end
 
   @doc """
-  All entries with their paths.
+  Returns all entries with their paths.
 
       iex> Codex.Home.paths("/h").history
       "/h/history.jsonl"

@@ -9,30 +9,30 @@ defmodule Codex.Review do
 
   ## Unreadable reviews
 
-  A `Codex.Review` exists only if the reviewing model gave one. An empty list of findings means
-  that the reviewer said so in its JSON, beside a verdict. Any other answer (prose, JSON that was
-  cut, no answer) is an error of each function here and of each function that runs a review:
+  A `Codex.Review` exists only if the reviewing model returned a review. An empty list of findings
+  means that the reviewer's JSON has an empty list and a verdict. Any other answer (prose, truncated
+  JSON, no answer) is an error of each function here and of each function that runs a review:
 
       {:error, {:review_unreadable, error}}
 
-  The `Codex.Error` has the kind `:protocol`, the answer in `details.raw`, and in `result` what
-  the function would have returned without the review.
+  The `Codex.Error` has the kind `:protocol`, the answer in `details.raw`, and in `result` the
+  result of the function without a review.
 
-  A single bad finding does not spoil a review: it is kept, and its `problem` says what is wrong
-  with it.
+  A review with an invalid finding stays readable: the finding is kept, and its `problem` names the
+  defect.
 
   ## Sources
 
-  The reviewing model answers with JSON. The CLI (0.169) makes a text of it, and keeps the JSON in
-  the session file of the thread. `source` says where the review comes from:
+  The reviewing model answers with JSON. The CLI shows a text made of it, and keeps the JSON in the
+  session file of the thread. `source` is the source of the review:
 
     * `:json` - the reviewer's JSON: all fields
     * `:rendered` - the text alone: findings with title, body, location and the priority that the
       title names; no verdict
 
-  A thread with `ephemeral: true` has no session file, and neither has a server on another
-  machine. There, a review without findings cannot be told from prose, and is unreadable. Over an
-  app-server, `experimental_raw_events: true` brings the JSON without a file.
+  A thread with `ephemeral: true` has no session file, and the file of a server on another machine
+  cannot be read. In both cases a review without findings cannot be distinguished from prose, and is
+  unreadable. Over an app-server, `experimental_raw_events: true` provides the JSON without a file.
   """
 
   alias Codex.{Error, Events, Items}
@@ -43,7 +43,7 @@ defmodule Codex.Review do
   @typedoc """
     * `findings` - in the order of the reviewer
     * `verdict` - the reviewer's words: `"patch is correct"`, `"patch is incorrect"` or others
-    * `correctness` - the verdict as an atom; nil if it is missing or says neither
+    * `correctness` - the verdict as an atom; nil if it is missing or unclear
     * `explanation` - the reviewer's reasons
     * `confidence` - how sure the reviewer is, 0.0 to 1.0
     * `text` - the whole text as the CLI shows it; nil from `find/2` and `new/1`
@@ -60,7 +60,7 @@ defmodule Codex.Review do
 
   @type unreadable :: {:review_unreadable, Error.t()}
 
-  @typedoc "What a review looks at."
+  @typedoc "The subject of a review."
   @type target ::
           :uncommitted_changes
           | {:uncommitted_changes}
@@ -109,7 +109,7 @@ defmodule Codex.Review do
   defp from({:error, {tag, error}}, text),
     do: {:error, {tag, put_in(error.details.raw, text)}}
 
-  # JSON may be quoted in the text of a review. No finding of either is lost.
+  # JSON may be quoted in the text of a review. Findings of both are kept.
   defp comments(json, {explanation, findings}, text) do
     review = %__MODULE__{
       source: :rendered,
@@ -162,7 +162,7 @@ defmodule Codex.Review do
     end
   end
 
-  # Praise has to be unmistakable.
+  # A positive verdict has to be unmistakable.
   defp correctness(nil), do: nil
 
   defp correctness(verdict) do
@@ -212,7 +212,7 @@ defmodule Codex.Review do
   end
 
   @doc false
-  # The events that `of/3` looks at, the last first.
+  # The events that `of/3` needs, newest first.
   @spec keep(Events.t(), [Events.t()]) :: [Events.t()]
   def keep(event, kept) do
     cond do
@@ -224,7 +224,7 @@ defmodule Codex.Review do
     end
   end
 
-  # A review that is repeated begins anew: in another thread, or in another turn.
+  # A repeated review starts anew: in another thread, or in another turn.
   defp last_attempt(events) do
     events
     |> Enum.reverse()
@@ -243,7 +243,7 @@ defmodule Codex.Review do
   end
 
   defp kept(events, thread_id, home) when is_binary(thread_id) and is_binary(home) do
-    # On `codex exec` there is no such item, and the thread has one review.
+    # `codex exec` has no such item, but its thread has only one review.
     exited =
       Enum.find_value(events, fn event ->
         with %Events.ItemCompleted{item: %Items.ReviewMode{entered: false, id: id}} <- event,
@@ -260,7 +260,7 @@ defmodule Codex.Review do
 
   defp kept(_events, _thread_id, _home), do: nil
 
-  # Of an answer that is not the JSON it wants, the CLI keeps the text as the explanation.
+  # If the answer is not the expected JSON, the CLI keeps the text as the explanation.
   defp kept(%{"findings" => [], "overall_explanation" => text} = output) when is_binary(text) do
     if Finding.text(output["overall_correctness"]) do
       new(output)
@@ -271,7 +271,7 @@ defmodule Codex.Review do
 
   defp kept(output), do: new(output)
 
-  # The last message of the reviewer; the thread's own comes after the review was exited.
+  # The last message of the reviewer; the thread's own message comes after the end of the review.
   defp raw(events) do
     events
     |> Enum.take_while(&(not match?(%{item: %Items.ReviewMode{entered: false}}, &1)))
@@ -292,13 +292,13 @@ defmodule Codex.Review do
 
   defp raw_text(_event), do: nil
 
-  defp shown(nil), do: unreadable(nil, "the reviewer said nothing")
+  defp shown(nil), do: unreadable(nil, "the reviewer gave no answer")
 
   defp shown(text) do
     with {:error, {:review_unreadable, error}} <- parse(text) do
       words =
         "; its session file cannot be read here (an ephemeral thread, or a server on another " <>
-          "machine), so a review without findings cannot be told from prose"
+          "machine), so the text may be a review without findings, or prose"
 
       {:error, {:review_unreadable, %{error | message: error.message <> words}}}
     end

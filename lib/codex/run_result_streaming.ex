@@ -1,23 +1,24 @@
 defmodule Codex.RunResultStreaming do
   @moduledoc """
-  A turn that is read while it runs; `Codex.Thread.run_streamed/3` returns it. It is enumerable: the
+  A turn to read while it runs, returned by `Codex.Thread.run_streamed/3`. It is enumerable: its
   elements are those of `events/1`.
 
       {:ok, run} = Codex.Thread.run_streamed(thread, "Fix the failing test")
       run |> Codex.Stream.text() |> Enum.each(&IO.write/1)
       {:ok, result} = Codex.RunResultStreaming.result(run)
 
-      # Go on with the thread of the result: it has the id of the conversation.
+      # Continue with the thread of the result: it has the id of the conversation.
       {:ok, run} = Codex.Thread.run_streamed(result.thread, "And now the docs")
 
-  The pieces of text come as they are generated, then `result/1` returns what `Codex.Thread.run/3`
-  would have returned. `result/1` alone runs the turn without events.
+  The pieces of text come as they are generated, then `result/1` returns the result of
+  `Codex.Thread.run/3`. `result/1` alone runs the turn without events.
 
-  Nothing runs until it is read. `events/1` runs the turn in the process that reads it: a reader that is slow makes the CLI
-  wait, one that halts stops it. `pop/2` reads one at a time, from any process; a process of its own then holds the
-  turn, and ends with it, with `cancel/2`, or with the process that popped first. Use one of the two.
+  The turn starts when it is read. `events/1` runs the turn in the process that reads it: a slow
+  reader makes the CLI wait, and a reader that halts stops the turn. `pop/2` reads one event at a
+  time, from any process; then a separate process holds the turn, and ends with the turn, with
+  `cancel/2`, or with the process that popped first. Use either `events/1` or `pop/2`.
 
-  A turn that fails, is cancelled, times out or is lost never just ends: `events/1` raises
+  A stream never ends normally if the turn fails, is cancelled or times out: `events/1` raises
   `Codex.Error`, and `pop/2` returns the same exception as `{:error, exception}`.
   """
 
@@ -35,8 +36,10 @@ defmodule Codex.RunResultStreaming do
           progress: :atomics.atomics_ref()
         }
 
-  # Counters outlive the process that reads, cost nothing to ask, and go with the last reference to the run.
-  @usage_keys ~w(input_tokens cached_input_tokens cache_write_input_tokens output_tokens reasoning_output_tokens total_tokens)
+  # Counters outlive the reader, are cheap to read, and are freed with the last reference to the
+  # run.
+  @usage_keys ~w(input_tokens cached_input_tokens cache_write_input_tokens output_tokens) ++
+                ~w(reasoning_output_tokens total_tokens)
 
   @doc false
   def new(stream, turn, token) do
@@ -51,9 +54,9 @@ defmodule Codex.RunResultStreaming do
     }
   end
 
-  # Turns events into stream events, and a failed turn into an exception.
+  # Converts events to stream events, and a failed turn to an exception.
   defp semantic(events, turn, usage, token) do
-    # Before the CLI starts, too.
+    # A cancel before the CLI has started counts, too.
     start = fn ->
       if cancelled?(usage), do: raise(interrupted())
       :counters.put(usage, begun(), 1)
@@ -103,8 +106,8 @@ defmodule Codex.RunResultStreaming do
     )
   end
 
-  # The result of the run that this process has read last. A reader that is not at the end has
-  # stopped the turn.
+  # The result of the last run that this process has read. If the run was not read to its end, the
+  # turn was stopped.
   defp halted(token, turn) do
     unless match?({^token, _result}, Process.get(__MODULE__)) do
       error = Error.new(:interrupted, "the run was not read to its end")
@@ -122,22 +125,22 @@ defmodule Codex.RunResultStreaming do
   defp interrupted, do: Error.new(:interrupted, "the run was cancelled")
 
   @doc """
-  The run as a stream of `Codex.StreamEvent`s. Reading it twice runs the turn twice.
+  Returns the run as a stream of `Codex.StreamEvent`s. Reading it twice runs the turn twice.
 
-  Raises `Codex.Error`, see above.
+  Reading raises `Codex.Error`, see above.
   """
   @spec events(t()) :: Enumerable.t()
   def events(%__MODULE__{stream: stream}), do: stream
 
   @doc """
-  Returns the result of the run, as `Codex.Thread.run/3` does, in the process that reads it.
+  Returns the result of the run, like `Codex.Thread.run/3`, in the process that reads it.
 
-  After `events/1` or `raw_events/1`, this is the result of what was read; `raw_events/1` keeps no
+  After `events/1` or `raw_events/1`, this is the result of the read events; `raw_events/1` keeps no
   events. If the run has not been read, this function reads it to its end. A run that was halted, or
   whose events raised, is `{:error, {:exec_failed | :turn_failed, error}}` with the result so far.
 
-  A process keeps the result of the last run that it read. For other runs, and for those that other
-  processes read or that are popped, the error is of the kind `:unsupported`.
+  A process keeps the result of the last run that it read. For other runs, and for runs that other
+  processes read or pop, the error is of the kind `:unsupported`.
   """
   @spec result(t()) :: {:ok, Turn.Result.t()} | {:error, {:exec_failed | :turn_failed, Error.t()}}
   def result(%__MODULE__{token: token} = run) do
@@ -157,7 +160,7 @@ defmodule Codex.RunResultStreaming do
         else: {:error, {:exec_failed, Error.normalize(error)}}
   end
 
-  # What was raised before the first event knows more than that there was none.
+  # An error before the first event is more specific than the missing result.
   defp failed({:error, {:exec_failed, %{result: result}}}, error),
     do: {:error, {:exec_failed, %{error | result: result}}}
 
@@ -165,15 +168,15 @@ defmodule Codex.RunResultStreaming do
 
   defp not_here do
     message =
-      "the result is kept in the process that reads the run, until it reads another: use the last " <>
-        "event of pop/2, or read the run here"
+      "only the process that read the run last has its result: use the last event of pop/2, " <>
+        "or read the run in this process"
 
     Error.new(:unsupported, message)
   end
 
   @doc """
-  The run as a stream of `Codex.Events` only. Unlike `events/1`, which ends with all of them in one
-  `Codex.StreamEvent.RawResponses`, it keeps none: memory stays the same however long the turn is.
+  Returns the run as a stream of `Codex.Events` only. `events/1` ends with all events in one
+  `Codex.StreamEvent.RawResponses`; this stream keeps no events, so its memory does not grow.
   """
   @spec raw_events(t()) :: Enumerable.t()
   def raw_events(%__MODULE__{raw: stream}) do
@@ -184,10 +187,12 @@ defmodule Codex.RunResultStreaming do
   end
 
   @doc """
-  The next stream event, within `timeout` ms: `{:ok, event}`, `:done`, or `{:error, exception}` once, then `:done`.
+  Returns the next stream event within `timeout` ms: `{:ok, event}`, `:done`, or
+  `{:error, exception}` once, then `:done`.
 
-  A timeout is `{:error, :timeout}` and loses nothing: the next call goes on. Where the process that popped first has
-  ended in the middle, the others get a `Codex.Error` of the kind `:interrupted`; the turn is not run again.
+  After a timeout, `{:error, :timeout}`, the next call continues without a loss. If the process that
+  popped first ends before the turn, other processes get a `Codex.Error` of the kind `:interrupted`;
+  the turn is not run again.
   """
   @spec pop(t(), timeout()) :: {:ok, StreamEvent.t()} | :done | {:error, Exception.t() | :timeout}
   def pop(%__MODULE__{} = run, timeout \\ 5_000) do
@@ -199,9 +204,10 @@ defmodule Codex.RunResultStreaming do
   end
 
   @doc """
-  Stops the run: `:immediate` (default) ends the CLI now; `:after_turn` lets the turn that runs come to its end.
+  Stops the run: `:immediate` (default) ends the CLI immediately; `:after_turn` lets the running
+  turn end.
 
-  Any process may call it, also before the run is read: then it will not start.
+  Any process may call it, also before the run is read: then the turn will not start.
   """
   @spec cancel(t(), :immediate | :after_turn) :: :ok
   def cancel(run, mode \\ :immediate)
@@ -212,11 +218,12 @@ defmodule Codex.RunResultStreaming do
     Reader.cancel(run.progress)
   end
 
-  # A run is one turn: there is no next one to keep from starting.
+  # A run is one turn: there is no next turn to prevent.
   def cancel(%__MODULE__{}, :after_turn), do: :ok
 
   @doc """
-  Tokens used so far, by the names of the CLI; `%{}` until the turn has ended. What they count is in the `RawResponses` event.
+  Returns the tokens used so far, by the CLI's names; `%{}` until the turn has ended. The scope of
+  the numbers is in the `RawResponses` event.
   """
   @spec usage(t()) :: %{String.t() => non_neg_integer()}
   def usage(%__MODULE__{usage: usage}) do

@@ -147,10 +147,13 @@ defmodule Codex.Tool do
 
     cond do
       not (name =~ ~r/\A[a-zA-Z0-9_-]{1,64}\z/) ->
-        {:error, "#{inspect(module)}: #{inspect(name)} is no name of letters, digits, _ and -"}
+        {:error,
+         "#{inspect(module)}: the name must have 1 to 64 letters, digits, _ or -, " <>
+           "got: #{inspect(name)}"}
 
       not (is_integer(timeout) and timeout in 1..0xFFFFFFFF) ->
-        {:error, "#{inspect(module)}: timeout_ms is #{inspect(timeout)}, not a positive integer"}
+        {:error,
+         "#{inspect(module)}: timeout_ms must be a positive integer, got: #{inspect(timeout)}"}
 
       true ->
         with :ok <- spelled(module, metadata), {:ok, schema} <- schema(module, metadata) do
@@ -168,7 +171,7 @@ defmodule Codex.Tool do
       if nearest = Codex.Suggest.nearest(key, @known),
         do:
           {:error,
-           "#{inspect(module)}: #{inspect(key)} is no metadata; did you mean #{inspect(nearest)}?"}
+           "#{inspect(module)}: unknown metadata #{inspect(key)}; did you mean #{inspect(nearest)}?"}
     end)
   end
 
@@ -191,7 +194,7 @@ defmodule Codex.Tool do
     case schema && Codex.JSON.encode(schema) do
       nil -> {:ok, %{"type" => "object", "properties" => %{}}}
       {:ok, json} when is_map(schema) -> Codex.JSON.decode(json)
-      _ -> {:error, "#{inspect(module)}: the parameters are no JSON schema"}
+      _ -> {:error, "#{inspect(module)}: the parameters must be a JSON schema (a map)"}
     end
   end
 

@@ -1,8 +1,10 @@
 defmodule Mix.CodexTable do
   @moduledoc false
-  # What the tasks share that print a table, or put it between two markers of a guide.
+  # Prints a table, or writes it between two markers of a guide, for several tasks.
 
-  @doc "Prints `table`, or with `--write FILE` writes it between the two lines of that file that are `marker`."
+  @doc """
+  Prints `table`. With `--write FILE`, writes it between the two lines of FILE that equal `marker`.
+  """
   @spec run([String.t()], String.t(), String.t()) :: :ok
   def run([], _marker, table), do: Mix.shell().info(table)
 

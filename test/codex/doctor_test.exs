@@ -102,7 +102,7 @@ defmodule Codex.DoctorTest do
   end
 
   describe "the CLI" do
-    test "that is missing, no program, or does not tell its version", context do
+    test "that is missing, no program, or does not print its version", context do
       no = fn path, words ->
         assert %{cli: %{status: :error, summary: summary}, sandbox: sandbox} =
                  run(context, codex_path: path)
@@ -112,9 +112,9 @@ defmodule Codex.DoctorTest do
       end
 
       no.(Path.join(context.tmp_dir, "none"), "does not exist")
-      no.(context.tmp_dir, "is no file")
+      no.(context.tmp_dir, "is not a file")
       no.(Path.join(context.home, "config.toml"), "may not be executed")
-      no.(System.find_executable("true"), "does not tell its version")
+      no.(System.find_executable("true"), "does not print its version")
       broken = Path.join(context.tmp_dir, "broken")
       File.write!(broken, "#!/no/such/interpreter\n")
       File.chmod!(broken, 0o755)

@@ -180,7 +180,7 @@ defmodule Codex.ReviewTest do
         none = %{@output | findings: [], overall_correctness: "patch is correct"}
         {_model, thread} = start([json(none)], unquote(lane), ephemeral: true)
         assert {:error, {:review_unreadable, error}} = Thread.review(thread, "Look")
-        assert error.message =~ "cannot be told from prose"
+        assert error.message =~ "may be a review without findings, or prose"
       end
 
       test "on #{lane} without findings has a verdict" do

@@ -10,7 +10,8 @@ defmodule Codex.AppServer.V1 do
 
   @type error :: {:error, {:unsupported, String.t()}}
 
-  # Function, arguments after the connection (`\\` where the last one may be left out), method, what to call instead.
+  # Function, arguments after the connection (`\\` if the last one is optional), method,
+  # replacement.
   @gone [
     {:new_conversation, [], :params, "newConversation", "thread_start"},
     {:list_conversations, [], :opts, "listConversations", "thread_list"},

@@ -37,7 +37,7 @@ defmodule Codex.Config.Constrained do
   @spec value(t()) :: term()
   def value(%__MODULE__{value: value}), do: value
 
-  @doc "Tells whether a value is allowed."
+  @doc "Returns whether a value is allowed."
   @spec can_set?(t(), term()) :: boolean()
   def can_set?(%__MODULE__{constraint: :any}, _value), do: true
   def can_set?(%__MODULE__{constraint: {:only, allowed}}, value), do: value in allowed

@@ -1,7 +1,7 @@
 defmodule Codex.Config.LayerStack do
   @moduledoc """
-  Returns configuration layers as maps. Kept for callers of 0.4.5; `Codex.Config` also has the origin
-  of each value, profiles, overrides and warnings.
+  Returns configuration layers as maps. Kept for callers of 0.4.5; `Codex.Config` also has the
+  origin of each value, profiles, overrides and warnings.
   """
 
   alias Codex.Config
@@ -18,8 +18,8 @@ defmodule Codex.Config.LayerStack do
   Loads the enabled layers, the lowest first: system, user, project from its root to `cwd` (default:
   the current directory), managed. A missing system file is left out.
 
-  `:system_config_path` of the application environment replaces `/etc/codex/config.toml`. The managed
-  file stays the system's. Errors are those of `Codex.Config.load/1`.
+  `:system_config_path` of the application environment replaces `/etc/codex/config.toml`. The
+  managed file stays the system's. Errors are those of `Codex.Config.load/1`.
   """
   @spec load(Path.t(), Path.t() | nil) :: {:ok, [layer()]} | {:error, Error.t()}
   def load(codex_home, cwd \\ nil) do
@@ -60,7 +60,9 @@ defmodule Codex.Config.LayerStack do
 
   defp merge(_below, above), do: above
 
-  @doc "Tells whether `features.remote_models` is true; false if the configuration cannot be read."
+  @doc """
+  Returns whether `features.remote_models` is true; false if the configuration cannot be read.
+  """
   @spec remote_models_enabled?(Path.t(), Path.t() | nil) :: boolean()
   def remote_models_enabled?(codex_home, cwd \\ nil) do
     case config(codex_home, cwd) do

@@ -113,8 +113,8 @@ defmodule Codex.Doctor.Installation do
     do: "there is no `codex` on the PATH, and neither CODEX_PATH nor CODEX_BINARY is set"
 
   defp words({:codex_binary_missing, path}), do: "#{path} does not exist"
-  defp words({:codex_binary_not_regular, path}), do: "#{path} is no file"
+  defp words({:codex_binary_not_regular, path}), do: "#{path} is not a file"
   defp words({:codex_binary_not_executable, path}), do: "#{path} may not be executed"
-  defp words(:no_version), do: "it does not tell its version, so it is not a working codex"
+  defp words(:no_version), do: "it does not print its version, so it is not a working codex"
   defp words({:not_started, error}), do: "it does not start: #{Exception.message(error)}"
 end

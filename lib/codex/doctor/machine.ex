@@ -33,7 +33,7 @@ defmodule Codex.Doctor.Machine do
             {foreign?, :warning, "it belongs to user #{stat.uid}, and this is user #{user}"},
             {temporary?, :warning,
              "it is in #{temporary}: the CLI puts no helper programs there, " <>
-               "and says so on stderr in each run"}
+               "and warns on stderr in each run"}
           ],
           do: %{status: status, text: text}
 
@@ -88,7 +88,7 @@ defmodule Codex.Doctor.Machine do
 
   defp expand(path) do
     path = Path.expand(path)
-    if FileSystem.dir?(path), do: {:ok, path}, else: {:error, "#{path} is no directory"}
+    if FileSystem.dir?(path), do: {:ok, path}, else: {:error, "#{path} is not a directory"}
   end
 
   defp repository(%{repository: nil}, true),

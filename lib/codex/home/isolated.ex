@@ -1,20 +1,20 @@
 defmodule Codex.Home.Isolated do
   @moduledoc """
-  Makes a `CODEX_HOME` for runs that must not see or change the user's home: no login, no
-  configuration but the given one, no AGENTS file, no rules, no sessions.
+  Makes a `CODEX_HOME` for runs that must not see or change the user's home: without login, AGENTS
+  file, rules and sessions, and with only the given configuration.
 
       {:ok, home} =
         Codex.Home.Isolated.create(config: %{"model" => "gpt-6", "analytics.enabled" => false})
 
       {:ok, thread} = Codex.start_thread([codex_home: home, api_key: key], isolation: :hermetic)
 
-  The given configuration counts with every `isolation` and with `ignore_user_config`: the CLI is
+  The given configuration applies with every `isolation` and with `ignore_user_config`: the CLI is
   not told to ignore the `config.toml` of such a home, because it is not the user's.
 
-  The directory belongs to the process that made it. It is removed, with the sessions of its threads,
-  when that process ends, when `remove/1` is called, or when the VM ends: at the end of a script, by
-  `System.halt/1`, or by a signal. A VM that halts or is killed removes nothing itself: a program
-  that watches the VM removes the directory within seconds.
+  The directory belongs to the process that made it. The directory and its sessions are removed when
+  that process ends, when `remove/1` is called, or when the VM ends: at the end of a script, by
+  `System.halt/1`, or by a signal. If the VM halts or is killed, a program that watches the VM
+  removes the directory within seconds.
   """
   alias Codex.{FileSystem, Leftovers}
   alias Codex.Options.{Keywords, Overrides}
@@ -27,15 +27,15 @@ defmodule Codex.Home.Isolated do
   @doc """
   Makes a home. Options:
 
-    * `:config` - the contents of its `config.toml`: map or keyword list; keys are split at dots
-      (default: nothing)
-    * `:dir` - the directory in which the home is made (default: the user's cache folder; the CLI
-      warns about homes in the temporary folder)
-    * `:owner` - the process with which the home goes (default: the caller)
+    * `:config` - the content of its `config.toml`: map or keyword list; keys are split at dots
+      (default: empty)
+    * `:dir` - the parent directory of the home (default: the user's cache directory; the CLI warns
+      about homes in the temporary directory)
+    * `:owner` - the process that owns the home (default: the caller)
 
   Returns `{:ok, path}`. Errors: `{:invalid_config, key}`, `{:unknown_option, key, nearest}`,
   `{:write_failed, path, posix}`. Raises `RuntimeError` if the application `:codex_sdk` is not
-  started, and `ArgumentError` if `:dir` is no path or `:owner` no pid.
+  started, and `ArgumentError` if `:dir` is not a path or `:owner` is not a pid.
   """
   @spec create(keyword()) :: {:ok, Path.t()} | {:error, error()}
   def create(opts \\ []) do
@@ -52,7 +52,7 @@ defmodule Codex.Home.Isolated do
     end
   end
 
-  @doc "Removes a home before its owner ends. Other directories stay as they are."
+  @doc "Removes a home before its owner ends. Other directories are not touched."
   @spec remove(Path.t()) :: :ok
   def remove(home) do
     if Leftovers.known?(home) do
@@ -64,7 +64,7 @@ defmodule Codex.Home.Isolated do
   end
 
   @doc false
-  # From now on a home goes with another process.
+  # Changes the owner of a home.
   @spec give(Path.t(), pid()) :: :ok
   def give(home, owner) do
     _ = Leftovers.forget([home])
@@ -74,7 +74,7 @@ defmodule Codex.Home.Isolated do
 
   defp default_dir, do: :filename.basedir(:user_cache, "codex_sdk") |> IO.chardata_to_string()
 
-  # Dotted keys only: each line stands by itself.
+  # Dotted keys only, so that the order of lines does not matter.
   defp toml(config) do
     with {:ok, told} <- Overrides.new(config),
          false <- Enum.any?(told, &is_binary/1),
@@ -91,7 +91,7 @@ defmodule Codex.Home.Isolated do
     home = parent |> Path.join(name) |> Path.expand()
     adopt!(home, owner)
 
-    # Both are private from their first moment: the configuration may hold keys.
+    # Both are private when they are created: the configuration may hold keys.
     with :ok <- FileSystem.make_private(home),
          :ok <- Codex.Home.mark(home),
          :ok <- FileSystem.swap(Path.join(home, "config.toml"), "", toml) do

@@ -100,7 +100,7 @@ defmodule Codex.Models.Catalog do
 
   @doc """
   Returns the CLI's default model: the first model of its picker, else the first model; for `:api`
-  without models that the API lacks. nil if there is none.
+  without models that the API lacks. Returns nil if the catalog has no such model.
 
   In a run, a `model` in the user's configuration wins over this default.
   """

@@ -6,7 +6,7 @@ defmodule Codex.Models.Query do
   alias Codex.{CLI, Error, FileSystem, Home}
   alias Codex.Options.{Cast, Keywords}
 
-  # {name, default, doc, what is expected}
+  # {name, default, doc, expected value}
   @table [
     {:codex_home, nil,
      "the CLI's home, which must exist; else `CODEX_HOME`, else `~/.codex`. Not used with a file",

@@ -57,7 +57,7 @@ defmodule Codex.Models.Source do
     do: "none on the PATH, and neither CODEX_PATH nor CODEX_BINARY is set"
 
   defp missing({:codex_binary_missing, path}), do: "#{path} does not exist"
-  defp missing({:codex_binary_not_regular, path}), do: "#{path} is no file"
+  defp missing({:codex_binary_not_regular, path}), do: "#{path} is not a file"
   defp missing({:codex_binary_not_executable, path}), do: "#{path} may not be executed"
 
   defp code({reason, _path}), do: reason

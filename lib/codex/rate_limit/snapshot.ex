@@ -120,7 +120,7 @@ defmodule Codex.RateLimit.Snapshot do
 
   def replace(_older, whole), do: whole
 
-  @doc "Adds to the older snapshot what the newer one names."
+  @doc "Merges the members of the newer snapshot into the older one."
   @spec merge(t() | nil, t()) :: t()
   def merge(nil, %__MODULE__{} = newer), do: newer
 
@@ -160,7 +160,7 @@ defmodule Codex.RateLimit.Snapshot do
   @doc """
   Returns when the reached limit resets, or nil if no limit is known to be reached.
 
-  A limit counts as reached if a run met it (`limited_until`), or if the app-server says so and a
+  A limit counts as reached if a run met it (`limited_until`), or if the app-server reports it and a
   window is used up. The app-server rounds percents, so a full window alone is not enough.
   """
   @spec resets_at(t()) :: DateTime.t() | nil

@@ -1,6 +1,6 @@
 defmodule Codex.RateLimit.Window do
   @moduledoc """
-  One window of a limit: the used part, and the time when it starts anew.
+  A window of a limit: the used part, and the time of its reset.
 
     * `used_percent` - a number from 0; the app-server rounds it, session files do not
     * `window_minutes` - the length of the window

@@ -8,10 +8,11 @@ defmodule Codex.Review.Answer do
   @most 64
 
   @doc """
-  The decoded JSON of an answer, and whether the answer is nothing else; nil if there is none.
+  Returns the decoded JSON of an answer, and whether the answer has nothing else; nil if it has no
+  JSON.
 
-  Several objects with findings become one, with all of their findings. A list of findings that is
-  empty counts only in an object that shares no line with prose: prose may quote such an object.
+  Several objects with findings are merged. An empty list of findings counts only in an object that
+  shares no line with prose, because prose may quote such an object.
   """
   @spec output(String.t()) :: {:whole | :part, map()} | nil
   def output(text) do
@@ -28,8 +29,8 @@ defmodule Codex.Review.Answer do
     end
   end
 
-  # A list that is empty counts if no other one stands beside it: a repeated name or an object
-  # that was cut.
+  # An empty list counts only if the text has no other list: neither a repeated key nor a truncated
+  # object.
   defp sure(how, %{"findings" => []} = output, text) do
     if length(:binary.matches(text, ~s("findings"))) == 1, do: {how, output}
   end
@@ -40,7 +41,7 @@ defmodule Codex.Review.Answer do
        when is_list(new) and is_list(old),
        do: %{later | "findings" => old ++ new}
 
-  # Not a list: the whole is none.
+  # The findings are not a list, so the merged findings are invalid, too.
   defp merge(later, earlier),
     do: %{later | "findings" => [later["findings"], earlier["findings"]]}
 
@@ -75,7 +76,7 @@ defmodule Codex.Review.Answer do
     rest
   end
 
-  # How long the object is that begins here.
+  # Returns the length of the object that begins here.
   defp size(text), do: size(text, 0, 0)
 
   defp size(<<?{, rest::binary>>, depth, n), do: size(rest, depth + 1, n + 1)

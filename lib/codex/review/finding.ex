@@ -1,6 +1,6 @@
 defmodule Codex.Review.Finding do
   @moduledoc """
-  One finding of a `Codex.Review`.
+  A finding of a `Codex.Review`.
 
     * `title` - often begins with the priority, as `[P1]`
     * `body` - the explanation of the problem

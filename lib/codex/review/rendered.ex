@@ -1,6 +1,6 @@
 defmodule Codex.Review.Rendered do
   @moduledoc false
-  # Reads the text that the CLI (0.169) makes of a review:
+  # Parses the text that the CLI makes of a review:
   #
   #     explanation
   #
@@ -9,7 +9,7 @@ defmodule Codex.Review.Rendered do
   #     - title — path:first-last
   #       body, indented
   #
-  # Nothing in it is escaped, so that an odd title or path is ambiguous. Every comment becomes a
+  # The text has no escapes, so that an unusual title or path is ambiguous. Every comment becomes a
   # finding.
 
   alias Codex.Review.Finding
@@ -20,10 +20,10 @@ defmodule Codex.Review.Rendered do
   @dash " — "
   @absolute ~r{\A(?:/|[A-Za-z]:[\\/]|\\\\)}
 
-  # As many heads are tried.
+  # The maximum number of heads to try.
   @most 64
 
-  @doc "The explanation and the findings of such a text, or nil if the text has no comments."
+  @doc "Returns the explanation and the findings of a text, or nil if it has no comments."
   @spec read(String.t()) :: {String.t() | nil, [Finding.t(), ...]} | nil
   def read(text) do
     text = String.replace(text, "\r\n", "\n")

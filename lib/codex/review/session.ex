@@ -1,17 +1,16 @@
 defmodule Codex.Review.Session do
   @moduledoc false
-  # Reads the reviewer's JSON from the session file of a thread. The CLI (0.169) shows a text
-  # only.
+  # Reads the reviewer's JSON from the session file of a thread, because the CLI only shows a text.
 
   alias Codex.FileSystem
 
-  # A review is near the end of the file when it is looked for.
+  # A review is near the end of the file.
   @tail 8 * 1024 * 1024
   @marks [~s("type":"EnteredReviewMode"), ~s("type":"ExitedReviewMode")]
 
   @doc """
-  The decoded output of a review: the review that the item `exited` ended, or the last review of
-  the thread.
+  Returns the decoded output of a review: the review that the item `exited` ended, or the last
+  review of the thread.
 
   `:no_output` means that the review has not ended, or ended without output.
   """
@@ -33,7 +32,7 @@ defmodule Codex.Review.Session do
     end)
   end
 
-  # The id says when the thread began (UUID version 7); the folders are those of local days. A
+  # The id contains the time when the thread began (UUID version 7); directories are local dates. A
   # revert begins another file of the same id.
   defp files(home, thread_id) do
     with {:ok, <<ms::48, _::80>>} <-

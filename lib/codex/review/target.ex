@@ -1,7 +1,7 @@
 defmodule Codex.Review.Target do
   @moduledoc false
-  # Checks whether the target of a review exists, before anything is started. A reviewer that
-  # finds no branch or no repository has nothing to object to.
+  # Checks that the target of a review exists before anything is started, because a reviewer without
+  # a branch or a repository reports no findings.
 
   alias Codex.CLI.Command
   alias Codex.Review.Finding
@@ -19,7 +19,7 @@ defmodule Codex.Review.Target do
   }
 
   @typedoc """
-  Why a target is refused; `details` are Git's own words, if there are any:
+  The reason of a refused target; `details` are Git's own words, if it printed any:
 
     * `:no_repository` - `directory` is in no repository, or Git does not trust it
     * `:no_branch`, `:no_commit` - the repository has no such branch or commit
@@ -48,7 +48,7 @@ defmodule Codex.Review.Target do
   defp form?(text) when is_binary(text), do: form?({:custom, text})
   defp form?(_other), do: false
 
-  # Git would take it for an option.
+  # Git would parse it as an option.
   defp revision?(text), do: text?(text) and Finding.text(text) != nil and text =~ ~r/\A[^-]/
 
   defp text?(text),

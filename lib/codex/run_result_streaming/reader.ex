@@ -1,24 +1,25 @@
 defmodule Codex.RunResultStreaming.Reader do
   @moduledoc false
-  # Holds a run that is popped: the stream, suspended between two items. Registered by the run's progress; ends with
-  # the stream, when it is cancelled, or with the process that popped first.
+  # Holds a popped run: its stream, suspended between two events. Registered under the run's
+  # progress. Ends with the stream, with `cancel`, or with the process that popped first.
   #
-  # A run is popped once: what has begun is never begun again, also where the reader was ended in the middle. How far
-  # it is stands in an atomic that outlives the reader.
+  # A run is popped once: it is never started again, even if the reader was ended in the middle. An
+  # atomic that outlives the reader holds the progress.
   #
-  # It is no GenServer: while the stream waits for the CLI, nothing else is to be handled, and a caller that gave up
-  # must not lose the item that comes then. So it works on one item and hands it to whoever asks.
+  # It is no GenServer: while the stream waits for the CLI, no other message needs handling, and a
+  # caller that timed out must not lose the next event. So it reads one event and hands it to the
+  # next caller.
 
   @registry Codex.RunResultStreaming.Registry
 
   @begun 1
   @ended 2
 
-  @doc "The progress of a run that nobody has popped yet."
+  @doc "Returns the progress of a run that was not popped yet."
   @spec new() :: :atomics.atomics_ref()
   def new, do: :atomics.new(1, [])
 
-  @doc "The next item; `:lost`, once, where the reader was ended before the stream was."
+  @doc "Returns the next event; once `:lost` if the reader was ended before the stream."
   @spec pop(:atomics.atomics_ref(), Enumerable.t(), timeout()) ::
           {:ok, term()} | :done | :lost | {:error, Exception.t() | :timeout}
   def pop(progress, stream, timeout) do
@@ -30,14 +31,14 @@ defmodule Codex.RunResultStreaming.Reader do
     end
   end
 
-  @doc "Ends the reader of this run, if there is one, once it waits for the next pop."
+  @doc "Ends the reader of this run, if it exists, as soon as it waits for the next pop."
   @spec cancel(:atomics.atomics_ref()) :: :ok
   def cancel(progress) do
     for {reader, _} <- lookup(progress), do: send(reader, :cancel)
     :ok
   end
 
-  # No reader: somebody has taken the end, or something has ended the reader.
+  # No reader: another process has taken the end, or the reader was ended.
   defp gone(progress) do
     if :atomics.exchange(progress, 1, @ended) == @ended, do: :done, else: :lost
   end
@@ -51,7 +52,8 @@ defmodule Codex.RunResultStreaming.Reader do
       {:DOWN, ^ref, :process, _, _} -> gone(progress)
     after
       timeout ->
-        # From here on no answer can come: what is not in the mailbox now stays with the reader.
+        # No answer can arrive from here on: an event that is not in the mailbox stays with the
+        # reader.
         :erlang.unalias(ref)
 
         receive do
@@ -69,7 +71,7 @@ defmodule Codex.RunResultStreaming.Reader do
   defp taken(reader, progress, ref, answer) do
     :erlang.unalias(ref)
     Process.demonitor(ref, [:flush])
-    # Said by whoever has it: the reader may be ended with this process before it could.
+    # The taker confirms, because the reader may be ended with this process before it could.
     unless match?({:ok, _}, answer), do: :atomics.put(progress, 1, @ended)
     send(reader, {:taken, ref})
     answer
@@ -114,7 +116,8 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   defp run(stream, owner) do
-    # A killed owner ends the reader even while it waits for the CLI; the port goes with it, and the CLI with that.
+    # If the owner is killed, the reader ends even while it waits for the CLI; its port and the CLI
+    # end, too.
     Codex.Watch.end_with(owner)
     step = &Enumerable.reduce(stream, &1, fn item, _ -> {:suspend, item} end)
     loop(step)
@@ -133,10 +136,10 @@ defmodule Codex.RunResultStreaming.Reader do
     end
   end
 
-  # Stops the child, if there is one.
+  # Stops the child, if it exists.
   defp halt(step), do: step.({:halt, nil})
 
-  # Not before somebody asks: the child is to wait, too.
+  # Read only on demand, so that the child waits, too.
   defp advance(step) do
     receive do
       {:pop, _, _} = request ->
@@ -158,7 +161,7 @@ defmodule Codex.RunResultStreaming.Reader do
     error -> {:error, error}
   end
 
-  # An item leaves only when its taker says so.
+  # An event is removed only when its taker confirms it.
   defp hand_over(answer) do
     receive do
       :cancel ->

@@ -1,28 +1,28 @@
 defmodule Mix.Tasks.Codex.Config do
-  @shortdoc "Shows a configuration key of the Codex CLI and where it comes from"
+  @shortdoc "Shows a configuration key of the Codex CLI and its origin"
 
   @moduledoc """
-  Shows what the Codex CLI is configured with, and which file says so.
+  Shows the configuration of the Codex CLI, and the file that sets each value.
 
       mix codex.config explain model
       mix codex.config get history.persistence --cwd apps/web
       mix codex.config explain --json 'projects."/srv/app".trust_level'
       mix codex.config explain
 
-  `explain KEY` prints the value, its origin and the layers beneath. `explain` alone lists the layers and what is wrong with
-  them. `get KEY` prints the value as JSON, `null` where no layer sets it. A key is written as in TOML, with quotes around
-  segments that hold dots.
+  `explain KEY` prints the value, its origin and the layers below. `explain` alone lists the layers
+  and their problems. `get KEY` prints the value as JSON, `null` if no layer sets it. A key is
+  written as in TOML, with quotes around segments that contain dots.
 
   Options:
 
-    * `--json` - one object on one line: `{"key": …, "value": …, "origin": {"layer": …, "file": …}, "layers": […]}`.
-      `origin` is `null` where no layer sets the key; `layers` are those that do, the highest first, each with
-      `layer`, `file`, `line`, `value` and `disabledReason`
-    * `--cwd DIR` - the directory that a run would work in (default: the current one)
-    * `--profile NAME` - with this profile
+    * `--json` - prints one object on one line with `key`, `value`, `origin` and `layers`. `origin`
+      has `layer`, `file` and `line`, and is `null` if no layer sets the key. `layers` are the layers
+      that set it, highest first, each with `layer`, `file`, `line`, `value` and `disabledReason`
+    * `--cwd DIR` - the working directory of a run (default: the current directory)
+    * `--profile NAME` - the profile of a run
     * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
 
-  A configuration that the CLI refuses ends the task with the error.
+  If the CLI would refuse the configuration, the task ends with the error.
   """
   use Mix.Task
 
@@ -30,11 +30,12 @@ defmodule Mix.Tasks.Codex.Config do
   alias Codex.Config.Key
 
   @switches [json: :boolean, cwd: :string, profile: :string, codex_home: :string]
-  @usage "usage: mix codex.config explain [KEY] | get KEY [--json] [--cwd DIR] [--profile NAME] [--codex-home DIR]"
+  @usage "usage: mix codex.config explain [KEY] | get KEY [--json] [--cwd DIR] " <>
+           "[--profile NAME] [--codex-home DIR]"
 
   @impl true
   def run(argv) do
-    # The native library is built and on the path; the application itself need not run.
+    # Builds the native library. The application need not be started.
     Mix.Task.run("compile")
 
     case OptionParser.parse(argv, strict: @switches) do

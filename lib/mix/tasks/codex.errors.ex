@@ -1,12 +1,13 @@
 defmodule Mix.Tasks.Codex.Errors do
-  @shortdoc "Prints every kind of Codex.Error, what it means and what to do"
+  @shortdoc "Prints the kinds of Codex.Error with meaning and advice"
   @moduledoc """
-  Prints every kind of `Codex.Error`: whether it is retryable, what it means and what to do, as a Markdown table.
+  Prints a Markdown table of the kinds of `Codex.Error`: whether a kind is retryable, its meaning,
+  and advice.
 
       mix codex.errors
       mix codex.errors --write guides/errors.md
 
-  With `--write`, the table takes the place of the one between the markers `<!-- KINDS -->` in that file.
+  With `--write`, the table replaces the table between the markers `<!-- KINDS -->` of that file.
   """
   use Mix.Task
 

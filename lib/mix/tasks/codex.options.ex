@@ -1,12 +1,13 @@
 defmodule Mix.Tasks.Codex.Options do
   @shortdoc "Prints every option of a run and how it reaches the CLI"
   @moduledoc """
-  Prints every option of a run: where it may stand, its type, and how it reaches the CLI, as a Markdown table.
+  Prints a Markdown table of the options of a run: the lists that take an option, its type, and the
+  form in which the CLI gets it.
 
       mix codex.options
       mix codex.options --write guides/options.md
 
-  With `--write`, the table takes the place of the one between the markers `<!-- OPTIONS -->` in that file.
+  With `--write`, the table replaces the table between the markers `<!-- OPTIONS -->` of that file.
   """
   use Mix.Task
 

@@ -277,11 +277,11 @@ defmodule Codex.AppServer.RequestsTest do
     end
 
     for {tools, words} <- [
-          {[Misspelled], ":timeout is no metadata; did you mean :timeout_ms?"},
+          {[Misspelled], "unknown metadata :timeout; did you mean :timeout_ms?"},
           {[String], "String has no invoke/2"},
           {[:no_such_module], "there is no module :no_such_module"},
-          {["weather"], ~s("weather" is no module)},
-          {[Nameless], ~s("my tool" is no name)},
+          {["weather"], ~s(a tool must be a module, got: "weather")},
+          {[Nameless], ~s(the name must have 1 to 64 letters, digits, _ or -, got: "my tool")},
           {[Weather, Weather], "two tools have the name weather"},
           {Weather, "a list of modules"}
         ] do
