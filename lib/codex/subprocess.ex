@@ -130,18 +130,39 @@ defmodule Codex.Subprocess do
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
   def open(argv, opts \\ []) do
     start = Options.new!(argv, opts)
+    {first, rest} = split_input(start.input)
+    ends? = start.input != nil and rest == ""
+    frame = Map.merge(start, %{input: first, input_ends?: ends?})
 
-    with {:ok, frame} <- Frame.start(start),
+    with {:ok, frame} <- Frame.start(frame),
          {:ok, port, os_pid} <- start_child(frame, start.start_timeout) do
-      {:ok,
-       %__MODULE__{
-         port: port,
-         os_pid: os_pid,
-         program: Path.basename(hd(argv)),
-         stop_after: stop_after(start),
-         stderr_limit: start.stderr_limit
-       }}
+      sub = %__MODULE__{
+        port: port,
+        os_pid: os_pid,
+        program: Path.basename(hd(argv)),
+        stop_after: stop_after(start),
+        stdin_credit: Frame.stdin_window() - byte_size(first),
+        stderr_limit: start.stderr_limit
+      }
+
+      {:ok, input(sub, start.input, rest)}
     end
+  end
+
+  # START carries as much as the launcher takes without credit.
+  defp split_input(nil), do: {"", ""}
+
+  defp split_input(input) do
+    bytes = IO.iodata_to_binary(input)
+    :erlang.split_binary(bytes, min(byte_size(bytes), Frame.stdin_window()))
+  end
+
+  defp input(sub, nil, ""), do: sub
+  defp input(sub, _input, ""), do: %{sub | stdin: :closed}
+
+  defp input(sub, _input, rest) do
+    pending = :queue.in(rest, sub.pending)
+    %{sub | stdin: :closing, pending: pending, pending_bytes: byte_size(rest)}
   end
 
   @doc """

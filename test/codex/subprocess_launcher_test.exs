@@ -4,7 +4,7 @@ defmodule Codex.Subprocess.LauncherTest do
 
   alias Codex.Subprocess.{Error, Frame}
 
-  @version 2
+  @version 3
   @start_defaults %{
     argv: ["cat"],
     env: [],
@@ -14,7 +14,9 @@ defmodule Codex.Subprocess.LauncherTest do
     ladder: [{:close_stdin, 100}],
     sweep_grace: 10,
     descendants: :sweep,
-    files: []
+    files: [],
+    input: "",
+    input_ends?: false
   }
 
   test "what is no START is answered with an error" do

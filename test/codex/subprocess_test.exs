@@ -60,6 +60,29 @@ defmodule Codex.SubprocessTest do
       assert {:ok, %Exit{signal: :term}} = Subprocess.stop(sub)
     end
 
+    test "input is there when the child begins, and stdin ends after it" do
+      assert %{stdout: "one\ntwo", exit: %Exit{status: 0}} = run(["cat"], input: ["one\n", "two"])
+      assert %{stdout: "", exit: %Exit{status: 0}} = run(["cat"], input: "")
+
+      {:ok, sub} = open(["cat"], input: "x")
+      assert {:error, sub, %Error{reason: :stdin_closed}} = Subprocess.write(sub, "late")
+      assert {:ok, sub} = Subprocess.close_stdin(sub)
+      assert %{stdout: "x"} = collect(sub)
+    end
+
+    test "input beyond what the launcher holds waits in the value" do
+      for size <- [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3 * @mb] do
+        {:ok, sub} = open(["cat"], input: :binary.copy("x", size))
+        assert Subprocess.pending(sub) == max(size - 256 * 1024, 0)
+        assert %{stdout: stdout, exit: %Exit{status: 0}} = collect(sub)
+        assert byte_size(stdout) == size
+      end
+
+      {:ok, sub} = open(child("dies_at_once.sh"), input: :binary.copy("x", 3 * @mb))
+      assert %{exit: %Exit{status: 4}} = collect(sub)
+      assert_raise ArgumentError, ~r/:input/, fn -> open(["cat"], input: 1) end
+    end
+
     test "a child that dies before it has read its stdin just exits" do
       {:ok, sub} = open(child("dies_at_once.sh"))
       {:ok, sub} = Subprocess.write(sub, :binary.copy("x", 3 * @mb))
@@ -461,8 +484,9 @@ defmodule Codex.SubprocessTest do
 
       vm = Codex.OtherVM.start(script)
       [vm_pid | guards] = for _ <- 1..3, do: other_vm_pid(vm)
+      # A guard that has just started has no launcher yet.
+      eventually(fn -> length(Enum.flat_map(guards, &children/1)) == 2 end)
       idle = Enum.flat_map(guards, &children/1)
-      assert length(idle) == 2
       kill(vm_pid)
       assert_gone(guards ++ idle)
     end

@@ -116,7 +116,9 @@ defmodule Codex.Exec.Run do
     started_at = System.system_time(:millisecond)
     clocks = clocks(args.settings, default_timeout, call)
 
-    case open(argv, opts ++ start_timeout(args.settings), args.stdin) do
+    opts = [input: args.stdin] ++ opts ++ start_timeout(args.settings)
+
+    case Subprocess.open(argv, opts) do
       {:ok, sub} ->
         :ok = Cancellation.started(call, sub)
         debug = Debug.new("exec #{Subprocess.os_pid(sub)}", fn -> Args.secrets(args) end)
@@ -156,19 +158,6 @@ defmodule Codex.Exec.Run do
 
   defp clocks(settings, default, call),
     do: Clocks.new(Limits.of(settings, default), now(), call.since)
-
-  defp open(argv, opts, prompt) do
-    with {:ok, sub} <- Subprocess.open(argv, opts),
-         {:error, sub, error} <- feed(sub, prompt) do
-      _ = Subprocess.stop_soon(sub)
-      {:error, error}
-    end
-  end
-
-  # A child that dies before it has read everything is no error here: its exit says more.
-  defp feed(sub, prompt) do
-    with {:ok, sub} <- Subprocess.write(sub, prompt), do: Subprocess.close_stdin(sub)
-  end
 
   @doc "The next events, as `Stream.resource/3` wants them."
   def next(%{exit: nil} = run) do

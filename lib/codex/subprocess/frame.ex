@@ -6,7 +6,9 @@ defmodule Codex.Subprocess.Frame do
 
   alias Codex.Subprocess.{Error, Exit, Options, Signal}
 
-  @version 2
+  @version 3
+  # Bytes of stdin that may be under way before the launcher gives credit.
+  @stdin_window 256 * 1024
   # Frame and header together fill a default pipe exactly.
   @chunk 65_536 - 5
   # The launcher refuses longer frames. Only START comes near.
@@ -25,7 +27,11 @@ defmodule Codex.Subprocess.Frame do
   @spec chunk() :: pos_integer
   def chunk, do: @chunk
 
-  @doc "START, or an error when it is longer than any system takes."
+  @doc "The bytes of stdin that a launcher takes before it gives credit; those of START count."
+  @spec stdin_window() :: pos_integer
+  def stdin_window, do: @stdin_window
+
+  @doc "Builds START; an error if it is longer than any system takes."
   @spec start(Options.t()) :: {:ok, iodata} | {:error, Error.t()}
   def start(start) do
     frame = [
@@ -36,7 +42,9 @@ defmodule Codex.Subprocess.Frame do
       if(start.cwd, do: [1, string(start.cwd)], else: 0),
       strings(start.argv),
       strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end)),
-      [<<length(start.files)::32>> | Enum.map(start.files, &file/1)]
+      [<<length(start.files)::32>> | Enum.map(start.files, &file/1)],
+      string(start.input),
+      flag(start.input_ends?)
     ]
 
     cond do

@@ -19,6 +19,7 @@ defmodule Codex.Subprocess.Options do
           sweep_grace: non_neg_integer,
           descendants: :sweep | :leave,
           files: [{String.t(), iodata()}],
+          input: nil | iodata(),
           start_timeout: non_neg_integer
         }
 
@@ -80,6 +81,14 @@ defmodule Codex.Subprocess.Options do
       A file that exists already is an error.\
       """
     ],
+    input: [
+      default: nil,
+      expected: "a string or iodata",
+      doc: """
+      bytes for the child's stdin, which is closed after them; the child finds them when it begins. \
+      With `nil` stdin stays open for `write/2`.\
+      """
+    ],
     start_timeout: [
       default: 5_000,
       expected: "a number of milliseconds",
@@ -117,6 +126,7 @@ defmodule Codex.Subprocess.Options do
       sweep_grace: @sweep_grace,
       descendants: opts.descendants,
       files: for({path, content} <- opts.files, do: {Path.expand(path), content}),
+      input: opts.input,
       start_timeout: opts.start_timeout
     }
   end
@@ -149,6 +159,7 @@ defmodule Codex.Subprocess.Options do
 
   defp valid?(:descendants, value), do: value in [:sweep, :leave]
   defp valid?(:files, files), do: is_list(files) and Enum.all?(files, &file?/1)
+  defp valid?(:input, input), do: is_nil(input) or is_binary(input) or is_list(input)
   defp valid?(:start_timeout, ms), do: ms in 0..@max_u32
   defp valid?(_, _), do: false
 

@@ -1,15 +1,41 @@
 //! Starts the one child: a session of its own, clean signals, three pipes, nothing else inherited.
 //!
-//! `std::process::Command` cannot tell a bad directory from a bad program and runs files without a
-//! `#!` line through the shell, so fork and exec are written out.
+//! `std::process::Command` cannot tell an invalid directory from an invalid program and runs files
+//! without a `#!` line through the shell, so the steps up to exec are written out.
 
 use crate::frame::Start;
-use crate::sys::{self, Pid};
+use crate::sys::{self, ExecError, Pid};
 use nix::errno::Errno;
-use nix::unistd::{self, ForkResult};
+use nix::unistd;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{PipeReader, PipeWriter, pipe};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The three pipes of a child, close-on-exec. An idle launcher has them ready.
+pub struct Pipes {
+    child: (PipeReader, PipeWriter, PipeWriter),
+    stdin: PipeWriter,
+    stdout: PipeReader,
+    stderr: PipeReader,
+}
+
+impl Pipes {
+    /// Makes the pipes; the ends of the launcher do not block.
+    pub fn new() -> Result<Self, SpawnError> {
+        let open = || -> std::io::Result<Self> {
+            let (stdin_r, stdin) = pipe()?;
+            let (stdout, stdout_w) = pipe()?;
+            let (stderr, stderr_w) = pipe()?;
+            for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+                sys::nonblocking(fd)?;
+            }
+            Ok(Pipes { child: (stdin_r, stdout_w, stderr_w), stdin, stdout, stderr })
+        };
+        open().map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0))))
+    }
+}
 
 /// The child and our ends of its pipes.
 pub struct Child {
@@ -26,81 +52,39 @@ pub struct SpawnError {
     pub text: String,
 }
 
-/// Forks and executes; returns when the program runs or has failed to.
-pub fn spawn(start: &Start) -> Result<Child, SpawnError> {
-    if let Some(cwd) = &start.cwd {
-        // Ours to change: a relative program path means the same as after a chdir in the child.
-        unistd::chdir(cwd.as_c_str())
-            .map_err(|e| SpawnError { code: "bad_cwd", text: describe("working directory", e) })?;
-    }
+/// Starts the program; returns when it runs or has failed to.
+pub fn spawn(start: &Start, pipes: Pipes) -> Result<Child, SpawnError> {
     let paths = candidates(&start.argv[0], &start.env);
-    let io = |e: std::io::Error| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0)));
-    // Close-on-exec, all of them.
-    let (stdin_r, stdin) = pipe().map_err(io)?;
-    let (stdout, stdout_w) = pipe().map_err(io)?;
-    let (stderr, stderr_w) = pipe().map_err(io)?;
-    let (mut report_r, report_w) = pipe().map_err(io)?;
-    for fd in [
-        std::os::fd::AsFd::as_fd(&stdin),
-        std::os::fd::AsFd::as_fd(&stdout),
-        std::os::fd::AsFd::as_fd(&stderr),
-    ] {
-        sys::nonblocking(fd).map_err(failed)?;
-    }
-    #[cfg(target_os = "linux")]
     let launcher = unistd::getpid();
-
-    // SAFETY: the launcher has one thread, so the child may allocate and take locks between fork
-    // and exec.
-    #[allow(unsafe_code)]
-    let forked = unsafe { unistd::fork() }.map_err(failed)?;
-    let pid = match forked {
-        ForkResult::Child => {
-            let errno = become_child(start, &paths, &stdin_r, &stdout_w, &stderr_w, {
-                #[cfg(target_os = "linux")]
-                {
-                    launcher
+    let Pipes { child, stdin, stdout, stderr } = pipes;
+    let pid =
+        sys::spawn(&mut || become_child(start, &paths, &child, launcher)).map_err(|failure| {
+            match failure {
+                ExecError::Directory(errno) => {
+                    SpawnError { code: "bad_cwd", text: describe("working directory", errno) }
                 }
-                #[cfg(not(target_os = "linux"))]
-                unistd::getpid()
-            });
-            let mut report_w = report_w;
-            let _ = report_w.write_all(&(errno as i32).to_ne_bytes());
-            leave()
-        }
-        ForkResult::Parent { child } => child.as_raw(),
-    };
-    drop((stdin_r, stdout_w, stderr_w, report_w));
-
-    let mut report = [0; 4];
-    match report_r.read_exact(&mut report) {
-        // End of file: exec closed the other end.
-        Err(_) => Ok(Child { pid, stdin, stdout, stderr }),
-        Ok(()) => {
-            let errno = Errno::from_raw(i32::from_ne_bytes(report));
-            // Its zombie is reaped by init when the launcher leaves, right after this.
-            Err(exec_failed(errno, &paths))
-        }
-    }
+                // The zombie is reaped by init when the launcher ends, right after this.
+                ExecError::Program(errno) => exec_failed(start, errno, &paths),
+            }
+        })?;
+    Ok(Child { pid, stdin, stdout, stderr })
 }
 
-/// Everything between fork and exec. Returns only when something failed.
+/// Everything between the new process and exec. Returns only when something failed.
 fn become_child(
     start: &Start,
     paths: &[CString],
-    stdin: &PipeReader,
-    stdout: &PipeWriter,
-    stderr: &PipeWriter,
+    (stdin, stdout, stderr): &(PipeReader, PipeWriter, PipeWriter),
     launcher: unistd::Pid,
-) -> Errno {
+) -> ExecError {
     let set_up = || -> nix::Result<()> {
         unistd::setsid()?;
         #[cfg(target_os = "linux")]
         {
-            // Nobody could sweep after a killed launcher, so the kernel kills at least the child.
+            // If the launcher and its guard are both killed, the kernel still kills the child.
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             if unistd::getppid() != launcher {
-                leave();
+                return Err(Errno::ESRCH);
             }
         }
         #[cfg(not(target_os = "linux"))]
@@ -108,11 +92,15 @@ fn become_child(
         unistd::dup2_stdin(stdin)?;
         unistd::dup2_stdout(stdout)?;
         unistd::dup2_stderr(stderr)?;
-        sys::reset_signals();
+        sys::release_signals();
         Ok(())
     };
+    // A relative path of a program counts from the child's directory.
+    if let Some(Err(errno)) = start.cwd.as_ref().map(|cwd| unistd::chdir(cwd.as_c_str())) {
+        return ExecError::Directory(errno);
+    }
     if let Err(errno) = set_up() {
-        return errno;
+        return ExecError::Program(errno);
     }
     // As execvp does: a directory of PATH without the program is passed over, one where it may not
     // be run is remembered.
@@ -121,20 +109,11 @@ fn become_child(
         match unistd::execve(path, &start.argv, &start.env) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(Errno::EACCES) => worst = Errno::EACCES,
-            Err(errno) => return errno,
+            Err(errno) => return ExecError::Program(errno),
             Ok(never) => match never {},
         }
     }
-    worst
-}
-
-/// Ends a failed child without running the launcher's own exit handlers.
-fn leave() -> ! {
-    // SAFETY: `_exit` does not return and touches no memory.
-    #[allow(unsafe_code)]
-    unsafe {
-        nix::libc::_exit(127)
-    }
+    ExecError::Program(worst)
 }
 
 /// The files that `program` may mean: itself with a slash in it, else one for every entry of the
@@ -153,11 +132,11 @@ fn candidates(program: &CStr, env: &[CString]) -> Vec<CString> {
         .collect()
 }
 
-fn exec_failed(errno: Errno, paths: &[CString]) -> SpawnError {
-    let is_dir =
-        |p: &CString| std::fs::metadata(OsStr::from_bytes(p.to_bytes())).is_ok_and(|m| m.is_dir());
+fn exec_failed(start: &Start, errno: Errno, paths: &[CString]) -> SpawnError {
+    let path = |s: &CString| Path::new(OsStr::from_bytes(s.to_bytes())).to_path_buf();
+    let cwd = start.cwd.as_ref().map(path).unwrap_or_default();
     // The kernel says EACCES for directories and for files without the x bit.
-    if errno == Errno::EACCES && paths.len() == 1 && is_dir(&paths[0]) {
+    if errno == Errno::EACCES && paths.len() == 1 && cwd.join(path(&paths[0])).is_dir() {
         return failed(Errno::EISDIR);
     }
     failed(errno)

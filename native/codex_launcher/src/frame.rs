@@ -5,12 +5,12 @@
 use std::ffi::CString;
 
 /// The protocol version; the first byte of START. The Elixir side holds the same number.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// The most bytes of a stream in one frame. Frame and header together fill a default pipe exactly.
 pub const CHUNK: usize = 65_536 - HEADER;
 /// Length and tag.
 pub const HEADER: usize = 5;
-/// Bytes of stdin the owner may have sent that the child has not taken yet.
+/// Bytes of stdin the owner may have sent that the child has not taken yet. Those of START count.
 pub const STDIN_WINDOW: usize = 256 * 1024;
 /// Bytes of stderr that may be on their way to an owner that has not acknowledged them.
 pub const STDERR_WINDOW: u64 = 64 * 1024;
@@ -99,6 +99,10 @@ pub struct Start {
     pub env: Vec<CString>,
     /// Files that exist while the child runs.
     pub files: Vec<Content>,
+    /// The first bytes of stdin.
+    pub input: Vec<u8>,
+    /// Stdin ends after them.
+    pub input_ends: bool,
 }
 
 /// A file and what is in it.
@@ -223,7 +227,12 @@ fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
                 .map(|_| Ok(Content { path: r.cstring()?, bytes: r.bytes()?.to_vec() }))
                 .collect::<Result<_, _>>()?
         },
+        input: r.bytes()?.to_vec(),
+        input_ends: r.u8()? != 0,
     };
+    if start.input.len() > STDIN_WINDOW {
+        return Err(Malformed("stdin beyond its credit"));
+    }
     if start.argv.is_empty() {
         return Err(Malformed("argv is empty"));
     }
@@ -389,6 +398,8 @@ mod tests {
         f.extend(1u32.to_be_bytes());
         put(&mut f, b"/tmp/x");
         put(&mut f, b"a\0b");
+        put(&mut f, b"go\n");
+        f.push(1);
         let start = Start {
             credit: 1_048_576,
             stderr_limit: 65_536,
@@ -402,6 +413,8 @@ mod tests {
             argv: vec![c("cat"), c("")],
             env: vec![c("A=b")],
             files: vec![Content { path: c("/tmp/x"), bytes: b"a\0b".to_vec() }],
+            input: b"go\n".to_vec(),
+            input_ends: true,
         };
         (f, start)
     }

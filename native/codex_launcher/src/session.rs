@@ -4,7 +4,7 @@
 //! the credit we gave, stderr by its tail. A descriptor that we would not read now is not polled at
 //! all: poll reports a hang-up whether asked or not, and would spin.
 
-use crate::child::{self, Child};
+use crate::child::{self, Child, Pipes};
 use crate::family::Family;
 use crate::files::Files;
 use crate::frame::{
@@ -115,6 +115,9 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
         out: Out::default(),
     };
     let mut signals = signals;
+    // Ready before START, like all that does not depend on it: an idle launcher has the time.
+    let pipes = Pipes::new();
+    Family::prepare();
     let start = match port.await_start(&mut signals) {
         Ok(Some(First::Start(start))) => start,
         Ok(Some(First::Keep(paths))) => {
@@ -130,15 +133,17 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
         Ok(files) => files,
         Err(text) => return port.last_words("unwritable", &text),
     };
-    Family::prepare();
-    let child = match child::spawn(&start) {
+    let child = match pipes.and_then(|pipes| child::spawn(&start, pipes)) {
         Ok(child) => child,
         Err(e) => {
             drop(files);
             return port.last_words(e.code, &e.text);
         }
     };
-    // Not to keep the child's directory busy for longer than the child does.
+    // At once: the owner waits for it.
+    port.out.frame(STARTED, &[&(child.pid as u32).to_be_bytes()]);
+    port.flush();
+    // The launcher need not keep a directory busy.
     let _ = nix::unistd::chdir("/");
     let mut session = Session::new(port, signals, child, start, files);
     if session.port.nonblocking().is_err() {
@@ -229,9 +234,8 @@ impl Port {
 }
 
 impl Session {
-    fn new(mut port: Port, signals: Signals, child: Child, start: Start, files: Files) -> Self {
-        port.out.frame(STARTED, &[&(child.pid as u32).to_be_bytes()]);
-        port.out.frame(STDIN_CREDIT, &[&(STDIN_WINDOW as u32).to_be_bytes()]);
+    fn new(port: Port, signals: Signals, child: Child, start: Start, files: Files) -> Self {
+        let stdin_credit = STDIN_WINDOW.saturating_sub(start.input.len());
         Session {
             port,
             signals,
@@ -241,9 +245,9 @@ impl Session {
             leave_descendants: start.leave_descendants,
             sweep_grace: Duration::from_millis(start.sweep_grace.into()),
             stdin: Some(child.stdin),
-            stdin_queue: VecDeque::new(),
-            stdin_ends: false,
-            stdin_credit: STDIN_WINDOW,
+            stdin_queue: start.input.into(),
+            stdin_ends: start.input_ends,
+            stdin_credit,
             stdin_taken: 0,
             stdout: Some(child.stdout),
             stdout_credit: start.credit,

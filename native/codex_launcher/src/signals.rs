@@ -17,6 +17,7 @@ pub struct Signals {
 impl Signals {
     /// Installs the handlers.
     pub fn install() -> io::Result<Self> {
+        crate::sys::reset_signals();
         let (wake, ring) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let ending = Arc::new(AtomicBool::new(false));

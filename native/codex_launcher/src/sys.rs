@@ -4,6 +4,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub type Pid = libc::pid_t;
@@ -105,17 +106,114 @@ pub fn waiting(fd: impl AsFd) -> usize {
     }
 }
 
-/// Default dispositions for every signal and an empty mask: what the VM ignores or blocks is no
-/// business of the child's. Runs between fork and exec.
-pub fn reset_signals() {
-    for n in 1..=64 {
-        if n != libc::SIGKILL && n != libc::SIGSTOP {
-            // SAFETY: installs no handler. Numbers the system does not have, or keeps to itself,
-            // fail with EINVAL.
-            unsafe { libc::signal(n, libc::SIG_DFL) };
+/// Why a new process did not become a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecError {
+    Directory(Errno),
+    Program(Errno),
+}
+
+/// Runs `exec` in a new process, with all signals blocked. Returns when the process has executed a
+/// program, or with the reason that `exec` returned.
+///
+/// The process borrows the memory of the launcher until then, as after vfork: there is nothing to
+/// copy, and its last words stand where the launcher finds them.
+#[cfg(target_os = "linux")]
+pub fn spawn(exec: &mut dyn FnMut() -> ExecError) -> Result<Pid, ExecError> {
+    struct Call<'a> {
+        exec: &'a mut dyn FnMut() -> ExecError,
+        failure: Option<ExecError>,
+    }
+    extern "C" fn enter(call: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it points to `call` below, which is used by nobody else before this process has
+        // executed a program or ended.
+        let call = unsafe { &mut *call.cast::<Call<'_>>() };
+        call.failure = Some((call.exec)());
+        127
+    }
+    let failed = ExecError::Program;
+    let mut call = Call { exec, failure: None };
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK / size_of::<u128>());
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(failed)?;
+    // SAFETY: CLONE_VFORK suspends the launcher, which has one thread, until the new process has
+    // executed a program or ended, so the two never run in the same memory at the same time. The
+    // stack is aligned, grows down from its end and outlives the call; so does `call`.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(stack.capacity()).cast();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        libc::clone(enter, top, flags, (&raw mut call).cast())
+    };
+    let errno = Errno::last();
+    let _ = mask.thread_set_mask();
+    match call.failure {
+        _ if pid < 0 => Err(failed(errno)),
+        Some(failure) => Err(failure),
+        None => Ok(pid),
+    }
+}
+
+/// Room for the few calls between the new process and exec.
+#[cfg(target_os = "linux")]
+const STACK: usize = 64 * 1024;
+
+/// Runs `exec` in a new process, with all signals blocked. Returns when the process has executed a
+/// program, or with the reason that `exec` returned: a pipe brings it, and exec closes that pipe.
+#[cfg(not(target_os = "linux"))]
+pub fn spawn(exec: &mut dyn FnMut() -> ExecError) -> Result<Pid, ExecError> {
+    use std::io::{Read, Write};
+
+    let failed = |errno| ExecError::Program(errno);
+    let io = |e: std::io::Error| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0)));
+    let (mut report_r, mut report_w) = std::io::pipe().map_err(io)?;
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(failed)?;
+    // SAFETY: the launcher has one thread, so the child may allocate and take locks.
+    let pid = match unsafe { libc::fork() } {
+        0 => {
+            let (kind, errno) = match exec() {
+                ExecError::Directory(errno) => (0, errno),
+                ExecError::Program(errno) => (1, errno),
+            };
+            let [a, b, c, d] = (errno as i32).to_ne_bytes();
+            let _ = report_w.write_all(&[kind, a, b, c, d]);
+            // SAFETY: `_exit` does not return and touches no memory.
+            unsafe { libc::_exit(127) }
+        }
+        pid => pid,
+    };
+    let errno = Errno::last();
+    let _ = mask.thread_set_mask();
+    drop(report_w);
+    let mut report = [0; 5];
+    match report_r.read_exact(&mut report) {
+        _ if pid < 0 => Err(failed(errno)),
+        // End of file: exec closed the other end.
+        Err(_) => Ok(pid),
+        Ok(()) => {
+            let [kind, errno @ ..] = report;
+            let errno = Errno::from_raw(i32::from_ne_bytes(errno));
+            Err(if kind == 0 { ExecError::Directory(errno) } else { ExecError::Program(errno) })
         }
     }
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Default dispositions for every signal but SIGPIPE, which the launcher ignores: what the VM
+/// ignores or blocks is not for the child.
+pub fn reset_signals() {
+    for n in (1..=64).filter(|n| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(n)) {
+        // SAFETY: installs no handler. Numbers that the system does not have, or keeps to itself,
+        // fail with EINVAL.
+        unsafe { libc::signal(n, libc::SIG_DFL) };
+    }
+}
+
+/// Default dispositions for the signals that the launcher handles or ignores, then an empty mask.
+/// Runs in the new process, before exec.
+pub fn release_signals() {
+    for n in [libc::SIGCHLD, libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGPIPE] {
+        // SAFETY: installs no handler.
+        unsafe { libc::signal(n, libc::SIG_DFL) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
 }
 
 /// Marks every descriptor above stderr close-on-exec: what the VM leaked to us stops here.
