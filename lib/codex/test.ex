@@ -1,6 +1,7 @@
 defmodule Codex.Test do
   @moduledoc """
-  A scripted model for tests that run the real Codex CLI: no login, no tokens, no network.
+  A server with a scripted model, for tests that run the real Codex CLI without login, tokens or
+  network.
 
       defmodule MyApp.ReviewerTest do
         use ExUnit.Case, async: true
@@ -20,16 +21,16 @@ defmodule Codex.Test do
         end
       end
 
-  Each server listens on a loopback port of its own, has a `CODEX_HOME` of its own that points the CLI there and
-  nowhere else, and a workspace of its own, so tests run side by side. The configuration of that
-  home counts with every `isolation` and with `ignore_user_config`, too.
+  Each server listens on its own loopback port and has its own workspace and `CODEX_HOME`, whose
+  configuration points the CLI to that port only. So tests can run concurrently. The configuration
+  of that home applies with every `isolation` and with `ignore_user_config`, too.
 
-  Over an app-server, the connection has the options of the model, and its threads may:
+  Over an app-server, pass the options of the model to the connection. Its threads may use it:
 
       {:ok, conn} = Codex.AppServer.connect(Codex.Test.options(model), cwd: model.workspace)
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
 
-  A program that makes its own client, such as a script, takes the model from its environment:
+  A program that makes its own client, such as a script, gets the model through its environment:
 
       options = Codex.Test.options(model)
       cli = %{"CODEX_HOME" => options[:codex_home], "CODEX_PATH" => options[:codex_path]}
@@ -38,33 +39,34 @@ defmodule Codex.Test do
 
   ## Guard
 
-  Call `guard!/0` in `test_helper.exs`: a test that forgets the scripted model then gets an error,
-  and never uses the login, the configuration or the provider of the developer.
+  Call `guard!/0` in `test_helper.exs`: a test without a scripted model then gets an error, and
+  never uses the login, the configuration or the provider of the developer.
 
       Codex.Test.guard!()
       ExUnit.start()
 
   ## Script
 
-  A script is a list of steps, one for each request that the CLI makes to its model, in order. `Codex.Test.Steps` has
-  the words. A request that finds the script used up is answered with status 400 and a text that says so, which fails
-  the turn with that text; `:default` gives an answer instead. `remaining/1` tells how many steps are left.
+  A script is a list of steps (see `Codex.Test.Steps`), one for each request of the CLI to its
+  model, in order. A request after the last step is answered with status 400 and a text about it,
+  which fails the turn with that text; the option `:default` gives an answer instead. `remaining/1`
+  returns the number of steps left.
 
-  Requests that come at no fixed place (sub-agents, compaction) are answered by **rules**, which are looked at before the
-  steps. A rule is a keyword list or map:
+  Requests without a fixed place in the script (of sub-agents, compaction) are answered by
+  **rules**, which are tried before the steps. A rule is a keyword list or map:
 
     * `:step` - the answer (required)
-    * `:contains` - a string or regex that the request body must contain, as it was sent: JSON text, with its escapes
-      (default: matches all)
+    * `:contains` - a string or regex that must match the request body as it was sent: JSON text
+      with its escapes (default: matches all)
     * `:header` - `{name, value}` that the request must have (default: none)
-    * `:times` - how often the rule answers, or `:infinity` (default 1)
+    * `:times` - the number of answers of the rule, or `:infinity` (default 1)
 
-  ## Life
+  ## Lifetime
 
-  `start/2` links the server to the caller: it ends with the test, and ExUnit waits for that. Ending
-  (or `stop/1`) closes its connections and removes its directories. They are also removed if the
-  server is killed, or the VM halts or is killed; then a moment later. To put the server under a
-  supervisor instead:
+  `start/2` links the server to the caller: the server ends with the test, and ExUnit waits for
+  that. At its end (or with `stop/1`) its connections are closed and its directories removed. They
+  are also removed, a moment later, if the server or the VM is killed or the VM halts. To put the
+  server under a supervisor instead:
 
       model = Codex.Test.handle(start_supervised!({Codex.Test, ["Hello"]}))
       model = Codex.Test.handle(start_supervised!({Codex.Test, {["Hello"], retries: 1}}))
@@ -81,8 +83,8 @@ defmodule Codex.Test do
   `guard!(false)`.
 
   Runs, connections, logins, and reads and writes of configuration and credentials return
-  `{:error, %Codex.Config.Error{reason: :foreign_home}}`; functions with errors of their own wrap it.
-  Servers of `Codex.AppServer.connect_remote/2` are not checked: this VM does not start them.
+  `{:error, %Codex.Config.Error{reason: :foreign_home}}`; functions with errors of their own wrap
+  it. Servers of `Codex.AppServer.connect_remote/2` are not checked: this VM does not start them.
   """
   @spec guard!(boolean()) :: :ok
   def guard!(on? \\ true) when is_boolean(on?),
@@ -110,16 +112,16 @@ defmodule Codex.Test do
           codex_path: Path.t() | nil
         }
 
-  @typedoc "A server: its handle or its pid."
+  @typedoc "A server, given by its handle or its pid."
   @type server :: t() | pid()
 
   @typedoc """
-  A recorded request: `path` with its query, header names in lower case (the values of a repeated header are joined
-  with `", "`), `at` in milliseconds since the server started.
+  A recorded request: `path` with its query, header names in lower case (the values of a repeated
+  header are joined with `", "`), `at` in milliseconds since the server started.
 
-  `body` is the decoded JSON, with string keys. A body that is not JSON, or that came with a content-encoding (the CLI
-  may compress with zstd), is the binary as it was received; `""` when there was none. Bodies over 64 MiB are refused
-  with status 413.
+  `body` is the decoded JSON, with string keys. A body that is not JSON, or that has a
+  content-encoding (the CLI may compress with zstd), is the received binary; a missing body is `""`.
+  Bodies over 64 MiB are refused with status 413.
   """
   @type request :: %{
           method: String.t(),
@@ -129,15 +131,15 @@ defmodule Codex.Test do
           at: non_neg_integer()
         }
 
-  @typedoc "See the section on the script above."
+  @typedoc "A rule, see the section on the script above."
   @type rule :: keyword() | map()
 
   @doc """
   Starts a server with `script`, linked to the caller.
 
-  Options: see the module's. Raises `ArgumentError` for an option or step that is none. The error is a
-  `File.Error` or `RuntimeError`: a directory cannot be made, Git fails, or there is no loopback port. It also ends a
-  caller that does not trap exits.
+  Options: see the module. Raises `ArgumentError` for an invalid option or step. Returns a
+  `File.Error` or `RuntimeError` if a directory cannot be made, Git fails, or there is no loopback
+  port; the error also ends a caller that does not trap exits.
   """
   @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, Exception.t()}
   def start(script \\ [], opts \\ []) do
@@ -151,8 +153,8 @@ defmodule Codex.Test do
     end
   end
 
-  # ExUnit does not wait for linked processes, and may halt the VM before the directories of the last test are gone.
-  # Not a direct call: this module serves scripts too, where there is no ExUnit, or this is no test process.
+  # ExUnit does not wait for linked processes, and may halt the VM before the directories of the
+  # last test are removed. Called dynamically, because scripts use this module without ExUnit, too.
   defp wait_on_exit(pid) do
     apply(ExUnit.Callbacks, :on_exit, [fn -> await_end(pid) end])
   rescue
@@ -169,7 +171,7 @@ defmodule Codex.Test do
     end
   end
 
-  @doc "Like `start/2`, but returns the server and raises when it cannot start."
+  @doc "Starts a server like `start/2`, but returns the server alone and raises if it cannot start."
   @spec start!([Codex.Test.Steps.step()], keyword()) :: t()
   def start!(script \\ [], opts \\ []) do
     case start(script, opts) do
@@ -179,20 +181,22 @@ defmodule Codex.Test do
   end
 
   @doc """
-  Starts a server from a script or `{script, opts}`, for supervisors; `handle/1` gives the handle. See `start/2`.
+  Starts a server from a script or `{script, opts}` for supervisors; `handle/1` returns its handle.
+  See `start/2`.
   """
   @spec start_link([Codex.Test.Steps.step()] | {[Codex.Test.Steps.step()], keyword()}) ::
           GenServer.on_start()
   def start_link(arg), do: GenServer.start_link(Server, configure(arg))
 
   @doc """
-  A child that is not restarted (a new server would have another port). The id is `Codex.Test`; a second server under
-  the same supervisor needs another: `Supervisor.child_spec({Codex.Test, script}, id: :second)`.
+  Returns a child specification without restart, because a new server would have another port. The
+  id is `Codex.Test`; a second server under the same supervisor needs another id:
+  `Supervisor.child_spec({Codex.Test, script}, id: :second)`.
   """
   @spec child_spec([Codex.Test.Steps.step()] | {[Codex.Test.Steps.step()], keyword()}) ::
           Supervisor.child_spec()
   def child_spec(arg) do
-    # raises here, in the caller, rather than in the supervisor
+    # Raises here, in the caller, and not in the supervisor.
     _checked = configure(arg)
     %{id: __MODULE__, start: {__MODULE__, :start_link, [arg]}, restart: :temporary}
   end
@@ -204,18 +208,20 @@ defmodule Codex.Test do
 
   defp configure(script), do: configure({script, []})
 
-  @doc "The handle of the server with process `pid`."
+  @doc "Returns the handle of the server with process `pid`."
   @spec handle(server()) :: t()
   def handle(%__MODULE__{} = t), do: t
   def handle(server), do: struct!(__MODULE__, GenServer.call(pid(server), :handle))
 
-  @doc "Stops the server; its connections are closed and its directories gone when this returns."
+  @doc "Stops the server. Its connections are closed and its directories removed when this returns."
   @spec stop(server()) :: :ok
   def stop(server), do: GenServer.stop(pid(server))
 
   @doc """
-  The first argument of `Codex.start_thread/2`, and of `Codex.AppServer.connect/2` for threads over an app-server: `:codex_home`, `:env`, and `:codex_path` if a CLI was given or found
-  (see `codex_path/0`). The variables set the shell's `HOME` to an empty directory, and keep proxies away from loopback.
+  Returns the first argument of `Codex.start_thread/2`, and of `Codex.AppServer.connect/2` for
+  threads over an app-server: `:codex_home`, `:env`, and `:codex_path` if a CLI was given or found
+  (see `codex_path/0`). The variables set the shell's `HOME` to an empty directory, and keep proxies
+  away from loopback.
   """
   @spec options(server()) :: keyword()
   def options(server) do
@@ -229,20 +235,22 @@ defmodule Codex.Test do
   end
 
   @doc """
-  The second argument of `Codex.start_thread/2`: the workspace, which is no Git repository unless the server was started
-  with `git: true`. Put your own options after it: `Codex.Test.thread_options(model) ++ [sandbox: :workspace_write]`.
+  Returns the second argument of `Codex.start_thread/2`: the workspace, which is not a Git
+  repository unless the server was started with `git: true`. Append your own options:
+  `Codex.Test.thread_options(model) ++ [sandbox: :workspace_write]`.
   """
   @spec thread_options(server()) :: keyword()
   def thread_options(server),
     do: [working_directory: handle(server).workspace, skip_git_repo_check: true]
 
-  @doc "All requests so far, oldest first, those for model lists and unknown paths included."
+  @doc "Returns all requests so far, oldest first, also those for model lists and unknown paths."
   @spec requests(server()) :: [request()]
   def requests(server), do: GenServer.call(pid(server), :requests)
 
   @doc """
-  Waits for the next model request (`POST …/responses`) and returns it. Each request is handed out once, in order; one
-  that has arrived already is returned at once. `timeout` is in milliseconds or `:infinity`.
+  Waits for the next model request (`POST …/responses`) and returns it. Each request is returned
+  once, in order; a request that has arrived already is returned immediately. `timeout` is in
+  milliseconds or `:infinity`.
   """
   @spec await_request(server(), timeout()) :: {:ok, request()} | {:error, :timeout}
   def await_request(server, timeout \\ 5_000),
@@ -255,14 +263,14 @@ defmodule Codex.Test do
     GenServer.call(pid(server), {:push, steps})
   end
 
-  @doc "How many steps of the script have not been used."
+  @doc "Returns the number of steps that were not used yet."
   @spec remaining(server()) :: non_neg_integer()
   def remaining(server), do: GenServer.call(pid(server), :remaining)
 
   @doc """
-  The Codex CLI for tests, from the first of these places: the environment variable `CODEX_PATH` or `CODEX_BINARY`; the native program of
-  `.codex-cli/node_modules` under the current directory; `codex` on `PATH`. The error is a sentence that says how to
-  get one.
+  Finds the Codex CLI for tests in the first of these places: the environment variable `CODEX_PATH`
+  or `CODEX_BINARY`; the native program in `.codex-cli/node_modules` under the current directory;
+  `codex` on the `PATH`. The error is a sentence with the command to install the CLI.
   """
   @spec codex_path() :: {:ok, Path.t()} | {:error, String.t()}
   def codex_path, do: Executable.find()

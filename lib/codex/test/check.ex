@@ -1,6 +1,7 @@
 defmodule Codex.Test.Check do
   @moduledoc false
-  # Misuse of the test server raises where it is written, names what was given and says what was expected.
+  # Checks the arguments of the test kit when a script is made. Errors show the value and the
+  # expected value.
 
   alias Codex.Options.Keywords
 
@@ -14,7 +15,7 @@ defmodule Codex.Test.Check do
     :reasoning_output_tokens
   ]
 
-  @doc "Raises for a key that is not `known`, with the nearest one that is, and for a value that cannot be."
+  @doc "Raises for an unknown key, with the nearest known key, and for an invalid value."
   @spec keys!(keyword(), [atom()], String.t()) :: :ok
   def keys!(opts, known, where) do
     unless Keyword.keyword?(opts),
@@ -23,7 +24,7 @@ defmodule Codex.Test.Check do
     members!(opts, known, where)
   end
 
-  @doc "The same for a keyword list or a map."
+  @doc "Checks a keyword list or a map like `keys!/3`."
   @spec members!(keyword() | map(), [atom()], String.t()) :: :ok
   def members!(opts, known, where) do
     unless Keyword.keyword?(opts) or (is_map(opts) and not is_struct(opts)),
@@ -51,7 +52,7 @@ defmodule Codex.Test.Check do
 
   defp unknown(key, known, where), do: "#{where}: #{Codex.Suggest.unknown_key(key, known)}"
 
-  @doc "Response headers as pairs of strings."
+  @doc "Converts response headers to pairs of strings."
   @spec headers!(Codex.Test.Steps.headers()) :: [{String.t(), String.t()}]
   def headers!(headers) when is_map(headers) or is_list(headers) do
     Enum.map(headers, fn

@@ -1,40 +1,41 @@
 defmodule Codex.Test.Config do
   @moduledoc false
-  # The options of `Codex.Test.start/2`: one table for defaults, documentation and checks.
+  # The options of `Codex.Test.start/2`, with defaults, documentation and checks.
 
   alias Codex.Options.Keywords
   alias Codex.Test.Check
 
   # {name, default, doc, check}
   @table [
-    {:default, nil,
-     "the step for requests that find the script used up (default: none, they fail)", :any},
+    {:default, nil, "the step for requests after the end of the script (default: they fail)",
+     :any},
     {:rules, [], "a list of rules, see above (default: none)", :list},
     {:models, ["codex-test"],
-     "the models that the CLI knows; the first is the one it takes (default `[\"codex-test\"]`). A thread that asks " <>
-       "for another gets an `error` item about unknown metadata.", :strings},
-    {:retries, 0, "how often the CLI repeats a failed request or a broken stream (default 0)",
+     "the models that the CLI knows; the first is its default (default `[\"codex-test\"]`). A thread " <>
+       "with another model gets an `error` item about unknown metadata", :strings},
+    {:retries, 0, "the number of retries of a failed request or a broken stream (default 0)",
      :count},
     {:config, "",
-     "TOML to append to the home's `config.toml`: keys first (`model_providers.mock.stream_idle_timeout_ms = 500`), " <>
-       "then tables (default: none)", :string},
-    {:env, %{}, "further environment variables for the CLI, strings to strings (default: none)",
+     "TOML to append to the home's `config.toml`: keys first (such as " <>
+       "`model_providers.mock.stream_idle_timeout_ms = 500`), then tables (default: none)",
+     :string},
+    {:env, %{}, "additional environment variables for the CLI, map of strings (default: none)",
      :env},
-    {:git, false, "make the workspace a Git repository (default `false`)", :boolean},
+    {:git, false, "makes the workspace a Git repository (default `false`)", :boolean},
     {:workspace, nil,
-     "an existing directory to use as workspace, which is then not removed (default: a fresh one in the system's " <>
-       "temporary directory)", :path},
+     "an existing directory to use as workspace, which is not removed (default: a new directory in " <>
+       "the system's temporary directory)", :path},
     {:dir, nil,
-     "where to make the home (default: `codex_test` in the build directory when Mix runs, else the system's " <>
-       "temporary directory, about which the CLI prints a warning)", :path},
+     "the parent directory of the home (default: `codex_test` in the build directory if Mix runs, " <>
+       "else the system's temporary directory, which the CLI warns about)", :path},
     {:codex_path, nil, "the CLI to use (default: see `codex_path/0`)", :path}
   ]
 
-  @doc "Name, default and documentation of every option."
+  @doc "Returns name, default and documentation of every option."
   @spec options() :: [{atom(), term(), String.t()}]
   def options, do: for({name, default, doc, _check} <- @table, do: {name, default, doc})
 
-  @doc "The options as a map, with defaults; raises `ArgumentError` for what is not an option."
+  @doc "Returns the options as a map with defaults. Raises `ArgumentError` for an invalid option."
   @spec new!(keyword()) :: map()
   def new!(opts) do
     Check.members!(opts, for({name, _, _, _} <- @table, do: name), "Codex.Test")

@@ -1,12 +1,13 @@
 defmodule Codex.Test.Connection do
   @moduledoc false
-  # One process per connection: it accepts, tells the server (which then starts the next one), reads one request, asks
-  # the server for the step and carries it out. Linked to the server, and ends with it; the end of the connection, from
-  # either side, ends the process. One request a connection: every answer says `connection: close`.
+  # One process for each connection. It accepts, notifies the server (which then starts the next
+  # process), reads one request, asks the server for the step and runs it. It is linked to the
+  # server and ends with it, or when either side closes the connection. Each connection has one
+  # request, because every answer has the header `connection: close`.
 
   alias Codex.Test.{Script, Wire}
 
-  # For a client that connects and does not send its request.
+  # The time limit of a client that connects and does not send its request.
   @read_timeout 60_000
   @max_body 64 * 1024 * 1024
 
@@ -44,7 +45,7 @@ defmodule Codex.Test.Connection do
     end
   end
 
-  ## What to answer
+  ## Answers
 
   defp plan(server, request) do
     case GenServer.call(server, {:request, request}, :infinity) do
@@ -53,8 +54,8 @@ defmodule Codex.Test.Connection do
     end
   end
 
-  # A function of the user's runs here, not in the server: it may block, and call the server. The status is 400 because
-  # the CLI shows the whole body of a 400 and does not try again.
+  # The user's function runs here and not in the server, because it may block or call the server.
+  # The status is 400 because the CLI shows the whole body of a 400 and does not repeat the request.
   defp plan_step(fun, recorded, n) when is_function(fun) do
     fun.(recorded) |> Script.step!() |> plan_step(recorded, n)
   rescue

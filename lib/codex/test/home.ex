@@ -1,6 +1,7 @@
 defmodule Codex.Test.Home do
   @moduledoc false
-  # The directories of one server: a CODEX_HOME with its config.toml, a HOME for the shell, and a workspace.
+  # The directories of a server: a CODEX_HOME with config.toml, a HOME for the shell, and a
+  # workspace.
 
   alias Codex.Leftovers
 
@@ -14,9 +15,9 @@ defmodule Codex.Test.Home do
           owned: [Path.t()]
         }
 
-  # Every field that 0.169.0 insists on, and the few that give a model plain function tools (`shell_type`,
-  # `apply_patch_tool_type`): with built-in models the tools depend on the slug, and an unknown slug costs an `error`
-  # item in every turn.
+  # The fields that the CLI requires, and the few that give a model plain function tools
+  # (`shell_type`, `apply_patch_tool_type`). The tools of built-in models depend on the slug, and an
+  # unknown slug causes an `error` item in every turn.
   @model %{
     display_name: "Codex.Test",
     base_instructions: "You are a scripted model.",
@@ -64,8 +65,8 @@ defmodule Codex.Test.Home do
   end
 
   @doc """
-  Removes what `create!/2` made. A CLI that is just coming to its end (`busy?`) still writes there, and makes anew what
-  is gone: then this looks again for half a second.
+  Removes the directories of `create!/2`. A CLI that is about to end (`busy?`) still writes there
+  and makes removed directories again, so this repeats for half a second.
   """
   @spec remove(t(), busy? :: boolean()) :: :ok
   def remove(%__MODULE__{owned: owned}, busy?) do
@@ -87,8 +88,9 @@ defmodule Codex.Test.Home do
 
   defp model(slug), do: Map.put(@model, :slug, slug)
 
-  # Dotted keys only, so that `config` may go on with keys or open tables of its own. Without the first lines the CLI
-  # would look up hosts outside this machine; with connection retries on, a CLI that outlives its server never ends.
+  # Dotted keys only, so that `config` may continue with keys or open its own tables. Without the
+  # first lines the CLI would look up hosts outside this machine. With connection retries, a CLI
+  # that outlives its server would never end.
   defp config(opts, url, catalog) do
     """
     analytics.enabled = false
@@ -107,11 +109,11 @@ defmodule Codex.Test.Home do
     """
   end
 
-  # A JSON string is a TOML basic string, but for the DEL character.
+  # A JSON string is a TOML basic string, except for the DEL character.
   defp toml(text), do: text |> Codex.JSON.encode!() |> String.replace("\x7F", "\\u007F")
 
-  # The workspace is not under the build directory: the user's own repository would be its project root, and its
-  # AGENTS.md would reach the model.
+  # The workspace is not under the build directory: the user's repository would be its project root,
+  # and the model would get its AGENTS.md.
   defp workspace!(%{workspace: nil} = opts) do
     if opts.git and System.find_executable("git") == nil,
       do: raise("git: true needs `git` on PATH")

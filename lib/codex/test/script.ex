@@ -1,6 +1,6 @@
 defmodule Codex.Test.Script do
   @moduledoc false
-  # Which step answers which request: rules first, then the steps in order, then the default. Pure.
+  # Chooses the step that answers a request: rules first, then the steps in order, then the default.
 
   alias Codex.Test.{Check, Steps, Wire}
 
@@ -35,7 +35,9 @@ defmodule Codex.Test.Script do
     %{script | steps: script.steps ++ steps, given: script.given + length(steps)}
   end
 
-  @doc "The step for a request, given its headers and the text of its body, and the number of that answer (from 1)."
+  @doc """
+  Returns the step for a request by its headers and body, and the number of the answer (from 1).
+  """
   @spec next(t(), map(), binary()) :: {Steps.step() | :exhausted, pos_integer(), t()}
   def next(script, headers, text) do
     {step, script} = pick(script, headers, text)
@@ -95,12 +97,13 @@ defmodule Codex.Test.Script do
   defp header!(other),
     do: raise(ArgumentError, "a rule's :header is {name, value}, got: #{inspect(other)}")
 
-  @doc "A step in the form that `Codex.Test.Wire` takes; raises for anything that is not a step."
+  @doc "Converts a step to the form that `Codex.Test.Wire` takes. Raises for an invalid step."
   @spec step!(term()) :: Steps.step()
   def step!(text) when is_binary(text), do: step!(Steps.respond([text]))
   def step!({:item, _wire, _streaming} = item), do: step!(Steps.respond([item]))
 
-  # Planned once here, so that what cannot be sent (text that is not UTF-8, a bad header) raises where it is written.
+  # Planned once here, so that invalid data (text that is not UTF-8, a bad header) raises in the
+  # caller.
   def step!(step) when is_tuple(step) and elem(step, 0) in [:respond, :silence, :raw, :http] do
     _plan = Wire.plan(step, 1)
     step
@@ -110,6 +113,7 @@ defmodule Codex.Test.Script do
 
   def step!(other) do
     raise ArgumentError,
-          "not a step: #{inspect(other)}; expected a string, a function of the request, or a value made by Codex.Test.Steps"
+          "not a step: #{inspect(other)}; expected a string, a function of the request, or a value " <>
+            "made by Codex.Test.Steps"
   end
 end

@@ -1,8 +1,8 @@
 defmodule Codex.Test.Server do
   @moduledoc false
-  # Owns the listener, the directories and the script of one `Codex.Test`; routes requests to steps and keeps them.
-  # Linked to whoever started it. Ends when its starter ends, on stop, or when accepting fails; its connections and
-  # directories go with it.
+  # The process of a `Codex.Test`: owns the listener, the directories and the script, maps requests
+  # to steps and records them. Linked to its starter. Ends with its starter, on stop, or when
+  # accepting fails; its connections and directories end with it.
 
   use GenServer
 
@@ -11,7 +11,7 @@ defmodule Codex.Test.Server do
   @listen [
     :binary,
     packet: :http_bin,
-    # the longest header line that `packet: :http_bin` takes
+    # The longest header line that `packet: :http_bin` accepts.
     buffer: 128 * 1024,
     active: false,
     ip: {127, 0, 0, 1},
@@ -21,7 +21,7 @@ defmodule Codex.Test.Server do
 
   @impl true
   def init({script, opts}) do
-    # An end of the starter must pass through terminate/2.
+    # The end of the starter must run terminate/2.
     Process.flag(:trap_exit, true)
 
     with {:ok, listener} <- :gen_tcp.listen(0, @listen),
@@ -55,16 +55,17 @@ defmodule Codex.Test.Server do
       acceptor: nil,
       connections: MapSet.new(),
       started: now(),
-      # newest first
+      # Newest first.
       requests: [],
-      # model requests that no await has had yet, and awaits that no request has served yet: one is always empty
+      # Requests without a waiting caller, and callers without a request. One of them is always
+      # empty.
       unseen: :queue.new(),
       waiting: :queue.new()
     }
   end
 
-  # A proxy in the environment must not come between the CLI and the loopback server; the user's own HOME must not
-  # reach the shell's profile or the model's instructions.
+  # A proxy in the environment must not apply to loopback, and the user's HOME must not reach the
+  # shell's profile or the model's instructions.
   defp env(home) do
     %{
       "HOME" => home.user_home,
@@ -108,7 +109,7 @@ defmodule Codex.Test.Server do
 
   def handle_info({:EXIT, pid, reason}, %{acceptor: pid} = state), do: {:stop, reason, state}
 
-  # A connection is over; if it crashed, its report is in the log and the client saw a broken stream.
+  # A connection ended. If it crashed, its report is in the log and the client got a broken stream.
   def handle_info({:EXIT, pid, _reason}, state),
     do: {:noreply, %{state | connections: MapSet.delete(state.connections, pid)}}
 
@@ -131,7 +132,7 @@ defmodule Codex.Test.Server do
 
     cond do
       String.downcase(headers["upgrade"] || "") == "websocket" ->
-        # the built-in provider asks for a WebSocket first; this makes it take plain HTTP at once
+        # The built-in provider tries a WebSocket first; this status makes it use plain HTTP.
         {:reply, actions(426, "no WebSocket here\n"), state}
 
       method == "POST" and String.ends_with?(path, "/responses") ->
@@ -159,7 +160,7 @@ defmodule Codex.Test.Server do
 
   defp actions(status, body), do: {:actions, [{:reply, status, [], body}]}
 
-  # What is not plain JSON (compressed by the CLI, or broken) stays as it came.
+  # A body that is not plain JSON (compressed by the CLI, or invalid) is kept as received.
   defp body(bytes, %{headers: headers}) do
     with true <- Map.get(headers, "content-encoding", "identity") == "identity",
          {:ok, decoded} <- Codex.JSON.decode(bytes) do

@@ -1,36 +1,40 @@
 defmodule Codex.Test.Steps do
   @moduledoc """
-  The words of a `Codex.Test` script. Import it in a test:
+  The steps of a `Codex.Test` script. Import the module in a test:
 
       import Codex.Test.Steps
 
       script = [shell("mix test"), message("All green.")]
 
-  One **step** answers one request of the CLI. An **item** is one thing the model says or wants done; a step that is
-  just an item, or a string, is a whole response with that one item. `respond/2` puts several items into one response.
+  A **step** answers one request of the CLI. An **item** is a message, a thought or an action of the
+  model. An item or a string in place of a step is a whole response with one item; `respond/2` puts
+  several items into one response.
 
-  | Step | What the CLI sees |
+  | Step | Seen by the CLI |
   | --- | --- |
   | an item, a string, `respond/2` | a complete response |
   | `failed/3`, `incomplete/2` | a response that ends badly |
   | `cut/2` | a stream that breaks off |
-  | `silence/2` | nothing, for a while or for ever |
-  | `http_error/3` | another status than 200 |
+  | `silence/2` | nothing, for some time or forever |
+  | `http_error/3` | a status other than 200 |
   | `raw/2` | exactly these events or bytes |
-  | `fn request -> step end` | what the function makes of the request (see `t:Codex.Test.request/0`) |
+  | `fn request -> step end` | the returned step (see `t:Codex.Test.request/0`) |
 
-  The CLI runs a tool call and comes back with its output in the next request, so every call needs a step after it.
+  The CLI runs a tool call and sends its output in the next request, so every call needs a step
+  after it.
 
-  All functions are pure. They raise `ArgumentError` for an option they do not know.
+  All functions are pure. They raise `ArgumentError` for unknown options.
   """
 
   alias Codex.JSON
   alias Codex.Test.Check
 
-  @typedoc "An output item: its wire form without the ids, which are added when it is sent, and how it is streamed."
+  @typedoc """
+  An output item: its wire form without ids, which are added later, and streaming options.
+  """
   @type item :: {:item, wire :: map(), streaming :: keyword()}
 
-  @typedoc "One answer."
+  @typedoc "The answer to one request."
   @type step ::
           String.t()
           | item()
@@ -40,17 +44,18 @@ defmodule Codex.Test.Steps do
           | {:raw, [map() | binary()], keyword()}
           | (Codex.Test.request() -> step())
 
-  @typedoc "Response headers: a map or a list of pairs; names and values may be strings, atoms or numbers."
+  @typedoc "Response headers: a map or a list of pairs of strings, atoms or numbers."
   @type headers :: map() | [{String.t() | atom(), String.t() | atom() | number()}]
 
   @doc """
-  The model says `text`.
+  Makes a message of the model.
 
   Options:
 
-    * `:deltas` - the pieces in which the text is streamed before the item is complete (default: all of it in one).
-      `exec` shows none of them, the app-server passes them on. They are sent as given, also when they do not add up.
-    * `:delta_delay_ms` - pause after each piece (default 0)
+    * `:deltas` - the pieces in which the text is streamed before the item is complete (default: one
+      piece). An app-server passes them on, `exec` does not. They are sent unchanged, even if they
+      differ from the text.
+    * `:delta_delay_ms` - the pause after each piece (default 0)
     * `:phase` - `"commentary"` or `"final_answer"` (default: not sent)
 
   ## Examples
@@ -81,7 +86,8 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The model says `term` as JSON: the answer to a run with an output schema. Takes the options of `message/2`.
+  Makes a message with `term` as JSON, for runs with an output schema. Takes the options of
+  `message/2`.
 
       iex> {:item, %{"content" => [%{"text" => text}]}, _} = json(%{ok: true})
       iex> text
@@ -91,10 +97,10 @@ defmodule Codex.Test.Steps do
   def json(term, opts \\ []), do: message(JSON.encode!(term), opts)
 
   @doc """
-  The model thinks: `summary` is the text that the CLI shows.
+  Makes a reasoning item; the CLI shows the text `summary`.
 
-  Options: `:deltas`, `:delta_delay_ms` as in `message/2`, and `:content` - the raw reasoning text, which `exec` never
-  shows (default: none).
+  Options: `:deltas`, `:delta_delay_ms` as in `message/2`, and `:content` - the raw reasoning text,
+  which `exec` never shows (default: none).
 
       iex> {:item, wire, _} = reasoning("**Looking around**")
       iex> wire["summary"]
@@ -133,11 +139,13 @@ defmodule Codex.Test.Steps do
   ]
 
   @doc """
-  The model runs `cmd` in a shell (the tool `exec_command`). The command really runs, under the sandbox of the thread.
+  Makes a call of the shell tool `exec_command`. The command `cmd` really runs, in the sandbox of
+  the thread.
 
-  Options: `:call_id` as in `tool_call/3`, and the tool's other arguments: `:workdir`, `:yield_time_ms` (the model gets
-  the output so far after this time, and the command goes on), `:max_output_tokens`, `:tty`, `:shell`, `:login`,
-  `:sandbox_permissions`, `:justification`, `:prefix_rule`.
+  Options: `:call_id` as in `tool_call/3`, and other arguments of the tool: `:workdir`,
+  `:yield_time_ms` (after this time the model gets the output so far, and the command continues),
+  `:max_output_tokens`, `:tty`, `:shell`, `:login`, `:sandbox_permissions`, `:justification`,
+  `:prefix_rule`.
 
       iex> {:item, wire, _} = shell("ls", yield_time_ms: 1000)
       iex> {wire["name"], wire["arguments"]}
@@ -151,7 +159,7 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The model changes files with `patch`, in the CLI's own format:
+  Makes a call that changes files with `patch`, in the CLI's own format:
 
       iex> {:item, wire, _} = apply_patch(\"""
       ...> *** Begin Patch
@@ -162,7 +170,8 @@ defmodule Codex.Test.Steps do
       iex> {wire["type"], wire["name"]}
       {"custom_tool_call", "apply_patch"}
 
-  The thread's sandbox must allow the write: a refused or malformed patch gives no item at all. Option: `:call_id`.
+  The thread's sandbox must allow the write: a refused or malformed patch gives no item. Option:
+  `:call_id`.
   """
   @spec apply_patch(String.t(), keyword()) :: item()
   def apply_patch(patch, opts \\ []) when is_binary(patch) do
@@ -172,8 +181,8 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The model writes down its plan: a list of steps, as `{text, :pending | :in_progress | :completed}` or a plain string
-  (pending). The CLI shows it as a `todo_list`.
+  Makes a call that updates the plan: a list of `{text, :pending | :in_progress | :completed}` or
+  strings (pending). The CLI shows it as a `todo_list`.
 
   Options: `:explanation` (a string), `:call_id`.
 
@@ -208,12 +217,13 @@ defmodule Codex.Test.Steps do
 
   defp plan_step(other) do
     raise ArgumentError,
-          "a plan step is a string or {string, :pending | :in_progress | :completed}, got: #{inspect(other)}"
+          "a plan step is a string or {string, :pending | :in_progress | :completed}, got: " <>
+            inspect(other)
   end
 
   @doc """
-  The model searched the web for `query`. The search is the provider's work, so it is over when the CLI hears of it and
-  needs no step after it. Option: `:queries` - all the queries, when there were several.
+  Makes a finished web search for `query`. The provider does the search, so it needs no step after
+  it. Option: `:queries` - all queries, if there are several.
 
       iex> {:item, wire, _} = web_search("elixir ports")
       iex> wire["action"]
@@ -227,7 +237,8 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The model calls the tool `name`. `args` is a map, or a string that is sent as it is (JSON that does not parse, say).
+  Makes a call of the tool `name`. `args` is a map, or a string that is sent unchanged, such as
+  invalid JSON.
 
   Options:
 
@@ -255,7 +266,7 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  Any other output item, in its wire form (a map with a `"type"`); an `"id"` is added when there is none.
+  Makes an output item from its wire form (a map with a `"type"`). A missing `"id"` is added.
 
       iex> item(%{"type" => "image_generation_call", "status" => "completed", "result" => ""})
       {:item, %{"type" => "image_generation_call", "status" => "completed", "result" => ""}, []}
@@ -266,15 +277,17 @@ defmodule Codex.Test.Steps do
   @respond [:usage, :headers, :delay_ms]
 
   @doc """
-  One response with `items` (strings are messages), in order.
+  Makes one response with `items` in order. Strings are messages.
 
   Options:
 
     * `:usage` - a map with any of `:input_tokens` (default 100), `:cached_input_tokens` (40),
-      `:cache_write_input_tokens` (0), `:output_tokens` (20), `:reasoning_output_tokens` (5). The CLI adds up the
-      responses of a thread, so a turn with one tool call reports twice these numbers.
-    * `:headers` - further response headers, for example rate limits (`%{"x-codex-primary-used-percent" => 42}`)
-    * `:delay_ms` - wait before the response begins (default 0)
+      `:cache_write_input_tokens` (0), `:output_tokens` (20), `:reasoning_output_tokens` (5). The
+      CLI adds up the responses of a thread, so a turn with one tool call reports twice these
+      numbers.
+    * `:headers` - further response headers, for example rate limits
+      (`%{"x-codex-primary-used-percent" => 42}`)
+    * `:delay_ms` - the time before the response begins (default 0)
 
   ## Examples
 
@@ -300,8 +313,9 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The response fails with `code` and `message`, for example `"context_length_exceeded"`, `"rate_limit_exceeded"`,
-  `"insufficient_quota"`, `"server_is_overloaded"` or `"server_error"`. Options: `:items` that come before (default
+  Makes a failed response with `code` and `message`, for example the code
+  `"context_length_exceeded"`, `"rate_limit_exceeded"`, `"insufficient_quota"`,
+  `"server_is_overloaded"` or `"server_error"`. Options: `:items` before the failure (default:
   none), `:headers`, `:delay_ms`.
 
       iex> failed("server_error", "boom")
@@ -312,8 +326,8 @@ defmodule Codex.Test.Steps do
     do: ending(opts, {:failed, code, message}, "failed/3")
 
   @doc """
-  The response ends unfinished for `reason`, for example `"max_output_tokens"` or `"content_filter"`. Takes the options
-  of `failed/3`.
+  Makes an unfinished response with a `reason`, for example `"max_output_tokens"` or
+  `"content_filter"`. Takes the options of `failed/3`.
 
       iex> incomplete("max_output_tokens", items: ["Once upon a"])
       {:respond, [message("Once upon a")], [ending: {:incomplete, "max_output_tokens"}]}
@@ -323,10 +337,10 @@ defmodule Codex.Test.Steps do
     do: ending(opts, {:incomplete, reason}, "incomplete/2")
 
   @doc """
-  The stream breaks off. Without `:after` it ends in good order but the final `response.completed` is missing; with
-  `after: n` the connection is dropped in mid stream after `n` server-sent events (the first is `response.created`; a
-  message has one when it begins, one for each delta and one when it is complete). Further options: `:headers`,
-  `:delay_ms`.
+  Makes a stream that breaks off. By default it ends normally without the final
+  `response.completed`. With `after: n` the connection is dropped after `n` server-sent events (the
+  first is `response.created`; a message has an event at its beginning, one for each delta and one
+  at its end). Other options: `:headers`, `:delay_ms`.
 
       iex> cut(["never finished"], after: 2)
       {:respond, [message("never finished")], [ending: {:cut, 2}]}
@@ -348,13 +362,12 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The server says nothing for `ms` milliseconds, or `:infinity`, and then closes the connection.
+  Sends nothing for `ms` milliseconds, or `:infinity`, and then closes the connection.
 
   Options:
 
-    * `:headers` - `true` to answer with status and headers first, and be silent in the stream (default `false`: not a
-      byte)
-    * `:after` - items to stream before the silence; implies `headers: true` (default none)
+    * `:headers` - `true` to send status and headers first (default `false`: not a single byte)
+    * `:after` - items to stream before the silence; implies `headers: true` (default: none)
 
   ## Examples
 
@@ -369,8 +382,8 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  An HTTP answer with `status`. A map or list as `body` is sent as JSON, a string as it is. What the CLI makes of it
-  depends on the status: it shows `error.message` of a 401 or 403, for example, and the whole body of a 400.
+  Makes an HTTP answer with `status`. A map or list as `body` is sent as JSON, a string unchanged.
+  The CLI shows, for example, `error.message` of a 401 or 403, and the whole body of a 400.
 
       iex> http_error(429, %{error: %{type: "usage_limit_reached"}}, %{"retry-after" => 7})
       {:http, 429, ~S({"error":{"type":"usage_limit_reached"}}), [{"retry-after", "7"}]}
@@ -382,8 +395,9 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  The body of a 200 response, piece by piece: a map is one server-sent event (its `"type"` names it), a string is sent
-  as it is. Options: `:headers` (default: `content-type: text/event-stream`), `:delay_ms`.
+  Makes the body of a 200 response from pieces: a map is one server-sent event (named by its
+  `"type"`), a string is sent unchanged. Options: `:headers` (default:
+  `content-type: text/event-stream`), `:delay_ms`.
 
       iex> raw(["data: {\\n\\n", %{"type" => "response.created"}])
       {:raw, ["data: {\\n\\n", %{"type" => "response.created"}], []}

@@ -1,6 +1,6 @@
 defmodule Codex.Test.Wire do
   @moduledoc false
-  # A step as the list of things to do on a connection: the Responses API's server-sent events. Pure.
+  # Converts a step to a list of actions on a connection: server-sent events of the Responses API.
 
   alias Codex.{JSON, Test.Check}
 
@@ -14,7 +14,7 @@ defmodule Codex.Test.Wire do
 
   @sse {"content-type", "text/event-stream"}
 
-  @doc "What to do for `step`, the `n`th answer of this server."
+  @doc "Returns the actions of `step`, the `n`th answer of this server."
   @spec plan(tuple(), pos_integer()) :: [action()]
   def plan({:respond, items, opts}, n) do
     ending = Keyword.get(opts, :ending, :completed)
@@ -117,7 +117,7 @@ defmodule Codex.Test.Wire do
     end)
   end
 
-  # An item begins empty and is filled by its deltas.
+  # An item starts empty and is filled by its deltas.
   defp added(item, index) do
     begun =
       case item do
