@@ -92,7 +92,7 @@ defmodule Codex.Config do
       trusted
     * `:strict` - makes unknown keys errors, as `--strict-config` does (boolean, default `false`)
     * `:system_dir` - the directory of the system's files (path, default `"/etc/codex"`)
-    * `:system_dir` - where the system's files are (path, default `"/etc/codex"`)
+    * `:system_dir` - the directory of the system's files (path, default `"/etc/codex"`)
     * `:system_config` - the system's `config.toml` under another name (path, default: the one in
       `:system_dir`)
     * `:timeout` - the time limit for reading all files, for a disk that does not answer

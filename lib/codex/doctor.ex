@@ -73,7 +73,7 @@ defmodule Codex.Doctor do
              end)
 
   @moduledoc """
-  Checks whether a run would work on this machine, and says why not.
+  Checks whether a run would work on this machine, and gives the reasons if it would not.
 
   `mix codex.doctor` prints the result. A release has no Mix; call this module from a remote
   console:

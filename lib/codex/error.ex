@@ -70,7 +70,7 @@ defmodule Codex.Error do
     details: %{}
   ]
 
-  @typedoc "One of the kinds above."
+  @typedoc "A kind of the list above."
   @type kind :: Kinds.kind()
 
   @type t :: %__MODULE__{

@@ -25,7 +25,7 @@ defmodule Codex.Home do
     prompts: {"prompts", "the user's prompts"}
   ]
 
-  @typedoc "What a home holds:\n\n" <>
+  @typedoc "The entries of a home:\n\n" <>
              Enum.map_join(@entries, "\n", fn {entry, {name, doc}} ->
                "  * `:#{entry}` - `#{name}`, #{doc}"
              end)

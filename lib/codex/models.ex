@@ -96,7 +96,7 @@ defmodule Codex.Models do
 
   Errors are a `Codex.Error` of these kinds:
 
-    * `:cli_not_found` - there is no CLI, or it could not be started; `details.code` says why
+    * `:cli_not_found` - there is no CLI, or it could not be started; `details.code` is the reason
     * `:cli_unsupported` - the CLI has no `debug models`
     * `:crashed`, `:killed` - the CLI ended without an answer; `details` has `:exit_status` or
       `:signal`, and `:stderr`

@@ -9,7 +9,7 @@ defmodule Codex.Stream do
   Streams the agent's text as it grows, in pieces, from the events of
   `Codex.Thread.run_turn_streamed/3` or of `Codex.RunResultStreaming.events/1`.
 
-      {:ok, events} = Codex.Thread.run_turn_streamed(thread, "Tell me a story")
+      {:ok, events} = Codex.Thread.run_turn_streamed(thread, "Write a story")
       events |> Codex.Stream.text() |> Enum.each(&IO.write/1)
 
   Over an app-server the pieces are those that the model sends. `codex exec` sends whole messages,

@@ -184,7 +184,7 @@ defmodule Codex.Telemetry do
       :ok
     else
       message =
-        "the SDK has no exporter of its own: attach handlers to Codex.Telemetry.events/1, " <>
+        "the SDK has no exporter: attach handlers to Codex.Telemetry.events/1, " <>
           "or set [otel] in Codex's configuration (Codex.Config.Helpers)"
 
       {:error, Codex.Error.new(:unsupported, message)}

@@ -139,7 +139,7 @@ defmodule Codex.Thread do
   Runs a turn and returns a `Codex.RunResultStreaming` to read while the turn runs. Takes the
   options of `run/3` except `on_event`.
 
-      {:ok, run} = Codex.Thread.run_streamed(thread, "Tell me a story")
+      {:ok, run} = Codex.Thread.run_streamed(thread, "Write a story")
       run |> Codex.Stream.text() |> Enum.each(&IO.write/1)
       {:ok, result} = Codex.RunResultStreaming.result(run)
       {:ok, next} = Codex.Thread.run_streamed(result.thread, "Go on")

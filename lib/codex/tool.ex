@@ -171,7 +171,8 @@ defmodule Codex.Tool do
       if nearest = Codex.Suggest.nearest(key, @known),
         do:
           {:error,
-           "#{inspect(module)}: unknown metadata #{inspect(key)}; did you mean #{inspect(nearest)}?"}
+           "#{inspect(module)}: unknown metadata #{inspect(key)}; " <>
+             "did you mean #{inspect(nearest)}?"}
     end)
   end
 
@@ -235,7 +236,7 @@ defmodule Codex.Tool do
   defp told(output, tool) do
     case Codex.JSON.encode(output) do
       {:ok, _json} -> {:ok, output}
-      {:error, _} -> {:error, "the tool #{tool.name} returned what JSON has no form for"}
+      {:error, _} -> {:error, "the tool #{tool.name} returned a term that JSON cannot express"}
     end
   end
 

@@ -1,7 +1,7 @@
 defmodule Codex.Approvals.Crash do
   @moduledoc false
   # Logs failures of host functions that should have answered a request. The turn continues with a
-  # denial, so only the log tells the cause.
+  # denial, so only the log has the cause.
 
   alias Codex.Error.Words
   alias Codex.Text

@@ -44,8 +44,8 @@ defmodule Codex.Config.Overrides do
   end
 
   @doc """
-  Adds the overrides of these options to `config`, under dotted keys. Keys that `config` has already,
-  dotted or nested, keep their values. Returns nil if there are neither.
+  Adds the overrides of these options to `config`, under dotted keys. Keys that `config` has
+  already, dotted or nested, keep their values. Returns nil if there are neither.
 
       iex> {:ok, options} = Codex.Options.new(reasoning_effort: :high, model_verbosity: :low)
       iex> Codex.Config.Overrides.merge_config(%{model_verbosity: "high"}, options, nil)
@@ -83,9 +83,9 @@ defmodule Codex.Config.Overrides do
   defp nested?(_value, _path), do: false
 
   @doc """
-  Returns the arguments for a list of `{key, value}` pairs or `"key=value"` strings. Overrides of one
-  table are merged, empty strings are dropped. Raises `ArgumentError` with the key of a value that
-  TOML cannot hold.
+  Returns the arguments for a list of `{key, value}` pairs or `"key=value"` strings. Overrides of
+  one table are merged, empty strings are dropped. Raises `ArgumentError` with the key of a value
+  that TOML cannot hold.
   """
   @spec cli_args([{String.t() | atom(), term()} | String.t()]) :: [String.t()]
   def cli_args(overrides) when is_list(overrides) do

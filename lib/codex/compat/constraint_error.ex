@@ -2,8 +2,8 @@ defmodule Codex.Config.ConstraintError do
   @moduledoc """
   The error of `Codex.Config.Constrained.set/2`. Kept for callers of 0.4.5.
 
-  `type` is `:invalid_value` or `:empty_field`. `candidate`, `allowed` and `disallowed` are inspected
-  terms.
+  `type` is `:invalid_value` or `:empty_field`. `candidate`, `allowed` and `disallowed` are
+  inspected terms.
   """
   defexception [:type, :candidate, :allowed, :disallowed, :field_name]
 

@@ -1,7 +1,7 @@
 defmodule Codex.Realtime do
   @moduledoc """
-  Keeps the functions of version 0.4.5 callable. The Codex CLI has no realtime mode that a program can
-  drive, so each returns an error of the kind `:unsupported_feature`.
+  Keeps the functions of version 0.4.5 callable. The Codex CLI has no realtime mode that a program
+  can drive, so each returns an error of the kind `:unsupported_feature`.
   """
 
   alias Codex.Error

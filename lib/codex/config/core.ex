@@ -71,7 +71,7 @@ defmodule Codex.Config.Core do
       include_only: policy["include_only"] || [],
       set: policy["set"] || %{},
       filters:
-        Map.new(policy["filters"] || %{}, fn {pattern, what} -> {pattern, @enums[what]} end),
+        Map.new(policy["filters"] || %{}, fn {pattern, word} -> {pattern, @enums[word]} end),
       experimental_use_profile: policy["experimental_use_profile"]
     }
   end

@@ -67,7 +67,7 @@ defmodule Codex.Config.Key do
   defp refuse(key), do: raise(ArgumentError, "not a configuration key: #{inspect(key)}")
 
   @doc """
-  Formats a key as one string, with quotes where they are needed.
+  Formats a key as one string, with quotes if they are needed.
 
       iex> Codex.Config.Key.format(["projects", "/a.b", "trust_level"])
       ~S(projects."/a.b".trust_level)

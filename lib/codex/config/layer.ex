@@ -1,6 +1,6 @@
 defmodule Codex.Config.Layer do
   @moduledoc """
-  One source of configuration.
+  A source of configuration.
 
     * `:name` - the kind of source, see `t:name/0`
     * `:file` - the path of its file, nil for session flags. A layer whose file is missing is empty

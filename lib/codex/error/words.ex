@@ -1,13 +1,13 @@
 defmodule Codex.Error.Words do
   @moduledoc false
-  # A sentence for each reason that a function of this package returns: what was wrong, the value,
-  # what was expected, what to do. A test holds the reasons of all source files against this module.
+  # A sentence for each reason that a function of this package returns: the problem, the value, the
+  # expected value, and advice. A test compares the reasons of all source files with this module.
   #
-  # Values may come from outside: they are inspected and cut. Secrets do not stand in reasons.
+  # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
   @longest 1_000
 
-  # Why a review has nothing to look at.
+  # Reasons for a missing target of a review.
   @targets %{
     no_branch: "there is no such branch",
     no_commit: "there is no such commit",
@@ -30,7 +30,7 @@ defmodule Codex.Error.Words do
   }
 
   @doc """
-  Returns a sentence about a reason, or nil for a term that is none of ours.
+  Returns a sentence about a reason, or nil for an unknown term.
 
       iex> Codex.Error.Words.reason({:unknown_option, :modell, :model})
       "there is no option :modell; did you mean :model?"
@@ -50,7 +50,7 @@ defmodule Codex.Error.Words do
 
   def reason({:missing_option, key}), do: "the option #{show(key)} is missing: it must be given"
 
-  # Arguments by position.
+  # Positional arguments.
   def reason({:invalid_option, name, value, expected})
       when name in [:thread, :conn, :id] and is_binary(expected),
       do: "the argument #{name} must be #{expected}, got: #{show(value)}"
@@ -88,8 +88,7 @@ defmodule Codex.Error.Words do
 
   def reason({tag, path}) when tag in [:invalid_mcp_servers, :invalid_model_providers] do
     if is_binary(path) and String.contains?(path, "."),
-      do:
-        "the option #{option(tag)}: the value at #{path}, or a name in it, cannot be written there",
+      do: "the option #{option(tag)}: the value at #{path}, or a key in it, cannot be written",
       else: Codex.Options.Words.reason({tag, path})
   end
 
@@ -97,9 +96,7 @@ defmodule Codex.Error.Words do
     do: "the option mcp_servers: #{path} cannot be sent by codex exec; use an app-server"
 
   def reason({:experimental, names}),
-    do:
-      "#{list(names)}: the connection was made without experimental_api: true; connect with " <>
-        "that option to use experimental methods"
+    do: "#{list(names)} needs a connection with experimental_api: true: connect with that option"
 
   def reason({:unknown_method, method}),
     do:
@@ -124,7 +121,7 @@ defmodule Codex.Error.Words do
     do: "the input has a block that #{transport(transport)} does not take: use an app-server"
 
   def reason({:input_too_large, size, most}),
-    do: "the input has #{show(size)} characters, over the limit of #{show(most)}: send less"
+    do: "the input has #{show(size)} characters, more than the limit of #{show(most)}: send less"
 
   def reason({:image_not_found, path}), do: "the image #{show(path)} cannot be read: no such file"
 
@@ -149,9 +146,7 @@ defmodule Codex.Error.Words do
   def reason({:skill, message}) when is_binary(message), do: message
 
   def reason({:max_attempts_reached, attempts, _more}),
-    do:
-      "the CLI asked to go on after #{show(attempts)} runs, which is the limit: " <>
-        "raise max_attempts"
+    do: "the CLI asked to continue after #{show(attempts)} runs, the limit: raise max_attempts"
 
   def reason({:invalid_review_target, %{target: target, reason: reason} = missing})
       when is_map_key(@targets, reason) do
@@ -162,7 +157,7 @@ defmodule Codex.Error.Words do
   end
 
   def reason({:invalid_review_target, target}) do
-    "#{show(target)} is no target of a review; expected :uncommitted_changes, " <>
+    "#{show(target)} is not a target of a review; expected :uncommitted_changes, " <>
       "{:base_branch, branch}, {:commit, sha}, {:commit, sha, title} or instructions as text"
   end
 
@@ -196,18 +191,18 @@ defmodule Codex.Error.Words do
 
   def reason(:not_found), do: "there is nothing with this name, token or id"
   def reason(:cancelled), do: "the call was cancelled"
-  def reason(:crashed), do: "the process that did the work has crashed; the log says more"
+  def reason(:crashed), do: "the process of the call crashed: see the log"
 
   def reason(:not_ready),
-    do: "the app-server has not answered the hello yet: try again in a moment"
+    do: "the app-server has not answered the handshake yet: try again in a moment"
 
   def reason({:request_closed, token}),
     do:
-      "nothing waits for an answer under the token #{show(token)}: " <>
+      "no request waits for an answer under the token #{show(token)}: " <>
         "it was answered, has expired or is unknown"
 
   def reason({:unreachable, node}),
-    do: "the node #{text(node)} that asked cannot be reached: connect the nodes"
+    do: "the node #{text(node)} of the connection cannot be reached: connect the nodes"
 
   def reason({:already_started, pid}),
     do: "the name is taken by the process #{show(pid)}: disconnect that one or use another name"
@@ -231,7 +226,7 @@ defmodule Codex.Error.Words do
     do: "the app-server's #{text(what)} are over the limit of #{show(most)}"
 
   def reason({:init_timeout, ms}),
-    do: "the app-server did not answer the hello within #{show(ms)} ms (init_timeout_ms)"
+    do: "the app-server did not answer the handshake within #{show(ms)} ms: raise init_timeout_ms"
 
   def reason({:initialize_refused, error}),
     do: "the app-server refused the connection: #{said(error)}"
@@ -270,7 +265,7 @@ defmodule Codex.Error.Words do
   def reason(:codex_binary_not_found),
     do:
       "there is no codex on the PATH: install the CLI, or give its path as codex_path " <>
-        "(mix codex.doctor says where it is looked for)"
+        "(mix codex.doctor checks the installation)"
 
   def reason({:codex_binary_missing, path}),
     do: "there is no file #{show(path)}: codex_path or CODEX_PATH must name the CLI"
@@ -282,11 +277,11 @@ defmodule Codex.Error.Words do
     do: "the file #{show(path)} cannot be executed: make it executable (chmod +x)"
 
   def reason({:not_started, error}), do: "the CLI could not be started: #{failure(error)}"
-  def reason({:lost, error}), do: "the CLI was lost: #{failure(error)}"
+  def reason({:lost, error}), do: "the process of the CLI failed: #{failure(error)}"
 
-  def reason({:killed, signal}), do: "the CLI was ended by signal #{text(signal)}"
+  def reason({:killed, signal}), do: "signal #{text(signal)} ended the CLI"
 
-  def reason({:exited, reason}), do: "the process that did the work has ended: #{show(reason)}"
+  def reason({:exited, reason}), do: "the process of the call ended: #{show(reason)}"
 
   def reason({:too_long, bytes}), do: "the CLI printed more than #{show(bytes)} bytes"
   def reason(:no_version), do: "the program does not print its version: is it the Codex CLI?"
@@ -298,25 +293,27 @@ defmodule Codex.Error.Words do
 
   def reason(:no_credentials), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
   def reason(:not_authenticated), do: "there is no login: run `codex login`, or set CODEX_API_KEY"
-  def reason(:keyring_unavailable), do: "no keyring can be reached"
+
+  def reason(:keyring_unavailable),
+    do: "no keyring can be reached: check the keyring service, or keep the login in a file"
 
   def reason(:encrypted_store),
-    do: "features.secret_auth_storage is on: only the CLI reads what it encrypts"
+    do: "the login is encrypted (features.secret_auth_storage), so only the CLI can read it"
 
   def reason({:keyring, _kind, words}) when is_binary(words), do: words
 
   def reason({:invalid_credentials, {:file, path}, words}),
-    do: "#{text(path)} holds no login that the CLI would take: #{text(words)}"
+    do: "#{text(path)} holds no login that the CLI accepts: #{text(words)}"
 
   def reason({:invalid_credentials, _keyring, words}),
-    do: "the keyring holds no login that the CLI would take: #{text(words)}"
+    do: "the keyring holds no login that the CLI accepts: #{text(words)}"
 
   def reason({:unreadable, path, words}), do: "#{text(path)}: #{text(words)}"
-  def reason({:lock_held, path}), do: "another process holds #{text(path)}"
+  def reason({:lock_held, path}), do: "another process holds the lock #{text(path)}: try again"
   def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
 
   def reason({:invalid_access_token, :empty}),
-    do: "the access token is empty: is the variable set that it comes from?"
+    do: "the access token is empty: check the environment variable that it comes from"
 
   def reason({:invalid_access_token, words}) when is_binary(words), do: words
 
@@ -335,7 +332,7 @@ defmodule Codex.Error.Words do
       "the configuration allows API keys only (forced_login_method), and this is a ChatGPT login"
 
   def reason({:forced_chatgpt_workspace_id, allowed, found}) do
-    whose = if found, do: "this login is of #{text(found)}", else: "this login names none"
+    whose = if found, do: "this login belongs to #{text(found)}", else: "this login has none"
 
     "the configuration allows workspaces #{list(allowed)} only " <>
       "(forced_chatgpt_workspace_id), and #{whose}"
@@ -344,19 +341,21 @@ defmodule Codex.Error.Words do
   def reason({:login_failed, status, words}),
     do: "the login failed with exit status #{show(status)}: #{text(words)}"
 
-  # --- Clocks, networks, hosts ------------------------------------------------------------------
+  # --- Timeouts, networks, hosts ----------------------------------------------------------------
 
-  def reason({:codex_timeout, ms}), do: "codex sent nothing for #{show(ms)} ms"
-  def reason({:timeout, ms}), do: "it took longer than #{show(ms)} ms"
+  def reason({:codex_timeout, ms}),
+    do: "codex sent nothing for #{show(ms)} ms: raise timeout_ms to wait longer"
+
+  def reason({:timeout, ms}), do: "the call took longer than #{show(ms)} ms"
   def reason({:timeout, method, ms}), do: "no answer to #{show(method)} within #{show(ms)} ms"
   def reason({:http_error, status}), do: "HTTP status #{show(status)}"
-  def reason(:timeout), do: "there was no answer in time"
+  def reason(:timeout), do: "no answer came in time"
   def reason(:stream_timeout), do: "the stream was silent for too long"
   def reason(:closed), do: "the connection was closed"
-  def reason(:stream_reset), do: "the stream was broken off"
+  def reason(:stream_reset), do: "the stream was reset"
 
   def reason(:rate_limit_attempts_exhausted),
-    do: "the limit still holds after all attempts: wait, or raise max_attempts"
+    do: "the rate limit still holds after all attempts: wait, or raise max_attempts"
 
   def reason({:approval_denied, reason}), do: "the approval was denied: #{text(reason)}"
   def reason(:already_exists), do: "a handler with this id is attached already"
@@ -420,7 +419,7 @@ defmodule Codex.Error.Words do
   defp posix(reason) when is_atom(reason), do: known_posix(reason) || text(reason)
   defp posix(reason), do: reason(reason) || show(reason)
 
-  # `:file` and `:inet` share most names; what neither knows is named.
+  # `:file` and `:inet` share most names. Unknown names are shown unchanged.
   defp known_posix(reason) do
     Enum.find_value([:file, :inet], fn module ->
       text = reason |> module.format_error() |> IO.chardata_to_string()

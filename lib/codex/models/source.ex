@@ -4,7 +4,7 @@ defmodule Codex.Models.Source do
   #
   # The CLI comes first: it knows its login and its configuration (`model_catalog_json`), and it
   # uses its cache file only if the file has the same version, account and provider, which only
-  # the CLI can compare (the file has a digest). This package keeps no catalog of its own. It
+  # the CLI can compare (the file has a digest). This package keeps no catalog. It
   # reads the cache file if the CLI cannot answer: if it is missing, too old to know the command,
   # or does not end. A failed CLI is an error: after a broken configuration an older list would be
   # wrong.

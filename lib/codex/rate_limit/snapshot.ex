@@ -9,7 +9,7 @@ defmodule Codex.RateLimit.Snapshot do
     * `limit_id`, `limit_name` - the limit: `"codex"` is the account's, others are for single
       models
     * `by_limit_id` - the limits of an account with several, each a snapshot, by their ids
-    * `ordinary_usage_allowed` - true if the app-server says that the account can run turns now,
+    * `ordinary_usage_allowed` - true if the app-server reports that the account can run turns now,
       false if not, or nil
     * `reached` - the CLI's word for the limit that is reached (`rateLimitReachedType`), or nil
     * `limited_until` - the end of the limit that a run met, as a `DateTime` in UTC, or nil

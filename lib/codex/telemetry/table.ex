@@ -75,9 +75,9 @@ defmodule Codex.Telemetry.Table do
      [:system_time, :duration, :delay_ms],
      [:attempt, :max_attempts, :outcome, :reason, :kind, :mode]},
     {[:rate_limit, :rate_limited],
-     "a limit was reached. `info` as in `Codex.RateLimit.detect/1`; `attempt` counts the limited " <>
-       "attempts of this call, and is 0 if the limit was known before the first", [:system_time],
-     [:delay_ms, :attempt, :info]}
+     "a limit was reached. `info` as in `Codex.RateLimit.detect/1`; `attempt` counts the " <>
+       "limited attempts of this call, and is 0 if the limit was known before the first",
+     [:system_time], [:delay_ms, :attempt, :info]}
   ]
 
   # Keys that events have only with `telemetry_content: true`.

@@ -17,24 +17,25 @@ defmodule Codex.Test.Check do
 
   @doc "Raises for an unknown key, with the nearest known key, and for an invalid value."
   @spec keys!(keyword(), [atom()], String.t()) :: :ok
-  def keys!(opts, known, where) do
+  def keys!(opts, known, place) do
     unless Keyword.keyword?(opts),
-      do: raise(ArgumentError, "#{where}: expected options, got: #{Keywords.shown(opts)}")
+      do: raise(ArgumentError, "#{place}: expected options, got: #{Keywords.shown(opts)}")
 
-    members!(opts, known, where)
+    members!(opts, known, place)
   end
 
   @doc "Checks a keyword list or a map like `keys!/3`."
   @spec members!(keyword() | map(), [atom()], String.t()) :: :ok
-  def members!(opts, known, where) do
+  def members!(opts, known, place) do
     unless Keyword.keyword?(opts) or (is_map(opts) and not is_struct(opts)),
-      do: raise(ArgumentError, "#{where}: expected options, got: #{Keywords.shown(opts)}")
+      do: raise(ArgumentError, "#{place}: expected options, got: #{Keywords.shown(opts)}")
 
     Enum.each(opts, fn {key, value} ->
-      unless key in known, do: raise(ArgumentError, unknown(key, known, where))
+      unless key in known, do: raise(ArgumentError, unknown(key, known, place))
 
-      with {:expected, what} <- value(key, value) do
-        raise ArgumentError, "#{where}: #{inspect(key)} is #{what}, got: #{Keywords.shown(value)}"
+      with {:expected, expected} <- value(key, value) do
+        raise ArgumentError,
+              "#{place}: #{inspect(key)} is #{expected}, got: #{Keywords.shown(value)}"
       end
     end)
   end
@@ -50,7 +51,7 @@ defmodule Codex.Test.Check do
 
   defp value(_key, _value), do: :ok
 
-  defp unknown(key, known, where), do: "#{where}: #{Codex.Suggest.unknown_key(key, known)}"
+  defp unknown(key, known, place), do: "#{place}: #{Codex.Suggest.unknown_key(key, known)}"
 
   @doc "Converts response headers to pairs of strings."
   @spec headers!(Codex.Test.Steps.headers()) :: [{String.t(), String.t()}]

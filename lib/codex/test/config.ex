@@ -11,8 +11,8 @@ defmodule Codex.Test.Config do
      :any},
     {:rules, [], "a list of rules, see above (default: none)", :list},
     {:models, ["codex-test"],
-     "the models that the CLI knows; the first is its default (default `[\"codex-test\"]`). A thread " <>
-       "with another model gets an `error` item about unknown metadata", :strings},
+     "the models that the CLI knows; the first is its default (default `[\"codex-test\"]`). A " <>
+       "thread with another model gets an `error` item about unknown metadata", :strings},
     {:retries, 0, "the number of retries of a failed request or a broken stream (default 0)",
      :count},
     {:config, "",
@@ -23,11 +23,11 @@ defmodule Codex.Test.Config do
      :env},
     {:git, false, "makes the workspace a Git repository (default `false`)", :boolean},
     {:workspace, nil,
-     "an existing directory to use as workspace, which is not removed (default: a new directory in " <>
-       "the system's temporary directory)", :path},
+     "an existing directory to use as workspace, which is not removed (default: a new directory " <>
+       "in the system's temporary directory)", :path},
     {:dir, nil,
-     "the parent directory of the home (default: `codex_test` in the build directory if Mix runs, " <>
-       "else the system's temporary directory, which the CLI warns about)", :path},
+     "the parent directory of the home (default: `codex_test` in the build directory if Mix " <>
+       "runs, else the system's temporary directory, which the CLI warns about)", :path},
     {:codex_path, nil, "the CLI to use (default: see `codex_path/0`)", :path}
   ]
 
@@ -67,7 +67,7 @@ defmodule Codex.Test.Config do
   defp valid?(_string_or_path, value), do: is_binary(value)
 
   defp expected(name, check) do
-    what = %{
+    expected = %{
       list: "a list",
       strings: "a list of one or more strings",
       count: "0 or more",
@@ -77,6 +77,6 @@ defmodule Codex.Test.Config do
       path: "a path (a string)"
     }
 
-    ":#{name} is #{what[check]}"
+    ":#{name} is #{expected[check]}"
   end
 end

@@ -113,7 +113,7 @@ defmodule Codex.Test.Script do
 
   def step!(other) do
     raise ArgumentError,
-          "not a step: #{inspect(other)}; expected a string, a function of the request, or a value " <>
-            "made by Codex.Test.Steps"
+          "not a step: #{inspect(other)}; expected a string, a function of the request, or a " <>
+            "value made by Codex.Test.Steps"
   end
 end

@@ -1,8 +1,8 @@
 defmodule Mix.Tasks.Codex.Doctor do
-  @shortdoc "Checks whether a run of the Codex CLI would work here, and says why not"
+  @shortdoc "Checks whether a run of the Codex CLI would work here"
 
   @moduledoc """
-  Checks whether a run of the Codex CLI would work here, and says why not.
+  Checks whether a run of the Codex CLI would work here, and prints the reasons if it would not.
 
       mix codex.doctor
       mix codex.doctor --json
