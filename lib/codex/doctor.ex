@@ -123,7 +123,7 @@ defmodule Codex.Doctor do
   """
   @spec run(keyword()) :: [Check.t()]
   def run(opts \\ []) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     {checks, _context} = Enum.map_reduce(@checks, Context.new(opts), &check/2)
     checks
   end

@@ -215,21 +215,20 @@ defmodule Codex.Error do
     }
   end
 
-  # By name, because that module uses this one.
-  def normalize(%{__struct__: Codex.Subprocess.Error, reason: reason} = error) do
+  def normalize(%Codex.Subprocess.Error{reason: reason} = error) do
     {kind, retryable?} = Reasons.subprocess(reason)
     details = drop_nils(%{retryable?: retryable?, clock: Reasons.clock(reason), raw: error})
     new(kind, Exception.message(error), details)
   end
 
-  def normalize(%{__struct__: module} = error)
+  def normalize(%module{} = error)
       when module in [Codex.Config.Error, Codex.Config.ConstraintError],
       do: new(:config, Exception.message(error), %{raw: error})
 
-  def normalize(%{__struct__: Codex.ApprovalError} = error),
+  def normalize(%Codex.ApprovalError{} = error),
     do: new(:approval_denied, Exception.message(error), %{raw: error})
 
-  def normalize(%{__struct__: Codex.GuardrailError} = error),
+  def normalize(%Codex.GuardrailError{} = error),
     do: new(:guardrail, Exception.message(error), %{raw: error})
 
   def normalize({:codex_timeout, ms} = reason),

@@ -205,7 +205,7 @@ defmodule Codex.Exec do
           :raise | :element
         ) :: {:ok, Enumerable.t()} | {:error, reason()}
   def stream(what, opts, default_timeout, lost) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
 
     with {:ok, options} <- Options.new(opts),
          :ok <- Turn.check_reader(options.turn_opts, default_timeout != nil, lost),

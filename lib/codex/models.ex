@@ -108,7 +108,7 @@ defmodule Codex.Models do
   """
   @spec fetch(keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def fetch(opts \\ []) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
 
     with {:ok, query} <- Query.new(opts),
          {:ok, catalog} <- Source.read(query),

@@ -4,7 +4,8 @@ defmodule Codex.Turn do
 
   alias Codex.{Error, Events, Items, Review}
   alias Codex.RateLimit.Snapshot
-  alias Codex.Turn.{Answer, Kept, Listener, Result, Warnings}
+  alias Codex.JSON.Answer
+  alias Codex.Turn.{Kept, Listener, Result, Warnings}
 
   @enforce_keys [:thread, :structured?, :baseline]
   defstruct [

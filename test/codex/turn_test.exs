@@ -3,7 +3,8 @@ defmodule Codex.TurnTest do
   use ExUnit.Case, async: true
 
   alias Codex.{Error, Events, Items, Turn}
-  alias Codex.Turn.{Answer, Result}
+  alias Codex.JSON.Answer
+  alias Codex.Turn.Result
 
   doctest Turn
   doctest Answer

@@ -124,7 +124,7 @@ defmodule Codex.AppServer.Connect do
   end
 
   defp serve(start, opener, options) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     ref = make_ref()
     from = {self(), ref}
     options = Map.put(options, :parent, if(start == :linked, do: self()))

@@ -35,7 +35,7 @@ defmodule Codex.AppServer.RequestId do
   @doc "Returns the connection of a token."
   @spec find(String.t()) :: {:ok, pid()} | {:error, reason()}
   def find(token) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
 
     case String.split(token, "@", parts: 2) do
       [tag_and_key, home] ->

@@ -21,7 +21,7 @@ defmodule Codex.Auth.Runtime do
   def delete(account), do: call({:delete, account})
 
   defp call(request) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     GenServer.call(__MODULE__, request)
   end
 

@@ -12,7 +12,7 @@ defmodule Codex.Login.Session do
 
   @spec start(map()) :: {:ok, reference()}
   def start(login) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     ref = make_ref()
     owner = self()
 
@@ -52,7 +52,7 @@ defmodule Codex.Login.Session do
   end
 
   defp find(ref) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     Registry.lookup(Codex.Exec.Registry, {__MODULE__, ref})
   end
 

@@ -18,7 +18,7 @@ defmodule Codex.RateLimit.Store do
   @doc "Returns the snapshot of an account, or nil."
   @spec get(String.t()) :: Snapshot.t() | nil
   def get(account) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     :ets.lookup_element(@table, account, 3)
   rescue
     # The account is unknown, or the process is restarting and has no table yet.
@@ -28,7 +28,7 @@ defmodule Codex.RateLimit.Store do
   @doc "Merges a snapshot into the one of the account, or replaces that."
   @spec put(String.t(), :merge | :replace, Snapshot.t()) :: :ok
   def put(account, how, snapshot) when how in [:merge, :replace] do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     GenServer.call(__MODULE__, {:put, account, how, snapshot}, :infinity)
   catch
     # The process is restarting. Losing an update is better than ending the caller.

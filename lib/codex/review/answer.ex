@@ -16,7 +16,7 @@ defmodule Codex.Review.Answer do
   """
   @spec output(String.t()) :: {:whole | :part, map()} | nil
   def output(text) do
-    case Codex.Turn.Answer.decode(text) do
+    case Codex.JSON.Answer.decode(text) do
       {:ok, %{"findings" => _} = output} -> sure(:whole, output, text)
       _ -> if byte_size(text) <= @longest, do: part(text)
     end

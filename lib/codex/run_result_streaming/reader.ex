@@ -85,7 +85,7 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   defp lookup(progress) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
     Registry.lookup(@registry, progress)
   end
 

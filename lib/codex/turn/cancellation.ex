@@ -52,7 +52,7 @@ defmodule Codex.Turn.Cancellation do
   @doc "Cancels the calls with this token, from any process, and the runs that they started."
   @spec cancel_all(token()) :: :ok | {:error, :not_found}
   def cancel_all(token) do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
 
     case Registry.lookup(@registry, token) do
       [] -> {:error, :not_found}

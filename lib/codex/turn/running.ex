@@ -74,7 +74,7 @@ defmodule Codex.Turn.Running do
   @doc false
   @spec list() :: [t()]
   def list do
-    :ok = Codex.Application.Guard.started!()
+    :ok = Codex.Started.check!()
 
     @registry
     |> Registry.select([{{:_, :_, :"$1"}, [], [:"$1"]}])

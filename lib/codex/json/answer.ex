@@ -1,4 +1,4 @@
-defmodule Codex.Turn.Answer do
+defmodule Codex.JSON.Answer do
   @moduledoc false
   # The answer of a turn with an output schema. Providers that do not enforce schemas send models'
   # answers as they are: in a Markdown fence, or with a byte order mark. The CLI (0.169) checks nothing.
@@ -10,9 +10,9 @@ defmodule Codex.Turn.Answer do
   marks and blanks around the document. Everything else around it is an error, whose offset counts
   in `text`.
 
-      iex> Codex.Turn.Answer.decode("```json\\n{\\"a\\":1}\\n```\\n")
+      iex> Codex.JSON.Answer.decode("```json\\n{\\"a\\":1}\\n```\\n")
       {:ok, %{"a" => 1}}
-      iex> Codex.Turn.Answer.decode("Here it is: 1")
+      iex> Codex.JSON.Answer.decode("Here it is: 1")
       {:error, {:syntax, 0}}
   """
   @spec decode(String.t()) :: {:ok, term()} | {:error, {atom(), non_neg_integer()}}
