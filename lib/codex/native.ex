@@ -3,7 +3,7 @@ defmodule Codex.Native do
   # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
   # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
   # `Codex.Auth` and what lies below it (credentials), `Codex.FileSystem` (files),
-  # `Codex.NativePool` (threads), `Codex.AppServer.Transport.Socket` (frames), `Codex.Doctor` (what
+  # `Codex.NativePool` (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Doctor` (what
   # the library is).
 
   # Loading it while the project compiles would need modules that are not there yet.

@@ -3,8 +3,9 @@ defmodule Codex.AppServer.Connect do
   # How a connection begins: what its server is, what must not be shown of it, and whose limits count. `Codex.AppServer.connect/2` and
   # `connect_remote/2` have the documentation.
 
-  alias Codex.AppServer.{Child, Options, Server, Transport}
-  alias Codex.AppServer.Transport.{Address, DefaultSocket}
+  alias Codex.AppServer.{Child, DefaultSocket, Options, Server}
+  alias Codex.JSONRPC.{Socket, Stdio}
+  alias Codex.JSONRPC.Socket.Address
 
   @typedoc "Why there is no connection."
   @type reason ::
@@ -15,7 +16,7 @@ defmodule Codex.AppServer.Connect do
           | Child.reason()
           | Codex.Home.Isolated.error()
           | {:not_started, Codex.Subprocess.Error.t()}
-          | Transport.Socket.reason()
+          | Socket.reason()
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:login_refused, map()}
@@ -75,7 +76,7 @@ defmodule Codex.AppServer.Connect do
     client = if home, do: %{client | codex_home: home}, else: client
 
     with {:ok, argv, child} <- Child.new(client, options),
-         do: {:ok, {Transport.Stdio, {argv, child, options}}}
+         do: {:ok, {Stdio, {argv, child, options}}}
   end
 
   @doc "Reaches one that runs."
@@ -89,7 +90,7 @@ defmodule Codex.AppServer.Connect do
       options = Map.merge(options, %{address: address, secrets: secrets, account: account(url)})
       ours = %{own_home?: false, client: %{}, files: :remote, api_key: nil, surroundings: nil}
       known = options |> Map.drop([:secrets]) |> Map.merge(ours)
-      serve(start, fn _home -> {:ok, {Transport.Socket, options}} end, known)
+      serve(start, fn _home -> {:ok, {Socket, options}} end, known)
     end
   end
 
@@ -120,7 +121,7 @@ defmodule Codex.AppServer.Connect do
   defp private(address, secrets) do
     if secrets == [] or Address.private?(address),
       do: :ok,
-      else: {:error, Transport.Socket.insecure(address.authority)}
+      else: {:error, Socket.insecure(address.authority)}
   end
 
   defp serve(start, opener, options) do

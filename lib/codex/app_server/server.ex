@@ -6,15 +6,15 @@ defmodule Codex.AppServer.Server do
   # With the option `:reconnect` it outlives its server: it has no transport until the next server is
   # reached, and its state is down. Subscribers stay.
   #
-  # It reads from the server as fast as its readers do, see `Codex.AppServer.Flow`: while a slow reader
+  # It reads from the server as fast as its readers do, see `Codex.JSONRPC.Flow`: while a slow reader
   # is the only one with work, bytes that were read are not granted again, and the server waits at its
   # pipe or socket.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Flow, PendingRequests, Reconnect, RequestId, Spans, State}
-  alias Codex.AppServer.{Notices, Transport, Turns}
+  alias Codex.AppServer.{Notices, PendingRequests, Reconnect, RequestId, Spans, State, Turns}
   alias Codex.Error.Redact
   alias Codex.{Events, JSON, RateLimit, Telemetry}
+  alias Codex.JSONRPC.{Flow, Transport}
   alias Codex.Telemetry.Debug
 
   require Flow

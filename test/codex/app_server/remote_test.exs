@@ -5,9 +5,9 @@ defmodule Codex.AppServer.RemoteTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.Test.Steps
   alias Codex.{AppServer, Subprocess, Test}
-  alias Codex.AppServer.Transport.DefaultSocket
+  alias Codex.AppServer.DefaultSocket
 
-  doctest Codex.AppServer.Transport.DefaultSocket
+  doctest Codex.AppServer.DefaultSocket
 
   @moduletag :codex_cli
   @moduletag timeout: 120_000

@@ -5,7 +5,7 @@ defmodule Codex.AppServer.WebSocketTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.WebSocketServer
   alias Codex.AppServer
-  alias Codex.AppServer.Transport.{Address, Handshake}
+  alias Codex.JSONRPC.Socket.{Address, Handshake}
 
   doctest Address
 
@@ -256,7 +256,7 @@ defmodule Codex.AppServer.WebSocketTest do
 
       refute_receive :taken, 1_000
       transport = :sys.get_state(conn).transport
-      assert Codex.AppServer.Transport.Writer.waiting(transport.writer) < 16 * 1024 * 1024
+      assert Codex.JSONRPC.Socket.Writer.waiting(transport.writer) < 16 * 1024 * 1024
       assert AppServer.disconnect(conn) == :ok
     end
 

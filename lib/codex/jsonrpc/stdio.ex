@@ -1,10 +1,10 @@
-defmodule Codex.AppServer.Transport.Stdio do
+defmodule Codex.JSONRPC.Stdio do
   @moduledoc false
-  # A server of our own, under the launcher: a line is a message.
-  @behaviour Codex.AppServer.Transport
+  # A server as a child process under the launcher: one message a line, on stdin and stdout.
+  @behaviour Codex.JSONRPC.Transport
 
-  alias Codex.JSONRPC.Message
   alias Codex.Error.Redact
+  alias Codex.JSONRPC.Message
   alias Codex.{JSONL, Subprocess}
   alias Codex.Telemetry.Debug
 
@@ -14,10 +14,14 @@ defmodule Codex.AppServer.Transport.Stdio do
   @type t :: %__MODULE__{
           sub: Subprocess.t(),
           decoder: JSONL.t(),
-          secrets: (() -> [String.t()])
+          secrets: (() -> [String.t()]),
+          debug: Debug.t() | nil
         }
 
-  @doc "Starts it. Takes what `Codex.AppServer.Child.new/2` returns and options of the connection."
+  @doc """
+  Starts the server. Takes its argv, options of `Codex.Subprocess.open/2` with `:secrets` (a function
+  that returns strings to redact), and a map with `:max_message_bytes` and `:max_message_nodes`.
+  """
   @impl true
   def open({argv, child, options}) do
     limits = [
@@ -46,20 +50,20 @@ defmodule Codex.AppServer.Transport.Stdio do
   end
 
   @impl true
-  def send(stdio, json), do: keep(stdio, Subprocess.write(stdio.sub, [json, ?\n]))
+  def send(stdio, json), do: put(stdio, Subprocess.write(stdio.sub, [json, ?\n]))
 
   @impl true
-  def grant(stdio, bytes), do: keep(stdio, Subprocess.grant(stdio.sub, bytes))
+  def grant(stdio, bytes), do: put(stdio, Subprocess.grant(stdio.sub, bytes))
 
-  # Where it is refused, the last words are in the mailbox.
-  defp keep(stdio, {:ok, sub}), do: %{stdio | sub: sub}
-  defp keep(stdio, {:error, sub, _error}), do: %{stdio | sub: sub}
+  # After an error, the last output and the exit are in the mailbox.
+  defp put(stdio, {:ok, sub}), do: %{stdio | sub: sub}
+  defp put(stdio, {:error, sub, _error}), do: %{stdio | sub: sub}
 
   @impl true
   def stream(stdio, message) do
     case Subprocess.stream(stdio.sub, message) do
       {:ok, sub, outputs} ->
-        stdio = heard(%{stdio | sub: sub}, outputs)
+        stdio = log(%{stdio | sub: sub}, outputs)
         {:ok, stdio, Enum.flat_map(outputs, &output(stdio, &1))}
 
       {:error, sub, error} ->
@@ -70,26 +74,6 @@ defmodule Codex.AppServer.Transport.Stdio do
         :unknown
     end
   end
-
-  defp heard(%{debug: nil} = stdio, _outputs), do: stdio
-
-  defp heard(stdio, outputs),
-    do: %{stdio | debug: Enum.reduce(outputs, stdio.debug, &heard_one/2)}
-
-  defp heard_one({:stdout, bytes}, debug), do: Debug.heard(debug, bytes, [])
-
-  defp heard_one({:stderr, bytes}, debug) do
-    :ok = Debug.stderr(debug, bytes)
-    debug
-  end
-
-  # Its end is logged once.
-  defp heard_one({:exit, exit}, debug) do
-    :ok = Debug.ended(debug, exit)
-    nil
-  end
-
-  defp heard_one(_output, debug), do: debug
 
   defp output(stdio, {:stdout, bytes}),
     do: [{:messages, messages(JSONL.feed(stdio.decoder, bytes)), byte_size(bytes)}]
@@ -104,10 +88,25 @@ defmodule Codex.AppServer.Transport.Stdio do
   defp output(_stdio, _other), do: []
 
   defp messages(events), do: Enum.map(events, &Message.from_line/1)
+  defp down(stdio, info), do: {:down, Map.put(info, :stderr, String.trim(stderr(stdio)))}
 
-  defp down(stdio, info) do
-    {:down, Map.put(info, :stderr, String.trim(stderr(stdio)))}
+  defp log(%{debug: nil} = stdio, _outputs), do: stdio
+  defp log(stdio, outputs), do: %{stdio | debug: Enum.reduce(outputs, stdio.debug, &log_one/2)}
+
+  defp log_one({:stdout, bytes}, debug), do: Debug.heard(debug, bytes, [])
+
+  defp log_one({:stderr, bytes}, debug) do
+    :ok = Debug.stderr(debug, bytes)
+    debug
   end
+
+  # The end is logged once.
+  defp log_one({:exit, exit}, debug) do
+    :ok = Debug.ended(debug, exit)
+    nil
+  end
+
+  defp log_one(_output, debug), do: debug
 
   @impl true
   def stderr(stdio) do

@@ -1,8 +1,8 @@
-defmodule Codex.AppServer.Transport.TLS do
+defmodule Codex.JSONRPC.Socket.TLS do
   @moduledoc false
   # The options of `:ssl` for a server: its certificate is always checked, against the system's authorities, and those of a file.
 
-  alias Codex.AppServer.Transport.Address
+  alias Codex.JSONRPC.Socket.Address
   alias Codex.FileSystem
 
   @doc "Options of `:ssl.connect/4`. `given` are those of `Codex.AppServer.connect_remote/2`."

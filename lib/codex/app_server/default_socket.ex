@@ -1,4 +1,4 @@
-defmodule Codex.AppServer.Transport.DefaultSocket do
+defmodule Codex.AppServer.DefaultSocket do
   @moduledoc false
   # Where `codex app-server --listen unix://` listens: a name below the system's temp directory that is made of its home (CLI 0.169).
 
@@ -8,7 +8,7 @@ defmodule Codex.AppServer.Transport.DefaultSocket do
   @doc """
   The path of the socket of the server with this home.
 
-      iex> Codex.AppServer.Transport.DefaultSocket.path("/no/such/home", 1000)
+      iex> Codex.AppServer.DefaultSocket.path("/no/such/home", 1000)
       "/tmp/codex-daemon-1000/c92bb52a3ea7ae338c6bd5f89a27a8d0c5f4d0045096a50d29c89b2ae52bdf41"
   """
   @spec path(Path.t(), non_neg_integer()) :: Path.t()

@@ -1,4 +1,4 @@
-defmodule Codex.AppServer.Transport.Address do
+defmodule Codex.JSONRPC.Socket.Address do
   @moduledoc false
   # Where a server listens: `unix:///path`, `ws://host:port`, `wss://host:port`, and who may be told a secret there.
 
@@ -21,7 +21,7 @@ defmodule Codex.AppServer.Transport.Address do
   @doc """
   The address of a URL.
 
-      iex> {:ok, address} = Codex.AppServer.Transport.Address.new("ws://127.0.0.1:4500")
+      iex> {:ok, address} = Codex.JSONRPC.Socket.Address.new("ws://127.0.0.1:4500")
       iex> {address.scheme, address.host, address.port, address.target}
       {:ws, {127, 0, 0, 1}, 4500, "/"}
   """
@@ -78,7 +78,7 @@ defmodule Codex.AppServer.Transport.Address do
   be
   among them.
 
-      iex> alias Codex.AppServer.Transport.Address
+      iex> alias Codex.JSONRPC.Socket.Address
       iex> {:ok, address} = Address.new("wss://a.example/x?token=a%2Fcanary&v=1")
       iex> Address.secrets(address)
       ["a%2Fcanary", "a/canary"]
@@ -129,7 +129,7 @@ defmodule Codex.AppServer.Transport.Address do
   @doc """
   Whether a secret may go there: over TLS, and to this machine. A name other than `localhost` says nothing of where it leads.
 
-      iex> alias Codex.AppServer.Transport.Address
+      iex> alias Codex.JSONRPC.Socket.Address
       iex> for url <- ["ws://[::1]:1", "ws://localhost", "wss://a.example", "ws://a.example", "ws://10.0.0.1"],
       ...>   {:ok, address} = Address.new(url),
       ...>   do: Address.private?(address)

@@ -1,8 +1,8 @@
-defmodule Codex.AppServer.Transport.Handshake do
+defmodule Codex.JSONRPC.Socket.Handshake do
   @moduledoc false
   # From HTTP to WebSocket (RFC 6455, 4.1): the request as bytes, and what an answer means. No socket.
 
-  alias Codex.AppServer.Transport.Address
+  alias Codex.JSONRPC.Socket.Address
 
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   # Of an answer's head, and of the text of a refusal.

@@ -1,48 +1,49 @@
-defmodule Codex.AppServer.Transport do
+defmodule Codex.JSONRPC.Transport do
   @moduledoc false
-  # How messages get to a server and back: a value that the process of a connection holds, as `Codex.Subprocess` is one. That process
-  # gets the messages of a port or a socket and hands them to `stream/2`.
+  # A way for messages to a server and back, as a value of the process that owns it, like
+  # `Codex.Subprocess`. The process gets the messages of a port or socket and passes them to
+  # `stream/2`.
   #
-  # All of them wait: what is not granted is not read, so that the server's own pipe or socket fills.
+  # Bytes that were read are granted again with `grant/2`. A transport reads no more than was granted,
+  # so that the server's pipe or socket fills, and the server waits.
 
   alias Codex.JSONRPC.Message
 
-  @typedoc "A struct of one of the modules below `Codex.AppServer.Transport`."
+  @typedoc "A struct of a module with this behaviour."
   @type t :: struct()
 
-  @typedoc "A module, and what its `open/1` takes."
+  @typedoc "A module, and the argument of its `open/1`."
   @type opener :: {module(), term()}
 
   @typedoc """
-  Messages of the server and how many bytes they took, which are to be granted anew; or its end, with what is known of that, and
-  then nothing comes any more.
+  Messages of the server, with the bytes to grant again; or the end of the server, after which no
+  message follows.
   """
   @type output ::
           {:messages, [Message.t()], bytes :: non_neg_integer()} | {:down, info :: map()}
 
-  @doc "Reaches the server. Blocks no longer than its argument says."
+  @doc "Reaches the server, within a time that the argument has."
   @callback open(term()) :: {:ok, t()} | {:error, reason :: term()}
 
-  @doc "Sends one message. A server that takes none any more is about to end: that comes from `stream/2`."
+  @doc "Sends one message. A failure comes from `stream/2` as the end of the server."
   @callback send(t(), json :: binary()) :: t()
 
-  @doc "Lets as many bytes more come."
+  @doc "Lets so many more bytes come."
   @callback grant(t(), pos_integer()) :: t()
 
-  @doc "What a message of the process means, or that it is not this transport's."
+  @doc "Handles a message of the process. Returns `:unknown` if it is not for this transport."
   @callback stream(t(), message :: term()) :: {:ok, t(), [output()]} | :unknown
 
   @doc """
-  Ends the server, or leaves it where it is not ours, and returns within a second. Where the server
-  takes longer, a process
-  of its own goes on.
+  Ends a server of this package, or the connection to another one, and returns within a second. If a
+  server takes longer, a process of its own goes on.
   """
   @callback stop(t()) :: :ok | {:behind, pid()}
 
-  @doc "The server's process, where it is ours."
+  @doc "Returns the OS process id of a server of this package, or nil."
   @callback os_pid(t()) :: pos_integer() | nil
 
-  @doc "The newest bytes that the server wrote to stderr, where it is ours, else an empty text."
+  @doc "Returns the newest stderr of a server of this package, or an empty string."
   @callback stderr(t()) :: String.t()
 
   @spec open(opener()) :: {:ok, t()} | {:error, reason :: term()}

@@ -1,4 +1,4 @@
-defmodule Codex.AppServer.Transport.Writer do
+defmodule Codex.JSONRPC.Socket.Writer do
   @moduledoc false
   # Writes to a socket in a process of its own, because a send to a peer that does not read waits,
   # and the process of a connection must not: callers' clocks and its own would run late.

@@ -1,14 +1,14 @@
-defmodule Codex.AppServer.Transport.Socket do
+defmodule Codex.JSONRPC.Socket do
   @moduledoc false
   # A server that somebody else has started, by WebSocket: a text is a message. The process of the
   # connection owns the socket and reads it; `Writer` writes. What is in the frames, the NIF knows.
   #
   # A socket is read once for every grant. While nothing is granted the kernel's buffers fill, and the server waits; pongs are not seen
   # then, so that nobody is taken for dead.
-  @behaviour Codex.AppServer.Transport
+  @behaviour Codex.JSONRPC.Transport
 
   alias Codex.JSONRPC.Message
-  alias Codex.AppServer.Transport.{Address, Handshake, TLS, Writer}
+  alias Codex.JSONRPC.Socket.{Address, Handshake, TLS, Writer}
   alias Codex.Error.Redact
   alias Codex.{JSON, Native}
 
