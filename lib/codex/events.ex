@@ -14,7 +14,9 @@ defmodule Codex.Events do
   field that it must have, is a `Codex.Events.Unknown`.
   """
 
-  alias Codex.{Items, Wire}
+  alias Codex.Items
+  alias Codex.Events.Schema
+  require Schema
 
   defmodule Unknown do
     @moduledoc """
@@ -42,11 +44,11 @@ defmodule Codex.Events do
     @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
   end
 
-  specs = Wire.specs(:events)
+  specs = Schema.specs(:events)
   common = [{:extra, "map()", default: %{}}, {:lossy, "boolean()", default: false}]
 
   for spec <- specs do
-    Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
+    Module.create(spec.module, Schema.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
   for spec <- specs do
@@ -96,11 +98,11 @@ defmodule Codex.Events do
     read(unquote(Macro.escape(compaction)), [stage: stage], map)
   end
 
-  defp read(spec, consts, map), do: Wire.read!(spec, consts, map, &read_kind/2)
+  defp read(spec, consts, map), do: Schema.read!(spec, consts, map, &read_kind/2)
 
   defp read_kind(:item, item), do: Items.parse!(item)
   defp read_kind(:raw_item, item), do: raw_item(item)
-  defp read_kind(kind, value), do: Wire.read_kind(kind, value)
+  defp read_kind(kind, value), do: Schema.read_kind(kind, value)
 
   @doc """
   The string-keyed map of an event, as the CLI writes it; inverse of `parse!/1`. Fields that are nil are left out.
@@ -127,86 +129,46 @@ defmodule Codex.Events do
       do: write(unquote(Macro.escape(spec)), unquote(type), event)
   end
 
-  defp write(spec, type, event), do: Wire.write(spec, type, event, &write_kind/2)
+  defp write(spec, type, event), do: Schema.write(spec, type, event, &write_kind/2)
 
   defp write_kind(kind, %_{} = item) when kind in [:item, :raw_item], do: Items.to_map(item)
   defp write_kind(:any, %Items.AgentMessage{text: text}), do: %{"type" => "text", "text" => text}
-  defp write_kind(kind, value), do: Wire.write_kind(kind, value)
+  defp write_kind(kind, value), do: Schema.write_kind(kind, value)
 
   ## From the NIF
 
   @doc false
   @spec from_native([tuple()]) :: [t()]
-  def from_native([line | lines]), do: [one(elem(line, 0), line) | from_native(lines)]
+  def from_native([line | lines]), do: [struct_of(elem(line, 0), line) | from_native(lines)]
   def from_native([]), do: []
 
-  for {{spec, consts}, index} <-
-        Enum.with_index(for spec <- specs, {_, consts} <- spec.types, do: {spec, consts}) do
-    fields = Wire.native_fields_of(spec)
-    vars = Macro.generate_arguments(length(fields), __MODULE__)
-    extra = Macro.var(:extra, __MODULE__)
+  @doc false
+  @spec from_native_event(tuple()) :: t()
+  def from_native_event(event), do: struct_of(elem(event, 0), event)
 
-    values =
-      for {field, var} <- Enum.zip(fields, vars) do
-        value =
-          case field.kind do
-            :item -> quote(do: Items.from_native(unquote(var)))
-            :raw_item -> quote(do: raw_item(unquote(Wire.or_default(field, var))))
-            _ -> Wire.or_default(field, var)
-          end
+  Schema.structs(:events)
 
-        {field.name, value}
-      end
+  defp struct_of(:unknown, {_, %{"type" => "turn/compaction" <> _ = type} = map}),
+    do: parse(type, map)
 
-    unsent =
-      for %{wire: [], name: name, default: default} <- spec.fields,
-          not Keyword.has_key?(consts, name),
-          do: {name, Macro.escape(default)}
+  defp struct_of(:unknown, {_, %{"type" => "turn.compaction" <> _ = type} = map}),
+    do: parse(type, map)
 
-    values =
-      [
-        __struct__: spec.module,
-        lossy: false,
-        extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
-      ] ++ consts ++ unsent ++ values
-
-    # A map with constant values would be compiled to an update of a literal map: twice the time, and a copy of the keys
-    # in every struct. As arguments of a function they are no constants, and all structs share the keys.
-    {keys, values} = Enum.unzip(values)
-    args = Macro.generate_arguments(length(keys), __MODULE__)
-    struct = quote(do: unquote(:"struct_#{index}")(unquote_splicing(values)))
-
-    defp unquote(:"struct_#{index}")(unquote_splicing(args)),
-      do: unquote({:%{}, [], Enum.zip(keys, args)})
-
-    # Only a row with stand-ins pays for looking for them.
-    body =
-      case for field <- spec.fields, field.or, do: {field.name, field.or, field.default} do
-        [] -> struct
-        stand_ins -> quote(do: stand_in(unquote(struct), unquote(Macro.escape(stand_ins))))
-      end
-
-    defp one(unquote(index), {_, unquote_splicing(vars), unquote(extra)}), do: unquote(body)
-  end
-
-  defp one(:unknown, {_, %{"type" => "turn/compaction" <> _ = type} = map}), do: parse(type, map)
-  defp one(:unknown, {_, %{"type" => "turn.compaction" <> _ = type} = map}), do: parse(type, map)
-
-  defp one(:unknown, {_, %{"type" => type} = map}) when is_binary(type),
+  defp struct_of(:unknown, {_, %{"type" => type} = map}) when is_binary(type),
     do: %Unknown{type: type, raw: map}
 
-  defp one(:unknown, {_, value}), do: %Unknown{raw: value}
-  defp one(:lossy, {_, line}), do: %{one(elem(line, 0), line) | lossy: true}
-  defp one(:rejected, {_, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
+  defp struct_of(:unknown, {_, value}), do: %Unknown{raw: value}
+  defp struct_of(:lossy, {_, line}), do: %{struct_of(elem(line, 0), line) | lossy: true}
+  defp struct_of(:rejected, {_, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
 
-  defp one(:oversized, {_, size}) do
+  defp struct_of(:oversized, {_, size}) do
     dropped(
       "a line of #{size} bytes is over the byte budget of one line (max_line_bytes) and was dropped",
       %{"line_bytes" => size}
     )
   end
 
-  defp one(:overfull, {_, limit, size}) do
+  defp struct_of(:overfull, {_, limit, size}) do
     dropped(
       "a line of #{size} bytes has over #{limit} values and keys (max_line_nodes) and was dropped",
       %{"line_bytes" => size, "max_line_nodes" => limit}

@@ -9,7 +9,8 @@ defmodule Codex.Items do
   Shapes as CLI 0.169 sends them. Of a field that the wire sends as null nothing is kept but the nil.
   """
 
-  alias Codex.Wire
+  alias Codex.Events.Schema
+  require Schema
 
   defmodule Unknown do
     @moduledoc "An item of a type that this version of the SDK does not know; `raw` is what was sent."
@@ -24,15 +25,12 @@ defmodule Codex.Items do
     @type t :: %__MODULE__{type: String.t(), payload: map()}
   end
 
-  specs = Wire.specs(:items)
-
-  # `type` of each struct, from its first wire type. Made from our own table, not from the wire.
-  atoms = Map.new(specs, &{&1.module, &1.types |> hd() |> elem(0) |> String.to_atom()})
+  specs = Schema.specs(:items)
 
   for spec <- specs do
-    atom = Map.fetch!(atoms, spec.module)
+    atom = Schema.type_atom(spec)
     common = [{:type, inspect(atom), default: atom}, {:extra, "map()", default: %{}}]
-    Module.create(spec.module, Wire.module_body(spec, common), Macro.Env.location(__ENV__))
+    Module.create(spec.module, Schema.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
   for spec <- specs do
@@ -82,7 +80,7 @@ defmodule Codex.Items do
 
   for spec <- specs, {type, []} <- spec.types do
     defp parse(unquote(type), map),
-      do: unquote(Macro.escape(spec)) |> Wire.read!([], map, &Wire.read_kind/2) |> finish()
+      do: unquote(Macro.escape(spec)) |> Schema.read!([], map, &Schema.read_kind/2) |> finish()
   end
 
   defp parse(type, map), do: %Unknown{id: map["id"], type: type, raw: map}
@@ -102,7 +100,7 @@ defmodule Codex.Items do
     {type, _} = hd(spec.types)
 
     def to_map(%unquote(spec.module){} = item),
-      do: Wire.write(unquote(Macro.escape(spec)), unquote(type), item, &Wire.write_kind/2)
+      do: Schema.write(unquote(Macro.escape(spec)), unquote(type), item, &Schema.write_kind/2)
   end
 
   @doc """
@@ -126,42 +124,11 @@ defmodule Codex.Items do
   ## From the NIF
 
   @doc false
-  def from_native(tuple) when is_tuple(tuple), do: one(elem(tuple, 0), tuple)
+  def from_native(tuple) when is_tuple(tuple), do: struct_of(elem(tuple, 0), tuple)
   def from_native(%{} = map), do: %Unknown{id: map["id"], type: map["type"], raw: map}
   def from_native(other), do: %Unknown{raw: other}
 
-  for {{spec, atom}, index} <-
-        Enum.with_index(
-          for spec <- specs, _ <- spec.types, do: {spec, Map.fetch!(atoms, spec.module)}
-        ) do
-    fields = Wire.native_fields_of(spec)
-    vars = Macro.generate_arguments(length(fields), __MODULE__)
-    extra = Macro.var(:extra, __MODULE__)
-
-    virtual =
-      for field <- spec.fields, field.wire == [], do: {field.name, Macro.escape(field.default)}
-
-    values =
-      for {field, var} <- Enum.zip(fields, vars), do: {field.name, Wire.or_default(field, var)}
-
-    values =
-      [
-        __struct__: spec.module,
-        type: atom,
-        extra: quote(do: if(unquote(extra) == nil, do: %{}, else: unquote(extra)))
-      ] ++ virtual ++ values
-
-    # Through a function, as in `Codex.Events`, so that the structs share their keys.
-    {keys, values} = Enum.unzip(values)
-    args = Macro.generate_arguments(length(keys), __MODULE__)
-    struct = quote(do: unquote(:"struct_#{index}")(unquote_splicing(values)))
-
-    defp unquote(:"struct_#{index}")(unquote_splicing(args)),
-      do: unquote({:%{}, [], Enum.zip(keys, args)})
-
-    body = if atom == :reasoning, do: quote(do: finish(unquote(struct))), else: struct
-    defp one(unquote(index), {_, unquote_splicing(vars), unquote(extra)}), do: unquote(body)
-  end
+  Schema.structs(:items)
 
   # Reasoning without a text of its own is its parts, one a line.
   defp finish(%{type: :reasoning, text: nil} = item) do

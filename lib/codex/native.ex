@@ -21,7 +21,8 @@ defmodule Codex.Native do
   end
 
   defp load(folder),
-    do: :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), Codex.Wire.native())
+    do:
+      :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), Codex.Events.Schema.native())
 
   # The linker hands out again what it loaded from a path, even if another file is there now. Each
   # file has a spelling of its own for that path, which holds the bits of its inode: `a/b` and
@@ -72,6 +73,8 @@ defmodule Codex.Native do
   def error_last_words(_text), do: not_loaded()
   def error_retry_after(_value, _now), do: not_loaded()
   def error_without_stack(_text), do: not_loaded()
+  def event_read(_dialect, _type, _object), do: not_loaded()
+  def event_read_long(_dialect, _type, _object), do: not_loaded()
   def file_hand_over(_pool, _ref, _parent, _name, _text, _timeout), do: not_loaded()
   def file_list(_pool, _ref, _path, _most, _timeout), do: not_loaded()
   def file_lock(_pool, _ref, _path, _timeout), do: not_loaded()

@@ -389,7 +389,7 @@ defmodule Codex.JSONLTest do
     end
 
     test "every row of the table survives a round trip, NIF and twin alike" do
-      for spec <- Codex.Wire.specs(:events), {type, _} <- spec.types do
+      for spec <- Codex.Events.Schema.specs(:events), {type, _} <- spec.types do
         map =
           for field <- spec.fields,
               [key | _] <- [field.wire],
@@ -411,7 +411,7 @@ defmodule Codex.JSONLTest do
         assert Map.delete(Events.to_map(event), "type") == Map.delete(map, "type")
       end
 
-      for spec <- Codex.Wire.specs(:items), {type, _} <- spec.types do
+      for spec <- Codex.Events.Schema.specs(:items), {type, _} <- spec.types do
         map =
           for field <- spec.fields,
               [key | _] <- [field.wire],

@@ -7,7 +7,7 @@ defmodule Codex.AppServer.Run do
   # killed.
 
   alias Codex.{Clocks, Error, Events, TransportError, Turn}
-  alias Codex.AppServer.{Connection, Loss, Opening, RequestHandlers, Told}
+  alias Codex.AppServer.{Connection, EventDecoder, Loss, Opening, RequestHandlers}
   alias Codex.Clocks.Limits
   alias Codex.Error.Redact
   alias Codex.Turn.{Cancellation, Extras, Running, Warnings}
@@ -122,7 +122,9 @@ defmodule Codex.AppServer.Run do
   # MCP servers start while the turn runs: the end is the time to ask.
   defp warnings(run) do
     with {:ok, [_ | _] = notices} <- Connection.call(run.conn, {:notices, run.thread_id}) do
-      texts = for {method, params} <- notices, do: Warnings.text(Told.event(method, params))
+      texts =
+        for {method, params} <- notices, do: Warnings.text(EventDecoder.decode(method, params))
+
       [{:warnings, texts |> Enum.reject(&is_nil/1) |> Redact.redact(run.job.secrets)}]
     else
       _none -> []
@@ -265,10 +267,10 @@ defmodule Codex.AppServer.Run do
          {:notification, "rawResponse/completed" = method, %{"responseId" => id} = params},
          run
        ),
-       do: {[Told.event(method, params)], %{run | response_id: id}}
+       do: {[EventDecoder.decode(method, params)], %{run | response_id: id}}
 
   defp told({:notification, method, params}, run) do
-    case Told.event(method, params) do
+    case EventDecoder.decode(method, params) do
       %Events.ThreadTokenUsageUpdated{} = event -> {[event], used(event, run)}
       %Events.Error{} = event -> failing(event, run)
       # That of a review has an id of its own.

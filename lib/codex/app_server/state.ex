@@ -8,7 +8,7 @@ defmodule Codex.AppServer.State do
   # that can be logged and replayed. After each operation, `deadline/1` tells when `:tick` is due.
 
   alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
-  alias Codex.AppServer.{Subscribers, Told, Turns}
+  alias Codex.AppServer.{EventDecoder, Subscribers, Turns}
   alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [
@@ -441,7 +441,7 @@ defmodule Codex.AppServer.State do
   defp message(_state, :wire, method, params), do: {:codex_notification, method, params}
 
   defp message(state, :structs, method, params),
-    do: {:codex_event, state.config.conn, Told.event(method, params)}
+    do: {:codex_event, state.config.conn, EventDecoder.decode(method, params)}
 
   # Turns that nobody wants are interrupted.
   defp turns(state, {messages, turns}, now) do

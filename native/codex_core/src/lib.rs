@@ -26,6 +26,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod dialect;
 pub mod errors;
 pub mod files;
 mod json;
@@ -33,6 +34,7 @@ mod keys;
 mod lines;
 pub mod overrides;
 mod pool;
+mod read;
 mod scan;
 mod schema;
 mod sink;
@@ -43,4 +45,4 @@ pub use keys::Ends;
 pub use lines::{BUDGET, Decoder, LONG_LINE, Progress, WORK};
 pub use pool::{Pool, PoolError};
 pub use schema::{Field, Kind, Record, Schema, SchemaError, Union, Variant};
-pub use sink::{NullSink, Sink};
+pub use sink::{NullSink, Sink, Tree};

@@ -46,6 +46,20 @@ pub trait Sink {
     fn overfull(&mut self, limit: u64, size: u64) -> Self::Term;
 }
 
+/// Looks into values that are built already, by this sink or another one of the same kind.
+pub trait Tree: Sink {
+    /// Appends the members of an object; returns false for any other value.
+    fn members(&self, value: Self::Term, out: &mut Vec<(Self::Term, Self::Term)>) -> bool;
+    /// Appends the elements of an array; returns false for any other value.
+    fn elements(&self, value: Self::Term, out: &mut Vec<Self::Term>) -> bool;
+    /// The bytes of a string.
+    fn text(&self, value: Self::Term) -> Option<&[u8]>;
+    /// Whether the value is null.
+    fn is_null(&self, value: Self::Term) -> bool;
+    /// Whether the value is an integer.
+    fn is_integer(&self, value: Self::Term) -> bool;
+}
+
 /// Builds nothing: what remains is the cost of parsing.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NullSink;

@@ -9,6 +9,7 @@ mod config;
 mod decoder;
 mod entry;
 mod errors;
+mod events;
 mod faults;
 mod files;
 mod json;

@@ -6,7 +6,9 @@
 //! borrows it, so it cannot outlive the call), every term handed in was made in that environment or
 //! is an atom, and lengths are those of the slices that the pointers come from.
 
-use codex_core::{Ends, Fault, Sink};
+use std::mem::MaybeUninit;
+
+use codex_core::{Ends, Fault, Sink, Tree};
 use rustler::sys::{self, ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, BigInt, Encoder, Env, Term};
 
@@ -234,5 +236,68 @@ impl Sink for TermSink<'_, '_> {
     fn overfull(&mut self, limit: u64, size: u64) -> ErlNifTerm {
         let tag = atom(self.env, atoms::overfull());
         self.tuple(&[tag, limit.encode(self.env).as_c_arg(), size.encode(self.env).as_c_arg()])
+    }
+}
+
+// Terms stay where they are during a call, and so do the bytes of a binary.
+impl Tree for TermSink<'_, '_> {
+    fn members(&self, value: ErlNifTerm, out: &mut Vec<(ErlNifTerm, ErlNifTerm)>) -> bool {
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: see the head of the file. The iterator is initialised if the first call succeeds,
+        // and destroyed before `room` goes; key and value are set if a pair was found.
+        unsafe {
+            let first = sys::ErlNifMapIteratorEntry::ERL_NIF_MAP_ITERATOR_HEAD;
+            if sys::enif_map_iterator_create(self.raw, value, room.as_mut_ptr(), first) == 0 {
+                return false;
+            }
+            let mut iterator = room.assume_init();
+            let (mut key, mut value) = (self.nil, self.nil);
+            let pair = sys::enif_map_iterator_get_pair;
+            while pair(self.raw, &mut iterator, &mut key, &mut value) != 0 {
+                out.push((key, value));
+                sys::enif_map_iterator_next(self.raw, &mut iterator);
+            }
+            sys::enif_map_iterator_destroy(self.raw, &mut iterator);
+        }
+        true
+    }
+
+    fn elements(&self, value: ErlNifTerm, out: &mut Vec<ErlNifTerm>) -> bool {
+        let before = out.len();
+        let (mut list, mut head) = (value, self.nil);
+        // SAFETY: see the head of the file; head and tail are set if the list has another cell.
+        while unsafe { sys::enif_get_list_cell(self.raw, list, &mut head, &mut list) } != 0 {
+            out.push(head);
+        }
+        // SAFETY: see the head of the file.
+        let proper = unsafe { sys::enif_is_empty_list(self.raw, list) } != 0;
+        if !proper {
+            out.truncate(before);
+        }
+        proper
+    }
+
+    fn text(&self, value: ErlNifTerm) -> Option<&[u8]> {
+        let mut binary = MaybeUninit::uninit();
+        // SAFETY: see the head of the file. The bytes are the VM's; they are valid until the call
+        // ends, and the slice does not outlive this sink.
+        unsafe {
+            if sys::enif_inspect_binary(self.raw, value, binary.as_mut_ptr()) == 0 {
+                return None;
+            }
+            let binary = binary.assume_init();
+            if binary.size == 0 {
+                return Some(&[]);
+            }
+            Some(std::slice::from_raw_parts(binary.data, binary.size))
+        }
+    }
+
+    fn is_null(&self, value: ErlNifTerm) -> bool {
+        value == self.nil
+    }
+
+    fn is_integer(&self, value: ErlNifTerm) -> bool {
+        self.term(value).is_integer()
     }
 }

@@ -7,13 +7,12 @@ defmodule Codex.AppServer.ApprovalsTest do
   import ExUnit.CaptureLog
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.Approvals.StaticPolicy
-  alias Codex.AppServer.Told
+  alias Codex.AppServer.EventDecoder
 
   @moduletag capture_log: true
 
   doctest Codex.Approvals
   doctest Codex.Approvals.StaticPolicy
-  doctest Codex.AppServer.Told
 
   defmodule Hook do
     @behaviour Codex.Approvals.Hook
@@ -311,23 +310,27 @@ defmodule Codex.AppServer.ApprovalsTest do
     ids = %{"threadId" => "t", "turnId" => "u"}
     call = %{"type" => "mcpToolCall", "id" => "i", "server" => "s", "tool" => "x"}
     call = Map.put(call, "mcpAppResourceUri", "ui://x")
-    event = Told.event("item/completed", Map.put(ids, "item", call))
+    event = EventDecoder.decode("item/completed", Map.put(ids, "item", call))
     assert %{item: %{mcp_app_resource_uri: "ui://x"}, turn_id: "u"} = event
     assert %{"item" => %{"mcp_app_resource_uri" => "ui://x"}} = Events.to_map(event)
 
     message = %{"type" => "agentMessage", "id" => "i", "text" => "", "phase" => "commentary"}
-    assert Told.event("item/completed", Map.put(ids, "item", message)).item.phase == "commentary"
+
+    assert EventDecoder.decode("item/completed", Map.put(ids, "item", message)).item.phase ==
+             "commentary"
 
     account = %{"authMode" => "chatgpt", "planType" => "pro"}
-    assert %{auth_mode: "chatgpt", plan_type: "pro"} = Told.event("account/updated", account)
+
+    assert %{auth_mode: "chatgpt", plan_type: "pro"} =
+             EventDecoder.decode("account/updated", account)
 
     turn = %{"id" => "u", "status" => "completed", "startedAt" => 5, "completedAt" => 7}
-    ended = Told.event("turn/completed", %{"threadId" => "t", "turn" => turn})
+    ended = EventDecoder.decode("turn/completed", %{"threadId" => "t", "turn" => turn})
     assert %{started_at: 5, completed_at: 7, duration_ms: nil} = ended
     assert Events.parse!(Events.to_map(ended)).started_at == 5
 
     plan = [%{"step" => "a", "status" => "inProgress"}, %{"step" => "b", "status" => "notNow"}]
-    event = Told.event("turn/plan/updated", Map.put(ids, "plan", plan))
+    event = EventDecoder.decode("turn/plan/updated", Map.put(ids, "plan", plan))
     assert [%{step: "a", status: :in_progress}, %{step: "b", status: "not_now"}] = event.plan
     raw = %{"type" => "turn/plan/updated", "plan" => plan}
     assert Events.parse!(raw).plan == plan

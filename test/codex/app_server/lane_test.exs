@@ -2,7 +2,7 @@ defmodule Codex.AppServer.LaneTest do
   # What a turn over a connection sends, and what its failures are, without a server.
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Loss, Reach, Told}
+  alias Codex.AppServer.{Loss, Reach, EventDecoder}
   alias Codex.{Error, Events, Items, TransportError}
   alias Codex.Options.Table
 
@@ -171,7 +171,7 @@ defmodule Codex.AppServer.LaneTest do
           {"error", %{"error" => nil, "x" => 1}},
           {"item/agentMessage/delta", %{"itemId" => 1}}
         ] do
-      event = Told.event(method, params)
+      event = EventDecoder.decode(method, params)
       assert is_struct(event)
 
       if is_struct(event, Events.AppServerNotification),
@@ -185,14 +185,18 @@ defmodule Codex.AppServer.LaneTest do
     }
 
     item = %{"type" => "fileChange", "id" => "i", "changes" => [change], "status" => "inProgress"}
-    event = Told.event("item/started", %{"item" => item, "threadId" => "t", "turnId" => "u"})
+
+    event =
+      EventDecoder.decode("item/started", %{"item" => item, "threadId" => "t", "turnId" => "u"})
 
     assert %Events.ItemStarted{thread_id: "t", turn_id: "u", item: item} = event
 
     assert %Items.FileChange{status: :in_progress, changes: [change]} = item
     assert change == %{path: "/a", kind: :update, diff: "d", move_path: "/b"}
     new = %{"type" => "sleep", "id" => "s"}
-    assert %{item: %Items.Unknown{raw: ^new}} = Told.event("item/started", %{"item" => new})
+
+    assert %{item: %Items.Unknown{raw: ^new}} =
+             EventDecoder.decode("item/started", %{"item" => new})
   end
 
   test "a registry keeps what is not decided yet" do

@@ -2,7 +2,7 @@ defmodule Codex.AppServer.OddTest do
   # Whatever a server sends, the process of a connection reads it: structs of what is told and asked, and answers to it.
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Request, ServerRequest, Told}
+  alias Codex.AppServer.{EventDecoder, Request, ServerRequest}
   alias Codex.{Events, Protocol}
 
   # Values of the wrong kind where the protocol has others.
@@ -32,7 +32,7 @@ defmodule Codex.AppServer.OddTest do
 
     for method <- ["turn/weather" | methods], _ <- 1..50 do
       params = params()
-      assert %struct{} = event = Told.event(method, params)
+      assert %struct{} = event = EventDecoder.decode(method, params)
 
       if struct == Events.AppServerNotification,
         do: assert({event.method, event.params} == {method, params})

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use codex_core::{Decoder, Fault, Progress, Schema, Sink};
+use codex_core::{Decoder, Fault, Progress, Schema, Sink, Tree};
 use serde_json::{Map, Value, json};
 
 /// Terms are indexes into what was built so far.
@@ -17,7 +17,7 @@ impl ValueSink {
         self.built.borrow()[term].clone()
     }
 
-    fn put(&self, value: Value) -> usize {
+    pub fn put(&self, value: Value) -> usize {
         let mut built = self.built.borrow_mut();
         built.push(value);
         built.len() - 1
@@ -78,6 +78,32 @@ impl Sink for ValueSink {
     }
     fn overfull(&mut self, limit: u64, size: u64) -> usize {
         self.put(json!({ "overfull": limit, "size": size }))
+    }
+}
+
+impl Tree for ValueSink {
+    fn members(&self, value: usize, out: &mut Vec<(usize, usize)>) -> bool {
+        let Value::Object(members) = self.take(value) else { return false };
+        out.extend(members.into_iter().map(|(key, value)| (self.put(key.into()), self.put(value))));
+        true
+    }
+    fn elements(&self, value: usize, out: &mut Vec<usize>) -> bool {
+        let Value::Array(items) = self.take(value) else { return false };
+        out.extend(items.into_iter().map(|item| self.put(item)));
+        true
+    }
+    fn text(&self, value: usize) -> Option<&[u8]> {
+        // Leaked: a test does not live long.
+        match self.take(value) {
+            Value::String(text) => Some(text.leak().as_bytes()),
+            _ => None,
+        }
+    }
+    fn is_null(&self, value: usize) -> bool {
+        self.take(value).is_null()
+    }
+    fn is_integer(&self, value: usize) -> bool {
+        self.take(value).is_i64()
     }
 }
 

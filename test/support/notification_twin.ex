@@ -1,43 +1,38 @@
-defmodule Codex.AppServer.Told do
-  @moduledoc false
-  # Notifications of the app-server as events: the same structs as on the other lane, with the same words in them. Pure.
+defmodule Codex.NotificationTwin do
+  @moduledoc """
+  Decodes notifications of the app-server by renaming keys and words in Elixir: slow and plain, to
+  compare the native dialect with.
+  """
 
-  alias Codex.{Events, Wire}
-  alias Codex.Events.{AppServerNotification, ItemAgentMessageDelta, ThreadTokenUsageUpdated}
+  alias Codex.Events
+
+  alias Codex.Events.{
+    AppServerNotification,
+    ItemAgentMessageDelta,
+    Schema,
+    ThreadTokenUsageUpdated
+  }
 
   # Method: wire type of the event, and names of its fields as the app-server spells them.
-  @events (for %{app: method, types: [{type, _} | _]} = spec when method != nil <-
-                 Wire.specs(:events),
+  @events (for %{app: [{method, []} | _], types: [{type, _} | _]} = spec <- Schema.specs(:events),
                into: %{} do
              {method, {type, spec.fields |> Enum.flat_map(& &1.wire) |> Enum.uniq()}}
            end)
 
-  @items (for %{app: type, types: [{own, _} | _]} = spec when type != nil <- Wire.specs(:items),
+  @items (for %{app: [{type, _} | _], types: [{own, _} | _]} = spec <- Schema.specs(:items),
               into: %{} do
             {type, {own, Enum.flat_map(spec.fields, & &1.wire)}}
           end)
 
-  # Words that the lanes spell differently stand in these fields.
   @words ~w(status tool)
 
-  # Longer ones are no word of the protocol.
   @longest 64
 
-  @doc """
-  The event of a notification.
-
-      iex> params = %{"threadId" => "t", "turnId" => "u", "itemId" => "m", "delta" => "Hel"}
-      iex> Codex.AppServer.Told.event("item/agentMessage/delta", params).item
-      %{"id" => "m", "type" => "agent_message", "text" => "Hel"}
-      iex> Codex.AppServer.Told.event("turn/weather", %{"turnId" => "u"})
-      %Codex.Events.AppServerNotification{method: "turn/weather", params: %{"turnId" => "u"}}
-  """
-  @spec event(String.t(), map()) :: Events.t()
-  def event(method, params) do
+  @spec decode(String.t(), map()) :: Events.t()
+  def decode(method, params) do
     read(method, params)
   rescue
-    # Not as it should be, in whatever way: as it came. This may run in the process of a connection.
-    _error -> %AppServerNotification{method: method, params: params}
+    _malformed -> %AppServerNotification{method: method, params: params}
   end
 
   defp read("item/agentMessage/delta", %{"itemId" => id, "delta" => text} = params) do
@@ -60,7 +55,8 @@ defmodule Codex.AppServer.Told do
       message: text(error["message"]),
       additional_details: error["additionalDetails"],
       codex_error_info: error["codexErrorInfo"],
-      will_retry: params["willRetry"]
+      will_retry: params["willRetry"],
+      extra: Map.drop(error, ["message", "additionalDetails", "codexErrorInfo"])
     }
 
     ids(event, params)
@@ -105,7 +101,6 @@ defmodule Codex.AppServer.Told do
 
   defp type(map, type), do: Map.put(map, "type", type)
 
-  # Of a turn's beginning and end, the turn has its id itself.
   defp ids(event, params) do
     turn_id = params["turnId"] || get_in(params, ["turn", "id"])
     %{event | thread_id: params["threadId"], turn_id: turn_id}
@@ -113,7 +108,6 @@ defmodule Codex.AppServer.Told do
 
   @steps %{"pending" => :pending, "inProgress" => :in_progress, "completed" => :completed}
 
-  # A word that is new stays text.
   defp step(%{"step" => text, "status" => status} = step) do
     step
     |> Map.drop(["step", "status"])
@@ -123,40 +117,26 @@ defmodule Codex.AppServer.Told do
   defp text(text) when is_binary(text), do: text
   defp text(_none), do: ""
 
-  @doc """
-  Returns tokens by the names of `codex exec`, which sends no `total_tokens`.
-
-      iex> Codex.AppServer.Told.usage(%{"totalTokens" => 120, "inputTokens" => 100, "outputTokens" => 20})
-      %{"input_tokens" => 100, "output_tokens" => 20, "total_tokens" => 120}
-  """
-  @spec usage(map()) :: map()
-  def usage(%{} = tokens) do
+  defp usage(%{} = tokens) do
     for {name, n} <- tokens, is_integer(n), into: %{}, do: {Macro.underscore(name), n}
   end
 
-  @doc """
-  An item, with types, fields and words as `codex exec` has them. What it has no name for stays as it is.
-
-      iex> Codex.AppServer.Told.item(%{"type" => "commandExecution", "exitCode" => 0, "status" => "inProgress", "startedAtMs" => 1})
-      %{"type" => "command_execution", "exit_code" => 0, "status" => "in_progress", "startedAtMs" => 1}
-  """
-  @spec item(map()) :: map()
-  def item(%{"type" => mode} = item) when mode in ["enteredReviewMode", "exitedReviewMode"],
+  defp item(%{"type" => mode} = item) when mode in ["enteredReviewMode", "exitedReviewMode"],
     do: Map.merge(item, %{"type" => "review_mode", "entered" => mode == "enteredReviewMode"})
 
-  def item(%{"type" => type} = item) do
+  defp item(%{"type" => type} = item) do
     case @items do
       %{^type => {own, fields}} -> item |> snake(fields) |> Map.put("type", own) |> inner(own)
       _ -> item
     end
   end
 
-  def item(item), do: item
+  defp item(item), do: item
 
   defp inner(item, own) do
     Enum.reduce(@words, item, fn field, item ->
-      # Names of MCP tools are the server's.
-      if own == "mcp_tool_call" and field == "tool",
+      # Names of tools are the server's or the host's.
+      if own in ["mcp_tool_call", "dynamic_tool_call"] and field == "tool",
         do: item,
         else: with(%{^field => word} <- item, do: %{item | field => word(word)})
     end)
@@ -179,7 +159,6 @@ defmodule Codex.AppServer.Told do
 
   defp change(change), do: change
 
-  # `exitCode` is the field `exit_code`, if there is one.
   defp snake(map, fields) do
     Map.new(map, fn {key, value} ->
       name = word(key)
