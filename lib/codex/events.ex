@@ -1,17 +1,19 @@
 defmodule Codex.Events do
   @moduledoc """
-  What a run says, event by event.
+  The events of a run.
 
-  `codex exec` 0.169 sends, in this order: `ThreadStarted`, then warnings as `ItemCompleted` with a `Codex.Items.Error`,
-  `TurnStarted`, items, and in the end `TurnCompleted`, or `Error` and `TurnFailed`. An `Error` alone ends nothing: the
-  CLI announces its retries that way. It sends no pieces of text: messages arrive whole.
+  `codex exec` sends, in this order: `ThreadStarted`, then warnings as `ItemCompleted` with a
+  `Codex.Items.Error`, `TurnStarted`, items, and in the end `TurnCompleted`, or `Error` and
+  `TurnFailed`. An `Error` alone ends nothing: the CLI announces its retries that way. Messages
+  arrive whole.
 
-  Over an app-server the beginning and the end are the same. Between them are also the user's own message, a started item for each one, pieces
-  of text and output, and `ThreadTokenUsageUpdated` after each response; a review enters its mode before `TurnStarted`.
+  Over an app-server the beginning and the end are the same. Between them are also the user's own
+  message, a started item for each completed one, pieces of text and output, and
+  `ThreadTokenUsageUpdated` after each response. A review enters its mode before `TurnStarted`.
 
-  Each struct has `extra`, the fields that this version of the SDK does not know, and `lossy`, which is true where
-  invalid UTF-8 or lone surrogates in the line were replaced by U+FFFD. An event of an unknown type, or without a
-  field that it must have, is a `Codex.Events.Unknown`.
+  Each struct has `extra`, the fields that this version of the SDK does not know, and `lossy`. That
+  is true if invalid UTF-8 or lone surrogates in the line were replaced by U+FFFD. An event of an
+  unknown type, or without a required field, is a `Codex.Events.Unknown`.
   """
 
   alias Codex.Items
@@ -22,10 +24,10 @@ defmodule Codex.Events do
     @moduledoc """
     An event that this version of the SDK does not know, or a line that is not JSON.
 
-    `raw` is what was sent: a map, another JSON value, or the bytes of the line. In the last case `error` is
-    `{reason, offset}` with the byte where it stops being JSON. Reasons: `:eof`, `:syntax`, `:trailing`, `:control`,
-    `:escape`, `:number`, `:number_range` (beyond a 64-bit float or 1024 digits), `:depth` (over 256 levels),
-    `:utf8`.
+    `raw` is the map, another JSON value, or the bytes of the line. In the last case `error` is
+    `{reason, offset}` with the byte at which the line stops being JSON. Reasons: `:eof`, `:syntax`,
+    `:trailing`, `:control`, `:escape`, `:number`, `:number_range` (beyond a 64-bit float or 1024
+    digits), `:depth` (over 256 levels), `:utf8`.
     """
     defstruct [:type, :raw, :error, lossy: false]
 
@@ -67,14 +69,15 @@ defmodule Codex.Events do
           )
 
   @doc """
-  The event of a string-keyed map.
+  Makes the event of a string-keyed map.
 
       iex> Codex.Events.parse!(%{"type" => "thread.started", "thread_id" => "t1"}).thread_id
       "t1"
       iex> Codex.Events.parse!(%{"type" => "weather.changed"})
       %Codex.Events.Unknown{type: "weather.changed", raw: %{"type" => "weather.changed"}}
 
-  Raises `ArgumentError` for anything but a map with a `"type"`, `KeyError` where a known type lacks a required field.
+  Raises `ArgumentError` for anything but a map with a `"type"`, and `KeyError` if a known type lacks
+  a required field.
   """
   @spec parse!(map()) :: t()
   def parse!(%{"type" => type} = map) when is_binary(type), do: parse(type, map)
@@ -86,7 +89,7 @@ defmodule Codex.Events do
     defp parse(unquote(type), map), do: read(unquote(Macro.escape(spec)), unquote(consts), map)
   end
 
-  # Compaction names its stage in the type; one that we do not know stays text.
+  # Compaction names its stage in the type; an unknown stage stays text.
   compaction = Enum.find(specs, &(&1.module == Codex.Events.TurnCompaction))
 
   defp parse("turn/compaction" <> stage, map), do: read_compaction(stage, map)
@@ -105,7 +108,8 @@ defmodule Codex.Events do
   defp read_kind(kind, value), do: Schema.read_kind(kind, value)
 
   @doc """
-  The string-keyed map of an event, as the CLI writes it; inverse of `parse!/1`. Fields that are nil are left out.
+  Returns the string-keyed map of an event, as the CLI writes it: the inverse of `parse!/1`. Fields
+  that are nil are left out.
 
       iex> Codex.Events.to_map(%Codex.Events.ThreadStarted{thread_id: "t1"})
       %{"type" => "thread.started", "thread_id" => "t1"}
@@ -162,10 +166,11 @@ defmodule Codex.Events do
   defp struct_of(:rejected, {_, bytes, reason, at}), do: %Unknown{raw: bytes, error: {reason, at}}
 
   defp struct_of(:oversized, {_, size}) do
-    dropped(
-      "a line of #{size} bytes is over the byte budget of one line (max_line_bytes) and was dropped",
-      %{"line_bytes" => size}
-    )
+    message =
+      "a line of #{size} bytes is over the byte budget of one line (max_line_bytes) " <>
+        "and was dropped"
+
+    dropped(message, %{"line_bytes" => size})
   end
 
   defp struct_of(:overfull, {_, limit, size}) do

@@ -1,19 +1,18 @@
 defmodule Codex.Items do
   @moduledoc """
-  What a turn is made of: messages, reasoning, commands, file changes, tool calls.
+  The parts of a turn: messages, reasoning, commands, file changes, tool calls.
 
-  Items arrive inside `Codex.Events.ItemStarted`, `ItemUpdated` and `ItemCompleted`. Each struct has `id` (`item_N`,
-  counted within one run of the CLI from 0), `type` (an atom) and `extra`: the fields that this version of the SDK
-  does not know, whole. A type that it does not know is a `Codex.Items.Unknown`.
-
-  Shapes as CLI 0.169 sends them. Of a field that the wire sends as null nothing is kept but the nil.
+  Items arrive inside `Codex.Events.ItemStarted`, `ItemUpdated` and `ItemCompleted`. Each struct has
+  `id` (`item_N`, counted within one run of the CLI from 0), `type` (an atom) and `extra`: the fields
+  that this version of the SDK does not know, whole. An item of another type is a
+  `Codex.Items.Unknown`. A field that was sent as null is nil.
   """
 
   alias Codex.Events.Schema
   require Schema
 
   defmodule Unknown do
-    @moduledoc "An item of a type that this version of the SDK does not know; `raw` is what was sent."
+    @moduledoc "An item of a type that this version of the SDK does not know; `raw` is its map."
     defstruct [:id, :type, raw: %{}]
     @type t :: %__MODULE__{id: String.t() | nil, type: String.t() | nil, raw: term()}
   end
@@ -53,14 +52,15 @@ defmodule Codex.Items do
           )
 
   @doc """
-  The item of a map with string or atom keys.
+  Makes the item of a map with string or atom keys.
 
       iex> Codex.Items.parse!(%{"type" => "agent_message", "id" => "item_0", "text" => "Hi"}).text
       "Hi"
-      iex> Codex.Items.parse!(%{"type" => "hologram", "id" => "item_1"})
-      %Codex.Items.Unknown{id: "item_1", type: "hologram", raw: %{"type" => "hologram", "id" => "item_1"}}
+      iex> Codex.Items.parse!(%{"type" => "hologram", "size" => 2})
+      %Codex.Items.Unknown{type: "hologram", raw: %{"type" => "hologram", "size" => 2}}
 
-  Raises `ArgumentError` for anything but a map with a `type`, `KeyError` where a known type lacks a required field.
+  Raises `ArgumentError` for anything but a map with a `type`, and `KeyError` if a known type lacks a
+  required field.
   """
   @spec parse!(map()) :: t()
   def parse!(%{} = map) when not is_struct(map) do
@@ -86,7 +86,8 @@ defmodule Codex.Items do
   defp parse(type, map), do: %Unknown{id: map["id"], type: type, raw: map}
 
   @doc """
-  The string-keyed map of an item, as the CLI writes it; inverse of `parse!/1`. Fields that are nil are left out.
+  Returns the string-keyed map of an item, as the CLI writes it: the inverse of `parse!/1`. Fields
+  that are nil are left out.
 
       iex> item = Codex.Items.parse!(%{"type" => "error", "id" => "item_0", "message" => "Careful"})
       iex> Codex.Items.to_map(item)
@@ -104,7 +105,7 @@ defmodule Codex.Items do
   end
 
   @doc """
-  The struct of a raw response item, the form in which the model itself sends items.
+  Makes the struct of a raw response item, the form in which the model itself sends items.
 
       iex> Codex.Items.parse_raw_response_item(%{"type" => "message", "role" => "assistant"})
       {:ok, %Codex.Items.RawResponseItem{type: "message", payload: %{"role" => "assistant"}}}
@@ -130,7 +131,7 @@ defmodule Codex.Items do
 
   Schema.structs(:items)
 
-  # Reasoning without a text of its own is its parts, one a line.
+  # Reasoning without a text of its own has its parts as text, one a line.
   defp finish(%{type: :reasoning, text: nil} = item) do
     parts = Enum.filter(List.wrap(item.summary) ++ List.wrap(item.content), &is_binary/1)
     %{item | text: Enum.join(parts, "\n")}

@@ -349,7 +349,8 @@ defmodule Codex.Events.Schema do
   @spec type_atom(spec()) :: atom()
   def type_atom(%{types: [{type, _} | _]}), do: String.to_atom(type)
 
-  defp value(%{kind: :item}, var), do: quote(do: Codex.Items.from_native(unquote(var)))
+  defp value(%{kind: :item}, var),
+    do: quote(do: unquote(Module.concat(["Codex", "Items"])).from_native(unquote(var)))
 
   defp value(%{kind: :raw_item} = field, var),
     do: quote(do: raw_item(unquote(or_default(field, var))))
@@ -362,7 +363,7 @@ defmodule Codex.Events.Schema do
     do: quote(do: if(unquote(var) == nil, do: unquote(Macro.escape(default)), else: unquote(var)))
 
   # Only a row with stand-ins pays for looking for them, and only reasoning for its text.
-  defp completed(%{module: Codex.Items.Reasoning}, struct), do: quote(do: finish(unquote(struct)))
+  defp completed(%{types: [{"reasoning", []}]}, struct), do: quote(do: finish(unquote(struct)))
 
   defp completed(spec, struct) do
     case for field <- spec.fields, field.or, do: {field.name, field.or, field.default} do
