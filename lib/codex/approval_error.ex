@@ -22,9 +22,9 @@ defmodule Codex.ApprovalError do
     do: %__MODULE__{
       tool: tool,
       reason: reason,
-      message: "approval of #{words(tool)} was denied: #{words(reason)}"
+      message: "approval of #{text(tool)} was denied: #{text(reason)}"
     }
 
-  defp words(text) when is_binary(text), do: Codex.Text.printable(text)
-  defp words(term), do: inspect(term)
+  defp text(text) when is_binary(text), do: Codex.Text.printable(text)
+  defp text(term), do: inspect(term)
 end

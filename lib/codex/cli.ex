@@ -129,7 +129,7 @@ defmodule Codex.CLI do
   defp warned?(program), do: :persistent_term.get({__MODULE__, :warned, program}, false)
 
   defp first?(program) do
-    alone({:warned, program}, fn ->
+    exclusively({:warned, program}, fn ->
       first? = not warned?(program)
       :persistent_term.put({__MODULE__, :warned, program}, true)
       first?
@@ -137,7 +137,7 @@ defmodule Codex.CLI do
   end
 
   # Runs a function while no other process of this node runs one for the same key.
-  defp alone(key, fun), do: :global.trans({{__MODULE__, key}, self()}, fun, [node()])
+  defp exclusively(key, fun), do: :global.trans({{__MODULE__, key}, self()}, fun, [node()])
 
   defp ask?, do: Application.get_env(:codex_sdk, :check_cli_version, true) != false
 
@@ -171,22 +171,25 @@ defmodule Codex.CLI do
           | :not_asked
           | {:error, :no_version | {:not_started, Exception.t()}}
   def known_version(program) do
-    if ask?(), do: kept_version(program, stamp(program)), else: :not_asked
+    if ask?(), do: cached_version(program, stamp(program)), else: :not_asked
   end
 
-  defp kept_version(program, stamp) do
-    with nil <- kept(program, stamp),
-         do: alone({:version, program}, fn -> kept(program, stamp) || keep(program, stamp) end)
+  defp cached_version(program, stamp) do
+    with nil <- cached(program, stamp),
+         do:
+           exclusively({:version, program}, fn ->
+             cached(program, stamp) || cache(program, stamp)
+           end)
   end
 
-  defp kept(program, stamp) do
+  defp cached(program, stamp) do
     case :persistent_term.get({__MODULE__, :version, program}, nil) do
       {^stamp, version} -> version
       _none -> nil
     end
   end
 
-  defp keep(program, stamp) do
+  defp cache(program, stamp) do
     version = version(program)
     :persistent_term.put({__MODULE__, :version, program}, {stamp, version})
     version

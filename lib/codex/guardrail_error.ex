@@ -30,12 +30,12 @@ defmodule Codex.GuardrailError do
       when (is_map(opts) and not is_struct(opts)) or
              (is_list(opts) and (opts == [] or is_tuple(hd(opts)))) do
     error = struct(__MODULE__, opts)
-    %{error | message: Codex.Text.printable(error.message || words(error))}
+    %{error | message: Codex.Text.printable(error.message || default_message(error))}
   end
 
-  defp words(%{guardrail: guardrail, stage: nil}),
+  defp default_message(%{guardrail: guardrail, stage: nil}),
     do: "guardrail #{inspect(guardrail)} stopped the run"
 
-  defp words(%{guardrail: guardrail, stage: stage}),
+  defp default_message(%{guardrail: guardrail, stage: stage}),
     do: "guardrail #{inspect(guardrail)} stopped the run at #{stage}"
 end

@@ -158,7 +158,7 @@ defmodule Codex.Login do
       # The session sends its last message before it ends, unless it was killed.
       {:DOWN, ^monitor, :process, _, _} -> ended(login)
     after
-      Command.left(deadline) -> {:error, {:timeout, timeout}}
+      Command.remaining(deadline) -> {:error, {:timeout, timeout}}
     end
   end
 

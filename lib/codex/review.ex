@@ -190,7 +190,7 @@ defmodule Codex.Review do
   def find(thread_id, opts \\ []) when is_binary(thread_id) do
     with {:ok, home} <- Codex.Home.resolve(opts),
          {:ok, output} <- Session.output(home, thread_id) do
-      kept(output)
+      from_output(output)
     else
       {:error, :no_output} -> unreadable(nil, "the review has not ended, or was interrupted")
       {:error, reason} -> {:error, reason}
@@ -203,9 +203,9 @@ defmodule Codex.Review do
   @spec of([Events.t()], String.t() | nil, Path.t() | nil) :: {:ok, t()} | {:error, unreadable()}
   def of(events, thread_id, home) do
     events = last_attempt(events)
-    text = said(events)
+    text = last_message(events)
 
-    case kept(events, thread_id, home) || raw(events) || shown(text) do
+    case from_session(events, thread_id, home) || raw(events) || from_text(text) do
       {:ok, review} -> {:ok, %{review | text: text}}
       {:error, _} = error -> error
     end
@@ -236,13 +236,13 @@ defmodule Codex.Review do
   defp begin?(%Events.ItemStarted{item: %Items.ReviewMode{entered: true}}), do: true
   defp begin?(_event), do: false
 
-  defp said(events) do
+  defp last_message(events) do
     for %Events.ItemCompleted{item: %Items.AgentMessage{text: text}} <- events, reduce: nil do
       _earlier -> text
     end
   end
 
-  defp kept(events, thread_id, home) when is_binary(thread_id) and is_binary(home) do
+  defp from_session(events, thread_id, home) when is_binary(thread_id) and is_binary(home) do
     # `codex exec` has no such item, but its thread has only one review.
     exited =
       Enum.find_value(events, fn event ->
@@ -252,16 +252,17 @@ defmodule Codex.Review do
       end)
 
     case Session.output(home, thread_id, exited) do
-      {:ok, output} -> kept(output)
-      {:error, :no_output} -> unreadable(said(events), "the reviewer gave no answer")
+      {:ok, output} -> from_output(output)
+      {:error, :no_output} -> unreadable(last_message(events), "the reviewer gave no answer")
       {:error, :not_found} -> nil
     end
   end
 
-  defp kept(_events, _thread_id, _home), do: nil
+  defp from_session(_events, _thread_id, _home), do: nil
 
   # If the answer is not the expected JSON, the CLI keeps the text as the explanation.
-  defp kept(%{"findings" => [], "overall_explanation" => text} = output) when is_binary(text) do
+  defp from_output(%{"findings" => [], "overall_explanation" => text} = output)
+       when is_binary(text) do
     if Finding.text(output["overall_correctness"]) do
       new(output)
     else
@@ -269,7 +270,7 @@ defmodule Codex.Review do
     end
   end
 
-  defp kept(output), do: new(output)
+  defp from_output(output), do: new(output)
 
   # The last message of the reviewer; the thread's own message comes after the end of the review.
   defp raw(events) do
@@ -292,9 +293,9 @@ defmodule Codex.Review do
 
   defp raw_text(_event), do: nil
 
-  defp shown(nil), do: unreadable(nil, "the reviewer gave no answer")
+  defp from_text(nil), do: unreadable(nil, "the reviewer gave no answer")
 
-  defp shown(text) do
+  defp from_text(text) do
     with {:error, {:review_unreadable, error}} <- parse(text) do
       words =
         "; its session file cannot be read here (an ephemeral thread, or a server on another " <>

@@ -208,7 +208,7 @@ defmodule Codex.Tool do
 
     with :ok <- allowed(args, tool) do
       case tool.module.invoke(args, context) do
-        {:ok, output} -> told(output, tool)
+        {:ok, output} -> encodable(output, tool)
         {:error, reason} -> {:error, reason}
         _other -> {:error, "the tool #{tool.name} returned no result"}
       end
@@ -231,9 +231,9 @@ defmodule Codex.Tool do
 
   defp exception(_kind, _reason, _stacktrace), do: ""
 
-  defp told(text, _tool) when is_binary(text), do: {:ok, text}
+  defp encodable(text, _tool) when is_binary(text), do: {:ok, text}
 
-  defp told(output, tool) do
+  defp encodable(output, tool) do
     case Codex.JSON.encode(output) do
       {:ok, _json} -> {:ok, output}
       {:error, _} -> {:error, "the tool #{tool.name} returned a term that JSON cannot express"}

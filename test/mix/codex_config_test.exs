@@ -20,7 +20,7 @@ defmodule Mix.Tasks.Codex.ConfigTest do
     text
   end
 
-  test "get prints the value, explain its origin and what lies beneath", %{tmp_dir: dir} do
+  test "get prints the value, explain its origin and the values below", %{tmp_dir: dir} do
     assert run(dir, ~w(get history.max_bytes)) == "7"
     assert run(dir, ~w(get history)) == ~S({"max_bytes":7})
     assert run(dir, ~w(get nothing)) == "null"
@@ -28,7 +28,7 @@ defmodule Mix.Tasks.Codex.ConfigTest do
     assert run(dir, ~w(explain model --profile p)) == """
            model = "profile"
              set by profile (#{dir}/p.config.toml:1)
-             beneath: "user" of user (#{dir}/config.toml:1)\
+             below: "user" of user (#{dir}/config.toml:1)\
            """
 
     assert run(dir, ~w(explain nothing)) =~ "nothing is not set by any layer"

@@ -63,8 +63,8 @@ defmodule Codex.CLI.Command do
   def deadline(ms), do: now() + ms
 
   @doc "Returns the time until a deadline, for `receive`."
-  def left(:infinity), do: :infinity
-  def left(deadline), do: max(deadline - now(), 0)
+  def remaining(:infinity), do: :infinity
+  def remaining(deadline), do: max(deadline - now(), 0)
 
   @doc """
   Writes stdin and closes it. If the child ends before it has read everything, its exit counts.
@@ -85,7 +85,7 @@ defmodule Codex.CLI.Command do
   def text(bytes), do: bytes |> Codex.Text.printable() |> String.trim()
 
   defp collect(run) do
-    case Subprocess.next(run.sub, left(run.deadline)) do
+    case Subprocess.next(run.sub, remaining(run.deadline)) do
       {:ok, sub, outputs} -> take(%{run | sub: sub}, outputs)
       {:error, _sub, error} -> {:error, {:lost, error}}
       :timeout -> give_up(run, {:timeout, run.timeout})

@@ -95,14 +95,14 @@ defmodule Codex.Config.Error do
   @impl true
   @spec message(t()) :: String.t()
   def message(%__MODULE__{} = error) do
-    [place(error), words(error), key(error), meant(error), excerpt(error)]
+    [place(error), text(error), key(error), suggestion(error), excerpt(error)]
     |> IO.iodata_to_binary()
     |> Text.printable()
   end
 
   # The TOML parser writes several lines. In other messages a line break is part of a key or value.
-  defp words(%{reason: :syntax, message: message}), do: message
-  defp words(%{message: message}), do: Text.line(message)
+  defp text(%{reason: :syntax, message: message}), do: message
+  defp text(%{message: message}), do: Text.line(message)
 
   defp place(%{file: file, line: line, column: column}) when is_binary(file) and line != nil,
     do: "#{Text.line(file)}:#{line}:#{column}: "
@@ -119,10 +119,10 @@ defmodule Codex.Config.Error do
 
   defp key(_error), do: ""
 
-  defp meant(%{nearest: nearest}) when is_binary(nearest),
+  defp suggestion(%{nearest: nearest}) when is_binary(nearest),
     do: "; did you mean `#{Text.line(nearest)}`?"
 
-  defp meant(_error), do: ""
+  defp suggestion(_error), do: ""
 
   defp excerpt(%{line: line, source_line: text}) when line != nil and is_binary(text),
     do: "\n  #{line} | #{Text.line(text)}"

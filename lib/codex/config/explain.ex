@@ -40,8 +40,8 @@ defmodule Codex.Config.Explain do
 
     [
       head(name, value, counting),
-      said("beneath", Enum.drop(counting, 1)),
-      said("not counted", disabled)
+      entries("below", Enum.drop(counting, 1)),
+      entries("not counted", disabled)
     ]
     |> List.flatten()
     |> Kernel.++(required(requirements))
@@ -53,8 +53,8 @@ defmodule Codex.Config.Explain do
   defp head(name, value, [top | _]),
     do: ["#{name} = #{show(value)}", "  set by " <> place(top.origin)]
 
-  defp said(label, entries) do
-    for %{origin: origin, value: value} = entry <- entries do
+  defp entries(label, list) do
+    for %{origin: origin, value: value} = entry <- list do
       why = if entry.disabled_reason, do: "\n    #{Text.line(entry.disabled_reason)}", else: ""
       "  #{label}: #{show(value)} of #{place(origin)}#{why}"
     end

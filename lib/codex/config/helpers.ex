@@ -21,7 +21,7 @@ defmodule Codex.Config.Helpers do
   defp feature(name, value, opts) do
     with {:ok, config} <- user(opts) do
       path =
-        if is_map(own(config, ["features", name])),
+        if is_map(user_value(config, ["features", name])),
           do: ["features", name, "enabled"],
           else: ["features", name]
 
@@ -120,7 +120,7 @@ defmodule Codex.Config.Helpers do
       )
 
   # Only the user's own file counts, not the layers above it.
-  defp own(config, path) do
+  defp user_value(config, path) do
     names =
       if Enum.any?(Config.layers(config), &(&1.name == :profile)), do: [:profile], else: [:user]
 

@@ -88,7 +88,7 @@ defmodule Codex.Doctor.Installation do
          {:ok, version} <- CLI.version(program) do
       found(program, version)
     else
-      {:error, why} -> {:error, words(why)}
+      {:error, why} -> {:error, message(why)}
     end
   end
 
@@ -109,12 +109,12 @@ defmodule Codex.Doctor.Installation do
     {status, "codex-cli #{version}#{more}", [facts], program: program}
   end
 
-  defp words(:codex_binary_not_found),
+  defp message(:codex_binary_not_found),
     do: "there is no `codex` on the PATH, and neither CODEX_PATH nor CODEX_BINARY is set"
 
-  defp words({:codex_binary_missing, path}), do: "#{path} does not exist"
-  defp words({:codex_binary_not_regular, path}), do: "#{path} is not a file"
-  defp words({:codex_binary_not_executable, path}), do: "#{path} may not be executed"
-  defp words(:no_version), do: "it does not print its version, so it is not a working codex"
-  defp words({:not_started, error}), do: "it does not start: #{Exception.message(error)}"
+  defp message({:codex_binary_missing, path}), do: "#{path} does not exist"
+  defp message({:codex_binary_not_regular, path}), do: "#{path} is not a file"
+  defp message({:codex_binary_not_executable, path}), do: "#{path} may not be executed"
+  defp message(:no_version), do: "it does not print its version, so it is not a working codex"
+  defp message({:not_started, error}), do: "it does not start: #{Exception.message(error)}"
 end

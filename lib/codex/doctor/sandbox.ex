@@ -39,13 +39,13 @@ defmodule Codex.Doctor.Sandbox do
     do: {:ok, "commands can be run in it"}
 
   defp outcome(failure, context, key) do
-    details = failure |> words(context) |> Enum.map(&%{text: &1})
+    details = failure |> failure_lines(context) |> Enum.map(&%{text: &1})
     status = if key, do: :error, else: :warning
     why = if key, do: ", which #{key} asks for", else: ""
     {status, "commands cannot be run in it#{why}: each would fail", details}
   end
 
-  defp words({:ok, ended}, context) do
+  defp failure_lines({:ok, ended}, context) do
     output =
       (ended.stderr <> ended.stdout)
       |> Command.text()
@@ -58,13 +58,13 @@ defmodule Codex.Doctor.Sandbox do
     [ended(ended.exit) | output]
   end
 
-  defp words({:error, {:timeout, ms}}, _context),
+  defp failure_lines({:error, {:timeout, ms}}, _context),
     do: ["`codex sandbox -- true` took longer than #{ms} ms"]
 
-  defp words({:error, {:too_long, bytes}}, _context),
+  defp failure_lines({:error, {:too_long, bytes}}, _context),
     do: ["`codex sandbox -- true` wrote over #{bytes} bytes"]
 
-  defp words({:error, {kind, error}}, _context) when kind in [:not_started, :lost],
+  defp failure_lines({:error, {kind, error}}, _context) when kind in [:not_started, :lost],
     do: ["`codex sandbox -- true`: #{Exception.message(error)}"]
 
   defp ended(%{status: nil, signal: signal}),

@@ -229,10 +229,10 @@ defmodule Codex.Error.Words do
     do: "the app-server did not answer the handshake within #{show(ms)} ms: raise init_timeout_ms"
 
   def reason({:initialize_refused, error}),
-    do: "the app-server refused the connection: #{said(error)}"
+    do: "the app-server refused the connection: #{server_message(error)}"
 
   def reason({:login_refused, error}),
-    do: "the app-server refuses the login with the option api_key: #{said(error)}"
+    do: "the app-server refuses the login with the option api_key: #{server_message(error)}"
 
   def reason({:app_server_down, info}), do: "the connection is lost: #{down(info)}"
 
@@ -392,7 +392,7 @@ defmodule Codex.Error.Words do
     do: "signal #{text(signal)} ended the app-server"
 
   defp down(%{exit_status: status} = info) when status != nil do
-    said = info |> Map.get(:stderr) |> said_last()
+    said = info |> Map.get(:stderr) |> last_words()
     "the app-server exited with status #{show(status)}#{said}"
   end
 
@@ -401,18 +401,18 @@ defmodule Codex.Error.Words do
 
   defp down(_info), do: "it ended unexpectedly"
 
-  defp said_last(stderr) when is_binary(stderr) and stderr != "" do
+  defp last_words(stderr) when is_binary(stderr) and stderr != "" do
     case Codex.Error.Classifier.last_words(stderr) do
       "" -> ""
       words -> ": " <> words
     end
   end
 
-  defp said_last(_none), do: ""
+  defp last_words(_none), do: ""
 
   # The error of a server, as it came.
-  defp said(%{"message" => text}) when is_binary(text), do: text
-  defp said(_other), do: "it gave no reason"
+  defp server_message(%{"message" => text}) when is_binary(text), do: text
+  defp server_message(_other), do: "it gave no reason"
 
   defp posix({:not_regular, kind}), do: "it is not a regular file (#{text(kind)})"
   defp posix({:too_large, most}), do: "it is larger than #{show(most)} bytes"

@@ -85,7 +85,7 @@ defmodule Codex.Login.Session do
 
   # A CLI that keeps printing does not extend the deadline.
   defp follow(login) do
-    if Command.left(login.deadline) == 0,
+    if Command.remaining(login.deadline) == 0,
       do: stop(login, {:timeout, login.timeout}),
       else: listen(login)
   end
@@ -98,7 +98,7 @@ defmodule Codex.Login.Session do
       {:DOWN, _, :process, ^owner, _} -> stop(login, :cancelled)
       message -> handle(login, Subprocess.stream(login.sub, message))
     after
-      Command.left(login.deadline) -> stop(login, {:timeout, login.timeout})
+      Command.remaining(login.deadline) -> stop(login, {:timeout, login.timeout})
     end
   end
 

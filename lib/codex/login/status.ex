@@ -42,10 +42,10 @@ defmodule Codex.Login.Status do
       exit_status: exit_status
     }
 
-    struct!(status, said(message, exit_status))
+    struct!(status, parsed(message, exit_status))
   end
 
-  defp said(message, 0) do
+  defp parsed(message, 0) do
     cond do
       match = Regex.run(~r/^API key configured - (\S+)/m, message) ->
         [method: :api_key, key_hint: Enum.at(match, 1)]
@@ -61,7 +61,7 @@ defmodule Codex.Login.Status do
     end
   end
 
-  defp said(message, _status) do
+  defp parsed(message, _status) do
     case Regex.run(~r/^Error checking login status: (.*)/ms, message) do
       [_, why] -> [error: why]
       nil -> if message =~ ~r/^Not logged in/m, do: [], else: [error: message]

@@ -25,9 +25,9 @@ defmodule Codex.RunResultStreaming.Reader do
   def pop(progress, stream, timeout) do
     with true <- :atomics.get(progress, 1) != @ended,
          reader when is_pid(reader) <- whereis(progress, stream) do
-      ask(reader, progress, timeout)
+      request(reader, progress, timeout)
     else
-      _ -> gone(progress)
+      _ -> ended(progress)
     end
   end
 
@@ -39,17 +39,17 @@ defmodule Codex.RunResultStreaming.Reader do
   end
 
   # No reader: another process has taken the end, or the reader was ended.
-  defp gone(progress) do
+  defp ended(progress) do
     if :atomics.exchange(progress, 1, @ended) == @ended, do: :done, else: :lost
   end
 
-  defp ask(reader, progress, timeout) do
+  defp request(reader, progress, timeout) do
     ref = :erlang.monitor(:process, reader, alias: :explicit_unalias)
     send(reader, {:pop, self(), ref})
 
     receive do
       {^ref, answer} -> taken(reader, progress, ref, answer)
-      {:DOWN, ^ref, :process, _, _} -> gone(progress)
+      {:DOWN, ^ref, :process, _, _} -> ended(progress)
     after
       timeout ->
         # No answer can arrive from here on: an event that is not in the mailbox stays with the

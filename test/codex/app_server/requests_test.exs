@@ -134,7 +134,7 @@ defmodule Codex.AppServer.RequestsTest do
             {"exit", "the tool weather failed"},
             {"odd", "the tool weather returned no result"},
             {"math", "the tool weather failed: ArithmeticError"},
-            {"pid", "the tool weather returned what JSON has no form for"},
+            {"pid", "the tool weather returned a term that JSON cannot express"},
             {"slow", "the tool weather took too long"}
           ] do
         {model, _conn, thread} = start([weather(town), "Well."], tools: [Weather])
