@@ -18,6 +18,8 @@ defmodule Codex.CLI do
   # only prints a warning, so this changes neither the user's home nor the home of a run.
   @ask [timeout: 5_000, most: 65_536, env: [{"CODEX_HOME", "/dev/null"}]]
 
+  @variables ["CODEX_PATH", "CODEX_BINARY"]
+
   @type path_error ::
           :codex_binary_not_found
           | {:codex_binary_missing, Path.t()}
@@ -38,36 +40,57 @@ defmodule Codex.CLI do
   """
   @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
   def find(given) do
-    case given || named(System.get_env()) || System.find_executable("codex") do
-      nil -> {:error, :codex_binary_not_found}
-      path -> path |> Path.expand() |> check()
+    variables = Map.new(@variables, &{&1, System.get_env(&1)})
+
+    case given || named(variables) do
+      nil -> find_on_path()
+      path -> path |> Path.expand() |> then(&check(&1, FileSystem.stat(&1)))
     end
   end
 
   @doc "Returns the program that an environment names, or nil."
-  @spec named(%{String.t() => String.t()}) :: Path.t() | nil
-  def named(env),
-    do:
-      Enum.find_value(["CODEX_PATH", "CODEX_BINARY"], &if(env[&1] not in [nil, ""], do: env[&1]))
+  @spec named(%{String.t() => String.t() | nil}) :: Path.t() | nil
+  def named(env), do: Enum.find_value(@variables, &if(env[&1] not in [nil, ""], do: env[&1]))
 
-  defp check(path) do
-    case FileSystem.stat(path) do
-      {:error, _} ->
-        {:error, {:codex_binary_missing, path}}
+  # One look at all directories: `System.find_executable/1` asks the file server for each.
+  defp find_on_path do
+    dirs = "PATH" |> System.get_env("") |> String.split(":")
+    paths = Enum.map(dirs, &(&1 |> Path.join("codex") |> Path.expand()))
 
-      {:ok, %{kind: kind}} when kind != :regular ->
-        {:error, {:codex_binary_not_regular, path}}
+    paths
+    |> Enum.zip(FileSystem.stat_all(paths))
+    |> Enum.find_value({:error, :codex_binary_not_found}, fn {path, stat} ->
+      with {:error, _} <- check(path, stat), do: nil
+    end)
+  end
 
-      {:ok, %{mode: mode}} when band(mode, 0o111) == 0 ->
-        {:error, {:codex_binary_not_executable, path}}
+  defp check(path, {:error, _}), do: {:error, {:codex_binary_missing, path}}
 
-      {:ok, _} ->
-        {:ok, native(path)}
+  defp check(path, {:ok, %{kind: kind}}) when kind != :regular,
+    do: {:error, {:codex_binary_not_regular, path}}
+
+  defp check(path, {:ok, %{mode: mode}}) when band(mode, 0o111) == 0,
+    do: {:error, {:codex_binary_not_executable, path}}
+
+  defp check(path, {:ok, stat}), do: {:ok, native(path, {stat.inode, stat.modified, stat.size})}
+
+  # npm links a Node.js program, which takes 40 ms. If it is killed, the CLI goes on running. The
+  # native program is looked for once for each file: that takes as long as the rest of a start.
+  defp native(path, stamp) do
+    key = {__MODULE__, :native, path}
+
+    case :persistent_term.get(key, nil) do
+      {^stamp, native} ->
+        native
+
+      _none_or_old ->
+        native = behind_npm(path)
+        :persistent_term.put(key, {stamp, native})
+        native
     end
   end
 
-  # npm links a Node.js program, which takes 40 ms. If it is killed, the CLI goes on running.
-  defp native(path) do
+  defp behind_npm(path) do
     with script when is_binary(script) <- real(path),
          "codex.js" <- Path.basename(script),
          package = script |> Path.dirname() |> Path.dirname(),
@@ -102,12 +125,14 @@ defmodule Codex.CLI do
   @doc "Puts the tools of an npm package in front of the PATH of its program."
   @spec put_path(%{String.t() => String.t()}, Path.t()) :: %{String.t() => String.t()}
   def put_path(env, program) do
-    path = Map.get(env, "PATH", System.get_env("PATH"))
-    bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path")
-
-    if FileSystem.dir?(bundled),
-      do: Map.put(env, "PATH", Enum.join([bundled | List.wrap(path)], ":")),
-      else: env
+    with ["codex", "bin", _triple, "vendor" | _] <- program |> Path.split() |> Enum.reverse(),
+         bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path"),
+         true <- FileSystem.dir?(bundled) do
+      path = Map.get(env, "PATH", System.get_env("PATH"))
+      Map.put(env, "PATH", Enum.join([bundled | List.wrap(path)], ":"))
+    else
+      _no_package -> env
+    end
   end
 
   @doc """

@@ -57,19 +57,12 @@ defmodule Codex.FileSystem do
 
   @doc "The contents of files, one result for each. They share the time."
   @spec read_all([Path.t()], opts()) :: [{:ok, binary()} | {:error, reason()}]
-  def read_all(paths, opts \\ []) do
-    limit = Keyword.get(opts, :limit, @max_bytes)
-
-    each(
-      paths,
-      &Native.file_read(&1, &2, Enum.map(paths, fn path -> text(path) end), limit, left(opts))
-    )
-  end
+  def read_all(paths, opts \\ []), do: [] |> look(paths, opts) |> elem(1)
 
   @doc "The last bytes of a file, at most `limit`."
   @spec tail(Path.t(), pos_integer(), opts()) :: {:ok, binary()} | {:error, reason()}
   def tail(path, limit, opts \\ []),
-    do: NativePool.call(&Native.file_tail(&1, &2, text(path), limit, left(opts)))
+    do: call(&Native.file_tail(&1, &2, text(path), limit), opts)
 
   @doc "Facts about a file."
   @spec stat(Path.t(), opts()) :: {:ok, stat()} | {:error, reason()}
@@ -80,30 +73,39 @@ defmodule Codex.FileSystem do
 
   @doc "Facts about files, one result for each."
   @spec stat_all([Path.t()], opts()) :: [{:ok, stat()} | {:error, reason()}]
-  def stat_all(paths, opts \\ []) do
-    results =
-      each(
-        paths,
-        &Native.file_stat(&1, &2, Enum.map(paths, fn path -> text(path) end), left(opts))
-      )
+  def stat_all(paths, opts \\ []), do: paths |> look([], opts) |> elem(0)
 
-    for {path, result} <- Enum.zip(paths, results) do
-      case result do
-        {:ok, {kind, size, modified, inode, mode, owner}} ->
-          {:ok,
-           %{kind: kind, size: size, modified: modified, inode: inode, mode: mode, owner: owner}}
+  @doc """
+  Returns facts about some files and the contents of others, in the order of the paths. All of them
+  are one call, which takes little longer than that for one file.
+  """
+  @spec look([Path.t()], [Path.t()], opts()) ::
+          {[{:ok, stat()} | {:error, reason()}], [{:ok, binary()} | {:error, reason()}]}
+  def look(stats, texts, opts \\ [])
+  def look([], [], _opts), do: {[], []}
 
-        {:error, {:native, _words}} ->
-          stat_raw(path)
+  def look(stats, texts, opts) do
+    limit = Keyword.get(opts, :limit, @max_bytes)
+    {paths, others} = {Enum.map(stats, &text/1), Enum.map(texts, &text/1)}
 
-        error ->
-          error
-      end
+    case call(&Native.file_look(&1, &2, paths, others, limit), opts) do
+      {:error, reason} ->
+        error = {:error, reason}
+        {Enum.map(paths, &without_native(&1, error)), Enum.map(others, fn _ -> error end)}
+
+      {stats, texts} ->
+        {Enum.map(stats, &stat_of/1), texts}
     end
   end
 
+  defp stat_of({:ok, {kind, size, modified, inode, mode, owner}}) do
+    {:ok, %{kind: kind, size: size, modified: modified, inode: inode, mode: mode, owner: owner}}
+  end
+
+  defp stat_of(error), do: error
+
   # Without the native library, `Codex.Doctor` still has to say what is wrong.
-  defp stat_raw(path) do
+  defp without_native(path, {:error, {:native, _words}}) do
     with {:ok, info} <- :file.read_file_info(text(path), [:raw, time: :posix]) do
       stat = File.Stat.from_record(info)
       kind = if stat.type in [:regular, :directory, :device], do: stat.type, else: :other
@@ -118,6 +120,17 @@ defmodule Codex.FileSystem do
          mode: mode,
          owner: stat.uid
        }}
+    end
+  end
+
+  defp without_native(_path, error), do: error
+
+  @doc "Returns the current directory of the VM, which is asked without any file system."
+  @spec cwd() :: {:ok, Path.t()} | {:error, reason()}
+  def cwd do
+    case Code.ensure_loaded(Native) do
+      {:module, Native} -> Native.file_cwd()
+      {:error, _why} -> File.cwd()
     end
   end
 
@@ -136,7 +149,7 @@ defmodule Codex.FileSystem do
   @doc "The names in a directory, sorted; the first #{@max_names} of them."
   @spec list(Path.t(), opts()) :: {:ok, [String.t()]} | {:error, reason()}
   def list(path, opts \\ []),
-    do: NativePool.call(&Native.file_list(&1, &2, text(path), @max_names, left(opts)))
+    do: call(&Native.file_list(&1, &2, text(path), @max_names), opts)
 
   @doc """
   Follows the links of a path to a file that need not exist. The directory of a link's target is
@@ -144,7 +157,7 @@ defmodule Codex.FileSystem do
   """
   @spec target(Path.t(), opts()) :: {:ok, Path.t()} | {:error, reason()}
   def target(path, opts \\ []),
-    do: NativePool.call(&Native.file_target(&1, &2, text(path), left(opts)))
+    do: call(&Native.file_target(&1, &2, text(path)), opts)
 
   @doc """
   Puts a text in the place of a file, at once, if the file still holds `before`; else `:moved`. A
@@ -153,12 +166,12 @@ defmodule Codex.FileSystem do
   """
   @spec swap(Path.t(), binary(), binary(), opts()) :: :ok | :moved | {:error, reason()}
   def swap(path, before, text, opts \\ []),
-    do: NativePool.call(&Native.file_swap(&1, &2, text(path), before, text, left(opts)))
+    do: call(&Native.file_swap(&1, &2, text(path), before, text), opts)
 
   @doc "Takes the lock of a file if it is free, and makes a missing file. `unlock/1` gives it back."
   @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | reason()}
   def lock(path, opts \\ []),
-    do: NativePool.call(&Native.file_lock(&1, &2, text(path), left(opts)))
+    do: call(&Native.file_lock(&1, &2, text(path)), opts)
 
   @spec unlock(reference()) :: :ok
   def unlock(lock), do: Native.config_unlock(lock)
@@ -169,7 +182,7 @@ defmodule Codex.FileSystem do
   """
   @spec make_private(Path.t(), opts()) :: :ok | {:error, reason()}
   def make_private(path, opts \\ []) do
-    with {:ok, :ok} <- NativePool.call(&Native.file_make_private(&1, &2, text(path), left(opts))),
+    with {:ok, :ok} <- call(&Native.file_make_private(&1, &2, text(path)), opts),
          do: :ok
   end
 
@@ -180,7 +193,7 @@ defmodule Codex.FileSystem do
   @spec hand_over(Path.t(), String.t(), iodata(), opts()) :: {:ok, Path.t()} | {:error, reason()}
   def hand_over(parent, name, content, opts \\ []) do
     content = IO.iodata_to_binary(content)
-    NativePool.call(&Native.file_hand_over(&1, &2, text(parent), name, content, left(opts)))
+    call(&Native.file_hand_over(&1, &2, text(parent), name, content), opts)
   end
 
   @doc """
@@ -209,9 +222,7 @@ defmodule Codex.FileSystem do
   @doc "Whether a file, or a directory on the way to it, does not exist."
   defguard is_missing(reason) when reason in [:enoent, :enotdir]
 
-  defp each(paths, start) do
-    with {:error, _} = error <- NativePool.call(start), do: List.duplicate(error, length(paths))
-  end
+  defp call(start, opts), do: NativePool.call(start, left(opts))
 
   defp left(opts) do
     case opts[:deadline] do

@@ -68,9 +68,7 @@ defmodule Codex.Home do
     Keywords.check!(opts, :codex_home, &(is_nil(&1) or is_binary(&1)), "a path")
     Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
 
-    with {:ok, path, from} <- named(opts[:codex_home], opts[:env] || System.get_env()) do
-      path = Path.expand(path)
-
+    with {:ok, path, from} <- locate(opts[:codex_home], opts[:env]) do
       cond do
         not Codex.FileSystem.dir?(path) -> missing(path, from)
         guarded?() and not made?(path) -> foreign(path, from)
@@ -79,17 +77,26 @@ defmodule Codex.Home do
     end
   end
 
-  defp named("", _env), do: empty("the option :codex_home is empty")
-  defp named(path, _env) when is_binary(path), do: {:ok, path, "the option :codex_home names"}
+  @doc false
+  # The path of the home, whether it exists or not, and the words for its source.
+  @spec locate(Path.t() | nil, %{String.t() => String.t() | nil} | nil) ::
+          {:ok, Path.t(), String.t()} | {:error, Error.t()}
+  def locate(option, env) do
+    value = if env, do: &env[&1], else: &System.get_env/1
 
-  defp named(nil, env) do
-    case env do
-      %{"CODEX_HOME" => ""} -> empty("the environment variable CODEX_HOME is empty")
-      %{"CODEX_HOME" => path} -> {:ok, path, "CODEX_HOME names"}
-      %{"HOME" => home} when home != "" -> {:ok, Path.join(home, ".codex"), "the default is"}
-      _ -> empty("neither CODEX_HOME nor HOME is set")
-    end
+    with {:ok, path, from} <- named(option, value.("CODEX_HOME"), value.("HOME")),
+         do: {:ok, Path.expand(path), from}
   end
+
+  defp named("", _variable, _user), do: empty("the option :codex_home is empty")
+  defp named(nil, "", _user), do: empty("the environment variable CODEX_HOME is empty")
+
+  defp named(nil, nil, user) when user in [nil, ""],
+    do: empty("neither CODEX_HOME nor HOME is set")
+
+  defp named(nil, nil, user), do: {:ok, Path.join(user, ".codex"), "the default is"}
+  defp named(nil, variable, _user), do: {:ok, variable, "CODEX_HOME names"}
+  defp named(option, _variable, _user), do: {:ok, option, "the option :codex_home names"}
 
   defp empty(message), do: {:error, %Error{reason: :empty_home, message: message}}
 
@@ -113,11 +120,8 @@ defmodule Codex.Home do
   # The home of an environment, if the guard of tests is on.
   @spec guard(%{String.t() => String.t() | nil}) :: :ok | {:error, Error.t()}
   def guard(env) do
-    env = for {name, value} <- env, value != nil, into: %{}, do: {name, value}
-
     with true <- guarded?(),
-         {:ok, path, from} <- named(nil, env),
-         path = Path.expand(path),
+         {:ok, path, from} <- locate(nil, env),
          false <- made?(path) do
       foreign(path, from)
     else

@@ -13,55 +13,80 @@ defmodule Codex.NativePool do
   Starts native work and waits for its answer. `start` gets the pool and a reference, as the
   functions of `Codex.Native` take them.
 
-  Exactly one answer comes, in the time that `start` asks for. Without the application, the threads
-  are made for this call.
+  Exactly one answer comes. A function that returns a call of its own (`:file` functions) waits for
+  `timeout` milliseconds at most; the others keep to a time that they are given. Without the
+  application, the threads are made for this call.
   """
-  @spec call((reference(), reference() -> :ok)) :: term() | {:error, {:native, String.t()}}
-  def call(start) do
+  @spec call((reference(), reference() -> :ok | reference()), timeout()) ::
+          term() | {:error, :timeout | {:native, String.t()}}
+  def call(start, timeout \\ :infinity)
+  def call(_start, 0), do: {:error, :timeout}
+
+  def call(start, timeout) do
     with {:ok, pool} <- pool() do
       ref = make_ref()
-      :ok = start.(pool, ref)
+      call = start.(pool, ref)
 
       receive do
-        {^ref, {:error, :crashed}} -> {:error, {:native, "it crashed"}}
-        {^ref, answer} -> answer
+        {^ref, answer} -> answer(answer)
+      after
+        timeout -> if Native.pool_give_up(call), do: {:error, :timeout}, else: late(ref)
       end
     else
       {:error, words} -> {:error, {:native, words}}
     end
   end
 
-  defp pool do
-    with {:error, _why} <- Code.ensure_loaded(Native) do
-      {:error, "the native library does not load"}
-    else
-      {:module, Native} -> pool_of(GenServer.whereis(__MODULE__))
+  # The answer is being sent at this moment.
+  defp late(ref) do
+    receive do
+      {^ref, answer} -> answer(answer)
     end
   end
 
-  defp pool_of(nil), do: Native.pool_new()
+  defp answer({:error, :crashed}), do: {:error, {:native, "it crashed"}}
+  defp answer(answer), do: answer
 
-  defp pool_of(pid) do
-    GenServer.call(pid, :pool)
+  defp pool do
+    case Code.ensure_loaded(Native) do
+      {:module, Native} -> pool(kept(), Native.image())
+      {:error, _why} -> {:error, "the native library does not load"}
+    end
+  end
+
+  # A native library that was loaded meanwhile does not know the threads of the library before.
+  defp pool({image, pool}, image), do: {:ok, pool}
+
+  defp pool(_none_or_old, _image) do
+    GenServer.call(__MODULE__, :pool)
   catch
-    # The application ends at this moment.
+    # The application does not run, or ends at this moment.
     :exit, _ -> Native.pool_new()
   end
 
-  @impl true
-  def init(nil), do: {:ok, nil}
+  # In a table, so that callers need not wait for a process.
+  defp kept do
+    :ets.lookup_element(__MODULE__, :pool, 2)
+  rescue
+    ArgumentError -> nil
+  end
 
   @impl true
-  def handle_call(:pool, _from, state) do
-    # A native library that was loaded meanwhile does not know the threads of the library before.
+  def init(nil) do
+    {:ok, :ets.new(__MODULE__, [:named_table, read_concurrency: true])}
+  end
+
+  @impl true
+  def handle_call(:pool, _from, table) do
     image = Native.image()
 
-    with {other, _pool} when other != image <- state || {nil, nil},
+    with {other, _pool} when other != image <- kept() || {nil, nil},
          {:ok, pool} <- Native.pool_new() do
-      {:reply, {:ok, pool}, {image, pool}}
+      true = :ets.insert(table, {:pool, {image, pool}})
+      {:reply, {:ok, pool}, table}
     else
-      {^image, pool} -> {:reply, {:ok, pool}, state}
-      error -> {:reply, error, state}
+      {^image, pool} -> {:reply, {:ok, pool}, table}
+      error -> {:reply, error, table}
     end
   end
 end

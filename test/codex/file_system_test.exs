@@ -89,6 +89,20 @@ defmodule Codex.FileSystemTest do
     assert {:error, %Config.Error{reason: :unreadable}} = Config.Loader.read(dir, deadline: past)
   end
 
+  test "a call that takes longer than its deadline ends there, and no answer comes later",
+       %{tmp_dir: dir} do
+    path = Path.join(dir, "large")
+    File.write!(path, :binary.copy("x", 8_000_000))
+    paths = List.duplicate(path, 30)
+
+    assert FileSystem.read_all(paths, timeout: 1) == List.duplicate({:error, :timeout}, 30)
+    # It has a thread of its own, so others do not wait for it.
+    assert {[{:ok, %{size: 8_000_000}}], [{:ok, <<?x, _::binary>>}]} =
+             FileSystem.look([path], [path])
+
+    refute_receive _, 300
+  end
+
   test "each layer of a configuration, as the CLI refuses it", context do
     trusted = "[projects.#{inspect(context.work)}]\ntrust_level = \"trusted\"\n"
 

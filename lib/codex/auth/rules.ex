@@ -3,7 +3,7 @@ defmodule Codex.Auth.Rules do
   # `forced_login_method` and `forced_chatgpt_workspace_id`. What breaks them makes `codex exec` delete the login and end
   # (0.169), whichever credential it was that broke them, and whatever the provider; so it is not started then.
 
-  alias Codex.{Config, FileSystem}
+  alias Codex.{Config, FileSystem, Home}
 
   require FileSystem
 
@@ -55,20 +55,20 @@ defmodule Codex.Auth.Rules do
   """
   @spec mentioned?(keyword(), [String.t()], boolean()) :: boolean()
   def mentioned?(opts, signs, unknown) do
-    # nil takes a variable away, as in the options of a run.
-    env =
-      for {name, value} <- opts[:env] || System.get_env(),
-          value != nil,
-          into: %{},
-          do: {name, value}
-
-    case Codex.Home.resolve(codex_home: opts[:codex_home], env: env) do
-      {:ok, home} ->
-        String.contains?(Enum.join(opts[:overrides] || [], "\n"), signs) or
-          home |> files(opts) |> FileSystem.read_all() |> Enum.any?(&sign?(&1, signs, unknown))
+    case Home.locate(opts[:codex_home], opts[:env]) do
+      {:ok, home, _from} ->
+        overrides = Enum.join(opts[:overrides] || [], "\n")
+        String.contains?(overrides, signs) or in_files?(home, opts, signs, unknown)
 
       {:error, _} ->
         unknown
+    end
+  end
+
+  defp in_files?(home, opts, signs, unknown) do
+    case FileSystem.look([home], files(home, opts)) do
+      {[{:ok, %{kind: :directory}}], texts} -> Enum.any?(texts, &sign?(&1, signs, unknown))
+      _no_home -> unknown
     end
   end
 
@@ -78,9 +78,18 @@ defmodule Codex.Auth.Rules do
     profile = if opts[:profile], do: [Path.join(home, opts[:profile] <> ".config.toml")], else: []
 
     [Path.join(system, "managed_config.toml"), Path.join(system, "config.toml")] ++
-      [Codex.Home.path(home, :config) | profile] ++
-      above(Path.expand(opts[:cwd] || File.cwd!()))
+      [Home.path(home, :config) | profile] ++
+      above(directory(opts[:cwd]))
   end
+
+  defp directory(nil) do
+    case FileSystem.cwd() do
+      {:ok, dir} -> dir
+      {:error, _} -> "/"
+    end
+  end
+
+  defp directory(dir), do: Path.expand(dir)
 
   defp above("/" = root), do: [Path.join(root, ".codex/config.toml")]
   defp above(dir), do: [Path.join(dir, ".codex/config.toml") | above(Path.dirname(dir))]

@@ -80,7 +80,7 @@ defmodule Codex.Auth.Store do
   end
 
   defp account(context) do
-    case NativePool.call(&Native.auth_account(&1, &2, context.home, context.timeout)) do
+    case NativePool.call(&Native.auth_account(&1, &2, context.home), context.timeout) do
       {:ok, account} ->
         {:ok, account}
 

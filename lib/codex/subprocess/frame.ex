@@ -61,8 +61,9 @@ defmodule Codex.Subprocess.Frame do
 
   defp null_byte?(%{argv: argv, env: env, cwd: cwd, files: files}) do
     paths = for {path, _content} <- files, do: path
-    strings = [cwd || "" | argv] ++ paths ++ Enum.flat_map(env, &Tuple.to_list/1)
-    Enum.any?(strings, &(:binary.match(&1, <<0>>) != :nomatch))
+    env = for {name, value} <- env, do: [name, value]
+    strings = IO.iodata_to_binary([cwd || "", argv, paths, env])
+    :binary.match(strings, <<0>>) != :nomatch
   end
 
   defp flag(true), do: 1

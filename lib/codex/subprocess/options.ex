@@ -2,6 +2,7 @@ defmodule Codex.Subprocess.Options do
   @moduledoc false
   # The options of `Codex.Subprocess.open/2`: one entry each, from which defaults, checks and docs are made.
 
+  alias Codex.FileSystem
   alias Codex.Subprocess.Signal
   alias Codex.Suggest
 
@@ -179,7 +180,7 @@ defmodule Codex.Subprocess.Options do
   defp step(step), do: step
 
   # A launcher that was started ahead may stand in another directory than the VM does now.
-  defp cwd(nil), do: with({:ok, dir} <- File.cwd(), do: dir, else: (_ -> nil))
+  defp cwd(nil), do: with({:ok, dir} <- FileSystem.cwd(), do: dir, else: (_ -> nil))
   defp cwd(dir), do: Path.expand(dir)
 
   defp env(opts) do

@@ -41,6 +41,13 @@ impl Pool {
             drop(runtime.spawn(work));
         }
     }
+
+    /// Starts work that may block its thread, and returns at once.
+    pub fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            drop(runtime.spawn_blocking(work));
+        }
+    }
 }
 
 impl Drop for Pool {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use codex_core::auth::keyring::{self, Bus, Fault};
 use codex_core::auth::login::{Login, Method};
 use codex_core::auth::{self, Failure, Mode, Origin, Request, Slot, jwt, mcp};
-use codex_core::files;
 use rustler::{Atom, Binary, Encoder, Env, Error, NifMap, NifResult, ResourceArc, Term};
 
-use crate::pool::{PoolResource, answer, path};
+use crate::pool::{CallResource, PoolResource, answer, answer_blocking, path};
 
 mod atoms {
     rustler::atoms! {
@@ -131,14 +130,10 @@ fn auth_account(
     pool: ResourceArc<PoolResource>,
     reference: Term<'_>,
     home: Binary,
-    timeout: u64,
-) -> NifResult<Atom> {
+) -> ResourceArc<CallResource> {
     let home = path(&home);
-    let work = files::within(Duration::from_millis(timeout), move || Slot::Login.account(&home));
-    answer(env, &pool, reference, work, |env, result| match result {
-        Ok(account) => (atoms::ok(), account).encode(env),
-        Err(_late) => (atoms::error(), atoms::timeout()).encode(env),
-    })
+    let work = move || Slot::Login.account(&home);
+    answer_blocking(env, &pool, reference, work, |env, account| (atoms::ok(), account).encode(env))
 }
 
 #[rustler::nif]

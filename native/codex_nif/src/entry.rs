@@ -62,6 +62,7 @@ fn open_all(env: Env) -> bool {
         && open::<config::SchemaResource>(env)
         && open::<config::TreeResource>(env)
         && open::<decoder::DecoderResource>(env)
+        && open::<pool::CallResource>(env)
         && open::<pool::PoolResource>(env)
         && open::<websocket::SocketResource>(env)
 }

@@ -1,19 +1,18 @@
-//! Files that others may control. All work runs in a pool, with a deadline in milliseconds.
+//! Files that others may control. All work runs in a pool, and its caller may give up waiting.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use codex_core::config::Lock;
-use codex_core::files::{self, FileError, Kind, Late, Stat};
-use rustler::{Atom, Binary, Encoder, Env, NewBinary, NifResult, ResourceArc, Term};
+use codex_core::files::{self, FileError, Kind, Stat};
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, ResourceArc, Term};
 
 use crate::config::LockResource;
-use crate::pool::{PoolResource, answer, path};
+use crate::pool::{CallResource, PoolResource, answer_blocking, path};
 
 mod atoms {
     rustler::atoms! {
-        ok, error, moved, held, timeout,
+        ok, error, moved, held,
         not_regular, too_large,
         regular, directory, pipe, socket, device, other,
         eacces, eagain, eexist, einval, eio, eisdir, eloop, emfile, enametoolong, enfile, enoent, enospc, enotdir,
@@ -22,85 +21,66 @@ mod atoms {
 }
 
 type Pool = ResourceArc<PoolResource>;
+type Call = ResourceArc<CallResource>;
 
-/// The contents of files, one result for each path.
+/// The current directory of this process. The system knows it without a look at any file system.
 #[rustler::nif]
-fn file_read(
+fn file_cwd(env: Env<'_>) -> Term<'_> {
+    tagged(
+        env,
+        std::env::current_dir()
+            .map(|dir| binary(env, dir.as_os_str().as_bytes()))
+            .map_err(FileError::from),
+    )
+}
+
+/// Facts about files, as `{Kind, Size, Modified, Inode, Mode, Owner}`, and the contents of others:
+/// two lists with a result for each path.
+#[rustler::nif]
+fn file_look(
     env: Env<'_>,
     pool: Pool,
     reference: Term<'_>,
-    paths: Vec<Binary>,
+    stats: Vec<Binary>,
+    texts: Vec<Binary>,
     limit: u64,
-    timeout: u64,
-) -> NifResult<Atom> {
-    let paths: Vec<_> = paths.iter().map(path).collect();
-    let work = move || paths.iter().map(|path| files::read(path, limit)).collect::<Vec<_>>();
-    run(env, &pool, reference, timeout, work, |env, results| {
-        results
-            .into_iter()
-            .map(|result| tagged(env, result.map(|bytes| binary(env, &bytes))))
-            .collect::<Vec<_>>()
-            .encode(env)
+) -> Call {
+    let stats: Vec<_> = stats.iter().map(path).collect();
+    let texts: Vec<_> = texts.iter().map(path).collect();
+    let work = move || {
+        let stats: Vec<_> = stats.iter().map(|path| files::stat(path)).collect();
+        let texts: Vec<_> = texts.iter().map(|path| files::read(path, limit)).collect();
+        (stats, texts)
+    };
+    answer_blocking(env, &pool, reference, work, |env, (stats, texts)| {
+        let stats =
+            stats.into_iter().map(|stat| tagged(env, stat.map(|stat| stat_term(env, &stat))));
+        let texts = texts.into_iter().map(|text| tagged(env, text.map(|text| binary(env, &text))));
+        (stats.collect::<Vec<_>>(), texts.collect::<Vec<_>>()).encode(env)
     })
 }
 
 /// The last bytes of a file.
 #[rustler::nif]
-fn file_tail(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    file: Binary,
-    limit: u64,
-    timeout: u64,
-) -> NifResult<Atom> {
+fn file_tail(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, limit: u64) -> Call {
     let file = path(&file);
-    run(
+    answer_blocking(
         env,
         &pool,
         reference,
-        timeout,
         move || files::tail(&file, limit),
         |env, result| tagged(env, result.map(|bytes| binary(env, &bytes))),
     )
 }
 
-/// `{Kind, Size, Modified, Inode, Mode, Owner}` of files, one result for each path.
-#[rustler::nif]
-fn file_stat(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    paths: Vec<Binary>,
-    timeout: u64,
-) -> NifResult<Atom> {
-    let paths: Vec<_> = paths.iter().map(path).collect();
-    let work = move || paths.iter().map(|path| files::stat(path)).collect::<Vec<_>>();
-    run(env, &pool, reference, timeout, work, |env, results| {
-        results
-            .into_iter()
-            .map(|result| tagged(env, result.map(|stat| stat_term(env, &stat))))
-            .collect::<Vec<_>>()
-            .encode(env)
-    })
-}
-
 /// The names in a directory.
 #[rustler::nif]
-fn file_list(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    file: Binary,
-    most: usize,
-    timeout: u64,
-) -> NifResult<Atom> {
+fn file_list(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary, most: usize) -> Call {
     let file = path(&file);
-    run(
+    answer_blocking(
         env,
         &pool,
         reference,
-        timeout,
         move || files::list(&file, most),
         |env, result| {
             tagged(
@@ -119,19 +99,12 @@ fn file_list(
 
 /// The file that a path leads to.
 #[rustler::nif]
-fn file_target(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    file: Binary,
-    timeout: u64,
-) -> NifResult<Atom> {
+fn file_target(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Call {
     let file = path(&file);
-    run(
+    answer_blocking(
         env,
         &pool,
         reference,
-        timeout,
         move || files::target(&file),
         |env, result| {
             tagged(
@@ -153,12 +126,11 @@ fn file_swap<'a>(
     file: Binary<'a>,
     before: Binary<'a>,
     text: Binary<'a>,
-    timeout: u64,
-) -> NifResult<Atom> {
+) -> Call {
     let (file, before, text) = (path(&file), before.to_vec(), text.to_vec());
     let name = file.file_name().unwrap_or(OsStr::new("file")).to_string_lossy().into_owned();
     let work = move || files::swap(&file, &format!(".{name}."), &before, &text);
-    run(env, &pool, reference, timeout, work, |env, result| match result {
+    answer_blocking(env, &pool, reference, work, |env, result| match result {
         Ok(true) => atoms::ok().encode(env),
         Ok(false) => atoms::moved().encode(env),
         Err(why) => tagged(env, Err(why)),
@@ -174,30 +146,22 @@ fn file_hand_over<'a>(
     parent: Binary<'a>,
     name: Binary<'a>,
     text: Binary<'a>,
-    timeout: u64,
-) -> NifResult<Atom> {
+) -> Call {
     let (parent, name, text) = (path(&parent), path(&name), text.to_vec());
     let work = move || files::hand_over(&parent, &name.to_string_lossy(), &text);
-    run(env, &pool, reference, timeout, work, |env, result| {
+    answer_blocking(env, &pool, reference, work, |env, result| {
         tagged(env, result.map(|made| binary(env, made.as_os_str().as_bytes())))
     })
 }
 
 /// Makes a private directory.
 #[rustler::nif]
-fn file_make_private(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    file: Binary,
-    timeout: u64,
-) -> NifResult<Atom> {
+fn file_make_private(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Call {
     let file = path(&file);
-    run(
+    answer_blocking(
         env,
         &pool,
         reference,
-        timeout,
         move || files::make_private(&file),
         |env, result| tagged(env, result.map(|()| atoms::ok().encode(env))),
     )
@@ -205,19 +169,12 @@ fn file_make_private(
 
 /// Takes a lock that `config_unlock` gives back, if it is free.
 #[rustler::nif]
-fn file_lock(
-    env: Env<'_>,
-    pool: Pool,
-    reference: Term<'_>,
-    file: Binary,
-    timeout: u64,
-) -> NifResult<Atom> {
+fn file_lock(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Call {
     let file = path(&file);
-    run(
+    answer_blocking(
         env,
         &pool,
         reference,
-        timeout,
         move || Lock::try_take(&file),
         |env, result| match result {
             Ok(Some(lock)) => {
@@ -227,21 +184,6 @@ fn file_lock(
             Err(why) => tagged(env, Err(why)),
         },
     )
-}
-
-fn run<T: Send + 'static>(
-    env: Env<'_>,
-    pool: &Pool,
-    reference: Term<'_>,
-    timeout: u64,
-    work: impl FnOnce() -> T + Send + 'static,
-    encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
-) -> NifResult<Atom> {
-    let work = files::within(Duration::from_millis(timeout), work);
-    answer(env, pool, reference, work, |env, result| match result {
-        Ok(result) => encode(env, result),
-        Err(Late::Timeout | Late::Ended) => (atoms::error(), atoms::timeout()).encode(env),
-    })
 }
 
 // --- Terms ----------

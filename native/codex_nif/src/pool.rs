@@ -1,7 +1,8 @@
-//! Threads for what may wait. Work runs in the pool of a resource and answers its caller with a
-//! message `{Ref, Result}`. Exactly one comes, also after a panic.
+//! Threads for work that may wait. It runs in the pool of a resource and answers its caller with a
+//! message `{Ref, Result}`. Exactly one comes, also after a panic, unless the caller gives up.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use codex_core::Pool;
 use rustler::env::SavedTerm;
@@ -16,6 +17,24 @@ mod atoms {
 pub struct PoolResource(Pool);
 
 impl Resource for PoolResource {}
+
+/// One call: either its answer is sent, or its caller has given up.
+pub struct CallResource(AtomicBool);
+
+impl Resource for CallResource {}
+
+impl CallResource {
+    /// Decides the call; false if it was decided before.
+    fn decide(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Gives a call up. False if its answer was sent, or is being sent.
+#[rustler::nif]
+fn pool_give_up(call: ResourceArc<CallResource>) -> bool {
+    call.decide()
+}
 
 #[rustler::nif]
 fn pool_new(env: Env<'_>) -> Term<'_> {
@@ -32,7 +51,29 @@ pub fn path(bytes: &Binary<'_>) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(bytes)).to_path_buf()
 }
 
-/// Does the work in the pool, and sends what came of it.
+/// Does work that may block on a thread of the pool, and sends its result. That thread answers
+/// itself: each change of threads would take as long as looking at a file. Work that has no thread
+/// before its caller gives up is not done.
+pub fn answer_blocking<T>(
+    env: Env<'_>,
+    pool: &ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+    encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
+) -> ResourceArc<CallResource> {
+    let call = ResourceArc::new(CallResource(AtomicBool::new(false)));
+    let mut reply = Reply::new(env, pool, reference);
+    reply.call = Some(call.clone());
+    pool.0.spawn_blocking(move || {
+        if !reply.is_given_up() {
+            let result = work();
+            reply.send(|env| encode(env, result));
+        }
+    });
+    call
+}
+
+/// Does asynchronous work in the pool, and sends its result.
 pub fn answer<T: 'static>(
     env: Env<'_>,
     pool: &ResourceArc<PoolResource>,
@@ -52,6 +93,7 @@ struct Reply {
     // The threads stay while somebody waits for them, whoever else lets them go.
     _pool: ResourceArc<PoolResource>,
     to: LocalPid,
+    call: Option<ResourceArc<CallResource>>,
     env: Option<(OwnedEnv, SavedTerm)>,
 }
 
@@ -59,11 +101,17 @@ impl Reply {
     fn new(env: Env<'_>, pool: &ResourceArc<PoolResource>, reference: Term<'_>) -> Self {
         let own = OwnedEnv::new();
         let saved = own.save(reference);
-        Reply { _pool: pool.clone(), to: env.pid(), env: Some((own, saved)) }
+        Reply { _pool: pool.clone(), to: env.pid(), call: None, env: Some((own, saved)) }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.0.load(Ordering::Acquire))
     }
 
     fn send(&mut self, result: impl for<'e> FnOnce(Env<'e>) -> Term<'e>) {
-        if let Some((mut own, saved)) = self.env.take() {
+        if let Some((mut own, saved)) = self.env.take()
+            && self.call.as_ref().is_none_or(|call| call.decide())
+        {
             // A caller that is gone needs no answer.
             let _ = own.send_and_clear(&self.to, |env| (saved.load(env), result(env)).encode(env));
         }

@@ -26,7 +26,7 @@ defmodule Codex.Auth.KeyringTest do
   end
 
   defp account(home) do
-    {:ok, account} = NativePool.call(&Native.auth_account(&1, &2, home, 5_000))
+    {:ok, account} = NativePool.call(&Native.auth_account(&1, &2, home), 5_000)
     account
   end
 
