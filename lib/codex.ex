@@ -7,8 +7,8 @@ defmodule Codex do
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
   @type reason ::
           Options.Table.reason()
-          | Codex.Exec.Reach.reason()
-          | Codex.AppServer.Reach.reason()
+          | Codex.Exec.Flags.reason()
+          | Codex.AppServer.ThreadParams.reason()
           | {:invalid_option, :id, term(), String.t()}
 
   @doc """
@@ -154,8 +154,8 @@ defmodule Codex do
   defp of_last(_thread_opts, _extra), do: :ok
 
   # Options that the transport can never send are refused here, before the first turn.
-  defp check(:exec, opts, thread_opts), do: Codex.Exec.Reach.check(opts, thread_opts)
+  defp check(:exec, opts, thread_opts), do: Codex.Exec.Flags.check(opts, thread_opts)
 
   defp check({:app_server, _conn}, opts, thread_opts),
-    do: Codex.AppServer.Reach.check(opts, thread_opts)
+    do: Codex.AppServer.ThreadParams.check(opts, thread_opts)
 end

@@ -43,13 +43,11 @@ defmodule Codex.Exec do
       forbids the credential of this run. The CLI would not only refuse it but delete the login
   """
 
-  alias Codex.Exec.{Args, Attempt, Options, Run}
-  alias Codex.Telemetry.Span
-  alias Codex.Turn.{Cancellation, Kept, Listener, Running}
-  alias Codex.{Auth, Error, Events, RateLimit, Review, Telemetry, TransportError, Turn}
-  alias Codex.Retry.Attempts
+  alias Codex.{Error, Events, Input, Review, TransportError, Turn}
+  alias Codex.Exec.{Argv, Options}
+  alias Codex.Turn.{Cancellation, Driver, Job, Kept, Listener}
 
-  @type reason :: Options.reason() | Args.reason() | Codex.Auth.Rules.violation()
+  @type reason :: Options.reason() | Argv.reason() | Codex.Auth.Rules.violation()
 
   @typedoc "What a call that waits for the end of the turn returns."
   @type result :: {:ok, collected()} | {:error, failure()}
@@ -70,9 +68,9 @@ defmodule Codex.Exec do
     * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn, or another clock ran out; `result` has the
       events that came
   """
-  @spec run(Args.input(), Options.t() | map() | keyword()) ::
-          result()
-  def run(input, opts), do: collect({:run, input}, opts)
+  @spec run(Input.t(), Options.t() | map() | keyword()) :: result()
+  def run(input, opts),
+    do: with({:ok, job} <- prepare({:run, input}, opts, :blocking), do: collect(job))
 
   @doc """
   Runs a turn lazily: the CLI starts when the stream is first read, in the process that reads it.
@@ -81,9 +79,9 @@ defmodule Codex.Exec do
   stream (`Enum.take/2`) stops the CLI; a CLI that has not ended within a second is stopped behind
   the caller. Each reading runs the turn anew.
   """
-  @spec run_stream(Args.input(), Options.t() | map() | keyword()) ::
+  @spec run_stream(Input.t(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
-  def run_stream(input, opts), do: stream({:run, input}, opts, nil, :raise)
+  def run_stream(input, opts), do: stream({:run, input}, opts)
 
   @doc """
   Runs a code review to its end. Targets: `:uncommitted_changes`, `{:base_branch, branch}`,
@@ -98,30 +96,16 @@ defmodule Codex.Exec do
           {:ok, %{events: [Events.t()], review: Review.t()}}
           | {:error, failure() | Review.unreadable()}
   def review(target, opts) do
-    with {:ok, options} <- Options.new(opts),
-         {:ok, %{events: events} = result} <- collect({:review, target}, options) do
-      case reviewed(events, target, options) do
+    with {:ok, job} <- prepare({:review, target}, opts, :blocking),
+         {:ok, %{events: events} = result} <- collect(job) do
+      # A review that was repeated ran in another thread.
+      id = for %Events.ThreadStarted{thread_id: id} <- events, reduce: nil, do: (_earlier -> id)
+
+      case Driver.review(job, events, id) do
         {:ok, review} -> {:ok, Map.put(result, :review, review)}
         {:error, {tag, error}} -> {:error, {tag, %{error | result: result}}}
       end
     end
-  end
-
-  @doc false
-  # The review of these events.
-  @spec reviewed([Events.t()], Review.target(), Options.t()) ::
-          {:ok, Review.t()} | {:error, Review.unreadable()}
-  def reviewed(events, target, options) do
-    # A review that was repeated ran in another thread.
-    id = for %Events.ThreadStarted{thread_id: id} <- events, reduce: nil, do: (_earlier -> id)
-
-    home =
-      with {:ok, args} <- Args.review(target, options),
-           {:ok, home} <- Codex.Home.resolve(env: Args.surroundings(args)[:env]),
-           do: home,
-           else: (_ -> nil)
-
-    Review.of(events, id, home)
   end
 
   @doc """
@@ -133,7 +117,7 @@ defmodule Codex.Exec do
   """
   @spec review_stream(Review.target(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
-  def review_stream(target, opts), do: stream({:review, target}, opts, nil, :raise)
+  def review_stream(target, opts), do: stream({:review, target}, opts)
 
   @doc """
   Stops the runs that were started with this `cancellation_token`, from any process, and ends waiting for a next attempt
@@ -145,110 +129,53 @@ defmodule Codex.Exec do
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
   def cancel(token) when is_binary(token), do: Cancellation.cancel_all(token)
 
-  # The default holds where the call blocks; a stream waits as long as its reader does.
-  @blocking_timeout 3_600_000
-
-  defp collect(what, opts) do
-    with {:ok, options} <- Options.new(opts),
-         {:ok, stream} <- stream(what, options, @blocking_timeout, :element) do
-      on_event = options.turn_opts[:on_event]
-      begin = {kept(options), nil, nil, %{}}
-
-      {kept, failed, lost, extras} =
-        Enum.reduce_while(stream, begin, fn event, acc ->
-          {kept, failed, lost, extras} = acc = keep(event, acc)
-
-          case Listener.tell(on_event, event) do
-            :cont -> {:cont, acc}
-            {:halt, error} -> {:halt, {kept, failed, lost || error, extras}}
-          end
-        end)
-
-      so_far = Map.merge(extras, so_far(kept))
-
-      case {failed, lost} do
-        {nil, nil} -> {:ok, so_far}
-        {nil, error} -> {:error, lost(error, so_far)}
-        {failure, _} -> {:error, {:turn_failed, %{failure | result: so_far}}}
-      end
-    end
-  rescue
-    # The CLI could not be started.
-    error in Error -> {:error, lost(error, so_far(Kept.new()))}
+  defp prepare(task, opts, mode) do
+    with {:ok, %{thread: thread} = options} <- Options.new(opts),
+         more = [
+           images: options.attachments,
+           output_schema_path: options.output_schema_path,
+           run_token: options.run_token
+         ],
+         {:ok, job} <- Job.new(task, options.codex_opts, thread, options.turn_opts, more),
+         # Whatever runs the turns of the thread.
+         do: Driver.prepare(%{job | transport: :exec}, mode)
   end
 
-  defp kept(%{thread: thread, turn_opts: turn}),
-    do: Kept.of(if(thread, do: thread.thread_opts, else: %{}), turn)
+  defp stream(task, opts),
+    do: with({:ok, job} <- prepare(task, opts, :events), do: {:ok, Driver.stream(job)})
 
-  defp keep({:failed, error}, acc), do: put_elem(acc, 2, elem(acc, 2) || error)
+  defp collect(%{thread: thread, turn_opts: turn_opts} = job) do
+    kept = Kept.of(if(thread, do: thread.thread_opts, else: %{}), turn_opts)
+
+    {kept, failed, lost, extras} =
+      Enum.reduce_while(Driver.stream(job), {kept, nil, nil, %{}}, fn element, acc ->
+        acc = keep(element, acc)
+
+        case Listener.notify(turn_opts[:on_event], element) do
+          :cont -> {:cont, acc}
+          {:halt, error} -> {:halt, put_elem(acc, 2, elem(acc, 2) || error)}
+        end
+      end)
+
+    so_far = Map.merge(extras, %{events: Kept.events(kept), events_dropped: kept.dropped})
+
+    case {failed, lost} do
+      {nil, nil} -> {:ok, so_far}
+      {nil, error} -> {:error, lost(error, so_far)}
+      {failure, _} -> {:error, {:turn_failed, %{failure | result: so_far}}}
+    end
+  end
+
+  defp keep({:failed, error}, acc), do: put_elem(acc, 2, error)
   defp keep({:attempts, _n}, acc), do: acc
   defp keep({:extras, extras}, acc), do: put_elem(acc, 3, extras)
 
   defp keep(event, {kept, failed, lost, extras}),
     do: {Kept.add(kept, event), failed || Turn.failure(event), lost, extras}
 
-  defp so_far(kept), do: %{events: Kept.events(kept), events_dropped: kept.dropped}
-
-  # The name that this function has for its own clock, and for all other losses.
+  # The name that this function has for its own timeout, and for all other failures.
   defp lost(%{details: %{option: :timeout_ms, timeout_ms: ms}}, _so_far),
     do: {:codex_timeout, ms}
 
   defp lost(error, so_far), do: TransportError.of(%{error | result: so_far})
-
-  @doc false
-  # Everything is checked here; the stream only runs. A run that is lost raises, or (`:element`) ends with
-  # `{:failed, exception}`, and `{:attempts, n}` before that or before the end of a failed turn.
-  @spec stream(
-          {:run, Args.input()} | {:review, Review.target()},
-          Options.t() | map() | keyword(),
-          timeout() | nil,
-          :raise | :element
-        ) :: {:ok, Enumerable.t()} | {:error, reason()}
-  def stream(what, opts, default_timeout, lost) do
-    :ok = Codex.Started.check!()
-
-    with {:ok, options} <- Options.new(opts),
-         :ok <- Turn.check_reader(options.turn_opts, default_timeout != nil, lost),
-         {:ok, args} <- Args.build(what, options),
-         :ok <- exists(what, args.settings.working_directory),
-         :ok <- Auth.allow(Args.surroundings(args)) do
-      args = %{args | about: Running.about(:exec, options.thread, what, args.settings)}
-
-      if Telemetry.listening?() do
-        about = Span.about(:exec, options.thread, elem(what, 1), args.settings)
-        run = &attempts(what, options, %{args | telemetry: &1}, default_timeout, :element)
-        {:ok, Span.observe(run, about, lost)}
-      else
-        {:ok, attempts(what, options, args, default_timeout, lost)}
-      end
-    end
-  end
-
-  defp exists({:review, target}, directory), do: Review.Target.exists(target, directory)
-  defp exists(_run, _directory), do: :ok
-
-  defp attempts({:review, _} = what, options, args, default_timeout, lost),
-    do: what |> tries(options, args, default_timeout, lost) |> Stream.map(&unused/1)
-
-  defp attempts(what, options, args, default_timeout, lost),
-    do: tries(what, options, args, default_timeout, lost)
-
-  # Of a review, the CLI (0.169) counts no tokens, and reports zeros.
-  defp unused(%Events.TurnCompleted{usage: %{} = usage} = event),
-    do: if(Enum.all?(usage, &match?({_, 0}, &1)), do: %{event | usage: nil}, else: event)
-
-  defp unused(event), do: event
-
-  defp tries(what, options, args, default_timeout, lost) do
-    account = fn -> RateLimit.account(args.settings) end
-
-    case Attempts.plan(args.settings, args.tokens, elem(what, 0), account) do
-      nil ->
-        next = if lost == :raise, do: &Run.next/1, else: &Run.next_or_failure/1
-        Stream.resource(fn -> Run.start(args, default_timeout) end, next, &Run.stop/1)
-
-      plan ->
-        Attempts.stream(Attempt.source(what, options, args, default_timeout), plan, lost)
-    end
-  end
 end

@@ -138,6 +138,14 @@ defmodule Codex.FileSystem do
   @spec dir?(Path.t(), opts()) :: boolean()
   def dir?(path, opts \\ []), do: match?({:ok, %{kind: :directory}}, stat(path, opts))
 
+  @doc "Checks that a working directory exists; nil is the VM's own."
+  @spec working_directory(Path.t() | nil) ::
+          :ok | {:error, {:invalid_working_directory, Path.t()}}
+  def working_directory(nil), do: :ok
+
+  def working_directory(dir),
+    do: if(dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
+
   @doc "Whether there is a regular file."
   @spec regular?(Path.t(), opts()) :: boolean()
   def regular?(path, opts \\ []), do: match?({:ok, %{kind: :regular}}, stat(path, opts))

@@ -14,7 +14,12 @@ defmodule Codex.Input do
   characters, otherwise the error is `{:error, {:input_too_large, characters, limit}}`.
   """
 
+  alias Codex.FileSystem
+
   @most 1_048_576
+
+  # The CLI reads an image as a whole and sends it as text: an endless file would fill its memory.
+  @most_image_bytes 64 * 1024 * 1024
 
   @typedoc "A block, as made by the functions of this module. Keys may also be strings."
   @type block :: %{required(:type) => atom(), optional(atom()) => term()}
@@ -76,17 +81,98 @@ defmodule Codex.Input do
   def mention(name, path) when is_binary(name) and is_binary(path),
     do: %{type: :mention, name: name, path: path}
 
+  @typedoc false
+  @type reason ::
+          {:invalid_input, term()}
+          | {:input_too_large, pos_integer(), pos_integer()}
+          | {:image_not_found, Path.t()}
+          | {:image_too_large, Path.t(), pos_integer()}
+
   @doc false
-  # Checks the limit of the CLI. Characters are code points; the text is UTF-8.
-  @spec fits([String.t()]) :: :ok | {:error, {:input_too_large, pos_integer(), pos_integer()}}
-  def fits(texts) do
-    if texts |> Enum.map(&byte_size/1) |> Enum.sum() <= @most do
-      :ok
-    else
-      case texts |> Enum.map(&characters(&1, 0)) |> Enum.sum() do
-        n when n > @most -> {:error, {:input_too_large, n, @most}}
-        _fewer -> :ok
-      end
+  # Checks an input and returns its blocks as the app-server has them.
+  @spec blocks(term()) :: {:ok, [map() | term()]} | {:error, reason()}
+  def blocks(input) when (is_binary(input) and input != "") or (is_list(input) and input != []) do
+    blocks = wire(input)
+
+    cond do
+      List.improper?(blocks) -> {:error, {:invalid_input, input}}
+      Enum.any?(blocks, &not_utf8?/1) -> {:error, {:invalid_input, :not_utf8}}
+      error = too_large(for %{"text" => text} <- blocks, is_binary(text), do: text) -> error
+      true -> {:ok, blocks}
+    end
+  end
+
+  def blocks(other), do: {:error, {:invalid_input, other}}
+
+  defp not_utf8?(%{"text" => text}) when is_binary(text), do: not String.valid?(text)
+  defp not_utf8?(_block), do: false
+
+  @doc false
+  # The blocks of an input as the app-server has them. Other terms are returned as they are.
+  @spec wire(term()) :: term()
+  def wire(text) when is_binary(text), do: [block(text)]
+
+  def wire(blocks) when is_list(blocks),
+    do: if(List.improper?(blocks), do: blocks, else: Enum.map(blocks, &block/1))
+
+  def wire(other), do: other
+
+  defp block(text) when is_binary(text), do: %{"type" => "text", "text" => text}
+
+  defp block(%{} = block) when not is_struct(block) do
+    block = Map.new(block, fn {key, value} -> {key(key), value} end)
+    Map.put(block, "type", camel(block["type"] || "text"))
+  end
+
+  defp block(other), do: other
+
+  defp key(key) when is_atom(key) and key != nil, do: key |> Atom.to_string() |> key()
+  defp key(key) when key in ~w(image_url file_id), do: camel(key)
+  defp key(key), do: key
+
+  @doc false
+  # `workspace-write` and `workspace_write` are `workspaceWrite`.
+  @spec camel(term()) :: term()
+  def camel(word) when is_atom(word) and word != nil, do: word |> Atom.to_string() |> camel()
+
+  def camel(word) when is_binary(word) and byte_size(word) <= 64 do
+    [first | rest] = String.split(word, ["_", "-"])
+    Enum.join([first | Enum.map(rest, &upcase/1)])
+  end
+
+  def camel(other), do: other
+
+  defp upcase(<<first, rest::binary>>) when first in ?a..?z, do: <<first - 32, rest::binary>>
+  defp upcase(other), do: other
+
+  @doc false
+  # The absolute paths of images. The CLI (0.169) reports an image that it cannot read to the model
+  # and not to the user, so a path without a file is an error here.
+  @spec existing_images([Path.t()]) :: {:ok, [Path.t()]} | {:error, reason()}
+  def existing_images([]), do: {:ok, []}
+
+  def existing_images(images) do
+    images = Enum.map(images, &Path.expand/1)
+
+    images
+    |> Enum.zip(FileSystem.stat_all(images))
+    |> Enum.find_value({:ok, images}, fn
+      {path, {:ok, %{kind: :regular, size: size}}} when size > @most_image_bytes ->
+        {:error, {:image_too_large, path, @most_image_bytes}}
+
+      {_path, {:ok, %{kind: :regular}}} ->
+        nil
+
+      {path, _no_file} ->
+        {:error, {:image_not_found, path}}
+    end)
+  end
+
+  # Characters are code points; the texts are UTF-8.
+  defp too_large(texts) do
+    if texts |> Enum.map(&byte_size/1) |> Enum.sum() > @most do
+      n = texts |> Enum.map(&characters(&1, 0)) |> Enum.sum()
+      if n > @most, do: {:error, {:input_too_large, n, @most}}
     end
   end
 

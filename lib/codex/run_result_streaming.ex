@@ -111,7 +111,7 @@ defmodule Codex.RunResultStreaming do
   defp halted(token, turn) do
     unless match?({^token, _result}, Process.get(__MODULE__)) do
       error = Error.new(:interrupted, "the run was not read to its end")
-      keep_result(token, turn |> Turn.lost(turn.lost || error) |> Turn.result())
+      keep_result(token, turn |> Turn.failed(turn.lost || error) |> Turn.result())
     end
   end
 

@@ -42,11 +42,11 @@ defmodule Codex.Thread do
   `attempts` of the result counts the tries.
   """
 
-  alias Codex.AppServer.Lane
+  alias Codex.AppServer.Backend
   alias Codex.{Error, Exec, RateLimit, Turn}
-  alias Codex.Options.Table
+  alias Codex.Options.{Merge, Table}
   alias Codex.Thread.Runner
-  alias Codex.Turn.{Cancellation, Result, Running}
+  alias Codex.Turn.{Driver, Job, Result}
 
   @enforce_keys [:codex_opts, :thread_opts]
   defstruct [
@@ -99,7 +99,7 @@ defmodule Codex.Thread do
           | {:exec_failed, Error.t()}
           | {:max_attempts_reached, pos_integer(), map()}
           | Exec.reason()
-          | Lane.reason()
+          | Backend.reason()
 
   @doc """
   Runs a turn and waits for its end.
@@ -130,7 +130,7 @@ defmodule Codex.Thread do
   far. If it raises, throws or exits, the turn is stopped with the kind `:tool_failure`; the details
   have the exception as `raw` and the `stacktrace`. Other return values are ignored.
   """
-  @spec run(t(), Exec.Args.input(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
+  @spec run(t(), Codex.Input.t(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
   def run(thread, input, opts \\ %{}) do
     with {:ok, opts} <- Runner.opts(opts), do: run_turn(thread, input, opts)
   end
@@ -146,14 +146,14 @@ defmodule Codex.Thread do
 
   The CLI starts with the first read.
   """
-  @spec run_streamed(t(), Exec.Args.input(), map() | keyword()) ::
+  @spec run_streamed(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, opts} <- Runner.opts(opts),
          {:ok, opts} <- Table.check(:turn, opts),
          token = Runner.token(),
-         {:ok, stream, turn} <- prepare(thread, {:run, input}, opts, nil, :element, token) do
-      {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
+         {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, token) do
+      {:ok, Codex.RunResultStreaming.new(Driver.stream(job), turn, token)}
     end
   end
 
@@ -167,27 +167,20 @@ defmodule Codex.Thread do
 
   Returns the errors of `run/3` and `{:max_attempts_reached, attempts, %{continuation: token}}`.
   """
-  @spec run_auto(t(), Exec.Args.input(), map() | keyword()) ::
+  @spec run_auto(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_auto(thread, input, opts \\ []),
     do: Runner.auto(thread, opts, &run_turn(&1, input, &2))
 
   @doc "Runs one turn with options of a turn alone: `run/3` without `turn_opts`."
-  @spec run_turn(t(), Exec.Args.input(), map() | keyword()) ::
+  @spec run_turn(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, {:run, input}, turn_opts, 3_600_000, :element),
-         do: finish(stream, turn)
+    with {:ok, job, turn} <- prepare(thread, {:run, input}, turn_opts, :blocking),
+         do: job |> read(turn) |> Turn.result()
   end
 
-  defp finish(stream, turn), do: stream |> read(turn) |> Turn.result()
-
-  defp read(stream, turn) do
-    Enum.reduce_while(stream, turn, &Turn.step/2)
-  rescue
-    # The CLI could not be started.
-    error in Error -> Turn.lost(turn, error)
-  end
+  defp read(job, turn), do: job |> Driver.stream() |> Enum.reduce_while(turn, &Turn.step/2)
 
   @doc """
   Runs a code review and waits for its end.
@@ -232,16 +225,18 @@ defmodule Codex.Thread do
           {:ok, Result.t()}
           | {:error, failure() | Codex.Review.unreadable() | {:unsupported, :exec}}
   def review(thread, target, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <-
-           prepare(thread, {:review, target}, turn_opts, 3_600_000, :element),
-         turn = read(stream, %{turn | review: []}),
+    with {:ok, job, turn} <- prepare(thread, {:review, target}, turn_opts, :blocking),
+         turn = read(job, %{turn | review: []}),
          {:ok, result} <- Turn.result(turn) do
-      case found(turn, thread, target, turn_opts) do
+      case found(job, turn) do
         {:ok, review} -> {:ok, %{result | review: review}}
         {:error, {tag, error}} -> {:error, {tag, %{error | result: result}}}
       end
     end
   end
+
+  defp found(job, turn),
+    do: Driver.review(job, Enum.reverse(turn.review), turn.thread.thread_id)
 
   @doc """
   Runs a code review lazily, like `run_turn_streamed/3`.
@@ -253,7 +248,7 @@ defmodule Codex.Thread do
   @spec review_streamed(t(), Codex.Review.target(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure() | {:unsupported, :exec}}
   def review_streamed(thread, target, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, {:review, target}, turn_opts, nil, :raise) do
+    with {:ok, job, turn} <- prepare(thread, {:review, target}, turn_opts, :events) do
       start = fn -> %{turn | keep?: false, review: []} end
 
       each = fn event, turn ->
@@ -264,29 +259,14 @@ defmodule Codex.Thread do
       last = fn turn ->
         # A failed turn has its own event.
         with {:ok, _result} <- Turn.result(turn),
-             {:error, {_unreadable, error}} <- found(turn, thread, target, turn_opts),
+             {:error, {_unreadable, error}} <- found(job, turn),
              do: raise(error)
 
         {[], turn}
       end
 
-      {:ok, Stream.transform(stream, start, each, last, fn _turn -> :ok end)}
+      {:ok, job |> Driver.stream() |> Stream.transform(start, each, last, fn _turn -> :ok end)}
     end
-  end
-
-  defp found(turn, %{transport: {:app_server, conn}}, _target, _turn_opts) do
-    home =
-      with {:ok, %{"codexHome" => home}} <- Codex.AppServer.server_info(conn),
-           do: home,
-           else: (_ -> nil)
-
-    Codex.Review.of(Enum.reverse(turn.review), turn.thread.thread_id, home)
-  end
-
-  defp found(turn, thread, target, turn_opts) do
-    {:ok, turn_opts} = Table.check(:turn, turn_opts)
-    exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts}
-    Exec.reviewed(Enum.reverse(turn.review), target, exec)
   end
 
   @doc """
@@ -299,11 +279,11 @@ defmodule Codex.Thread do
   `Codex.RunResultStreaming.result/1`, or resume the thread by the id of
   `Codex.Events.ThreadStarted`.
   """
-  @spec run_turn_streamed(t(), Exec.Args.input(), map() | keyword()) ::
+  @spec run_turn_streamed(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
   def run_turn_streamed(thread, input, turn_opts \\ %{}) do
-    with {:ok, stream, turn} <- prepare(thread, {:run, input}, turn_opts, nil, :raise) do
-      {:ok, Stream.map(stream, fn event -> turn |> Turn.add(event) |> elem(0) end)}
+    with {:ok, job, turn} <- prepare(thread, {:run, input}, turn_opts, :events) do
+      {:ok, job |> Driver.stream() |> Stream.map(&(turn |> Turn.add(&1) |> elem(0)))}
     end
   end
 
@@ -318,14 +298,11 @@ defmodule Codex.Thread do
   error (the turn has just ended or is a review, which cannot be steered), or `{:app_server_down,
   info}`.
   """
-  @spec steer(t(), Exec.Args.input()) :: :ok | {:error, steer_reason()}
-  def steer(%__MODULE__{transport: {:app_server, conn}} = thread, input),
-    do: Lane.steer(conn, Running.thread_id(thread), input, thread.thread_opts.request_timeout_ms)
-
-  def steer(%__MODULE__{}, _input), do: {:error, {:unsupported, :exec}}
+  @spec steer(t(), Codex.Input.t()) :: :ok | {:error, steer_reason()}
+  def steer(%__MODULE__{} = thread, input), do: Driver.steer(thread, input)
   def steer(other, _input), do: no_thread(other)
 
-  @type steer_reason :: {:unsupported, :exec} | Lane.steer_reason()
+  @type steer_reason :: {:unsupported, :exec} | Backend.steer_reason()
 
   @doc """
   Interrupts the turn that runs in this thread, from any process. Its reader gets an error of the
@@ -344,11 +321,12 @@ defmodule Codex.Thread do
           :ok | {:error, steer_reason() | Table.reason()}
   def interrupt(thread, opts \\ [])
 
-  def interrupt(%__MODULE__{transport: {:app_server, conn}} = thread, opts) do
-    with {:ok, opts} <- Runner.map(opts),
+  def interrupt(%__MODULE__{} = thread, opts) do
+    with :ok <- Driver.check(thread, :interrupt),
+         {:ok, opts} <- Runner.map(opts),
          nil <- Enum.find(Map.keys(opts), &(&1 != :clean_background)) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
-      interrupt(conn, thread, clean? == true)
+      Driver.interrupt(thread, clean? == true)
     else
       {:error, _} = error ->
         error
@@ -358,60 +336,38 @@ defmodule Codex.Thread do
     end
   end
 
-  def interrupt(%__MODULE__{}, _opts), do: {:error, {:unsupported, :exec}}
   def interrupt(other, _opts), do: no_thread(other)
 
-  # Before the server has named the thread, there is a run to stop but nothing to interrupt.
-  defp interrupt(conn, thread, clean?) do
-    id = Running.thread_id(thread)
+  # Checks a turn, and returns its job and the turn before its first event.
+  defp prepare(thread, task, turn_opts, mode, run_token \\ nil)
 
-    if id == nil and Cancellation.stop({:thread, nil, thread.ref}) == :ok,
-      do: :ok,
-      else: Lane.interrupt(conn, id, clean?, thread.thread_opts.request_timeout_ms)
-  end
+  defp prepare(%__MODULE__{} = thread, task, turn_opts, mode, run_token) do
+    thread = if new?(task), do: Turn.reset(thread), else: thread
 
-  # Prepares the stream of a turn and the turn before its first event. Everything is checked here.
-  defp prepare(thread, what, turn_opts, default, lost, run_token \\ nil)
-
-  defp prepare(%{transport: :exec, thread_id: id}, {:review, _}, _, _, _, _) when is_binary(id),
-    do: {:error, {:unsupported, :exec}}
-
-  defp prepare(%__MODULE__{} = thread, what, turn_opts, default, lost, run_token) do
-    thread = if new?(what), do: Turn.reset(thread), else: thread
-
-    with {:ok, turn_opts} <- Table.check(:turn, turn_opts) do
-      with {:ok, stream} <- stream(thread, what, turn_opts, default, lost, run_token),
-           do: {:ok, stream, turn(loaded(thread), turn_opts)}
+    with :ok <- reviewable(thread, task),
+         {:ok, turn_opts} <- Table.check(:turn, turn_opts),
+         {:ok, job} <-
+           Job.new(task, thread.codex_opts, thread, turn_opts, run_token: run_token),
+         {:ok, job} <- Driver.prepare(job, mode) do
+      {:ok, job, Turn.new(loaded(thread), turn_opts[:output_schema] != nil, turn_opts)}
     end
   end
 
-  defp prepare(other, _what, _turn_opts, _default, _lost, _run_token), do: no_thread(other)
+  defp prepare(other, _task, _turn_opts, _mode, _run_token), do: no_thread(other)
+
+  defp reviewable(%{thread_id: id} = thread, {:review, _target}) when is_binary(id),
+    do: Driver.check(thread, :review_of_thread)
+
+  defp reviewable(_thread, _task), do: :ok
 
   defp no_thread(value) do
     expected = "a Codex.Thread, as {:ok, thread} of Codex.start_thread/2 has it"
     {:error, {:invalid_option, :thread, value, expected}}
   end
 
-  defp turn(thread, turn_opts),
-    do: Turn.new(thread, turn_opts[:output_schema] != nil, turn_opts)
-
-  defp stream(%{transport: :exec} = thread, what, turn_opts, default, lost, run_token) do
-    exec = %Exec.Options{
-      codex_opts: thread.codex_opts,
-      thread: thread,
-      turn_opts: turn_opts,
-      run_token: run_token
-    }
-
-    Exec.stream(what, exec, default, lost)
-  end
-
-  defp stream(thread, what, turn_opts, default, lost, run_token),
-    do: Lane.stream(what, thread, turn_opts, run_token, default, lost)
-
-  # The connection to use from now on: if it has lost the thread, the next turn resumes the thread.
+  # The connection that has the thread from now on. A new connection is asked to resume it.
   defp loaded(%{transport: {:app_server, conn}} = thread),
-    do: %{thread | transport_ref: Lane.connection(conn)}
+    do: %{thread | transport_ref: Backend.connection(conn)}
 
   defp loaded(thread), do: thread
 
@@ -435,13 +391,10 @@ defmodule Codex.Thread do
 
   def rate_limits(%__MODULE__{rate_limits: limits}), do: limits
 
-  defp account(%{transport: {:app_server, conn}} = thread),
-    do: Lane.account(conn, thread.codex_opts)
+  defp account(%{transport: {:app_server, _conn}} = thread), do: Backend.account(thread)
 
-  defp account(thread) do
-    settings = Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
-    RateLimit.account(settings)
-  end
+  defp account(thread),
+    do: thread.codex_opts |> Merge.merge(thread.thread_opts, %{}) |> RateLimit.account()
 
   @doc """
   Checks which credential a run of this thread would use, and whether it is accepted. Nothing runs.
@@ -458,15 +411,16 @@ defmodule Codex.Thread do
           | {:error,
              Codex.Config.Error.t()
              | Codex.Exec.reason()
-             | Lane.reason()
+             | Backend.reason()
              | {:unsupported, :remote}}
-  def preflight(%__MODULE__{transport: {:app_server, _conn}} = thread), do: Lane.preflight(thread)
+  def preflight(%__MODULE__{transport: {:app_server, _conn}} = thread),
+    do: Backend.preflight(thread)
 
   def preflight(%__MODULE__{} = thread) do
-    with {:ok, options} <- Codex.Exec.Options.new(codex_opts: thread.codex_opts, thread: thread),
-         # The prompt does not matter here, only its options.
-         {:ok, args} <- Codex.Exec.Args.run("?", options),
-         do: Codex.Auth.preflight(Codex.Exec.Args.surroundings(args))
+    # Only the options around the prompt count.
+    with {:ok, job} <- Job.new({:run, "?"}, thread.codex_opts, thread, %{}),
+         {:ok, argv} <- Exec.Argv.build(job),
+         do: argv |> Exec.Argv.surroundings() |> Codex.Auth.preflight()
   end
 
   @doc false

@@ -30,7 +30,7 @@ defmodule Codex.Turn do
     pruned?: false
   ]
 
-  @doc "The beginning of a turn of this thread, with the options of the turn."
+  @doc "Returns a turn of this thread before its first event."
   def new(thread, structured?, opts \\ %{}) do
     %__MODULE__{
       thread: thread,
@@ -41,19 +41,19 @@ defmodule Codex.Turn do
     }
   end
 
-  # Tokens of the thread before this turn: none for a new one, unknown where somebody else began it.
+  # Tokens of the thread before this turn: none for a new one, unknown for one that was resumed.
   defp baseline(%{thread_id: nil, resume: nil, fork_of: nil}), do: %{}
   defp baseline(%{usage: usage}) when usage == %{}, do: :unknown
   defp baseline(%{usage: usage}), do: usage
 
-  @doc "The turn of a run that was lost."
-  def lost(%__MODULE__{} = turn, error), do: %{turn | lost: error}
+  @doc "Ends a turn with an error that is no event."
+  def failed(%__MODULE__{} = turn, error), do: %{turn | lost: error}
 
   @doc """
-  One more event, or `{:failed, exception}` of a run that was lost, or `{:attempts, n}` where it took several. With an output schema, the returned event has the
-  message decoded.
+  Adds an element of `Codex.Turn.Driver`. With an output schema, the returned event has the message
+  decoded.
   """
-  def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, lost(turn, error)}
+  def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, failed(turn, error)}
   def add(%__MODULE__{} = turn, {:attempts, n} = event), do: {event, %{turn | attempts: n}}
 
   def add(%__MODULE__{} = turn, {:warnings, texts} = event),
@@ -69,32 +69,13 @@ defmodule Codex.Turn do
     {event, take(%{turn | kept: kept, warnings: warnings, review: review}, event)}
   end
 
-  @doc "One more event for `Enum.reduce_while/3`: `on_event` may end the turn."
+  @doc "Adds an element in `Enum.reduce_while/3`: `on_event` may end the turn."
   def step(event, turn) do
     {event, turn} = add(turn, event)
 
-    case Listener.tell(turn.on_event, event) do
+    case Listener.notify(turn.on_event, event) do
       :cont -> {:cont, turn}
-      {:halt, error} -> {:halt, lost(turn, error)}
-    end
-  end
-
-  @doc """
-  Checks that no option of a turn is without effect: `on_event` is for calls that wait for the end
-  of the turn (`blocking?`), `keep` for calls that have a result.
-  """
-  @spec check_reader(map(), boolean(), :raise | :element) ::
-          :ok | {:error, {:unsupported_option, :on_event | :keep}}
-  def check_reader(turn_opts, blocking?, lost) do
-    cond do
-      turn_opts[:on_event] != nil and not blocking? ->
-        {:error, {:unsupported_option, :on_event}}
-
-      turn_opts[:keep] not in [nil, []] and lost == :raise ->
-        {:error, {:unsupported_option, :keep}}
-
-      true ->
-        :ok
+      {:halt, error} -> {:halt, failed(turn, error)}
     end
   end
 
@@ -130,7 +111,7 @@ defmodule Codex.Turn do
     put_in(turn.thread.rate_limits, snapshot)
   end
 
-  # The app-server tells what the last response took, and so what was used before this turn.
+  # The app-server reports the tokens of the last response, and so those from before this turn.
   defp take(
          %{baseline: :unknown} = turn,
          %Events.ThreadTokenUsageUpdated{usage: %{} = usage, delta: %{} = delta}
@@ -187,7 +168,7 @@ defmodule Codex.Turn do
   # The host is to begin anew.
   defp prune(turn), do: %{turn | pruned?: true, thread: reset(turn.thread)}
 
-  @doc "What `/new` and an early exit leave of a thread: how to run it."
+  @doc "Returns the thread without its conversation, as `/new` and an early exit do."
   def reset(thread) do
     %{
       thread
@@ -241,10 +222,10 @@ defmodule Codex.Turn do
     %{error | event: event}
   end
 
-  @doc "The last message of the turn's answer: see `final_response` of `Codex.Turn.Result`."
+  @doc "Returns the answer: see `final_response` of `Codex.Turn.Result`."
   def response(turn), do: turn.declared || turn.answer || turn.message
 
-  @doc "What it came to. Its own failure counts more than how the run ended."
+  @doc "Returns the result of a turn. Its own failure counts more than the end of its process."
   @spec result(%__MODULE__{}) ::
           {:ok, Result.t()} | {:error, {:turn_failed | :exec_failed, Error.t()}}
   def result(%__MODULE__{failure: nil, lost: nil} = turn), do: {:ok, so_far(turn)}
@@ -255,7 +236,7 @@ defmodule Codex.Turn do
   def result(%__MODULE__{failure: error} = turn),
     do: {:error, {:turn_failed, %{error | event: turn.event, result: so_far(turn)}}}
 
-  @doc "The result of what has come so far."
+  @doc "Returns the result so far."
   @spec so_far(%__MODULE__{}) :: Result.t()
   def so_far(turn) do
     events = Kept.events(turn.kept)
@@ -283,8 +264,8 @@ defmodule Codex.Turn do
   end
 
   @doc """
-  The part of the running total that came after `baseline`, and whether it is that: a total below the baseline belongs to
-  another count.
+  Returns the part of the running total that came after `baseline`, and the scope `:turn`. A total
+  below the baseline belongs to another count: then it is returned with the scope `:thread`.
   """
   def share(nil, _baseline), do: {nil, :turn}
   def share(total, :unknown), do: {total, :thread}

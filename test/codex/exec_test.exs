@@ -5,7 +5,7 @@ defmodule Codex.ExecTest do
   doctest Codex.Options.Overrides
   doctest Codex.Thread.Options
   doctest Codex.OutputSchemaFile
-  doctest Codex.Exec.Images
+  doctest Codex.Options.Sandbox
 
   import Codex.Stub, only: [thread: 2, alive?: 1, eventually: 1]
   alias Codex.{Error, Events, Exec, Stub, Thread, TransportError}

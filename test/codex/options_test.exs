@@ -7,16 +7,22 @@ defmodule Codex.OptionsTest do
     def invoke(arguments, _context), do: {:ok, inspect(arguments)}
   end
 
+  alias Codex.AppServer.ThreadParams
+  alias Codex.Exec.{Argv, Secrets}
   alias Codex.{Exec, Options, Thread}
-  alias Codex.Exec.{Args, Secrets}
-  alias Codex.Options.{Overrides, Table}
+  alias Codex.Options.{Merge, Overrides, Table}
+  alias Codex.Turn.Job
+
+  defp argv(thread, turn_opts \\ %{}) do
+    with {:ok, job} <- Job.new({:run, "hi"}, thread.codex_opts, thread, turn_opts),
+         do: Argv.build(job)
+  end
 
   defp sent(thread_opts, turn_opts \\ [], global \\ []) do
     {:ok, turn_opts} = Table.check(:turn, turn_opts)
 
     with {:ok, thread} <- Codex.start_thread([codex_path: "/bin/true"] ++ global, thread_opts),
-         exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread, turn_opts: turn_opts},
-         {:ok, args} <- Args.run("hi", exec) do
+         {:ok, args} <- argv(thread, turn_opts) do
       {args.argv |> Enum.drop(3) |> Enum.drop(-2), args.env}
     end
   end
@@ -269,11 +275,14 @@ defmodule Codex.OptionsTest do
 
       case transport do
         :exec ->
-          exec = %Exec.Options{codex_opts: client, thread: thread, turn_opts: turn}
-          with {:ok, args} <- Args.run("hi", exec), do: {:ok, %{args | settings: nil}}
+          with {:ok, args} <- argv(thread, turn), do: {:ok, %{args | settings: nil}}
 
         :app ->
-          client |> Exec.Reach.settings(options, turn) |> Codex.AppServer.Reach.all(turn)
+          with {:ok, settings} <- Merge.settings(client, options, turn),
+               {:ok, sent} <- ThreadParams.new(settings, turn),
+               {:ok, params} <- ThreadParams.thread(sent, "thread/start"),
+               {:ok, turn_params} <- ThreadParams.turn(sent),
+               do: {:ok, %{thread: elem(params, 0), turn: elem(turn_params, 0)}}
       end
     end
 
@@ -320,14 +329,14 @@ defmodule Codex.OptionsTest do
           ] do
         assert config([{name, false}]) == [Enum.join(key, ".") <> "=false"]
         assert config([{name, nil}]) == []
-        {:ok, %{threads: %{"thread/start" => start}}} = told(:app, row(name), false)
+        {:ok, %{thread: start}} = told(:app, row(name), false)
         assert start["config"][Enum.join(key, ".")] == false
       end
 
       assert config(web_search_enabled: false) == [~S(web_search="disabled")]
       assert config(web_search_enabled: nil) == []
       assert config(web_search_enabled: false, web_search_mode: :live) == [~S(web_search="live")]
-      {:ok, %{threads: %{"thread/start" => start}}} = told(:app, row(:web_search_enabled), false)
+      {:ok, %{thread: start}} = told(:app, row(:web_search_enabled), false)
       assert start["config"] == %{"web_search" => "disabled"}
     end
 
@@ -366,8 +375,9 @@ defmodule Codex.OptionsTest do
       {:ok, client} = Options.new(client)
       {:ok, thread} = Thread.Options.new(model_verbosity: :high)
 
-      {:ok, %{threads: %{"thread/start" => start}}} =
-        client |> Exec.Reach.settings(thread, %{}) |> Codex.AppServer.Reach.all(%{})
+      {:ok, settings} = Merge.settings(client, thread, %{})
+      {:ok, sent} = ThreadParams.new(settings, %{})
+      {:ok, {start, _experimental}} = ThreadParams.thread(sent, "thread/start")
 
       assert start["config"] == %{"a" => 1, "b" => 1, "model_verbosity" => "high"}
     end
@@ -420,8 +430,7 @@ defmodule Codex.OptionsTest do
       end
 
       {:ok, thread} = Codex.fork_thread("t", [codex_path: "/bin/true"], ephemeral: true)
-      exec = %Exec.Options{codex_opts: thread.codex_opts, thread: thread}
-      assert {:ok, %{argv: argv}} = Args.run("hi", exec)
+      assert {:ok, %{argv: argv}} = argv(thread)
       assert ["--ephemeral", "fork" | _] = Enum.drop(argv, 3)
     end
 
@@ -525,7 +534,7 @@ defmodule Codex.OptionsTest do
 
     test "--all stands with --last" do
       {:ok, thread} = Codex.resume_thread(:last, [codex_path: "/bin/true"], resume_all: true)
-      {:ok, args} = Args.run("hi", %Exec.Options{codex_opts: thread.codex_opts, thread: thread})
+      {:ok, args} = argv(thread)
       assert args.argv == ~w(/bin/true exec --json resume --last --all -- -)
     end
 

@@ -400,7 +400,7 @@ defmodule Codex.RateLimitTest do
   describe "accounts" do
     defp account_of(opts, thread_opts \\ []) do
       {:ok, thread} = Codex.start_thread(opts, thread_opts)
-      RateLimit.account(Codex.Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{}))
+      RateLimit.account(Codex.Options.Merge.merge(thread.codex_opts, thread.thread_opts, %{}))
     end
 
     test "are told apart by who pays, without the key" do
@@ -425,7 +425,7 @@ defmodule Codex.RateLimitTest do
       {:ok, thread} = Codex.start_thread(api_key: "sk-#{account()}")
       assert Thread.rate_limits(thread) == nil
 
-      settings = Codex.Exec.Reach.settings(thread.codex_opts, thread.thread_opts, %{})
+      settings = Codex.Options.Merge.merge(thread.codex_opts, thread.thread_opts, %{})
       RateLimit.observe(RateLimit.account(settings), %{"primary" => %{"usedPercent" => 7}})
       assert %Snapshot{primary: %{used_percent: 7}} = Thread.rate_limits(thread)
 

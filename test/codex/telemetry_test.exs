@@ -455,16 +455,12 @@ defmodule Codex.TelemetryTest do
         %Events.TurnCompleted{usage: %{}}
       ]
 
-      about = %{
-        prefix: [:codex],
-        meta: %{lane: :app_server},
-        input: "x",
-        known: %{},
-        content?: false
-      }
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, self()})
+      {:ok, job} = Codex.Turn.Job.new({:run, "x"}, thread.codex_opts, thread, %{})
+      span = Telemetry.Span.start(job)
 
-      assert fn _ -> events end |> Telemetry.Span.observe(about, :raise) |> Enum.to_list() ==
-               events
+      :ok =
+        events |> Enum.reduce(span, &Telemetry.Span.observe(&2, &1)) |> Telemetry.Span.finish()
 
       told = check!(told())
       refute inspect(told) =~ "private"

@@ -5,8 +5,8 @@ defmodule Codex.AppServer.Child do
 
   alias Codex.{CLI, Config}
   alias Codex.Error.Redact
-  alias Codex.Exec.{Files, Reach, Secrets, Servers}
-  alias Codex.Options.Overrides
+  alias Codex.Exec.{Files, Flags, Secrets, Servers}
+  alias Codex.Options.{Merge, Overrides}
 
   # Closing stdin ends the server at once, with all that it has started.
   @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
@@ -14,7 +14,7 @@ defmodule Codex.AppServer.Child do
   @type reason ::
           CLI.path_error()
           | Config.Error.t()
-          | Reach.reason()
+          | Flags.reason()
           | Secrets.reason()
           | {:invalid_config_overrides, String.t()}
           | {:invalid_working_directory, Path.t()}
@@ -32,7 +32,7 @@ defmodule Codex.AppServer.Child do
          {:ok, overrides} <- arguments(hidden.overrides),
          {:ok, program} <- CLI.find(client.codex_path_override),
          :ok <- guard(env, options),
-         :ok <- directory(options.cwd),
+         :ok <- Codex.FileSystem.working_directory(options.cwd),
          env = Map.merge(env, hidden.vars),
          load = load(env, overrides, options),
          :ok <- config(load, options),
@@ -93,10 +93,11 @@ defmodule Codex.AppServer.Child do
 
   # What the client says of models and the like holds for all threads of the server.
   defp of_client(client) do
-    settings = Reach.settings(client, nil, %{})
     model = if client.model, do: [{["model"], client.model}], else: []
 
-    with {:ok, sent} <- Reach.all(settings), do: {:ok, Reach.told(sent, settings) ++ model}
+    with {:ok, settings} <- Merge.settings(client, nil, %{}),
+         {:ok, sent} <- Flags.all(settings),
+         do: {:ok, Flags.overrides(sent, settings) ++ model}
   end
 
   # The connection logs in with the key, for its own server alone: the home keeps its login.
@@ -123,11 +124,6 @@ defmodule Codex.AppServer.Child do
 
     [host, keys, home, client.env || %{}, Map.new(options.env)] |> Enum.reduce(&Map.merge(&2, &1))
   end
-
-  defp directory(nil), do: :ok
-
-  defp directory(dir),
-    do: if(Codex.FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   defp config(_load, %{broken_config: :allow}), do: :ok
 

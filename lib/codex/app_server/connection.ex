@@ -22,23 +22,47 @@ defmodule Codex.AppServer.Connection do
     with {:ok, answer} <- call(conn, {:request, method, params, opts}), do: answer
   end
 
-  # How often a request looks whether its answer is still wanted.
+  # How often a request checks whether its answer is still wanted.
   @slice 100
 
   @doc """
-  As `request/4`, but gives up when `unwanted?` returns true: `:unwanted`. The server may have done
-  what was asked.
+  Sends a request as `request/4`, but gives up with `:unwanted` when `unwanted?` returns true and no
+  answer comes within `grace` ms after that. The server may act on the request all the same.
   """
-  @spec request_while_wanted(conn(), String.t(), map() | nil, keyword(), (() -> boolean())) ::
-          {:ok, term()} | {:error, Codex.AppServer.reason()} | :unwanted
-  def request_while_wanted(conn, method, params, opts, unwanted?) do
-    conn
-    |> :gen_server.send_request({:request, method, params, opts})
-    |> await(unwanted?)
+  @spec request_while_wanted(
+          conn(),
+          String.t(),
+          map() | nil,
+          keyword(),
+          (() -> boolean()),
+          non_neg_integer()
+        ) :: {:ok, term()} | {:error, Codex.AppServer.reason()} | :unwanted
+  def request_while_wanted(conn, method, params, opts, unwanted?, grace \\ 0) do
+    request = :gen_server.send_request(conn, {:request, method, params, opts})
+
+    case await(request, unwanted?) do
+      :unwanted -> abandon(request, grace)
+      answer -> answer
+    end
   end
 
   defp await(request, unwanted?) do
-    case :gen_server.wait_response(request, @slice) do
+    case answer(:gen_server.wait_response(request, @slice)) do
+      :timeout -> if unwanted?.(), do: :unwanted, else: await(request, unwanted?)
+      answer -> answer
+    end
+  end
+
+  # From here on, an answer does not reach the mailbox.
+  defp abandon(request, grace) do
+    case answer(:gen_server.receive_response(request, grace)) do
+      :timeout -> :unwanted
+      answer -> answer
+    end
+  end
+
+  defp answer(response) do
+    case response do
       {:reply, answer} ->
         answer
 
@@ -49,14 +73,8 @@ defmodule Codex.AppServer.Connection do
         {:error, {:app_server_down, %{reason: reason}}}
 
       :timeout ->
-        if unwanted?.(), do: abandon(request), else: await(request, unwanted?)
+        :timeout
     end
-  end
-
-  # From here on, an answer does not reach the mailbox.
-  defp abandon(request) do
-    _ = :gen_server.receive_response(request, 0)
-    :unwanted
   end
 
   @doc "Whether a term can be the pid or the name of a process."

@@ -1,7 +1,10 @@
 defmodule Codex.AppServer.Params do
   @moduledoc false
-  # Values that the functions of `Codex.AppServer` take in more forms than the protocol has. What is not known here is handed
-  # on as it is: the check of the protocol says what is wrong with it.
+  # Values that the functions of `Codex.AppServer` take in more forms than the protocol has. Unknown
+  # values stay as they are: the check of the protocol names them.
+
+  alias Codex.Input
+  alias Codex.Options.Sandbox
 
   @doc """
       iex> alias Codex.AppServer.Params
@@ -12,7 +15,7 @@ defmodule Codex.AppServer.Params do
   def ask_for_approval({:granular, kinds}), do: [granular: kinds]
 
   def ask_for_approval(policy) do
-    case word(policy) do
+    case Sandbox.word(policy) do
       known when known in ~w(untrusted on_failure on_request never) ->
         String.replace(known, "_", "-")
 
@@ -21,29 +24,13 @@ defmodule Codex.AppServer.Params do
     end
   end
 
-  @modes %{
-    "strict" => "read-only",
-    "read_only" => "read-only",
-    "workspace_write" => "workspace-write",
-    "permissive" => "danger-full-access",
-    "danger_full_access" => "danger-full-access",
-    "external_sandbox" => "external-sandbox",
-    "default" => nil
-  }
-
-  @doc """
-  The sandbox of a thread; nil for the default, which is not sent.
-
-      iex> alias Codex.AppServer.Params
-      iex> Enum.map([:strict, "workspaceWrite", :permissive, :default], &Params.sandbox_mode/1)
-      ["read-only", "workspace-write", "danger-full-access", nil]
-  """
+  @doc "Returns the sandbox of a thread; see `Codex.Options.Sandbox.mode/1`."
   @spec sandbox_mode(term()) :: term()
-  def sandbox_mode({:external_sandbox, _network}), do: "external-sandbox"
-  def sandbox_mode(mode), do: Map.get(@modes, word(mode), mode)
+  defdelegate sandbox_mode(mode), to: Sandbox, as: :mode
 
   @doc """
-  The sandbox of a turn: a map, a keyword, or the type alone. The network is a boolean, but for the external sandbox.
+  Returns the sandbox of a turn, from a map, a keyword list, or the type alone. The network is a
+  boolean, but for the external sandbox.
 
       iex> alias Codex.AppServer.Params
       iex> Params.sandbox_policy(%{"type" => "workspace-write", network_access: :enabled})
@@ -64,7 +51,7 @@ defmodule Codex.AppServer.Params do
     case Codex.Options.Cast.pairs(policy) do
       {:ok, [_ | _] = pairs} ->
         members = Map.new(pairs, fn {key, value} -> {wire(key), value} end)
-        type = members["type"] |> sandbox_mode() |> camel()
+        type = members["type"] |> sandbox_mode() |> Input.camel()
         members = if members["type"], do: Map.put(members, "type", type), else: members
 
         case members do
@@ -88,7 +75,7 @@ defmodule Codex.AppServer.Params do
   defp network(value, _type), do: value
 
   @doc """
-  What a user says: text, or a list of text and blocks.
+  Returns the blocks of an input: text, or a list of text and blocks.
 
       iex> alias Codex.AppServer.Params
       iex> Params.user_input("hi")
@@ -101,25 +88,10 @@ defmodule Codex.AppServer.Params do
       ]
   """
   @spec user_input(term()) :: term()
-  def user_input(text) when is_binary(text), do: [block(text)]
-
-  def user_input(blocks) when is_list(blocks) do
-    if List.improper?(blocks), do: blocks, else: Enum.map(blocks, &block/1)
-  end
-
-  def user_input(other), do: other
-
-  defp block(text) when is_binary(text), do: %{"type" => "text", "text" => text}
-
-  defp block(%{} = block) when not is_struct(block) do
-    block = Map.new(block, fn {key, value} -> {wire(key), value} end)
-    Map.put(block, "type", camel(block["type"] || "text"))
-  end
-
-  defp block(other), do: other
+  defdelegate user_input(input), to: Input, as: :wire
 
   @doc """
-  What a review looks at.
+  Returns the target of a review.
 
       iex> alias Codex.AppServer.Params
       iex> Params.review_target(:uncommitted_changes)
@@ -147,7 +119,8 @@ defmodule Codex.AppServer.Params do
   def review_target(other), do: other
 
   @doc """
-  Edits of a configuration: `merge_strategy` is `replace` where it is not given, and a value is what it is, `false` and nil included.
+  Returns edits of a configuration. `merge_strategy` is `replace` unless it is given. Values stay as
+  they are, `false` and nil included.
 
       iex> Codex.AppServer.Params.edits([%{key_path: "a", value: false}])
       [%{"keyPath" => "a", "value" => false, "mergeStrategy" => "replace"}]
@@ -171,7 +144,7 @@ defmodule Codex.AppServer.Params do
   end
 
   @doc """
-  Input of a process as `command/exec/write` takes it.
+  Returns the input of a process as `command/exec/write` takes it.
 
       iex> Codex.AppServer.Params.base64("ls\\n")
       "bHMK"
@@ -181,7 +154,7 @@ defmodule Codex.AppServer.Params do
   def base64(other), do: other
 
   @doc """
-  An effort in any spelling; the CLI takes any word.
+  Returns an effort given in any spelling; the CLI takes any word.
 
       iex> Enum.map([:xhigh, "Extra High"], &Codex.AppServer.Params.reasoning_effort/1)
       ["xhigh", "xhigh"]
@@ -193,33 +166,11 @@ defmodule Codex.AppServer.Params do
   def reasoning_effort(effort) when is_binary(effort), do: Codex.Models.Effort.word(effort)
   def reasoning_effort(other), do: other
 
-  # Longer ones are none of the words above.
-  defp word(value) when is_atom(value) and value not in [nil, true, false],
-    do: value |> Atom.to_string() |> word()
-
-  defp word(value) when is_binary(value) and byte_size(value) <= 64,
-    do: value |> Macro.underscore() |> String.replace("-", "_")
-
-  defp word(_other), do: nil
-
   defp wire(key) when is_atom(key) and key != nil, do: key |> Atom.to_string() |> wire()
 
-  defp wire(key) when key in ~w(local_image image_url key_path merge_strategy writable_roots
-                  network_access exclude_tmpdir_env_var exclude_slash_tmp file_id),
-    do: camel(key)
+  defp wire(key) when key in ~w(key_path merge_strategy writable_roots network_access
+                  exclude_tmpdir_env_var exclude_slash_tmp),
+    do: Input.camel(key)
 
   defp wire(key), do: key
-
-  # `workspace-write` and `workspace_write` are `workspaceWrite`.
-  defp camel(word) when is_atom(word) and word != nil, do: word |> Atom.to_string() |> camel()
-
-  defp camel(word) when is_binary(word) and byte_size(word) <= 64 do
-    [first | rest] = String.split(word, ["_", "-"])
-    Enum.join([first | Enum.map(rest, &upcase/1)])
-  end
-
-  defp camel(other), do: other
-
-  defp upcase(<<first, rest::binary>>) when first in ?a..?z, do: <<first - 32, rest::binary>>
-  defp upcase(other), do: other
 end

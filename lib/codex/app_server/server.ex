@@ -182,6 +182,9 @@ defmodule Codex.AppServer.Server do
   def handle_call({:abandon, thread_id, turn_id, next}, _from, server),
     do: {:reply, :ok, step(server, {:abandon, thread_id, turn_id, next})}
 
+  def handle_call({:abandon_start, thread_id}, {pid, _}, server),
+    do: {:reply, :ok, step(server, {:abandon_start, pid, thread_id})}
+
   def handle_call({:await_server, ms}, from, server) do
     if server.servers.since do
       {:reply, :there, server}

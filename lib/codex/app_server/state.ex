@@ -85,6 +85,8 @@ defmodule Codex.AppServer.State do
     * `:interrupt` - interrupts the followed turn of a thread, at its beginning if the server has not
       reported that; the reply may be `{:error, {:no_turn, thread_id}}`
     * `:abandon` - interrupts a turn without a reply, and then sends the request `next`
+    * `:abandon_start` - the reader does not wait for the id of the turn that it starts in a thread;
+      the turn is interrupted when it begins
     * `:unfollow` - the reader does not follow this turn any more
     * `:reader_down` - the reader is gone: its own turns are interrupted, requests that only it got
       are declined
@@ -105,6 +107,7 @@ defmodule Codex.AppServer.State do
           | {:interrupt, from :: term(), thread_id :: String.t(), keyword()}
           | {:abandon, thread_id :: String.t(), turn_id :: String.t(),
              next :: {String.t(), map()} | nil}
+          | {:abandon_start, reader(), thread_id :: String.t()}
           | {:unfollow, reader(), thread_id :: String.t(), turn_id :: String.t()}
           | {:reader_down, reader()}
           | {:cut_off, reader(), limit :: pos_integer()}
@@ -246,6 +249,20 @@ defmodule Codex.AppServer.State do
         interrupt(state, {:nobody, next}, thread_id, active, now)
 
       _ended ->
+        {[], state}
+    end
+  end
+
+  def run(state, {:abandon_start, who, thread_id}, now) do
+    state = %{state | turns: Turns.forget_start(state.turns, who, thread_id)}
+
+    case Turns.owned_in(state.turns, thread_id) do
+      turn_id when is_binary(turn_id) ->
+        {actions, state} = run(state, {:abandon, thread_id, turn_id, nil}, now)
+        {[], state} = run(state, {:unfollow, who, thread_id, turn_id}, now)
+        {actions, state}
+
+      _starting_or_none ->
         {[], state}
     end
   end

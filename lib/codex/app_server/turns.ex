@@ -243,6 +243,21 @@ defmodule Codex.AppServer.Turns do
     %{turns | running: running, starting: starting}
   end
 
+  @doc "Nobody waits for the id of the turn that `follower` starts in a thread."
+  @spec forget_start(t(), term(), String.t()) :: t()
+  def forget_start(turns, follower, thread_id) do
+    starting =
+      Map.new(turns.starting, fn
+        {ref, %{follower: ^follower, thread_id: ^thread_id, own?: true} = start} ->
+          {ref, %{start | follower: nil, early: []}}
+
+        other ->
+          other
+      end)
+
+    %{turns | starting: starting}
+  end
+
   @doc "This one does not follow this turn any more; others they do."
   @spec forget(t(), term(), String.t(), String.t()) :: t()
   def forget(turns, follower, thread_id, turn_id) do

@@ -10,8 +10,8 @@ defmodule Codex.Config.Overrides do
       ["--config", "features.view_image=false"]
   """
 
-  alias Codex.Exec.{Reach, Secrets}
-  alias Codex.Options.{Overrides, Table}
+  alias Codex.Exec.{Flags, Secrets}
+  alias Codex.Options.{Merge, Overrides, Table}
 
   # Options of the host over an app-server are no configuration, and no error here.
   @host for row <- Table.rows(),
@@ -30,9 +30,8 @@ defmodule Codex.Config.Overrides do
           {String.t(), term()}
         ]
   def derived_overrides(%Codex.Options{} = options, thread_options \\ nil) do
-    settings = Map.merge(Reach.settings(options, thread_options, %{}), @host)
-
-    with {:ok, sent} <- Reach.all(settings),
+    with {:ok, settings} <- Merge.settings(options, thread_options, %{}),
+         {:ok, sent} <- settings |> Map.merge(@host) |> Flags.all(),
          {:ok, hidden} <- Secrets.hide(sent.overrides) do
       for {path, value} <- hidden.overrides,
           is_list(path),

@@ -6,7 +6,7 @@ defmodule Codex.Exec.McpLog do
   # of the text of errors.
 
   alias Codex.Auth.Rules
-  alias Codex.Exec.Args
+  alias Codex.Exec.Argv
   alias Codex.{Events, Items, Text}
 
   @filter "codex_mcp::rmcp_client=warn"
@@ -26,9 +26,9 @@ defmodule Codex.Exec.McpLog do
   The call with that level, and a log; nil if the configuration mentions no MCP server. The agent's
   commands keep the `RUST_LOG` that they would have.
   """
-  @spec ask(Args.t()) :: {Args.t(), t() | nil}
-  def ask(%Args{argv: [program, "exec", "--json" | rest]} = args) do
-    surroundings = Args.surroundings(args)
+  @spec ask(Argv.t()) :: {Argv.t(), t() | nil}
+  def ask(%Argv{argv: [program, "exec", "--json" | rest]} = args) do
+    surroundings = Argv.surroundings(args)
 
     if Rules.mentioned?(surroundings, ["mcp_servers"], false) do
       level = surroundings[:env]["RUST_LOG"]

@@ -3,7 +3,7 @@ defmodule Codex.Options.Cast do
   # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
 
   alias Codex.Config.Key
-  alias Codex.{Models, Options.Keywords, Options.Overrides}
+  alias Codex.{Models, Options.Keywords, Options.Overrides, Options.Sandbox}
 
   @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
 
@@ -312,22 +312,13 @@ defmodule Codex.Options.Cast do
 
   defp flag(_other), do: :error
 
-  @types %{
-    "read_only" => "read-only",
-    "workspace_write" => "workspace-write",
-    "danger_full_access" => "danger-full-access",
-    "external_sandbox" => "external-sandbox"
-  }
-
   defp sandbox_member({key, value}) do
     name = key |> to_name() |> Kernel.||("") |> Macro.underscore()
 
     case {name, value} do
       {"type", type} when is_binary(type) or is_atom(type) ->
-        case @types[type |> to_string() |> Macro.underscore() |> String.replace("-", "_")] do
-          nil -> :error
-          type -> {:ok, {:type, type}}
-        end
+        mode = Sandbox.mode(type)
+        if mode in Sandbox.modes(), do: {:ok, {:type, mode}}, else: :error
 
       {"writable_roots", roots} when is_list(roots) ->
         with {:ok, roots} <- all(roots, &cast(:string, &1)),

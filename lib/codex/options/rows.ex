@@ -25,25 +25,16 @@ defmodule Codex.Options.Rows do
   # a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map below
   # that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:dangerous, "--x"}` when true beside
   # `dangerous`, `{:env, names}` in the environment, `:input` with the prompt, `:overrides` after the
-  # configuration of the other options, or the name of a function clause of `Codex.Exec.Reach`.
+  # configuration of the other options, or the name of a function clause of `Codex.Exec.Flags`.
   #
   # On `app:` also the parameter of `thread/start` or `turn/start`, `:config` for the configuration
   # key of `exec:` in the thread's `config`, `:connection` for what only the server's process has,
-  # `:input`, `:overrides`, or the name of a function clause of `Codex.AppServer.Reach`.
+  # `:input`, `:overrides`, or the name of a function clause of `Codex.AppServer.ThreadParams`.
 
   @only_app "it needs transport: {:app_server, conn}"
   @asks_nobody "codex exec asks nobody; use transport: {:app_server, conn}"
   @own_provider "name a model_provider that is not built in"
 
-  @sandboxes [
-    :default,
-    :strict,
-    :read_only,
-    :workspace_write,
-    :permissive,
-    :danger_full_access,
-    :external_sandbox
-  ]
   @summaries [:auto, :concise, :detailed, :none]
   @levels [:low, :medium, :high]
 
@@ -189,7 +180,7 @@ defmodule Codex.Options.Rows do
   ]
 
   @may [
-    {:sandbox, [:thread], {:one_of, @sandboxes},
+    {:sandbox, [:thread], {:one_of, Codex.Options.Sandbox.names()},
      "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox`",
      default: :default, exec: :sandbox, app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,

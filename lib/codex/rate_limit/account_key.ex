@@ -4,7 +4,7 @@ defmodule Codex.RateLimit.AccountKey do
   # key, of the home. The login and the configuration are not read, which keeps this cheap, so a
   # provider that only the configuration names is called `default`.
 
-  @doc "Returns the key of the account of these settings (`Codex.Exec.Reach.settings/3`)."
+  @doc "Returns the key of the account of these settings (`Codex.Options.Merge`)."
   @spec of(map()) :: String.t()
   def of(settings) do
     {kind, payer} = payer(settings)

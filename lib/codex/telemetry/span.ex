@@ -1,11 +1,11 @@
 defmodule Codex.Telemetry.Span do
   @moduledoc false
-  # A turn as `:telemetry` is told of it: a stream of its elements, with what is emitted on the way. Lane-neutral: elements are
-  # events, `{:attempts, n}`, and at the end of a turn that was lost `{:failed, exception}`.
+  # The telemetry of a turn, for any transport: a span, and events for items, tools and usage. A value
+  # of `Codex.Turn.Driver`, which shows it every element of the turn.
 
-  alias Codex.{Error, Events, Items, Telemetry, Turn}
+  alias Codex.{Events, Items, Telemetry, Turn}
 
-  # More tools are not in use at once. Of others only the end is told.
+  # Tools beyond this number have no start time.
   @max_open 1_000
 
   @tools [
@@ -33,141 +33,59 @@ defmodule Codex.Telemetry.Span do
 
   @type t :: %__MODULE__{}
 
-  @typedoc """
-  Which turn: the prefix of names, metadata that all of its events have, its input, what its thread has used before (nil
-  where that is not known), and whether content is told.
-  """
-  @type about :: %{
-          prefix: [atom(), ...],
-          meta: map(),
-          input: term(),
-          known: map() | nil,
-          content?: boolean()
-        }
+  @doc "Begins the span of a turn, if an application listens."
+  @spec start(Codex.Turn.Job.t()) :: t() | nil
+  def start(job), do: if(Telemetry.listening?(), do: begin(job))
 
-  @doc "What there is to know of a run before it begins."
-  @spec about(:exec | :app_server, Codex.Thread.t() | nil, term(), map()) :: about()
-  def about(lane, thread, input, settings) do
-    known =
-      case thread do
-        %{thread_id: nil, resume: nil, fork_of: nil} -> %{}
-        %{usage: usage} when usage != %{} -> usage
-        _ -> nil
-      end
+  defp begin(%{thread: thread, settings: settings} = job) do
+    transport = if job.transport == :exec, do: :exec, else: :app_server
+    thread_id = thread && thread.thread_id
 
-    %{
-      prefix: settings.telemetry_prefix,
-      meta: %{lane: lane, thread_id: thread && thread.thread_id},
-      input: input,
-      known: known,
-      content?: settings.telemetry_content == true
+    meta = %{
+      lane: transport,
+      originator: :sdk,
+      span_token: make_ref(),
+      thread_id: thread_id,
+      turn_id: nil
     }
-  end
-
-  @doc """
-  The stream that `run` gives, told of. With `:raise`, a turn that was lost raises; with `:element`, `{:failed, exception}` goes on to the
-  reader. `run` gets prefix and metadata for what else there is to tell of the turn.
-  """
-  @spec observe(({[atom(), ...], map()} -> Enumerable.t()), about(), :raise | :element) ::
-          Enumerable.t()
-  def observe(run, about, lost) when is_function(run, 1) do
-    fn acc, reducer -> first(acc, reducer, run, about, lost) end
-  end
-
-  # Nothing begins before the reader wants an element.
-  defp first({:suspend, acc}, reducer, run, about, lost),
-    do: {:suspended, acc, &first(&1, reducer, run, about, lost)}
-
-  defp first({:halt, acc}, _reducer, _run, _about, _lost), do: {:halted, acc}
-
-  defp first({:cont, acc}, reducer, run, about, lost) do
-    span = start(about)
-    stream = run.({span.prefix, span.meta})
-
-    step = fn element, {acc, span} ->
-      span = saw(element, named(element, span))
-      deliver(element, acc, reducer, span, lost)
-    end
-
-    drive(fn -> Enumerable.reduce(stream, {:cont, {acc, span}}, step) end, span, lost)
-  end
-
-  defp deliver({:failed, _error}, acc, _reducer, span, :raise), do: {:halt, {acc, span}}
-
-  # What is for a result only.
-  defp deliver(element, acc, _reducer, span, :raise) when is_tuple(element),
-    do: {:cont, {acc, span}}
-
-  defp deliver(element, acc, reducer, span, _lost) do
-    {command, acc} = reducer.(element, acc)
-    {command, {acc, span}}
-  catch
-    # What the reader raises passes through the stream, which ends the run on the way.
-    kind, reason -> throw({__MODULE__, span, kind, reason, __STACKTRACE__})
-  end
-
-  # What is known travels with the accumulator.
-  defp drive(reduce, span, lost) do
-    case guarded(reduce, span) do
-      {:suspended, {acc, span}, continue} ->
-        {:suspended, acc,
-         fn {command, acc} -> drive(fn -> continue.({command, {acc, span}}) end, span, lost) end}
-
-      {how, {acc, span}} ->
-        finish(span)
-
-        case {span.failed, lost} do
-          {{:lost, error}, :raise} -> raise error
-          _ -> {how, acc}
-        end
-    end
-  end
-
-  defp guarded(reduce, span) do
-    reduce.()
-  catch
-    :throw, {__MODULE__, span, kind, reason, trace} ->
-      finish(span)
-      :erlang.raise(kind, reason, trace)
-
-    # The run could not begin.
-    :error, %Error{} = error ->
-      trace = __STACKTRACE__
-      finish(saw({:failed, error}, span))
-      :erlang.raise(:error, error, trace)
-
-    kind, reason ->
-      trace = __STACKTRACE__
-      finish(span)
-      :erlang.raise(kind, reason, trace)
-  end
-
-  # --- Beginning and end ------------------------------------------------------------------------------------------------
-
-  defp start(about) do
-    own = %{originator: :sdk, span_token: make_ref(), thread_id: nil, turn_id: nil}
-    meta = Map.merge(own, about.meta)
 
     span = %__MODULE__{
-      prefix: about.prefix,
+      prefix: settings.telemetry_prefix,
       meta: meta,
       began: System.monotonic_time(),
-      known: about.known,
-      content?: about.content?
+      known: known(thread),
+      content?: settings.telemetry_content == true
     }
 
-    emit(span, [:thread, :start], %{}, %{}, fn -> %{input: about.input} end)
+    emit(span, [:thread, :start], %{}, %{}, fn -> %{input: elem(job.task, 1)} end)
     span
   end
 
-  defp finish(%{failed: {:lost, error}} = span) do
-    reason = Error.normalize(error)
-    reason = if span.content?, do: reason, else: Telemetry.bare(reason)
+  # The tokens that the thread has used before, or nil.
+  defp known(%{thread_id: nil, resume: nil, fork_of: nil}), do: %{}
+  defp known(%{usage: usage}) when usage != %{}, do: usage
+  defp known(_thread), do: nil
+
+  @doc "Returns prefix and metadata for the events of the turn's process, or nil."
+  @spec of(t() | nil) :: {[atom(), ...], map()} | nil
+  def of(nil), do: nil
+  def of(span), do: {span.prefix, span.meta}
+
+  @doc "Emits the events of one element of a turn."
+  @spec observe(t(), Codex.Turn.Attempts.element()) :: t()
+  def observe(span, element), do: note(element, named(element, span))
+
+  @doc "Ends the span: with `:exception` after an attempt that failed, else with `:stop`."
+  @spec finish(t() | nil) :: :ok
+  def finish(nil), do: :ok
+
+  def finish(%{failed: {:failed, error}} = span) do
+    reason = if span.content?, do: error, else: Telemetry.bare(error)
     details = %{result: :error, reason: reason, attempts: span.attempts}
     emit(span, [:thread, :exception], spent(span.began), details)
   end
 
-  defp finish(span) do
+  def finish(span) do
     {result, error} =
       case span.failed do
         {:turn, error} -> {:error, %{kind: error.kind, message: error.message}}
@@ -186,19 +104,19 @@ defmodule Codex.Telemetry.Span do
     emit(span, [:thread, :stop], spent(span.began), details)
   end
 
-  # --- On the way -------------------------------------------------------------------------------------------------------
+  ## Elements
 
   # Attempts have turns of their own: the newest counts.
   defp named(%{turn_id: id}, span) when is_binary(id), do: put_in(span.meta.turn_id, id)
   defp named(_element, span), do: span
 
-  defp saw({:attempts, n}, span), do: %{span | attempts: n}
-  defp saw({:failed, error}, span), do: %{span | failed: {:lost, error}}
-  defp saw(%Events.ThreadStarted{thread_id: id}, span), do: put_in(span.meta.thread_id, id)
+  defp note({:attempts, n}, span), do: %{span | attempts: n}
+  defp note({:failed, error}, span), do: %{span | failed: {:failed, error}}
+  defp note(%Events.ThreadStarted{thread_id: id}, span), do: put_in(span.meta.thread_id, id)
 
-  defp saw(%Events.ThreadTokenUsageUpdated{usage: total}, span), do: %{span | total: total}
+  defp note(%Events.ThreadTokenUsageUpdated{usage: total}, span), do: %{span | total: total}
 
-  defp saw(%Events.TurnCompleted{} = event, span) do
+  defp note(%Events.TurnCompleted{} = event, span) do
     {total, delta} = usage(event, span)
 
     if is_map(total) do
@@ -208,23 +126,23 @@ defmodule Codex.Telemetry.Span do
     fail(%{span | usage: total || %{}}, event)
   end
 
-  defp saw(%Events.TurnFailed{} = event, span), do: fail(span, event)
+  defp note(%Events.TurnFailed{} = event, span), do: fail(span, event)
 
-  defp saw(%Events.ItemStarted{item: item}, span), do: span |> item(:started, item) |> open(item)
-  defp saw(%Events.ItemUpdated{item: item}, span), do: item(span, :updated, item)
+  defp note(%Events.ItemStarted{item: item}, span), do: span |> item(:started, item) |> open(item)
+  defp note(%Events.ItemUpdated{item: item}, span), do: item(span, :updated, item)
 
-  defp saw(%Events.ItemCompleted{item: item}, span),
+  defp note(%Events.ItemCompleted{item: item}, span),
     do: span |> item(:completed, item) |> close(item)
 
-  defp saw(%Events.TurnDiffUpdated{diff: diff}, span) do
+  defp note(%Events.TurnDiffUpdated{diff: diff}, span) do
     emit(span, [:turn, :diff, :updated], %{}, %{}, fn -> %{diff: diff} end)
     span
   end
 
-  defp saw(%Events.TurnCompaction{stage: stage, compaction: compaction}, span),
+  defp note(%Events.TurnCompaction{stage: stage, compaction: compaction}, span),
     do: compaction(span, stage, compaction)
 
-  defp saw(_event, span), do: span
+  defp note(_event, span), do: span
 
   defp fail(span, event) do
     case Turn.failure(event) do
@@ -233,12 +151,12 @@ defmodule Codex.Telemetry.Span do
     end
   end
 
-  # What is told of it is numbers.
+  # Only numbers are emitted.
   defp compaction(span, stage, compaction) do
     stage = if stage in [:started, :completed, :failed], do: stage, else: :unknown
-    told = if is_map(compaction), do: compaction, else: %{}
-    savings = told["token_savings"] || told["tokenSavings"]
-    details = %{compaction: Map.filter(told, fn {_, n} -> is_number(n) end), stage: stage}
+    facts = if is_map(compaction), do: compaction, else: %{}
+    savings = facts["token_savings"] || facts["tokenSavings"]
+    details = %{compaction: Map.filter(facts, fn {_, n} -> is_number(n) end), stage: stage}
     emit(span, [:turn, :compaction, stage], %{token_savings: savings}, details)
     span
   end
@@ -275,7 +193,7 @@ defmodule Codex.Telemetry.Span do
   defp type(%{type: type}), do: type
   defp type(_item), do: nil
 
-  # --- Tools ------------------------------------------------------------------------------------------------------------
+  ## Tools
 
   defp open(span, %type{id: id} = item) when type in @tools do
     emit(span, [:tool, :start], %{}, tool(item), fn -> %{arguments: arguments(item)} end)
@@ -332,7 +250,7 @@ defmodule Codex.Telemetry.Span do
   defp output(%Items.McpToolCall{result: result, error: error}), do: error || result
   defp output(_item), do: nil
 
-  # --- Events -----------------------------------------------------------------------------------------------------------
+  ## Events
 
   @doc "Measurements of something that began then."
   @spec spent(integer() | nil) :: map()

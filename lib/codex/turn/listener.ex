@@ -11,10 +11,10 @@ defmodule Codex.Turn.Listener do
   Calls the function with an event. Returns `:cont`, or `{:halt, error}` if the turn is to end: the
   function returned `:halt` or `{:halt, reason}`, or it failed.
   """
-  @spec tell(t(), Codex.Events.t() | tuple()) :: :cont | {:halt, Error.t()}
-  def tell(on_event, event) when on_event == nil or is_tuple(event), do: :cont
+  @spec notify(t(), Codex.Events.t() | tuple()) :: :cont | {:halt, Error.t()}
+  def notify(on_event, event) when on_event == nil or is_tuple(event), do: :cont
 
-  def tell(on_event, event) do
+  def notify(on_event, event) do
     case on_event.(event) do
       :halt -> {:halt, halted(nil)}
       {:halt, reason} -> {:halt, halted(reason)}

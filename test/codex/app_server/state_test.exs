@@ -321,10 +321,10 @@ defmodule Codex.AppServer.StateTest do
       {actions, _state} = message(state, Message.from_line(event))
       reason = {:overflow, :nodes, 3}
       assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
-      error = Codex.AppServer.Loss.error(reason)
-      assert error.reason_code == :overflow
+      error = Codex.Turn.Failure.error(reason)
+      assert error.kind == :overflow
       assert error.message =~ "over 3 values and keys (max_message_nodes)"
-      error = Codex.AppServer.Loss.error({:overflow, :line, 9, 8})
+      error = Codex.Turn.Failure.error({:overflow, :line, 9, 8})
       assert error.message =~ "9 bytes, over the limit of 8 bytes (max_message_bytes"
     end
 

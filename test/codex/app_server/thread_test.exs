@@ -196,7 +196,7 @@ defmodule Codex.AppServer.ThreadTest do
     end
 
     test "tell what the server warned of, and which MCP servers did not start" do
-      model = Test.start!(["One.", "Two.", "Three.", "Four."])
+      model = Test.start!(["One.", "Two.", "Three.", "Four.", "Five."])
       conn = connect!(model)
       servers = %{"gone" => %{"command" => "/nope/mcp"}}
       thread = thread!(model, conn, mcp_servers: servers, features: %{"collab" => true})
@@ -210,6 +210,13 @@ defmodule Codex.AppServer.ThreadTest do
       # Later turns of the thread, too; other threads only what is about all. A stream has events.
       {:ok, run} = Thread.run_streamed(first.thread, "again")
       assert {:ok, %{warnings: again}} = Codex.RunResultStreaming.result(run)
+
+      # A reader of events alone gets them as `codex exec` has them, before the end.
+      {:ok, events} = Thread.run_turn_streamed(first.thread, "again")
+      events = Enum.to_list(events)
+      assert %Events.TurnCompleted{} = List.last(events)
+      texts = for %Events.ItemCompleted{item: %Items.Error{message: text}} <- events, do: text
+      assert mcp in texts
       assert mcp in again
       {:ok, events} = Thread.run_turn_streamed(first.thread, "and again", retry: true)
       assert Enum.all?(events, &is_struct/1)

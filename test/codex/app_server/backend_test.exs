@@ -1,16 +1,28 @@
-defmodule Codex.AppServer.LaneTest do
-  # What a turn over a connection sends, and what its failures are, without a server.
+defmodule Codex.AppServer.BackendTest do
+  # The requests and failures of a turn over a connection, without a server.
   use ExUnit.Case, async: true
 
-  alias Codex.AppServer.{Loss, Reach, EventDecoder}
-  alias Codex.{Error, Events, Items, TransportError}
-  alias Codex.Options.Table
+  alias Codex.AppServer.{EventDecoder, ThreadParams}
+  alias Codex.{Error, Events, Items}
+  alias Codex.Options.{Merge, Table}
+  alias Codex.Turn.Failure
 
   defp reach(thread, turn \\ []) do
     {:ok, thread} = Codex.Thread.Options.new(thread)
     {:ok, turn} = Table.check(:turn, turn)
     {:ok, client} = Codex.Options.new([])
-    client |> Codex.Exec.Reach.settings(thread, turn) |> Reach.all(turn)
+
+    with {:ok, settings} <- Merge.settings(client, thread, turn),
+         {:ok, sent} <- ThreadParams.new(settings, turn),
+         {:ok, {turn, _experimental}} <- ThreadParams.turn(sent) do
+      threads =
+        for method <- ~w(thread/start thread/resume thread/fork), into: %{} do
+          {:ok, {params, _experimental}} = ThreadParams.thread(sent, method)
+          {method, params}
+        end
+
+      {:ok, %{threads: threads, turn: turn}}
+    end
   end
 
   test "options are parameters of the thread and of the turn, or its configuration" do
@@ -142,23 +154,22 @@ defmodule Codex.AppServer.LaneTest do
           {{:turn_running, "t", "u"}, :thread_busy},
           {{:experimental, ["a/b"]}, :unsupported},
           {{:overflow, :requests, 9}, :overflow},
-          {"thread/closed", :protocol},
+          {{:thread_closed, "thread/closed"}, :protocol},
           {{:no_id, "turn/start", %{}}, :protocol},
           {:not_ready, :connection_refused},
           {%{"code" => -32600, "message" => "thread not found: x"}, :thread_not_found}
         ] do
-      assert {^reason, %TransportError{reason_code: ^kind, message: message}} =
-               {reason, Loss.error(reason)}
+      assert {^reason, %Error{kind: ^kind, message: message}} = {reason, Failure.error(reason)}
 
       assert is_binary(message)
     end
 
-    assert %{exit_status: 137, signal: :kill} = Loss.error(killed)
-    assert %{exit_status: 3, message: message, stderr: "oh no"} = Loss.error(exited)
+    assert %{exit_status: 137, signal: :kill} = Failure.error(killed)
+    assert %{exit_status: 3, message: message, stderr: "oh no"} = Failure.error(exited)
     assert message =~ "oh no"
 
     closed = {:app_server_down, %{reason: {:closed, 1001, "going"}}}
-    assert %{reason_code: :crashed, message: message} = Loss.error(closed)
+    assert %{kind: :crashed, message: message} = Failure.error(closed)
     assert message == "the app-server closed the connection (1001): going"
   end
 

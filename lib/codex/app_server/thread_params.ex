@@ -1,13 +1,13 @@
-defmodule Codex.AppServer.Reach do
+defmodule Codex.AppServer.ThreadParams do
   @moduledoc false
-  # How each option of a thread and of a turn reaches the app-server: as parameters of `thread/start` and `turn/start`, and as
-  # `config` of the thread. Pure; one pass over the table.
+  # Sends each option of a thread and a turn to an app-server: as parameter of `thread/start` and its
+  # like, as parameter of `turn/start`, or in the `config` of the thread. Pure; one pass over the
+  # table of options.
 
   alias Codex.{AppServer, Native, Protocol, Tool}
-  alias Codex.AppServer.{Calls, Params}
-  alias Codex.Options.{Overrides, Table}
+  alias Codex.AppServer.Calls
+  alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
-  @threads ~w(thread/start thread/resume thread/fork)
   @modes ~w(read-only workspace-write danger-full-access)
 
   # The CLI refuses to change these (0.169).
@@ -16,55 +16,78 @@ defmodule Codex.AppServer.Reach do
   # Options of these kinds are the configuration of a thread, which no turn can change.
   @configuring [:config, :overrides, :enable, :disable]
 
-  defstruct params: %{}, config: []
+  defstruct [:settings, params: %{}, config: []]
 
-  @typedoc "Parameters of the thread's methods by name, and of `turn/start`, but for thread and input; experimental ones, by name."
-  @type t :: %{
-          threads: %{String.t() => map()},
-          turn: map(),
-          experimental: %{String.t() => [String.t()]}
-        }
+  @typedoc "Settings, their parameters by name, and their overrides of the configuration."
+  @type t :: %__MODULE__{settings: map(), params: map(), config: [Overrides.t()]}
+
+  @typedoc "Parameters as on the wire, and the names of experimental ones."
+  @type params :: {map(), [String.t()]}
 
   @type reason ::
-          Codex.Exec.Reach.reason()
+          {:unsupported_option, atom()}
+          | {:unsupported_option, atom(), term()}
+          | Merge.reason()
           | {:invalid_config_overrides, String.t()}
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | AppServer.reason()
 
-  @doc "What these settings send (see `Codex.Exec.Reach.settings/3`); `turn` are those of the turn alone."
-  @spec all(map(), map()) :: {:ok, t()} | {:error, reason()}
-  def all(settings, turn) do
-    with :ok <- no_env(turn),
-         {:ok, settings} <- bundles(settings, turn),
-         {:ok, sent} <- fold(settings),
-         {sandbox, as_config} = of_thread(settings),
-         told =
-           settings.below ++
-             sent.config ++ as_config ++ settings.config ++ settings.config_overrides,
-         {:ok, config} <- config(told),
-         {:ok, schema} <- schema(settings.output_schema),
-         thread = Map.merge(sent.params, sandbox),
-         thread = if(config == %{}, do: thread, else: Map.put(thread, "config", config)),
-         {:ok, threads} <- threads(thread),
-         {:ok, {turn, uses}} <- turn(sent.params, schema, settings) do
-      uses =
-        Map.put(Map.new(threads, fn {name, {_, uses}} -> {name, uses} end), "turn/start", uses)
+  @doc "Returns how these settings are sent; `turn_opts` are the options of the turn alone."
+  @spec new(map(), map()) :: {:ok, t()} | {:error, reason()}
+  def new(settings, turn_opts) do
+    with :ok <- no_env(turn_opts),
+         {:ok, settings} <- policies(settings, turn_opts),
+         do: fold(settings)
+  end
 
-      threads = Map.new(threads, fn {name, {params, _}} -> {name, params} end)
-      {:ok, %{threads: threads, turn: turn, experimental: uses}}
+  @doc "Checks the options of a thread before its first turn."
+  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
+  def check(client, thread) do
+    with {:ok, settings} <- Merge.settings(client, thread, %{}),
+         {:ok, sent} <- new(settings, %{}),
+         {:ok, _params} <- thread(sent, "thread/start"),
+         {:ok, _params} <- turn(sent),
+         do: :ok
+  end
+
+  @doc "Returns the parameters of `thread/start`, `thread/resume` or `thread/fork`, but for the id."
+  @spec thread(t(), String.t()) :: {:ok, params()} | {:error, reason()}
+  def thread(%{settings: settings} = sent, method) do
+    {sandbox, as_config} = of_thread(settings)
+
+    overrides =
+      settings.below ++ sent.config ++ as_config ++ settings.config ++ settings.config_overrides
+
+    with {:ok, config} <- config(overrides) do
+      params = Map.merge(sent.params, sandbox)
+      params = if config == %{}, do: params, else: Map.put(params, "config", config)
+      ids = if method == "thread/start", do: [], else: [thread_id: ""]
+      params("thread/start", method, params, ids)
     end
   end
 
-  @doc """
-  Checks the options of a thread before a turn is there: what no turn of this thread could send.
-  """
-  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
-  def check(global, thread) do
-    settings = Codex.Exec.Reach.settings(global, thread, %{})
-    with {:ok, _reach} <- all(settings, %{}), do: :ok
+  @doc "Returns the parameters of `turn/start`, but for thread and input."
+  @spec turn(t()) :: {:ok, params()} | {:error, reason()}
+  def turn(%{settings: settings} = sent) do
+    with {:ok, schema} <- schema(settings.output_schema),
+         params = if(schema, do: Map.put(sent.params, "outputSchema", schema), else: sent.params),
+         args = [thread_id: "", input: ""],
+         {:ok, {params, uses}} <-
+           params("turn/start", "turn/start", sandbox_policy(params, settings), args),
+         do: {:ok, {Map.drop(params, ["threadId", "input"]), uses}}
   end
 
-  # What `turn/start` takes by name and the methods of threads do not: as they take it. A review has nothing else to go by.
+  # A policy names its kind; one that does not is of the kind of the sandbox.
+  defp sandbox_policy(%{"sandboxPolicy" => policy} = params, settings) do
+    sandbox = if settings.sandbox == :default, do: :workspace_write, else: settings.sandbox
+    kind = policy[:type] || Sandbox.mode(sandbox)
+    %{params | "sandboxPolicy" => Map.put(policy, :type, kind)}
+  end
+
+  defp sandbox_policy(params, _settings), do: params
+
+  # Parameters of `turn/start` that the methods of threads do not have: in the form that these take.
+  # A review runs with these alone.
   defp of_thread(settings) do
     named = [
       {"model_reasoning_effort", settings.reasoning_effort},
@@ -81,7 +104,7 @@ defmodule Codex.AppServer.Reach do
     {sandbox, named ++ details}
   end
 
-  @doc "What a review cannot be told in any way, by the name of its option, or nil."
+  @doc "Returns an option that a review cannot have in any way, or nil."
   @spec not_of_review(map(), map()) :: atom() | nil
   def not_of_review(settings, turn) do
     cond do
@@ -93,8 +116,8 @@ defmodule Codex.AppServer.Reach do
   end
 
   @doc """
-  The option of a turn that only the start of a thread could send, or nil: a loaded thread keeps
-  its configuration.
+  Returns an option of a turn that only the start of a thread could send, or nil: a loaded thread
+  keeps its configuration.
   """
   @spec not_of_loaded(map()) :: atom() | nil
   def not_of_loaded(turn) do
@@ -102,7 +125,7 @@ defmodule Codex.AppServer.Reach do
     Enum.find(configuring, &(turn[&1] not in [nil, [], %{}]))
   end
 
-  # Of a turn, those that say how it runs.
+  # The first option of a turn that decides how it runs.
   defp of_turn(turn) do
     reaching = for row <- Table.rows(:turn), row.opts[:app] != :host, do: row.name
     Enum.find(reaching, &(turn[&1] not in [nil, [], %{}]))
@@ -112,55 +135,25 @@ defmodule Codex.AppServer.Reach do
   defp no_env(%{env: env}) when env not in [nil, %{}], do: {:error, {:unsupported_option, :env}}
   defp no_env(_turn), do: :ok
 
-  # Two options that stand for others, and words that the server does not know (0.169). An option
-  # that was set by name wins over `full_auto`.
-  defp bundles(%{ask_for_approval: :on_failure}, _turn),
+  # Values that the server does not know (0.169), and the bypass, which is a sandbox and a policy.
+  defp policies(%{ask_for_approval: :on_failure}, _turn),
     do: {:error, {:unsupported_option, :ask_for_approval, :on_failure}}
 
-  defp bundles(%{sandbox: :external_sandbox}, _turn),
+  defp policies(%{sandbox: :external_sandbox}, _turn),
     do: {:error, {:unsupported_option, :sandbox, :external_sandbox}}
 
-  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true, full_auto: true}, _turn),
-    do: {:error, :conflicting_auto_flags}
-
-  defp bundles(%{dangerously_bypass_approvals_and_sandbox: true} = settings, turn) do
+  defp policies(%{dangerously_bypass_approvals_and_sandbox: true} = settings, turn) do
     settings = %{settings | sandbox: :danger_full_access, ask_for_approval: :never}
 
-    cond do
-      settings.dangerous != true ->
-        {:error, {:dangerous, :dangerously_bypass_approvals_and_sandbox}}
-
-      turn[:dangerously_bypass_approvals_and_sandbox] ->
-        {:ok, %{settings | sandbox_policy: %{type: "danger-full-access"}}}
-
-      true ->
-        {:ok, settings}
-    end
+    if turn[:dangerously_bypass_approvals_and_sandbox],
+      do: {:ok, %{settings | sandbox_policy: %{type: "danger-full-access"}}},
+      else: {:ok, settings}
   end
 
-  defp bundles(%{full_auto: true} = settings, turn) do
-    default? = settings.sandbox == :default
-    policy = settings.sandbox_policy || %{}
-
-    # A thread that is loaded takes the sandbox from the policy of a turn only.
-    policy =
-      if turn[:full_auto] && default?,
-        do: Map.put_new(policy, :type, "workspace-write"),
-        else: settings.sandbox_policy
-
-    {:ok,
-     %{
-       settings
-       | sandbox: if(default?, do: :workspace_write, else: settings.sandbox),
-         sandbox_policy: policy,
-         ask_for_approval: settings.ask_for_approval || :on_request
-     }}
-  end
-
-  defp bundles(settings, _turn), do: {:ok, settings}
+  defp policies(settings, _turn), do: {:ok, settings}
 
   defp fold(settings) do
-    Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
+    Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{settings: settings}}, fn row, {:ok, sent} ->
       value = settings[row.name]
 
       if value in [nil, row.opts[:default]],
@@ -169,8 +162,7 @@ defmodule Codex.AppServer.Reach do
     end)
   end
 
-  # The SDK itself sees to these; `Codex.AppServer.Lane` to what the connection must have; the
-  # other functions of this module to the rest.
+  # The SDK itself has these, the connection, or the other functions of this module.
   defp reach(how, _value, _row, _settings, sent)
        when how in [:host, :connection, :input, :overrides, :bundle],
        do: {:cont, {:ok, sent}}
@@ -205,7 +197,8 @@ defmodule Codex.AppServer.Reach do
     for module <- modules, {:ok, tool} = Tool.new(module), do: tool.spec
   end
 
-  # The mode alone: the model is that of the thread, which is known when it runs (`Codex.AppServer.Run`).
+  # The mode alone: its model is that of the thread, which is known when the turn starts
+  # (`Codex.AppServer.TurnStart`).
   defp value(:collaboration_mode, mode, settings) when is_atom(mode) or is_binary(mode) do
     effort = settings.reasoning_effort && to_string(settings.reasoning_effort)
     own = %{"model" => settings.model || "", "reasoning_effort" => effort}
@@ -234,8 +227,8 @@ defmodule Codex.AppServer.Reach do
     {path, value}
   end
 
-  # What is told as for `--config`, by dotted keys: the server splits them, and puts all of it above
-  # the configuration of the connection. A table would replace the connection's.
+  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration of
+  # the connection. A table would replace the connection's.
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do
@@ -275,45 +268,14 @@ defmodule Codex.AppServer.Reach do
 
   ## As the protocol has them
 
-  defp threads(params) do
-    Enum.reduce_while(@threads, {:ok, %{}}, fn method, {:ok, threads} ->
-      args = if method == "thread/start", do: [], else: [thread_id: ""]
-
-      case params("thread/start", method, params, args) do
-        {:ok, params, uses} -> {:cont, {:ok, Map.put(threads, method, {params, uses})}}
-        error -> {:halt, error}
-      end
-    end)
-  end
-
-  # A policy says its kind; one that does not is of the kind of the sandbox.
-  defp turn(params, schema, settings) do
-    params =
-      case params do
-        %{"sandboxPolicy" => policy} ->
-          kind = if settings.sandbox == :default, do: :workspace_write, else: settings.sandbox
-          kind = policy[:type] || Params.sandbox_mode(kind)
-          %{params | "sandboxPolicy" => Map.put(policy, :type, kind)}
-
-        _ ->
-          params
-      end
-
-    params = if schema, do: Map.put(params, "outputSchema", schema), else: params
-    args = [thread_id: "", input: ""]
-
-    with {:ok, params, uses} <- params("turn/start", "turn/start", params, args),
-         do: {:ok, {Map.drop(params, ["threadId", "input"]), uses}}
-  end
-
-  # Checked as a call of `like`, with what `method` has of it.
+  # Checked as a call of `like`, with the parameters that `method` has.
   defp params(like, method, params, args) do
     [row | _] = Calls.rows([like])
     params = Map.take(params, fields(method))
 
     with {:ok, params, _} <- Calls.params(row, Keyword.take(args, row.args), params),
          {:ok, wire, uses} <- Protocol.params(method, Map.merge(params || %{}, ids(args))),
-         do: {:ok, Map.delete(wire || %{}, "threadId"), uses}
+         do: {:ok, {Map.delete(wire || %{}, "threadId"), uses}}
   end
 
   defp ids(args), do: for({:thread_id, id} <- args, into: %{}, do: {"threadId", id})

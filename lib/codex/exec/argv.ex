@@ -1,12 +1,12 @@
-defmodule Codex.Exec.Args do
+defmodule Codex.Exec.Argv do
   @moduledoc false
-  # From options and input to argv, environment and stdin. Pure but for looking whether files exist.
+  # Makes argv, environment and stdin of `codex exec` from a job. Pure, but for checks of files.
 
   alias Codex.{CLI, FileSystem, Home, Input, Native}
   alias Codex.Config.Loader
-  alias Codex.Exec.{Images, Options, Reach, Secrets, Servers}
+  alias Codex.Exec.{Flags, Secrets, Servers}
   alias Codex.Options.Overrides
-  alias Codex.Review.Target
+  alias Codex.Turn.Job
 
   # What a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
@@ -14,18 +14,7 @@ defmodule Codex.Exec.Args do
   @max_schema FileSystem.max_bytes()
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [
-    :argv,
-    :env,
-    :clear_env,
-    :stdin,
-    :settings,
-    :resume,
-    :telemetry,
-    :about,
-    tokens: [],
-    servers: %{}
-  ]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, servers: %{}]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration
@@ -37,69 +26,50 @@ defmodule Codex.Exec.Args do
            :path | {:config, String.t()} | {:profile, Path.t()} | {:mark, String.t()}}
 
   @typedoc """
-  What is run. `resume` is what the thread that starts must be; any of `tokens` cancels it; `telemetry` is prefix and metadata of what is
-  told of the process, or nil; `servers` are the variables of MCP servers.
+  A command line. `resume` is the thread that has to start; `servers` are the variables of MCP
+  servers.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
-          tokens: [String.t()],
           servers: Servers.envs(),
           env: %{String.t() => String.t() | nil},
           clear_env: boolean(),
           stdin: String.t(),
           settings: map(),
-          telemetry: {[atom(), ...], map()} | nil,
-          about: Codex.Turn.Running.about() | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
-  @type input :: Input.t()
   @type reason ::
           CLI.path_error()
-          | {:invalid_input, term()}
+          | Input.reason()
           | {:unsupported_input, :exec}
-          | {:input_too_large, pos_integer(), pos_integer()}
-          | {:image_not_found, Path.t()}
-          | {:image_too_large, Path.t(), pos_integer()}
           | {:invalid_working_directory, Path.t()}
-          | Reach.reason()
+          | Flags.reason()
           | Secrets.reason()
           | {:invalid_config_overrides, term()}
           | {:invalid_profile, String.t()}
           | Codex.Config.Error.t()
-          | :conflicting_auto_flags
           | {:invalid_output_schema,
              {:not_encodable, term(), list()} | {:unreadable, Path.t(), String.t()}}
-          | Target.reason()
+          | Codex.Review.Target.reason()
 
-  @doc "The call that does this."
-  @spec build({:run, input()} | {:review, Codex.Review.target()}, Options.t()) ::
-          {:ok, t()} | {:error, reason()}
-  def build({:run, input}, options), do: run(input, options)
-  def build({:review, target}, options), do: review(target, options)
-
-  @doc "The call that runs a turn."
-  @spec run(input(), Options.t()) :: {:ok, t()} | {:error, reason()}
-  def run(input, %Options{} = options) do
-    with {:ok, prompt, images} <- input(input),
-         images = images ++ options.attachments ++ settings(options)[:images],
-         {:ok, images} <- Images.existing(images) do
-      resume = resume(options.thread)
-      build(options, position(resume, last_args(options) ++ image_args(images)), prompt, resume)
+  @doc "Returns the command line of a job."
+  @spec build(Job.t()) :: {:ok, t()} | {:error, reason()}
+  def build(%Job{task: {:run, input}, settings: settings} = job) do
+    with {:ok, prompt, images} <- prompt(input),
+         {:ok, images} <- Input.existing_images(images ++ settings.images) do
+      resume = resume(job.thread)
+      all = if resume == :last and settings.resume_all, do: ["--all"], else: []
+      build(settings, position(resume, all ++ Enum.flat_map(images, &["-i", &1])), prompt, resume)
     end
   end
 
-  @doc "The call that runs a review."
-  @spec review(Codex.Review.target(), Options.t()) :: {:ok, t()} | {:error, reason()}
-  def review(target, %Options{} = options) do
-    with :ok <- Target.form(target),
-         {:ok, args, stdin} <- target(target),
-         :ok <- no_images(options) do
-      build(options, ["review" | args], stdin, nil)
-    end
+  def build(%Job{task: {:review, target}, settings: settings}) do
+    with {:ok, args, stdin} <- target(target),
+         do: build(settings, ["review" | args], stdin, nil)
   end
 
-  @doc "What counts for the credentials of a run: options of `Codex.Auth`."
+  @doc "Returns what decides on the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
   def surroundings(%__MODULE__{settings: settings} = args) do
     host = if args.clear_env, do: %{}, else: System.get_env()
@@ -125,47 +95,38 @@ defmodule Codex.Exec.Args do
   defp overrides_of([_other | rest]), do: overrides_of(rest)
   defp overrides_of([]), do: []
 
-  # `codex exec review` takes none.
-  defp no_images(options) do
-    if options.attachments ++ settings(options).images == [],
-      do: :ok,
-      else: {:error, {:unsupported_option, :images}}
-  end
+  defp build(settings, command, stdin, resume) do
+    settings = made_home(settings)
 
-  defp build(options, command, stdin, resume) do
-    settings = options |> settings() |> made_home()
-
-    with {:ok, program} <- CLI.find(options.codex_opts.codex_path_override),
+    with {:ok, program} <- CLI.find(settings.codex_path_override),
          :ok <- Home.guard(surrounding_env(settings)),
-         :ok <- check_flags(settings),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
-         :ok <- check_directory(settings.working_directory),
+         :ok <- FileSystem.working_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
-         {:ok, sent} <- Reach.all(settings),
+         {:ok, sent} <- Flags.all(settings),
          :ok <- check_overlay(overlay, sent.flags),
-         {:ok, hidden} <- Secrets.hide(Reach.told(sent, settings)),
-         {:ok, schema} <- schema(options.output_schema_path, settings.output_schema) do
+         {:ok, hidden} <- Secrets.hide(Flags.overrides(sent, settings)),
+         {:ok, schema} <- schema(settings[:output_schema_path], settings.output_schema) do
       args = %__MODULE__{
         argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
         env: env(settings, Map.merge(sent.env, hidden.vars), program),
         clear_env: clear_env?(settings),
         stdin: stdin,
         settings: settings,
-        tokens: List.wrap(settings.cancellation_token) ++ List.wrap(options.run_token),
         servers: hidden.servers,
         resume: resume
       }
 
-      with {:ok, args} <- told(args, hidden.overrides),
+      with {:ok, args} <- override(args, hidden.overrides),
            do: {:ok, %{args | argv: args.argv ++ command}}
     end
   end
 
-  defp told(%{servers: none} = args, overrides) when none == %{}, do: put(args, overrides)
+  defp override(%{servers: none} = args, overrides) when none == %{}, do: put(args, overrides)
 
-  # What a server is follows from all that is told, and from the files.
-  defp told(args, overrides) do
+  # The definition of a server follows from all overrides, and from the files.
+  defp override(args, overrides) do
     with {:ok, all} <- put(args, overrides),
          {:ok, started, file} <- Servers.wrap(args.servers, surroundings(all)),
          {:ok, args} <- put(args, overrides ++ started),
@@ -177,8 +138,8 @@ defmodule Codex.Exec.Args do
          do: {:ok, %{args | argv: args.argv ++ overrides}}
   end
 
-  # In a home that this package made, `config.toml` is not the user's but what the caller gave. It
-  # counts whatever the isolation: without it the CLI would turn to its built-in provider.
+  # In a home that this package made, `config.toml` is the caller's own. It counts whatever the
+  # isolation: without it the CLI would turn to its built-in provider.
   defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings)
        when ignore == true or isolation in [:project, :hermetic] do
     with {:ok, home} <- home(settings), true <- Home.made?(home) do
@@ -203,10 +164,10 @@ defmodule Codex.Exec.Args do
     System.get_env() |> Map.merge(named) |> Map.merge(settings.env)
   end
 
-  # What is too long for an argument and has no file of its own stands in a profile that exists for this run: the one that
-  # was named, if any, and the text.
+  # A text that is too long for an argument and has no file of its own goes into a profile that
+  # exists for this run: a copy of the named profile, if any, and the text.
   defp overlay(%{developer_instructions: text} = settings) when is_binary(text) do
-    if byte_size(text) <= Reach.max_argument() do
+    if byte_size(text) <= Flags.max_argument() do
       {:ok, settings, []}
     else
       with {:ok, home} <- home(settings),
@@ -248,9 +209,9 @@ defmodule Codex.Exec.Args do
   end
 
   defp overrides(overrides) do
-    {files, told} = Enum.split_with(overrides, &match?({:file, _, _}, &1))
+    {files, values} = Enum.split_with(overrides, &match?({:file, _, _}, &1))
 
-    case Overrides.arguments(told) do
+    case Overrides.arguments(values) do
       {:ok, arguments} ->
         files = for {:file, [key], content} <- files, do: {:file, content, {:config, key}}
         {:ok, Enum.flat_map(files ++ arguments, &["--config", &1])}
@@ -260,16 +221,7 @@ defmodule Codex.Exec.Args do
     end
   end
 
-  defp settings(%Options{codex_opts: global, thread: thread, turn_opts: turn}),
-    do: Reach.settings(global, thread && thread.thread_opts, turn)
-
   ## Checks
-
-  # One may stand with the thread and the other with the turn.
-  defp check_flags(%{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}),
-    do: {:error, :conflicting_auto_flags}
-
-  defp check_flags(_settings), do: :ok
 
   # The CLI accepts the pair, and keeps the turn in the session file of the thread.
   defp check_ephemeral(%{ephemeral: true}, resume) when is_binary(resume) or resume == :last,
@@ -282,11 +234,6 @@ defmodule Codex.Exec.Args do
     do: {:error, {:unsupported_option, :local_provider, :not_oss}}
 
   defp check_local_provider(_settings), do: :ok
-
-  defp check_directory(nil), do: :ok
-
-  defp check_directory(dir),
-    do: if(FileSystem.dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
   # A schema's file is made when the run starts.
   defp schema(nil, nil), do: {:ok, []}
@@ -313,81 +260,44 @@ defmodule Codex.Exec.Args do
 
   ## Input
 
-  defp input(text) when is_binary(text) do
-    cond do
-      not String.valid?(text) -> {:error, {:invalid_input, :not_utf8}}
-      text == "" -> {:error, {:invalid_input, ""}}
-      true -> with :ok <- Input.fits([text]), do: {:ok, text, []}
-    end
-  end
-
-  defp input([_ | _] = blocks) do
-    if List.improper?(blocks), do: {:error, {:invalid_input, blocks}}, else: blocks(blocks)
-  end
-
-  defp input(other), do: {:error, {:invalid_input, other}}
-
-  defp blocks(blocks) do
-    Enum.reduce_while(blocks, {:ok, [], []}, fn block, {:ok, texts, images} ->
-      case block(block) do
-        {:text, text} -> {:cont, {:ok, [text | texts], images}}
-        {:image, path} -> {:cont, {:ok, texts, [path | images]}}
-        error -> {:halt, error}
+  # The texts are the prompt, which may not be empty.
+  defp prompt(input) do
+    with {:ok, blocks} <- Input.blocks(input),
+         {:ok, texts, images} <- split(blocks, List.wrap(input), [], []) do
+      case Enum.join(texts, "\n") do
+        "" -> {:error, {:invalid_input, ""}}
+        text -> {:ok, text, images}
       end
-    end)
-    |> case do
-      {:ok, texts, images} ->
-        with {:ok, text, []} <- texts |> Enum.reverse() |> Enum.join("\n") |> input(),
-             do: {:ok, text, Enum.reverse(images)}
-
-      error ->
-        error
     end
   end
 
-  defp block(text) when is_binary(text), do: {:text, text}
+  defp split([], [], texts, images), do: {:ok, Enum.reverse(texts), Enum.reverse(images)}
 
-  defp block(block) when is_map(block) do
-    get = &(Map.get(block, &1) || Map.get(block, Atom.to_string(&1)))
+  defp split([block | blocks], [given | rest], texts, images) do
+    case block do
+      %{"type" => "text", "text" => text} when is_binary(text) ->
+        split(blocks, rest, [text | texts], images)
 
-    case {get.(:type), get.(:text), get.(:path)} do
-      {type, text, _} when type in [:text, "text"] and is_binary(text) ->
-        {:text, text}
+      %{"type" => "localImage", "path" => path} when is_binary(path) ->
+        split(blocks, rest, texts, [path | images])
 
-      {type, _, path} when type in [:local_image, "local_image"] and is_binary(path) ->
-        {:image, path}
-
-      {type, _, _} when type in [:text, "text", :local_image, "local_image"] ->
-        {:error, {:invalid_input, block}}
-
-      {type, _, _} when is_atom(type) or is_binary(type) ->
+      %{"type" => type} when type not in ["text", "localImage"] and is_binary(type) ->
         {:error, {:unsupported_input, :exec}}
 
-      _ ->
-        {:error, {:invalid_input, block}}
+      _invalid ->
+        {:error, {:invalid_input, given}}
     end
   end
 
-  defp block(other), do: {:error, {:invalid_input, other}}
-
-  # `-i` takes all that follows: `--` ends it.
-  defp image_args([]), do: []
-  defp image_args(images), do: Enum.flat_map(images, &["-i", &1])
-
   ## Which thread
-
-  defp last_args(%{thread: %{resume: :last}} = options) do
-    if settings(options).resume_all, do: ["--all"], else: []
-  end
-
-  defp last_args(_options), do: []
 
   defp resume(%{thread_id: id}) when is_binary(id), do: id
   defp resume(%{resume: :last}), do: :last
   defp resume(%{fork_of: id}) when is_binary(id), do: {:fork, id}
   defp resume(_thread), do: nil
 
-  # The prompt is on stdin: `-`. Neither a prompt nor an id can be taken for a flag.
+  # The prompt is on stdin: `-`. Neither a prompt nor an id can be taken for a flag, and `--` ends
+  # the list that `-i` takes.
   defp position(nil, images), do: images ++ ["--", "-"]
   defp position(:last, images), do: ["resume", "--last"] ++ images ++ ["--", "-"]
   defp position({:fork, id}, images), do: ["fork"] ++ images ++ ["--", id, "-"]
@@ -401,9 +311,9 @@ defmodule Codex.Exec.Args do
   defp target({:commit, sha, nil}), do: target({:commit, sha})
   defp target({:commit, sha, title}), do: {:ok, ["--commit=" <> sha, "--title=" <> title], ""}
   defp target({:custom, text}), do: target(text)
-  defp target(text), do: with({:ok, text, []} <- input(text), do: {:ok, ["-"], text})
+  defp target(text), do: with({:ok, text, []} <- prompt(text), do: {:ok, ["-"], text})
 
-  @doc "Texts that must not be shown: secrets of the environment, and variables of MCP servers."
+  @doc "Returns the secrets of the environment and the variables of MCP servers."
   @spec secrets(t()) :: [String.t()]
   def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers}) do
     host = if clear_env, do: %{}, else: System.get_env()

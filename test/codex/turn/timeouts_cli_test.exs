@@ -1,4 +1,4 @@
-defmodule Codex.ClocksCLITest do
+defmodule Codex.Turn.TimeoutsCLITest do
   # The clocks of a run, with the real CLI.
   use ExUnit.Case, async: true
 

@@ -1,8 +1,9 @@
-defmodule Codex.Exec.Reach do
+defmodule Codex.Exec.Flags do
   @moduledoc false
-  # How each option reaches `codex exec`: flags, configuration overrides, environment. Pure; one pass over the table.
+  # Sends each option to `codex exec` as flag, configuration override or variable. Pure; one pass
+  # over the table of options.
 
-  alias Codex.Options.{Overrides, Table}
+  alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
   # Linux takes 128 KiB in one argument; what else stands in it is short.
   @max_argument 131_072 - 1_024
@@ -21,44 +22,13 @@ defmodule Codex.Exec.Reach do
   @type reason ::
           {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
-          | {:dangerous, atom()}
+          | Merge.reason()
           | {:invalid_config_overrides, String.t()}
 
-  @doc """
-  Merges the options of a run: of each option the turn's value, else the thread's, else the
-  client's, else its default. Lists and environments add up. `below` is the configuration of the
-  client, which everything else wins over.
-  """
-  @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()
-  def settings(global, thread, turn) do
-    thread = if thread, do: Map.from_struct(thread), else: Map.new(Table.defaults(:thread))
-    sources = [turn, thread, Map.from_struct(global)]
-
-    settings =
-      for row <- Table.rows(), into: %{} do
-        value =
-          Enum.find_value(sources, fn source ->
-            if source[row.name] != nil, do: {:ok, source[row.name]}
-          end)
-
-        {row.name, if(value, do: elem(value, 1), else: row.opts[:default])}
-      end
-
-    Map.merge(settings, %{
-      env: Map.merge(global.env || %{}, turn[:env] || %{}),
-      below: (global.config || []) ++ (global.config_overrides || []),
-      images: (thread.attachments || []) ++ (turn[:images] || []),
-      enable: (thread.enable || []) ++ (turn[:enable] || []),
-      disable: (thread.disable || []) ++ (turn[:disable] || []),
-      config: thread.config || [],
-      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
-    })
-  end
-
-  @doc "How long one text may be in an argument, in bytes."
+  @doc "Returns how long one text may be in an argument, in bytes."
   def max_argument, do: @max_argument
 
-  @doc "What these settings send. An override of kind `:file` names a file with this content."
+  @doc "Returns how these settings are sent. An override of kind `:file` names a file with this content."
   @spec all(map()) :: {:ok, t()} | {:error, reason()}
   def all(settings) do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
@@ -73,35 +43,25 @@ defmodule Codex.Exec.Reach do
     end)
   end
 
-  @doc """
-  Checks the options of a thread before a turn is there: what no turn of this thread could send.
-  """
+  @doc "Checks the options of a thread before its first turn."
   @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
-  def check(global, thread) do
-    settings = settings(global, thread, %{})
-
-    with {:ok, sent} <- all(settings), do: written(told(sent, settings))
+  def check(client, thread) do
+    with {:ok, settings} <- Merge.settings(client, thread, %{}),
+         {:ok, sent} <- all(settings),
+         do: sent |> overrides(settings) |> written()
   end
 
-  defp written(told) do
-    case told |> Enum.reject(&match?({:file, _, _}, &1)) |> Overrides.arguments() do
+  defp written(overrides) do
+    case overrides |> Enum.reject(&match?({:file, _, _}, &1)) |> Overrides.arguments() do
       {:ok, _arguments} -> :ok
       {:error, name} -> {:error, {:invalid_config_overrides, name}}
     end
   end
 
-  @doc "All that is told with `--config`, with secrets; later overrides win."
-  @spec told(t(), map()) :: [Codex.Options.Overrides.t() | {:file, [String.t()], String.t()}]
-  def told(sent, settings),
+  @doc "Returns all overrides, with secrets; later ones win."
+  @spec overrides(t(), map()) :: [Overrides.t() | {:file, [String.t()], String.t()}]
+  def overrides(sent, settings),
     do: settings.below ++ sent.overrides ++ settings.config ++ settings.config_overrides
-
-  @doc "What the options `mcp_servers` and `model_providers` tell, with secrets."
-  @spec tables(map()) :: [Codex.Options.Overrides.t()]
-  def tables(settings) do
-    for name <- [:mcp_servers, :model_providers],
-        override <- table(name, settings[name] || %{}),
-        do: override
-  end
 
   defp add(sent, more) do
     %{
@@ -112,9 +72,10 @@ defmodule Codex.Exec.Reach do
     }
   end
 
-  # The SDK itself sees to these, or `Codex.Exec.Args` does, which has the prompt and the thread.
-  defp reach(how, _value, _name, _settings) when how in [:host, :input, :overrides, :resume_all],
-    do: []
+  # `Codex.Options.Merge` resolves `full_auto`, and `Codex.Exec.Argv` has the prompt and the thread.
+  defp reach(how, _value, _name, _settings)
+       when how in [:host, :input, :overrides, :resume_all, :full_auto],
+       do: []
 
   defp reach(:refused, _value, name, _settings), do: {:error, {:unsupported_option, name}}
   defp reach({:always, value}, value, _name, _settings), do: []
@@ -138,11 +99,8 @@ defmodule Codex.Exec.Reach do
       else: [overrides: [set(["model_providers", id, key], value)]]
   end
 
-  defp reach({:dangerous, _flag}, false, _name, _settings), do: []
-
-  defp reach({:dangerous, flag}, true, name, settings) do
-    if settings.dangerous, do: [flags: [flag]], else: {:error, {:dangerous, name}}
-  end
+  defp reach({:dangerous, flag}, on?, _name, _settings),
+    do: [flags: if(on?, do: [flag], else: [])]
 
   defp reach(:isolation, :inherit, _name, _settings), do: []
 
@@ -170,7 +128,7 @@ defmodule Codex.Exec.Reach do
 
   # The kind of a policy, which may be the turn's, wins.
   defp reach(:sandbox, _mode, _name, %{sandbox_policy: %{type: _}}), do: []
-  defp reach(:sandbox, mode, _name, _settings), do: [flags: ["--sandbox", sandbox(mode)]]
+  defp reach(:sandbox, mode, _name, _settings), do: [flags: ["--sandbox", Sandbox.mode(mode)]]
 
   defp reach(:sandbox_policy, %{type: "external-sandbox"}, name, _settings),
     do: {:error, {:unsupported_option, name, "external-sandbox"}}
@@ -190,19 +148,6 @@ defmodule Codex.Exec.Reach do
   defp reach(:approval, policy, _name, _settings),
     do: [overrides: [set("approval_policy", dashed(policy))]]
 
-  defp reach(:full_auto, false, _name, _settings), do: []
-
-  # What was set by name wins over what `full_auto` stands for.
-  defp reach(:full_auto, true, _name, settings) do
-    sandboxed? = settings.sandbox != :default or match?(%{type: _}, settings.sandbox_policy)
-    flags = if sandboxed?, do: [], else: ["--sandbox", "workspace-write"]
-
-    overrides =
-      if settings.ask_for_approval == nil, do: [set("approval_policy", "on-request")], else: []
-
-    [flags: flags, overrides: overrides]
-  end
-
   defp reach(:web_search_enabled, on?, _name, %{web_search_mode: nil}),
     do: [overrides: [set("web_search", if(on?, do: "live", else: "disabled"))]]
 
@@ -210,18 +155,12 @@ defmodule Codex.Exec.Reach do
 
   # With their secrets: `Codex.Exec.Secrets` takes them out, of these and of `config`.
   defp reach(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
-    do: [overrides: table(tables, value)]
-
-  defp table(name, value), do: for({id, table} <- value, do: set([name, id], table))
+    do: [overrides: for({id, table} <- value, do: set([tables, id], table))]
 
   defp ignore(settings, names) do
     names = if settings[:made_home?], do: names -- [:ignore_user_config], else: names
     for name <- names, not (settings[name] || false), do: "--" <> dashed(name)
   end
-
-  defp sandbox(mode) when mode in [:strict, :read_only], do: "read-only"
-  defp sandbox(:workspace_write), do: "workspace-write"
-  defp sandbox(_permissive), do: "danger-full-access"
 
   # A key of ours is written with dots; names of the caller's stand by themselves.
   defp set(key, value) when is_binary(key), do: set(String.split(key, "."), value)

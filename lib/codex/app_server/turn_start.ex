@@ -1,0 +1,143 @@
+defmodule Codex.AppServer.TurnStart do
+  @moduledoc false
+  # The requests that begin a turn, in order, until the server has named thread and turn. It sends
+  # nothing by itself: `ask` does, with method, parameters and options, and returns the answer.
+
+  alias Codex.AppServer.{Skills, ThreadParams}
+  alias Codex.Error
+
+  @typedoc """
+    * `thread` - how the thread begins; `{:last, cwd}` is the newest one of a folder
+    * `begin` - the method that starts the turn, and its parameters but for the thread
+    * `sent`, `turn` - how the options are sent, to a thread and to a turn
+    * `params` - the parameters of a thread's method that were checked before, or nil
+    * `working_directory` - of the turn, or nil
+  """
+  @type t :: %{
+          thread: :start | {:loaded | :resume | :fork, String.t()} | {:last, String.t() | nil},
+          begin: {method :: String.t(), params :: map()},
+          sent: ThreadParams.t(),
+          turn: ThreadParams.params(),
+          params: {method :: String.t(), ThreadParams.params()} | nil,
+          working_directory: String.t() | nil
+        }
+
+  @type ask ::
+          (String.t(), map(), keyword() -> {:ok, term()} | {:error, Codex.AppServer.reason()})
+  @type reason ::
+          {:no_id, String.t(), term()}
+          | {:skill, String.t()}
+          | ThreadParams.reason()
+          | Codex.AppServer.reason()
+
+  @doc "Begins a turn and returns the ids of thread and turn."
+  @spec open(t(), ask()) :: {:ok, {String.t(), String.t()}} | {:error, reason()}
+  def open(start, ask) do
+    with {:ok, thread_id} <- thread(start.thread, start, ask),
+         {:ok, turn_id} <- begin(start, thread_id, ask),
+         do: {:ok, {thread_id, turn_id}}
+  end
+
+  defp thread({:loaded, id}, _start, _ask), do: {:ok, id}
+  defp thread(:start, start, ask), do: new(start, "thread/start", %{}, ask)
+  defp thread({:resume, id}, start, ask), do: new(start, "thread/resume", thread_of(id), ask)
+  defp thread({:fork, id}, start, ask), do: new(start, "thread/fork", thread_of(id), ask)
+
+  defp thread({:last, cwd}, start, ask) do
+    params = %{"limit" => 1, "sortKey" => "updated_at"}
+    params = if cwd, do: Map.put(params, "cwd", cwd), else: params
+
+    case ask.("thread/list", params, []) do
+      {:ok, %{"data" => [%{"id" => id} | _]}} -> thread({:resume, id}, start, ask)
+      {:ok, _none} -> thread(:start, start, ask)
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  # The turns of a thread are read one by one, by those who want them.
+  defp thread_of(id), do: %{"threadId" => id, "excludeTurns" => true}
+
+  defp new(start, method, ids, ask) do
+    with {:ok, {params, experimental}} <- params(start, method) do
+      case ask.(method, Map.merge(params, ids), experimental: experimental) do
+        {:ok, %{"thread" => %{"id" => id}}} -> {:ok, id}
+        {:ok, other} -> {:error, {:no_id, method, other}}
+        {:error, reason} -> {:error, reason}
+      end
+    end
+  end
+
+  defp params(%{params: {method, params}}, method), do: {:ok, params}
+  defp params(start, method), do: ThreadParams.thread(start.sent, method)
+
+  # A thread that this connection had may have been closed since.
+  defp begin(%{thread: {:loaded, id}} = start, id, ask) do
+    case turn(start, id, ask) do
+      {:error, %{"message" => _} = error} ->
+        if Error.normalize(error).kind == :thread_not_found do
+          with {:ok, ^id} <- thread({:resume, id}, start, ask), do: turn(start, id, ask)
+        else
+          {:error, error}
+        end
+
+      result ->
+        result
+    end
+  end
+
+  defp begin(start, id, ask), do: turn(start, id, ask)
+
+  defp turn(%{begin: {method, params}} = start, id, ask) do
+    with {:ok, {more, experimental}} <- settings(start, id, ask),
+         params = more |> Map.merge(params) |> Map.put("threadId", id) do
+      case ask.(method, params, follow: :own, experimental: experimental) do
+        {:ok, %{"turn" => %{"id" => turn_id}}} -> {:ok, turn_id}
+        {:ok, other} -> {:error, {:no_id, method, other}}
+        {:error, reason} -> {:error, reason}
+      end
+    end
+  end
+
+  # A review has no options of its own.
+  defp settings(%{begin: {"turn/start", %{"input" => input}}} = start, id, ask) do
+    {params, experimental} = start.turn
+
+    with {:ok, params} <- with_model(params, id, ask),
+         :ok <- skills(input, start.working_directory, id, ask),
+         do: {:ok, {params, experimental}}
+  end
+
+  defp settings(_review, _id, _ask), do: {:ok, {%{}, []}}
+
+  # A collaboration mode names a model; without one of the host's, it is the thread's.
+  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, id, ask) do
+    with {:ok, model} <- read(id, "model", ask),
+         do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
+  end
+
+  defp with_model(turn, _id, _ask), do: {:ok, turn}
+
+  @doc "Checks that the server knows the skills of an input: it ignores unknown ones."
+  @spec skills([map()], String.t() | nil, String.t(), ask()) :: :ok | {:error, reason()}
+  def skills(input, directory, id, ask) do
+    with [_ | _] = paths <- Skills.paths(input),
+         {:ok, cwd} <- cwd(directory, id, ask),
+         {:ok, listed} <- ask.("skills/list", %{"cwds" => [cwd]}, []) do
+      if missing = Skills.missing(paths, listed), do: {:error, {:skill, missing}}, else: :ok
+    else
+      [] -> :ok
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp cwd(nil, id, ask), do: read(id, "cwd", ask)
+  defp cwd(directory, _id, _ask), do: {:ok, Path.expand(directory)}
+
+  defp read(id, field, ask) do
+    case ask.("thread/read", %{"threadId" => id}, []) do
+      {:ok, %{"thread" => %{^field => text}}} when is_binary(text) -> {:ok, text}
+      {:ok, other} -> {:error, {:no_id, "thread/read", other}}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+end

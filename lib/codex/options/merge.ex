@@ -1,0 +1,93 @@
+defmodule Codex.Options.Merge do
+  @moduledoc false
+  # Merges the options of client, thread and turn, once for each turn and for every transport.
+
+  alias Codex.Options.Table
+
+  @type reason :: :conflicting_auto_flags | {:dangerous, atom()}
+
+  @dangerous for row <- Table.rows(), match?({:dangerous, _}, row.opts[:exec]), do: row.name
+
+  @doc """
+  Returns the settings of a turn: of each option the turn's value, else the thread's, else the
+  client's, else its default. Lists and environments add up. `below` is the configuration of the
+  client, which everything else wins over.
+
+  `full_auto` becomes the options that it stands for. Errors: options that exclude each other, and
+  dangerous options without `dangerous: true`.
+  """
+  @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) ::
+          {:ok, map()} | {:error, reason()}
+  def settings(client, thread, turn) do
+    settings = merge(client, thread, turn)
+
+    cond do
+      settings.full_auto == true and settings.dangerously_bypass_approvals_and_sandbox == true ->
+        {:error, :conflicting_auto_flags}
+
+      name = settings.dangerous != true && Enum.find(@dangerous, &(settings[&1] == true)) ->
+        {:error, {:dangerous, name}}
+
+      true ->
+        {:ok, full_auto(settings, turn)}
+    end
+  end
+
+  @doc "Returns the merged options as they are."
+  @spec merge(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()
+  def merge(client, thread, turn) do
+    thread = thread || Map.new(Table.defaults(:thread))
+
+    settings =
+      for %{name: name, opts: opts} <- Table.rows(), into: %{} do
+        {name, first(turn, thread, client, name, opts[:default])}
+      end
+
+    Map.merge(settings, %{
+      env: Map.merge(client.env || %{}, turn[:env] || %{}),
+      below: (client.config || []) ++ (client.config_overrides || []),
+      images: (thread.attachments || []) ++ (turn[:images] || []),
+      enable: (thread.enable || []) ++ (turn[:enable] || []),
+      disable: (thread.disable || []) ++ (turn[:disable] || []),
+      config: thread.config || [],
+      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
+    })
+  end
+
+  # nil is: not set.
+  defp first(turn, thread, client, name, default) do
+    with %{} <- ignore_nil(turn, name),
+         %{} <- ignore_nil(thread, name),
+         %{} <- ignore_nil(client, name),
+         do: default,
+         else: ({:value, value} -> value)
+  end
+
+  defp ignore_nil(source, name) do
+    case source do
+      %{^name => value} when value != nil -> {:value, value}
+      _ -> source
+    end
+  end
+
+  # An option that was set by name wins.
+  defp full_auto(%{full_auto: true} = settings, turn) do
+    policy = settings.sandbox_policy
+    default? = settings.sandbox == :default and not match?(%{type: _}, policy)
+
+    # A loaded thread of an app-server takes the sandbox of a turn from its policy only.
+    policy =
+      if default? and turn[:full_auto] == true,
+        do: Map.put(policy || %{}, :type, "workspace-write"),
+        else: policy
+
+    %{
+      settings
+      | sandbox: if(default?, do: :workspace_write, else: settings.sandbox),
+        sandbox_policy: policy,
+        ask_for_approval: settings.ask_for_approval || :on_request
+    }
+  end
+
+  defp full_auto(settings, _turn), do: settings
+end

@@ -1,0 +1,216 @@
+defmodule Codex.Turn.Attempts do
+  @moduledoc false
+  # Runs a turn in one attempt or, with the options `retry` and `rate_limit`, in several, as one
+  # series of elements: events, `{:attempts, n}` if there were several, and at the end of an attempt
+  # that failed `{:failed, error}`.
+  #
+  # Events before the first item (the thread, the start of the turn, announced retries, warnings)
+  # are held back, so that a repeated attempt leaves no trace in the series. From the first item
+  # on, events pass as they come, and the prompt is not repeated: the turn would do its work
+  # twice. With `:resume`, the next attempt continues the thread instead. A review changes
+  # nothing, so it is always repeated. The events of a failure wait until no attempt follows.
+
+  alias Codex.{Error, Events, Items, Retry, Turn}
+  alias Codex.Retry.Plan
+  alias Codex.Turn.{Attempt, Cancellation, Job}
+
+  # If more events are held back, they pass, and the attempt counts as one that did some work.
+  @max_held 100
+
+  @enforce_keys [:job, :plan, :opts]
+  defstruct [
+    :job,
+    :plan,
+    :opts,
+    :attempt,
+    :started,
+    :thread_id,
+    :failure,
+    how: :first,
+    phase: :begin,
+    number: 1,
+    held: [],
+    count: 0,
+    tail: [],
+    passing?: false,
+    begun?: false,
+    known?: false
+  ]
+
+  @type t :: %__MODULE__{}
+  @type element :: Attempt.element() | {:attempts, pos_integer()}
+
+  @doc "Returns attempts that have not begun. `opts` as for `Codex.Turn.Attempt.open/3`."
+  @spec new(Job.t(), Plan.t() | nil, map()) :: t()
+  def new(job, plan, opts), do: %__MODULE__{job: job, plan: plan, opts: opts}
+
+  @doc "Returns the next elements, perhaps none; `:halt` after the last."
+  @spec next(t()) :: {[element()], t()} | :halt
+  def next(%{phase: :begin, number: 1} = state), do: await_limit(state)
+  def next(%{phase: :begin} = state), do: begin(state)
+  def next(%{phase: :over}), do: :halt
+
+  def next(%{attempt: attempt} = state) do
+    case Attempt.next(attempt) do
+      :halt -> ended(state)
+      {elements, attempt} -> take(elements, %{state | attempt: attempt})
+    end
+  end
+
+  @doc "Stops the attempt that runs."
+  @spec stop(t()) :: t()
+  def stop(%{attempt: nil} = state), do: state
+  def stop(state), do: %{state | attempt: Attempt.close(state.attempt)}
+
+  ## Beginning
+
+  # If the account's snapshot shows a reached limit, the first attempt starts when that resets.
+  defp await_limit(state) do
+    case Plan.before(state.plan, elapsed(state)) do
+      :go -> begin(state)
+      {:wait, delay} -> wait(state, delay, &begin/1)
+      {:refused, error} -> over(%{state | tail: [{:failed, error}]})
+    end
+  end
+
+  # The events of the attempt before are dropped only now.
+  defp begin(state) do
+    state = %{
+      state
+      | started: System.monotonic_time(),
+        begun?: state.begun? and match?({:resume, _}, state.how),
+        known?: state.passing?,
+        phase: :running,
+        failure: nil,
+        tail: [],
+        held: [],
+        count: 0
+    }
+
+    {elements, attempt} = Attempt.open(state.job, state.how, state.opts)
+    take(elements, %{state | attempt: attempt})
+  end
+
+  defp wait(state, delay, go_on) do
+    case Cancellation.sleep(state.opts.call, delay) do
+      :ok ->
+        go_on.(state)
+
+      :cancelled ->
+        over(%{state | tail: [{:failed, Error.new(:interrupted, "the run was cancelled")}]})
+    end
+  end
+
+  ## Elements
+
+  defp take(elements, %{plan: nil} = state), do: {elements, state}
+
+  defp take(elements, %{failure: nil} = state) do
+    elements = if state.known?, do: Enum.reject(elements, &thread?(&1, state)), else: elements
+
+    case Enum.split_while(elements, &(not failure?(&1))) do
+      {elements, []} -> pass(elements, state)
+      {elements, [failure | _] = tail} -> pass(elements, %{state | failure: failure, tail: tail})
+    end
+  end
+
+  # After a failure the process ends; its last events belong to the failure.
+  defp take(elements, state), do: {[], %{state | tail: state.tail ++ elements}}
+
+  # The reader knows this thread already. A repeated review may run in another.
+  defp thread?(%Events.ThreadStarted{thread_id: id}, state), do: id == state.thread_id
+  defp thread?(_event, _state), do: false
+
+  defp failure?({:failed, _error}), do: true
+  defp failure?(event), do: Turn.failure(event) != nil
+
+  defp pass(elements, %{passing?: true} = state), do: {elements, state}
+
+  defp pass(elements, state) do
+    {early, rest} = Enum.split_while(elements, &early?/1)
+    state = Enum.reduce(early, state, &note/2)
+    held = state.held ++ early
+    count = state.count + length(early)
+
+    if rest == [] and count <= @max_held,
+      do: {[], %{state | held: held, count: count}},
+      else: {held ++ rest, %{state | held: [], count: 0, passing?: true}}
+  end
+
+  # The turn has done no work yet when these come.
+  defp early?(%type{})
+       when type in [
+              Events.ThreadStarted,
+              Events.TurnStarted,
+              Events.Error,
+              Events.AccountUpdated,
+              Events.AccountRateLimitsUpdated,
+              Events.DeprecationNotice
+            ],
+       do: true
+
+  defp early?(%type{item: %item{}}) when type in [Events.ItemStarted, Events.ItemCompleted],
+    do: item in [Items.Error, Items.UserMessage]
+
+  defp early?({:warnings, _texts}), do: true
+  defp early?(_element), do: false
+
+  defp note(%Events.ThreadStarted{thread_id: id}, state), do: %{state | thread_id: id}
+  defp note(%Events.TurnStarted{}, state), do: %{state | begun?: true}
+  defp note(_event, state), do: state
+
+  ## The end of an attempt
+
+  defp ended(%{plan: nil} = state), do: over(state)
+
+  defp ended(%{failure: nil} = state) do
+    report(state, :ok)
+    over(state)
+  end
+
+  defp ended(state) do
+    reason = reason(state.failure)
+    how = how(state)
+    elapsed = elapsed(state)
+
+    decision =
+      if Cancellation.cancelled?(state.opts.call),
+        do: :stop,
+        else: Plan.decide(state.plan, reason, how != nil, elapsed)
+
+    case decision do
+      :stop ->
+        report(state, {:error, reason})
+        over(state)
+
+      {:wait, delay, plan} ->
+        report(state, {:retry, reason, delay, elem(how, 0)})
+        tries = state.plan.tries
+        _ = if plan.tries > tries, do: plan.retry.on_retry.(tries, reason)
+        again = &{[], %{&1 | phase: :begin, how: how, number: &1.number + 1}}
+        wait(%{state | plan: plan}, delay, again)
+    end
+  end
+
+  # How the next attempt may begin, if one may follow at all.
+  defp how(%{plan: %{resume?: true}, begun?: true, thread_id: id}) when is_binary(id),
+    do: {:resume, id}
+
+  defp how(%{passing?: passing?, plan: plan, thread_id: id}) when not passing? or plan.redo?,
+    do: {:repeat, id}
+
+  defp how(_state), do: nil
+
+  defp reason({:failed, error}), do: {:exec_failed, error}
+  defp reason(event), do: {:turn_failed, Turn.failure(event)}
+
+  defp over(state) do
+    counted = if state.number > 1, do: [{:attempts, state.number}], else: []
+    {counted ++ state.held ++ state.tail, %{state | phase: :over}}
+  end
+
+  defp report(%{plan: plan} = state, outcome),
+    do: Retry.report(plan.retry || plan.limits, state.number, state.started, outcome)
+
+  defp elapsed(state), do: System.monotonic_time(:millisecond) - state.opts.since
+end

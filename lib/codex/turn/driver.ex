@@ -1,0 +1,165 @@
+defmodule Codex.Turn.Driver do
+  @moduledoc false
+  # Runs a turn over any transport, as a lazy stream in the process that reads it. Each reading of
+  # the stream is one call: attempts (`Codex.Turn.Attempts`), a way to cancel them, one telemetry
+  # span, and at the end, however it comes, everything is closed.
+  #
+  # A failure is an element or an exception, as the mode says:
+  #
+  #   * `:blocking` - for calls that wait for the end. Elements are events, `{:warnings, texts}`,
+  #     `{:attempts, n}`, `{:extras, map}` and `{:failed, error}`. Silence has a limit by default
+  #   * `:elements` - likewise, for a reader that may be slow
+  #   * `:events` - elements are events only: a warning is an error item, as `codex exec` has it, and
+  #     a failure is raised
+
+  alias Codex.Events.ItemCompleted
+  alias Codex.Items
+  alias Codex.Retry.Plan
+  alias Codex.Telemetry.Span
+  alias Codex.Turn.{Attempts, Cancellation, Job, Running}
+
+  @type mode :: :blocking | :elements | :events
+
+  @enforce_keys [:mode, :attempts, :call]
+  defstruct [:mode, :attempts, :call, :span]
+
+  # A stream waits as long as its reader does.
+  @default_silence %{blocking: 3_600_000, elements: nil, events: nil}
+
+  @doc "Checks everything about a job that can be checked before it runs."
+  @spec prepare(Job.t(), mode()) :: {:ok, Job.t()} | {:error, term()}
+  def prepare(job, mode) do
+    :ok = Codex.Started.check!()
+
+    with :ok <- check_mode(job.turn_opts, mode),
+         do: transport(job).prepare(%{job | mode: mode})
+  end
+
+  @doc "Returns the stream of a job. Nothing runs before the stream is read."
+  @spec stream(Job.t()) :: Enumerable.t()
+  def stream(job), do: fn acc, reducer -> begin(acc, reducer, job) end
+
+  @doc "Returns the review of a job that was read, from its events and the session file."
+  @spec review(Job.t(), [Codex.Events.t()], String.t() | nil) ::
+          {:ok, Codex.Review.t()} | {:error, Codex.Review.unreadable()}
+  def review(job, events, thread_id),
+    do: Codex.Review.of(events, thread_id, transport(job).home(job))
+
+  defp transport(%{transport: :exec}), do: Codex.Exec.Turn
+  defp transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn
+
+  # An option without effect is an error.
+  defp check_mode(%{on_event: fun}, mode) when fun != nil and mode != :blocking,
+    do: {:error, {:unsupported_option, :on_event}}
+
+  defp check_mode(%{keep: [_ | _]}, :events), do: {:error, {:unsupported_option, :keep}}
+  defp check_mode(_turn_opts, _mode), do: :ok
+
+  ## The turn that runs in a thread
+
+  @doc "Checks whether the transport of a thread can do something."
+  @spec check(Codex.Thread.t(), atom()) :: :ok | {:error, {:unsupported, atom()}}
+  def check(thread, what) do
+    if what in transport(thread).unsupported(),
+      do: {:error, {:unsupported, thread.transport}},
+      else: :ok
+  end
+
+  @doc "Adds input to the turn that runs in a thread."
+  @spec steer(Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
+  def steer(thread, input),
+    do: with(:ok <- check(thread, :steer), do: transport(thread).steer(thread, input))
+
+  @doc "Interrupts the turn that runs in a thread; also before the server has named the thread."
+  @spec interrupt(Codex.Thread.t(), boolean()) :: :ok | {:error, term()}
+  def interrupt(thread, clean?) do
+    if Running.thread_id(thread) == nil and Cancellation.stop({:thread, nil, thread.ref}) == :ok,
+      do: :ok,
+      else: transport(thread).interrupt(thread, clean?)
+  end
+
+  ## Reading
+
+  # Nothing begins before the reader wants an element.
+  defp begin({:suspend, acc}, reducer, job), do: {:suspended, acc, &begin(&1, reducer, job)}
+  defp begin({:halt, acc}, _reducer, _job), do: {:halted, acc}
+  defp begin({:cont, _} = acc, reducer, job), do: deliver([], acc, start(job), reducer)
+
+  defp start(%{mode: mode} = job) do
+    account = fn -> transport(job).account(job) end
+    plan = Plan.new(job.settings, elem(job.task, 0), account)
+    about = Running.about(job.transport, job.thread, job.task, job.settings)
+    call = Cancellation.begin(job.tokens, about)
+    span = Span.start(job)
+
+    opts = %{
+      transport: transport(job),
+      call: call,
+      since: System.monotonic_time(:millisecond),
+      default_silence: @default_silence[mode],
+      telemetry: Span.of(span)
+    }
+
+    %__MODULE__{mode: mode, attempts: Attempts.new(job, plan, opts), call: call, span: span}
+  end
+
+  defp deliver(elements, {:suspend, acc}, state, reducer),
+    do: {:suspended, acc, &deliver(elements, &1, state, reducer)}
+
+  defp deliver(_elements, {:halt, acc}, state, _reducer) do
+    stop(state)
+    {:halted, acc}
+  end
+
+  defp deliver([], {:cont, acc}, state, reducer) do
+    case guard(state, fn -> Attempts.next(state.attempts) end) do
+      {elements, attempts} ->
+        deliver(elements, {:cont, acc}, %{state | attempts: attempts}, reducer)
+
+      :halt ->
+        stop(state)
+        {:done, acc}
+    end
+  end
+
+  defp deliver([element | elements], {:cont, acc}, state, reducer) do
+    state = observe(element, state)
+
+    case element do
+      {:failed, error} when state.mode == :events ->
+        stop(state)
+        raise error
+
+      {:warnings, texts} when state.mode == :events ->
+        deliver(Enum.map(texts, &warning/1) ++ elements, {:cont, acc}, state, reducer)
+
+      element when is_tuple(element) and state.mode == :events ->
+        deliver(elements, {:cont, acc}, state, reducer)
+
+      element ->
+        acc = guard(state, fn -> reducer.(element, acc) end)
+        deliver(elements, acc, state, reducer)
+    end
+  end
+
+  defp warning(text), do: %ItemCompleted{item: %Items.Error{message: text}}
+
+  defp observe(_element, %{span: nil} = state), do: state
+  defp observe(element, state), do: %{state | span: Span.observe(state.span, element)}
+
+  # Also if the reader raises, throws or exits, nothing of the turn is left.
+  defp guard(state, fun) do
+    fun.()
+  catch
+    kind, reason ->
+      trace = __STACKTRACE__
+      stop(state)
+      :erlang.raise(kind, reason, trace)
+  end
+
+  defp stop(state) do
+    _ = Attempts.stop(state.attempts)
+    :ok = Cancellation.finish(state.call)
+    Span.finish(state.span)
+  end
+end

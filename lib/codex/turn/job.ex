@@ -1,0 +1,82 @@
+defmodule Codex.Turn.Job do
+  @moduledoc false
+  # A turn that is to run: the task, the thread, and the options of client, thread and turn, merged.
+
+  alias Codex.Options.Merge
+  alias Codex.Review.Target
+
+  @enforce_keys [:task, :settings]
+  defstruct [
+    :task,
+    :settings,
+    :thread,
+    :plan,
+    mode: :blocking,
+    transport: :exec,
+    tokens: [],
+    turn_opts: %{}
+  ]
+
+  @typedoc """
+    * `task` - an input, or the target of a review
+    * `settings` - the options, merged (`Codex.Options.Merge`)
+    * `thread` - nil if `Codex.Exec` runs without one
+    * `plan` - what the transport sends
+    * `mode` - see `Codex.Turn.Driver`
+    * `tokens` - any of these cancels the turn
+    * `turn_opts` - the options of the turn alone
+  """
+  @type t :: %__MODULE__{
+          task: {:run, Codex.Input.t()} | {:review, Codex.Review.target()},
+          settings: map(),
+          thread: struct() | nil,
+          plan: term(),
+          mode: Codex.Turn.Driver.mode(),
+          transport: :exec | {:app_server, GenServer.server()},
+          tokens: [String.t()],
+          turn_opts: map()
+        }
+
+  @type reason :: Merge.reason() | Target.reason() | {:unsupported_option, :images}
+
+  @doc "Merges the options of a turn and checks what holds for every transport."
+  @spec new(tuple(), Codex.Options.t(), struct() | nil, map(), keyword()) ::
+          {:ok, t()} | {:error, reason()}
+  def new(task, client, thread, turn_opts, more \\ []) do
+    with {:ok, settings} <- Merge.settings(client, thread && thread.thread_opts, turn_opts),
+         settings = Map.merge(settings, %{output_schema_path: more[:output_schema_path]}),
+         settings = %{settings | images: (more[:images] || []) ++ settings.images},
+         :ok <- check(task, settings) do
+      {:ok,
+       %__MODULE__{
+         task: task,
+         settings: settings,
+         thread: thread,
+         transport: if(thread, do: thread.transport, else: :exec),
+         tokens: List.wrap(settings.cancellation_token) ++ List.wrap(more[:run_token]),
+         turn_opts: turn_opts
+       }}
+    end
+  end
+
+  defp check({:review, target}, settings) do
+    with :ok <- Target.form(target),
+         do: if(settings.images == [], do: :ok, else: {:error, {:unsupported_option, :images}})
+  end
+
+  defp check({:run, _input}, _settings), do: :ok
+
+  @doc "Returns the job that continues a thread, without what the thread has already."
+  @spec resume(t(), String.t(), String.t()) :: t()
+  def resume(job, thread_id, prompt) do
+    job = repeat(job, thread_id)
+    %{job | task: {:run, prompt}, settings: %{job.settings | images: []}}
+  end
+
+  @doc "Returns the same job in a thread that is known by now."
+  @spec repeat(t(), String.t()) :: t()
+  def repeat(job, thread_id) do
+    thread = job.thread || %{thread_id: nil}
+    %{job | thread: Map.merge(thread, %{thread_id: thread_id, resume: nil, fork_of: nil})}
+  end
+end

@@ -1,0 +1,85 @@
+defmodule Codex.Turn.Transport do
+  @moduledoc false
+  # How a turn reaches the CLI: a process of `codex exec` (`Codex.Exec.Turn`), or a connection to an
+  # app-server (`Codex.AppServer.Turn`). A transport opens a turn, returns what comes, and closes.
+  # It returns plain data and raises nothing; `Codex.Turn.Driver` does the rest once for all
+  # transports: timeouts, retries, rate limits, cancellation, redaction, telemetry, errors, results.
+  #
+  # All functions run in the process that reads the turn.
+
+  alias Codex.Turn.{Cancellation, Failure, Job, Timeouts}
+
+  @typedoc "The state of an open turn. `extras` is what the option `keep` asks for."
+  @type run :: %{required(:extras) => Codex.Turn.Extras.t() | nil, optional(atom()) => term()}
+
+  @typedoc "How an attempt begins: as asked, as asked in a known thread, or as its continuation."
+  @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t()}
+
+  @typedoc """
+  The call that an attempt is part of, prefix and metadata of its telemetry (nil: nobody listens),
+  and a function that returns how much time is left.
+  """
+  @type context :: %{
+          call: Cancellation.t(),
+          telemetry: {[atom(), ...], map()} | nil,
+          left: (() -> {:wait, timeout()} | {:expired, Timeouts.name(), pos_integer()})
+        }
+
+  @typedoc "An event, or texts for the warnings of the result, before the end of the turn."
+  @type event :: Codex.Events.t() | {:warnings, [String.t()]}
+
+  @typedoc """
+  What came within the time that was given:
+
+    * `:ok` - a message of the peer
+    * `:waiting` - likewise, and until the next `:ok` the peer is not to blame for silence: it waits
+      for the host, or the turn is over and the process exits
+    * `:none` - something that says nothing of the turn
+    * `:timeout` - nothing
+    * `:done` - the turn and its process are over
+    * `:cancelled` - the call was cancelled
+  """
+  @type next ::
+          {:ok | :waiting, [event()], run()}
+          | {:none | :timeout | :done | :cancelled, run()}
+          | {:failed, Failure.cause(), run()}
+
+  @doc "Checks all that can be checked before a turn, and adds what `open/3` needs to the job."
+  @callback prepare(Job.t()) :: {:ok, Job.t()} | {:error, term()}
+
+  @doc "Begins an attempt. A failure has the state that is to be closed, if there is one."
+  @callback open(Job.t(), how(), context()) ::
+              {:ok, [event()], run()} | {:failed, Failure.cause(), run() | nil}
+
+  @doc "Waits for at most this many ms."
+  @callback next(run(), timeout()) :: next()
+
+  @doc "Ends the turn if it still runs. What takes longer than a moment goes on elsewhere."
+  @callback close(run()) :: run()
+
+  @doc "Returns how the process of a closed turn ended, and events that are left."
+  @callback ending(run()) :: {Failure.ending(), [event()]}
+
+  @doc "Returns the newest bytes of the process on stderr, as text."
+  @callback stderr(run()) :: String.t()
+
+  @doc "Returns texts that must not be shown."
+  @callback secrets(Job.t()) :: [String.t()]
+
+  @doc "Returns the home of the CLI, or nil."
+  @callback home(Job.t()) :: Path.t() | nil
+
+  @doc "Returns the account that the rate limits of a turn belong to."
+  @callback account(Job.t()) :: String.t()
+
+  @doc "Adds input to the turn that runs in a thread."
+  @callback steer(Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
+
+  @doc "Interrupts the turn that runs in a thread."
+  @callback interrupt(Codex.Thread.t(), clean? :: boolean()) :: :ok | {:error, term()}
+
+  @doc "Names what a transport cannot do."
+  @callback unsupported() :: [:steer | :interrupt | :review_of_thread]
+
+  @optional_callbacks steer: 2, interrupt: 2
+end
