@@ -16,8 +16,10 @@ pub mod login;
 pub mod mcp;
 pub mod store;
 
+mod failure;
 mod members;
 mod slot;
 
+pub use failure::{Failure, Origin};
 pub use slot::Slot;
-pub use store::{Failure, Loaded, Mode, Origin, Removed, Request, Saved};
+pub use store::{Loaded, Mode, Removed, Request, Saved};

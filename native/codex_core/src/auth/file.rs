@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::failure::{Failure, Origin};
 use super::login::{Login, LoginError};
 use super::mcp;
 use super::members::Members;
-use super::store::{Failure, Origin};
 use crate::files::{self, FileError};
 
 /// Locks that are held while this lives.

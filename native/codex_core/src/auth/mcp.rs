@@ -3,10 +3,10 @@
 //! the form of the file.
 
 use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
 
 use super::login::LoginError;
 use super::members::Members;
-use super::slot::digest;
 
 /// The members of an entry that the CLI knows.
 const KNOWN: [&str; 8] = [
@@ -26,6 +26,17 @@ pub fn account(server: &str, url: &str) -> String {
     let identity =
         format!(r#"{{"type":"http","url":{},"headers":{{}}}}"#, serde_json::Value::from(url));
     format!("{server}|{}", digest(identity.as_bytes()))
+}
+
+/// The first sixteen hexadecimal digits of a SHA-256.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+
+    Sha256::digest(bytes).iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether a text has what the CLI needs.

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::failure::Failure;
 use super::login::{Login, LoginError};
-use super::{file, mcp, store};
+use super::mcp::digest;
+use super::{file, mcp};
 
 /// One set of credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn read_file(&self, home: &Path) -> Result<Option<String>, store::Failure> {
+    pub(super) fn read_file(&self, home: &Path) -> Result<Option<String>, Failure> {
         match self {
             Slot::Login => file::read_login(home),
             Slot::Mcp { server, url } => file::read_mcp(home, server, url),
@@ -72,35 +72,24 @@ impl Slot {
     }
 
     /// Takes the CLI's locks around a change, if they are free.
-    pub(super) fn lock(&self, home: &Path) -> Result<file::Locks, store::Failure> {
+    pub(super) fn lock(&self, home: &Path) -> Result<file::Locks, Failure> {
         match self {
             Slot::Login => file::lock_login(home),
             Slot::Mcp { .. } => file::lock_mcp(home),
         }
     }
 
-    pub(super) fn write_file(&self, home: &Path, text: &str) -> Result<(), store::Failure> {
+    pub(super) fn write_file(&self, home: &Path, text: &str) -> Result<(), Failure> {
         match self {
             Slot::Login => file::write_login(home, text),
             Slot::Mcp { server, url } => file::write_mcp(home, server, url, text),
         }
     }
 
-    pub(super) fn remove_file(&self, home: &Path) -> Result<bool, store::Failure> {
+    pub(super) fn remove_file(&self, home: &Path) -> Result<bool, Failure> {
         match self {
             Slot::Login => file::remove_login(home),
             Slot::Mcp { server, url } => file::remove_mcp(home, server, url),
         }
     }
-}
-
-/// The first sixteen hexadecimal digits of a SHA-256.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-
-    Sha256::digest(bytes).iter().take(8).fold(String::new(), |mut text, byte| {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::failure::{Failure, Origin};
 use super::file::{self, Locks};
 use super::keyring::{self, Bus, Fault};
 use super::login::Login;
@@ -41,15 +42,6 @@ pub struct Request {
     pub timeout: Duration,
 }
 
-/// Where credentials were found or put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A file.
-    File(PathBuf),
-    /// An entry of the keyring, by its user name.
-    Keyring(String),
-}
-
 /// Credentials and where they were. In mode [`Mode::Auto`], also why the keyring did not give them.
 #[derive(Clone)]
 pub struct Loaded {
@@ -79,34 +71,6 @@ pub struct Removed {
     pub file: bool,
     /// Why the keyring was not looked at. There may be an entry in it.
     pub unchecked: Option<Fault>,
-}
-
-/// Why it could not be done. Nothing secret stands in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The keyring, which has the credentials or should get them.
-    Keyring(Fault),
-    /// What is there are no credentials.
-    Invalid {
-        /// Where.
-        origin: Origin,
-        /// Why not, without a value.
-        message: String,
-    },
-    /// A file.
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// The number of the operating system.
-        code: Option<i32>,
-        /// Its words.
-        message: String,
-    },
-    /// Somebody else holds a lock.
-    Locked {
-        /// On this file.
-        path: PathBuf,
-    },
 }
 
 /// Reads credentials; `Ok(None, why)` where there are none, with the reason why the keyring could
