@@ -1,6 +1,6 @@
 defmodule Codex.Auth do
   @moduledoc """
-  Who pays: the CLI's login, where it is kept, and which credential a run would use.
+  Reads and writes the CLI's login, and finds the credential that a run would use.
 
       {:ok, preflight} = Codex.Auth.preflight()
       preflight.ready?
@@ -8,33 +8,39 @@ defmodule Codex.Auth do
       preflight.source
       #=> {:keyring, "cli|252ac2d3c7e8f134"}
 
-  A login is kept where `cli_auth_credentials_store` of the configuration says, and this module reads and writes it exactly there, so
-  that the CLI (0.169) and this library see the same one:
+  The store of the login is `cli_auth_credentials_store` of the configuration. This module reads and
+  writes the same place as the CLI:
 
-    * `file` (the CLI's default) - `auth.json` in the home, mode 0600, replaced at once under the CLI's own locks
-    * `keyring` - the keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. A home has an entry of
-      its own
-    * `auto` - the keyring, and the file where none can be reached. Writing to the keyring removes the file
+    * `file` (the CLI's default) - `auth.json` in the home, mode 0600, replaced atomically under the
+      CLI's own locks
+    * `keyring` - the keyring of the operating system: the Secret Service on Linux, the Keychain on
+      macOS. Each home has its own entry
+    * `auto` - the keyring, or the file if no keyring can be reached. Writing to the keyring removes
+      the file
     * `ephemeral` - the memory of one process; here, of this VM. The CLI does not see it
 
-  Keyring calls never hold a scheduler: they run on threads of their own and have a deadline (`:timeout`). A locked keyring
-  asks its user, unless `prompt: false`. The bus is looked up for each call, so one that comes up later is found; it is the one of `:env`.
+  Calls of a keyring run on their own threads, with a deadline (`:timeout`), and never block a
+  scheduler. A locked keyring asks its user, unless `prompt: false`. The D-Bus address comes from
+  `:env` and is looked up for each call, so a bus that starts later is found.
 
-  Where no keyring can be reached, a warning in the log says so once, with the reason and what is used instead.
+  If no keyring can be reached, the log has one warning with the reason and the replacement.
 
   ## Options
 
   All functions take a keyword list with
 
-    * `:codex_home`, `:cwd`, `:profile`, `:overrides`, `:ignore_user_config`, `:system_dir` - which configuration counts, as for
-      `Codex.Config.load/1`
-    * `:env` - the environment of the run (map; default that of the VM): `CODEX_HOME`, keys, and the address of the bus
-    * `:store` - instead of what the configuration says: `:file`, `:keyring`, `:auto` or `:ephemeral`
-    * `:timeout` - how long a keyring may take, how long to wait for a lock, and how long the files
-      of the configuration may take (milliseconds, default 15_000)
-    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the system decides
+    * `:codex_home`, `:cwd`, `:profile`, `:overrides`, `:ignore_user_config`, `:system_dir` - select
+      the configuration, as for `Codex.Config.load/1`
+    * `:env` - the environment of the run (map; default: the environment of the VM): `CODEX_HOME`,
+      keys, and the address of the bus
+    * `:store` - replaces the store of the configuration: `:file`, `:keyring`, `:auto` or
+      `:ephemeral`
+    * `:timeout` - the time limit of a keyring, of the wait for a lock, and of reading the files of
+      the configuration (milliseconds, default 15_000)
+    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the
+      system decides
 
-  Options that do not exist, or have a value of another type, raise `ArgumentError`.
+  Unknown options and values of a wrong type raise `ArgumentError`.
   """
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
@@ -42,28 +48,31 @@ defmodule Codex.Auth do
   alias Codex.Options.Keywords
 
   @typedoc """
-  Why credentials could not be read, written or removed:
+  The reason why credentials could not be read, written or removed:
 
-    * `:keyring_unavailable` - no keyring can be reached: no bus, no service on it, or this library was built without
-    * `:encrypted_store` - the configuration switches on `features.secret_auth_storage`: what the CLI encrypts then is read by it
-      alone. `Codex.Login.status/1` asks it
-    * `{:keyring, kind, words}` - it is there, but `:locked`, took too long (`:timeout`), has several entries of the same name
-      (`:ambiguous`), or failed otherwise (`:other`)
-    * `{:invalid_credentials, source, words}` - what is kept is nothing that the CLI would take. The words name members and
-      places, never values
-    * `{:unreadable, path, words}` - the file system refuses or does not answer, or the file is not a
-      regular file of at most 16 MiB
-    * `{:lock_held, path}` - another process changed it all the time
-    * `{:native, words}` - the operating system gave no thread
-    * `{:forced_login_method, forced, given}`, `{:forced_chatgpt_workspace_id, allowed, given}` - the configuration forbids it
-    * `Codex.Config.Error` - the configuration, or the home, cannot be read
+    * `:keyring_unavailable` - no keyring can be reached: there is no bus, no service on the bus, or
+      this library was built without keyring support
+    * `:encrypted_store` - the configuration enables `features.secret_auth_storage`, so only the CLI
+      can read the login. `Codex.Login.status/1` asks the CLI
+    * `{:keyring, kind, words}` - the keyring is `:locked`, did not answer in time (`:timeout`), has
+      several entries of the same name (`:ambiguous`), or failed otherwise (`:other`)
+    * `{:invalid_credentials, source, words}` - the stored login is invalid for the CLI. The words
+      name members and positions, never values
+    * `{:unreadable, path, words}` - the file system refuses or does not answer, or the file is not
+      a regular file of at most 16 MiB
+    * `{:lock_held, path}` - another process held the lock
+    * `{:native, words}` - the operating system could not start a thread
+    * `{:forced_login_method, forced, given}`, `{:forced_chatgpt_workspace_id, allowed, given}` -
+      the configuration forbids the login
+    * `Codex.Config.Error` - the configuration or the home cannot be read
   """
   @type reason :: Store.reason() | Rules.violation() | Config.Error.t()
 
   @doc """
-  The login that is kept: `{:ok, credentials}`, `{:ok, nil}` where there is none, or `{:error, reason}`.
+  Returns the stored login: `{:ok, credentials}`, `{:ok, nil}` if there is no login, or
+  `{:error, reason}`.
 
-  It does not look at variables of the environment; `preflight/1` does.
+  Environment variables are ignored; `preflight/1` includes them.
   """
   @spec read(keyword()) :: {:ok, Credentials.t() | nil} | {:error, reason()}
   def read(opts \\ []) do
@@ -76,7 +85,7 @@ defmodule Codex.Auth do
         :ok = Store.warn_once(fault, "#{inspect(source)} is used instead")
         {:ok, Credentials.from_native(login, source)}
 
-      # In mode auto, no keyring and no file: nothing is kept anywhere that can be seen.
+      # In mode auto, without keyring and file, no login is visible.
       {:none, {:unavailable, _} = fault} ->
         :ok = Store.warn_once(fault, "there is no auth.json either")
         {:ok, nil}
@@ -90,13 +99,14 @@ defmodule Codex.Auth do
   end
 
   @doc """
-  Keeps a login, instead of the one that is there.
+  Stores a login in place of the old one.
 
       :ok = Codex.Auth.write(Codex.Auth.Credentials.api_key(key))
 
-  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`; then the old one is still there, but for
-  `{:keyring, :timeout, _}`: a keyring that did not answer may have taken it. A login that
-  `forced_login_method` or `forced_chatgpt_workspace_id` forbid is not kept.
+  Takes `Codex.Auth.Credentials`. Returns `:ok` or `{:error, reason}`. After an error the old login
+  is still stored, except after `{:keyring, :timeout, _}`: a keyring that did not answer may have
+  stored the new one. A login that `forced_login_method` or `forced_chatgpt_workspace_id` forbids is
+  not stored.
   """
   @spec write(Credentials.t(), keyword()) :: :ok | {:error, reason()}
   def write(%Credentials{document: document} = login, opts \\ []) when is_binary(document) do
@@ -116,8 +126,9 @@ defmodule Codex.Auth do
   @doc """
   Removes the login, from the keyring and from the file.
 
-  Returns `{:ok, removed?}`, or `{:error, reason}`. In mode `auto` the file is removed also where no keyring can be reached, unlike
-  with `codex logout`, which then leaves it; a warning in the log says that the keyring was not looked at.
+  Returns `{:ok, removed?}`, or `{:error, reason}`. In mode `auto`, the file is removed even if no
+  keyring can be reached (`codex logout` keeps the file then); a warning in the log reports that the
+  keyring was not checked.
   """
   @spec delete(keyword()) :: {:ok, boolean()} | {:error, reason()}
   def delete(opts \\ []) do
@@ -129,20 +140,21 @@ defmodule Codex.Auth do
   end
 
   @doc """
-  Which credential a run would use, from where, and what would come of it: a `Codex.Auth.Preflight`.
+  Finds the credential that a run would use, its source, and whether it is accepted: a
+  `Codex.Auth.Preflight`.
 
-  Takes a `Codex.Options`, for what its runs would use, or the options above and
+  Takes a `Codex.Options` for the credential of its runs, or the options above and
 
-    * `:lane` - `:exec` (default) or `:app_server`. `codex exec` takes `CODEX_API_KEY` before any login; the app-server does not
-      look at it
-    * `:api_key` - as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection logs
-      its app-server in with it
+    * `:lane` - the transport, `:exec` (default) or `:app_server`. `codex exec` uses `CODEX_API_KEY`
+      before any login; the app-server ignores it
+    * `:api_key` - as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection
+      logs its app-server in with it
 
-  `Codex.Thread.preflight/1` asks for a thread, with all that was set for it.
+  `Codex.Thread.preflight/1` does the same for a thread with all its options.
 
-  Nothing is sent, and nothing is changed. What cannot be had is no error of this function but in the result (`error`). Returns
-  `{:ok, preflight}`, or `{:error, reason}`: a `Codex.Config.Error` if the configuration cannot be
-  read, `{:invalid_api_key, :empty}` if `:api_key` is nil or empty.
+  Nothing is sent or changed. A missing credential is reported in the result (`error`), not as an
+  error of this function. Returns `{:ok, preflight}`, or `{:error, reason}`: a `Codex.Config.Error`
+  if the configuration cannot be read, `{:invalid_api_key, :empty}` if `:api_key` is nil or empty.
   """
   @spec preflight(keyword() | Codex.Options.t()) ::
           {:ok, Preflight.t()} | {:error, Config.Error.t() | {:invalid_api_key, :empty}}
@@ -187,8 +199,8 @@ defmodule Codex.Auth do
     }
 
   @doc false
-  # Before `codex exec` runs: it would delete the login where that breaks a rule. Without rules no credential is looked at,
-  # and where it cannot be had the CLI cannot have it either.
+  # Checks the rules before `codex exec` runs, which would delete a login that breaks a rule.
+  # Without rules no credential is read. If it cannot be read here, the CLI cannot read it either.
   @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
   def allow(opts) do
     with true <- Rules.possible?(opts),
@@ -203,9 +215,9 @@ defmodule Codex.Auth do
     end
   end
 
-  # --- The functions of before ----------------------------------------------------------------------------------------
+  # --- Functions of version 0.4.5 -----------------------------------------------------------------
 
-  @doc "The home: `CODEX_HOME`, else `~/.codex`. It need not exist."
+  @doc "Returns the home: `CODEX_HOME`, else `~/.codex`. It need not exist."
   @spec codex_home() :: Path.t()
   def codex_home do
     case System.get_env("CODEX_HOME") do
@@ -215,8 +227,8 @@ defmodule Codex.Auth do
   end
 
   @doc """
-  Files that may hold a key or a token: those of the home first. The CLI looks at these alone; the others, where `CODEX_HOME` is not
-  set, are of older programs.
+  Lists the files that may hold a key or a token: first those of the home, which the CLI reads,
+  then, if `CODEX_HOME` is not set, those of older programs.
   """
   @spec auth_paths() :: [Path.t()]
   def auth_paths do
@@ -235,13 +247,15 @@ defmodule Codex.Auth do
       Enum.map(older, &Path.join(user_home(), &1))
   end
 
-  # The one of now: the VM looks its own up once.
+  # The current value, because the VM reads it only once.
   defp user_home, do: System.get_env("HOME") || System.user_home() || "/"
 
   @doc """
-  An API key, or nil: `CODEX_API_KEY`, else that of the login, else of the older files of `auth_paths/0`.
+  Returns an API key, or nil: `CODEX_API_KEY`, else the key of the login, else a key of the older
+  files of `auth_paths/0`.
 
-  A login that cannot be read counts as none; `read/1` says why. This reads files, and the keyring where the configuration says so.
+  A login that cannot be read is ignored; `read/1` returns the reason. Reads files, and the keyring
+  if it is the store.
   """
   @spec api_key() :: String.t() | nil
   def api_key do
@@ -252,14 +266,14 @@ defmodule Codex.Auth do
   end
 
   @doc """
-  The access token of a ChatGPT login, or nil. The CLI renews it when it runs; this does not.
+  Returns the access token of a ChatGPT login, or nil. Only the CLI renews the token, when it runs.
   """
   @spec chatgpt_access_token() :: String.t() | nil
   def chatgpt_access_token do
     from_login(& &1.access_token) || from_older(["access_token", "token"])
   end
 
-  @doc "`:api` where `api_key/0` has one, else `:chatgpt`."
+  @doc "Returns `:api` if `api_key/0` returns a key, else `:chatgpt`."
   @spec infer_auth_mode() :: :api | :chatgpt
   def infer_auth_mode, do: if(api_key(), do: :api, else: :chatgpt)
 
@@ -277,7 +291,7 @@ defmodule Codex.Auth do
     end
   end
 
-  # A configuration that is broken stops the CLI, not these.
+  # An invalid configuration stops the CLI, but not these functions.
   defp kept_context do
     with {:error, %Config.Error{}} <- Context.new(cwd: false), do: Context.plain([])
   end
@@ -298,10 +312,10 @@ defmodule Codex.Auth do
   defp present(text) when is_binary(text) and text != "", do: text
   defp present(_other), do: nil
 
-  # --- For people -----------------------------------------------------------------------------------------------------
+  # --- For people ---------------------------------------------------------------------------------
 
   @doc """
-  A reason in words. Nothing secret stands in it.
+  Returns a sentence about a reason, without secrets.
 
       iex> Codex.Auth.explain({:forced_login_method, :chatgpt, :api_key})
       "the configuration allows ChatGPT logins only (forced_login_method), and this is an API key"
@@ -311,14 +325,16 @@ defmodule Codex.Auth do
   def explain(reason), do: Codex.Error.Words.reason(reason) || inspect(reason)
 
   @doc """
-  The value of `shell_environment_policy` that keeps keys away from the commands that Codex runs.
+  Returns a value of `shell_environment_policy` that hides keys from the commands that Codex runs.
 
-  By default commands inherit the whole environment of the CLI (0.169), and with it `CODEX_API_KEY` and what the SDK
-  hands over for providers and MCP servers.
+  By default commands inherit the whole environment of the CLI, including `CODEX_API_KEY` and the
+  variables of the SDK for providers and MCP servers.
 
-      Codex.start_thread([api_key: key], shell_environment_policy: Codex.Auth.shell_environment_policy())
+      Codex.start_thread([api_key: key],
+        shell_environment_policy: Codex.Auth.shell_environment_policy()
+      )
 
-  `more` are names of further variables, with `*` for any text; `policy` is a policy to add to.
+  `more` are names of further variables, with `*` for any text; `policy` is a policy to extend.
 
       iex> Codex.Auth.shell_environment_policy(["MY_TOKEN"]).exclude
       ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*", "MY_TOKEN"]

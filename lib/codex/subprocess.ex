@@ -1,9 +1,10 @@
 defmodule Codex.Subprocess do
   @moduledoc """
-  A child process as a value, the way a Mint connection is one.
+  A child process as a value, like a connection of Mint.
 
-  The process that calls `open/2` owns the child: it gets the messages, hands them to `stream/2` and receives outputs.
-  There is no process in between, so a stream can hold a child, and a server can hold several.
+  The process that calls `open/2` owns the child: it receives messages, passes them to `stream/2`
+  and gets outputs. There is no process in between, so a stream can hold a child, and a server can
+  hold several.
 
       {:ok, sub} = Codex.Subprocess.open(["cat"])
       {:ok, sub} = Codex.Subprocess.write(sub, "hello")
@@ -12,37 +13,44 @@ defmodule Codex.Subprocess do
       receive do
         message ->
           case Codex.Subprocess.stream(sub, message) do
-            {:ok, sub, outputs} -> outputs           # [{:stdout, "hello"}], later {:eof, _} and {:exit, _}
-            {:error, sub, error} -> error            # the child is lost; `error` says why
-            :unknown -> message                      # not ours
+            # [{:stdout, "hello"}], later {:eof, _} and {:exit, _}
+            {:ok, sub, outputs} -> outputs
+            # The child has failed.
+            {:error, sub, error} -> error
+            # Another message.
+            :unknown -> message
           end
       end
 
   ## What to rely on
 
-    * **Credit.** No more of stdout is sent than `:window` plus what was granted with `grant/2`. A consumer that
-      does not grant fills the child's own pipe, and the child waits; nothing is dropped. Nor do more than a few
-      hundred messages lie in the mailbox, however small the pieces are that the child writes.
-    * **stderr** never blocks the child. Its newest bytes are kept, the others are dropped and counted.
-    * **stdin** is sent as fast as the child reads it; what it has not room for waits in the value (`pending/1`).
-      Closing stdin leaves stdout open. A child that closes its own stdin, or dies, makes writing pointless, not wrong.
-    * **The end.** `{:exit, exit}` is the last output. Before it come all of stdout and stderr and both `{:eof, _}`,
-      and no process that descends from the child is left (see `:descendants`): a grandchild that holds stdout open
-      cannot hang the reader.
-    * **Nothing is left behind.** When the owner dies, the port is closed or the whole VM is killed, the child goes down
-      the same `:ladder` that `stop/2` uses. The child runs in a session of its own; on Linux its descendants are found
-      in whichever session they are, on macOS as far as the process tree still shows them.
+    * **Credit.** The launcher sends at most `:window` bytes of stdout, and as many more as
+      `grant/2` allows. Without grants the child's own pipe fills up and the child waits; nothing is
+      dropped. The mailbox never holds more than a few hundred messages, however small the pieces
+      are.
+    * **stderr** never blocks the child. Its newest bytes are kept, older bytes are dropped and
+      counted.
+    * **stdin** is sent as fast as the child reads it. Further bytes wait in the value
+      (`pending/1`). Closing stdin leaves stdout open. Writing to a child that has closed its stdin
+      or died is no error.
+    * **The end.** `{:exit, exit}` is the last output. All of stdout and stderr and both `{:eof, _}`
+      come before it, and all descendants of the child have ended (see `:descendants`): a grandchild
+      that holds stdout open cannot block the reader.
+    * **No leftovers.** When the owner dies, the port is closed or the whole VM is killed, the child
+      is ended with the same `:ladder` as by `stop/2`. The child runs in its own session. On Linux
+      its descendants are found in every session, on macOS while the process tree still shows them.
 
-  A value is used once: always go on with the one that was returned last. Only the process that opened it may use it.
+  Each value is used once: continue with the value that was returned last. Only the process that
+  opened the child may use it.
 
   ## Errors
 
-  Functions return `{:error, %Codex.Subprocess.Error{}}`, with the value in the middle where there is still one. The
-  reasons are listed at `Codex.Subprocess.Error`. Misuse raises `ArgumentError`.
+  Functions return `{:error, %Codex.Subprocess.Error{}}`, with the value in the middle if it can
+  still be used. `Codex.Subprocess.Error` lists the reasons. Misuse raises `ArgumentError`.
 
-  The launcher may be killed too: the owner gets `:launcher_died` or `:terminated`, and on Linux everything the launcher
-  had started is ended. On macOS the child goes on until it notices that its stdin has ended, and an owner that
-  writes in the very instant may get an exit signal `:epipe` from the VM.
+  If the launcher is killed, the owner gets `:launcher_died` or `:terminated`. On Linux all
+  processes of the launcher are ended. On macOS the child runs until it sees the end of its stdin,
+  and an owner that writes in the same instant may get an exit signal `:epipe` from the VM.
   """
 
   alias Codex.Options.Keywords
@@ -105,27 +113,28 @@ defmodule Codex.Subprocess do
                 seen: 0
               ]
 
-  # Half of the launcher's window: acknowledging every frame would double the messages of a chatty child.
+  # Half of the launcher's window, because one grant for each frame would double the messages.
   @stderr_ack 32 * 1024
-  # A quarter of the frames that the launcher lets lie in the mailbox.
+  # A quarter of the frames that the launcher leaves in the mailbox.
   @seen_ack 64
-  # How long a caller that is to go on waits for the end of a child.
+  # The default time that `stop_soon/2` waits for the end of a child.
   @grace 700
-  # The launcher's own patience with SIGKILL (2 s), and time for a busy machine.
+  # The launcher waits 2 s after SIGKILL; the rest is for a busy machine.
   @stop_margin 5_000
 
   @doc """
-  Starts a program and returns once it runs.
+  Starts a program and returns when it runs.
 
-  `argv` is the program and its arguments. A program without a slash is looked up on the `PATH` of the child's own
-  environment.
+  `argv` is the program and its arguments. A program without a slash is looked up on the `PATH` of
+  the child's environment.
 
   Options (keyword list or map):
 
   #{Options.docs()}
 
-  Returns `{:ok, sub}`, or `{:error, error}` with a reason out of the first list of `Codex.Subprocess.Error`. Raises
-  `ArgumentError` for unknown or wrong options. Blocks for at most `:start_timeout`.
+  Returns `{:ok, sub}`, or `{:error, error}` with a reason of the first list of
+  `Codex.Subprocess.Error`. Raises `ArgumentError` for unknown or invalid options. Blocks for at
+  most `:start_timeout`.
   """
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}
   def open(argv, opts \\ []) do
@@ -149,7 +158,7 @@ defmodule Codex.Subprocess do
     end
   end
 
-  # START carries as much as the launcher takes without credit.
+  # START carries as many bytes as the launcher accepts without credit.
   defp split_input(nil), do: {"", ""}
 
   defp split_input(input) do
@@ -166,9 +175,10 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Queues bytes for the child's stdin and sends what it has room for; the rest follows from `stream/2`.
+  Queues bytes for the child's stdin and sends as many as the launcher accepts; `stream/2` sends the
+  rest.
 
-  Never blocks on the child. Errors: `:stdin_closed` after `close_stdin/1`, `:exited`, `:launcher_died`.
+  Never blocks. Errors: `:stdin_closed` after `close_stdin/1`, `:exited`, `:launcher_died`.
   """
   @spec write(t, iodata) :: {:ok, t} | {:error, t, Error.t()}
   def write(%__MODULE__{state: :running, stdin: :open} = sub, data) do
@@ -196,9 +206,9 @@ defmodule Codex.Subprocess do
   def write(%__MODULE__{state: {:failed, error}} = sub, _data), do: {:error, sub, error}
 
   @doc """
-  Closes the child's stdin once everything written has been sent. stdout and stderr stay open.
+  Closes the child's stdin after all written bytes have been sent. stdout and stderr stay open.
 
-  Closing twice, or after the exit, changes nothing. Error: `:launcher_died`.
+  Has no effect the second time, or after the exit. Error: `:launcher_died`.
   """
   @spec close_stdin(t) :: {:ok, t} | {:error, t, Error.t()}
   def close_stdin(%__MODULE__{state: :running, stdin: :open} = sub),
@@ -207,9 +217,10 @@ defmodule Codex.Subprocess do
   def close_stdin(%__MODULE__{} = sub), do: unless_failed(sub)
 
   @doc """
-  Lets the child send `bytes` more of stdout: as a rule, as many as the caller has just consumed.
+  Allows the child to send `bytes` more of stdout, usually the number that the caller has just
+  consumed.
 
-  After the exit it changes nothing. Error: `:launcher_died`.
+  Has no effect after the exit. Error: `:launcher_died`.
   """
   @spec grant(t, non_neg_integer) :: {:ok, t} | {:error, t, Error.t()}
   def grant(%__MODULE__{state: :running} = sub, bytes) when bytes in 1..0x7FFFFFFFFFFFFFFF,
@@ -221,7 +232,7 @@ defmodule Codex.Subprocess do
   @doc """
   Sends a signal, by name (`:int`, `:term`, …) or number, to the child's process group.
 
-  Processes that the child put into other groups do not get it. After the exit it changes nothing. Raises
+  Processes that the child moved to other groups do not get it. Has no effect after the exit. Raises
   `ArgumentError` for an unknown name. Error: `:launcher_died`.
   """
   @spec signal(t, signal_name | 1..64) :: {:ok, t} | {:error, t, Error.t()}
@@ -234,15 +245,15 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Ends the child by its ladder, discards what it still writes, and waits until it is gone.
+  Ends the child with its ladder, discards its further output, and waits until it has ended.
 
-  Afterwards nothing of it is left, in the mailbox neither, and the value is spent. Takes no longer than the ladder's
-  graces need; a child that ends at once ends at once.
+  Afterwards the mailbox has no message of the child, and the value cannot be used again. Takes at
+  most the grace periods of the ladder; a child that ends at once takes no time.
 
-  Options: `:timeout` in milliseconds, by default the ladder's graces and 5 seconds.
+  Options: `:timeout` in milliseconds (default: the grace periods of the ladder and 5 seconds).
 
-  Returns `{:ok, exit}`, also when the child had exited before, or `{:error, error}` with the reason `:stop_timeout` or one
-  of those that `stream/2` returns.
+  Returns `{:ok, exit}`, also if the child had exited before, or `{:error, error}` with the reason
+  `:stop_timeout` or a reason of `stream/2`.
   """
   @spec stop(t, timeout: timeout) :: {:ok, Exit.t()} | {:error, Error.t()}
   def stop(sub, opts \\ [])
@@ -263,17 +274,16 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Ends the child as `stop/2` does, but returns soon: if the child takes longer, a process of the
-  SDK's
-  supervisor takes it over and goes on.
+  Ends the child like `stop/2`, but returns soon: if the child takes longer, a process under the
+  SDK's supervisor takes it over.
 
   Options:
 
-    * `:grace` - how long to wait for the end of the child, in milliseconds (default 700)
-    * `:finally` - a function that is called with the result of `stop/2` once the child is gone, by
-      the caller or by the process that took it over
+    * `:grace` - the time to wait for the end of the child, in milliseconds (default 700)
+    * `:finally` - a function that is called with the result of `stop/2` after the child has ended,
+      by the caller or by the process that took it over
 
-  Returns the result of `stop/2`, or `{:behind, pid}`. The value is spent.
+  Returns the result of `stop/2`, or `{:behind, pid}`. The value cannot be used again.
   """
   @spec stop_soon(t, grace: non_neg_integer, finally: (stopped -> term)) ::
           stopped | {:behind, pid}
@@ -287,7 +297,7 @@ defmodule Codex.Subprocess do
       {:late, sub} ->
         if Process.whereis(Codex.TaskSupervisor),
           do: {:behind, hand_over(sub, &finally.(stop(&1)))},
-          # Without the application, the launcher alone goes on.
+          # Without the application, the launcher ends the child alone.
           else: stopped(stop(sub, timeout: 0), finally)
 
       result ->
@@ -298,7 +308,7 @@ defmodule Codex.Subprocess do
   def stop_soon(%__MODULE__{} = sub, opts),
     do: stopped(stop(sub), opts[:finally] || (&Function.identity/1))
 
-  @doc "Whether another process has the child now: see `hand_over/2`."
+  @doc "Returns whether another process owns the child now: see `hand_over/2`."
   @spec handed_over?(t) :: boolean
   def handed_over?(%__MODULE__{port: port}) do
     case Port.info(port, :connected) do
@@ -312,12 +322,13 @@ defmodule Codex.Subprocess do
     result
   end
 
-  @typedoc "What `stop/2` returns."
+  @typedoc "The result of `stop/2`."
   @type stopped :: {:ok, Exit.t()} | {:error, Error.t()}
 
   @doc """
-  Gives a child to a process of the SDK's supervisor, which calls `fun` with it. Returns the pid of
-  that process; the caller's value is spent. The child ends with that process, as with any owner.
+  Hands a child to a process under the SDK's supervisor, which calls `fun` with it. Returns the pid
+  of that process; the caller's value cannot be used again. The child ends with that process, as
+  with any owner.
   """
   @spec hand_over(t, (t -> term)) :: pid
   def hand_over(%__MODULE__{port: port} = sub, fun) do
@@ -329,14 +340,14 @@ defmodule Codex.Subprocess do
       end)
 
     connect(port, pid)
-    # Unlinked first, as in close/1. What came before is for the new owner.
+    # Unlinked first, as in close/1. Earlier messages are for the new owner.
     Process.unlink(port)
     send(pid, {port, :yours})
     forward(port, pid)
     pid
   end
 
-  # A port that is closed has said all that it will.
+  # A closed port sends nothing more.
   defp connect(port, pid) do
     Port.connect(port, pid)
   rescue
@@ -357,28 +368,32 @@ defmodule Codex.Subprocess do
     end
   end
 
-  @doc "The child's process id."
+  @doc "Returns the child's process id."
   @spec os_pid(t) :: pos_integer
   def os_pid(%__MODULE__{os_pid: os_pid}), do: os_pid
 
-  @doc "Bytes written that the launcher has not had room for yet. A careful writer waits while there are many."
+  @doc """
+  Returns the number of written bytes that the launcher has not accepted yet. Wait before writing
+  more if the number is large.
+  """
   @spec pending(t) :: non_neg_integer
   def pending(%__MODULE__{pending_bytes: bytes}), do: bytes
 
-  @doc "The newest bytes of stderr that `stream/2` has seen, at most `:stderr_limit` of them."
+  @doc "Returns the newest bytes of stderr from `stream/2`, at most `:stderr_limit`."
   @spec stderr(t) :: binary
   def stderr(%__MODULE__{stderr: stderr, stderr_limit: limit}), do: newest(stderr, limit)
 
   @doc """
-  Takes a message that the owner received.
+  Handles a message that the owner received.
 
-    * `{:ok, sub, outputs}` - ours. `outputs` is a list, in order, and may be empty.
+    * `{:ok, sub, outputs}` - a message of this child. `outputs` is a list in order, and may be
+      empty:
       * `{:stdout, bytes}`, `{:stderr, bytes}` - at most 64 KB
-      * `{:eof, :stdout}`, `{:eof, :stderr}` - that stream has ended
+      * `{:eof, :stdout}`, `{:eof, :stderr}` - the end of that stream
       * `{:exit, exit}` - the last output: a `Codex.Subprocess.Exit`
-    * `{:error, sub, error}` - the child is lost, nothing will follow. Reasons: `:launcher_died`, `:terminated`,
-      `:unkillable`, `:protocol`.
-    * `:unknown` - not a message of this child's.
+    * `{:error, sub, error}` - the child has failed and sends nothing more. Reasons:
+      `:launcher_died`, `:terminated`, `:unkillable`, `:protocol`.
+    * `:unknown` - another message.
   """
   @spec stream(t, term) :: {:ok, t, [output]} | {:error, t, Error.t()} | :unknown
   def stream(%__MODULE__{port: port, state: :running} = sub, {port, {:data, frame}}) do
@@ -404,11 +419,10 @@ defmodule Codex.Subprocess do
   def stream(%__MODULE__{}, _message), do: :unknown
 
   @doc """
-  Waits for the next message of this child's and takes it; the other messages of the owner stay where they are.
+  Waits for the next message of this child. Other messages stay in the owner's mailbox.
 
-  Returns what `stream/2` returns, the exit again after the exit, or `:timeout` after `timeout`
-  milliseconds. With a reference
-  `ref`, a message `{ref, term}` ends the wait, too, and is returned.
+  Returns the result of `stream/2`, the exit again after the exit, or `:timeout` after `timeout`
+  milliseconds. With a reference `ref`, a message `{ref, term}` also ends the wait, and is returned.
   """
   @spec next(t, timeout, reference) ::
           {:ok, t, [output]} | {:error, t, Error.t()} | :timeout | {reference, term}
@@ -430,9 +444,10 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Begins the child's ladder and returns at once. Any process may call it; the owner gets the outputs and the exit.
+  Starts the child's ladder and returns immediately. Any process may call it; the owner gets the
+  outputs and the exit.
 
-  Output that was not read by then is lost. After the exit it changes nothing.
+  Output that was not read yet is lost. Has no effect after the exit.
   """
   @spec request_stop(t) :: :ok
   def request_stop(%__MODULE__{port: port}) do
@@ -440,12 +455,12 @@ defmodule Codex.Subprocess do
     :ok
   end
 
-  # --- Starting -----------------------------------------------------------------------------------------------------
+  # --- Starting -----------------------------------------------------------------------------------
 
   defp start_child(frame, timeout) do
     case Launchers.take() do
       {:ok, port} ->
-        # A launcher that was killed while it was idle says so only now.
+        # A launcher that was killed while it was idle reports it now.
         with {:error, %Error{reason: :launcher_died}} <- start_on(port, frame, timeout),
              do: start_anew(frame, timeout)
 
@@ -492,10 +507,10 @@ defmodule Codex.Subprocess do
     {:error, error}
   end
 
-  # --- Sending ------------------------------------------------------------------------------------------------------
+  # --- Sending ------------------------------------------------------------------------------------
 
-  # A port whose launcher has gone raises. What the launcher said before is still in the mailbox, so the value stays as
-  # it is and stream/2 has the last word.
+  # A port whose launcher has ended raises. Its last messages are still in the mailbox, so the value
+  # stays unchanged and stream/2 reports the end.
   defp command(sub, frame) do
     if Launcher.send(sub.port, frame),
       do: {:ok, sub},
@@ -536,7 +551,7 @@ defmodule Codex.Subprocess do
     with {:ok, sub} <- command(sub, Frame.stdin(now)), do: send_pending(sub)
   end
 
-  # --- What was taken ----------------------------------------------------------------------------------------------
+  # --- Handling messages --------------------------------------------------------------------------
 
   defp seen(%{seen: seen} = sub) when seen + 1 < @seen_ack, do: %{sub | seen: seen + 1}
 
@@ -545,7 +560,7 @@ defmodule Codex.Subprocess do
     %{sub | seen: 0}
   end
 
-  # --- stderr -------------------------------------------------------------------------------------------------------
+  # --- stderr -------------------------------------------------------------------------------------
 
   defp took_stderr(sub, bytes) do
     sub = %{sub | stderr: append(sub.stderr, bytes, sub.stderr_limit)}
@@ -559,7 +574,8 @@ defmodule Codex.Subprocess do
     end
   end
 
-  # Cut only when it is twice too long: cutting at every short line would copy the whole tail each time.
+  # Cut only at twice the limit, because cutting at every short line would copy the whole tail each
+  # time.
   defp append(tail, bytes, limit) do
     tail = tail <> bytes
     if byte_size(tail) > 2 * limit, do: :binary.copy(newest(tail, limit)), else: tail
@@ -568,7 +584,7 @@ defmodule Codex.Subprocess do
   defp newest(bytes, limit) when byte_size(bytes) <= limit, do: bytes
   defp newest(bytes, limit), do: binary_part(bytes, byte_size(bytes), -limit)
 
-  # --- Ending -------------------------------------------------------------------------------------------------------
+  # --- Ending -------------------------------------------------------------------------------------
 
   defp stop_after(%{ladder: ladder, sweep_grace: sweep}) do
     graces = Enum.map(ladder, fn step -> elem(step, tuple_size(step) - 1) end)
@@ -585,7 +601,7 @@ defmodule Codex.Subprocess do
   defp await_stop(sub, deadline) do
     case command(sub, Frame.stop()) do
       {:ok, sub} -> await_exit(sub, deadline)
-      # Whatever it had to say is in the mailbox already.
+      # Its last messages are in the mailbox already.
       {:error, sub, _} -> await_exit(sub, now())
     end
   end
@@ -616,7 +632,7 @@ defmodule Codex.Subprocess do
   end
 
   defimpl Inspect do
-    # Neither arguments nor what flows: both hold prompts and keys.
+    # Neither arguments nor data, because both hold prompts and keys.
     def inspect(sub, _opts) do
       state = if is_tuple(sub.state), do: elem(sub.state, 0), else: sub.state
       "#Codex.Subprocess<#{sub.program} os_pid: #{sub.os_pid} #{state}>"

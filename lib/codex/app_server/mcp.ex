@@ -1,17 +1,19 @@
 defmodule Codex.AppServer.Mcp do
   @moduledoc """
-  The MCP servers of an app-server's configuration.
+  Lists the MCP servers of an app-server, and logs in to them.
 
-  Options, results and errors are those of `Codex.AppServer`; the last argument are the options of the request.
+  Options, results and errors are those of `Codex.AppServer`; the last argument is the list of
+  request options.
   """
 
   alias Codex.AppServer
 
   @doc """
-  The servers and what they offer: `{:ok, %{"data" => servers, "nextCursor" => cursor}}`.
+  Lists the servers with their tools and resources:
+  `{:ok, %{"data" => servers, "nextCursor" => cursor}}`.
 
-  Options: `:cursor`, `:limit` and what else `Codex.AppServer.mcp_server_status_list/3` takes. A server of an older CLI is asked as
-  that one knows it.
+  Options: `:cursor`, `:limit` and the others of `Codex.AppServer.mcp_server_status_list/3`. A
+  server of an older CLI gets the older method.
   """
   @spec list_servers(AppServer.conn(), AppServer.options(), [AppServer.request_option()]) ::
           {:ok, map()} | {:error, AppServer.reason()}
@@ -27,13 +29,13 @@ defmodule Codex.AppServer.Mcp do
     end
   end
 
-  @doc "The same as `list_servers/3`."
+  @doc "Calls `list_servers/3`."
   @spec list_server_statuses(AppServer.conn(), AppServer.options(), [AppServer.request_option()]) ::
           {:ok, map()} | {:error, AppServer.reason()}
   def list_server_statuses(conn, options \\ [], request_options \\ []),
     do: list_servers(conn, options, request_options)
 
-  # -32601, or words about the method under the code that the CLI has for nearly everything.
+  # -32601, or words about the method with the general code of the CLI.
   defp unknown_method?(%{"code" => -32601}), do: true
 
   defp unknown_method?(%{"code" => -32600, "message" => message}) when is_binary(message),
@@ -42,11 +44,11 @@ defmodule Codex.AppServer.Mcp do
   defp unknown_method?(_other), do: false
 
   @doc """
-  Begins a login to a server: `{:ok, %{"authorizationUrl" => url}}`. The end comes as the notification
-  `mcpServer/oauthLogin/completed`.
+  Starts a login to a server: `{:ok, %{"authorizationUrl" => url}}`. The notification
+  `mcpServer/oauthLogin/completed` reports its end.
 
-  Options: `:name` (required), `:scopes` (list of text), `:timeout_secs` (seconds) and what else
-  `Codex.AppServer.mcp_server_oauth_login/3` takes.
+  Options: `:name` (required), `:scopes` (list of strings), `:timeout_secs` (seconds) and the others
+  of `Codex.AppServer.mcp_server_oauth_login/3`.
   """
   @spec oauth_login(AppServer.conn(), AppServer.options(), [AppServer.request_option()]) ::
           {:ok, map()} | {:error, AppServer.reason()}
@@ -54,11 +56,12 @@ defmodule Codex.AppServer.Mcp do
     do: AppServer.mcp_server_oauth_login(conn, options, request_options)
 
   @doc """
-  The tokens that are kept for a server of the configuration: `{:ok, tokens}` (`Codex.Auth.MCP`), or `{:ok, nil}`. They are looked up
-  where the server's CLI keeps them, on this machine.
+  Returns the stored tokens of a server of the configuration: `{:ok, tokens}` (`Codex.Auth.MCP`), or
+  `{:ok, nil}`. They are read from the store of the server's CLI, on this machine.
 
-  Options: `:store_mode` (`:file`, `:keyring` or `:auto`, instead of what the configuration says). Errors: `:server_not_found`,
-  `:missing_url` (it is no HTTP server), those of `Codex.Auth.MCP.read/3`, and those of a request.
+  Options: `:store_mode` (`:file`, `:keyring` or `:auto`, in place of the configured store). Errors:
+  `:server_not_found`, `:missing_url` (the server does not use HTTP), those of
+  `Codex.Auth.MCP.read/3`, and those of a request.
   """
   @spec oauth_tokens(AppServer.conn(), String.t(), keyword()) ::
           {:ok, Codex.Auth.MCP.t() | nil}
@@ -67,7 +70,10 @@ defmodule Codex.AppServer.Mcp do
     with {:ok, url, store} <- place(conn, name, opts), do: Codex.Auth.MCP.read(name, url, store)
   end
 
-  @doc "Removes them. Returns `:ok`, also where there were none, or the errors of `oauth_tokens/3`."
+  @doc """
+  Removes the stored tokens of a server. Returns `:ok`, also if there were no tokens, or the errors
+  of `oauth_tokens/3`.
+  """
   @spec oauth_logout(AppServer.conn(), String.t(), keyword()) ::
           :ok
           | {:error, :server_not_found | :missing_url | Codex.Auth.reason() | AppServer.reason()}

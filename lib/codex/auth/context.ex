@@ -1,7 +1,7 @@
 defmodule Codex.Auth.Context do
   @moduledoc false
-  # What every function about credentials has to know: which home, where credentials are kept, which rules hold, and how long
-  # a keyring may take. All of it comes from the configuration that a run would have.
+  # The facts that all functions about credentials need: home, store, rules and timeout. They come
+  # from the configuration of a run.
 
   alias Codex.{Config, FileSystem, Home}
   alias Codex.Options.Keywords
@@ -66,7 +66,7 @@ defmodule Codex.Auth.Context do
     end
   end
 
-  # On a machine where the CLI has not been used yet there is no `~/.codex`. It is as good as an empty one: the CLI makes it.
+  # If the CLI was never used, `~/.codex` is missing. That equals an empty home: the CLI makes it.
   defp load(opts) do
     named? = opts[:codex_home] != nil or is_map_key(opts[:env], "CODEX_HOME")
 
@@ -80,19 +80,19 @@ defmodule Codex.Auth.Context do
     end
   end
 
-  # What the CLI encrypts then is its own (0.169: a feature that is off).
+  # The format of the CLI's encryption is private (a feature that is off by default).
   defp store(config, key, default) do
     store = @stores[Config.get(config, key, default)]
     encrypted? = Config.get(config, "features.secret_auth_storage") == true
     if encrypted? and store in [:keyring, :auto], do: :encrypted, else: store
   end
 
-  @doc "Makes the home where it is missing, for what is to be kept there."
+  @doc "Makes the home if it is missing, before a login is stored."
   @spec make_home(t()) :: :ok | {:error, {:unreadable, Path.t(), String.t()}}
   def make_home(%__MODULE__{home: home}) do
     with false <- FileSystem.dir?(home),
          {:error, reason} <- FileSystem.make_private(home) do
-      # Another process may have made it just now.
+      # Another process may have made it in the meantime.
       if FileSystem.dir?(home),
         do: :ok,
         else: {:error, {:unreadable, home, FileSystem.message(reason)}}
@@ -101,7 +101,9 @@ defmodule Codex.Auth.Context do
     end
   end
 
-  @doc "The same without a configuration, for what must go on where that is broken: everything is in files."
+  @doc """
+  Makes a context without configuration, for functions that work with an invalid one: files only.
+  """
   @spec plain(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def plain(opts) do
     opts = Keywords.validate!(opts, @options)
@@ -111,7 +113,7 @@ defmodule Codex.Auth.Context do
          do: {:ok, %__MODULE__{home: home, store: :file, env: env, timeout: opts[:timeout]}}
   end
 
-  # nil takes a variable away, as in the options of a run.
+  # nil removes a variable, as in the options of a run.
   defp env(opts) do
     Keywords.check!(opts, :env, &(is_nil(&1) or variables?(&1)), "a map or keyword of variables")
 

@@ -1,18 +1,19 @@
 defmodule Codex.Auth.Credentials do
   @moduledoc """
-  A login of the CLI, as `auth.json` or the keyring has it.
+  A login of the CLI, as stored in `auth.json` or the keyring.
 
-    * `method` - how it pays: `:api_key`, `:chatgpt`, `:chatgpt_auth_tokens`, `:agent_identity`,
-      `:personal_access_token`, `:bedrock_api_key` or `:bedrock_access_keys`
-    * `source` - where it was found: `{:file, path}`, `{:keyring, account}` or `:memory`; nil before it was kept
+    * `method` - the kind of login: `:api_key`, `:chatgpt`, `:chatgpt_auth_tokens`,
+      `:agent_identity`, `:personal_access_token`, `:bedrock_api_key` or `:bedrock_access_keys`
+    * `source` - the store it was read from: `{:file, path}`, `{:keyring, account}` or `:memory`;
+      nil before it is stored
     * `api_key`, `access_token`, `personal_access_token`, `agent_identity` - secrets, or nil
-    * `account_id` - the account that requests are made for
-    * `email`, `plan`, `user_id`, `workspace_id` - claims of the identity token. **They are decoded, not verified**: whoever can
-      write the file can write them
-    * `expires_at` - when the access token ends (`DateTime`), where it says so
-    * `renewable?` - whether the CLI can renew it
-    * `last_refresh` - when it did so last (`DateTime`)
-    * `document` - all of it, as JSON
+    * `account_id` - the account of its requests
+    * `email`, `plan`, `user_id`, `workspace_id` - claims of the identity token. **They are decoded,
+      not verified**: anyone who can write the file can change them
+    * `expires_at` - the end of the access token (`DateTime`), if the token has one
+    * `renewable?` - whether the CLI can renew the access token
+    * `last_refresh` - the time of the last renewal (`DateTime`)
+    * `document` - the whole login, as JSON
 
   `inspect/1` shows no secret.
   """
@@ -67,7 +68,7 @@ defmodule Codex.Auth.Credentials do
         }
 
   @doc """
-  Returns a login with a key. Raises `ArgumentError` if the key is nil, empty or no UTF-8.
+  Returns a login with a key. Raises `ArgumentError` if the key is nil, empty or not UTF-8.
 
       iex> login = Codex.Auth.Credentials.api_key("sk-example")
       iex> {login.method, login.document}
@@ -80,7 +81,7 @@ defmodule Codex.Auth.Credentials do
     if key in [nil, ""],
       do: raise(ArgumentError, "the key is nil or empty: is the variable set that it comes from?")
 
-    # Said here: what a native function gets stands in the report of its failure.
+    # Checked here, because the failure report of a native function shows its arguments.
     unless String.valid?(key) and not String.contains?(key, "\0"),
       do: raise(ArgumentError, "expected the key to be UTF-8 without a null byte")
 
@@ -89,8 +90,8 @@ defmodule Codex.Auth.Credentials do
   end
 
   @doc """
-  Reads a document. Returns `{:ok, credentials}` or `{:error, why}`, for what the CLI would refuse. Words about it name
-  members, never values.
+  Parses a document. Returns `{:ok, credentials}`, or `{:error, words}` if the CLI would refuse it.
+  The words name members, never values.
 
       iex> {:ok, login} = Codex.Auth.Credentials.parse(~s({"OPENAI_API_KEY":"sk-example"}))
       iex> login.method
@@ -129,7 +130,7 @@ defmodule Codex.Auth.Credentials do
   def unix(seconds) do
     case DateTime.from_unix(seconds) do
       {:ok, time} -> time
-      # A number that is no time of the calendar.
+      # The number is outside the calendar.
       {:error, _} -> nil
     end
   end
@@ -144,7 +145,7 @@ defmodule Codex.Auth.Credentials do
   end
 
   @doc """
-  The secret that requests carry, or nil.
+  Returns the secret that requests carry, or nil.
 
       iex> Codex.Auth.Credentials.secret(Codex.Auth.Credentials.api_key("sk-example"))
       "sk-example"
@@ -160,7 +161,7 @@ defmodule Codex.Auth.Credentials do
   def secret(%__MODULE__{}), do: nil
 
   @doc """
-  A key as people may see it: as `codex login status` shows it.
+  Masks a key for people, as `codex login status` does.
 
       iex> Codex.Auth.Credentials.mask("sk-test-aaaaaaaaaaaaaaaa1234")
       "sk-test-***a1234"

@@ -1,16 +1,18 @@
 defmodule Codex.Auth.MCP do
   @moduledoc """
-  Tokens of MCP servers that speak HTTP and ask for OAuth, where the CLI (0.169) keeps them.
+  Reads and writes the OAuth tokens of MCP servers over HTTP, in the CLI's own store.
 
       {:ok, tokens} = Codex.Auth.MCP.read("github", "https://mcp.example.com/mcp")
       tokens.expires_at
       #=> ~U[2026-11-20 12:00:00.000Z]
 
-  `mcp_oauth_credentials_store` of the configuration says where: `auto` (the CLI's default: the keyring, or the file where none can be
-  reached), `keyring` or `file`. A keyring has one entry for each server, under the service `Codex MCP Credentials`;
-  the file is `.credentials.json` in the home. A server is known by its name in the configuration and its address together.
+  The store is `mcp_oauth_credentials_store` of the configuration: `auto` (the CLI's default: the
+  keyring, or the file if no keyring can be reached), `keyring` or `file`. A keyring has one entry
+  for each server, under the service `Codex MCP Credentials`; the file is `.credentials.json` in the
+  home. A server is identified by its name in the configuration together with its URL.
 
-  Options and errors are those of `Codex.Auth`. `codex mcp login` gets tokens; the CLI renews them.
+  Options and errors are those of `Codex.Auth`. `codex mcp login` gets tokens, and the CLI renews
+  them.
   """
 
   alias Codex.Auth.{Context, Store}
@@ -36,8 +38,8 @@ defmodule Codex.Auth.MCP do
   The tokens of a server.
 
     * `issuer` - the authorization server. Without it, the CLI does not renew the tokens
-    * `source` - the place where the tokens were; it does not count when they are written
-    * `document` - everything that was read, as JSON. Members of it that this struct does not have are
+    * `source` - the store that the tokens were read from; ignored when they are written
+    * `document` - everything that was read, as JSON. Members without a field in this struct are
       written again
 
   `inspect/1` shows no token.
@@ -55,7 +57,10 @@ defmodule Codex.Auth.MCP do
           document: String.t() | nil
         }
 
-  @doc "The tokens of a server: `{:ok, tokens}`, `{:ok, nil}` where there are none, or `{:error, reason}`."
+  @doc """
+  Returns the tokens of a server: `{:ok, tokens}`, `{:ok, nil}` if it has no tokens, or
+  `{:error, reason}`.
+  """
   @spec read(String.t(), String.t(), keyword()) ::
           {:ok, t() | nil} | {:error, Codex.Auth.reason()}
   def read(server, url, opts \\ []) do
@@ -77,10 +82,10 @@ defmodule Codex.Auth.MCP do
   end
 
   @doc """
-  Keeps tokens, instead of those that are there. Returns `:ok` or `{:error, reason}`.
+  Stores tokens in place of the old ones. Returns `:ok` or `{:error, reason}`.
 
-  An `issuer` that is nil, and members of an entry that this module does not know, stay as they were:
-  in `tokens.document` if the tokens were read, and in the entry of `.credentials.json`.
+  An `issuer` of nil, and members of an entry that this module does not know, keep their values:
+  those in `tokens.document` if the tokens were read, and those in the entry of `.credentials.json`.
 
   Raises `ArgumentError` if a member is not UTF-8; the message names the member.
   """
@@ -97,7 +102,10 @@ defmodule Codex.Auth.MCP do
     end
   end
 
-  @doc "Removes the tokens of a server, from the keyring and from the file. Returns `{:ok, removed?}` or `{:error, reason}`."
+  @doc """
+  Removes the tokens of a server from the keyring and from the file. Returns `{:ok, removed?}` or
+  `{:error, reason}`.
+  """
   @spec delete(String.t(), String.t(), keyword()) ::
           {:ok, boolean()} | {:error, Codex.Auth.reason()}
   def delete(server, url, opts \\ []) do
@@ -108,14 +116,16 @@ defmodule Codex.Auth.MCP do
     end
   end
 
-  @doc "The servers whose tokens are in the file, by name and address. A keyring cannot be asked for all of them."
+  @doc """
+  Lists the servers with tokens in the file, by name and URL. A keyring cannot list its entries.
+  """
   @spec in_file(keyword()) :: {:ok, [{String.t(), String.t()}]} | {:error, Codex.Auth.reason()}
   def in_file(opts \\ []) do
     with {:ok, context} <- context(opts), do: Store.mcp_servers(context)
   end
 
   @doc """
-  The key of a server in both stores: its name, and a digest of its address.
+  Returns the key of a server in both stores: its name, and a digest of its URL.
 
       iex> Codex.Auth.MCP.account("github", "https://mcp.example.com/mcp")
       "github|4282f2a9112820d2"
@@ -123,7 +133,7 @@ defmodule Codex.Auth.MCP do
   @spec account(String.t(), String.t()) :: String.t()
   def account(server, url), do: Native.auth_mcp_account(server, url)
 
-  # There is no such mode for these: what the CLI keeps for itself alone is kept in a file here.
+  # MCP tokens have no encrypted store: the CLI keeps them in the file then.
   defp context(opts) do
     if Keywords.list!(opts)[:store] == :ephemeral,
       do: raise(ArgumentError, "expected :store to be :file, :keyring or :auto, got: :ephemeral")
@@ -141,7 +151,7 @@ defmodule Codex.Auth.MCP do
   end
 
   defp document(tokens) do
-    # Said here: an error of the encoder shows the value.
+    # Raised here, because an error of the encoder shows the value.
     for name <- [:server, :url, :client_id, :access_token, :refresh_token, :issuer],
         value = Map.fetch!(tokens, name),
         not (is_binary(value) and String.valid?(value)),

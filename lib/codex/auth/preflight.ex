@@ -1,23 +1,26 @@
 defmodule Codex.Auth.Preflight do
   @moduledoc """
-  Which credential a run would use, and what would come of it. Made by `Codex.Auth.preflight/1`.
+  The credential that a run would use, and whether it is accepted. Returned by
+  `Codex.Auth.preflight/1`.
 
-    * `lane` - `:exec` or `:app_server`: they do not look at the same places
-    * `ready?` - whether a run has what its provider asks for. It says nothing about whether the provider will take it: a key is not
-      checked before the first request
-    * `error` - why it is not ready: one of `t:error/0`, or nil
+    * `lane` - the transport, `:exec` or `:app_server`; they look in different places
+    * `ready?` - whether a run has the credential that its provider needs. The provider may still
+      refuse it, because a key is not checked before the first request
+    * `error` - the reason why a run is not ready: one of `t:error/0`, or nil
     * `provider` - the id of the model provider
-    * `method` - how it pays: as in `Codex.Auth.Credentials`, or `:bearer_token` (a token of the provider's own), or `:none`
-      (the provider asks for none), or nil where there is nothing
+    * `method` - the kind of credential: as in `Codex.Auth.Credentials`, `:bearer_token` (a token of
+      the provider's own), `:none` (the provider needs no credential), or nil if it is missing
     * `source` - the place of the credential: `{:env, variable}`, `{:file, path}`,
       `{:keyring, account}`, `{:config, key}`, `{:option, :api_key}` (of a connection), or nil
-    * `key_hint` - what may be shown of the key, as `codex login status` does
-    * `account_id`, `email`, `plan`, `user_id`, `workspace_id`, `expires_at`, `renewable?` - of a ChatGPT login. They are
-      **decoded, not verified**
-    * `store` - where the CLI keeps its login: `:file`, `:keyring`, `:auto`, `:ephemeral` or `:encrypted`
-    * `remote_models?` - whether the CLI will ask the provider for its models. It does so with a ChatGPT login only; without one
-      its built-in list holds
-    * `warnings` - what is there and does not count, or will not hold: `%{code: code, message: text}`, see `t:code/0`
+    * `key_hint` - the masked key, as in `codex login status`
+    * `account_id`, `email`, `plan`, `user_id`, `workspace_id`, `expires_at`, `renewable?` - of a
+      ChatGPT login. They are **decoded, not verified**
+    * `store` - the store of the CLI's login: `:file`, `:keyring`, `:auto`, `:ephemeral` or
+      `:encrypted`
+    * `remote_models?` - whether the CLI will ask the provider for its models, which it does only
+      with a ChatGPT login. Otherwise it uses its built-in list
+    * `warnings` - facts that may surprise, such as ignored credentials:
+      `%{code: code, message: text}`, see `t:code/0`
   """
 
   alias Codex.Auth.{Context, Credentials, Rules, Store}
@@ -45,13 +48,15 @@ defmodule Codex.Auth.Preflight do
   ]
 
   @typedoc """
-    * `:no_credentials` - there is none
-    * `:keyring_unavailable`, `{:keyring, kind, words}`, `{:invalid_credentials, source, words}`, and the other reasons of
-      `t:Codex.Auth.reason/0` - there may be one, but it cannot be had; the CLI would go on without
-    * `{:invalid_access_token, words}` - `CODEX_ACCESS_TOKEN` is set and of no use; the CLI sends nothing then
-    * `{:missing_env, variable}` - the provider takes its key from a variable that is not set
-    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` - the rules of the
-      configuration forbid it; `codex exec` would delete the login
+    * `:no_credentials` - there is no credential
+    * `:keyring_unavailable`, `{:keyring, kind, words}`, `{:invalid_credentials, source, words}`,
+      and the other reasons of `t:Codex.Auth.reason/0` - the credential cannot be read; the CLI
+      would run without a credential
+    * `{:invalid_access_token, words}` - `CODEX_ACCESS_TOKEN` is invalid; the CLI then sends no
+      credential
+    * `{:missing_env, variable}` - the environment variable of the provider's key is not set
+    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` -
+      the configuration forbids the credential; `codex exec` would delete the login
     * `{:unknown_provider, id}` - the configuration has no such provider
   """
   @type error ::
@@ -63,14 +68,15 @@ defmodule Codex.Auth.Preflight do
           | {:unknown_provider, String.t()}
 
   @typedoc """
-    * `:openai_api_key_ignored` - the CLI does not look at `OPENAI_API_KEY`
-    * `:codex_api_key_ignored` - the app-server does not look at `CODEX_API_KEY`
-    * `:login_hidden` - the login is not used, because a variable wins
-    * `:access_token_hides_login` - it is not used because of a `CODEX_ACCESS_TOKEN` that is of no use
-    * `:keyring_unavailable` - the keyring was not asked, and the file is used instead
-    * `:token_expired` - the access token has ended
-    * `:ephemeral` - a login in this mode ends with the process that made it
-    * `:access_token_unchecked` - a personal access token is checked by the provider only
+    * `:openai_api_key_ignored` - the CLI does not read `OPENAI_API_KEY`
+    * `:codex_api_key_ignored` - the app-server does not read `CODEX_API_KEY`
+    * `:login_hidden` - a variable is used in place of the login
+    * `:access_token_hides_login` - the login is not used, because an invalid `CODEX_ACCESS_TOKEN`
+      is set
+    * `:keyring_unavailable` - the keyring cannot be reached, so the file is used
+    * `:token_expired` - the access token has expired
+    * `:ephemeral` - a login with this store ends with the process that made it
+    * `:access_token_unchecked` - only the provider can check a personal access token
   """
   @type code ::
           :openai_api_key_ignored
@@ -109,7 +115,7 @@ defmodule Codex.Auth.Preflight do
           warnings: [%{code: code(), message: String.t()}]
         }
 
-  # Built into the CLI (0.169), with what they ask for.
+  # The providers that are built into the CLI, with the credential that they need.
   @built_in %{
     "openai" => :login,
     "ollama" => :none,
@@ -130,7 +136,7 @@ defmodule Codex.Auth.Preflight do
     |> warn(context)
   end
 
-  # --- What the provider asks for -------------------------------------------------------------------------------------
+  # --- The credential that the provider needs -----------------------------------------------------
 
   defp provider(config, id) do
     case {Config.get(config, ["model_providers", id]), @built_in[id]} do
@@ -182,7 +188,7 @@ defmodule Codex.Auth.Preflight do
     preflight = struct!(preflight, fields)
     chatgpt? = login.method in [:chatgpt, :chatgpt_auth_tokens]
     hint = if login.method == :api_key, do: Credentials.mask(login.api_key || "")
-    # `{}` is a ChatGPT login to `login status`; no request can be made with it.
+    # `login status` takes `{}` for a ChatGPT login, but no request can be made with it.
     error = if usable?(login), do: nil, else: :no_credentials
 
     %{
@@ -206,9 +212,9 @@ defmodule Codex.Auth.Preflight do
 
   defp usable?(_other), do: true
 
-  # --- The CLI's login ------------------------------------------------------------------------------------------------
+  # --- The CLI's login ----------------------------------------------------------------------------
 
-  # The first that is there, in the CLI's order.
+  # The first credential in the CLI's order.
   defp login(:app_server, _context, api_key) when api_key != nil,
     do: {:ok, %{Credentials.api_key(api_key) | source: {:option, :api_key}}, []}
 
@@ -230,7 +236,7 @@ defmodule Codex.Auth.Preflight do
 
   defp trimmed(nil), do: nil
 
-  # What is no UTF-8 is not there for the CLI.
+  # The CLI ignores a variable that is not UTF-8.
   defp trimmed(text) do
     case String.valid?(text) && String.trim(text) do
       none when none in [false, ""] -> nil
@@ -238,7 +244,7 @@ defmodule Codex.Auth.Preflight do
     end
   end
 
-  # A file costs nothing to look at; a keyring might ask its user, for a login that is not used.
+  # Checks only the file: a keyring might ask its user about a login that is not used.
   defp hidden(%{store: store, home: home}, variable) when store in [:file, :auto] do
     if Codex.FileSystem.exists?(Codex.Home.path(home, :auth)),
       do: [warning(:login_hidden, "#{variable} is used instead of auth.json")],
@@ -256,7 +262,7 @@ defmodule Codex.Auth.Preflight do
       source: source
     }
 
-    unchecked = "whose CODEX_ACCESS_TOKEN is, only the provider knows"
+    unchecked = "only the provider can check the personal access token in CODEX_ACCESS_TOKEN"
 
     {:ok, login,
      [warning(:access_token_unchecked, unchecked) | hidden(context, "CODEX_ACCESS_TOKEN")]}
@@ -294,10 +300,10 @@ defmodule Codex.Auth.Preflight do
   end
 
   defp expected(:format), do: "a JSON Web Token"
-  defp expected(:base64), do: "one whose claims are base64url"
-  defp expected(:json), do: "one whose claims are JSON"
+  defp expected(:base64), do: "a token with base64url claims"
+  defp expected(:json), do: "a token with JSON claims"
 
-  # What is kept in this VM alone, the CLI does not see.
+  # A login in the memory of this VM is invisible to the CLI.
   defp stored(%{store: :ephemeral}), do: {:error, :no_credentials, []}
 
   defp stored(context) do
@@ -320,10 +326,10 @@ defmodule Codex.Auth.Preflight do
     [warning(:keyring_unavailable, "#{words}; #{instead}")]
   end
 
-  # --- Rules ----------------------------------------------------------------------------------------------------------
+  # --- Rules --------------------------------------------------------------------------------------
 
-  # Whatever the provider asks for: the CLI looks at its login all the same. The app-server only does not use what is
-  # forbidden.
+  # The CLI checks its login even if the provider needs another credential. The app-server only
+  # ignores a forbidden login.
   defp obey(preflight, {:ok, login, _faults}, rules) do
     workspace = login.workspace_id || login.account_id
 
@@ -334,7 +340,7 @@ defmodule Codex.Auth.Preflight do
   end
 
   defp obey(preflight, {:error, {:invalid_access_token, _} = why, _faults}, rules) do
-    # With rules, `codex exec` wants to know whose it is, and ends.
+    # With workspace rules, `codex exec` checks the workspace of the login.
     if preflight.lane == :exec and Rules.any?(rules),
       do: %{preflight | ready?: false, error: why},
       else: preflight
@@ -348,20 +354,20 @@ defmodule Codex.Auth.Preflight do
 
   defp forbid(preflight, why), do: %{preflight | ready?: false, error: why, remote_models?: false}
 
-  # --- Warnings -------------------------------------------------------------------------------------------------------
+  # --- Warnings -----------------------------------------------------------------------------------
 
   defp warn(preflight, context) do
     more = [
       {ignored?(context.env["OPENAI_API_KEY"]) and not ignored?(context.env["CODEX_API_KEY"]) and
          preflight.source != {:env, "OPENAI_API_KEY"}, :openai_api_key_ignored,
-       "OPENAI_API_KEY is set, but the CLI looks at CODEX_API_KEY"},
+       "OPENAI_API_KEY is set, but the CLI reads CODEX_API_KEY"},
       {preflight.lane == :app_server and ignored?(context.env["CODEX_API_KEY"]) and
          preflight.source not in [{:env, "CODEX_API_KEY"}, {:option, :api_key}],
        :codex_api_key_ignored,
        "CODEX_API_KEY is set, but the app-server takes a key from a login only"},
       {expired?(preflight.expires_at), :token_expired, expired(preflight)},
       {context.store == :ephemeral and preflight.source != {:option, :api_key}, :ephemeral,
-       "cli_auth_credentials_store is \"ephemeral\": each process of the CLI starts without a login"}
+       "cli_auth_credentials_store is \"ephemeral\": each process of the CLI has no login"}
     ]
 
     %{

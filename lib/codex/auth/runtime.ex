@@ -1,11 +1,11 @@
 defmodule Codex.Auth.Runtime do
   @moduledoc false
-  # Holds the logins that are kept in this VM alone.
+  # Holds the logins with the store `:ephemeral`.
   use GenServer
 
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "What is kept for an account in this VM: a document, or nil."
+  @doc "Returns the document of an account in this VM, or nil."
   @spec get(String.t()) :: String.t() | nil
   def get(account) do
     with show when is_function(show) <- call({:get, account}), do: show.()
@@ -13,10 +13,10 @@ defmodule Codex.Auth.Runtime do
 
   @spec put(String.t(), String.t()) :: :ok
   def put(account, document),
-    # A function shows nothing of what it holds: not in a crash report, not in a state, not in a last message.
+    # A function hides its data in crash reports, in the state and in the last message.
     do: call({:put, account, fn -> document end})
 
-  @doc "Whether there was one."
+  @doc "Removes the document of an account. Returns whether it existed."
   @spec delete(String.t()) :: boolean()
   def delete(account), do: call({:delete, account})
 

@@ -1,38 +1,40 @@
 defmodule Codex.Subprocess.Error do
   @moduledoc """
-  What can go wrong with a child process.
+  A failure of a child process.
 
-  `:reason` is one of a closed set, `:text` says more where there is more to say.
+  `:reason` is one of a closed set, `:text` has further words or is nil.
 
   From `Codex.Subprocess.open/2`:
 
-    * `:enoent` - no such program, or the interpreter its first line names is missing
+    * `:enoent` - the program does not exist, or the interpreter of its first line is missing
     * `:eacces` - the program may not be executed
     * `:eisdir` - the program is a directory
-    * `:enoexec` - the file is no program (a script without a `#!` line, too)
-    * `:etxtbsy` - somebody is writing to the program's file
-    * `:e2big` - arguments and environment are longer than the system takes
-    * `:einval` - there is a null byte in an argument, in the environment or in the directory
+    * `:enoexec` - the file is not a program (also a script without a `#!` line)
+    * `:etxtbsy` - the program's file is being written
+    * `:e2big` - arguments and environment exceed the limit of the system
+    * `:einval` - an argument, the environment or the directory has a null byte
     * `:unwritable` - a file of the option `:files` could not be made; `:text` names it
     * `:bad_cwd` - the working directory does not exist or may not be entered
-    * `:enomem`, `:eagain`, `:emfile` - no memory, no process, no descriptor to be had
+    * `:enomem`, `:eagain`, `:emfile` - the system has no memory, process or descriptor left
     * `:spawn_failed` - the system gave another reason; `:text` has it
     * `:start_timeout` - the program was not running within `:start_timeout`
-    * `:launcher_missing` - `priv/native/codex_launcher` is not there or cannot be run
+    * `:launcher_missing` - `priv/native/codex_launcher` is missing or cannot be run
 
   Later:
 
     * `:launcher_died` - the launcher was killed. On Linux the child and its descendants are ended
-    * `:terminated` - the launcher was told to end by SIGTERM, SIGHUP or SIGINT and stops the child
-    * `:unkillable` - the child survived SIGKILL for two seconds (it hangs in the kernel, or is of another user)
-    * `:protocol` - launcher and library do not understand each other: they are of different versions
-    * `:stdin_closed` - written to after `Codex.Subprocess.close_stdin/1`
-    * `:exited` - written to after the child's exit was reported
-    * `:stop_timeout` - `Codex.Subprocess.stop/2` waited in vain; the launcher goes on by itself
+    * `:terminated` - SIGTERM, SIGHUP or SIGINT ended the launcher, which stops the child
+    * `:unkillable` - the child survived SIGKILL for two seconds (it hangs in the kernel, or belongs
+      to another user)
+    * `:protocol` - launcher and library have different versions
+    * `:stdin_closed` - write after `Codex.Subprocess.close_stdin/1`
+    * `:exited` - write after the child's exit was reported
+    * `:stop_timeout` - the child did not end in the time of `Codex.Subprocess.stop/2`; the launcher
+      continues to end it
   """
 
-  @codes ~w(enoent eacces eisdir enoexec etxtbsy e2big bad_cwd unwritable enomem eagain emfile spawn_failed
-            terminated unkillable protocol)a
+  @codes ~w(enoent eacces eisdir enoexec etxtbsy e2big bad_cwd unwritable enomem eagain emfile)a ++
+           ~w(spawn_failed terminated unkillable protocol)a
 
   @type reason ::
           :enoent
@@ -66,7 +68,7 @@ defmodule Codex.Subprocess.Error do
   def message(%{reason: reason, text: nil}), do: words(reason)
   def message(%{reason: reason, text: text}), do: "#{words(reason)}: #{Codex.Text.line(text)}"
 
-  # The launcher's codes are a closed set too. One it does not share with us comes from another version of it.
+  # The launcher's codes are a closed set, too. An unknown code belongs to another version of it.
   @doc false
   @spec from_code(String.t(), String.t()) :: t
   def from_code(code, text) do
@@ -82,7 +84,7 @@ defmodule Codex.Subprocess.Error do
   defp words(:enoexec), do: "the file is not a program"
   defp words(:etxtbsy), do: "the program's file is being written to"
   defp words(:e2big), do: "arguments and environment are too long"
-  defp words(:einval), do: "the system does not take such strings"
+  defp words(:einval), do: "an argument, the environment or the directory has a null byte"
   defp words(:bad_cwd), do: "the working directory cannot be entered"
   defp words(:unwritable), do: "a file for the program could not be written"
   defp words(:enomem), do: "not enough memory for another process"
@@ -90,11 +92,11 @@ defmodule Codex.Subprocess.Error do
   defp words(:emfile), do: "no more open files are allowed"
   defp words(:spawn_failed), do: "the program could not be started"
   defp words(:start_timeout), do: "the program did not start in time"
-  defp words(:launcher_missing), do: "the launcher cannot be run"
+  defp words(:launcher_missing), do: "the launcher cannot be run: run mix compile"
   defp words(:launcher_died), do: "the launcher died"
-  defp words(:terminated), do: "the launcher was told to end"
-  defp words(:unkillable), do: "the child does not die"
-  defp words(:protocol), do: "launcher and library do not understand each other"
+  defp words(:terminated), do: "a signal ended the launcher"
+  defp words(:unkillable), do: "the child survived SIGKILL"
+  defp words(:protocol), do: "launcher and library have different versions: run mix compile"
   defp words(:stdin_closed), do: "stdin is closed"
   defp words(:exited), do: "the child has exited"
   defp words(:stop_timeout), do: "the child did not stop in time"

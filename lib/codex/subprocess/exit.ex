@@ -1,11 +1,12 @@
 defmodule Codex.Subprocess.Exit do
   @moduledoc """
-  How a child ended.
+  The end of a child.
 
-    * `:status` - the exit status, 0 to 255; `nil` when a signal ended it.
-    * `:signal` - the signal that ended it, by name (`:term`, `:kill`, `:int`, …) or by number where it has no name
-      here; `nil` when it exited by itself.
-    * `:stderr_dropped` - bytes of stderr that were dropped, oldest first, because the owner took them too slowly.
+    * `:status` - the exit status, 0 to 255; nil if a signal ended the child.
+    * `:signal` - the signal that ended the child, by name (`:term`, `:kill`, `:int`, …) or by
+      number if it has no name here; nil if the child exited by itself.
+    * `:stderr_dropped` - the number of dropped bytes of stderr, oldest first, because the owner was
+      too slow.
   """
 
   @type t :: %__MODULE__{

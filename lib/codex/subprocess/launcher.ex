@@ -4,7 +4,7 @@ defmodule Codex.Subprocess.Launcher do
 
   alias Codex.Subprocess.{Error, Frame}
 
-  @doc "The absolute path of the program."
+  @doc "Returns the absolute path of the program."
   @spec path() :: Path.t()
   def path,
     do: :codex_sdk |> :code.priv_dir() |> Path.join("native/codex_launcher") |> Path.expand()
@@ -13,7 +13,7 @@ defmodule Codex.Subprocess.Launcher do
   @spec open() :: {:ok, port()} | {:error, Error.t()}
   def open do
     # With :eof the port outlives the launcher's output, so a write at that moment finds a port.
-    # :exit_status would hold the news back until the launcher's guard has ended as well.
+    # :exit_status would delay the message until the launcher's guard has ended as well.
     opts = [:binary, :use_stdio, :hide, :eof, packet: 4]
     {:ok, Port.open({:spawn_executable, path()}, opts)}
   rescue

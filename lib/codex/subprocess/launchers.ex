@@ -27,7 +27,7 @@ defmodule Codex.Subprocess.Launchers do
       pid -> GenServer.call(pid, :take)
     end
   catch
-    # It ended in this moment.
+    # The process ended in this moment.
     :exit, _ -> :none
   end
 

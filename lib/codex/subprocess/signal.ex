@@ -1,13 +1,13 @@
 defmodule Codex.Subprocess.Signal do
   @moduledoc false
-  # Names and numbers of signals. Those up to 15, but for 7, 10 and 12, are the same everywhere.
+  # Names and numbers of signals. Numbers up to 15, except 7, 10 and 12, are the same everywhere.
 
   @common [hup: 1, int: 2, quit: 3, ill: 4, trap: 5, abrt: 6, fpe: 8, kill: 9, segv: 11] ++
             [pipe: 13, alrm: 14, term: 15]
   @linux @common ++ [bus: 7, usr1: 10, usr2: 12, cont: 18, stop: 19, tstp: 20, winch: 28]
   @darwin @common ++ [bus: 10, stop: 17, tstp: 18, cont: 19, winch: 28, usr1: 30, usr2: 31]
 
-  @doc "The number of a signal; raises `ArgumentError` for what is none."
+  @doc "Returns the number of a signal. Raises `ArgumentError` for an invalid signal."
   @spec number!(atom | integer) :: 1..64
   def number!(number) when number in 1..64, do: number
 
@@ -22,7 +22,7 @@ defmodule Codex.Subprocess.Signal do
     end
   end
 
-  @doc "The name of a signal, or its number where it has none here."
+  @doc "Returns the name of a signal, or its number if it has no name here."
   @spec name(1..64) :: Codex.Subprocess.signal_name() | 1..64
   def name(number) do
     case List.keyfind(table(), number, 1) do
