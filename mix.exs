@@ -33,7 +33,8 @@ defmodule CodexSdk.MixProject do
     [
       licenses: ["MIT"],
       files:
-        ~w(lib guides examples priv/cli priv/config priv/protocol native/*/src native/*/{Cargo.toml,build.rs} native/compiler.exs) ++
+        ~w(lib guides examples priv/cli priv/config priv/protocol native/*/src) ++
+          ~w(native/*/{Cargo.toml,build.rs} native/*.{exs,sums}) ++
           ~w(Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
     ]
   end
