@@ -1,10 +1,10 @@
 defmodule Codex.Native do
   @moduledoc false
-  # The functions of the NIF library, and nothing else. Every other module of the SDK that needs one is named here:
-  # `Codex.JSONL` (decoder), `Codex.JSON` (documents), `Codex.Config` and what lies below it (configuration), `Codex.Error.Classifier`,
-  # `Codex.Auth` and what lies below it (credentials), `Codex.FileSystem` (files),
-  # `Codex.NativePool` (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Doctor` (what
-  # the library is).
+  # The functions of the NIF library, and nothing else. These modules call them: `Codex.JSONL`
+  # (decoder), `Codex.JSON` (documents), `Codex.Config` and the modules below it (configuration),
+  # `Codex.Error.Classifier`, `Codex.Auth` and the modules below it (credentials),
+  # `Codex.FileSystem` (files), `Codex.NativePool` (threads), `Codex.JSONRPC.Socket` (frames),
+  # `Codex.Doctor` (facts of the library).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
@@ -17,12 +17,35 @@ defmodule Codex.Native do
     folder = :filename.join(:code.priv_dir(:codex_sdk), "native")
 
     # The second error has a path that people can read.
-    with {:error, _} <- load(folder <> spelling(folder)), do: load(folder <> "/")
+    with {:error, _} <- load(folder <> spelling(folder)),
+         {:error, reason} <- load(folder <> "/") do
+      failed(reason)
+    else
+      :ok ->
+        _ = :persistent_term.erase(__MODULE__)
+        :ok
+    end
   end
 
-  defp load(folder),
-    do:
-      :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), Codex.Events.Schema.native())
+  defp load(folder) do
+    table = Codex.Events.Schema.native()
+    :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), table)
+  end
+
+  # The module loads without its library, so that each call shows the loader's own words. A reload
+  # that fails leaves the library of before in place.
+  defp failed(reason) do
+    if :erlang.module_loaded(__MODULE__) do
+      {:error, reason}
+    else
+      :persistent_term.put(__MODULE__, reason)
+    end
+  end
+
+  @doc "Returns the words of the loader for a library that is not loaded, else `nil`."
+  def load_error do
+    with {_kind, words} <- :persistent_term.get(__MODULE__, nil), do: to_string(words)
+  end
 
   # The linker hands out again what it loaded from a path, even if another file is there now. Each
   # file has a spelling of its own for that path, which holds the bits of its inode: `a/b` and
@@ -101,5 +124,14 @@ defmodule Codex.Native do
   def websocket_text(_socket, _text), do: not_loaded()
   def websocket_text_long(_socket, _text), do: not_loaded()
 
-  defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
+  # `nif_error/1` raises, and keeps the compiler from knowing that these functions only raise.
+  defp not_loaded do
+    reason = load_error() || "it is older than this version of the package"
+
+    :erlang.nif_error(%RuntimeError{
+      message:
+        "the native library of codex_sdk is not loaded: #{reason}. " <>
+          "Run `mix codex.doctor` for advice"
+    })
+  end
 end

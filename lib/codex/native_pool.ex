@@ -48,9 +48,9 @@ defmodule Codex.NativePool do
   defp answer(answer), do: answer
 
   defp pool do
-    case Code.ensure_loaded(Native) do
-      {:module, Native} -> pool(kept(), Native.image())
-      {:error, _why} -> {:error, "the native library does not load"}
+    case Native.load_error() do
+      nil -> pool(kept(), Native.image())
+      words -> {:error, "the native library does not load: " <> words}
     end
   end
 

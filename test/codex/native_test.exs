@@ -95,4 +95,35 @@ defmodule Codex.NativeTest do
     flags = ["-e", "Code.prepend_path(#{inspect(Path.join(app, "ebin"))})"]
     assert OtherVM.run(script, flags) == {"refused\nrefused\nwell\n", 0}
   end
+
+  test "a library that does not load is named in each call with the loader's words",
+       %{tmp_dir: dir} do
+    app = Path.join(dir, "codex_sdk")
+    File.mkdir_p!(Path.join(app, "priv/native"))
+    priv = :code.priv_dir(:codex_sdk)
+    File.ln_s!(:code.lib_dir(:codex_sdk, :ebin), Path.join(app, "ebin"))
+
+    for name <- ~w(config cli),
+        do: File.ln_s!(Path.join(priv, name), Path.join(app, "priv/#{name}"))
+
+    File.write!(Path.join(app, "priv/native/libcodex_nif.so"), "no library")
+
+    script = """
+    for _ <- 1..2 do
+      try do
+        Codex.JSON.decode("{}")
+      rescue
+        error -> IO.puts(Exception.message(error))
+      end
+    end
+    """
+
+    flags = ["-e", "Code.prepend_path(#{inspect(Path.join(app, "ebin"))})"]
+    assert {out, 0} = OtherVM.run(script, flags)
+    assert [line, line] = String.split(out, "\n", trim: true)
+    assert line =~ "the native library of codex_sdk is not loaded: "
+    assert line =~ "libcodex_nif"
+    assert line =~ "file too short"
+    assert line =~ "Run `mix codex.doctor`"
+  end
 end

@@ -33,18 +33,18 @@ defmodule Codex.Doctor.Installation do
   defp native_summary(%{version: version}), do: "version #{version}, built without the keyring"
 
   defp library(path) do
-    # The module does not load if the library does not.
-    case {Code.ensure_loaded(Codex.Native), about()} do
-      {{:module, _}, {version, keyring?}} ->
+    case about() do
+      {version, keyring?} ->
         of_this_version(
           %{loaded: true, version: version, keyring: keyring?, file: path, text: path},
           to_string(Application.spec(:codex_sdk, :vsn))
         )
 
-      {_, nil} ->
+      nil ->
         why =
           if File.exists?(path),
-            do: "it does not load: it was built for another system, or has another version",
+            do:
+              "it does not load: #{Codex.Native.load_error() || "it is older than the package"}",
             else: "there is no such file"
 
         text = "#{path}: #{why}"
@@ -55,8 +55,8 @@ defmodule Codex.Doctor.Installation do
   defp about do
     Codex.Native.about()
   rescue
-    # The module is missing, or the library is older than this function.
-    _missing in [UndefinedFunctionError, ErlangError] -> nil
+    # The library is missing, does not load, or is older than this function.
+    _missing in [UndefinedFunctionError, RuntimeError] -> nil
   end
 
   defp of_this_version(%{version: version} = library, expected) when expected in [version, ""],
