@@ -6,27 +6,28 @@ defmodule Codex do
 
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
   @type reason ::
-          Options.Table.reason()
+          Codex.OptionError.t()
           | Codex.Exec.Flags.reason()
           | Codex.AppServer.ThreadParams.reason()
-          | {:invalid_option, :id, term(), String.t()}
 
   @doc """
   Makes a new thread. No process starts yet: the CLI starts with the first turn.
 
   Options: `Codex.Options` and `Codex.Thread.Options`, as structs, maps or keyword lists. Returns
-  `{:ok, thread}` or `{:error, reason}`: the reasons of `Codex.Options.new/1` and
-  `Codex.Thread.Options.new/1`, and for options that the `transport` of the thread cannot send
+  `{:ok, thread}` or `{:error, reason}`: a `Codex.OptionError`, or for options that the `transport`
+  of the thread cannot send
   `{:unsupported_option, name}`, `{:unsupported_option, name, value}` and `{:dangerous, name}`.
   `Codex.Error.normalize/1` puts each of them into words.
 
       iex> {:ok, thread} = Codex.start_thread([model: "gpt-6"], sandbox: :read_only)
       iex> thread.thread_id
       nil
-      iex> Codex.start_thread([], sandbx: :read_only)
-      {:error, {:unknown_option, :sandbx, :sandbox}}
-      iex> Codex.start_thread(sandbox: :read_only)
-      {:error, {:misplaced_option, :sandbox, [:thread]}}
+      iex> {:error, error} = Codex.start_thread([], sandbx: :read_only)
+      iex> Exception.message(error)
+      "unknown option :sandbx; did you mean :sandbox?"
+      iex> {:error, error} = Codex.start_thread(sandbox: :read_only)
+      iex> Exception.message(error)
+      "option :sandbox belongs to a thread: give it to the second argument of Codex.start_thread/2"
   """
   @spec start_thread(Options.t() | map() | keyword(), Thread.Options.t() | map() | keyword()) ::
           {:ok, Thread.t()} | {:error, reason()}
@@ -55,7 +56,7 @@ defmodule Codex do
 
   def resume_thread(other, _opts, _thread_opts) do
     expected = "the id or the name of a thread, or :last"
-    {:error, {:invalid_option, :id, other, expected}}
+    {:error, Codex.OptionError.argument(:id, other, expected)}
   end
 
   @doc """
@@ -78,7 +79,7 @@ defmodule Codex do
     do: build(opts, thread_opts, fork_of: id)
 
   def fork_thread(other, _opts, _thread_opts),
-    do: {:error, {:invalid_option, :id, other, "the id of a thread"}}
+    do: {:error, Codex.OptionError.argument(:id, other, "the id of a thread")}
 
   @doc """
   Lists the turns and reviews that run on this node, oldest first: turns of `codex exec` and of

@@ -35,18 +35,12 @@ defmodule Codex.AppServer do
 
   If the request was not sent:
 
-    * `{:unknown_option, key, nearest}` - there is no such option; `nearest` is a known option with
-      a similar name, or nil
-    * `{:missing_option, key}` - a required option is missing
-    * `{:invalid_option, key, value, expected}` - the value is invalid; `expected` is a sentence
-    * `{:invalid_options, value}` - the options are neither a keyword list nor a map
+    * `Codex.OptionError` - an option is unknown, missing or invalid. Values whose names look like
+      secrets are `[redacted]`
     * `{:experimental, names}` - the method or its options (such as `"thread/start.dynamicTools"`)
       need `experimental_api: true`
     * `:not_ready` - the server has not answered the handshake yet
     * `{:overflow, :requests, limit}` - too many requests wait for their answers
-
-  Inside an option, `key` is a path: `[:input, 0, :text]`. Values whose names look like secrets are
-  `[redacted]`.
 
   If the request was sent:
 
@@ -59,7 +53,8 @@ defmodule Codex.AppServer do
   """
 
   alias Codex.AppServer.{Calls, Connection, Docs, Pages}
-  alias Codex.Options.Keywords
+  alias Codex.OptionError
+  alias Codex.Options.Schema
   alias Codex.Protocol
 
   @typedoc "The process of a connection."
@@ -70,12 +65,8 @@ defmodule Codex.AppServer do
 
   @type request_option :: {:timeout_ms, pos_integer() | :infinity}
 
-  @type where :: term() | [term()]
   @type reason ::
-          {:unknown_option, where(), atom() | nil}
-          | {:missing_option, where()}
-          | {:invalid_option, where(), term(), String.t()}
-          | {:invalid_options, term()}
+          OptionError.t()
           | {:experimental, [String.t()]}
           | :not_ready
           | {:overflow, :requests, pos_integer()}
@@ -128,28 +119,20 @@ defmodule Codex.AppServer do
         :ok
 
       {:error, {:not_encodable, value, path}} ->
-        invalid(path, value, "a value that JSON has a form for")
+        {:error, OptionError.invalid(path, value, "a value that JSON has a form for")}
     end
   end
 
-  defp json(params), do: {:error, {:invalid_options, Keywords.redacted(params)}}
+  defp json(_params), do: {:error, OptionError.argument(:params, "[redacted]", "a map or nil")}
+
+  @pending Schema.new([{:thread_id, :text, "the thread of the requests"}])
+  @request Schema.new([{:timeout_ms, :timeout, "the limit of the answer"}], places: true)
 
   defp timeout([], default), do: {:ok, default}
-  defp timeout([{:timeout_ms, :infinity}], _default), do: {:ok, :infinity}
-  defp timeout([{:timeout_ms, nil}], default), do: {:ok, default}
 
-  defp timeout([{:timeout_ms, ms}], _default) when is_integer(ms) and ms in 1..0xFFFFFFFF,
-    do: {:ok, ms}
-
-  defp timeout([{:timeout_ms, ms}], _default),
-    do: invalid(:timeout_ms, ms, "a positive integer in milliseconds or :infinity")
-
-  defp timeout([{key, _} | _], _default),
-    do: {:error, Codex.Options.Unknown.reason(key, [:timeout_ms])}
-
-  defp timeout(other, _default), do: {:error, {:invalid_options, Keywords.redacted(other)}}
-
-  defp invalid(where, value, expected), do: {:error, {:invalid_option, where, value, expected}}
+  defp timeout(options, default) do
+    with {:ok, %{timeout_ms: ms}} <- Schema.validate(@request, options), do: {:ok, ms || default}
+  end
 
   @doc """
   Streams the elements of a method that answers in pages (`"data"` and `"nextCursor"`) lazily:
@@ -171,7 +154,7 @@ defmodule Codex.AppServer do
 
   # --- Connections --------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{BearerToken, Connect, Request, RequestId, Subscribers}
+  alias Codex.AppServer.{BearerToken, Connect, Request, RequestId}
 
   @typedoc "The reason of a failed connection."
   @type connect_reason :: Connect.reason()
@@ -236,9 +219,7 @@ defmodule Codex.AppServer do
 
   Returns `{:ok, conn}`. Errors:
 
-    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`,
-      `{:invalid_options, value}`, and those of `Codex.Options.new/1` and
-      `Codex.Options.codex_path/1`
+    * `Codex.OptionError`, and the errors of `Codex.Options.codex_path/1`
     * `{:invalid_working_directory, path}`
     * `Codex.Config.Error` - the configuration is invalid (see `:broken_config`), and the errors of
       `Codex.Home.Isolated.create/1`
@@ -270,7 +251,9 @@ defmodule Codex.AppServer do
   def start_link(options) when is_function(options, 0), do: start_link(options.())
 
   def start_link(options) do
-    case options |> Keywords.list!() |> Keyword.pop(:url) do
+    options = pairs!(options)
+
+    case Keyword.pop(options, :url) do
       {nil, options} ->
         {client, options} = Keyword.pop(options, :client, [])
         Connect.child(client, options, :linked)
@@ -284,7 +267,7 @@ defmodule Codex.AppServer do
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
     %{
-      id: options |> Keywords.list!() |> Keyword.get(:name, __MODULE__),
+      id: options |> pairs!() |> Keyword.get(:name, __MODULE__),
       # A function, because reports of supervisors show arguments, which may hold keys and tokens.
       start: {__MODULE__, :start_link, [fn -> options end]},
       # The time that a server needs to end by the ladder of signals.
@@ -321,9 +304,8 @@ defmodule Codex.AppServer do
 
   Returns `{:ok, conn}`. Errors:
 
-    * `{:unknown_option, key, nearest}`, `{:invalid_option, key, value, expected}`,
-      `{:invalid_options, value}` - as for `connect/2`. The key is `:url` for an invalid URL, and
-      `:token` if a secret would be sent over plain `ws://` to a host that is not loopback
+    * `Codex.OptionError` - an option or the URL is invalid. The key is `:token` if a secret would be
+      sent over plain `ws://` to a host that is not loopback
     * `Codex.Config.Error` - for `unix://` alone: the home does not exist
     * `{:not_connected, reason}` - no server listens there (`:econnrefused`, `:enoent`, `:nxdomain`,
       …), or `{:tls, alert, text}`: the certificate is not trusted, or belongs to another host
@@ -384,8 +366,14 @@ defmodule Codex.AppServer do
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
       when is_binary(client) or is_struct(client, Codex.Options) do
-    options = if is_map(options), do: options, else: Codex.Options.Keywords.list!(options)
-    Connect.account(client, options)
+    Connect.account(client, Map.new(pairs!(options)))
+  end
+
+  defp pairs!(options) do
+    case Schema.pairs(options) do
+      {:ok, pairs} -> pairs
+      {:error, error} -> raise error
+    end
   end
 
   @doc """
@@ -497,8 +485,7 @@ defmodule Codex.AppServer do
       or lost its connection, or the token is unknown
     * `{:unreachable, node}` - the connection is on a node that this node is not connected to, or
       the token is invalid and its end looks like the name of a node
-    * `{:invalid_option, :answer, value, expected}`, and those of `respond/3` - the answer is
-      invalid; answer again
+    * `Codex.OptionError` - the answer is invalid; answer again
     * `{:app_server_down, info}` - the connection ended during the call
   """
   @spec answer(String.t() | Request.t(), term()) :: :ok | {:error, answer_reason()}
@@ -510,7 +497,7 @@ defmodule Codex.AppServer do
   end
 
   def answer(other, _answer),
-    do: invalid(:token, other, "a request, or its token")
+    do: {:error, OptionError.argument(:token, other, "a request, or its token")}
 
   @doc """
   Returns the open requests of the server as structs of `Codex.AppServer.Request`, for example for a
@@ -521,22 +508,9 @@ defmodule Codex.AppServer do
   """
   @spec pending(conn(), thread_id: String.t()) :: {:ok, [Request.t()]} | {:error, reason()}
   def pending(conn, options \\ []) do
-    with :ok <- only_thread(options),
-         {:ok, %{thread_id: id}} <- Subscribers.filter(options),
+    with {:ok, %{thread_id: id}} <- Schema.validate(@pending, options),
          {:ok, requests} <- Connection.call(conn, :pending),
          do: {:ok, if(id, do: Enum.filter(requests, &(&1.thread_id == id)), else: requests)}
-  end
-
-  defp only_thread(options) do
-    case Codex.Options.Cast.pairs(options) do
-      {:ok, pairs} ->
-        Enum.find_value(pairs, :ok, fn {key, _} ->
-          if key != :thread_id, do: {:error, {:unknown_option, key, :thread_id}}
-        end)
-
-      :error ->
-        {:error, {:invalid_options, Keywords.redacted(options)}}
-    end
   end
 
   @doc """

@@ -52,7 +52,7 @@ defmodule Codex.Error do
   """
 
   alias Codex.Error.{Classifier, Kinds, Reasons, Words}
-  alias Codex.{Text, TransportError}
+  alias Codex.{OptionError, Text, TransportError}
 
   defexception [
     :message,
@@ -176,9 +176,9 @@ defmodule Codex.Error do
   `{:error, reason}`. Such a reason has a kind and a sentence. Text, and terms that are not of this
   package, have the kind `:unknown`.
 
-      iex> error = Codex.Error.normalize({:error, {:unknown_option, :modle, :model}})
-      iex> {error.kind, error.message}
-      {:invalid_request, "there is no option :modle; did you mean :model?"}
+      iex> error = Codex.Error.normalize({:error, {:unsupported, :exec}})
+      iex> error.kind
+      :unsupported
       iex> Codex.Error.normalize(%{"code" => "rate_limit_exceeded"}).kind
       :rate_limit
       iex> error = Codex.Error.normalize(%{
@@ -214,6 +214,9 @@ defmodule Codex.Error do
         http_status: error.http_status
     }
   end
+
+  def normalize(%OptionError{} = error),
+    do: new(Reasons.option(error), Exception.message(error), %{raw: error})
 
   def normalize(%Codex.Subprocess.Error{reason: reason} = error) do
     {kind, retryable?} = Reasons.subprocess(reason)

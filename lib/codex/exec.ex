@@ -33,7 +33,6 @@ defmodule Codex.Exec do
       handed over: `env` of a server that has no command, a variable or header that is no text
     * `{:unsupported_option, :mcp_servers, path}` - a secret that the CLI takes from its arguments only
     * `{:invalid_config_overrides, name}` - a name that cannot stand at the top of a configuration
-    * `:conflicting_auto_flags` - `full_auto` together with `dangerously_bypass_approvals_and_sandbox`
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
     * `{:invalid_review_target, value}` - not a target; or, with a map of `target`, `reason`,
       `directory` and `details`: there is no such branch (`:no_branch`) or commit (`:no_commit`),

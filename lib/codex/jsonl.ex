@@ -26,43 +26,33 @@ defmodule Codex.JSONL do
   the whole chunk.
   """
 
-  alias Codex.{Events, JSON, Native, Suggest}
-  alias Codex.Options.Keywords
+  alias Codex.{Events, JSON, Native}
+  alias Codex.Options.Schema
 
   @enforce_keys [:ref]
   defstruct [:ref]
 
   @opaque t :: %__MODULE__{ref: reference()}
 
-  @max_line_bytes 256 * 1024 * 1024
-  @options [:max_line_bytes, :max_line_nodes]
-  @most 0x7FFFFFFFFFFFFFFF
+  @schema Schema.new([
+            {:max_line_bytes, :bytes, "the longest line", default: 256 * 1024 * 1024},
+            {:max_line_nodes, :positive,
+             "how many values and keys a line may have, without the keys that events and items have " <>
+               "anyway. The default is some 270 MB of terms at worst", default: JSON.max_nodes()}
+          ])
 
   @doc """
   Makes a decoder.
 
   Options:
 
-    * `:max_line_bytes` - how many bytes a line may have (positive integer, default 268_435_456)
-    * `:max_line_nodes` - how many values and keys a line may have, without the keys that events and items
-      have anyway (positive integer, default 2_000_000, which is some 270 MB of terms at worst)
+  #{Schema.docs(@schema)}
   """
   @spec new(keyword()) :: t()
   def new(opts \\ []) do
-    Enum.each(Keywords.list!(opts), &check!/1)
-    max_bytes = Keyword.get(opts, :max_line_bytes, @max_line_bytes)
-    max_nodes = Keyword.get(opts, :max_line_nodes, JSON.max_nodes())
-    %__MODULE__{ref: Native.decoder_new(max_bytes, max_nodes)}
+    opts = Schema.validate!(@schema, opts)
+    %__MODULE__{ref: Native.decoder_new(opts.max_line_bytes, opts.max_line_nodes)}
   end
-
-  defp check!({key, value}) when key in @options and is_integer(value) and value in 1..@most,
-    do: :ok
-
-  defp check!({key, value}) when key in @options do
-    raise ArgumentError, "#{key} must be a positive integer, got: #{Keywords.shown(value)}"
-  end
-
-  defp check!({key, _value}), do: raise(ArgumentError, Suggest.unknown_key(key, @options))
 
   @doc """
   The events of the lines that end in `chunk`.

@@ -1,8 +1,8 @@
 defmodule Codex.Options do
   @moduledoc """
-  Options of a client: who pays, which CLI, which model.
+  Options of a client: account, program and model.
 
-  Nothing is sent that was not set: the CLI's own defaults and configuration hold.
+  Only options that are set are sent: the CLI's own defaults and configuration hold.
 
   #{Codex.Options.Table.docs(:global)}
 
@@ -13,7 +13,7 @@ defmodule Codex.Options do
   `inspect/1` shows neither the key nor the values of the environment.
   """
 
-  alias Codex.{CLI, Options.Table}
+  alias Codex.{CLI, OptionError, Options.Table}
 
   defstruct Table.defaults(:global)
 
@@ -42,20 +42,16 @@ defmodule Codex.Options do
       iex> {:ok, options} = Codex.Options.new(model: "gpt-6", reasoning: :high)
       iex> {options.model, options.reasoning_effort}
       {"gpt-6", :high}
-      iex> Codex.Options.new(modle: "gpt-6")
-      {:error, {:unknown_option, :modle, :model}}
-      iex> Codex.Options.new(model_context_window: 0)
-      {:error, {:invalid_model_context_window, 0}}
+      iex> {:error, error} = Codex.Options.new(modle: "gpt-6")
+      iex> error.nearest
+      :model
 
-  Errors: `{:unknown_option, key, nearest}` (nearest known key or nil),
-  `{:misplaced_option, key, places}` (an option of a thread, of a turn, …), `{:invalid_<option>, value}`,
-  `{:invalid_api_key, :empty}` (nil or empty: a variable that is not set), `:invalid_codex_path`,
-  `:invalid_base_url`, `{:invalid_options, value}`. `Codex.Error.normalize/1` says in words which
-  values an option has, and which list an option belongs to.
+  The error is a `Codex.OptionError`: its message names the valid values, or the list that an option
+  belongs to. An `api_key` of nil, or of spaces only, is an error: its variable is not set.
   """
-  @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}
+  @spec new(map() | keyword()) :: {:ok, t()} | {:error, OptionError.t()}
   def new(attrs \\ %{})
-  def new(%__MODULE__{api_key: ""}), do: {:error, {:invalid_api_key, :empty}}
+  def new(%__MODULE__{api_key: ""}), do: Table.check(:global, api_key: "")
   def new(%__MODULE__{} = options), do: {:ok, options}
 
   def new(attrs),

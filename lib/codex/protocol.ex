@@ -99,19 +99,21 @@ defmodule Codex.Protocol do
 
       iex> Codex.Protocol.check("TurnInterruptParams", thread_id: "t", turn_id: "u")
       {:ok, %{"threadId" => "t", "turnId" => "u"}}
-      iex> Codex.Protocol.check("TurnInterruptParams", %{"threadId" => "t", turnid: "u"})
-      {:error, {:unknown_option, :turnid, :turn_id}}
-      iex> Codex.Protocol.check("TurnInterruptParams", thread_id: "t")
-      {:error, {:missing_option, :turn_id}}
-      iex> Codex.Protocol.check("ThreadStartParams", sandbox: :read_ony)
-      {:error,
-       {:invalid_option, :sandbox, :read_ony,
-        ~S(one of "read-only", "workspace-write", "danger-full-access")}}
+      iex> options = %{"threadId" => "t", turnid: "u"}
+      iex> {:error, error} = Codex.Protocol.check("TurnInterruptParams", options)
+      iex> {error.reason, error.key, error.nearest}
+      {:unknown, :turnid, :turn_id}
+      iex> {:error, error} = Codex.Protocol.check("TurnInterruptParams", thread_id: "t")
+      iex> {error.reason, error.key}
+      {:missing, :turn_id}
+      iex> {:error, error} = Codex.Protocol.check("ThreadStartParams", sandbox: :read_ony)
+      iex> error.expected
+      ~S(one of "read-only", "workspace-write", "danger-full-access")
 
-  The path of a value inside an option is a list: `{:missing_option, [:input, 0, :text]}`. Values
+  The `path` of a value inside an option is like `[:input, 0, :text]`. Values
   under names that sound like secrets are `[redacted]`. Raises `KeyError` for an unknown type.
   """
-  @spec check(String.t(), term()) :: {:ok, term()} | {:error, Check.reason()}
+  @spec check(String.t(), term()) :: {:ok, term()} | {:error, Codex.OptionError.t()}
   def check(type, options) do
     with {:ok, wire, _uses} <- Check.run(Map.fetch!(types(), type), options || %{}, types()),
          do: {:ok, wire}

@@ -25,14 +25,14 @@ defmodule Codex.RateLimit do
 
   #{Codex.RateLimit.Options.docs()}
 
-  An unknown option or an invalid value raises `ArgumentError` with the name of the option.
+  An unknown option or an invalid value raises `Codex.OptionError`.
   """
 
   require Logger
 
   alias Codex.{Error, Events, Telemetry, TransportError}
   alias Codex.Error.Classifier
-  alias Codex.Options.Schema
+  alias Codex.Options.Type
   alias Codex.RateLimit.{AccountKey, Options, Snapshot, Store}
 
   @codes ~w(rate_limit_exceeded rate_limit rate_limit_error)
@@ -116,8 +116,8 @@ defmodule Codex.RateLimit do
   def delay(info, attempt, opts) do
     # A time in the past is ignored: the clocks of two machines differ.
     case {with(%DateTime{} = at <- info[:resets_at], do: until(at)), info[:retry_after_ms]} do
-      {ms, _} when is_integer(ms) and ms > 0 -> min(ms, Schema.max_ms())
-      {_, ms} when is_integer(ms) and ms > 0 -> min(ms, Schema.max_ms())
+      {ms, _} when is_integer(ms) and ms > 0 -> min(ms, Type.max_ms())
+      {_, ms} when is_integer(ms) and ms > 0 -> min(ms, Type.max_ms())
       _ -> grow(opts.default_delay_ms, attempt, opts.multiplier, opts.max_delay_ms)
     end
   end
@@ -143,9 +143,7 @@ defmodule Codex.RateLimit do
   @spec handle(map(), keyword() | map()) :: :ok
   def handle(info, opts \\ [])
       when is_map(info) and not is_struct(info) do
-    opts = if is_map(opts), do: opts, else: opts |> Codex.Options.Keywords.list!() |> Map.new()
-    {attempt, opts} = Map.pop(opts, :attempt, 1)
-    opts = Options.complete!(opts)
+    %{attempt: attempt} = opts = Options.handle!(opts)
     wait(info, attempt, delay(info, attempt, opts), opts)
   end
 

@@ -15,7 +15,7 @@ defmodule Codex.Retry do
   #{Codex.Retry.Options.docs()}
 
   The delay is at least the `retry_after_ms` of a `Codex.Error`. An unknown option or an invalid
-  value raises `ArgumentError` with the name of the option. Every attempt emits an event: see
+  value raises `Codex.OptionError`. Every attempt emits an event: see
   `Codex.Telemetry`.
   """
 
@@ -186,7 +186,7 @@ defmodule Codex.Retry do
 
   @doc "Returns the options with their defaults, as a keyword list."
   @spec default_opts() :: keyword()
-  def default_opts, do: for({name, _, default, _} <- Options.rows(), do: {name, default})
+  def default_opts, do: Map.to_list(Options.check!([]))
 
   @doc false
   # Emits the event of an ended attempt. `started` is in native units.

@@ -23,10 +23,7 @@ defmodule Codex.Thread do
 
   ## Errors
 
-  If the turn could not start: the reasons of `Codex.Exec`, `{:unknown_option, key, nearest}`,
-  `{:misplaced_option, key, places}` (the option belongs to another list: of the client, of the
-  thread, …), `{:invalid_<option>, value}`; over a connection also
-  `{:invalid_option, key, value, expected}` for input that the protocol does not accept.
+  If the turn could not start: a `Codex.OptionError`, or the reasons of `Codex.Exec`.
 
   If the turn started:
 
@@ -44,7 +41,13 @@ defmodule Codex.Thread do
 
   alias Codex.AppServer.Backend
   alias Codex.{Error, Exec, RateLimit, Turn}
-  alias Codex.Options.{Merge, Table}
+  alias Codex.OptionError
+  alias Codex.Options.{Merge, Schema, Table}
+
+  @interrupt Schema.new(
+               [{:clean_background, :boolean, "ends the commands that the turn leaves running"}],
+               places: true
+             )
   alias Codex.Thread.Runner
   alias Codex.Turn.{Driver, Job, Result}
 
@@ -110,7 +113,7 @@ defmodule Codex.Thread do
 
   `opts` also accepts `turn_opts`, a map or list that then replaces the options of the turn. One
   call runs one turn: the options of a loop over turns (`max_turns`, `agent`, `run_config`,
-  `backoff`) are refused with `{:unsupported_option, name}`.
+  `backoff`) are refused with a `Codex.OptionError`.
 
   With `on_event`, a function gets the events while the turn runs:
 
@@ -312,27 +315,19 @@ defmodule Codex.Thread do
   `clean_background: true`, here or of the thread, ends it; that needs a connection with
   `experimental_api: true`.
 
-  Returns `:ok`, or `{:error, reason}` as `steer/2`; other options are
-  `{:unknown_option, key, nearest}` or `{:misplaced_option, key, places}`. If the server does not
+  Returns `:ok`, or `{:error, reason}` as `steer/2`. If the server does not
   answer within `request_timeout_ms` of the thread (30_000), the reason is `{:timeout, method, ms}`,
   and the turn ends when the server continues. `Codex.stop/1` ends a turn on both transports.
   """
   @spec interrupt(t(), keyword() | map()) ::
-          :ok | {:error, steer_reason() | Table.reason()}
+          :ok | {:error, steer_reason() | OptionError.t()}
   def interrupt(thread, opts \\ [])
 
   def interrupt(%__MODULE__{} = thread, opts) do
     with :ok <- Driver.check(thread, :interrupt),
-         {:ok, opts} <- Runner.map(opts),
-         nil <- Enum.find(Map.keys(opts), &(&1 != :clean_background)) do
+         {:ok, opts} <- Schema.set(@interrupt, opts) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
       Driver.interrupt(thread, clean? == true)
-    else
-      {:error, _} = error ->
-        error
-
-      key ->
-        {:error, Codex.Options.Unknown.reason(key, [:clean_background])}
     end
   end
 
@@ -362,7 +357,7 @@ defmodule Codex.Thread do
 
   defp no_thread(value) do
     expected = "a Codex.Thread, as {:ok, thread} of Codex.start_thread/2 has it"
-    {:error, {:invalid_option, :thread, value, expected}}
+    {:error, OptionError.argument(:thread, value, expected)}
   end
 
   # The connection that has the thread from now on. A new connection is asked to resume it.

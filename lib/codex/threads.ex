@@ -20,7 +20,7 @@ defmodule Codex.Threads do
   Functions return `{:error, reason}`:
 
     * `:missing_thread_id` - the thread has not begun
-    * `{:invalid_option, :thread, value, expected}` - the value is not a thread
+    * `Codex.OptionError` - the argument is not a thread, or an option is invalid
     * `{:unsupported, :exec}` - the thread runs its turns with `codex exec`
     * a map with `"code"` and `"message"` - the server's error: the thread does not exist, is
       archived, …
@@ -30,8 +30,9 @@ defmodule Codex.Threads do
   otherwise when they are read.
   """
 
-  alias Codex.{AppServer, Error, Thread}
+  alias Codex.{AppServer, Error, OptionError, Thread}
   alias Codex.AppServer.{Compaction, Connection}
+  alias Codex.Options.Schema
 
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
   @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
@@ -65,7 +66,7 @@ defmodule Codex.Threads do
 
   # Invalid options are left to the check of the method.
   defp every_source(options) do
-    with {:ok, pairs} <- Codex.Options.Cast.pairs(options),
+    with {:ok, pairs} <- Schema.pairs(options),
          false <- Enum.any?(pairs, &source_kinds?/1) do
       [{:source_kinds, @source_kinds} | pairs]
     else
@@ -305,7 +306,7 @@ defmodule Codex.Threads do
           expected =
             "an effort; beside a collaboration_mode, that has it: settings.reasoning_effort"
 
-          {:error, {:invalid_option, :effort, :default, expected}}
+          {:error, OptionError.invalid(:effort, :default, expected)}
 
         %{effort: :default} ->
           default_effort(thread, Map.delete(options, :effort))
@@ -334,7 +335,7 @@ defmodule Codex.Threads do
   defp ids({conn, id}) when is_binary(id), do: {:ok, conn, id}
 
   defp ids(other),
-    do: {:error, {:invalid_option, :thread, other, "a Codex.Thread, or {conn, thread_id}"}}
+    do: {:error, OptionError.argument(:thread, other, "a Codex.Thread, or {conn, thread_id}")}
 
   defp call(thread, method, params, opts \\ []) do
     with {:ok, conn, id} <- ids(thread),
@@ -364,10 +365,7 @@ defmodule Codex.Threads do
   end
 
   defp pairs(options) do
-    case Codex.Options.Cast.pairs(options) do
-      {:ok, pairs} -> {:ok, Map.new(pairs)}
-      :error -> {:error, {:invalid_options, Codex.Options.Keywords.redacted(options)}}
-    end
+    with {:ok, pairs} <- Schema.pairs(options), do: {:ok, Map.new(pairs)}
   end
 
   defp done({:ok, _result}), do: :ok

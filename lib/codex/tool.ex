@@ -168,7 +168,7 @@ defmodule Codex.Tool do
   # Unknown keys are allowed, unless they look like a misspelled key.
   defp spelled(module, metadata) do
     Enum.find_value(Map.keys(metadata) -- @known, :ok, fn key ->
-      if nearest = Codex.Suggest.nearest(key, @known),
+      if nearest = Codex.DidYouMean.nearest(key, @known),
         do:
           {:error,
            "#{inspect(module)}: unknown metadata #{inspect(key)}; " <>

@@ -68,7 +68,7 @@ defmodule Codex.AppServerTest do
             assert timeout ==
                      if(method =~ ~r/^config\/(value|batch|read)/, do: 10_000, else: 30_000)
 
-          {:error, {:missing_option, _}} ->
+          {:error, %Codex.OptionError{reason: :missing}} ->
             refute_received {:request, _, _, _}
         end
       end
@@ -274,7 +274,7 @@ defmodule Codex.AppServerTest do
         assert {_, %{"delivery" => "inline"}, _} = sent()
       end
 
-      assert {:invalid_option, :target, {:nothing}, _} =
+      assert %Codex.OptionError{path: [:target], value: {:nothing}} =
                refused(AppServer.review_start(conn, "t", {:nothing}))
     end
 
@@ -344,8 +344,8 @@ defmodule Codex.AppServerTest do
                   ]
                 }, 10_000}
 
-      assert refused(AppServer.config_batch_write(conn, [%{value: 1}])) ==
-               {:missing_option, [:edits, 0, :key_path]}
+      assert %Codex.OptionError{reason: :missing, path: [:edits, 0, :key_path]} =
+               refused(AppServer.config_batch_write(conn, [%{value: 1}]))
 
       assert {:ok, %{}} =
                AppServer.config_value_write(conn,
@@ -386,7 +386,7 @@ defmodule Codex.AppServerTest do
       assert {:ok, %{}} = AppServer.command_write_stdin(conn, "p", "", close_stdin: true)
       assert {_, %{"deltaBase64" => "", "closeStdin" => true}, _} = sent()
 
-      assert {:unknown_option, :yield_time_ms, _} =
+      assert %Codex.OptionError{reason: :unknown, path: [:yield_time_ms]} =
                refused(AppServer.command_write_stdin(conn, "p", "x", yield_time_ms: 1))
     end
 
@@ -403,30 +403,42 @@ defmodule Codex.AppServerTest do
                   "threadId" => "t"
                 }, 30_000}
 
-      assert refused(AppServer.feedback_upload(conn, [])) == {:missing_option, :classification}
+      assert %Codex.OptionError{
+               reason: :missing,
+               path: [:classification]
+             } = refused(AppServer.feedback_upload(conn, []))
     end
   end
 
   test "what is wrong is said before anything is sent", %{conn: conn} do
-    assert {:unknown_option, :sandboxx, :sandbox} =
+    assert %Codex.OptionError{reason: :unknown, path: [:sandboxx], nearest: :sandbox} =
              refused(AppServer.thread_start(conn, sandboxx: 1))
 
-    assert {:invalid_option, :sandbox, :none, _} =
+    assert %Codex.OptionError{path: [:sandbox], value: :none} =
              refused(AppServer.thread_start(conn, sandbox: :none))
 
-    assert {:invalid_option, :approval_policy, "on-failure", expected} =
+    assert %Codex.OptionError{path: [:approval_policy], value: "on-failure", expected: expected} =
              refused(AppServer.thread_start(conn, approval_policy: :on_failure))
 
     assert expected =~ ~S("untrusted", "on-request", "never")
-    assert {:invalid_option, :input, 7, _} = refused(AppServer.turn_start(conn, "t", 7))
 
-    assert {:invalid_option, [:input, 0], {:text, "x"}, _} =
+    assert %Codex.OptionError{path: [:input], value: 7} =
+             refused(AppServer.turn_start(conn, "t", 7))
+
+    assert %Codex.OptionError{path: [:input, 0], value: {:text, "x"}} =
              refused(AppServer.turn_start(conn, "t", text: "x"))
 
-    assert {:missing_option, :thread_id} = refused(AppServer.turn_start(conn, nil, "x"))
-    assert {:missing_option, :thread_id} = refused(AppServer.thread_fork(conn))
-    assert {:invalid_options, :cwd} = refused(AppServer.thread_start(conn, [:cwd]))
-    assert {:invalid_options, "[redacted]"} = refused(AppServer.thread_list(conn, "x"))
+    assert %Codex.OptionError{reason: :missing, path: [:thread_id]} =
+             refused(AppServer.turn_start(conn, nil, "x"))
+
+    assert %Codex.OptionError{reason: :missing, path: [:thread_id]} =
+             refused(AppServer.thread_fork(conn))
+
+    assert %Codex.OptionError{reason: :not_options, value: :cwd} =
+             refused(AppServer.thread_start(conn, [:cwd]))
+
+    assert %Codex.OptionError{reason: :not_options, value: "[redacted]"} =
+             refused(AppServer.thread_list(conn, "x"))
 
     # Parameters by position cannot be given twice.
     assert :ok = AppServer.thread_archive(conn, "t", thread_id: "other")
@@ -440,14 +452,15 @@ defmodule Codex.AppServerTest do
     assert {_, _, :infinity} = sent()
 
     for odd <- [0, -1, 1.5, "5", 0x100000000] do
-      assert {:invalid_option, :timeout_ms, ^odd, _} =
+      assert %Codex.OptionError{path: [:timeout_ms], value: ^odd} =
                refused(AppServer.thread_list(conn, [], timeout_ms: odd))
     end
 
-    assert {:unknown_option, :timeout, :timeout_ms} =
+    assert %Codex.OptionError{reason: :unknown, path: [:timeout], nearest: :timeout_ms} =
              refused(AppServer.thread_list(conn, [], timeout: 5))
 
-    assert {:invalid_options, 5} = refused(AppServer.thread_list(conn, [], 5))
+    assert %Codex.OptionError{reason: :not_options, value: 5} =
+             refused(AppServer.thread_list(conn, [], 5))
   end
 
   test "request/4 sends what this version does not know", %{conn: conn} do
@@ -458,10 +471,11 @@ defmodule Codex.AppServerTest do
     assert AppServer.request(conn, "thread/clone") == {:ok, %{}}
     assert sent() == {"thread/clone", nil, 30_000}
 
-    assert {:invalid_option, [:a, 0], {1, 2}, _} =
+    assert %Codex.OptionError{path: [:a, 0], value: {1, 2}} =
              refused(AppServer.request(conn, "x", %{a: [{1, 2}]}))
 
-    assert {:invalid_options, "[redacted]"} = refused(AppServer.request(conn, "x", a: 1))
+    assert %Codex.OptionError{reason: :argument, key: :params, value: "[redacted]"} =
+             refused(AppServer.request(conn, "x", a: 1))
   end
 
   @tag answer: {:error, %{"code" => -32600, "message" => "thread not found: t"}}

@@ -42,12 +42,11 @@ defmodule Codex.ErrorTest do
 
       for reason <- [
             {:invalid_input, long},
-            {:invalid_option, long, long, "a string"},
-            {:unknown_option, long, nil},
-            {:misplaced_option, {1, 2}, [:thread]},
-            {:misplaced_option, :a, :b},
+            Codex.OptionError.invalid(:x, long, "a string"),
+            Codex.OptionError.invalid([long], List.duplicate(long, 100), "a string"),
+            Codex.OptionError.new(:unknown, [long], []),
             {:turn_running, long, 1},
-            {:invalid_options, List.duplicate(long, 100)},
+            Codex.OptionError.not_options(List.duplicate(long, 100)),
             {:weather, long},
             {:app_server_down, %{reason: {:closed, 1000, "a\e[31mb"}}},
             {:app_server_down, %{exit_status: 1, stderr: "a\e[31mb"}}
@@ -100,7 +99,6 @@ defmodule Codex.ErrorTest do
     for odd <- [
           {:experimental, :x},
           {:experimental, [1 | 2]},
-          {:invalid_option, :a, 1, {:one, :of}},
           {:turn_running, %{}, 1},
           {:unknown_option, self(), make_ref()},
           {:app_server_down, 1},

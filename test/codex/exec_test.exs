@@ -1,5 +1,7 @@
 defmodule Codex.ExecTest do
   use ExUnit.Case, async: true
+
+  import Codex.OptionErrors, only: [short: 1]
   doctest Codex
   doctest Codex.Options
   doctest Codex.Options.Overrides
@@ -464,53 +466,53 @@ defmodule Codex.ExecTest do
     test "options that are none name the nearest" do
       {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
 
-      assert Thread.run(thread, "hi", timout_ms: 1) ==
-               {:error, {:unknown_option, :timout_ms, :timeout_ms}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:timout_ms], nearest: :timeout_ms}} =
+               Thread.run(thread, "hi", timout_ms: 1)
 
-      assert Thread.run(thread, "hi", %{"timout_ms" => 1}) ==
-               {:error, {:unknown_option, "timout_ms", :timeout_ms}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: ["timout_ms"], nearest: :timeout_ms}} =
+               Thread.run(thread, "hi", %{"timout_ms" => 1})
 
-      assert Thread.run(thread, "hi", timeout_ms: 0) == {:error, {:invalid_timeout_ms, 0}}
-
-      assert Exec.run("hi", codex_opts: thread.codex_opts, timeout_ms: 0) ==
-               {:error, {:invalid_timeout, 0}}
-
-      assert Codex.start_thread(base_url: 5) == {:error, :invalid_base_url}
-
-      for {option, n, error} <- [
-            {:timeout_ms, 0x100000000, :invalid_timeout_ms},
-            {:exit_timeout_ms, 0x100000000, :invalid_exit_timeout_ms},
-            {:stream_idle_timeout_ms, 0x100000000, :invalid_stream_idle_timeout_ms},
-            {:max_line_bytes, 0x8000000000000000, :invalid_max_line_bytes}
+      for {option, n} <- [
+            timeout_ms: 0,
+            timeout_ms: 0x100000000,
+            exit_timeout_ms: 0x100000000,
+            stream_idle_timeout_ms: 0x100000000,
+            max_line_bytes: 0x8000000000000000
           ] do
-        assert Thread.run(thread, "hi", [{option, n}]) == {:error, {error, n}}
+        assert short(Thread.run(thread, "hi", [{option, n}])) == {:error, {:invalid, [option], n}}
       end
 
-      assert Thread.run(thread, "hi", env: [{"A=B", "c"}]) ==
-               {:error, {:invalid_env, "[redacted]"}}
+      assert short(Exec.run("hi", codex_opts: thread.codex_opts, timeout_ms: 0)) ==
+               {:error, {:invalid, [:timeout_ms], 0}}
+
+      assert short(Codex.start_thread(base_url: 5)) == {:error, {:invalid, [:base_url], 5}}
+
+      assert short(Thread.run(thread, "hi", env: [{"A=B", "c"}])) ==
+               {:error, {:invalid, [:env], "[redacted]"}}
 
       assert Thread.run(thread, "hi", output_schema: %{a: self()}) |> elem(1) |> elem(0) ==
                :invalid_output_schema
 
-      assert Thread.run_auto(thread, "hi", max_attempt: 1) ==
-               {:error, {:unknown_option, :max_attempt, :max_attempts}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:max_attempt], nearest: :max_attempts}} =
+               Thread.run_auto(thread, "hi", max_attempt: 1)
 
       assert Exec.run("hi", []) == {:error, :missing_options}
 
-      assert Exec.run("hi", codex_opts: thread.codex_opts, attachments: 1) ==
-               {:error, {:invalid_list, :attachments, 1}}
+      assert short(Exec.run("hi", codex_opts: thread.codex_opts, attachments: 1)) ==
+               {:error, {:invalid, [:attachments], 1}}
 
-      assert Exec.run("hi", codex_opts: thread.codex_opts, continuation_token: "t") ==
-               {:error, {:unsupported_option, :continuation_token}}
+      assert short(Exec.run("hi", codex_opts: thread.codex_opts, continuation_token: "t")) ==
+               {:error, {:unsupported, [:continuation_token], nil}}
 
       assert Exec.review(:everything, codex_opts: thread.codex_opts) ==
                {:error, {:invalid_review_target, :everything}}
 
-      assert Codex.start_thread([],
-               full_auto: true,
-               dangerously_bypass_approvals_and_sandbox: true
-             ) ==
-               {:error, :conflicting_auto_flags}
+      both = [full_auto: true, dangerously_bypass_approvals_and_sandbox: true]
+
+      assert short(Codex.start_thread([], both)) == {:error, {:invalid, [:full_auto], true}}
 
       assert Thread.run(thread, "hi", ask_for_approval: :untrusted) ==
                {:error, {:unsupported_option, :ask_for_approval, :untrusted}}
@@ -539,7 +541,7 @@ defmodule Codex.ExecTest do
       assert [%Events.Error{additional_details: %{"max_line_nodes" => 10}}] =
                for(%Events.Error{} = e <- result.events, do: e)
 
-      assert {:error, {:invalid_max_line_nodes, 0}} =
+      assert {:error, %Codex.OptionError{path: [:max_line_nodes], value: 0}} =
                dir |> thread(body) |> Thread.run("hi", max_line_nodes: 0)
     end
 
@@ -553,45 +555,54 @@ defmodule Codex.ExecTest do
       assert inspect(thread) =~ "TOKEN"
       assert inspect(thread) =~ "a.token=[redacted]"
 
-      assert Codex.start_thread([{:api_key, "sk-secret"}, :odd]) ==
-               {:error, {:invalid_options, :odd}}
+      assert {:error, %Codex.OptionError{reason: :not_options, value: :odd}} =
+               Codex.start_thread([{:api_key, "sk-secret"}, :odd])
 
       for {bad, which} <- [
-            {["a=sk-secret", %{}], :not_an_override},
-            {%{"k" => {:x, "sk-secret"}}, "k"},
-            {["a=1" | "x"], :not_an_override},
-            {%{"a=b" => 1}, "a=b"},
-            {7, :not_an_override}
+            {["a=sk-secret", %{}], []},
+            {%{"k" => {:x, "sk-secret"}}, ["k"]},
+            {["a=1" | "x"], []},
+            {%{"a=b" => 1}, ["a=b"]},
+            {7, []}
           ] do
-        assert Codex.start_thread([], config_overrides: bad) ==
-                 {:error, {:invalid_config_overrides, which}}
+        assert short(Codex.start_thread([], config_overrides: bad)) ==
+                 {:error, {:invalid, [:config_overrides | which], "[redacted]"}}
       end
     end
 
     test "a key from a variable that is not set is an error" do
       for key <- [nil, "", " \n"], options <- [[api_key: key], %{"api_key" => key}] do
-        assert Codex.start_thread(options) == {:error, {:invalid_api_key, :empty}}
+        assert {:error, error} = Codex.start_thread(options)
+        assert %Codex.OptionError{path: [:api_key]} = error
+        assert Exception.message(error) =~ "is the variable set"
       end
 
       {:ok, options} = Codex.Options.new([])
       assert options.api_key == nil
-      assert Codex.start_thread(%{options | api_key: ""}) == {:error, {:invalid_api_key, :empty}}
+
+      assert short(Codex.start_thread(%{options | api_key: ""})) ==
+               {:error, {:invalid, [:api_key], ""}}
+
       assert {:ok, _} = Codex.start_thread(options)
-      assert Codex.start_thread(base_url: "") == {:error, :invalid_base_url}
-      assert Exception.message(Codex.Error.normalize({:invalid_api_key, :empty})) =~ "api_key"
+      assert short(Codex.start_thread(base_url: "")) == {:error, {:invalid, [:base_url], ""}}
     end
 
     test "what is no list of options or blocks", %{tmp_dir: dir} do
       thread = thread(dir, ~S(echo "$turn"))
-      assert Thread.run(thread, "hi", [:odd]) == {:error, {:invalid_options, :odd}}
-      assert Thread.run_auto(thread, "hi", [:odd]) == {:error, {:invalid_options, :odd}}
+
+      assert {:error, %Codex.OptionError{reason: :not_options, value: :odd}} =
+               Thread.run(thread, "hi", [:odd])
+
+      assert {:error, %Codex.OptionError{reason: :not_options, value: :odd}} =
+               Thread.run_auto(thread, "hi", [:odd])
+
       blocks = [%{type: :text, text: "a"} | :b]
       assert Thread.run(thread, blocks) == {:error, {:invalid_input, blocks}}
       assert Thread.run(thread, [%{type: {1}}]) == {:error, {:invalid_input, %{type: {1}}}}
       dirs = ["a" | "b"]
 
-      assert Codex.start_thread([], additional_directories: dirs) ==
-               {:error, {:invalid_list, :additional_directories, dirs}}
+      assert short(Codex.start_thread([], additional_directories: dirs)) ==
+               {:error, {:invalid, [:additional_directories], dirs}}
     end
 
     test "string keys are keys", %{tmp_dir: dir} do
@@ -606,8 +617,8 @@ defmodule Codex.ExecTest do
     test "options that do not go together" do
       {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"], full_auto: true)
 
-      assert Thread.run(thread, "hi", dangerously_bypass_approvals_and_sandbox: true) ==
-               {:error, :conflicting_auto_flags}
+      assert short(Thread.run(thread, "hi", dangerously_bypass_approvals_and_sandbox: true)) ==
+               {:error, {:invalid, [:full_auto], true}}
 
       assert Exec.review("look", codex_opts: thread.codex_opts, attachments: ["i.png"]) ==
                {:error, {:unsupported_option, :images}}

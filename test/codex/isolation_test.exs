@@ -42,7 +42,10 @@ defmodule Codex.IsolationTest do
     assert File.exists?(dir)
     assert Isolated.create(dir: dir, config: %{"k" => nil}) == {:error, {:invalid_config, "k"}}
     assert Isolated.create(dir: dir, config: ["a=1"]) == {:error, {:invalid_config, :not_a_table}}
-    assert Isolated.create(ownr: dir) == {:error, {:unknown_option, :ownr, :owner}}
+
+    assert {:error, %Codex.OptionError{reason: :unknown, path: [:ownr], nearest: :owner}} =
+             Isolated.create(ownr: dir)
+
     file = Path.join(dir, "file")
     File.write!(file, "")
     assert {:error, {:write_failed, _, reason}} = Isolated.create(dir: file)

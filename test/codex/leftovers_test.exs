@@ -38,7 +38,8 @@ defmodule Codex.LeftoversTest do
     {:ok, home} = Codex.Home.Isolated.create(dir: dir)
 
     for wrong <- [[owner: "x"], [owner: 5], [owner: :nobody], [dir: 5], [dir: ""]] do
-      assert_raise ArgumentError, ~r/to be a/, fn -> Codex.Home.Isolated.create(wrong) end
+      assert {:error, %Codex.OptionError{key: key}} = Codex.Home.Isolated.create(wrong)
+      assert [key] == Keyword.keys(wrong)
     end
 
     assert Leftovers.known?(home)

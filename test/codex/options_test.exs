@@ -9,6 +9,14 @@ defmodule Codex.OptionsTest do
 
   alias Codex.AppServer.ThreadParams
   alias Codex.Exec.{Argv, Secrets}
+  import Codex.OptionErrors, only: [short: 1]
+
+  doctest Codex.OptionError
+  doctest Codex.Options.Schema
+  doctest Codex.Options.Type
+  doctest Codex.Options.Places
+  doctest Codex.DidYouMean
+
   alias Codex.{Exec, Options, Thread}
   alias Codex.Options.{Merge, Overrides, Table}
   alias Codex.Turn.Job
@@ -112,7 +120,7 @@ defmodule Codex.OptionsTest do
     for {name, value, args} <- @reach do
       test "of #{name}" do
         {args, _env} =
-          if :thread in row(unquote(name)).scopes,
+          if :thread in row(unquote(name)).opts[:scopes],
             do: sent([{unquote(name), unquote(Macro.escape(value))}]),
             else: sent([], [{unquote(name), unquote(Macro.escape(value))}])
 
@@ -188,8 +196,9 @@ defmodule Codex.OptionsTest do
       {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
 
       for key <- [:agent, :run_config, :backoff, :max_turns] do
-        assert Thread.run(thread, "hi", [{key, 3}]) == {:error, {:unsupported_option, key}}
-        assert Thread.run(thread, "hi", %{"#{key}" => 3}) == {:error, {:unsupported_option, key}}
+        error = {:error, {:unsupported, [key], nil}}
+        assert short(Thread.run(thread, "hi", [{key, 3}])) == error
+        assert short(Thread.run(thread, "hi", %{"#{key}" => 3})) == error
       end
     end
 
@@ -260,7 +269,7 @@ defmodule Codex.OptionsTest do
 
     # What a transport is told, whole, so that two answers can be compared.
     defp told(transport, row, value) do
-      scope = hd(row.scopes)
+      scope = hd(row.opts[:scopes])
       {:ok, client} = Options.new([codex_path: "/bin/true"] ++ given(scope, :global, row, value))
 
       # Providers are tuned under the id of one that is not built in.
@@ -359,8 +368,8 @@ defmodule Codex.OptionsTest do
       end
 
       for odd <- [[granular: [rules: true]], [granular: [rules: 1]], %{rules: true}, [], {:a, 1}] do
-        assert Thread.Options.new(ask_for_approval: odd) ==
-                 {:error, {:invalid_ask_for_approval, odd}}
+        assert short(Thread.Options.new(ask_for_approval: odd)) ==
+                 {:error, {:invalid, [:ask_for_approval], odd}}
       end
     end
 
@@ -481,8 +490,8 @@ defmodule Codex.OptionsTest do
 
       assert {:ok, %{history_max_bytes: 7}} = Options.new(history: %{"max_bytes" => 7})
 
-      assert Options.new(history: %{persistance: 1}) ==
-               {:error, {:unknown_option, :persistance, nil}}
+      assert short(Options.new(history: %{persistance: 1})) ==
+               {:error, {:unknown, [:persistance], nil}}
     end
 
     test "isolation says no flag twice, and hermetic is a clean environment unless told otherwise" do
@@ -665,13 +674,25 @@ defmodule Codex.OptionsTest do
     end
 
     test "of a shell environment are not in the error" do
-      assert Thread.Options.new(shell_environment_policy: %{set: %{"A" => nil, "B" => "sk-1"}}) ==
-               {:error, {:invalid_shell_environment_set, "[redacted]"}}
+      policy = %{set: %{"A" => nil, "B" => "sk-1"}}
+
+      assert short(Thread.Options.new(shell_environment_policy: policy)) ==
+               {:error, {:invalid, [:shell_environment_policy, :set], "[redacted]"}}
     end
   end
 
   describe "an option of another list" do
     defp said({:error, reason}), do: Exception.message(Codex.Error.normalize(reason))
+
+    @places [
+      client: "a client",
+      thread: "a thread",
+      turn: "a turn",
+      connection: "a connection",
+      remote: "a remote connection",
+      retry: "retries",
+      rate_limit: "rate limits"
+    ]
 
     test "is named with the list that it belongs to, everywhere" do
       {:ok, thread} = Codex.start_thread(codex_path: "/bin/true")
@@ -693,7 +714,6 @@ defmodule Codex.OptionsTest do
             {Thread.review(thread, "hi", transport: :exec), :transport, [:thread]},
             {Thread.interrupt(app, timeout_ms: 1), :timeout_ms, [:turn]},
             {Exec.run("hi", exec ++ [sandbox: :strict]), :sandbox, [:thread]},
-            {Exec.run("hi", exec ++ [turn_opts: [sandbox: :strict]]), :sandbox, [:thread]},
             {Codex.AppServer.connect([], sandbox: :strict), :sandbox, [:thread]},
             {Codex.AppServer.connect([], api_key: "sk-1"), :api_key, [:client]},
             {Codex.AppServer.connect([], token: "sk-1"), :token, [:remote]},
@@ -708,13 +728,17 @@ defmodule Codex.OptionsTest do
              [:client, :thread, :turn]},
             {Codex.Home.Isolated.create(codex_home: "/x"), :codex_home, [:client, :remote]}
           ] do
-        assert given == {:error, {:misplaced_option, option, place}}
-        assert said(given) =~ "#{option} is an option of "
+        assert short(given) == {:error, {:misplaced, [option], nil}}
+
+        for name <- place do
+          assert said(given) =~ ~r/^option #{inspect(option)} belongs to .*#{@places[name]}/
+        end
+
         refute said(given) =~ "sk-1"
       end
 
       assert said(Codex.start_thread(sandbox: :read_only)) ==
-               "sandbox is an option of a thread: " <>
+               "option :sandbox belongs to a thread: " <>
                  "give it to the second argument of Codex.start_thread/2"
 
       {:ok, thread} = Codex.start_thread()
@@ -723,44 +747,46 @@ defmodule Codex.OptionsTest do
       for stream <- [&Codex.Thread.run_streamed/3, &Codex.Thread.run_turn_streamed/3],
           do: assert(said(stream.(thread, "Hi", on_event: & &1)) =~ "events of the stream")
 
-      assert Codex.start_thread([], retry_opts: [timeout_ms: 1]) ==
-               {:error, {:invalid_retry_opts, {:misplaced_option, :timeout_ms, [:turn]}}}
+      assert short(Codex.start_thread([], retry_opts: [timeout_ms: 1])) ==
+               {:error, {:misplaced, [:retry_opts, :timeout_ms], nil}}
 
-      assert Codex.start_thread(modle: "m") == {:error, {:unknown_option, :modle, :model}}
+      assert short(Codex.start_thread(modle: "m")) == {:error, {:unknown, [:modle], :model}}
+      assert said(Codex.Thread.run(thread, "Hi", auto_run: true)) =~ "Codex.Thread.run_auto/3"
     end
   end
 
   describe "values that are none" do
     test "are answered with what is allowed, for every option" do
-      for row <- Table.rows(), scope <- row.scopes, row.type != :overrides do
+      for row <- Table.rows(), scope <- row.opts[:scopes], row.type != :overrides do
         odd = if row.type == :word, do: true, else: {:odd}
         {:error, reason} = Table.check(scope, [{row.name, odd}])
         error = Codex.Error.normalize(reason)
         assert error.kind in [:invalid_request, :config]
         assert error.message =~ "#{row.name}"
-        assert error.message =~ ~r/must be|tools are/
+        assert error.message =~ "must be"
 
         for word <- allowed(row.type), do: assert(error.message =~ word)
       end
 
       for {options, message} <- [
             {[sandbox: :readonly],
-             "the option sandbox must be one of :default, :strict, :read_only, :workspace_write, " <>
+             "option :sandbox must be one of :default, :strict, :read_only, :workspace_write, " <>
                ":permissive, :danger_full_access, :external_sandbox, got: :readonly"},
             {[transport: :app_server],
-             "the option transport must be :exec or {:app_server, conn}, got: :app_server"},
-            {[cd: 5],
-             "the option working_directory (also cd, cwd) must be a string that is not empty, got: 5"},
+             "option :transport must be :exec or {:app_server, conn}, got: :app_server"},
+            {[cd: 5], "option :cd must be a path, got: 5"},
             {[shell_environment_policy: [inherit: :some]],
-             "the option shell_environment_policy: inherit must be one of :core, :all, :none, got: :some"},
+             "option [:shell_environment_policy, :inherit] must be one of :core, :all, :none, " <>
+               "got: :some"},
             {[attachments: 1],
-             "the option attachments must be a list of paths, or of maps with a :path, got: 1"},
-            {[metadata: 1], "the option metadata must be a map, got: 1"},
-            {[profile: 1],
-             "the option profile (also config_profile) must be a string that is not empty, got: 1"},
-            {[config: 1], "the option config must be a map, got: [redacted]"},
+             "option :attachments must be a list of paths, or of maps with a :path, got: 1"},
+            {[metadata: 1], "option :metadata must be a map, got: 1"},
+            {[profile: 1], "option :profile must be a non-empty string, got: 1"},
+            {[config: 1],
+             "option :config must be a map, a keyword, or a list of {key, value} or " <>
+               "\"key=value\", with values that TOML has a form for, got: [redacted]"},
             {[retry_opts: [max_attempts: 0]],
-             "the option retry_opts: max_attempts cannot be 0: see Codex.Retry"}
+             "option [:retry_opts, :max_attempts] must be a positive integer, got: 0"}
           ] do
         assert said(Thread.Options.new(options)) == message
       end
@@ -769,7 +795,7 @@ defmodule Codex.OptionsTest do
       assert said(Thread.run(thread, "hi")) == ~S(there is no folder "/no/such" to work in)
 
       assert said(Thread.run(thread, "hi", cd: "/", output_schema: %{a: {1}})) ==
-               "the option output_schema: {1} at a has no form in JSON"
+               "option :output_schema: {1} at a has no form in JSON"
 
       for {option, value} <- [timeout_ms: 0, completion_timeout_ms: "10s"] do
         message = said(Thread.run(thread, "hi", [{option, value}]))
@@ -779,100 +805,101 @@ defmodule Codex.OptionsTest do
 
     defp allowed({:one_of, values}), do: Enum.map(values, &inspect/1)
     defp allowed(:boolean), do: ["boolean"]
-    defp allowed(type) when type in [:string, :text], do: ["string"]
+    defp allowed(:string), do: ["string"]
+    defp allowed(:path), do: ["path"]
     defp allowed(:milliseconds), do: ["positive integer in milliseconds"]
     defp allowed(:timeout), do: ["positive integer in milliseconds", ":infinity"]
     defp allowed(:map), do: ["map"]
     defp allowed({:list, _}), do: ["list"]
     defp allowed(_type), do: []
 
-    test "have the errors of the API" do
+    test "are errors with the path of the value" do
       for {options, reason} <- [
-            {[shell_environment_policy: 1], {:invalid_shell_environment_policy, 1}},
+            {[shell_environment_policy: 1], {:invalid, [:shell_environment_policy], 1}},
             {[shell_environment_policy: [inherit: :some]],
-             {:invalid_shell_environment_inherit, :some}},
-            {[shell_environment_policy: [exclude: [1]]], {:invalid_shell_environment_list, [1]}},
+             {:invalid, [:shell_environment_policy, :inherit], :some}},
+            {[shell_environment_policy: [exclude: [1]]],
+             {:invalid, [:shell_environment_policy, :exclude], [1]}},
             {[shell_environment_policy: [ignore_default_excludes: 1]],
-             {:invalid_shell_environment_ignore_default_excludes, 1}},
+             {:invalid, [:shell_environment_policy, :ignore_default_excludes], 1}},
             {[sandbox_policy: [writable_roots: 1]],
-             {:invalid_sandbox_policy, [writable_roots: 1]}},
-            {[history_max_bytes: -1], {:invalid_history_max_bytes, -1}},
-            {[request_max_retries: 0], {:invalid_request_max_retries, 0}},
-            {[features: %{a: 1}], {:invalid_features, %{a: 1}}},
-            {[personality: :rude], {:invalid_personality, :rude}},
-            {[retry_opts: 1], {:invalid_retry_opts, 1}},
+             {:invalid, [:sandbox_policy], [writable_roots: 1]}},
+            {[history_max_bytes: -1], {:invalid, [:history_max_bytes], -1}},
+            {[request_max_retries: 0], {:invalid, [:request_max_retries], 0}},
+            {[features: %{a: 1}], {:invalid, [:features], %{a: 1}}},
+            {[personality: :rude], {:invalid, [:personality], :rude}},
+            {[retry_opts: 1], {:invalid, [:retry_opts], 1}},
             {[retry_opts: [max_attemps: 2]],
-             {:invalid_retry_opts, {:unknown_option, :max_attemps, :max_attempts}}},
-            {[retry_opts: %{"max_attempts" => 0}], {:invalid_retry_opts, {:max_attempts, 0}}},
-            {[retry: :again], {:invalid_retry, :again}},
-            {[rate_limit: 1], {:invalid_rate_limit, 1}},
-            {[rate_limit_opts: [:account]], {:invalid_rate_limit_opts, [:account]}},
-            {[rate_limit_opts: [account: 1]], {:invalid_rate_limit_opts, {:account, 1}}},
-            {[rate_limit_opts: [gate: true]],
-             {:invalid_rate_limit_opts, {:unknown_option, :gate, nil}}},
-            {[idle_timeout_ms: 0], {:invalid_idle_timeout_ms, 0}},
-            {[start_timeout_ms: :infinity], {:invalid_start_timeout_ms, :infinity}},
-            {[total_timeout_ms: -1], {:invalid_total_timeout_ms, -1}},
-            {[request_timeout_ms: "1"], {:invalid_request_timeout_ms, "1"}},
-            {[approval_timeout_ms: 0], {:invalid_timeout, 0}},
-            {[mcp_servers: 1], {:invalid_mcp_servers, "[redacted]"}},
-            {[mcp_servers: %{"" => %{}}], {:invalid_mcp_servers, "mcp_servers"}},
-            {[mcp_servers: [a: "sk-1"]], {:invalid_mcp_servers, "mcp_servers.a"}},
-            {[mcp_servers: %{a: [1]}], {:invalid_mcp_servers, "mcp_servers.a"}},
+             {:unknown, [:retry_opts, :max_attemps], :max_attempts}},
+            {[retry_opts: %{"max_attempts" => 0}], {:invalid, [:retry_opts, :max_attempts], 0}},
+            {[retry: :again], {:invalid, [:retry], :again}},
+            {[rate_limit: 1], {:invalid, [:rate_limit], 1}},
+            {[rate_limit_opts: [:account]], {:invalid, [:rate_limit_opts], [:account]}},
+            {[rate_limit_opts: [account: 1]], {:invalid, [:rate_limit_opts, :account], 1}},
+            {[rate_limit_opts: [gate: true]], {:unknown, [:rate_limit_opts, :gate], nil}},
+            {[idle_timeout_ms: 0], {:invalid, [:idle_timeout_ms], 0}},
+            {[start_timeout_ms: :infinity], {:invalid, [:start_timeout_ms], :infinity}},
+            {[total_timeout_ms: -1], {:invalid, [:total_timeout_ms], -1}},
+            {[request_timeout_ms: "1"], {:invalid, [:request_timeout_ms], "1"}},
+            {[approval_timeout_ms: 0], {:invalid, [:approval_timeout_ms], 0}},
+            {[mcp_servers: 1], {:invalid, [:mcp_servers], "[redacted]"}},
+            {[mcp_servers: %{"" => %{}}], {:invalid, [:mcp_servers], "[redacted]"}},
+            {[mcp_servers: [a: "sk-1"]], {:invalid, [:mcp_servers, "a"], "[redacted]"}},
+            {[mcp_servers: %{a: [1]}], {:invalid, [:mcp_servers, "a"], "[redacted]"}},
             {[mcp_servers: %{"a.b" => %{cwd: {1}}}],
-             {:invalid_mcp_servers, ~S(mcp_servers."a.b".cwd)}},
-            {[mcp_servers: %{a: %{"" => 1}}], {:invalid_mcp_servers, "mcp_servers.a"}},
+             {:invalid, [:mcp_servers, "a.b", "cwd"], "[redacted]"}},
+            {[mcp_servers: %{a: %{"" => 1}}], {:invalid, [:mcp_servers, "a"], "[redacted]"}},
             {[mcp_servers: %{a: %{args: ["x", nil]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.args"}},
+             {:invalid, [:mcp_servers, "a", "args"], "[redacted]"}},
             {[mcp_servers: %{a: %{env: %{"" => "sk-1"}}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+             {:invalid, [:mcp_servers, "a", "env"], "[redacted]"}},
             {[mcp_servers: %{a: %{env: ["T=sk-1": ""]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+             {:invalid, [:mcp_servers, "a", "env"], "[redacted]"}},
             {[mcp_servers: %{a: %{env: ["T=sk-1"]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env"}},
+             {:invalid, [:mcp_servers, "a", "env"], "[redacted]"}},
             {[mcp_servers: %{a: %{env: [T: 77_177]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
+             {:invalid, [:mcp_servers, "a", "env", "T"], "[redacted]"}},
             {[mcp_servers: %{a: %{env: [T: "a\0"]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env.T"}},
+             {:invalid, [:mcp_servers, "a", "env", "T"], "[redacted]"}},
             {[mcp_servers: %{a: %{http_headers: [{"X", true}]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+             {:invalid, [:mcp_servers, "a", "http_headers", "X"], "[redacted]"}},
             {[mcp_servers: %{a: %{http_headers: [{"X", "v"} | "y"]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.http_headers"}},
+             {:invalid, [:mcp_servers, "a", "http_headers"], "[redacted]"}},
             {[mcp_servers: %{a: %{env_vars: ["T", "T=sk-1"]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env_vars"}},
+             {:invalid, [:mcp_servers, "a", "env_vars"], "[redacted]"}},
             {[mcp_servers: %{a: %{env_vars: [[name: "", source: "local"]]}}],
-             {:invalid_mcp_servers, "mcp_servers.a.env_vars.name"}},
+             {:invalid, [:mcp_servers, "a", "env_vars", "name"], "[redacted]"}},
             {[mcp_servers: %{a: %{bearer_token_env_var: "T=sk-1"}}],
-             {:invalid_mcp_servers, "mcp_servers.a.bearer_token_env_var"}},
+             {:invalid, [:mcp_servers, "a", "bearer_token_env_var"], "[redacted]"}},
             {[mcp_servers: %{a: [env_http_headers: [X: "T=sk-1"]]}],
-             {:invalid_mcp_servers, "mcp_servers.a.env_http_headers.X"}},
+             {:invalid, [:mcp_servers, "a", "env_http_headers", "X"], "[redacted]"}},
             {[model_providers: [p: [env_key: ""]]],
-             {:invalid_model_providers, "model_providers.p.env_key"}},
+             {:invalid, [:model_providers, "p", "env_key"], "[redacted]"}},
             {[model_providers: [p: [env_http_headers: %{"X" => "\0"}]]],
-             {:invalid_model_providers, "model_providers.p.env_http_headers.X"}},
+             {:invalid, [:model_providers, "p", "env_http_headers", "X"], "[redacted]"}},
             {[mcp_servers: %{a: %{http_headers: %{"X" => true}}}],
-             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+             {:invalid, [:mcp_servers, "a", "http_headers", "X"], "[redacted]"}},
             {[mcp_servers: %{a: %{http_headers: %{"X" => ""}}}],
-             {:invalid_mcp_servers, "mcp_servers.a.http_headers.X"}},
+             {:invalid, [:mcp_servers, "a", "http_headers", "X"], "[redacted]"}},
             {[mcp_servers: %{a: %{http_headers: %{"Bearer sk-1" => "x"}}}],
-             {:invalid_mcp_servers, "mcp_servers.a.http_headers"}},
+             {:invalid, [:mcp_servers, "a", "http_headers"], "[redacted]"}},
             {[model_providers: [p: [http_headers: [X: "a\nb"]]]],
-             {:invalid_model_providers, "model_providers.p.http_headers.X"}},
+             {:invalid, [:model_providers, "p", "http_headers", "X"], "[redacted]"}},
             {[model_providers: [p: [experimental_bearer_token: ""]]],
-             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+             {:invalid, [:model_providers, "p", "experimental_bearer_token"], "[redacted]"}},
             {[model_providers: %{"p" => %{"experimental_bearer_token" => " "}}],
-             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+             {:invalid, [:model_providers, "p", "experimental_bearer_token"], "[redacted]"}},
             {[model_providers: [p: [experimental_bearer_token: "sk-1\n"]]],
-             {:invalid_model_providers, "model_providers.p.experimental_bearer_token"}},
+             {:invalid, [:model_providers, "p", "experimental_bearer_token"], "[redacted]"}},
             {[model_providers: [p: [query_params: [v: 1]]]],
-             {:invalid_model_providers, "model_providers.p.query_params.v"}},
+             {:invalid, [:model_providers, "p", "query_params", "v"], "[redacted]"}},
             {[config: [mcp_servers: [a: [cwd: nil]]]],
-             {:invalid_config_overrides, "mcp_servers.a.cwd"}},
+             {:invalid, [:config, "mcp_servers.a.cwd"], "[redacted]"}},
             {[config: %{"mcp_servers.a.env" => %{"T=sk-1" => ""}}],
-             {:invalid_config_overrides, "mcp_servers.a.env"}},
-            {[config: %{"tools" => [a: {1}]}], {:invalid_config_overrides, "tools.a"}}
+             {:invalid, [:config, "mcp_servers.a.env"], "[redacted]"}},
+            {[config: %{"tools" => [a: {1}]}], {:invalid, [:config, "tools.a"], "[redacted]"}}
           ] do
-        assert Thread.Options.new(options) == {:error, reason}
+        assert short(Thread.Options.new(options)) == {:error, reason}
       end
     end
 
@@ -1186,10 +1213,11 @@ defmodule Codex.OptionsTest do
   test "options of 0.4.5 without a form here, and empty ids, are refused by name" do
     for key <- [:max_turns, :agent, :run_config, "backoff"] do
       name = if is_binary(key), do: String.to_existing_atom(key), else: key
-      assert Codex.start_thread([], %{key => 1}) == {:error, {:unsupported_option, name}}
-      assert Codex.start_thread(%{key => 1}) == {:error, {:unsupported_option, name}}
+      error = {:error, {:unsupported, [name], nil}}
+      assert short(Codex.start_thread([], %{key => 1})) == error
+      assert short(Codex.start_thread(%{key => 1})) == error
     end
 
-    assert {:error, {:invalid_option, :id, "", _}} = Codex.resume_thread("")
+    assert short(Codex.resume_thread("")) == {:error, {:argument, [:id], ""}}
   end
 end

@@ -124,19 +124,21 @@ defmodule Codex.ProtocolTest do
     end
 
     test "name the key that is not known, the nearest one, and the way to it" do
-      assert Protocol.check("ThreadStartParams", modle: "x") ==
-               {:error, {:unknown_option, :modle, :model}}
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [:modle], nearest: :model}} =
+               Protocol.check("ThreadStartParams", modle: "x")
 
-      assert Protocol.check("ThreadStartParams", %{"sandBox_" => 1}) ==
-               {:error, {:unknown_option, "sandBox_", :sandbox}}
+      assert {:error, %Codex.OptionError{reason: :unknown, path: ["sandBox_"], nearest: :sandbox}} =
+               Protocol.check("ThreadStartParams", %{"sandBox_" => 1})
 
-      assert Protocol.check("ThreadStartParams", %{7 => 1, cwd: "/"}) ==
-               {:error, {:unknown_option, 7, nil}}
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [7], nearest: nil}} =
+               Protocol.check("ThreadStartParams", %{7 => 1, cwd: "/"})
 
-      assert Protocol.check("TurnStartParams",
-               thread_id: "t",
-               input: [%{type: :text, txt: "a", text: "b"}]
-             ) == {:error, {:unknown_option, [:input, 0, :txt], :text}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:input, 0, :txt], nearest: :text}} =
+               Protocol.check("TurnStartParams",
+                 thread_id: "t",
+                 input: [%{type: :text, txt: "a", text: "b"}]
+               )
     end
 
     test "what is given never becomes an atom" do
@@ -151,46 +153,70 @@ defmodule Codex.ProtocolTest do
     end
 
     test "say what is missing, in objects inside as well" do
-      assert Protocol.check("TurnStartParams", thread_id: "t") ==
-               {:error, {:missing_option, :input}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:input]}} =
+               Protocol.check("TurnStartParams", thread_id: "t")
 
-      assert Protocol.check("TurnStartParams", thread_id: nil, input: []) ==
-               {:error, {:missing_option, :thread_id}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:thread_id]}} =
+               Protocol.check("TurnStartParams", thread_id: nil, input: [])
 
-      assert Protocol.check("ThreadStartParams", approval_policy: [granular: [rules: true]]) ==
-               {:error, {:missing_option, [:approval_policy, :granular, :mcp_elicitations]}}
+      assert {:error,
+              %Codex.OptionError{
+                reason: :missing,
+                path: [:approval_policy, :granular, :mcp_elicitations]
+              }} = Protocol.check("ThreadStartParams", approval_policy: [granular: [rules: true]])
     end
 
     test "say what was expected instead, type by type" do
       for {type, options, error} <- [
-            {"ThreadStartParams", [cwd: 1], {:invalid_option, :cwd, 1, "a string"}},
-            {"ThreadStartParams", [cwd: "\xFF"], {:invalid_option, :cwd, "\xFF", "a string"}},
-            {"ThreadStartParams", [cwd: true], {:invalid_option, :cwd, true, "a string"}},
+            {"ThreadStartParams", [cwd: 1],
+             %Codex.OptionError{path: [:cwd], value: 1, expected: "a string"}},
+            {"ThreadStartParams", [cwd: "\xFF"],
+             %Codex.OptionError{path: [:cwd], value: "\xFF", expected: "a string"}},
+            {"ThreadStartParams", [cwd: true],
+             %Codex.OptionError{path: [:cwd], value: true, expected: "a string"}},
             {"ThreadStartParams", [ephemeral: "yes"],
-             {:invalid_option, :ephemeral, "yes", "a boolean"}},
-            {"ThreadListParams", [limit: -1], {:invalid_option, :limit, -1, "an integer from 0"}},
+             %Codex.OptionError{path: [:ephemeral], value: "yes", expected: "a boolean"}},
+            {"ThreadListParams", [limit: -1],
+             %Codex.OptionError{path: [:limit], value: -1, expected: "an integer from 0"}},
             {"ThreadListParams", [limit: 1.0],
-             {:invalid_option, :limit, 1.0, "an integer from 0"}},
+             %Codex.OptionError{path: [:limit], value: 1.0, expected: "an integer from 0"}},
             {"ThreadListParams", [sort_key: :name],
-             {:invalid_option, :sort_key, :name,
-              ~S(one of "created_at", "updated_at", "recency_at", "section_position")}},
+             %Codex.OptionError{
+               path: [:sort_key],
+               value: :name,
+               expected: ~S(one of "created_at", "updated_at", "recency_at", "section_position")
+             }},
             {"ThreadListParams", [model_providers: "mock"],
-             {:invalid_option, :model_providers, "mock", "a list of strings"}},
+             %Codex.OptionError{
+               path: [:model_providers],
+               value: "mock",
+               expected: "a list of strings"
+             }},
             {"ThreadListParams", [model_providers: ["a" | "b"]],
-             {:invalid_option, :model_providers, "[redacted]", "a list of strings"}},
+             %Codex.OptionError{
+               path: [:model_providers],
+               value: "[redacted]",
+               expected: "a list of strings"
+             }},
             {"ThreadListParams", [model_providers: ["a", 2]],
-             {:invalid_option, [:model_providers, 1], 2, "a string"}},
+             %Codex.OptionError{path: [:model_providers, 1], value: 2, expected: "a string"}},
             {"ThreadListParams", [cwd: 1],
-             {:invalid_option, :cwd, 1, "a string or a list of strings"}},
+             %Codex.OptionError{path: [:cwd], value: 1, expected: "a string or a list of strings"}},
             {"CommandExecParams", [command: [], env: [A: 1]],
-             {:invalid_option, [:env, :A], "[redacted]", "a string"}},
+             %Codex.OptionError{path: [:env, :A], value: "[redacted]", expected: "a string"}},
             {"ConfigValueWriteParams",
              [key_path: "a", merge_strategy: :replace, value: %{"a" => [1, {2, 3}]}],
-             {:invalid_option, [:value, "a", 1], {2, 3}, "a value that JSON has a form for"}},
-            {"ThreadStartParams", [:cwd], {:invalid_options, [:cwd]}},
-            {"ThreadStartParams", "cwd", {:invalid_options, "[redacted]"}}
+             %Codex.OptionError{
+               path: [:value, "a", 1],
+               value: {2, 3},
+               expected: "a value that JSON has a form for"
+             }},
+            {"ThreadStartParams", [:cwd], %Codex.OptionError{reason: :not_options, value: :cwd}},
+            {"ThreadStartParams", "cwd",
+             %Codex.OptionError{reason: :not_options, value: "[redacted]"}}
           ] do
-        assert Protocol.check(type, options) == {:error, error}
+        assert {:error, found} = Protocol.check(type, options)
+        assert Codex.OptionErrors.like?(found, error)
       end
     end
 
@@ -200,30 +226,39 @@ defmodule Codex.ProtocolTest do
       assert {:ok, %{"target" => %{"type" => "commit", "sha" => "a"}}} =
                check.(%{type: :commit, sha: "a"})
 
-      assert check.(%{type: :commit}) == {:error, {:missing_option, [:target, :sha]}}
-      assert check.(%{sha: "a"}) == {:error, {:missing_option, [:target, :type]}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:target, :sha]}} =
+               check.(%{type: :commit})
 
-      assert check.(%{type: :commit, branch: "a"}) ==
-               {:error, {:unknown_option, [:target, :branch], nil}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:target, :type]}} =
+               check.(%{sha: "a"})
 
-      assert {:error, {:invalid_option, [:target, :type], :tag, expected}} = check.(%{type: :tag})
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:target, :branch], nearest: nil}} =
+               check.(%{type: :commit, branch: "a"})
+
+      assert {:error, %Codex.OptionError{path: [:target, :type], value: :tag, expected: expected}} =
+               check.(%{type: :tag})
+
       assert expected =~ ~S("uncommittedChanges", "baseBranch")
 
       # The tag alone, where nothing else is needed.
       assert {:ok, %{"target" => %{"type" => "uncommittedChanges"}}} =
                check.(:uncommitted_changes)
 
-      assert {:error, {:invalid_option, :target, :commit, _}} = check.(:commit)
+      assert {:error, %Codex.OptionError{path: [:target], value: :commit}} = check.(:commit)
     end
 
     test "objects with the same tag are told apart by their fields" do
       check = &Protocol.check("TurnStartParams", thread_id: "t", input: [&1])
       assert {:ok, _} = check.(type: :image, url: "data:")
       assert {:ok, _} = check.(type: :image, file_id: "f", detail: :high)
-      assert check.(type: :image) == {:error, {:missing_option, [:input, 0, :url]}}
 
-      assert check.(type: :image, file_id: 1) ==
-               {:error, {:invalid_option, [:input, 0, :file_id], 1, "a string"}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:input, 0, :url]}} =
+               check.(type: :image)
+
+      assert {:error,
+              %Codex.OptionError{path: [:input, 0, :file_id], value: 1, expected: "a string"}} =
+               check.(type: :image, file_id: 1)
     end
 
     test "unions without a tag take what fits" do
@@ -235,10 +270,14 @@ defmodule Codex.ProtocolTest do
       assert decision.(accept_with_execpolicy_amendment: amendment) ==
                {:ok, %{"decision" => %{"acceptWithExecpolicyAmendment" => amendment}}}
 
-      assert {:error, {:invalid_option, :decision, :maybe, expected}} = decision.(:maybe)
+      assert {:error, %Codex.OptionError{path: [:decision], value: :maybe, expected: expected}} =
+               decision.(:maybe)
+
       assert expected == ~S[one of "accept", "acceptForSession", "decline", "cancel" or a map]
 
-      assert {:error, {:unknown_option, [:decision, :nothing], nil}} = decision.(nothing: 1)
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:decision, :nothing], nearest: nil}} =
+               decision.(nothing: 1)
     end
 
     test "nil is null where there is one, and nothing elsewhere" do
@@ -251,8 +290,8 @@ defmodule Codex.ProtocolTest do
       assert {:ok, %{"value" => nil}} =
                Protocol.check("ConfigValueWriteParams", [value: nil] ++ options)
 
-      assert Protocol.check("ConfigValueWriteParams", options) ==
-               {:error, {:missing_option, :value}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:value]}} =
+               Protocol.check("ConfigValueWriteParams", options)
 
       assert Protocol.check("TurnStartParams", thread_id: "t", input: [], output_schema: nil) ==
                {:ok, %{"threadId" => "t", "input" => []}}
@@ -294,7 +333,10 @@ defmodule Codex.ProtocolTest do
 
     test "methods without parameters take none" do
       assert Protocol.params("account/logout", %{}) == {:ok, nil, []}
-      assert Protocol.params("account/logout", x: 1) == {:error, {:unknown_option, :x, nil}}
+
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [:x], nearest: nil}} =
+               Protocol.params("account/logout", x: 1)
+
       assert Protocol.params("account/rateLimits/read", nil) == {:ok, nil, []}
       assert {:ok, %{}, []} = Protocol.params("model/list", nil)
       # What the server sends is no request of ours.

@@ -94,18 +94,20 @@ defmodule Codex.RateLimitTest do
 
     test "refuses unknown options by name, and invalid values" do
       for name <- [:gate, :max_waiting] do
-        assert_raise ArgumentError, ~r/unknown option #{inspect(name)}/, fn ->
+        assert_raise Codex.OptionError, ~r/unknown option #{inspect(name)}/, fn ->
           RateLimit.with_rate_limit_handling(fn -> :ok end, [{name, true}])
         end
       end
 
-      assert_raise ArgumentError, ~r/did you mean :max_attempts\?/, fn ->
+      assert_raise Codex.OptionError, ~r/did you mean :max_attempts\?/, fn ->
         RateLimit.with_rate_limit_handling(fn -> :ok end, max_atempts: 1)
       end
 
-      assert_raise ArgumentError, ~r/:multiplier to be a number from 1 to 1000, got: 0/, fn ->
-        RateLimit.handle(%{retry_after_ms: 1}, multiplier: 0)
-      end
+      assert_raise Codex.OptionError,
+                   ~r/:multiplier must be a number from 1 to 1000, got: 0/,
+                   fn ->
+                     RateLimit.handle(%{retry_after_ms: 1}, multiplier: 0)
+                   end
     end
   end
 

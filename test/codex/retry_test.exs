@@ -87,18 +87,21 @@ defmodule Codex.RetryTest do
     end
 
     test "refuses what it does not understand" do
-      assert_raise ArgumentError,
+      assert_raise Codex.OptionError,
                    ~r/unknown option :max_atempts; did you mean :max_attempts\?/,
                    fn ->
                      Retry.with_retry(fn -> {:ok, 1} end, max_atempts: 1)
                    end
 
-      assert_raise ArgumentError, ~r/:max_attempts to be a positive integer, got: 0/, fn ->
+      assert_raise Codex.OptionError, ~r/:max_attempts must be a positive integer, got: 0/, fn ->
         Retry.with_retry(fn -> {:ok, 1} end, max_attempts: 0)
       end
 
       assert_raise ArgumentError, ~r/got: :odd/, fn -> Retry.with_retry(fn -> :odd end) end
-      assert_raise ArgumentError, ~r/got: 7/, fn -> Retry.with_retry(fn -> {:ok, 1} end, 7) end
+
+      assert_raise Codex.OptionError, ~r/got: 7/, fn ->
+        Retry.with_retry(fn -> {:ok, 1} end, 7)
+      end
 
       assert_raise ArgumentError, ~r/milliseconds for 1, got: :soon/, fn ->
         Retry.with_retry(fn -> {:error, :closed} end, strategy: fn _ -> :soon end)

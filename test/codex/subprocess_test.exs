@@ -621,14 +621,17 @@ defmodule Codex.SubprocessTest do
 
     test "misuse is told by name, without the value" do
       message = "unknown option :envs; did you mean :env?"
-      assert_raise ArgumentError, message, fn -> Subprocess.open(["true"], envs: %{}) end
+      assert_raise Codex.OptionError, message, fn -> Subprocess.open(["true"], envs: %{}) end
       message = "unknown option \"stderr\"; did you mean :stderr_limit?"
-      assert_raise ArgumentError, message, fn -> Subprocess.open(["true"], %{"stderr" => 1}) end
+
+      assert_raise Codex.OptionError, message, fn ->
+        Subprocess.open(["true"], %{"stderr" => 1})
+      end
 
       for opts <- [[window: -1], [env: [{"A=", "secret"}]], [cwd: 1], [descendants: :kill]] do
-        error = assert_raise ArgumentError, fn -> Subprocess.open(["true"], opts) end
-        assert error.message =~ "expected option #{inspect(hd(Keyword.keys(opts)))}"
-        refute error.message =~ "secret"
+        error = assert_raise Codex.OptionError, fn -> Subprocess.open(["true"], opts) end
+        assert [error.key] == Keyword.keys(opts)
+        refute Exception.message(error) =~ "secret"
       end
 
       assert_raise ArgumentError, ~r/signal/, fn ->

@@ -246,8 +246,9 @@ defmodule Codex.ThreadsTest do
       {_, 0} = System.cmd("kill", ["-9", to_string(GenServer.call(conn, :os_pid))])
       assert {:error, {:app_server_down, %{signal: :kill}}} = Task.await(task, 5_000)
 
-      assert Threads.compact(thread, timeout: 1) ==
-               {:error, {:unknown_option, :timeout, :timeout_ms}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:timeout], nearest: :timeout_ms}} =
+               Threads.compact(thread, timeout: 1)
     end
 
     test "whose ids and names no server could read are errors, and the connection goes on" do
@@ -263,7 +264,7 @@ defmodule Codex.ThreadsTest do
             fn -> Threads.compact({conn, bad}) end,
             fn -> AppServer.request(conn, bad, %{}) end
           ],
-          do: assert({:error, {:invalid_option, _, ^bad, _}} = call.())
+          do: assert({:error, %Codex.OptionError{value: ^bad}} = call.())
 
       {:ok, thread} = Codex.resume_thread(bad, [], transport: {:app_server, conn})
       assert {:error, {:exec_failed, %Error{}}} = Thread.run(thread, "two")
@@ -299,7 +300,8 @@ defmodule Codex.ThreadsTest do
       assert Threads.clear_goal(thread) == :ok
       assert Threads.goal(thread) == {:ok, nil}
 
-      assert {:error, {:unknown_option, :goal, _}} = Threads.set_goal(thread, goal: "x")
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [:goal]}} =
+               Threads.set_goal(thread, goal: "x")
     end
 
     test "run with other settings, until these are taken back" do
@@ -340,9 +342,13 @@ defmodule Codex.ThreadsTest do
           &Threads.update_settings/2,
           &Threads.resume/2
         ],
-        do: assert(call.({self(), "t"}, :odd) == {:error, {:invalid_options, :odd}})
+        do:
+          assert(
+            {:error, %Codex.OptionError{reason: :not_options, value: :odd}} =
+              call.({self(), "t"}, :odd)
+          )
 
-    assert {:error, {:invalid_option, :effort, :default, _}} =
+    assert {:error, %Codex.OptionError{path: [:effort], value: :default}} =
              Threads.update_settings({self(), "t"}, effort: :default, collaboration_mode: %{})
 
     # A server that answers nothing.
@@ -353,7 +359,7 @@ defmodule Codex.ThreadsTest do
     assert_receive {:DOWN, ^monitor, _, _, _}
     assert {:error, {:app_server_down, _}} = Task.await(task)
 
-    assert {:error, {:invalid_option, :thread, "abc", _}} = Threads.delete("abc")
+    assert {:error, %Codex.OptionError{path: [:thread], value: "abc"}} = Threads.delete("abc")
     assert_raise Error, ~r/needs a thread over an app-server/, fn -> Threads.turns(exec) end
     assert_raise Error, ~r/must be a Codex.Thread.*got: "abc"/, fn -> Threads.items("abc") end
     assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end

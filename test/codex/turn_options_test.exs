@@ -157,10 +157,18 @@ defmodule Codex.TurnOptionsTest do
     assert Exec.run_stream("hi", opts) == {:error, {:unsupported_option, :on_event}}
 
     for odd <- [:no, fn -> :ok end, {IO, :inspect}],
-        do: assert({:error, {:invalid_on_event, ^odd}} = Thread.run(exec, "hi", on_event: odd))
+        do:
+          assert(
+            {:error, %Codex.OptionError{key: :on_event, value: ^odd}} =
+              Thread.run(exec, "hi", on_event: odd)
+          )
 
     for odd <- [:raw, [:all], true],
-        do: assert({:error, {_, :keep, ^odd}} = Thread.run(exec, "hi", keep: odd))
+        do:
+          assert(
+            {:error, %Codex.OptionError{key: :keep, value: ^odd}} =
+              Thread.run(exec, "hi", keep: odd)
+          )
   end
 
   describe "keep" do

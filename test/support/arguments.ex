@@ -94,7 +94,7 @@ defmodule Codex.Arguments do
         do: :ok,
         else: "no clause in #{inspect(error.module)}.#{error.function}/#{error.arity}"
 
-    _ in [ArgumentError, RuntimeError, Codex.Error, Codex.Config.Error] ->
+    _ in [ArgumentError, RuntimeError, Codex.Error, Codex.Config.Error, Codex.OptionError] ->
       :ok
 
     error ->

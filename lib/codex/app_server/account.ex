@@ -3,11 +3,11 @@ defmodule Codex.AppServer.Account do
   # Logins of an app-server. What a configuration forbids the server refuses itself: a map whose kind, as
   # `Codex.Error.normalize/1` tells it, is `:login_forbidden`.
 
-  alias Codex.AppServer
+  alias Codex.{AppServer, OptionError}
+  alias Codex.Options.Schema
 
   @type error ::
-          {:error,
-           AppServer.reason() | {:invalid_login_type, term()} | {:invalid_api_key, :empty}}
+          {:error, AppServer.reason() | {:invalid_login_type, term()}}
 
   # Words for a type that the protocol has not.
   @types %{"api" => "apiKey", "api_key" => "apiKey", "apikey" => "apiKey"}
@@ -15,7 +15,7 @@ defmodule Codex.AppServer.Account do
   @doc """
   Begins a login: `:chatgpt`, `{:api_key, key}`, or a map with a `type` and what that one needs. A key is not checked by the
   server; the login with ChatGPT answers with `"loginId"` and `"authUrl"`. A key that is nil or empty
-  (a variable that is not set) is `{:error, {:invalid_api_key, :empty}}`.
+  (a variable that is not set) is a `Codex.OptionError`.
   """
   @spec login_start(AppServer.conn(), term()) :: {:ok, map()} | error()
   def login_start(conn, {:api_key, key}), do: login_start(conn, %{type: "apiKey", api_key: key})
@@ -26,7 +26,7 @@ defmodule Codex.AppServer.Account do
   def login_start(conn, login) do
     with {:ok, pairs} <- pairs(login),
          :ok <- key(pairs),
-         {:error, {:invalid_option, :type, type, _}} <-
+         {:error, %OptionError{reason: :invalid, path: [:type], value: type}} <-
            AppServer.account_login_start(conn, Enum.map(pairs, &typed/1)),
          do: {:error, {:invalid_login_type, type}}
   end
@@ -36,14 +36,13 @@ defmodule Codex.AppServer.Account do
   # An empty key is refused with the call.
   defp key(pairs) do
     if Enum.any?(pairs, fn {name, key} -> name in @keys and key == nil end),
-      do: {:error, {:invalid_api_key, :empty}},
+      do: Codex.Options.Table.check(:global, api_key: nil),
       else: :ok
   end
 
   # What is given may be a key: it is not shown.
   defp pairs(login) do
-    with :error <- Codex.Options.Cast.pairs(login),
-         do: {:error, {:invalid_options, "[redacted]"}}
+    with {:error, error} <- Schema.pairs(login), do: {:error, OptionError.redact(error)}
   end
 
   defp typed({key, type}) when key in [:type, "type"] and (is_atom(type) or is_binary(type)),

@@ -3,9 +3,18 @@ defmodule Codex.AppServer.BearerToken do
   # Tokens for a server with `--ws-auth signed-bearer-token` (CLI 0.169): JSON Web Tokens, signed with
   # HMAC and SHA-256.
 
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
 
   @claims %{issuer: "iss", audience: "aud"}
+  @schema Schema.new([
+            {:expires_in, :positive, "the validity of the token in seconds", default: 300},
+            {:issuer, :text, "the issuer that the server expects"},
+            {:audience, :text, "the audience that the server expects"}
+          ])
+
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
 
   @doc "Makes a token. Options: those of `Codex.AppServer.signed_token/2`."
   @spec new(String.t(), keyword()) :: String.t()
@@ -14,18 +23,9 @@ defmodule Codex.AppServer.BearerToken do
     if not (is_binary(secret) and secret != ""),
       do: raise(ArgumentError, "the secret must be a text, and not empty")
 
-    {seconds, options} = Keyword.pop(Keywords.list!(options), :expires_in, 300)
-
-    if not (is_integer(seconds) and seconds > 0) do
-      shown = Keywords.shown(seconds)
-      raise ArgumentError, "expires_in must be a positive integer, got: #{shown}"
-    end
-
-    sign(
-      secret,
-      seconds,
-      for({name, value} <- options, value != nil, do: {claim!(name, value), value})
-    )
+    options = Schema.validate!(@schema, options)
+    claims = for {name, claim} <- @claims, options[name], do: {claim, options[name]}
+    sign(secret, options.expires_in, claims)
   end
 
   @doc "Signs a token with these claims, valid for so many seconds."
@@ -35,20 +35,6 @@ defmodule Codex.AppServer.BearerToken do
     claims = Map.merge(Map.new(claims), %{"iat" => now, "exp" => now + seconds})
     signed = part(%{"alg" => "HS256", "typ" => "JWT"}) <> "." <> part(claims)
     signed <> "." <> encode(:crypto.mac(:hmac, :sha256, secret, signed))
-  end
-
-  defp claim!(name, value) do
-    cond do
-      not is_map_key(@claims, name) ->
-        known = [:expires_in | Map.keys(@claims)]
-        raise ArgumentError, Codex.Suggest.unknown_key(name, known)
-
-      not is_binary(value) ->
-        raise ArgumentError, "#{name} must be a text, got: #{Keywords.shown(value)}"
-
-      true ->
-        @claims[name]
-    end
   end
 
   defp part(map), do: map |> Codex.JSON.encode!() |> encode()

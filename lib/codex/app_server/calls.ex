@@ -15,6 +15,8 @@ defmodule Codex.AppServer.Calls do
   #   * `returns:` - `:ok` instead of `{:ok, map}`
   #   * `doc:`     - what the protocol does not say
 
+  alias Codex.OptionError
+
   @default_timeout 30_000
 
   @thread [
@@ -149,10 +151,7 @@ defmodule Codex.AppServer.Calls do
   @doc "The parameters that go over the wire, and what is experimental in them."
   @spec params(row(), keyword(), term()) ::
           {:ok, map() | nil, [String.t()]}
-          | {:error,
-             Codex.Protocol.reason()
-             | Codex.Options.Unknown.reason()
-             | {:invalid_api_key | :invalid_access_token, :empty}}
+          | {:error, OptionError.t()}
   def params(row, args, options) do
     with {:ok, pairs} <- pairs(options) do
       given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
@@ -166,34 +165,30 @@ defmodule Codex.AppServer.Calls do
   # The server would take an empty key or token for a login.
   defp login({:ok, params, _} = result, "account/login/start") do
     cond do
-      blank?(params["apiKey"]) -> {:error, {:invalid_api_key, :empty}}
-      blank?(params["accessToken"]) -> {:error, {:invalid_access_token, :empty}}
+      blank?(params["apiKey"]) -> blank(:api_key)
+      blank?(params["accessToken"]) -> blank(:access_token)
       true -> result
     end
   end
 
   defp login(result, _method), do: result
 
+  defp blank(key) do
+    expected = "a non-empty string (is the variable set that it comes from?)"
+    {:error, OptionError.invalid(key, "", expected)}
+  end
+
   defp blank?(text), do: is_binary(text) and String.trim(text) == ""
 
   # An option of another list is named as such.
-  defp placed({:error, {:unknown_option, key, _nearest}} = error) do
-    case Codex.Options.Unknown.places(key) do
-      [] -> error
-      places -> {:error, {:misplaced_option, key, places}}
-    end
-  end
+  defp placed({:error, %OptionError{reason: :unknown, path: [key]} = error}),
+    do: {:error, Codex.Options.Places.error(key) || error}
 
   defp placed(result), do: result
 
   defp pairs(nil), do: {:ok, []}
+  defp pairs(options), do: Codex.Options.Schema.pairs(options)
 
-  defp pairs(options) do
-    with :error <- Codex.Options.Cast.pairs(options),
-         do: {:error, {:invalid_options, Codex.Options.Table.first_odd(options)}}
-  end
-
-  # Keys stay as they were given, so that errors show them so.
   defp option(row, key, value) do
     name = with text when is_binary(text) <- text(key), do: Macro.underscore(text)
     value = value(row, Map.get(row.also, name, name), value)

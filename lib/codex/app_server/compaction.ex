@@ -6,7 +6,9 @@ defmodule Codex.AppServer.Compaction do
   alias Codex.{AppServer, Error}
   alias Codex.AppServer.Connection
 
-  @default 300_000
+  @schema Codex.Options.Schema.new([
+            {:timeout_ms, :milliseconds, "the limit of the compaction", default: 300_000}
+          ])
   @patience 5_000
   @method "thread/compact/start"
   @methods ["item/started", "turn/completed"]
@@ -15,34 +17,18 @@ defmodule Codex.AppServer.Compaction do
           AppServer.reason() | {:turn_failed, Error.t()} | {:timeout, String.t(), pos_integer()}
 
   @doc """
-  The timeout out of options.
+  Returns the timeout of options.
 
       iex> Codex.AppServer.Compaction.timeout(timeout_ms: 5)
       {:ok, 5}
-      iex> Codex.AppServer.Compaction.timeout(timeout: 5)
-      {:error, {:unknown_option, :timeout, :timeout_ms}}
+      iex> {:error, error} = Codex.AppServer.Compaction.timeout(timeout: 5)
+      iex> error.nearest
+      :timeout_ms
   """
   @spec timeout(term()) :: {:ok, pos_integer()} | {:error, AppServer.reason()}
   def timeout(options) do
-    case Codex.Options.Cast.pairs(options) do
-      {:ok, []} ->
-        {:ok, @default}
-
-      {:ok, [{:timeout_ms, nil}]} ->
-        {:ok, @default}
-
-      {:ok, [{:timeout_ms, ms}]} when is_integer(ms) and ms in 1..0xFFFFFFFF ->
-        {:ok, ms}
-
-      {:ok, [{:timeout_ms, ms}]} ->
-        {:error, {:invalid_option, :timeout_ms, ms, "a positive integer in milliseconds"}}
-
-      {:ok, [{key, _} | _]} ->
-        {:error, {:unknown_option, key, :timeout_ms}}
-
-      :error ->
-        {:error, {:invalid_options, Codex.Options.Keywords.redacted(options)}}
-    end
+    with {:ok, %{timeout_ms: ms}} <- Codex.Options.Schema.validate(@schema, options),
+         do: {:ok, ms}
   end
 
   @doc "Runs one: `start` sends the request, and waits so many ms for its answer."

@@ -9,10 +9,7 @@ defmodule Codex.AppServer.Connect do
 
   @typedoc "Why there is no connection."
   @type reason ::
-          {:invalid_option, atom(), term(), String.t()}
-          | Codex.Options.Unknown.reason()
-          | {:invalid_options, term()}
-          | Codex.Options.Table.reason()
+          Codex.OptionError.t()
           | Child.reason()
           | Codex.Home.Isolated.error()
           | {:not_started, Codex.Subprocess.Error.t()}
@@ -30,7 +27,7 @@ defmodule Codex.AppServer.Connect do
   @spec child(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def child(client, options, start \\ :supervised) do
     with {:ok, client} <- Codex.Options.new(client),
-         {:ok, options} <- options(options, :child) do
+         {:ok, options} <- Options.new(options, :child) do
       known = %{
         telemetry_prefix: client.telemetry_prefix,
         account: account(client, options),
@@ -44,11 +41,6 @@ defmodule Codex.AppServer.Connect do
 
       serve(start, &opener(client, options, &1), Map.merge(options, known))
     end
-  end
-
-  defp options(options, lane) do
-    with {:error, {:unknown_option, key, _nearest}} <- Options.new(options, lane),
-         do: {:error, Codex.Options.Unknown.reason(key, Options.names(lane))}
   end
 
   # What only a process has, and so the connection for all of its threads.
@@ -82,7 +74,7 @@ defmodule Codex.AppServer.Connect do
   @doc "Reaches one that runs."
   @spec remote(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def remote(url, options, start \\ :supervised) do
-    with {:ok, options} <- options(options, :remote),
+    with {:ok, options} <- Options.new(options, :remote),
          {:ok, url} <- default_socket(url, options),
          {:ok, address} <- Address.new(url),
          secrets = secrets(options),
@@ -100,7 +92,8 @@ defmodule Codex.AppServer.Connect do
   end
 
   defp default_socket(_url, %{codex_home: home}) when home != nil,
-    do: {:error, {:invalid_option, :codex_home, home, "none, but for the URL unix:// alone"}}
+    do:
+      {:error, Codex.OptionError.invalid(:codex_home, home, "left out, except for unix:// alone")}
 
   defp default_socket(url, _options), do: {:ok, url}
 

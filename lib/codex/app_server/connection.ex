@@ -2,6 +2,8 @@ defmodule Codex.AppServer.Connection do
   @moduledoc false
   # Requests to the process of a connection: one call, whatever the method.
 
+  alias Codex.OptionError
+
   @type conn :: GenServer.server()
   @type down :: %{
           optional(:exit_status) => integer() | nil,
@@ -89,18 +91,18 @@ defmodule Codex.AppServer.Connection do
   @spec whereis(term()) :: pid() | {atom(), node()} | nil
   def whereis(conn), do: if(conn?(conn), do: GenServer.whereis(conn))
 
-  @doc "What is wrong with a term that is no connection."
-  @spec check(term()) :: :ok | {:error, {:invalid_option, :conn, term(), String.t()}}
+  @doc "Checks that a term can be a connection."
+  @spec check(term()) :: :ok | {:error, OptionError.t()}
   def check(conn) do
     if conn?(conn),
       do: :ok,
-      else: {:error, {:invalid_option, :conn, conn, "a connection: its pid or its name"}}
+      else: {:error, OptionError.argument(:conn, conn, "a connection: its pid or its name")}
   end
 
   @doc "Asks the connection's process. If it is gone, or goes, that is an error and no exit."
   @spec call(conn(), term()) ::
           {:ok, term()}
-          | {:error, {:app_server_down, down()} | {:invalid_option, :conn, term(), String.t()}}
+          | {:error, {:app_server_down, down()} | OptionError.t()}
   def call(conn, request), do: with(:ok <- check(conn), do: call_process(conn, request))
 
   defp call_process(conn, request) do

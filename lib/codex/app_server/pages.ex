@@ -21,9 +21,9 @@ defmodule Codex.AppServer.Pages do
   end
 
   defp pairs!(options) do
-    case Codex.Options.Cast.pairs(options) do
+    case Codex.Options.Schema.pairs(options) do
       {:ok, pairs} -> Map.new(pairs)
-      :error -> raise error({:invalid_options, Codex.Options.Keywords.redacted(options)})
+      {:error, error} -> raise error(error)
     end
   end
 

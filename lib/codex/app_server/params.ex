@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Params do
     do: with(%{"type" => nil} <- sandbox_policy(type: type), do: nil)
 
   def sandbox_policy(policy) do
-    case Codex.Options.Cast.pairs(policy) do
+    case Codex.Options.Type.pairs(policy) do
       {:ok, [_ | _] = pairs} ->
         members = Map.new(pairs, fn {key, value} -> {wire(key), value} end)
         type = members["type"] |> sandbox_mode() |> Input.camel()
@@ -133,7 +133,7 @@ defmodule Codex.AppServer.Params do
   def edits(other), do: other
 
   defp edit(edit) do
-    case Codex.Options.Cast.pairs(edit) do
+    case Codex.Options.Type.pairs(edit) do
       {:ok, pairs} ->
         members = Map.new(pairs, fn {key, value} -> {wire(key), value} end)
         Map.update(members, "mergeStrategy", "replace", &(&1 || "replace"))

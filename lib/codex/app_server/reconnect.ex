@@ -3,7 +3,10 @@ defmodule Codex.AppServer.Reconnect do
   # The option `:reconnect`, and the servers of a connection, one after the other: how many there
   # were, whether one is ready, and when the next one is tried. Pure; times are arguments, in ms.
 
-  @defaults %{attempts: 10, delay_ms: 200, max_delay_ms: 10_000}
+  alias Codex.OptionError
+  alias Codex.Options.{Rows, Schema}
+
+  @schema Schema.new(Rows.AppServer.reconnect())
 
   # Attempts count from the first again after a server that was ready for so long, and for longer than
   # the wait before it.
@@ -37,30 +40,23 @@ defmodule Codex.AppServer.Reconnect do
 
       iex> Codex.AppServer.Reconnect.new(attempts: 3)
       {:ok, %{attempts: 3, delay_ms: 200, max_delay_ms: 10_000}}
-      iex> for option <- [false, true, [attempts: 0], :yes],
-      ...>   do: option |> Codex.AppServer.Reconnect.new() |> is_tuple()
-      [true, true, false, false]
+      iex> {:error, error} = Codex.AppServer.Reconnect.new(attempts: 0)
+      iex> Exception.message(error)
+      "option :attempts must be a positive integer or :infinity, got: 0"
+      iex> Enum.map([false, :yes], &Codex.AppServer.Reconnect.new/1)
+      [{:ok, nil}, :error]
   """
-  @spec new(term()) :: {:ok, policy() | nil} | :error
+  @spec new(term()) :: {:ok, policy() | nil} | {:error, OptionError.t()} | :error
   def new(false), do: {:ok, nil}
-  def new(true), do: {:ok, @defaults}
+  def new(true), do: new([])
 
   def new(options) do
-    with {:ok, pairs} <- Codex.Options.Cast.pairs(options),
-         true <- Enum.all?(pairs, &valid?/1) do
-      {:ok, Map.merge(@defaults, Map.new(pairs))}
-    else
-      _ -> :error
-    end
+    with {:error, %{reason: :not_options}} <- Schema.validate(@schema, options, &cast/2),
+         do: :error
   end
 
-  defp valid?({:attempts, :infinity}), do: true
-  defp valid?({:attempts, n}), do: is_integer(n) and n > 0
-
-  defp valid?({name, ms}) when name in [:delay_ms, :max_delay_ms],
-    do: is_integer(ms) and ms in 1..0xFFFFFFFF
-
-  defp valid?(_other), do: false
+  defp cast(:attempts, :infinity), do: {:ok, :infinity}
+  defp cast(:attempts, n), do: Codex.Options.Type.cast(:positive, n)
 
   @doc "Marks the server ready. Returns whether it is a further one, and the callers that waited."
   @spec ready(t(), integer()) :: {again? :: boolean(), %{GenServer.from() => reference()}, t()}

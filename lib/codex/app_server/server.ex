@@ -399,7 +399,7 @@ defmodule Codex.AppServer.Server do
         %{server | transport: Transport.send(server.transport, json)}
 
       {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->
-        reason = {:invalid_option, path, value, "a value that JSON has a form for"}
+        reason = Codex.OptionError.invalid(path, value, "a value that JSON has a form for")
         step(server, {:refuse, id, reason})
     end
   end

@@ -4,7 +4,7 @@ defmodule Codex.AppServer.ServerRequest do
   # struct, the form of its answers, the answer that declines it, and its approval event.
 
   alias Codex.AppServer.ServerRequest.Answer
-  alias Codex.{JSON, Protocol}
+  alias Codex.{JSON, OptionError, Protocol}
 
   @unanswered "nobody answered"
 
@@ -182,8 +182,9 @@ defmodule Codex.AppServer.ServerRequest do
       iex> method = "item/fileChange/requestApproval"
       iex> Codex.AppServer.ServerRequest.encode(method, %{}, {:ok, decision: :accept_for_session})
       {:ok, {:ok, %{"decision" => "acceptForSession"}}}
-      iex> Codex.AppServer.ServerRequest.encode(method, %{}, {:ok, %{}})
-      {:error, {:missing_option, :decision}}
+      iex> {:error, error} = Codex.AppServer.ServerRequest.encode(method, %{}, {:ok, %{}})
+      iex> {error.reason, error.key}
+      {:missing, :decision}
       iex> Codex.AppServer.ServerRequest.encode(method, %{}, {:answer, {:deny, "no"}})
       {:ok, {:ok, %{"decision" => "decline"}}}
       iex> error = %{"code" => -32000, "message" => "busy"}
@@ -194,7 +195,9 @@ defmodule Codex.AppServer.ServerRequest do
           {:ok, {:ok | :error, term()}} | {:error, Protocol.reason()}
   def encode(method, params, {:answer, answer}) do
     with {:ok, wire} <- wire(method, params, answer) do
-      with {:error, reason} <- encode(method, params, wire), do: {:error, redacted(reason)}
+      # Answers may be secrets.
+      with {:error, error} <- encode(method, params, wire),
+           do: {:error, OptionError.redact(error)}
     end
   end
 
@@ -213,7 +216,10 @@ defmodule Codex.AppServer.ServerRequest do
       when is_integer(code) and is_binary(message),
       do: json(:error, error)
 
-  def encode(_method, _params, {:error, error}), do: {:error, {:invalid_options, error}}
+  def encode(_method, _params, {:error, error}) do
+    expected = "an error of JSON-RPC: a map with \"code\" (an integer) and \"message\" (a string)"
+    {:error, OptionError.argument(:error, error, expected)}
+  end
 
   defp wire(_method, _params, {:error, %{"code" => _, "message" => _}} = error), do: {:ok, error}
 
@@ -222,17 +228,13 @@ defmodule Codex.AppServer.ServerRequest do
     with {:ok, result} <- Answer.result(form, params, answer), do: {:ok, {:ok, result}}
   end
 
-  # Answers may be secrets.
-  defp redacted({:invalid_option, where, _value, expected}),
-    do: {:invalid_option, where, "[redacted]", expected}
-
-  defp redacted({:invalid_options, _value}), do: {:invalid_options, "[redacted]"}
-  defp redacted(reason), do: reason
-
   defp json(tag, value) do
     case JSON.encode(value) do
-      {:ok, _} -> {:ok, {tag, value}}
-      {:error, _} -> {:error, {:invalid_options, value}}
+      {:ok, _} ->
+        {:ok, {tag, value}}
+
+      {:error, _} ->
+        {:error, OptionError.argument(:result, value, "a value that JSON has a form for")}
     end
   end
 end

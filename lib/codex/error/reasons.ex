@@ -21,9 +21,6 @@ defmodule Codex.Error.Reasons do
     crashed: :crashed,
     keyring_unavailable: :auth_missing,
     encrypted_store: :unsupported,
-    conflicting_auto_flags: :invalid_request,
-    invalid_base_url: :invalid_request,
-    invalid_codex_path: :invalid_request,
     missing_options: :invalid_request,
     not_an_override: :invalid_request,
     not_structured: :invalid_request,
@@ -58,9 +55,6 @@ defmodule Codex.Error.Reasons do
     lock_held: :config,
     unreadable: :config,
     dangerous: :invalid_request,
-    missing_option: :invalid_request,
-    invalid_option: :invalid_request,
-    invalid_options: :invalid_request,
     request_closed: :invalid_request,
     experimental: :unsupported,
     overflow: :overflow,
@@ -86,7 +80,6 @@ defmodule Codex.Error.Reasons do
     already_started: :invalid_request,
     unsupported_input: :unsupported,
     unknown_option: :invalid_request,
-    misplaced_option: :invalid_request,
     invalid_input: :invalid_request,
     image_not_found: :invalid_request,
     image_too_large: :invalid_request,
@@ -165,6 +158,16 @@ defmodule Codex.Error.Reasons do
 
   # Options that are checked by name: `:invalid_tools`, …
   defp invalid?(tag), do: tag |> Atom.to_string() |> String.starts_with?("invalid_")
+
+  # An invalid value of these is a matter of the configuration.
+  @configuration [:working_directory, :cd, :cwd, :profile, :config_profile] ++
+                   [:config, :config_overrides, :config_override]
+
+  @doc "Returns the kind of a `Codex.OptionError`."
+  @spec option(Codex.OptionError.t()) :: :invalid_request | :unsupported | :config
+  def option(%{reason: :unsupported}), do: :unsupported
+  def option(%{reason: :invalid, key: key}) when key in @configuration, do: :config
+  def option(_error), do: :invalid_request
 
   @doc "Returns the kind of a `Codex.Subprocess.Error`, and whether it is retryable."
   @spec subprocess(atom()) :: {atom(), boolean()}

@@ -5,7 +5,10 @@ defmodule Codex.Error.Words do
   #
   # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
+  alias Codex.OptionError
+
   @longest 1_000
+  @rows Map.new(Codex.Options.Rows.all(), fn {name, _type, _doc, facts} -> {name, facts} end)
 
   # Reasons for a missing target of a review.
   @targets %{
@@ -32,10 +35,8 @@ defmodule Codex.Error.Words do
   @doc """
   Returns a sentence about a reason, or nil for an unknown term.
 
-      iex> Codex.Error.Words.reason({:unknown_option, :modell, :model})
-      "there is no option :modell; did you mean :model?"
-      iex> Codex.Error.Words.reason({:invalid_option, [:input, 0], 1, "a string"})
-      "the option [:input, 0] must be a string, got: 1"
+      iex> Codex.Error.Words.reason({:dangerous, :dangerously_bypass_hook_trust})
+      "option :dangerously_bypass_hook_trust needs dangerous: true beside it"
       iex> Codex.Error.Words.reason({:weather, :rain})
       nil
   """
@@ -43,35 +44,8 @@ defmodule Codex.Error.Words do
 
   # --- Options and arguments --------------------------------------------------------------------
 
-  def reason({:unknown_option, key, nil}), do: "there is no option #{show(key)}"
-
-  def reason({:unknown_option, key, nearest}),
-    do: "there is no option #{show(key)}; did you mean #{show(nearest)}?"
-
-  def reason({:missing_option, key}), do: "the option #{show(key)} is missing: it must be given"
-
-  # Positional arguments.
-  def reason({:invalid_option, name, value, expected})
-      when name in [:thread, :conn, :id] and is_binary(expected),
-      do: "the argument #{name} must be #{expected}, got: #{show(value)}"
-
-  def reason({:invalid_option, key, value, expected}) when is_binary(expected),
-    do: "the option #{show(key)} must be #{expected}, got: #{show(value)}"
-
-  def reason({:invalid_options, value}),
-    do: "options must be a keyword list or a map, got: #{show(value)}"
-
   def reason(:missing_options),
-    do: "the option codex_opts is missing: give the options of the client"
-
-  def reason({:invalid_backoff, value}),
-    do: "the option backoff must be a function of arity 1, got: #{show(value)}"
-
-  def reason({:invalid_max_attempts, value}),
-    do: "the option max_attempts must be a positive integer, got: #{show(value)}"
-
-  def reason({:invalid_max_turns, value}),
-    do: "the option max_turns must be a positive integer, got: #{show(value)}"
+    do: "option :codex_opts is missing; expected a Codex.Options"
 
   def reason({:invalid_login_type, value}),
     do: "a login must be of a type that the app-server knows, got: #{show(value)}"
@@ -86,14 +60,51 @@ defmodule Codex.Error.Words do
   def reason(:not_an_override),
     do: "a configuration override must be {key, value} or the string \"key=value\""
 
-  def reason({tag, path}) when tag in [:invalid_mcp_servers, :invalid_model_providers] do
-    if is_binary(path) and String.contains?(path, "."),
-      do: "the option #{option(tag)}: the value at #{path}, or a key in it, cannot be written",
-      else: Codex.Options.Words.reason({tag, path})
-  end
+  def reason({:dangerous, name}), do: "option #{show(name)} needs dangerous: true beside it"
 
   def reason({:unsupported_option, :mcp_servers, path}) when is_binary(path),
-    do: "the option mcp_servers: #{path} cannot be sent by codex exec; use an app-server"
+    do:
+      "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user of " <>
+        "the machine could read it; put it into config.toml, or use an app-server"
+
+  def reason({:unsupported_option, :developer_instructions, :ignore_user_config}),
+    do:
+      "option :developer_instructions beyond 127 KiB needs a profile, which the CLI does not read " <>
+        "without the user's configuration (ignore_user_config, isolation)"
+
+  def reason({:unsupported_option, name, :resume}),
+    do: "option #{show(name)} has no effect on a thread that is resumed#{hint(name)}"
+
+  def reason({:unsupported_option, :local_provider, :not_oss}),
+    do: "option :local_provider has no effect without oss: true"
+
+  def reason({:unsupported_option, :resume_all, :not_last}),
+    do: "option :resume_all has no effect without Codex.resume_thread(:last, …)"
+
+  def reason({:unsupported_option, name, value}),
+    do: "option #{show(name)} cannot be #{show(value)} on this transport"
+
+  def reason({:unsupported_option, :on_event}),
+    do: "option :on_event is for calls that wait for the turn: read the events of the stream"
+
+  def reason({:unsupported_option, name}),
+    do: "option #{show(name)} is not supported #{refusal(@rows[name])}#{hint(name)}"
+
+  # Values of the right type that do not exist, or cannot be used.
+  def reason({:invalid_working_directory, path}),
+    do: "there is no folder #{show(path)} to work in"
+
+  def reason({:invalid_profile, name}),
+    do: "the file of the profile #{show(name)} is missing, unreadable or not TOML"
+
+  def reason({:invalid_output_schema, {:not_encodable, value, path}}),
+    do: "option :output_schema: #{show(value)} at #{Enum.join(path, ".")} has no form in JSON"
+
+  def reason({:invalid_output_schema, {:unreadable, path, words}}),
+    do: "the file #{show(path)} of the output schema cannot be read: #{words}"
+
+  def reason({:invalid_config_overrides, key}),
+    do: "the configuration key #{show(key)} cannot be written, or its value has no form in TOML"
 
   def reason({:experimental, names}),
     do: "#{list(names)} needs a connection with experimental_api: true: connect with that option"
@@ -363,10 +374,20 @@ defmodule Codex.Error.Words do
   def reason(:no_telemetry),
     do: "the package :telemetry is not available: add it to the dependencies"
 
-  def reason(reason) when is_atom(reason),
-    do: Codex.Options.Words.reason(reason) || known_posix(reason)
+  def reason(reason) when is_atom(reason), do: known_posix(reason)
 
-  def reason(other), do: Codex.Options.Words.reason(other)
+  # Reasons of earlier versions, which an application may have kept.
+  def reason({:unknown_option, key, nearest}),
+    do: :unknown |> OptionError.new([key], nearest: nearest) |> Exception.message()
+
+  def reason({tag, value}) when is_atom(tag) do
+    case Atom.to_string(tag) do
+      "invalid_" <> name -> "option :#{name} is invalid, got: #{show(value)}"
+      _other -> nil
+    end
+  end
+
+  def reason(_other), do: nil
 
   @doc "Inspects a value for a sentence: short, whatever the value is."
   @spec show(term()) :: String.t()
@@ -430,7 +451,21 @@ defmodule Codex.Error.Words do
   defp failure(%{__exception__: true} = error), do: Exception.message(error)
   defp failure(other), do: reason(other) || show(other)
 
-  defp option(tag), do: tag |> Atom.to_string() |> String.replace_prefix("invalid_", "")
+  defp hint(name), do: if(text = @rows[name][:hint], do: ": " <> text, else: "")
+
+  # The transport that refuses an option whatever its value.
+  defp refusal(facts) do
+    case {refused?(facts[:exec]), refused?(facts[:app])} do
+      {true, false} -> "by codex exec"
+      {false, true} -> "over an app-server"
+      {true, true} -> "by this version of the CLI"
+      {false, false} -> "here"
+    end
+  end
+
+  defp refused?(:refused), do: true
+  defp refused?({:always, _value}), do: true
+  defp refused?(_how), do: false
 
   defp transport(:exec), do: "codex exec"
   defp transport(other), do: text(other)

@@ -3,16 +3,17 @@ defmodule Codex.Exec.Options do
   Options of one call of `Codex.Exec`.
 
     * `codex_opts` - a `Codex.Options` (required)
-    * `thread` - a `Codex.Thread`: its options, and which thread to resume
+    * `thread` - a `Codex.Thread`: its options, and the thread to resume
     * `turn_opts` - options of the turn, see `Codex.Thread.run_turn/3`; those below win over them
-    * `env`, `clear_env?`, `cancellation_token`, `timeout_ms`, `stream_idle_timeout_ms` - as in the options of a turn
+    * `env`, `clear_env?`, `cancellation_token`, `timeout_ms`, `stream_idle_timeout_ms` - as in the
+      options of a turn
     * `attachments` - images: paths, or maps with a `:path`
     * `output_schema_path` - file with the JSON schema of the answer
     * `tool_outputs`, `tool_failures` - accepted, not sent
-    * `continuation_token` - the CLI has none any more: an error that names it
   """
 
-  alias Codex.Options.Table
+  alias Codex.OptionError
+  alias Codex.Options.{Cast, Rows, Schema, Table}
 
   # They hold an environment.
   @derive {Inspect, except: [:turn_opts]}
@@ -39,78 +40,49 @@ defmodule Codex.Exec.Options do
           run_token: String.t() | nil
         }
 
-  @type reason :: :missing_options | {:unsupported_option, atom()} | Table.reason()
+  @type reason :: :missing_options | OptionError.t()
 
-  @own [
-    :codex_opts,
-    :thread,
-    :output_schema_path,
-    :turn_opts,
-    :attachments,
-    :tool_outputs,
-    :tool_failures
-  ]
   @turn [:env, :clear_env?, :cancellation_token, :timeout_ms, :stream_idle_timeout_ms]
+
+  @schema Schema.new(
+            [
+              {:codex_opts, :any, "a `Codex.Options` (required)"},
+              {:thread, :any, "a `Codex.Thread`: its options, and the thread to resume"},
+              {:turn_opts, :turn_opts,
+               "options of the turn, see `Codex.Thread.run_turn/3`; the options below win over them",
+               expected: "a map or keyword"},
+              {:attachments, {:list, :image}, "images: paths, or maps with a `:path`",
+               expected: "a list of paths, or of maps with a `:path`"},
+              {:output_schema_path, :any, "file with the JSON schema of the answer"},
+              {:tool_outputs, {:list, :any}, "accepted, not sent", expected: "a list"},
+              {:tool_failures, {:list, :any}, "accepted, not sent", expected: "a list"}
+            ] ++ for({name, _, _, _} = row <- Rows.of(:turn), name in @turn, do: row),
+            places: true
+          )
 
   @doc """
   Checks options, given as map or keyword list.
 
-  Errors: `:missing_options` (no `codex_opts`), `{:unsupported_option, :continuation_token}`, and those of the options
-  of a turn.
+  Errors: `:missing_options` (no `codex_opts`), or a `Codex.OptionError`.
   """
   @spec new(t() | map() | keyword()) :: {:ok, t()} | {:error, reason()}
   def new(%__MODULE__{} = options), do: {:ok, options}
 
-  def new(attrs) when is_list(attrs),
-    do:
-      if(Keyword.keyword?(attrs),
-        do: new(Map.new(attrs)),
-        else: {:error, {:invalid_options, Table.first_odd(attrs)}}
-      )
-
-  def new(%{} = attrs) when not is_struct(attrs) do
-    attrs = for {key, value} <- attrs, value != nil, into: %{}, do: {known(key), value}
-    {own, rest} = Map.split(attrs, @own)
-    {turn, rest} = Map.split(rest, @turn)
-
-    with :ok <- check_codex_opts(own[:codex_opts]),
-         :ok <- check_rest(Map.keys(rest)),
-         :ok <- check_lists(own),
-         {:ok, turn_opts} <- check_turn(own[:turn_opts]),
-         {:ok, turn} <- former(Table.check(:turn, turn)),
-         {:ok, %{images: images}} <- Table.check(:turn, images: own[:attachments] || []) do
-      own = Map.merge(own, %{turn_opts: Map.merge(turn_opts, turn), attachments: images})
-      {:ok, struct(__MODULE__, own)}
+  def new(attrs) do
+    with {:ok, set} <- Schema.set(@schema, attrs, &cast/2),
+         %{codex_opts: %Codex.Options{}} <- set do
+      {turn, own} = Map.split(set, @turn)
+      {:ok, struct(__MODULE__, Map.update(own, :turn_opts, turn, &Map.merge(&1, turn)))}
+    else
+      {:error, error} -> {:error, error}
+      _set -> {:error, :missing_options}
     end
   end
 
-  def new(other), do: {:error, {:invalid_options, Codex.Options.Keywords.redacted(other)}}
-
-  defp known(key), do: Enum.find(@own ++ @turn, key, &(Atom.to_string(&1) == key))
-
-  defp check_codex_opts(%Codex.Options{}), do: :ok
-  defp check_codex_opts(_), do: {:error, :missing_options}
-
-  defp check_rest([]), do: :ok
-
-  defp check_rest([key | _]) when key in [:continuation_token, "continuation_token"],
-    do: {:error, {:unsupported_option, :continuation_token}}
-
-  defp check_rest([key | _]),
-    do: {:error, Codex.Options.Unknown.reason(key, @own ++ @turn)}
-
-  defp check_lists(own) do
-    Enum.find_value([:attachments, :tool_outputs, :tool_failures], :ok, fn key ->
-      value = own[key]
-      if value != nil and not is_list(value), do: {:error, {:invalid_list, key, value}}
-    end)
+  # An error inside is that of the option of the turn.
+  defp cast(:turn_opts, value) do
+    with {:error, %{reason: :not_options}} <- Table.check(:turn, value), do: :error
   end
 
-  # Here this option has its former name in the error.
-  defp former({:error, {:invalid_timeout_ms, value}}), do: {:error, {:invalid_timeout, value}}
-  defp former(result), do: result
-
-  defp check_turn(nil), do: {:ok, %{}}
-  defp check_turn(turn) when is_map(turn) or is_list(turn), do: Table.check(:turn, turn)
-  defp check_turn(other), do: {:error, {:invalid_map, :turn_opts, other}}
+  defp cast(type, value), do: Cast.cast(type, value)
 end

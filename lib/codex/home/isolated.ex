@@ -17,39 +17,40 @@ defmodule Codex.Home.Isolated do
   removes the directory within seconds.
   """
   alias Codex.{FileSystem, Leftovers}
-  alias Codex.Options.{Keywords, Overrides}
+  alias Codex.Options.{Overrides, Schema}
 
   @type error ::
           {:invalid_config, term()}
-          | {:unknown_option, term(), atom() | nil}
+          | Codex.OptionError.t()
           | {:write_failed, Path.t(), FileSystem.reason()}
+
+  @schema Schema.new(
+            [
+              {:config, :any,
+               "the contents of its `config.toml`: map or keyword; keys are split at dots",
+               default: %{}, secret: true, expected: "a map or keyword of configuration"},
+              {:dir, :path,
+               "the directory in which the home is made. The CLI warns about homes in the temporary " <>
+                 "folder", shown: "the user's cache folder"},
+              {:owner, :pid, "the process with which the home goes", shown: "the caller"}
+            ],
+            places: true
+          )
 
   @doc """
   Makes a home. Options:
 
-    * `:config` - the content of its `config.toml`: map or keyword list; keys are split at dots
-      (default: empty)
-    * `:dir` - the parent directory of the home (default: the user's cache directory; the CLI warns
-      about homes in the temporary directory)
-    * `:owner` - the process that owns the home (default: the caller)
+  #{Schema.docs(@schema)}
 
-  Returns `{:ok, path}`. Errors: `{:invalid_config, key}`, `{:unknown_option, key, nearest}`,
+  Returns `{:ok, path}`. Errors: `Codex.OptionError`, `{:invalid_config, key}`,
   `{:write_failed, path, posix}`. Raises `RuntimeError` if the application `:codex_sdk` is not
-  started, and `ArgumentError` if `:dir` is not a path or `:owner` is not a pid.
+  started.
   """
   @spec create(keyword()) :: {:ok, Path.t()} | {:error, error()}
   def create(opts \\ []) do
-    case Keyword.keys(Keywords.list!(opts)) -- [:config, :dir, :owner] do
-      [] ->
-        Keywords.check!(opts, :owner, &(is_nil(&1) or is_pid(&1)), "a pid")
-        Keywords.check!(opts, :dir, &(is_nil(&1) or (is_binary(&1) and &1 != "")), "a path")
-
-        with {:ok, toml} <- toml(opts[:config] || %{}),
-             do: make(opts[:dir] || default_dir(), toml, opts[:owner] || self())
-
-      [key | _] ->
-        {:error, Codex.Options.Unknown.reason(key, [:config, :dir, :owner])}
-    end
+    with {:ok, opts} <- Schema.validate(@schema, opts),
+         {:ok, toml} <- toml(opts.config),
+         do: make(opts.dir || default_dir(), toml, opts.owner || self())
   end
 
   @doc "Removes a home before its owner ends. Other directories are not touched."

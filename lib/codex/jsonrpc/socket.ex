@@ -10,7 +10,7 @@ defmodule Codex.JSONRPC.Socket do
   alias Codex.JSONRPC.Message
   alias Codex.JSONRPC.Socket.{Address, Handshake, TLS, Writer}
   alias Codex.Error.Redact
-  alias Codex.{JSON, Native}
+  alias Codex.{JSON, Native, OptionError}
 
   @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :words, :max_nodes]
   defstruct @enforce_keys ++ [reading?: false, granted?: false, heard?: true]
@@ -32,7 +32,7 @@ defmodule Codex.JSONRPC.Socket do
   @type reason ::
           {:not_connected, :inet.posix() | :closed | {:tls, atom(), String.t()}}
           | {:ca_certificate, Path.t(), Codex.FileSystem.reason() | :no_certificate}
-          | {:invalid_option, atom(), term(), String.t()}
+          | OptionError.t()
           | {:init_timeout, pos_integer()}
           | Handshake.reason()
 
@@ -162,10 +162,10 @@ defmodule Codex.JSONRPC.Socket do
   defp private(_address, _module, _socket, _options), do: :ok
 
   @doc "The error of a secret that would go over the network as it is."
-  @spec insecure(String.t()) :: {:invalid_option, :token, String.t(), String.t()}
+  @spec insecure(String.t()) :: OptionError.t()
   def insecure(host) do
-    {:invalid_option, :token, "[redacted]",
-     "none over plain ws:// to #{host}, which is not loopback: use wss://"}
+    expected = "left out over plain ws:// to #{host}, which is not loopback: use wss://"
+    OptionError.invalid(:token, "[redacted]", expected)
   end
 
   defp shake(address, module, socket, options, deadline) do
@@ -200,7 +200,7 @@ defmodule Codex.JSONRPC.Socket do
   defp told({:tls_alert, _} = alert, _options), do: {:not_connected, why(alert)}
 
   defp told({:options, reason}, _options),
-    do: {:invalid_option, :tls, reason, "options that :ssl takes"}
+    do: OptionError.invalid(:tls, reason, "options that :ssl takes")
 
   defp told(reason, _options) when is_atom(reason), do: {:not_connected, reason}
 

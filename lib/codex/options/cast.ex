@@ -1,32 +1,25 @@
 defmodule Codex.Options.Cast do
   @moduledoc false
-  # The types of options: a value as the SDK keeps it, `:error`, or an error of its own.
+  # The types that only options of a run have, beside those of `Codex.Options.Type`.
 
-  alias Codex.Config.Key
-  alias Codex.{Models, Options.Keywords, Options.Overrides, Options.Sandbox}
+  alias Codex.{Models, OptionError}
+  alias Codex.Options.{Overrides, Sandbox, Schema, Type}
 
-  @type result :: {:ok, term()} | :error | {:error, {atom(), term()}}
+  @shell Schema.new([
+           {:inherit, {:one_of, [:core, :all, :none]}, "the variables that commands inherit"},
+           {:ignore_default_excludes, :boolean, "whether names like KEY and TOKEN are inherited"},
+           {:exclude, {:list, :string}, "patterns of names that are not inherited"},
+           {:include_only, {:list, :string}, "patterns of the only names that are inherited"},
+           {:set, :variables, "further variables",
+            secret: true, expected: "a map or keyword of variables and their values, not nil"}
+         ])
 
-  @spec cast(term(), term()) :: result()
-  def cast(type, value) when type in [:string, :text] and is_binary(value) and value != "" do
-    if String.valid?(value) and not String.contains?(value, "\0"), do: {:ok, value}, else: :error
-  end
+  import Codex.Options.Type, only: [each: 2, name: 1, pairs: 1]
 
-  def cast(:boolean, value) when is_boolean(value), do: {:ok, value}
+  @type result :: {:ok, term()} | :error | {:error, String.t() | OptionError.t()}
 
-  def cast(:positive, value) when is_integer(value) and value in 1..0x7FFFFFFFFFFFFFFF,
-    do: {:ok, value}
-
-  def cast(:count, value) when is_integer(value) and value in 0..0x7FFFFFFFFFFFFFFF,
-    do: {:ok, value}
-
-  # The longest that the VM can wait: 49 days.
-  def cast(:milliseconds, value) when is_integer(value) and value in 1..0xFFFFFFFF,
-    do: {:ok, value}
-
-  def cast(:bytes, value), do: cast(:positive, value)
-  def cast(:timeout, :infinity), do: {:ok, :infinity}
-  def cast(:timeout, value), do: cast(:milliseconds, value)
+  @doc "Returns the value as the SDK keeps it, or what is wrong with it."
+  @spec cast(Type.t(), term()) :: result()
   def cast(:transport, exec) when exec in [:exec, "exec"], do: {:ok, :exec}
   def cast(:transport, {:app_server, conn}) when is_pid(conn), do: {:ok, {:app_server, conn}}
 
@@ -44,11 +37,16 @@ defmodule Codex.Options.Cast do
   def cast(:transport, {:app_server, {:via, module, _} = name}) when is_atom(module),
     do: {:ok, {:app_server, name}}
 
-  # What is wrong with a tool, its module's author wants to know.
+  # A variable that is set to spaces must not become another login.
+  def cast(:key, value) do
+    with {:ok, key} <- Type.cast(:string, value),
+         do: if(String.trim(key) == "", do: :error, else: {:ok, key})
+  end
+
   def cast(:tools, value) do
     if is_list(value) and not List.improper?(value),
       do: with(:ok <- tools(value, []), do: {:ok, value}),
-      else: {:error, {:invalid_tools, "tools are a list of modules"}}
+      else: :error
   end
 
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.
@@ -61,8 +59,6 @@ defmodule Codex.Options.Cast do
 
   def cast(:policy, policy),
     do: if(Codex.Approvals.policy?(policy), do: {:ok, policy}, else: :error)
-
-  def cast(:on_event, fun) when is_function(fun, 1), do: {:ok, fun}
 
   def cast(:request_handler, fun) when is_function(fun, 1) or is_function(fun, 2), do: {:ok, fun}
 
@@ -78,29 +74,19 @@ defmodule Codex.Options.Cast do
 
   def cast(:collaboration_mode, %{} = mode), do: {:ok, mode}
 
-  def cast(:map, %{} = value), do: {:ok, value}
-  def cast(:any, value), do: {:ok, value}
   def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})
 
   def cast(:retry, value) when value in [:resume, "resume"], do: {:ok, :resume}
-  def cast(:retry, value), do: cast(:boolean, value)
+  def cast(:retry, value), do: Type.cast(:boolean, value)
 
-  # The error says what of them it is.
-  def cast(:retry_opts, value),
-    do: nested(Codex.Retry.Options.check(value), value, :invalid_retry_opts)
-
-  def cast(:rate_limit_opts, value),
-    do: nested(Codex.RateLimit.Options.check(value), value, :invalid_rate_limit_opts)
-
-  def cast(:atoms, [_ | _] = value) do
-    if not List.improper?(value) and Enum.all?(value, &is_atom/1), do: {:ok, value}, else: :error
-  end
+  def cast(:retry_opts, value), do: options(Codex.Retry.Options.check(value), value)
+  def cast(:rate_limit_opts, value), do: options(Codex.RateLimit.Options.check(value), value)
 
   # A value keeps its type: an atom is sent as its name.
   def cast(:word, value) when is_atom(value) and value not in [nil, true, false],
     do: {:ok, value}
 
-  def cast(:word, value) when is_binary(value), do: cast(:string, String.trim(value))
+  def cast(:word, value) when is_binary(value), do: Type.cast(:string, String.trim(value))
 
   # The CLI takes any word; those that are known are taken in any spelling.
   def cast(:effort, value) do
@@ -116,47 +102,46 @@ defmodule Codex.Options.Cast do
   def cast(:ask_for_approval, {:granular, kinds}), do: granular(kinds)
 
   def cast(:ask_for_approval, policy) when is_atom(policy) or is_binary(policy),
-    do: cast({:one_of, [:untrusted, :on_failure, :on_request, :never]}, policy)
+    do: Type.cast({:one_of, [:untrusted, :on_failure, :on_request, :never]}, policy)
 
   def cast(:ask_for_approval, policy) do
     case pairs(policy) do
-      {:ok, [{key, kinds}]} -> if to_name(key) == "granular", do: granular(kinds), else: :error
+      {:ok, [{key, kinds}]} -> if name(key) == "granular", do: granular(kinds), else: :error
       _ -> :error
     end
   end
 
-  def cast({:list, type}, values) when is_list(values), do: all(values, &cast(type, &1))
-  def cast(:image, %{path: path}), do: cast(:string, path)
-  def cast(:image, path), do: cast(:string, path)
-
-  # The CLI's own spelling is taken too, in any case.
-  def cast({:one_of, values}, value) when is_atom(value),
-    do: if(value in values, do: {:ok, value}, else: :error)
-
-  def cast({:one_of, values}, value) when is_binary(value) do
-    word = value |> String.downcase() |> String.replace("-", "_")
-
-    with nil <- Enum.find(values, &(Atom.to_string(&1) == word)),
-         do: :error,
-         else: (found -> {:ok, found})
-  end
-
-  def cast(:env, env), do: members(env, &variable/1)
+  def cast({:list, :image}, images), do: images(images)
 
   # The error names the override: its value, and the others, may be secrets.
   def cast(:overrides, value) do
-    with {:error, which} <- Overrides.new(value), do: {:error, {:invalid_config_overrides, which}}
+    case Overrides.new(value) do
+      {:ok, overrides} ->
+        {:ok, overrides}
+
+      {:error, :not_an_override} ->
+        :error
+
+      {:error, key} ->
+        {:error, OptionError.invalid([key], "[redacted]", "a value that TOML has a form for")}
+    end
   end
 
-  # Tables by name, with text as keys all the way down. The error names the path: what stands there
+  # Tables by name, with text as keys all the way down. The error names the path: the value there
   # may be a secret. nil is not set.
   def cast({:tables, key}, tables) do
     with {:ok, pairs} <- pairs(tables) do
       pairs = Enum.reject(pairs, &(elem(&1, 1) == nil))
 
-      case all(pairs, &table(key, &1)) do
-        {:ok, pairs} -> {:ok, Map.new(pairs)}
-        {:error, path} -> {:error, {invalid(key), Key.format(path)}}
+      case each(pairs, &table(key, &1)) do
+        {:ok, pairs} ->
+          {:ok, Map.new(pairs)}
+
+        {:error, [_key]} ->
+          :error
+
+        {:error, [_key | path]} ->
+          {:error, OptionError.invalid(path, "[redacted]", "names and values that the CLI takes")}
       end
     end
   end
@@ -168,8 +153,18 @@ defmodule Codex.Options.Cast do
 
   def cast(:sandbox_policy, policy), do: members(policy, &sandbox_member/1)
 
-  def cast(:shell_environment_policy, policy),
-    do: members(policy, fn {key, value} -> shell_member(to_name(key), value) end)
+  def cast(:shell_environment_policy, policy) do
+    case Schema.set(@shell, policy, &cast/2) do
+      {:ok, policy} -> {:ok, Map.new(policy, &shell_member/1)}
+      {:error, %{reason: :not_options}} -> :error
+      {:error, error} -> {:error, error}
+    end
+  end
+
+  def cast(:variables, value) do
+    with {:ok, env} <- Type.cast(:env, value),
+         do: if(Enum.any?(env, &match?({_, nil}, &1)), do: :error, else: {:ok, env})
+  end
 
   def cast(_type, _value), do: :error
 
@@ -179,16 +174,25 @@ defmodule Codex.Options.Cast do
     case Codex.Tool.new(module) do
       {:ok, %{name: name}} ->
         if name in names,
-          do: {:error, {:invalid_tools, "two tools have the name #{name}"}},
+          do: {:error, "tools with different names, not two tools #{name}"},
           else: tools(rest, [name | names])
 
       {:error, text} ->
-        {:error, {:invalid_tools, text}}
+        {:error, "a list of modules that use Codex.Tool (#{text})"}
     end
   end
 
-  defp nested({:ok, _checked}, value, _name), do: {:ok, value}
-  defp nested({:error, reason}, _value, name), do: {:error, {name, reason}}
+  # The options stay as they are: a turn merges them with those of its thread.
+  defp options({:ok, _checked}, value), do: {:ok, value}
+  defp options({:error, %{reason: :not_options}}, _value), do: :error
+  defp options({:error, error}, _value), do: {:error, error}
+
+  defp images(images) do
+    if is_list(images) and not List.improper?(images), do: each(images, &image/1), else: :error
+  end
+
+  defp image(%{path: path}), do: Type.cast(:path, path)
+  defp image(path), do: Type.cast(:path, path)
 
   @kinds %{
     "sandbox_approval" => :sandbox_approval,
@@ -207,54 +211,20 @@ defmodule Codex.Options.Cast do
   end
 
   defp kind({key, value}) when is_boolean(value) do
-    with {:ok, kind} <- Map.fetch(@kinds, to_name(key)), do: {:ok, {kind, value}}
+    with {:ok, kind} <- Map.fetch(@kinds, name(key)), do: {:ok, {kind, value}}
   end
 
   defp kind(_other), do: :error
 
   # A map or list of pairs, each cast by itself, as a map.
   defp members(value, cast) do
-    with {:ok, pairs} <- pairs(value), {:ok, pairs} <- all(pairs, cast), do: {:ok, Map.new(pairs)}
+    with {:ok, pairs} <- pairs(value),
+         {:ok, pairs} <- each(pairs, cast),
+         do: {:ok, Map.new(pairs)}
   end
-
-  @doc "A map or list of pairs as a list of pairs."
-  def pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
-
-  def pairs(list) when is_list(list) do
-    if not List.improper?(list) and Enum.all?(list, &match?({_, _}, &1)),
-      do: {:ok, list},
-      else: :error
-  end
-
-  def pairs(_other), do: :error
-
-  @doc "What keeps a list from being options; without the others, which may hold secrets."
-  def first_odd([{_, _} | rest]), do: first_odd(rest)
-  def first_odd([odd | _]), do: Keywords.redacted(odd)
-  def first_odd(tail), do: Keywords.redacted(tail)
-
-  defp to_name(key) when is_binary(key), do: key
-  defp to_name(key) when is_atom(key) and key != nil, do: Atom.to_string(key)
-  defp to_name(_key), do: nil
-
-  defp variable({name, value})
-       when is_nil(value) or is_binary(value) or is_atom(value) or is_number(value) do
-    name = to_name(name)
-    value = if value != nil, do: to_string(value)
-
-    if name in [nil, ""] or String.contains?(name, ["=", "\0"]) or
-         (value && String.contains?(value, "\0")),
-       do: :error,
-       else: {:ok, {name, value}}
-  end
-
-  defp variable(_other), do: :error
-
-  defp invalid("mcp_servers"), do: :invalid_mcp_servers
-  defp invalid("model_providers"), do: :invalid_model_providers
 
   defp table(key, {id, members}) do
-    with id when is_binary(id) and id != "" <- to_name(id),
+    with id when is_binary(id) and id != "" <- name(id),
          {:ok, table} <- Overrides.at([key, id], members, :drop),
          {:table, members} <- table,
          :ok <- texts([key, id], members) do
@@ -262,7 +232,7 @@ defmodule Codex.Options.Cast do
     else
       {:error, path} -> {:error, path}
       none when none in [nil, ""] -> {:error, [key]}
-      _no_table -> {:error, [key, to_name(id)]}
+      _no_table -> {:error, [key, name(id)]}
     end
   end
 
@@ -303,8 +273,11 @@ defmodule Codex.Options.Cast do
   defp plain(list) when is_list(list), do: Enum.map(list, &plain/1)
   defp plain(value), do: value
 
+  defp shell_member({:inherit, word}), do: {"inherit", Atom.to_string(word)}
+  defp shell_member({name, value}), do: {Atom.to_string(name), value}
+
   defp flag({name, value}) when is_boolean(value) do
-    case to_name(name) do
+    case name(name) do
       name when name in [nil, ""] -> :error
       name -> {:ok, {name, value}}
     end
@@ -313,7 +286,7 @@ defmodule Codex.Options.Cast do
   defp flag(_other), do: :error
 
   defp sandbox_member({key, value}) do
-    name = key |> to_name() |> Kernel.||("") |> Macro.underscore()
+    name = key |> name() |> Kernel.||("") |> Macro.underscore()
 
     case {name, value} do
       {"type", type} when is_binary(type) or is_atom(type) ->
@@ -321,7 +294,7 @@ defmodule Codex.Options.Cast do
         if mode in Sandbox.modes(), do: {:ok, {:type, mode}}, else: :error
 
       {"writable_roots", roots} when is_list(roots) ->
-        with {:ok, roots} <- all(roots, &cast(:string, &1)),
+        with {:ok, roots} <- Type.cast({:list, :path}, roots),
              do: {:ok, {:writable_roots, Enum.map(roots, &Path.expand/1)}}
 
       {"network_access", value} when value in [true, :enabled, "enabled"] ->
@@ -337,48 +310,5 @@ defmodule Codex.Options.Cast do
       _ ->
         :error
     end
-  end
-
-  defp shell_member("inherit", value) do
-    with :error <- cast({:one_of, [:core, :all, :none]}, value),
-         do: {:error, {:invalid_shell_environment_inherit, value}},
-         else: ({:ok, v} -> {:ok, {"inherit", Atom.to_string(v)}})
-  end
-
-  defp shell_member("ignore_default_excludes", value) when is_boolean(value),
-    do: {:ok, {"ignore_default_excludes", value}}
-
-  defp shell_member("ignore_default_excludes", value),
-    do: {:error, {:invalid_shell_environment_ignore_default_excludes, value}}
-
-  defp shell_member(name, value) when name in ["exclude", "include_only"] do
-    with true <- is_list(value),
-         {:ok, list} <- all(value, &cast(:string, &1)),
-         do: {:ok, {name, list}},
-         else: (_ -> {:error, {:invalid_shell_environment_list, value}})
-  end
-
-  # Values of variables may be secrets.
-  defp shell_member("set", value) do
-    case cast(:env, value) do
-      {:ok, env} ->
-        if Enum.any?(env, &match?({_, nil}, &1)),
-          do: {:error, {:invalid_shell_environment_set, "[redacted]"}},
-          else: {:ok, {"set", env}}
-
-      :error ->
-        {:error, {:invalid_shell_environment_set, "[redacted]"}}
-    end
-  end
-
-  defp shell_member(_name, _value), do: :error
-
-  @doc "Casts each value of a list; the first that cannot be is the result."
-  def all(values, cast), do: if(List.improper?(values), do: :error, else: each(values, cast, []))
-
-  defp each([], _cast, done), do: {:ok, Enum.reverse(done)}
-
-  defp each([value | rest], cast, done) do
-    with {:ok, value} <- cast.(value), do: each(rest, cast, [value | done])
   end
 end

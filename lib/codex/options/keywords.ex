@@ -3,7 +3,8 @@ defmodule Codex.Options.Keywords do
   # Checks keyword lists that a function takes. Other options of the same list may hold secrets, so
   # no message shows a value that can hold text.
 
-  alias Codex.Suggest
+  alias Codex.OptionError
+  alias Codex.DidYouMean
 
   @doc """
   Checks that a value is a keyword list with known keys only, and fills in defaults. The first of two
@@ -13,7 +14,7 @@ defmodule Codex.Options.Keywords do
       [timeout: 5, strict: false]
 
       iex> Codex.Options.Keywords.validate!([timout: 5], [:timeout])
-      ** (ArgumentError) unknown option :timout; did you mean :timeout?
+      ** (Codex.OptionError) unknown option :timout; did you mean :timeout?
 
       iex> Codex.Options.Keywords.validate!("sk-example", [:timeout])
       ** (ArgumentError) expected options as a keyword list, got: a string
@@ -24,7 +25,7 @@ defmodule Codex.Options.Keywords do
     names = for name <- known, do: if(is_tuple(name), do: elem(name, 0), else: name)
 
     with key when key != nil <- Enum.find(Keyword.keys(opts), &(&1 not in names)),
-         do: raise(ArgumentError, Suggest.unknown_key(key, names))
+         do: raise(OptionError.new(:unknown, [key], nearest: DidYouMean.nearest(key, names)))
 
     defaults = for {_, _} = default <- known, do: default
     Enum.uniq_by(opts ++ defaults, &elem(&1, 0))

@@ -4,7 +4,7 @@ defmodule Codex.Options.Merge do
 
   alias Codex.Options.Table
 
-  @type reason :: :conflicting_auto_flags | {:dangerous, atom()}
+  @type reason :: Codex.OptionError.t() | {:dangerous, atom()}
 
   @dangerous for row <- Table.rows(), match?({:dangerous, _}, row.opts[:exec]), do: row.name
 
@@ -23,7 +23,7 @@ defmodule Codex.Options.Merge do
 
     cond do
       settings.full_auto == true and settings.dangerously_bypass_approvals_and_sandbox == true ->
-        {:error, :conflicting_auto_flags}
+        {:error, Table.conflict()}
 
       name = settings.dangerous != true && Enum.find(@dangerous, &(settings[&1] == true)) ->
         {:error, {:dangerous, name}}

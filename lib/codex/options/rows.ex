@@ -1,19 +1,16 @@
 defmodule Codex.Options.Rows do
   @moduledoc false
   # Every option of a run, as data for `Codex.Options.Table`. How an option reaches the CLI is what
-  # CLI 0.169 was observed to accept.
+  # the CLI was observed to accept.
   #
   # A row is `{name, scopes, type, documentation, facts}`. The scopes are `:global`, `:thread` and
   # `:turn`; if a name has several scopes, the value of the turn wins over that of the thread, and
-  # that over that of the client. The facts:
+  # that over that of the client. The facts are those of `Codex.Options.Schema`, and:
   #
-  #   * `exec:`    - required: how the option reaches `codex exec`
-  #   * `app:`     - required: how the option reaches the app-server
-  #   * `default:` - instead of nil, which means: not set, the CLI decides
-  #   * `also:`    - other names of the option; `turn_also:` those that only turns accept
-  #   * `secret:`  - never shown
-  #   * `error:`   - the name in the error tuple instead of `invalid_<name>`
-  #   * `hint:`    - what to do instead, if a transport refuses the option
+  #   * `exec:`      - required: how the option reaches `codex exec`
+  #   * `app:`       - required: how the option reaches the app-server
+  #   * `turn_also:` - further names that only turns accept
+  #   * `hint:`      - what to do instead, if a transport refuses the option
   #
   # On both transports:
   #
@@ -39,17 +36,21 @@ defmodule Codex.Options.Rows do
   @levels [:low, :medium, :high]
 
   @client [
-    {:api_key, [:global], :string,
+    {:api_key, [:global], :key,
      "OpenAI API key; handed over in the environment. nil and \"\" are errors: a key from a " <>
        "variable that is not set must not become another login",
-     exec: {:env, ["CODEX_API_KEY", "OPENAI_API_KEY"]}, app: :connection, secret: true},
+     exec: {:env, ["CODEX_API_KEY", "OPENAI_API_KEY"]},
+     app: :connection,
+     secret: true,
+     nil: :error,
+     expected: "a non-empty string (is the variable set that it comes from?)"},
     {:base_url, [:global], :string,
      "base URL of the built-in provider; sent unless it is this default",
      default: "https://api.openai.com/v1", exec: :base_url, app: :connection},
-    {:codex_path_override, [:global], :string,
+    {:codex_path_override, [:global], :path,
      "the CLI; else `CODEX_PATH`, else `CODEX_BINARY`, else `codex` on the PATH",
      also: [:codex_path], exec: :host, app: :connection},
-    {:codex_home, [:global], :string,
+    {:codex_home, [:global], :path,
      "folder with config, login and sessions (`CODEX_HOME`); it must exist",
      exec: {:env, ["CODEX_HOME"]}, app: :connection},
     {:telemetry_prefix, [:global], :atoms, "first part of event names",
@@ -86,12 +87,12 @@ defmodule Codex.Options.Rows do
     {:ignore_rules, [:thread, :turn], :boolean,
      "do not load `.rules` files, the user's and the project's",
      exec: {:switch, "--ignore-rules"}, app: {:always, false}},
-    {:working_directory, [:thread, :turn], :string,
+    {:working_directory, [:thread, :turn], :path,
      "where the agent works; relative to the VM's own",
      also: [:cd, :cwd], exec: {:flag, "--cd"}, app: "cwd"},
     {:worktree, [:thread], :boolean, "work in a new Git worktree that the CLI manages",
      exec: {:switch, "--worktree"}, app: {:always, false}},
-    {:additional_directories, [:thread], {:list, :string}, "further folders that may be written",
+    {:additional_directories, [:thread], {:list, :path}, "further folders that may be written",
      default: [],
      exec: {:each, "--add-dir"},
      app: :refused,
@@ -167,10 +168,10 @@ defmodule Codex.Options.Rows do
      "`:plan`, in which the agent asks and plans and changes nothing, or `:default`; or a map " <>
        "with `mode` and `settings`. Needs a connection with `experimental_api: true`",
      exec: :refused, app: "collaborationMode", hint: @only_app},
-    {:base_instructions, [:thread], :text,
+    {:base_instructions, [:thread], :string,
      "instead of the model's own instructions; beyond 127 KiB through a file, of which the CLI " <>
        "trims the ends", exec: :base_instructions, app: "baseInstructions"},
-    {:developer_instructions, [:thread], :text,
+    {:developer_instructions, [:thread], :string,
      "besides the model's own instructions; beyond 127 KiB through a profile made for the run",
      exec: {:config, "developer_instructions"}, app: "developerInstructions"},
     {:cyber_access_program, [:thread, :turn],
@@ -272,7 +273,7 @@ defmodule Codex.Options.Rows do
      exec: :input, app: :input},
     {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded",
      exec: :input, app: :input},
-    {:output_last_message, [:thread, :turn], :string, "file that gets the last message",
+    {:output_last_message, [:thread, :turn], :path, "file that gets the last message",
      exec: {:flag, "--output-last-message"}, app: :refused},
     {:color, [:thread, :turn], {:one_of, [:auto, :always, :never]},
      "colours in the CLI's own log", exec: {:flag, "--color"}, app: :refused},
@@ -323,7 +324,7 @@ defmodule Codex.Options.Rows do
     {:max_event_bytes, [:thread, :turn], :bytes,
      "how much memory the events of a result may take, in bytes (134_217_728)",
      exec: :host, app: :host},
-    {:on_event, [:turn], :on_event,
+    {:on_event, [:turn], {:fun, 1},
      "a function that gets each event of `Codex.Events` while a call waits for the end of the " <>
        "turn, in the process that waits. If it returns `:halt` or `{:halt, reason}`, or fails, " <>
        "the turn is stopped and the call returns an error: see `Codex.Thread.run/3`. Streams " <>
@@ -342,7 +343,7 @@ defmodule Codex.Options.Rows do
      exec: :refused, app: :host, hint: @asks_nobody},
     {:approval_timeout_ms, [:thread], :milliseconds,
      "how long that, and a `request_handler`, may take, in ms",
-     default: 30_000, exec: :refused, app: :host, error: :timeout, hint: @asks_nobody},
+     default: 30_000, exec: :refused, app: :host, hint: @asks_nobody},
     {:request_handler, [:thread], :request_handler,
      "who answers what the server asks besides approvals, and these where there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
@@ -384,11 +385,65 @@ defmodule Codex.Options.Rows do
      default: :exec, exec: :host, app: :host}
   ]
 
-  @rows @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host
+  @granular "`[granular: [sandbox_approval: boolean, rules: boolean, mcp_elicitations: boolean]]`, " <>
+              "and if wanted `skill_approval` and `request_permissions`"
 
-  for {name, _, _, _, facts} <- @rows, transport <- [:exec, :app], facts[transport] == nil do
-    raise ArgumentError, "the option #{name} does not say how it reaches #{transport}"
-  end
+  # The valid values of the types that only these options have.
+  @expected %{
+    word: "an atom or a string",
+    effort: "an atom or a string",
+    flags: "a map or keyword of names and booleans",
+    overrides:
+      "a map, a keyword, or a list of `{key, value}` or `\"key=value\"`, with values that TOML has " <>
+        "a form for",
+    collaboration_mode: "`:plan`, `:default` or a map",
+    ask_for_approval: "`:untrusted`, `:on_failure`, `:on_request`, `:never` or #{@granular}",
+    sandbox_policy:
+      "one of `:read_only`, `:workspace_write`, `:danger_full_access` and `:external_sandbox`, or " <>
+        "a map or keyword with `type`, `writable_roots` (a list of paths), and the booleans " <>
+        "`network_access`, `exclude_tmpdir_env_var` and `exclude_slash_tmp`",
+    shell_environment_policy:
+      "a map or keyword with `inherit`, `ignore_default_excludes`, `exclude`, `include_only` and " <>
+        "`set`",
+    image: "a list of paths, or of maps with a `:path`",
+    tables: "a map or keyword of tables by name",
+    tools: "a list of modules that use `Codex.Tool`",
+    policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",
+    request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
+    opts: "a map or keyword",
+    retry: "a boolean or `:resume`",
+    retry_opts: "a map or keyword of the options of `Codex.Retry`",
+    rate_limit_opts: "a map or keyword of the options of `Codex.RateLimit`",
+    transport: "`:exec` or `{:app_server, conn}`"
+  }
 
+  @rows (for {name, scopes, type, doc, facts} <-
+               @client ++ @where ++ @model ++ @may ++ @tools ++ @turn ++ @host do
+           for transport <- [:exec, :app], facts[transport] == nil do
+             raise ArgumentError, "the option #{name} does not say how it reaches #{transport}"
+           end
+
+           key =
+             case type do
+               {:list, :image} -> :image
+               {:tables, _key} -> :tables
+               type -> type
+             end
+
+           facts = if words = @expected[key], do: [expected: words] ++ facts, else: facts
+           {name, type, doc, [scopes: scopes] ++ facts}
+         end)
+
+  @doc "Returns every row as `{name, type, documentation, facts}`, with `scopes:` among the facts."
+  @spec all() :: [tuple()]
   def all, do: @rows
+
+  @doc "Returns the rows of one scope."
+  @spec of(:global | :thread | :turn) :: [tuple()]
+  def of(scope) do
+    for {name, type, doc, facts} <- @rows, scope in facts[:scopes] do
+      also = (facts[:also] || []) ++ if(scope == :turn, do: facts[:turn_also] || [], else: [])
+      {name, type, doc, if(also == [], do: facts, else: Keyword.put(facts, :also, also))}
+    end
+  end
 end

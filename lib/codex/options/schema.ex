@@ -1,116 +1,207 @@
 defmodule Codex.Options.Schema do
   @moduledoc false
-  # Checks and documents lists of options. A row is name, type, default and documentation.
+  # The one check of options, for every function that takes some. A schema is a list of rows
+  #
+  #     {name, type, doc}
+  #     {name, type, doc, facts}
+  #
+  # compiled into a struct, from which checks and documentation are made. The facts, which are
+  # `opts` of a compiled row:
+  #
+  #   * `default:`  - the value if the option is not set; nil if left out
+  #   * `also:`     - other names of the option
+  #   * `secret:`   - true if the value can hold a secret: errors do not have it
+  #   * `expected:` - the valid values in words, with backticks around code, which errors leave
+  #     out; needed for types that `Codex.Options.Type` lacks
+  #   * `nil:`      - `:error` if nil is invalid; otherwise nil counts as not set
+  #   * `shown:`    - the default in the documentation, if `default:` does not say it
+  #
+  # Other facts belong to whoever reads the rows. A schema with types of its own passes a function
+  # `cast.(type, value)`, which returns `{:ok, value}`, `:error`, `{:error, expected}`, or
+  # `{:error, error}` with the `Codex.OptionError` of a place inside the value.
 
-  alias Codex.Options.Keywords
-  alias Codex.Suggest
+  alias Codex.{DidYouMean, OptionError}
+  alias Codex.Options.{Places, Type}
 
-  # The longest timeout of the VM: 49 days.
-  @max_ms 0xFFFFFFFF
+  @enforce_keys [:rows, :names, :defaults, :places, :duplicates]
+  defstruct @enforce_keys
 
-  @type row :: {atom(), atom() | {:fun, arity()}, term(), String.t()}
-  @type reason :: {:unknown_option, term(), atom() | nil} | {atom(), term()} | term()
+  @type row :: %{
+          name: atom(),
+          type: Type.t(),
+          doc: String.t(),
+          default: term(),
+          opts: keyword()
+        }
+  @type t :: %__MODULE__{
+          rows: [row()],
+          names: %{(atom() | String.t()) => row()},
+          defaults: map(),
+          places: boolean(),
+          duplicates: :first | :last
+        }
+  @type cast ::
+          (Type.t(), term() ->
+             {:ok, term()} | :error | {:error, String.t() | OptionError.t()})
 
-  @doc "Returns the longest possible wait in ms."
-  def max_ms, do: @max_ms
+  # A longer list of names does not help.
+  @listed 12
 
-  @doc "Returns the options as a Markdown list."
-  @spec docs([row()]) :: String.t()
-  def docs(rows) do
-    Enum.map_join(rows, "\n", fn {name, type, default, doc} ->
-      shown = if default == nil, do: "", else: ", default `#{inspect(default)}`"
-      "  * `#{inspect(name)}` - #{expected(type)}#{shown}: #{doc}"
-    end)
+  @doc """
+  Compiles rows. Options: `:places`, true if a key of another list is named with that list;
+  `:duplicates`, the one of two equal keys that counts (default `:last`).
+  """
+  @spec new([tuple()], keyword()) :: t()
+  def new(rows, opts \\ []) do
+    rows = Enum.map(rows, &row/1)
+
+    %__MODULE__{
+      rows: rows,
+      names:
+        for row <- rows,
+            name <- [row.name | row.opts[:also] || []],
+            key <- [name, Atom.to_string(name)],
+            into: %{} do
+          {key, row}
+        end,
+      defaults: Map.new(rows, &{&1.name, &1.default}),
+      places: opts[:places] == true,
+      duplicates: opts[:duplicates] || :last
+    }
+  end
+
+  defp row({name, type, doc}), do: row({name, type, doc, []})
+
+  defp row({name, type, doc, opts}) do
+    expected = opts[:expected] || Type.words(type) || raise "no words for the type of #{name}"
+    opts = Keyword.put(opts, :expected, expected)
+    %{name: name, type: type, doc: doc, default: opts[:default], opts: opts}
   end
 
   @doc """
-  Returns all options as a map with the defaults. The error is `{:unknown_option, key, nearest}`
-  or `{option, value}`, or `opts` itself unless that is a map or a keyword list. A value of nil
-  counts as missing.
+  Checks options: a keyword list, a map, or a list of pairs, whose keys are atoms or strings.
+  Returns all options as a map with the defaults.
+
+      iex> alias Codex.Options.Schema
+      iex> schema = Schema.new([{:timeout, :milliseconds, "the limit", default: 5_000}])
+      iex> Schema.validate(schema, %{"timeout" => 1})
+      {:ok, %{timeout: 1}}
+      iex> {:error, error} = Schema.validate(schema, timout: 1)
+      iex> Exception.message(error)
+      "unknown option :timout; did you mean :timeout?"
   """
-  @spec check([row()], term()) :: {:ok, map()} | {:error, reason()}
-  def check(rows, opts) do
-    with {:ok, pairs} <- pairs(opts) do
-      defaults = Map.new(rows, fn {name, _, default, _} -> {name, default} end)
+  @spec validate(t(), term(), cast() | nil) :: {:ok, map()} | {:error, OptionError.t()}
+  def validate(schema, opts, cast \\ nil)
+  def validate(schema, [], _cast), do: {:ok, schema.defaults}
 
-      Enum.reduce_while(pairs, {:ok, defaults}, fn {key, value}, {:ok, checked} ->
-        case one(rows, key, value) do
-          :unset -> {:cont, {:ok, checked}}
-          {:ok, name} -> {:cont, {:ok, Map.put(checked, name, value)}}
-          {:error, reason} -> {:halt, {:error, reason}}
+  def validate(schema, opts, cast) do
+    with {:ok, set} <- set(schema, opts, cast), do: {:ok, Map.merge(schema.defaults, set)}
+  end
+
+  @doc "Returns the options as `validate/3` does. Raises the error."
+  @spec validate!(t(), term(), cast() | nil) :: map()
+  def validate!(schema, opts, cast \\ nil) do
+    case validate(schema, opts, cast) do
+      {:ok, opts} -> opts
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc "Returns the pairs of options, unchecked."
+  @spec pairs(term()) :: {:ok, [{term(), term()}]} | {:error, OptionError.t()}
+  def pairs(opts) do
+    with :error <- Type.pairs(opts), do: {:error, OptionError.not_options(opts)}
+  end
+
+  @doc "Checks options as `validate/3` does, and returns only those that are set."
+  @spec set(t(), term(), cast() | nil) :: {:ok, map()} | {:error, OptionError.t()}
+  def set(schema, opts, cast \\ nil) do
+    with {:ok, pairs} <- pairs(opts), do: set(order(pairs, schema), schema, cast, %{})
+  end
+
+  defp order(pairs, %{duplicates: :last}), do: pairs
+  defp order(pairs, %{duplicates: :first}), do: Enum.reverse(pairs)
+
+  defp set([], _schema, _cast, set), do: {:ok, set}
+
+  defp set([{key, value} | pairs], %{names: names} = schema, cast, set) do
+    case names do
+      %{^key => row} ->
+        case value(row, key, value, cast) do
+          :unset -> set(pairs, schema, cast, set)
+          {:ok, value} -> set(pairs, schema, cast, Map.put(set, row.name, value))
+          {:error, error} -> {:error, error}
         end
-      end)
+
+      _ ->
+        {:error, unknown(schema, key)}
     end
   end
 
-  @doc "Returns the options as `check/2` does. Raises `ArgumentError`."
-  @spec check!([row()], term()) :: map()
-  def check!(rows, opts) do
-    case check(rows, opts) do
-      {:ok, checked} ->
-        checked
+  defp value(row, key, nil, _cast) do
+    if row.opts[nil] == :error, do: invalid(row, key, nil, expected(row)), else: :unset
+  end
 
-      {:error, {:unknown_option, key, _nearest}} ->
-        raise ArgumentError, Suggest.unknown_key(key, Enum.map(rows, &elem(&1, 0)))
-
-      {:error, other} ->
-        with {name, value} <- other, {_, type, _, _} <- List.keyfind(rows, name, 0) do
-          raise ArgumentError,
-                "expected option #{inspect(name)} to be #{expected(type)}, " <>
-                  "got: #{Keywords.shown(value)}"
-        end
-
-        raise ArgumentError,
-              "expected options as map or keyword list, got: #{Keywords.shown(other)}"
+  defp value(row, key, value, cast) do
+    case cast(row.type, value, cast) do
+      {:ok, value} -> {:ok, value}
+      :error -> invalid(row, key, value, expected(row))
+      {:error, expected} when is_binary(expected) -> invalid(row, key, value, expected)
+      {:error, error} -> {:error, error |> OptionError.inside(name(row, key)) |> redact(row)}
     end
   end
 
-  defp pairs(%{} = opts) when not is_struct(opts), do: {:ok, Map.to_list(opts)}
+  @doc "Returns the valid values of an option in words, as errors have them."
+  @spec expected(row()) :: String.t()
+  def expected(row), do: String.replace(row.opts[:expected], "`", "")
 
-  defp pairs(opts) do
-    if is_list(opts) and not List.improper?(opts) and Enum.all?(opts, &match?({_, _}, &1)),
-      do: {:ok, opts},
-      else: {:error, opts}
+  defp cast(type, value, nil), do: Type.cast(type, value)
+
+  defp cast(type, value, cast) do
+    with :unknown <- Type.cast(type, value), do: cast.(type, value)
   end
 
-  defp one(rows, key, value) when is_atom(key) or is_binary(key) do
-    word = to_string(key)
+  defp invalid(row, key, value, expected),
+    do: {:error, name(row, key) |> OptionError.invalid(value, expected) |> redact(row)}
 
-    case Enum.find(rows, fn {name, _, _, _} -> Atom.to_string(name) == word end) do
-      nil -> unknown(rows, key)
-      _row when value == nil -> :unset
-      {name, type, _, _} -> if valid?(type, value), do: {:ok, name}, else: {:error, {name, value}}
+  defp redact(error, row), do: if(row.opts[:secret], do: OptionError.redact(error), else: error)
+
+  # The key as it was given, but for a string: its name is known.
+  defp name(_row, key) when is_atom(key), do: key
+
+  defp name(row, key) do
+    Enum.find([row.name | row.opts[:also] || []], &(Atom.to_string(&1) == key))
+  end
+
+  @doc "Returns the error of a key that a schema does not have."
+  @spec unknown(t(), term()) :: OptionError.t()
+  def unknown(%__MODULE__{} = schema, key) do
+    known = for {name, _row} <- schema.names, is_atom(name), do: name
+
+    with nil <- if(schema.places, do: Places.error(key)) do
+      nearest = DidYouMean.nearest(key, known)
+      expected = if length(known) <= @listed, do: "one of #{join(known)}"
+      OptionError.new(:unknown, [key], nearest: nearest, expected: expected)
     end
   end
 
-  defp one(rows, key, _value), do: unknown(rows, key)
+  defp join(names), do: names |> Enum.sort() |> Enum.map_join(", ", &inspect/1)
 
-  defp unknown(rows, key) do
-    {:error, {:unknown_option, key, Suggest.nearest(key, Enum.map(rows, &elem(&1, 0)))}}
+  @doc "Returns the options as a Markdown list: name, type, default and documentation."
+  @spec docs(t()) :: String.t()
+  def docs(%__MODULE__{rows: rows}) do
+    Enum.map_join(rows, "\n", fn row ->
+      also = Enum.map_join(row.opts[:also] || [], ", ", &"`#{inspect(&1)}`")
+      also = if also == "", do: "", else: " (also #{also})"
+      "  * `#{inspect(row.name)}`#{also} - #{row.opts[:expected]}#{default(row)}: #{row.doc}"
+    end)
   end
 
-  defp valid?(:positive, n), do: is_integer(n) and n in 1..@max_ms
-  defp valid?(:count, n), do: is_integer(n) and n in 0..@max_ms
-  defp valid?(:timeout, :infinity), do: true
-  defp valid?(:timeout, n), do: valid?(:count, n)
-  defp valid?(:factor, n), do: is_number(n) and n >= 1 and n <= 1_000
-  defp valid?(:boolean, value), do: is_boolean(value)
-  defp valid?(:text, value), do: is_binary(value) and value != "" and String.valid?(value)
-  defp valid?(:atoms, value), do: match?([_ | _], value) and Enum.all?(value, &is_atom/1)
-  defp valid?({:fun, arity}, value), do: is_function(value, arity)
-
-  defp valid?(:strategy, value),
-    do: value in [:exponential, :linear, :constant] or is_function(value, 1)
-
-  defp expected(:positive), do: "a positive integer"
-  defp expected(:count), do: "0 or a positive integer"
-  defp expected(:timeout), do: "0, a positive integer or `:infinity`"
-  defp expected(:factor), do: "a number from 1 to 1000"
-  defp expected(:boolean), do: "a boolean"
-  defp expected(:text), do: "a non-empty string"
-  defp expected(:atoms), do: "a list of atoms"
-  defp expected({:fun, arity}), do: "a function of arity #{arity}"
-
-  defp expected(:strategy),
-    do: "`:exponential`, `:linear`, `:constant` or a function of arity 1"
+  defp default(%{opts: opts, default: default}) do
+    case opts[:shown] do
+      nil when default in [nil, [], %{}] -> ""
+      nil -> ", default `#{inspect(default)}`"
+      shown -> ", default #{shown}"
+    end
+  end
 end

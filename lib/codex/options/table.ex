@@ -1,53 +1,94 @@
 defmodule Codex.Options.Table do
   @moduledoc false
-  # Every option of a run, once. `Codex.Options`, `Codex.Thread.Options`, the options of a turn, their checks, their
-  # documentation and the arguments of the CLI are folds over the rows of `Codex.Options.Rows`.
+  # The options of a run: `Codex.Options`, `Codex.Thread.Options` and the options of a turn, from the
+  # rows of `Codex.Options.Rows`. Checks, documentation and the arguments of the CLI are made from
+  # them.
 
-  @rows Codex.Options.Rows.all()
-
-  alias Codex.Options.{Cast, Unknown, Words}
+  alias Codex.OptionError
+  alias Codex.Options.{Cast, Rows, Schema}
 
   @type scope :: :global | :thread | :turn
-  @type reason ::
-          Unknown.reason()
-          | {:invalid_map | :invalid_list, atom(), term()}
-          | {atom(), term()}
-          | :invalid_codex_path
-          | :invalid_base_url
-          | :conflicting_auto_flags
 
-  @maps for {name, scopes, type, doc, opts} <- @rows,
-            do: %{name: name, scopes: scopes, type: type, doc: doc, opts: opts}
+  @all Schema.new(Rows.all())
+  @global Schema.new(Rows.of(:global), places: true)
+  @thread Schema.new(Rows.of(:thread), places: true)
+  @turn Schema.new(Rows.of(:turn), places: true)
 
-  def rows, do: @maps
+  defp schema(:global), do: @global
+  defp schema(:thread), do: @thread
+  defp schema(:turn), do: @turn
 
-  for scope <- [:global, :thread, :turn] do
-    rows =
-      for row <- @maps, scope in row.scopes do
-        {turn_also, opts} = Keyword.pop(row.opts, :turn_also, [])
-        also = (opts[:also] || []) ++ if(scope == :turn, do: turn_also, else: [])
-        %{row | opts: if(also == [], do: opts, else: Keyword.put(opts, :also, also))}
-      end
+  @doc "Returns the rows of all options, or of one scope; `opts` has the facts of a row."
+  @spec rows() :: [Schema.row()]
+  def rows, do: @all.rows
 
-    names =
-      for row <- rows,
-          name <- [row.name | row.opts[:also] || []],
-          into: %{},
-          do: {Atom.to_string(name), row}
+  @spec rows(scope()) :: [Schema.row()]
+  def rows(scope), do: schema(scope).rows
 
-    def rows(unquote(scope)), do: unquote(Macro.escape(rows))
-    defp names(unquote(scope)), do: unquote(Macro.escape(names))
+  @doc "Returns fields and defaults of the struct of a scope."
+  @spec defaults(scope()) :: keyword()
+  def defaults(scope), do: for(row <- rows(scope), do: {row.name, row.default})
+
+  @doc "Returns the options of a scope as a Markdown list."
+  @spec docs(scope()) :: String.t()
+  def docs(scope), do: Schema.docs(schema(scope))
+
+  @doc """
+  Checks the options of one scope. Returns only those that are set. nil stands for no options.
+  """
+  @spec check(scope(), term()) :: {:ok, map()} | {:error, OptionError.t()}
+  def check(_scope, nil), do: {:ok, %{}}
+
+  def check(scope, attrs) do
+    with {:ok, set} <- Schema.set(schema(scope), attrs(attrs), &Cast.cast/2), do: one_bundle(set)
   end
 
-  @doc "Fields and defaults of a struct of this scope."
-  def defaults(scope), do: for(row <- rows(scope), do: {row.name, row.opts[:default]})
+  defp attrs(attrs) when attrs in [[], %{}], do: []
 
-  @doc "How a struct of a scope is inspected: what is set, without secrets."
+  defp attrs(attrs) do
+    case Codex.Options.Type.pairs(attrs) do
+      {:ok, pairs} -> Enum.flat_map(pairs, &attr/1)
+      :error -> attrs
+    end
+  end
+
+  # `history: %{persistence: _, max_bytes: _}` is two options.
+  defp attr({key, %{} = history}) when key in [:history, "history"] do
+    for {name, value} <- history do
+      case to_string(name) do
+        "persistence" -> {:history_persistence, value}
+        max when max in ["max_bytes", "maxBytes"] -> {:history_max_bytes, value}
+        _ -> {name, value}
+      end
+    end
+  end
+
+  defp attr({model, ""}) when model in [:model, "model"], do: []
+
+  # Former form: a tuple that also says whether the network is allowed.
+  defp attr({sandbox, {:external_sandbox, _}}) when sandbox in [:sandbox, "sandbox"],
+    do: [{sandbox, :external_sandbox}]
+
+  defp attr(pair), do: [pair]
+
+  defp one_bundle(%{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}),
+    do: {:error, conflict()}
+
+  defp one_bundle(set), do: {:ok, set}
+
+  @doc "Returns the error of `full_auto` beside `dangerously_bypass_approvals_and_sandbox`."
+  @spec conflict() :: OptionError.t()
+  def conflict do
+    expected = "left out beside dangerously_bypass_approvals_and_sandbox: true"
+    OptionError.invalid(:full_auto, true, expected)
+  end
+
+  @doc "Inspects the struct of a scope: the options that are set, without secrets."
   def inspect(%module{} = struct, scope, opts) do
     shown =
       for row <- rows(scope),
           value <- [Map.fetch!(struct, row.name)],
-          value != row.opts[:default] do
+          value != row.default do
         {row.name, shown(row, value)}
       end
 
@@ -80,23 +121,6 @@ defmodule Codex.Options.Table do
   defp redact_override({path, _value}), do: Enum.join(path, ".") <> "=[redacted]"
   defp redact_override(raw), do: hd(String.split(raw, "=")) <> "=[redacted]"
 
-  @doc "The documentation of a scope as a Markdown list."
-  def docs(scope) do
-    Enum.map_join(rows(scope), "\n", fn row ->
-      default =
-        if row.opts[:default] in [nil, [], %{}],
-          do: "",
-          else: ", default `#{inspect(row.opts[:default])}`"
-
-      also =
-        if row.opts[:also],
-          do: " (also #{Enum.map_join(row.opts[:also], ", ", &"`:#{&1}`")})",
-          else: ""
-
-      "  * `:#{row.name}`#{also} - #{Words.type(row.type)}#{default}: #{row.doc}"
-    end)
-  end
-
   @doc "Every option and its reach as a Markdown table."
   def reach do
     rows =
@@ -104,11 +128,11 @@ defmodule Codex.Options.Table do
         [
           "`#{row.name}`",
           Enum.map_join(
-            row.scopes,
+            row.opts[:scopes],
             ", ",
             &%{global: "client", thread: "thread", turn: "turn"}[&1]
           ),
-          Words.type(row.type),
+          row.opts[:expected],
           exec_doc(row.opts[:exec]),
           app_doc(row.opts[:app], row.opts[:exec]),
           row.doc
@@ -166,116 +190,4 @@ defmodule Codex.Options.Table do
   defp exec_doc(:model_providers), do: "`-c model_providers.…=…`, environment"
 
   defp exec_doc(how), do: both_doc(how)
-
-  @doc """
-  Checks the options of one scope, given as map (atom or string keys), keyword list or nil. The result has only what
-  was set.
-  """
-  @spec check(scope(), term()) :: {:ok, map()} | {:error, reason()}
-  def check(scope, attrs) do
-    names = names(scope)
-
-    with {:ok, attrs} <- pairs(attrs) do
-      attrs
-      |> Enum.flat_map(&spread/1)
-      |> Enum.reduce_while({:ok, %{}}, fn {key, value}, {:ok, checked} ->
-        case check_one(names, key, value) do
-          :unset -> {:cont, {:ok, checked}}
-          {:ok, name, value} -> {:cont, {:ok, Map.put(checked, name, value)}}
-          {:error, reason} -> {:halt, {:error, reason}}
-        end
-      end)
-    end
-    |> check_conflicts()
-  end
-
-  defp pairs(nil), do: {:ok, []}
-
-  defp pairs(attrs) do
-    with :error <- Cast.pairs(attrs), do: {:error, {:invalid_options, first_odd(attrs)}}
-  end
-
-  # `history: %{persistence: _, max_bytes: _}` is two options.
-  defp spread({key, %{} = history}) when key in [:history, "history"] do
-    for {name, value} <- history do
-      case to_string(name) do
-        "persistence" -> {:history_persistence, value}
-        max when max in ["max_bytes", "maxBytes"] -> {:history_max_bytes, value}
-        _ -> {name, value}
-      end
-    end
-  end
-
-  defp spread(pair), do: [pair]
-
-  @doc false
-  defdelegate first_odd(list), to: Cast
-
-  defp check_one(names, key, value) when is_atom(key),
-    do: check_one(names, Atom.to_string(key), value, key)
-
-  defp check_one(names, key, value) when is_binary(key), do: check_one(names, key, value, key)
-  defp check_one(names, key, _value), do: unknown(key, names)
-
-  defp check_one(names, name, value, key) do
-    case names do
-      %{^name => row} -> typed(row, value)
-      _ -> unknown(key, names)
-    end
-  end
-
-  defp unknown(key, names) do
-    known =
-      for {_, row} <- names, name <- [row.name | row.opts[:also] || []], uniq: true, do: name
-
-    {:error, Unknown.reason(key, known)}
-  end
-
-  # A variable that is not set must not become a run with another login.
-  defp typed(%{name: :api_key}, nil), do: {:error, {:invalid_api_key, :empty}}
-  defp typed(_row, nil), do: :unset
-  defp typed(%{name: :model}, ""), do: :unset
-  defp typed(%{name: :codex_path_override}, ""), do: {:error, :invalid_codex_path}
-
-  defp typed(%{name: :api_key} = row, value) when is_binary(value) do
-    if String.valid?(value) and String.trim(value) == "",
-      do: {:error, {:invalid_api_key, :empty}},
-      else: checked(row, value)
-  end
-
-  # Former form: a tuple that also says what the network may do.
-  defp typed(%{name: :sandbox} = row, {:external_sandbox, _}), do: checked(row, :external_sandbox)
-  defp typed(row, value), do: checked(row, value)
-
-  defp checked(row, value) do
-    case Cast.cast(row.type, value) do
-      {:ok, value} -> {:ok, row.name, value}
-      :error -> {:error, invalid(row, value)}
-      {:error, reason} -> {:error, nested(row, reason, value)}
-    end
-  end
-
-  # Options inside of an option.
-  defp nested(_row, {tag, {:unknown_option, key, _nearest}}, _value) do
-    rows = if tag == :invalid_retry_opts, do: Codex.Retry.Options, else: Codex.RateLimit.Options
-    {tag, Unknown.reason(key, Enum.map(rows.rows(), &elem(&1, 0)))}
-  end
-
-  defp nested(%{name: :config}, {:invalid_config_overrides, :not_an_override}, value)
-       when not is_list(value),
-       do: {:invalid_map, :config, "[redacted]"}
-
-  defp nested(_row, reason, _value), do: reason
-
-  defp invalid(%{name: :base_url}, _value), do: :invalid_base_url
-  defp invalid(%{type: :map, name: name}, value), do: {:invalid_map, name, value}
-  defp invalid(%{type: {:list, _}, name: name}, value), do: {:invalid_list, name, value}
-
-  defp invalid(%{opts: opts, name: name}, value),
-    do: {:"invalid_#{opts[:error] || name}", if(opts[:secret], do: "[redacted]", else: value)}
-
-  defp check_conflicts({:ok, %{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}}),
-    do: {:error, :conflicting_auto_flags}
-
-  defp check_conflicts(result), do: result
 end

@@ -5,9 +5,8 @@ defmodule Codex.Protocol.Check do
   # Keys and words are in snake_case or as on the wire, atoms or strings. Experimental fields are
   # listed, not refused: only the connection knows whether it has the experimental API.
 
-  alias Codex.Options.Keywords
+  alias Codex.{DidYouMean, OptionError}
   alias Codex.Protocol.Words
-  alias Codex.Suggest
 
   @typedoc """
   A type of the protocol, as in `priv/protocol/app_server.exs`. `:count` is an integer from 0,
@@ -28,14 +27,6 @@ defmodule Codex.Protocol.Check do
           | {:one_of, [type()]}
           | {:fields, [{field_kind(), {String.t(), type()}} | {:other, type()}]}
   @type field_kind :: :required | :optional | :experimental_required | :experimental
-
-  @typedoc "The key of an option, or a path inside it: keys, and indexes of lists from 0."
-  @type where :: term() | [term()]
-  @type reason ::
-          {:unknown_option, where(), nearest :: atom() | nil}
-          | {:missing_option, where()}
-          | {:invalid_option, where(), value :: term(), expected :: String.t()}
-          | {:invalid_options, value :: term()}
 
   @doc """
   Prepares a type for the checks. Objects find their fields by either spelling:
@@ -74,7 +65,7 @@ defmodule Codex.Protocol.Check do
   lists the paths of the experimental fields that were used, in the names of the wire, with dots.
   """
   @spec run(term(), term(), %{String.t() => term()}) ::
-          {:ok, term(), [String.t()]} | {:error, reason()}
+          {:ok, term(), [String.t()]} | {:error, OptionError.t()}
   def run(type, value, types) do
     with {:ok, wire, uses} <- cast(type, value, {types, []}), do: {:ok, wire, Enum.uniq(uses)}
   end
@@ -138,7 +129,7 @@ defmodule Codex.Protocol.Check do
          {:ok, wire, uses} <- members(pairs, names, rest, at, %{}, []) do
       case Enum.find(required, &(not is_map_key(wire, elem(&1, 0)))) do
         nil -> {:ok, wire, uses}
-        missing -> {:error, {:missing_option, where(inside(at, elem(missing, 1)))}}
+        missing -> missing(elem(missing, 1), at)
       end
     end
   end
@@ -197,7 +188,7 @@ defmodule Codex.Protocol.Check do
 
   defp other_name(key, names, nil, here) do
     known = for {_, entry} <- names, uniq: true, do: elem(entry, 1)
-    {:error, {:unknown_option, where(here), nearest(key, known)}}
+    {:error, OptionError.new(:unknown, path(here), nearest: nearest(key, known))}
   end
 
   defp other_name(key, _names, _rest, here) do
@@ -210,7 +201,7 @@ defmodule Codex.Protocol.Check do
   defp nearest(key, known) when is_atom(key) or is_binary(key) do
     case spelling(key) do
       nil -> nil
-      text -> if String.valid?(text), do: Suggest.nearest(Macro.underscore(text), known)
+      text -> if String.valid?(text), do: DidYouMean.nearest(Macro.underscore(text), known)
     end
   end
 
@@ -281,7 +272,7 @@ defmodule Codex.Protocol.Check do
     case List.keyfind(for({key, value} <- pairs, do: {spelling(key), value}), wire, 0) ||
            Enum.find_value(pairs, fn {key, value} -> key == name && {wire, value} end) do
       nil ->
-        {:error, {:missing_option, where(inside(at, name))}}
+        missing(name, at)
 
       {_, given} ->
         case Enum.filter(objects, fn {:object, names, _, _} ->
@@ -328,15 +319,16 @@ defmodule Codex.Protocol.Check do
 
   defp inside({types, path}, key), do: {types, [key | path]}
 
-  defp where({_types, [key]}), do: key
-  defp where({_types, path}), do: Enum.reverse(path)
+  defp path({_types, path}), do: Enum.reverse(path)
 
-  @spec invalid(term(), term(), tuple()) :: {:error, reason()}
+  defp missing(name, at), do: {:error, OptionError.new(:missing, path(inside(at, name)), [])}
+
+  @spec invalid(term(), term(), tuple()) :: {:error, OptionError.t()}
   defp invalid(_type, value, {_types, []}),
-    do: {:error, {:invalid_options, Keywords.redacted(value)}}
+    do: {:error, OptionError.not_options(value)}
 
   defp invalid(type, value, {types, path} = at) do
     expected = if is_binary(type), do: type, else: Words.expected(type, types)
-    {:error, {:invalid_option, where(at), Words.hide(value, path), expected}}
+    {:error, OptionError.invalid(path(at), Words.hide(value, path), expected)}
   end
 end

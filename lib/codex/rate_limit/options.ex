@@ -2,26 +2,15 @@ defmodule Codex.RateLimit.Options do
   @moduledoc false
   # The options of `Codex.RateLimit`. Missing delays come from the application environment.
 
+  alias Codex.OptionError
+  alias Codex.Options.Rows.Retry, as: Rows
   alias Codex.Options.Schema
 
-  @rows [
-    {:max_attempts, :positive, 3, "the number of attempts in all"},
-    {:default_delay_ms, :count, nil,
-     "the first wait in ms if the server gives no time; if not set, " <>
-       "`:rate_limit_default_delay_ms` of the application environment, 60_000"},
-    {:max_delay_ms, :count, nil,
-     "the longest of these waits; if not set, `:rate_limit_max_delay_ms`, 300_000"},
-    {:multiplier, :factor, nil,
-     "each of these waits is multiplied with this for the next; " <>
-       "if not set, `:rate_limit_multiplier`, 2.0"},
-    {:max_wait_ms, :timeout, nil,
-     "the longest wait in ms: the error is returned at once if a wait is longer; " <>
-       "if not set, as `max_delay_ms`"},
-    {:account, :text, nil,
-     "a name for the account; if not set, made of the provider and a digest of key or home"},
-    {:telemetry_prefix, :atoms, [:codex],
-     "the first part of event names; a run uses the client's"}
-  ]
+  @schema Schema.new(Rows.rate_limit(), places: true)
+  @handle Schema.new([
+            {:attempt, :positive, "the number of the failed attempt", default: 1}
+            | Rows.rate_limit()
+          ])
 
   @environment [
     default_delay_ms: {:rate_limit_default_delay_ms, 60_000},
@@ -29,19 +18,24 @@ defmodule Codex.RateLimit.Options do
     multiplier: {:rate_limit_multiplier, 2.0}
   ]
 
-  @doc false
-  def rows, do: @rows
-
   @spec docs() :: String.t()
-  def docs, do: Schema.docs(@rows)
+  def docs, do: Schema.docs(@schema)
 
-  @spec check(term()) :: {:ok, map()} | {:error, Schema.reason()}
-  def check(opts), do: Schema.check(@rows, opts)
+  @spec check(term()) :: {:ok, map()} | {:error, OptionError.t()}
+  def check(opts), do: Schema.validate(@schema, opts, &Rows.cast/2)
 
-  @doc "Returns the options with the values of the application environment. Raises `ArgumentError`."
+  @doc """
+  Returns the options with the values of the application environment. Raises `Codex.OptionError`.
+  """
   @spec complete!(term()) :: map()
-  def complete!(opts) do
-    opts = Schema.check!(@rows, opts)
+  def complete!(opts), do: complete!(opts, @schema)
+
+  @doc "Returns the options of `Codex.RateLimit.handle/2`. Raises `Codex.OptionError`."
+  @spec handle!(term()) :: map()
+  def handle!(opts), do: complete!(opts, @handle)
+
+  defp complete!(opts, schema) do
+    opts = Schema.validate!(schema, opts, &Rows.cast/2)
 
     configured =
       for {name, {key, default}} <- @environment,
@@ -50,7 +44,10 @@ defmodule Codex.RateLimit.Options do
           do: {name, Application.get_env(:codex_sdk, key, default)}
 
     # The environment may hold invalid values.
-    opts = Schema.check!(@rows, Map.merge(opts, configured))
+    configured =
+      Schema.validate!(@schema, configured, &Rows.cast/2) |> Map.take(Map.keys(configured))
+
+    opts = Map.merge(opts, configured)
     %{opts | max_wait_ms: opts.max_wait_ms || opts.max_delay_ms}
   end
 end

@@ -2,45 +2,30 @@ defmodule Codex.Retry.Options do
   @moduledoc false
   # The options of `Codex.Retry`, and the decision on the next attempt. Pure.
 
-  alias Codex.Error
-  alias Codex.Options.Schema
+  alias Codex.{Error, OptionError}
+  alias Codex.Options.Rows.Retry, as: Rows
+  alias Codex.Options.{Schema, Type}
 
-  @rows [
-    {:max_attempts, :positive, 4, "the number of attempts in all"},
-    {:base_delay_ms, :count, 200, "the delay in ms from which the strategy computes"},
-    {:max_delay_ms, :count, 10_000, "the longest delay of the strategy in ms, before the jitter"},
-    {:jitter, :boolean, true,
-     "adds 1 to 25 % to the delay at random, so that callers do not repeat at the same time"},
-    {:strategy, :strategy, :exponential,
-     "the delay before attempt n + 1: base · 2^(n - 1), base · n, base, or the result of the " <>
-       "function for n, in ms"},
-    {:retry_if, {:fun, 1}, &Error.retryable?/1,
-     "returns true if an attempt that failed with this reason is repeated"},
-    {:on_retry, {:fun, 2}, &__MODULE__.ignore/2,
-     "called with the number of the failed attempt and its reason, before the wait"},
-    {:max_retry_after_ms, :timeout, 300_000,
-     "the error is returned at once if the server asks for a longer wait than this, in ms"},
-    {:total_timeout_ms, :timeout, :infinity,
-     "the time limit in ms since the first attempt began: no wait begins that would end later"},
-    {:resume_prompt, :text, "Continue.", "the prompt of a resumed thread; for `retry: :resume`"},
-    {:telemetry_prefix, :atoms, [:codex],
-     "the first part of event names; a run uses the client's"}
-  ]
+  @schema Schema.new(Rows.retry(), places: true)
 
-  @doc false
-  def rows, do: @rows
-
-  @doc false
-  def ignore(_attempt, _reason), do: :ok
-
-  @spec check(term()) :: {:ok, map()} | {:error, Schema.reason()}
-  def check(opts), do: Schema.check(@rows, opts)
+  @spec check(term()) :: {:ok, map()} | {:error, OptionError.t()}
+  def check(opts) do
+    with {:ok, opts} <- Schema.validate(@schema, opts, &Rows.cast/2), do: {:ok, complete(opts)}
+  end
 
   @spec check!(term()) :: map()
-  def check!(opts), do: Schema.check!(@rows, opts)
+  def check!(opts), do: @schema |> Schema.validate!(opts, &Rows.cast/2) |> complete()
+
+  defp complete(opts) do
+    %{
+      opts
+      | retry_if: opts.retry_if || (&Error.retryable?/1),
+        on_retry: opts.on_retry || fn _attempt, _reason -> :ok end
+    }
+  end
 
   @spec docs() :: String.t()
-  def docs, do: Schema.docs(@rows)
+  def docs, do: Schema.docs(@schema)
 
   # 2^40 ms is longer than any useful wait.
   @most_doublings 40
@@ -82,7 +67,7 @@ defmodule Codex.Retry.Options do
          true <- !!opts.retry_if.(reason),
          asked = Error.normalize(reason).retry_after_ms || 0,
          true <- asked <= opts.max_retry_after_ms,
-         delay = attempt |> delay(opts) |> max(asked) |> min(Schema.max_ms()),
+         delay = attempt |> delay(opts) |> max(asked) |> min(Type.max_ms()),
          true <- elapsed + delay <= opts.total_timeout_ms do
       {:retry, delay}
     else

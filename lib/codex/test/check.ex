@@ -51,7 +51,10 @@ defmodule Codex.Test.Check do
 
   defp value(_key, _value), do: :ok
 
-  defp unknown(key, known, place), do: "#{place}: #{Codex.Suggest.unknown_key(key, known)}"
+  defp unknown(key, known, place) do
+    error = Codex.OptionError.new(:unknown, [key], nearest: Codex.DidYouMean.nearest(key, known))
+    "#{place}: #{Exception.message(error)}"
+  end
 
   @doc "Converts response headers to pairs of strings."
   @spec headers!(Codex.Test.Steps.headers()) :: [{String.t(), String.t()}]

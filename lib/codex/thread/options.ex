@@ -1,6 +1,6 @@
 defmodule Codex.Thread.Options do
   @moduledoc """
-  Options of a thread: they hold for each of its turns.
+  Options of a thread. They hold for each of its turns.
 
   #{Codex.Options.Table.docs(:thread)}
 
@@ -19,16 +19,13 @@ defmodule Codex.Thread.Options do
       iex> {:ok, options} = Codex.Thread.Options.new(sandbox: "workspace-write", cd: "/srv/app")
       iex> {options.sandbox, options.working_directory}
       {:workspace_write, "/srv/app"}
-      iex> Codex.Thread.Options.new(sandbox: :none)
-      {:error, {:invalid_sandbox, :none}}
+      iex> {:error, error} = Codex.Thread.Options.new(sandbox: :none)
+      iex> {error.key, error.value}
+      {:sandbox, :none}
 
-  Errors: `{:unknown_option, key, nearest}`, `{:misplaced_option, key, places}` (an option of a
-  client, of a turn, …), `{:invalid_<option>, value}`, `{:invalid_list, option, value}`,
-  `{:invalid_map, option, value}`, `{:invalid_config_overrides, key}`, those of a `shell_environment_policy`
-  (`{:invalid_shell_environment_inherit, value}`, `…_ignore_default_excludes`, `…_list`, `…_set`), `:conflicting_auto_flags` (`full_auto` together with
-  `dangerously_bypass_approvals_and_sandbox`), `{:invalid_options, value}`.
+  The error is a `Codex.OptionError`.
   """
-  @spec new(map() | keyword()) :: {:ok, t()} | {:error, Table.reason()}
+  @spec new(map() | keyword()) :: {:ok, t()} | {:error, Codex.OptionError.t()}
   def new(attrs \\ %{})
   def new(%__MODULE__{} = options), do: {:ok, options}
 

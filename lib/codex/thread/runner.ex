@@ -2,17 +2,23 @@ defmodule Codex.Thread.Runner do
   @moduledoc false
   # The options of `Codex.Thread.run/3` and its like that are none of the turn, and the loop of `Codex.Thread.run_auto/3`.
 
-  alias Codex.Options.{Table, Unknown}
+  alias Codex.OptionError
+  alias Codex.Options.{Places, Schema}
   alias Codex.Turn
 
-  @auto [:max_attempts, :backoff, :turn_opts]
+  @auto Schema.new(
+          [
+            {:max_attempts, :positive, "the most turns", default: 3},
+            {:backoff, {:fun, 1}, "called with the number of the turn, before the next turn",
+             shown: "sleeps 100, 200, 400 … at most 5_000 ms"},
+            {:turn_opts, :options, "the options of each turn",
+             default: %{}, expected: "a map or keyword"}
+          ],
+          places: true
+        )
 
-  @type reason ::
-          {:invalid_options, term()}
-          | {:unsupported_option, :agent | :run_config | :backoff | :max_turns}
-
-  @doc "The options of the turn that options of a run have: `turn_opts` alone, where these are given."
-  @spec opts(term()) :: {:ok, map()} | {:error, reason()}
+  @doc "Returns the options of the turn among those of a run: `turn_opts` alone, if these are set."
+  @spec opts(term()) :: {:ok, map()} | {:error, OptionError.t()}
   def opts(opts) do
     with {:ok, opts} <- map(opts),
          {turn_opts, opts} = pop(opts, :turn_opts, nil),
@@ -28,22 +34,13 @@ defmodule Codex.Thread.Runner do
 
   # Options of a loop over turns, which this version does not have.
   defp check_loop(opts) do
-    Enum.find_value([:agent, :run_config, :backoff, :max_turns], :ok, fn key ->
-      if opts[key] || opts[Atom.to_string(key)], do: {:error, {:unsupported_option, key}}
+    Enum.find_value(opts, :ok, fn {key, value} ->
+      error = if value, do: Places.error(key)
+      if error && error.reason == :unsupported, do: {:error, error}
     end)
   end
 
-  @doc "Options as a map; what is odd about others is shown without the rest."
-  @spec map(term()) :: {:ok, map()} | {:error, {:invalid_options, term()}}
-  def map(%{} = opts) when not is_struct(opts), do: {:ok, opts}
-
-  def map(opts) do
-    cond do
-      Keyword.keyword?(opts) -> {:ok, Map.new(opts)}
-      is_list(opts) -> {:error, {:invalid_options, Table.first_odd(opts)}}
-      true -> {:error, {:invalid_options, Codex.Options.Keywords.redacted(opts)}}
-    end
-  end
+  defp map(opts), do: with({:ok, pairs} <- Schema.pairs(opts), do: {:ok, Map.new(pairs)})
 
   @doc "A name for one run, by which it is cancelled."
   @spec token() :: String.t()
@@ -55,26 +52,13 @@ defmodule Codex.Thread.Runner do
   @doc "Runs turns, as `run` does with a thread and options, until none asks to go on."
   @spec auto(Codex.Thread.t(), term(), (Codex.Thread.t(), map() | keyword() -> turn())) :: turn()
   def auto(thread, opts, run) do
-    with {:ok, opts} <- map(opts) do
-      max = Map.get(opts, :max_attempts, 3)
-      backoff = Map.get(opts, :backoff, &sleep/1)
-
-      cond do
-        key = Enum.find(Map.keys(opts), &(&1 not in @auto)) ->
-          {:error, Unknown.reason(key, @auto)}
-
-        not (is_integer(max) and max > 0) ->
-          {:error, {:invalid_max_attempts, max}}
-
-        not is_function(backoff, 1) ->
-          {:error, {:invalid_backoff, backoff}}
-
-        true ->
-          turn_opts = opts[:turn_opts] || %{}
-          attempt(thread, &run.(&1, turn_opts), backoff, 1, max)
-      end
+    with {:ok, opts} <- Schema.validate(@auto, opts, &turn_opts/2) do
+      backoff = opts.backoff || (&sleep/1)
+      attempt(thread, &run.(&1, opts.turn_opts), backoff, 1, opts.max_attempts)
     end
   end
+
+  defp turn_opts(:options, value), do: {:ok, value}
 
   defp attempt(thread, run, backoff, n, max) do
     case run.(thread) do

@@ -244,11 +244,10 @@ defmodule Codex.AppServer.ApprovalsTest do
 
     test "that are none are refused with the options of the thread" do
       for policy <- [fn -> :allow end, "x", :on_request, NoSuchModule, String, [1]] do
-        assert Codex.start_thread([], approval_policy: policy) ==
-                 {:error, {:invalid_approval_policy, policy}}
-
-        assert Codex.start_thread([], approval_hook: policy) ==
-                 {:error, {:invalid_approval_hook, policy}}
+        for name <- [:approval_policy, :approval_hook] do
+          assert {:error, %Codex.OptionError{key: ^name, value: ^policy}} =
+                   Codex.start_thread([], [{name, policy}])
+        end
       end
     end
 

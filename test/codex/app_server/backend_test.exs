@@ -128,7 +128,8 @@ defmodule Codex.AppServer.BackendTest do
     end
 
     for bad <- [:app_server, {:app_server, nil}, {:app_server, "x"}, {:other, self()}] do
-      assert Codex.Thread.Options.new(transport: bad) == {:error, {:invalid_transport, bad}}
+      assert {:error, %Codex.OptionError{key: :transport, value: ^bad}} =
+               Codex.Thread.Options.new(transport: bad)
     end
 
     {:ok, thread} = Codex.start_thread([], transport: {:app_server, NoSuchConn})

@@ -237,7 +237,7 @@ defmodule Codex.AppServer.CLITest do
 
     Task.await(
       Task.async(fn ->
-        assert {:error, {:invalid_option, :decision, :yes, _}} =
+        assert {:error, %Codex.OptionError{path: [:decision], value: :yes}} =
                  AppServer.respond(conn, id, %{decision: :yes})
 
         assert :ok = AppServer.respond(conn, id, decision: :accept)

@@ -55,7 +55,7 @@ defmodule Codex.AppServer.ConnectionTest do
       assert item["type"] == "agentMessage" and item["text"] == "Hello there."
 
       # Refused before it is sent, and by the server.
-      assert {:error, {:unknown_option, :modle, :model}} =
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [:modle], nearest: :model}} =
                AppServer.thread_start(conn, modle: "x")
 
       assert {:error, %{"code" => -32600}} = AppServer.request(conn, "no/such", %{})
@@ -102,7 +102,7 @@ defmodule Codex.AppServer.ConnectionTest do
       assert params["command"] =~ "echo one"
 
       # An answer that is none can be given again.
-      assert {:error, {:invalid_option, _, _, _}} =
+      assert {:error, %Codex.OptionError{}} =
                AppServer.respond(conn, request, %{decision: :maybe})
 
       answer = Task.async(fn -> AppServer.respond(conn, request, %{decision: :accept}) end)
@@ -173,7 +173,7 @@ defmodule Codex.AppServer.ConnectionTest do
       assert eventually(fn -> not alive?(os_pid) end)
 
       assert {:error, {reason, _child}} = start_supervised({AppServer, client: [], cwd: 1})
-      assert {:invalid_option, :cwd, 1, "a path"} = reason
+      assert %Codex.OptionError{path: [:cwd], value: 1, expected: "a path"} = reason
 
       # Keys are in no child's start arguments, and what waits for an answer in no log.
       spec = AppServer.child_spec(client: [api_key: "sk-canary"], name: name)
@@ -500,20 +500,23 @@ defmodule Codex.AppServer.ConnectionTest do
                AppServer.connect([codex_path: file, codex_home: dir], cwd: dir)
 
       assert {:error, {:codex_binary_missing, _}} = AppServer.connect(codex_path: file <> "-none")
-      assert {:error, {:unknown_option, :titel, _}} = AppServer.connect([], titel: "x")
 
-      assert {:error, {:invalid_option, :init_timeout_ms, 0, _}} =
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [:titel]}} =
+               AppServer.connect([], titel: "x")
+
+      assert {:error, %Codex.OptionError{path: [:init_timeout_ms], value: 0}} =
                AppServer.connect([], init_timeout_ms: 0)
 
-      assert {:error, {:invalid_option, :config, "[redacted]", _}} =
+      assert {:error, %Codex.OptionError{path: [:config], value: "[redacted]"}} =
                AppServer.connect([], config: %{"a" => {:odd, "sk-secret"}})
 
       config = [mcp_servers: [a: [env: ["T=sk-secret": ""]]]]
 
-      assert {:error, {:invalid_option, [:config, "mcp_servers.a.env"], "[redacted]", _}} =
+      assert {:error,
+              %Codex.OptionError{path: [:config, "mcp_servers.a.env"], value: "[redacted]"}} =
                AppServer.connect([], config: config)
 
-      assert {:error, {:invalid_option, :config, "[redacted]", _}} =
+      assert {:error, %Codex.OptionError{path: [:config], value: "[redacted]"}} =
                AppServer.connect([], config: ["a=sk-secret", {"b", {1}}])
 
       config = %{"mcp_servers.a" => %{url: "u", bearer_token: "sk-secret"}}

@@ -160,35 +160,43 @@ defmodule Codex.AppServer.MethodsTest do
     assert call(recorder, method, args) in [:ok, {:ok, %{}}]
     assert_received {:request, ^method, _params, _opts}
 
-    assert {:error, {:unknown_option, "odd_one", _}} =
+    assert {:error, %Codex.OptionError{reason: :unknown, path: ["odd_one"]}} =
              send_bad.(positional, options ++ [{"odd_one", 1}])
 
-    assert {:error, {:invalid_options, :odd}} = send_bad.(positional, :odd)
+    assert {:error, %Codex.OptionError{reason: :not_options, value: :odd}} =
+             send_bad.(positional, :odd)
 
     for {name, required} <- fields, name not in function.args do
       near = "#{name}x"
       others = Keyword.delete(options, name)
 
-      assert {:error, {:unknown_option, ^near, nearest}} =
+      assert {:error, %Codex.OptionError{reason: :unknown, path: [^near], nearest: nearest}} =
                send_bad.(positional, options ++ [{near, 1}])
 
       assert nearest == name, "#{method} #{near}"
 
-      assert {:error, {:invalid_option, ^name, _, expected}} =
+      assert {:error, %Codex.OptionError{path: [^name], expected: expected}} =
                send_bad.(positional, others ++ [{name, self()}])
 
       assert is_binary(expected)
 
       if required and not is_map_key(function.fixed, Atom.to_string(name)),
-        do: assert(send_bad.(positional, others) == {:error, {:missing_option, name}}, method)
+        do:
+          assert(
+            match?(
+              {:error, %Codex.OptionError{reason: :missing, path: [^name]}},
+              send_bad.(positional, others)
+            ),
+            method
+          )
     end
 
     for {name, index} <- Enum.with_index(function.args) do
-      assert {:error, {:invalid_option, ^name, _, _}} =
+      assert {:error, %Codex.OptionError{path: [^name]}} =
                send_bad.(List.replace_at(positional, index, self()), options)
 
-      assert send_bad.(List.replace_at(positional, index, nil), options) ==
-               {:error, {:missing_option, name}}
+      assert {:error, %Codex.OptionError{reason: :missing, path: [^name]}} =
+               send_bad.(List.replace_at(positional, index, nil), options)
     end
   end
 
@@ -421,8 +429,12 @@ defmodule Codex.AppServer.MethodsTest do
 
       assert Codex.Error.normalize(error).kind == :config
 
-      assert {:error, {:unknown_option, :expect_version, :expected_version}} =
-               call.(expect_version: "v")
+      assert {:error,
+              %Codex.OptionError{
+                reason: :unknown,
+                path: [:expect_version],
+                nearest: :expected_version
+              }} = call.(expect_version: "v")
 
       assert File.read!(file) =~ "model_verbosity = \"high\""
     end

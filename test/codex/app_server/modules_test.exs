@@ -25,8 +25,12 @@ defmodule Codex.AppServer.ModulesTest do
     assert sent() ==
              {"mcpServer/oauth/login", %{"name" => "n", "scopes" => ["s"], "timeoutSecs" => 9}}
 
-    assert Mcp.oauth_login(conn, scopes: []) == {:error, {:missing_option, :name}}
-    assert {:error, {:unknown_option, :limits, :limit}} = Mcp.list_servers(conn, limits: 2)
+    assert {:error, %Codex.OptionError{reason: :missing, path: [:name]}} =
+             Mcp.oauth_login(conn, scopes: [])
+
+    assert {:error, %Codex.OptionError{reason: :unknown, path: [:limits], nearest: :limit}} =
+             Mcp.list_servers(conn, limits: 2)
+
     refute_received {:request, _, _, _}
   end
 
@@ -70,27 +74,26 @@ defmodule Codex.AppServer.ModulesTest do
     end
 
     for key <- [nil, "", " "] do
-      empty = {:error, {:invalid_api_key, :empty}}
-      assert Account.login_start(conn, {:api_key, key}) == empty
-      assert Account.login_start(conn, %{"type" => "api", "apiKey" => key}) == empty
+      for login <- [{:api_key, key}, %{"type" => "api", "apiKey" => key}] do
+        assert {:error, %Codex.OptionError{key: :api_key}} = Account.login_start(conn, login)
+      end
     end
 
     for key <- ["", " "] do
       login = &Codex.AppServer.account_login_start(conn, &1)
-      assert login.(type: "apiKey", api_key: key) == {:error, {:invalid_api_key, :empty}}
-
-      assert login.(%{"type" => "apiKey", "apiKey" => key}) ==
-               {:error, {:invalid_api_key, :empty}}
+      empty = login.(type: "apiKey", api_key: key)
+      assert {:error, %Codex.OptionError{key: :api_key}} = empty
+      assert login.(%{"type" => "apiKey", "apiKey" => key}) == empty
 
       tokens = %{type: "chatgptAuthTokens", access_token: key, chatgpt_account_id: "a"}
-      assert login.(tokens) == {:error, {:invalid_access_token, :empty}}
+      assert {:error, %Codex.OptionError{key: :access_token}} = login.(tokens)
     end
 
     assert Account.login_start(conn, :google) == {:error, {:invalid_login_type, :google}}
     assert Account.login_start(conn, %{type: 7}) == {:error, {:invalid_login_type, 7}}
 
-    assert Account.login_start(conn, %{api_key: "sk-marked"}) ==
-             {:error, {:missing_option, :type}}
+    assert {:error, %Codex.OptionError{reason: :missing, path: [:type]}} =
+             Account.login_start(conn, %{api_key: "sk-marked"})
 
     refute inspect(Account.login_start(conn, ["sk-marked"])) =~ "marked"
     refute inspect(Account.login_start(conn, {:api_key, ["sk-marked"]})) =~ "marked"

@@ -80,7 +80,7 @@ defmodule Codex.AppServer.OddTest do
       # What is taken goes over the wire.
       case ServerRequest.encode(method, params, {:answer, answer}) do
         {:ok, {kind, wire}} when kind in [:ok, :error] -> assert Codex.JSON.encode!(wire)
-        {:error, reason} -> assert is_atom(elem(reason, 0))
+        {:error, error} -> assert %Codex.OptionError{} = error
       end
     end
   end

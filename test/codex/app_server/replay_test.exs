@@ -155,7 +155,7 @@ defmodule Codex.AppServer.ReplayTest do
   test "an answer that is none is refused here, not by the server" do
     replay = "approval_command_bad_decision" |> Replay.lines() |> Replay.play(&whole/1)
 
-    assert {:error, {:invalid_option, "decision", "maybe", expected}} =
+    assert {:error, %Codex.OptionError{path: ["decision"], value: "maybe", expected: expected}} =
              replies(replay)[{:answer, 0}]
 
     assert expected =~ ~S("accept", "acceptForSession", "decline")

@@ -282,11 +282,13 @@ defmodule Codex.AppServer.RequestsTest do
           {[:no_such_module], "there is no module :no_such_module"},
           {["weather"], ~s(a tool must be a module, got: "weather")},
           {[Nameless], ~s(the name must have 1 to 64 letters, digits, _ or -, got: "my tool")},
-          {[Weather, Weather], "two tools have the name weather"},
+          {[Weather, Weather], "not two tools weather"},
           {Weather, "a list of modules"}
         ] do
-      assert {:error, {:invalid_tools, text}} = Codex.start_thread([], tools: tools)
-      assert text =~ words
+      assert {:error, %Codex.OptionError{key: :tools} = error} =
+               Codex.start_thread([], tools: tools)
+
+      assert error.expected =~ words
     end
   end
 
@@ -427,7 +429,7 @@ defmodule Codex.AppServer.RequestsTest do
       assert_receive {:codex_request, _, %Request.TokenRefresh{} = request}, 10_000
       assert %{reason: "unauthorized", previous_account_id: "acc-1"} = request
 
-      assert {:error, {:missing_option, :chatgpt_account_id}} =
+      assert {:error, %Codex.OptionError{reason: :missing, path: [:chatgpt_account_id]}} =
                AppServer.answer(request, access_token: new)
 
       assert AppServer.answer(request, access_token: new, chatgpt_account_id: "acc-1") == :ok

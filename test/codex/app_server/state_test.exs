@@ -346,10 +346,10 @@ defmodule Codex.AppServer.StateTest do
   test "what could not be sent is an error of its request" do
     {id, state} = request(ready(), :a)
 
-    assert {[{:reply, :a, {:error, {:invalid_option, _, _, _}}}], state} =
-             State.run(state, {:refuse, id, {:invalid_option, [], "x", "text"}}, 0)
+    error = Codex.OptionError.invalid([], "x", "text")
 
-    assert {[], ^state} = State.run(state, {:refuse, id, {:invalid_option, [], "x", "text"}}, 0)
+    assert {[{:reply, :a, {:error, ^error}}], state} = State.run(state, {:refuse, id, error}, 0)
+    assert {[], ^state} = State.run(state, {:refuse, id, error}, 0)
   end
 
   describe "subscribers" do
@@ -387,14 +387,20 @@ defmodule Codex.AppServer.StateTest do
       state = ready(max_subscribers: 1)
 
       for {options, reason} <- [
-            {[method: "x"], {:unknown_option, :method, :methods}},
-            {[methods: "x"], {:invalid_option, :methods, "x", "a list of strings"}},
-            {[methods: [:x]], {:invalid_option, :methods, [:x], "a list of strings"}},
-            {[thread_id: :x], {:invalid_option, :thread_id, :x, "a string"}},
-            {7, {:invalid_options, 7}}
+            {[method: "x"],
+             %Codex.OptionError{reason: :unknown, path: [:method], nearest: :methods}},
+            {[methods: "x"],
+             %Codex.OptionError{path: [:methods], value: "x", expected: "a list of strings"}},
+            {[methods: [:x]],
+             %Codex.OptionError{path: [:methods], value: [:x], expected: "a list of strings"}},
+            {[thread_id: :x],
+             %Codex.OptionError{path: [:thread_id], value: :x, expected: "a string"}},
+            {7, %Codex.OptionError{reason: :not_options, value: 7}}
           ] do
-        assert State.run(state, {:subscribe, :us, :s, options}, 0) ==
-                 {[{:reply, :us, {:error, reason}}], state}
+        assert {[{:reply, :us, {:error, error}}], ^state} =
+                 State.run(state, {:subscribe, :us, :s, options}, 0)
+
+        assert Codex.OptionErrors.like?(error, reason)
       end
 
       state = subscribe(state, :s)
@@ -450,22 +456,29 @@ defmodule Codex.AppServer.StateTest do
       {_, state} = message(state, {:request, 0, @approval, %{}})
 
       for {answer, reason} <- [
-            {{:ok, %{}}, {:missing_option, :decision}},
+            {{:ok, %{}}, %Codex.OptionError{reason: :missing, path: [:decision]}},
             {{:ok, %{decision: :maybe}},
-             {:invalid_option, :decision, :maybe,
-              ~S(one of "accept", "acceptForSession", "decline", "cancel" or a map)}},
-            {{:ok, [:accept]}, {:invalid_options, [:accept]}},
-            {{:error, "no"}, {:invalid_options, "no"}},
+             %Codex.OptionError{
+               path: [:decision],
+               value: :maybe,
+               expected: ~S(one of "accept", "acceptForSession", "decline", "cancel" or a map)
+             }},
+            {{:ok, [:accept]}, %Codex.OptionError{reason: :not_options, value: :accept}},
+            {{:error, "no"}, %Codex.OptionError{path: [:error], value: "no"}},
             {{:error, %{"code" => 1, "message" => "m", "data" => {1}}},
-             {:invalid_options, %{"code" => 1, "message" => "m", "data" => {1}}}}
+             %Codex.OptionError{
+               path: [:result],
+               value: %{"code" => 1, "message" => "m", "data" => {1}}
+             }}
           ] do
-        assert respond(state, :a, 0, answer) == {[{:reply, :a, {:error, reason}}], state}
+        assert {[{:reply, :a, {:error, error}}], ^state} = respond(state, :a, 0, answer)
+        assert Codex.OptionErrors.like?(error, reason)
       end
 
       # Of a kind that is not known, anything that JSON can say.
       {_, state} = message(state, {:request, 1, "new/thing", %{}})
 
-      assert {[{:reply, :a, {:error, {:invalid_options, _}}}], _} =
+      assert {[{:reply, :a, {:error, %Codex.OptionError{path: [:result]}}}], _} =
                respond(state, :a, 1, {:ok, %{a: {1}}})
 
       assert {[{:send, %{"id" => 1, "result" => %{a: 1}}}, _], _} =

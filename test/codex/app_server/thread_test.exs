@@ -530,8 +530,9 @@ defmodule Codex.AppServer.ThreadTest do
       assert Thread.steer(thread, "") == {:error, {:invalid_input, ""}}
       assert Thread.steer(%{thread | thread_id: nil}, "x") == {:error, :missing_thread_id}
 
-      assert Thread.interrupt(thread, clean: true) ==
-               {:error, {:unknown_option, :clean, :clean_background}}
+      assert {:error,
+              %Codex.OptionError{reason: :unknown, path: [:clean], nearest: :clean_background}} =
+               Thread.interrupt(thread, clean: true)
 
       exec = %{thread | transport: :exec}
       assert Thread.steer(exec, "x") == {:error, {:unsupported, :exec}}

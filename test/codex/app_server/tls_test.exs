@@ -150,7 +150,7 @@ defmodule Codex.AppServer.TLSTest do
       assert connect.({:cacertfile, none}) == {:error, {:ca_certificate, none, :no_certificate}}
     end
 
-    assert {:error, {:invalid_option, :tls, _, _}} = connect.({:versions, [:nonsense]})
+    assert {:error, %Codex.OptionError{path: [:tls]}} = connect.({:versions, [:nonsense]})
   end
 
   test "a server that speaks no TLS" do

@@ -46,11 +46,13 @@ defmodule Codex.AppServer.TokensTest do
           {{:allow, for_sesion: true}, {:allow, [:for_sesion]}},
           {"a secret", "[redacted]"}
         ] do
-      assert {:error, {:invalid_option, :answer, ^shown, "a decision" <> _}} =
+      assert {:error,
+              %Codex.OptionError{path: [:answer], value: ^shown, expected: "a decision" <> _}} =
                AppServer.answer(request, answer)
     end
 
-    assert {:error, {:invalid_option, :token, nil, _}} = AppServer.answer(nil, :allow)
+    assert {:error, %Codex.OptionError{path: [:token], value: nil}} =
+             AppServer.answer(nil, :allow)
 
     # Whoever has the token may be anybody.
     assert Task.await(Task.async(fn -> AppServer.answer(request.token, :allow) end)) == :ok

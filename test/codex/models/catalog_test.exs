@@ -196,7 +196,7 @@ defmodule Codex.Models.CatalogTest do
       assert {:error, %Codex.Error{kind: :protocol}} = Models.from_model_list(reply)
     end
 
-    assert_raise ArgumentError, ~r/:pages/, fn -> Models.from_model_list(%{}, pages: 1) end
+    assert_raise Codex.OptionError, ~r/:pages/, fn -> Models.from_model_list(%{}, pages: 1) end
   end
 
   test "the age of a reply counts from when it came" do

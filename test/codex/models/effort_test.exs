@@ -60,7 +60,8 @@ defmodule Codex.Models.EffortTest do
       assert {:ok, %{reasoning_effort: ^kept}} = Codex.Thread.Options.new(reasoning: given)
     end
 
-    assert {:error, {:invalid_reasoning_effort, 3}} = Codex.Options.new(reasoning_effort: 3)
+    assert {:error, %Codex.OptionError{key: :reasoning_effort, value: 3}} =
+             Codex.Options.new(reasoning_effort: 3)
 
     # The documentation is made of the same list.
     for effort <- Effort.all(),

@@ -2,7 +2,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
   @moduledoc false
   # Encodes answers of the host as results of the server's requests. Pure.
 
-  alias Codex.{Approvals, Tool}
+  alias Codex.{Approvals, OptionError, Tool}
 
   @typedoc "The forms of answers, as rows of `Codex.AppServer.ServerRequest` name them."
   @type form ::
@@ -14,7 +14,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
           | :time
           | :attestation
           | :members
-  @type reason :: {:invalid_option, :answer, term(), String.t()}
+  @type reason :: OptionError.t()
 
   @decision "a decision: :allow, {:allow, options}, {:deny, reason} or :cancel; options: " <>
               "for_session, grant_root, execpolicy_amendment, always"
@@ -27,9 +27,8 @@ defmodule Codex.AppServer.ServerRequest.Answer do
       iex> params = %{"questions" => [%{"id" => "color"}]}
       iex> Answer.result(:user_input, params, %{"color" => "red"})
       {:ok, %{"answers" => %{"color" => %{"answers" => ["red"]}}}}
-      iex> {:error, {:invalid_option, :answer, "[redacted]", expected}} =
-      ...>   Answer.result(:user_input, params, %{"colour" => "red"})
-      iex> expected
+      iex> {:error, error} = Answer.result(:user_input, params, %{"colour" => "red"})
+      iex> error.expected
       "answers by the ids of the questions: \\"color\\""
       iex> Answer.result(:elicitation, %{}, {:accept, %{"name" => "Joe"}})
       {:ok, %{"action" => "accept", "content" => %{"name" => "Joe"}}}
@@ -38,7 +37,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
       iex> decisions = [:allow, {:allow, for_session: true}, {:deny, :cancel}, {:deny, "no"}]
       iex> for d <- decisions, {:ok, result} = Answer.result(:decision, %{}, d), do: result["decision"]
       ["accept", "acceptForSession", "cancel", "decline"]
-      iex> {:error, {:invalid_option, :answer, :perhaps, _}} = Answer.result(:decision, %{}, :perhaps)
+      iex> {:error, %{value: :perhaps}} = Answer.result(:decision, %{}, :perhaps)
       iex> amendment = {:allow, execpolicy_amendment: ["mix", "test"]}
       iex> {:ok, %{"decision" => decision}} = Answer.result(:decision, %{}, amendment)
       iex> decision
@@ -111,7 +110,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
 
   # The protocol checks the members.
   def result(:members, _params, answer) do
-    case Codex.Options.Cast.pairs(answer) do
+    case Codex.Options.Type.pairs(answer) do
       {:ok, pairs} -> {:ok, Map.new(pairs)}
       :error -> invalid("a map or keyword list of the result")
     end
@@ -188,15 +187,15 @@ defmodule Codex.AppServer.ServerRequest.Answer do
 
   # Atoms and names of options are shown; other answers may be secrets.
   defp invalid(atom, expected) when is_atom(atom),
-    do: {:error, {:invalid_option, :answer, atom, expected}}
+    do: {:error, OptionError.argument(:answer, atom, expected)}
 
   defp invalid({:allow, opts}, expected) when is_list(opts) or is_map(opts) do
     names = for {name, value} <- opts, not Approvals.options?([{name, value}]), do: name
-    {:error, {:invalid_option, :answer, {:allow, names}, expected}}
+    {:error, OptionError.argument(:answer, {:allow, names}, expected)}
   rescue
     _no_pairs -> invalid(expected)
   end
 
   defp invalid(_answer, expected), do: invalid(expected)
-  defp invalid(expected), do: {:error, {:invalid_option, :answer, "[redacted]", expected}}
+  defp invalid(expected), do: {:error, OptionError.argument(:answer, "[redacted]", expected)}
 end

@@ -25,7 +25,7 @@ defmodule Codex.JSONRPC.Socket.Address do
       iex> {address.scheme, address.host, address.port, address.target}
       {:ws, {127, 0, 0, 1}, 4500, "/"}
   """
-  @spec new(term()) :: {:ok, t()} | {:error, {:invalid_option, :url, term(), String.t()}}
+  @spec new(term()) :: {:ok, t()} | {:error, Codex.OptionError.t()}
   def new("unix://" <> path) do
     absolute = Path.expand(path)
 
@@ -62,7 +62,7 @@ defmodule Codex.JSONRPC.Socket.Address do
 
   def new(url), do: invalid(url, @expected)
 
-  defp invalid(url, expected), do: {:error, {:invalid_option, :url, url, expected}}
+  defp invalid(url, expected), do: {:error, Codex.OptionError.argument(:url, url, expected)}
 
   # A password may stand before an @, and a token behind a question mark or a number sign. Text
   # without a scheme may be a token in the place of the URL.
