@@ -80,7 +80,7 @@ defmodule Codex.SubprocessTest do
 
       {:ok, sub} = open(child("dies_at_once.sh"), input: :binary.copy("x", 3 * @mb))
       assert %{exit: %Exit{status: 4}} = collect(sub)
-      assert_raise ArgumentError, ~r/:input/, fn -> open(["cat"], input: 1) end
+      assert_raise Codex.OptionError, ~r/:input/, fn -> open(["cat"], input: 1) end
     end
 
     test "a child that dies before it has read its stdin just exits" do
