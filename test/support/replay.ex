@@ -4,7 +4,7 @@ defmodule Codex.Replay do
   what the server sent is fed as bytes, cut as told.
   """
 
-  alias Codex.AppServer.State
+  alias Codex.AppServer.{Ids, State, Turns}
   alias Codex.JSONRPC.Message
   alias Codex.JSONL
 
@@ -73,7 +73,9 @@ defmodule Codex.Replay do
   defp out(%{"method" => method, "id" => id} = message, replay)
        when is_integer(id) or is_binary(id) do
     ours = replay.state.peer.next
-    opts = [follow: {:turn, id}]
+    # A second `turn/start` in a thread is more input to its turn.
+    busy? = Turns.busy(replay.state.turns, Ids.thread_id(message["params"] || %{})) != nil
+    opts = if busy?, do: [], else: [follow: {:turn, id}]
 
     replay =
       step(

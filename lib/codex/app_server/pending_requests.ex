@@ -4,8 +4,8 @@ defmodule Codex.AppServer.PendingRequests do
   # there is none. The peer of the connection keeps them; each has as its data
   #
   #   * `request`     - the struct that readers get, with token, `id` and `expires_at`
-  #   * `subscribers`, `followers` - the readers that may answer. After the last one is gone, the
-  #     request is declined
+  #   * `subscribers`, `reader` - the processes that may answer: subscribers, and the reader of the
+  #     turn, or nil. After the last one is gone, the request is declined
   #   * `turn`        - thread id and turn id
   #   * `order`, `opened_at`
   #
@@ -15,7 +15,7 @@ defmodule Codex.AppServer.PendingRequests do
   alias Codex.JSONRPC.Peer
 
   @doc """
-  Sends a request of the server to subscribers and to followers of its turn. Without any of them it
+  Sends a request of the server to subscribers and to the reader of its turn. Without any of them it
   is declined at once.
   """
   @spec open(State.t(), term(), String.t(), map(), integer()) :: State.step()
@@ -26,9 +26,9 @@ defmodule Codex.AppServer.PendingRequests do
           do: {who, filter.as}
 
     turn = turn(state, params)
-    followers = Turns.followers(state.turns, turn)
+    reader = Turns.reader(state.turns, turn)
 
-    if subscribers == [] and followers == [] do
+    if subscribers == [] and reader == nil do
       peer(state, {:decline, id, :nobody}, now)
     else
       request = request(state, id, method, params)
@@ -36,20 +36,23 @@ defmodule Codex.AppServer.PendingRequests do
       data = %{
         request: request,
         subscribers: Enum.map(subscribers, &elem(&1, 0)),
-        followers: followers,
+        reader: reader,
         turn: turn,
         order: state.opened,
         opened_at: now
       }
 
       state = %{state | peer: Peer.put_data(state.peer, id, data), opened: state.opened + 1}
-      {thread_id, turn_id} = turn
       sent = for {who, form} <- subscribers, do: {:notify, who, message(state, form, request)}
-      what = {:request, request, subscribers != []}
-      followed = for who <- followers, do: {:turn, who, thread_id, turn_id, what}
+      followed = to_reader(reader, turn, {:request, request, subscribers != []})
       {[{:opened, request} | sent] ++ followed, state}
     end
   end
+
+  defp to_reader(nil, _turn, _what), do: []
+
+  defp to_reader(reader, {thread_id, turn_id}, what),
+    do: [{:turn, reader, thread_id, turn_id, what}]
 
   # Parameters with a thread alone are about the turn that runs in it. A review has two turn ids.
   defp turn(state, params) do
@@ -132,26 +135,25 @@ defmodule Codex.AppServer.PendingRequests do
 
   def resolve(state, params, _now), do: {{[], state}, params}
 
-  @doc "Removes a follower that will not answer a request. It may still answer as a subscriber."
+  @doc "Handles a reader that will not answer a request. It may still answer as a subscriber."
   @spec skip(State.t(), String.t(), term(), integer()) :: State.step()
   def skip(state, token, who, now) do
     case find(state, :token, token) do
-      {id, %{data: data}} -> keep(state, id, %{data | followers: data.followers -- [who]}, now)
-      nil -> {[], state}
+      {id, %{data: %{reader: ^who} = data}} -> keep(state, id, %{data | reader: nil}, now)
+      _none -> {[], state}
     end
   end
 
-  @doc "Removes a reader from all requests."
+  @doc "Removes a process from those that may answer."
   @spec remove(State.t(), term(), integer()) :: State.step()
   def remove(state, who, now) do
     Enum.flat_map_reduce(Enum.sort(state.peer.received), state, fn {id, %{data: data}}, state ->
-      followers = data.followers -- [who]
-      data = %{data | followers: followers, subscribers: data.subscribers -- [who]}
-      keep(state, id, data, now)
+      reader = if data.reader != who, do: data.reader
+      keep(state, id, %{data | reader: reader, subscribers: data.subscribers -- [who]}, now)
     end)
   end
 
-  defp keep(state, id, %{followers: [], subscribers: []}, now),
+  defp keep(state, id, %{reader: nil, subscribers: []}, now),
     do: peer(state, {:decline, id, :nobody}, now)
 
   defp keep(state, id, data, _now),
@@ -166,15 +168,12 @@ defmodule Codex.AppServer.PendingRequests do
     end)
   end
 
-  @doc "Tells followers and subscribers that a request is closed."
+  @doc "Tells the reader of the turn and subscribers that a request is closed."
   @spec closed(State.t(), Peer.received(), term(), integer()) :: State.step()
   def closed(state, %{data: nil}, _why, _now), do: {[], state}
 
-  def closed(state, %{data: %{request: request, turn: {thread, turn} = key} = data}, why, now) do
-    followed =
-      for who <- Turns.followers(state.turns, key),
-          do: {:turn, who, thread, turn, {:answered, request.token}}
-
+  def closed(state, %{data: %{request: request, turn: turn} = data}, why, now) do
+    followed = to_reader(Turns.reader(state.turns, turn), turn, {:answered, request.token})
     message = {:codex_request_closed, state.config.conn, request.token, word(why)}
 
     sent =

@@ -145,10 +145,10 @@ defmodule Codex.AppServer.Server do
 
   @impl true
   def handle_call({:request, method, params, opts}, {pid, _} = from, server) do
-    # The follower `:own` owns its turn, which is interrupted without it.
-    follow = opts[:follow]
-    server = if follow, do: watch(server, pid), else: server
-    opts = if follow, do: Keyword.merge(opts, follow: pid, own: follow == :own), else: opts
+    # A turn is interrupted when its reader is gone.
+    follow? = opts[:follow] != nil
+    server = if follow?, do: watch(server, pid), else: server
+    opts = if follow?, do: Keyword.put(opts, :follow, pid), else: opts
     caller = {:request, from, Spans.request(server.telemetry, method, params)}
     # Reading goes on: a request waits for its answer now.
     server |> step({:request, caller, method, params, opts}) |> grant() |> noreply()

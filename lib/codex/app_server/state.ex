@@ -75,9 +75,8 @@ defmodule Codex.AppServer.State do
     * `:start` - sends `initialize`
     * `:await` - replies `{:ok, answer to initialize}` when the connection is ready
     * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`; `:experimental`,
-      the parts that need `experimental_api`; `:follow`, the reader that follows the turn that it
-      starts; `:own`, whether the turn is interrupted when that reader is gone. A thread has one such
-      turn at a time: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
+      the parts that need `experimental_api`; `:follow`, the reader of the turn that it starts. A
+      thread has one such turn at a time: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
     * `:refuse` - the request could not be sent
     * `:receive` - a message of the server
     * `:respond`, `:skip` - see `Codex.AppServer.PendingRequests`
@@ -88,8 +87,8 @@ defmodule Codex.AppServer.State do
     * `:abandon_start` - the reader does not wait for the id of the turn that it starts in a thread;
       the turn is interrupted when it begins
     * `:unfollow` - the reader does not follow this turn any more
-    * `:reader_down` - the reader is gone: its own turns are interrupted, requests that only it got
-      are declined
+    * `:reader_down` - the reader is gone: its turns are interrupted, requests that only it got are
+      declined
     * `:cut_off` - more than `limit` bytes waited for the reader: it gets nothing more
     * `:tick` - the time is `deadline/1`
     * `:down` - the server or the way to it is gone
@@ -192,7 +191,7 @@ defmodule Codex.AppServer.State do
         {[{:reply, from, {:error, {:experimental, experimental}}}], state}
 
       {:ready, _} ->
-        case opts[:own] && Turns.owned_in(state.turns, Ids.thread_id(params)) do
+        case opts[:follow] && Turns.busy(state.turns, Ids.thread_id(params)) do
           none when none in [nil, false] ->
             send_request(state, from, method, params, opts, now)
 
@@ -254,9 +253,9 @@ defmodule Codex.AppServer.State do
   end
 
   def run(state, {:abandon_start, who, thread_id}, now) do
-    state = %{state | turns: Turns.forget_start(state.turns, who, thread_id)}
+    state = %{state | turns: Turns.remove_start(state.turns, who, thread_id)}
 
-    case Turns.owned_in(state.turns, thread_id) do
+    case Turns.busy(state.turns, thread_id) do
       turn_id when is_binary(turn_id) ->
         {actions, state} = run(state, {:abandon, thread_id, turn_id, nil}, now)
         {[], state} = run(state, {:unfollow, who, thread_id, turn_id}, now)
@@ -268,11 +267,11 @@ defmodule Codex.AppServer.State do
   end
 
   def run(state, {:unfollow, who, thread_id, turn_id}, _now),
-    do: {[], %{state | turns: Turns.forget(state.turns, who, thread_id, turn_id)}}
+    do: {[], %{state | turns: Turns.unfollow(state.turns, who, thread_id, turn_id)}}
 
   def run(state, {:reader_down, who}, now) do
     {[], state} = run(state, {:unsubscribe, who}, now)
-    {interrupted, state} = turns(state, Turns.gone(state.turns, who), now)
+    {interrupted, state} = turns(state, Turns.remove(state.turns, who), now)
     {declined, state} = PendingRequests.remove(state, who, now)
     {declined ++ interrupted, state}
   end
@@ -292,7 +291,7 @@ defmodule Codex.AppServer.State do
 
   @doc "Returns the readers that may get messages now, some of them more than once."
   @spec listeners(t()) :: [reader()]
-  def listeners(state), do: Map.keys(state.subscribers) ++ Turns.listeners(state.turns)
+  def listeners(state), do: Map.keys(state.subscribers) ++ Turns.readers(state.turns)
 
   @doc "Runs an operation of the peer, and handles its actions."
   @spec peer(t(), Peer.operation(), integer()) :: step()
@@ -409,7 +408,7 @@ defmodule Codex.AppServer.State do
     with [{:send, %{"id" => id}}] <- actions,
          who when who != nil <- opts[:follow],
          %{"threadId" => thread_id} <- params do
-      {actions, %{state | turns: Turns.starting(state.turns, id, who, thread_id, !!opts[:own])}}
+      {actions, %{state | turns: Turns.start(state.turns, id, who, thread_id)}}
     else
       _ -> {actions, state}
     end
@@ -445,7 +444,7 @@ defmodule Codex.AppServer.State do
 
   defp notify(state, method, params, now) do
     state = %{state | notices: Notices.note(state.notices, method, params)}
-    {turns, state} = turns(state, Turns.told(state.turns, method, params), now)
+    {turns, state} = turns(state, Turns.observe(state.turns, method, params), now)
 
     told =
       for {who, filter} <- state.subscribers, Subscribers.pass?(filter, method, params) do

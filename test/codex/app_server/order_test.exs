@@ -38,8 +38,7 @@ defmodule Codex.AppServer.OrderTest do
     defp happen(world, n) when n <= 3 do
       from = {:from, length(world.froms)}
       follow = Enum.random([nil, :f, :g])
-      own = follow != nil and Enum.random([true, false])
-      opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow, own: own]
+      opts = [timeout_ms: Enum.random([3, 20, :infinity]), follow: follow]
       world = %{world | froms: [from | world.froms]}
 
       world

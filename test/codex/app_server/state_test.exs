@@ -28,19 +28,10 @@ defmodule Codex.AppServer.StateTest do
   defp tick(state, now), do: unmarked(State.run(state, :tick, now))
   defp gone(state, who), do: unmarked(State.run(state, {:reader_down, who}, 0))
 
-  # A second follower: no call of a connection makes one.
-  defp follow(state, who, thread_id, turn_id) do
-    {messages, turns} = Turns.follow(state.turns, who, thread_id, turn_id)
-    sent = for {who, thread, turn, what} <- messages, do: {:turn, who, thread, turn, what}
-    {sent, %{state | turns: turns}}
-  end
-
   defp skip(state, id, who) do
     token = with %{data: data} <- state.peer.received[id], do: data.request.token
     State.run(state, {:skip, token, who}, 0)
   end
-
-  defp forget(state, who), do: {[], %{state | turns: Turns.forget(state.turns, who)}}
 
   defp unmarked({actions, state}),
     do: {Enum.reject(actions, &(elem(&1, 0) in [:opened, :closed])), state}
@@ -694,9 +685,6 @@ defmodule Codex.AppServer.StateTest do
 
       assert summary == %{
                turn: %{"id" => "u", "status" => "completed"},
-               usage: %{"total" => 1},
-               open: %{"j" => "plan"},
-               items: 1,
                error: %{"error" => %{"message" => "m"}, "willRetry" => true}
              }
 
@@ -716,17 +704,10 @@ defmodule Codex.AppServer.StateTest do
       assert for({:turn, :f, "t", "u", {:notification, method, _}} <- turns, do: method) ==
                ~w(item/started item/completed)
 
-      assert [_, {:turn, :f, "t", "u", {:completed, %{items: items}}}] =
-               elem(
-                 message(
-                   state,
-                   {:notification, "turn/completed",
-                    %{"threadId" => "t", "turn" => %{"id" => "u"}}}
-                 ),
-                 0
-               )
+      ended = {:notification, "turn/completed", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
 
-      assert items == 1
+      assert {[_, {:turn, :f, "t", "u", {:completed, %{turn: %{"id" => "u"}}}}], _} =
+               message(state, ended)
 
       # Even where that is all there is.
       {id, state} = started()
@@ -757,20 +738,29 @@ defmodule Codex.AppServer.StateTest do
         end)
 
       {turns, state} = answer(state, id)
-      assert [{:turn, :f, "t", "u", {:lost, {:overflow, :notifications, 256}, _}}] = turns
+
+      # Without its reader it does not go on.
+      assert [
+               {:turn, :f, "t", "u", {:lost, {:overflow, :notifications, 256}, _}},
+               {:send, %{"method" => "turn/interrupt", "params" => %{"turnId" => "u"}}}
+             ] = turns
+
       assert {[], _} = turn(state, "x")
     end
 
     test "that are not started, or in no time, are followed by nobody" do
       for happens <- [
             &message(&1, {:error, &2, %{"code" => 1}}),
-            &message(&1, {:result, &2, %{}}),
-            fn state, _ -> tick(state, 30_000) end
+            &message(&1, {:result, &2, %{}})
           ] do
         {id, state} = started()
         {_, state} = happens.(state, id)
         assert state.turns == Turns.new(256)
       end
+
+      {_id, state} = started()
+      {_, state} = tick(state, 30_000)
+      assert Turns.readers(state.turns) == [] and Turns.busy(state.turns, "t") == nil
     end
 
     test "are followed when their request was sent again" do
@@ -779,20 +769,6 @@ defmodule Codex.AppServer.StateTest do
       {[{:send, %{"id" => again}}], state} = tick(state, State.deadline(state))
       {[], state} = answer(state, again)
       assert {[{:turn, :f, "t", "u", _}], _} = turn(state, "x")
-    end
-
-    test "have as many followers as want to, until they do not" do
-      {id, state} = started()
-      {[], state} = answer(state, id)
-      {[], state} = follow(state, :g, "t", "u")
-      {[], state} = follow(state, :g, "t", "u")
-      {actions, state} = turn(state, "x")
-      assert for({:turn, who, _, _, _} <- actions, do: who) == [:f, :g]
-      {[], state} = forget(state, :f)
-      assert {[{:turn, :g, _, _, _}], state} = turn(state, "x")
-      {[], state} = gone(state, :g)
-      assert {[], state} = turn(state, "x")
-      assert state.turns.running == %{}
     end
 
     test "their followers are asked what the server asks about them" do
@@ -824,7 +800,7 @@ defmodule Codex.AppServer.StateTest do
     end
 
     test "that are somebody's own have no second beside them in their thread, and end with them" do
-      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f]
       {id, state} = request(ready(), :a, opts)
 
       again = fn state ->
@@ -845,24 +821,21 @@ defmodule Codex.AppServer.StateTest do
 
       begun = %{"threadId" => "t", "turn" => %{"id" => "u"}}
       {[_], state} = message(state, {:notification, "turn/started", begun})
-      {[], state} = follow(state, :g, "t", "u")
-      {[], followed} = gone(state, :g)
-      assert followed == put_in(state.turns.running[{"t", "u"}].followers, [:f])
+      assert {[], ^state} = gone(state, :g)
 
       interrupt = %{"threadId" => "t", "turnId" => "u"}
 
       assert {[{:send, %{"id" => id, "method" => "turn/interrupt", "params" => ^interrupt}}],
               state} = gone(state, :f)
 
-      # Nobody waits for the answer, and the end is told to who is left.
+      # Nobody waits for the answer.
       assert {[], state} = message(state, {:result, id, %{}})
       ended = %{"threadId" => "t", "turn" => %{"id" => "u", "status" => "interrupted"}}
-      {actions, _} = message(state, {:notification, "turn/completed", ended})
-      assert for({:turn, who, _, _, _} <- actions, uniq: true, do: who) == [:g]
+      assert {[], _} = message(state, {:notification, "turn/completed", ended})
     end
 
     test "whose owner goes before they have an id are interrupted when they have one" do
-      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f]
       {id, state} = request(ready(), :a, opts)
       {[], state} = gone(state, :f)
 
@@ -878,7 +851,7 @@ defmodule Codex.AppServer.StateTest do
     end
 
     test "whose owner goes before they have begun are interrupted then" do
-      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f, own: true]
+      opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f]
       {id, state} = request(ready(), :a, opts)
       {[_], state} = message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
       {[], state} = gone(state, :f)
@@ -889,13 +862,29 @@ defmodule Codex.AppServer.StateTest do
       assert {[], %{turns: %{orphans: []}}} = message(state, ended)
     end
 
-    test "are left one by one" do
+    test "are left by their reader alone" do
       {id, state} = started()
       {[], state} = answer(state, id)
-      {[], state} = follow(state, :f, "t", "v")
+      assert {[], ^state} = State.run(state, {:unfollow, :g, "t", "u"}, 0)
       {[], state} = State.run(state, {:unfollow, :f, "t", "u"}, 0)
-      assert Map.keys(state.turns.running) == [{"t", "v"}]
+      assert state.turns == Turns.new(256)
       assert {[], ^state} = State.run(state, {:unfollow, :f, "t", "u"}, 0)
+    end
+
+    test "are interrupted when they begin if their reader does not wait for that" do
+      begun = {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
+      abandon = &State.run(&1, {:abandon_start, :f, "t"}, 0)
+
+      {id, state} = started()
+      {[], state} = abandon.(state)
+      {[], state} = answer(state, id)
+      assert {[{:send, %{"method" => "turn/interrupt"}}], _} = message(state, begun)
+
+      # The answer crossed the call.
+      {id, state} = started()
+      {[], state} = answer(state, id)
+      {[], state} = abandon.(state)
+      assert {[{:send, %{"method" => "turn/interrupt"}}], _} = message(state, begun)
     end
 
     test "ask only those who follow them: when these are gone, the answer is no" do
@@ -917,17 +906,23 @@ defmodule Codex.AppServer.StateTest do
       {[], state} = answer(state, id)
       {[], state} = message(state, {:notification, "thread/closed", %{"threadId" => "x"}})
       {actions, state} = message(state, {:notification, "thread/closed", %{"threadId" => "t"}})
-      assert [{:turn, :f, "t", "u", {:lost, "thread/closed", %{items: 0}}}] = actions
+      assert [{:turn, :f, "t", "u", {:lost, "thread/closed", %{turn: nil}}}] = actions
       assert state.turns.running == %{}
     end
 
     test "are lost beyond the most that are followed, and when the server is gone" do
       {id, state} = started(max_turns: 1)
       {[], state} = answer(state, id)
-      {_, state} = turn(state, "item/started", %{"item" => %{"id" => "i", "type" => "plan"}})
+      opts = [method: "turn/start", params: %{"threadId" => "x"}, follow: :g]
+      {other, full} = request(state, :b, opts)
 
-      assert {[{:turn, :g, "t", "v", {:lost, {:overflow, :turns, 1}, _}}], _} =
-               follow(state, :g, "t", "v")
+      {actions, full} = message(full, {:result, other, %{"turn" => %{"id" => "v"}}})
+
+      assert [{:reply, :b, {:ok, _}}, {:turn, :g, "x", "v", {:lost, {:overflow, :turns, 1}, _}}] =
+               actions
+
+      begun = {:notification, "turn/started", %{"threadId" => "x", "turn" => %{"id" => "v"}}}
+      assert {[{:send, %{"method" => "turn/interrupt"}}], _} = message(full, begun)
 
       {_, state} = request(state, :b)
       info = %{exit_status: 1, stderr: "gone"}
@@ -937,40 +932,8 @@ defmodule Codex.AppServer.StateTest do
       assert [{:reply, :b, {:error, ^down}}, {:turn, :f, "t", "u", {:lost, ^down, summary}}] =
                actions
 
-      assert summary.open == %{"i" => "plan"}
+      assert summary == %{turn: nil, error: nil}
       assert {[], _} = tick(state, 1_000_000)
-    end
-
-    test "have no more followers than they may" do
-      {id, state} = started()
-      {[], state} = answer(state, id)
-
-      state =
-        Enum.reduce(1..63, state, fn n, state ->
-          {[], state} = follow(state, n, "t", "u")
-          state
-        end)
-
-      {actions, state} = follow(state, :one_more, "t", "u")
-      assert [{:turn, :one_more, "t", "u", {:lost, {:overflow, :followers, 64}, _}}] = actions
-      assert {actions, _} = turn(state, "x")
-      assert length(actions) == 64
-    end
-
-    test "keep a bounded tally of what is open" do
-      {id, state} = started()
-      {[], state} = answer(state, id)
-
-      state =
-        Enum.reduce(1..5000, state, fn n, state ->
-          {_, state} =
-            turn(state, "item/started", %{"item" => %{"id" => "i#{n}", "type" => "plan"}})
-
-          state
-        end)
-
-      assert %{{"t", "u"} => %{summary: %{open: open}}} = state.turns.running
-      assert map_size(open) == 4096
     end
   end
 
