@@ -15,7 +15,7 @@ defmodule Codex.Application do
       {Registry, keys: :unique, name: Codex.RunResultStreaming.Registry},
       {Task.Supervisor, name: Codex.TaskSupervisor},
       # Before its users: servers end first, then their homes are removed.
-      Codex.Leftovers,
+      Codex.TemporaryDirectories,
       Codex.AppServer.RequestId,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,

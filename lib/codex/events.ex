@@ -55,7 +55,7 @@ defmodule Codex.Events do
 
   for spec <- specs do
     defimpl Inspect, for: spec.module do
-      def inspect(event, opts), do: Codex.Brief.data(event, opts)
+      def inspect(event, opts), do: Codex.ShortInspect.data(event, opts)
     end
   end
 

@@ -34,7 +34,7 @@ defmodule Codex.Items do
 
   for spec <- specs do
     defimpl Inspect, for: spec.module do
-      def inspect(item, opts), do: Codex.Brief.data(item, opts)
+      def inspect(item, opts), do: Codex.ShortInspect.data(item, opts)
     end
   end
 

@@ -48,7 +48,7 @@ defmodule Codex.StreamEvent do
           thread_id: event.thread && event.thread.thread_id
         ]
 
-        Codex.Brief.fields(Codex.StreamEvent.RawResponses, fields, opts)
+        Codex.ShortInspect.fields(Codex.StreamEvent.RawResponses, fields, opts)
       end
     end
   end

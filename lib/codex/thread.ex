@@ -470,7 +470,7 @@ defmodule Codex.Thread do
         thread_opts: thread.thread_opts
       ]
 
-      Codex.Brief.fields(Codex.Thread, fields, opts)
+      Codex.ShortInspect.fields(Codex.Thread, fields, opts)
     end
   end
 end

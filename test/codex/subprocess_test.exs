@@ -502,7 +502,7 @@ defmodule Codex.SubprocessTest do
       run(["true"])
       eventually(fn -> length(Launchers.idle()) == 2 end)
       before = {fds(), :erlang.system_info(:atom_count), length(Port.list()), Process.list()}
-      # The one of `Codex.Leftovers`, if directories were made before.
+      # The one of `Codex.TemporaryDirectories`, if directories were made before.
       others = launchers() -- Launchers.idle()
       pids = for _ <- 1..3000, do: Subprocess.os_pid(run(["true"]).sub)
       refute Enum.any?(pids, &alive?/1)

@@ -5,7 +5,7 @@ defmodule Codex.AppServer.RequestHandlers do
   # turn. The process answers by itself, so that a reader that pauses holds up no answer; if it
   # cannot, the reader declines the request.
 
-  alias Codex.{Approvals, Tool, Watch}
+  alias Codex.{Approvals, OwnerMonitor, Tool}
   alias Codex.Approvals.Crash
   alias Codex.AppServer.{Connection, Request, ServerRequest}
 
@@ -113,7 +113,7 @@ defmodule Codex.AppServer.RequestHandlers do
 
     {:ok, pid} =
       Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
-        Watch.end_with(reader)
+        OwnerMonitor.start(reader)
 
         # The reader needs the monitor first: the exit reason tells what the handler returned.
         receive do

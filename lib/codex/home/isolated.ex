@@ -16,7 +16,7 @@ defmodule Codex.Home.Isolated do
   `System.halt/1`, or by a signal. If the VM halts or is killed, a program that watches the VM
   removes the directory within seconds.
   """
-  alias Codex.{FileSystem, Leftovers}
+  alias Codex.{FileSystem, TemporaryDirectories}
   alias Codex.Options.{Overrides, Schema}
 
   @type error ::
@@ -56,9 +56,9 @@ defmodule Codex.Home.Isolated do
   @doc "Removes a home before its owner ends. Other directories are not touched."
   @spec remove(Path.t()) :: :ok
   def remove(home) do
-    if Leftovers.known?(home) do
+    if TemporaryDirectories.known?(home) do
       _ = File.rm_rf(home)
-      _ = Leftovers.forget([home])
+      _ = TemporaryDirectories.forget([home])
     end
 
     :ok
@@ -68,8 +68,8 @@ defmodule Codex.Home.Isolated do
   # Changes the owner of a home.
   @spec give(Path.t(), pid()) :: :ok
   def give(home, owner) do
-    _ = Leftovers.forget([home])
-    _ = Leftovers.adopt([home], owner, :remove)
+    _ = TemporaryDirectories.forget([home])
+    _ = TemporaryDirectories.adopt([home], owner, :remove)
     :ok
   end
 
@@ -100,13 +100,13 @@ defmodule Codex.Home.Isolated do
     else
       {:error, reason} ->
         _ = File.rm_rf(home)
-        _ = Leftovers.forget([home])
+        _ = TemporaryDirectories.forget([home])
         {:error, {:write_failed, home, reason}}
     end
   end
 
   defp adopt!(home, owner) do
-    with {:error, :not_started} <- Leftovers.adopt([home], owner, :remove) do
+    with {:error, :not_started} <- TemporaryDirectories.adopt([home], owner, :remove) do
       raise "a home needs the application :codex_sdk, which is not started: " <>
               "call Application.ensure_all_started(:codex_sdk)"
     end

@@ -118,7 +118,7 @@ defmodule Codex.RunResultStreaming.Reader do
   defp run(stream, owner) do
     # If the owner is killed, the reader ends even while it waits for the CLI; its port and the CLI
     # end, too.
-    Codex.Watch.end_with(owner)
+    Codex.OwnerMonitor.start(owner)
     step = &Enumerable.reduce(stream, &1, fn item, _ -> {:suspend, item} end)
     loop(step)
   end

@@ -3,7 +3,7 @@ defmodule Codex.Test.Home do
   # The directories of a server: a CODEX_HOME with config.toml, a HOME for the shell, and a
   # workspace.
 
-  alias Codex.Leftovers
+  alias Codex.TemporaryDirectories
 
   @enforce_keys [:home, :user_home, :workspace, :owned]
   defstruct [:home, :user_home, :workspace, :owned]
@@ -46,7 +46,7 @@ defmodule Codex.Test.Home do
     rescue
       error ->
         _ = File.rm_rf(root)
-        _ = Leftovers.forget([root])
+        _ = TemporaryDirectories.forget([root])
         reraise error, __STACKTRACE__
     end
   end
@@ -71,7 +71,7 @@ defmodule Codex.Test.Home do
   @spec remove(t(), busy? :: boolean()) :: :ok
   def remove(%__MODULE__{owned: owned}, busy?) do
     :ok = remove(owned, busy?, 10)
-    _ = Leftovers.forget(owned)
+    _ = TemporaryDirectories.forget(owned)
     :ok
   end
 
@@ -146,7 +146,7 @@ defmodule Codex.Test.Home do
     suffix = Base.encode32(:crypto.strong_rand_bytes(10), case: :lower, padding: false)
     dir = Path.join(parent, "codex_test-" <> suffix)
     # Without the application, the server alone removes it.
-    _ = Leftovers.adopt([dir], self(), :leave)
+    _ = TemporaryDirectories.adopt([dir], self(), :leave)
     mkdir!(dir)
   end
 

@@ -91,7 +91,7 @@ defmodule Codex.Turn.Result do
         last_response_id: result.last_response_id
       ]
 
-      Codex.Brief.fields(Codex.Turn.Result, fields, opts)
+      Codex.ShortInspect.fields(Codex.Turn.Result, fields, opts)
     end
   end
 

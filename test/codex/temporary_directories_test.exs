@@ -1,9 +1,9 @@
-defmodule Codex.LeftoversTest do
+defmodule Codex.TemporaryDirectoriesTest do
   # Whatever way a VM ends, the directories of its processes are gone.
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [eventually: 2]
-  alias Codex.{Leftovers, OtherVM}
+  alias Codex.{TemporaryDirectories, OtherVM}
 
   @moduletag :tmp_dir
   @moduletag timeout: 120_000
@@ -42,7 +42,7 @@ defmodule Codex.LeftoversTest do
       assert [key] == Keyword.keys(wrong)
     end
 
-    assert Leftovers.known?(home)
+    assert TemporaryDirectories.known?(home)
     assert :ok = Codex.Home.Isolated.remove(home)
   end
 
@@ -86,17 +86,17 @@ defmodule Codex.LeftoversTest do
 
   test "a launcher that is killed has a successor", %{tmp_dir: dir} do
     kill = """
-    {:links, links} = Process.info(Process.whereis(Codex.Leftovers), :links)
+    {:links, links} = Process.info(Process.whereis(Codex.TemporaryDirectories), :links)
     [port] = Enum.filter(links, &is_port/1)
     {:os_pid, pid} = Port.info(port, :os_pid)
     {_, 0} = System.cmd("pkill", ["-9", "-P", to_string(pid)])
     again = fn again ->
-      {:links, links} = Process.info(Process.whereis(Codex.Leftovers), :links)
+      {:links, links} = Process.info(Process.whereis(Codex.TemporaryDirectories), :links)
       if Enum.any?(links, &(is_port(&1) and &1 != port)), do: :ok, else: again.(again)
     end
     again.(again)
     # Its answer comes after the list was sent.
-    true = Codex.Leftovers.known?(home)
+    true = Codex.TemporaryDirectories.known?(home)
     :erlang.halt(0, flush: false)
     """
 
@@ -122,7 +122,7 @@ defmodule Codex.LeftoversTest do
 
     Process.flag(:trap_exit, true)
     model = Codex.Test.start!([], dir: dir)
-    assert Leftovers.known?(model.workspace)
+    assert TemporaryDirectories.known?(model.workspace)
     Process.exit(model.pid, :kill)
     assert gone?(dir)
     assert eventually(fn -> not File.exists?(model.workspace) end, 30_000)

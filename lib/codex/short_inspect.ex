@@ -1,19 +1,19 @@
-defmodule Codex.Brief do
+defmodule Codex.ShortInspect do
   @moduledoc false
-  # `inspect/2` of structs that hold much: the fields that matter, on a screen. Texts and lists are
-  # cut, unless the caller sets the limits to `:infinity`. `Map.from_struct/1` has everything.
+  # Inspects large structs on one screen: the important fields, with texts and lists cut unless the
+  # caller sets the limits to `:infinity`. `Map.from_struct/1` has everything.
 
   import Inspect.Algebra
 
   @longest_text 300
   @longest_list 12
 
-  @doc "A struct with these fields only; fields without a value are left out."
+  @doc "Inspects a struct with these fields only; empty fields are left out."
   @spec fields(module(), keyword(), Inspect.Opts.t()) :: Inspect.Algebra.t()
   def fields(module, fields, opts),
     do: doc("##{inspect(module)}<", Enum.reject(fields, &empty?/1), ">", opts)
 
-  @doc "A struct of data, without the fields that have their default."
+  @doc "Inspects a struct of data, without the fields that have their default."
   @spec data(struct(), Inspect.Opts.t()) :: Inspect.Algebra.t()
   def data(%module{} = struct, opts) do
     defaults = module.__struct__()

@@ -1,18 +1,18 @@
-defmodule Codex.Leftovers do
+defmodule Codex.TemporaryDirectories do
   @moduledoc false
-  # Directories that go with a process of this VM, and with the VM: whether the process ends or is
+  # Removes directories together with their owner, a process of this VM: when the process ends or is
   # killed, the script is over, the VM halts or is killed.
   #
-  # While the VM runs, this process removes what its owners leave. At the end of a script, a hook
-  # does. A launcher knows all of them, too: it removes them when its port has closed without a
-  # goodbye, so when the VM is gone.
+  # While the VM runs, this process removes the directories. At the end of a script, a hook does. A
+  # launcher knows all of them, too: it removes them when its port has closed without a goodbye, so
+  # when the VM is gone.
   use GenServer
 
   alias Codex.Subprocess.{Frame, Launcher}
 
   @typedoc """
-  What becomes of directories when the application is stopped and the VM goes on: `:remove` them,
-  or `:leave` them to their owner.
+  The rule for directories when the application is stopped and the VM goes on: `:remove` them, or
+  `:leave` them to their owner.
   """
   @type when_stopped :: :remove | :leave
 
@@ -25,11 +25,11 @@ defmodule Codex.Leftovers do
   def adopt(paths, owner, when_stopped),
     do: call({:adopt, paths, owner, when_stopped}, {:error, :not_started})
 
-  @doc "Forgets directories that their owner has removed, and says whether all were known."
+  @doc "Forgets directories that their owner has removed; returns whether all were known."
   @spec forget([Path.t()]) :: boolean()
   def forget(paths), do: call({:forget, paths}, false)
 
-  @doc "Whether a directory is known."
+  @doc "Returns whether a directory is known."
   @spec known?(Path.t()) :: boolean()
   def known?(path), do: call({:known?, path}, false)
 
@@ -54,7 +54,7 @@ defmodule Codex.Leftovers do
   @impl true
   def handle_call({:adopt, paths, owner, when_stopped}, _from, state) do
     entry = {paths, when_stopped}
-    {:reply, :ok, tell(put_in(state.entries[Process.monitor(owner)], entry))}
+    {:reply, :ok, update_launcher(put_in(state.entries[Process.monitor(owner)], entry))}
   end
 
   def handle_call({:forget, paths}, _from, state) do
@@ -67,7 +67,7 @@ defmodule Codex.Leftovers do
 
     {empty, entries} = Enum.split_with(entries, &match?({_, {[], _}}, &1))
     for {monitor, _} <- empty, do: Process.demonitor(monitor, [:flush])
-    {:reply, known?, tell(%{state | entries: Map.new(entries)})}
+    {:reply, known?, update_launcher(%{state | entries: Map.new(entries)})}
   end
 
   def handle_call({:known?, path}, _from, state), do: {:reply, path in all(state), state}
@@ -80,32 +80,36 @@ defmodule Codex.Leftovers do
   end
 
   def handle_info({:removed, monitor}, state),
-    do: {:noreply, tell(%{state | entries: Map.delete(state.entries, monitor)})}
+    do: {:noreply, update_launcher(%{state | entries: Map.delete(state.entries, monitor)})}
 
   # Only a launcher that was killed ends before this process.
-  def handle_info({port, :eof}, %{launcher: port} = state), do: {:noreply, anew(state)}
-  def handle_info({:EXIT, port, _}, %{launcher: port} = state), do: {:noreply, anew(state)}
+  def handle_info({port, :eof}, %{launcher: port} = state),
+    do: {:noreply, replace_launcher(state)}
+
+  def handle_info({:EXIT, port, _}, %{launcher: port} = state),
+    do: {:noreply, replace_launcher(state)}
+
   def handle_info(_other, state), do: {:noreply, state}
 
-  defp anew(state) do
+  defp replace_launcher(state) do
     Launcher.close(state.launcher)
-    tell(%{state | launcher: nil})
+    update_launcher(%{state | launcher: nil})
   end
 
   defp all(state), do: for({_, {paths, _}} <- state.entries, path <- paths, do: path)
 
-  # Without a launcher, this process and the hook are all there is.
-  defp tell(%{launcher: nil, entries: entries} = state) when entries == %{}, do: state
+  # Without a launcher, only this process and the hook remove directories.
+  defp update_launcher(%{launcher: nil, entries: entries} = state) when entries == %{}, do: state
 
-  defp tell(%{launcher: nil} = state) do
+  defp update_launcher(%{launcher: nil} = state) do
     case Launcher.open() do
-      {:ok, port} -> tell(%{state | launcher: port})
+      {:ok, port} -> update_launcher(%{state | launcher: port})
       {:error, _} -> state
     end
   end
 
-  # A launcher that has ended says so by a message.
-  defp tell(state) do
+  # If the launcher has ended, a message follows.
+  defp update_launcher(state) do
     _ = Launcher.send(state.launcher, Frame.keep(all(state)))
     state
   end
