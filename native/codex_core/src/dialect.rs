@@ -38,7 +38,7 @@ pub type Path = (String, Option<String>);
 /// A field of a row.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The places where the field is looked for; the first one that is there counts.
+    /// The places of the field, best first; the first one that is present counts.
     pub paths: Vec<Path>,
     /// How its value is read.
     pub value: Value,
@@ -46,7 +46,7 @@ pub struct Source {
     pub required: bool,
 }
 
-/// What becomes of the members of an opened object that no path names.
+/// The rule for those members of an opened object that no path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keep {
     /// They stand among the extra members.

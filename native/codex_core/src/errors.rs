@@ -1,8 +1,8 @@
-//! What a failure is: its kind, whether the same call may succeed later, and when.
+//! Classifies a failure: its kind, whether the same call may succeed later, and when.
 //!
-//! Classification is a search in a table of rows (`errors/table.rs`), each with the place where it
-//! was seen and the version of the CLI; the first row whose conditions all hold wins. What the CLI
-//! says in `codexErrorInfo` comes first, then codes and the HTTP status, then the words.
+//! Classification is a search in a table of rows (`errors/table.rs`), each with its origin and the
+//! version of the CLI; the first row whose conditions all hold wins. The CLI's `codexErrorInfo`
+//! comes first, then codes and the HTTP status, then the words.
 //!
 //! ```
 //! use codex_core::errors::{Failure, Kind, classify};
@@ -12,8 +12,8 @@
 //! assert_eq!((verdict.kind, verdict.retryable, verdict.wait_ms), (Kind::RateLimit, true, Some(500)));
 //! ```
 //!
-//! No input makes it panic. It is linear: of a text, the first and the last [`REACH`] bytes are
-//! looked at.
+//! No input makes it panic. It is linear: of a text, only the first and the last [`REACH`] bytes
+//! are searched.
 
 mod kind;
 mod table;
@@ -27,10 +27,10 @@ pub use time::{Reset, retry_after};
 use table::{ROWS, When};
 use text::{Body, Folded};
 
-/// What is known of a failure. Nothing of it has to be.
+/// The known facts of a failure; all are optional.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Failure<'a> {
-    /// The words of the failure: a message, or what the program left on stderr.
+    /// The words of the failure: a message, or the last stderr output of the program.
     pub text: &'a [u8],
     /// The name in `codexErrorInfo`.
     pub info: Option<&'a str>,
@@ -40,41 +40,41 @@ pub struct Failure<'a> {
     pub code: Option<&'a str>,
     /// The type of the payload.
     pub r#type: Option<&'a str>,
-    /// Set where the process ended: `text` is what it left on stderr then.
+    /// Set if the process ended: `text` is its last stderr output then.
     pub ended: Option<End>,
     /// Seconds since 1970, for dates.
     pub now: i64,
-    /// The same as a clock on the wall here shows it.
+    /// The same moment as a local clock shows it.
     pub local_now: i64,
 }
 
-/// How the process ended.
+/// The end of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
     /// Its exit status, unless a signal ended it.
     pub status: Option<i32>,
     /// The number of the signal.
     pub signal: Option<i32>,
-    /// Whether it had told of a thread before.
+    /// Whether the program had announced a thread before.
     pub started: bool,
 }
 
-/// What a failure was found to be.
+/// The classification of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// What went wrong.
+    /// The kind of the failure.
     pub kind: Kind,
     /// Whether the same call may succeed later.
     pub retryable: bool,
-    /// How long to wait, where the text says so.
+    /// The wait in milliseconds, if the text names one.
     pub wait_ms: Option<u64>,
-    /// When to try again, where the text names a time.
+    /// The time of the next attempt, if the text names one.
     pub resets: Option<Reset>,
-    /// The HTTP status, given or told by the text.
+    /// The HTTP status, given or found in the text.
     pub http_status: Option<u16>,
 }
 
-/// Says what a failure is.
+/// Classifies a failure.
 pub fn classify(failure: &Failure) -> Verdict {
     let seen = Seen::new(failure);
     let row = ROWS.iter().find(|row| seen.has(row.when));
@@ -110,7 +110,7 @@ impl<'a> Seen<'a> {
         };
         let body = text.body();
         let text = body.as_ref().and_then(|body| body.message.clone()).unwrap_or(text);
-        // On stderr stands whatever the program and its children print: only what the CLI announces
+        // Stderr holds any output of the program and its children: only text that the CLI announces
         // as an error counts.
         let general = failure.ended.is_none() || text.starts_with("error");
         let text = if failure.ended.is_some() { text.without("error: ") } else { text };

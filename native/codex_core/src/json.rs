@@ -15,8 +15,8 @@ pub const MAX_DEPTH: u32 = 256;
 /// How many digits an integer may have: converting to binary takes the square of their number.
 pub const MAX_DIGITS: usize = 1024;
 
-/// What things cost. A unit is what a byte of escapes takes, some nanoseconds; the weights are
-/// worst cases that `bench/calls` found, with BEAM terms and a process that has no heap left.
+/// The costs of parsing. A unit is the time for a byte of escapes, some nanoseconds; the weights
+/// are worst cases that `bench/calls` found, with BEAM terms and a process that has no heap left.
 pub(crate) mod work {
     /// One escape inside a string.
     pub(crate) const ESCAPE: u64 = 1;
@@ -24,7 +24,7 @@ pub(crate) mod work {
     pub(crate) const VALUE: u64 = 6;
     /// A key that the schema does not know.
     pub(crate) const KEY: u64 = 8;
-    /// An object, beside what it holds.
+    /// An object, beside its members.
     pub(crate) const OBJECT: u64 = 8;
     /// The same once more for a map that is large enough to be a tree.
     pub(crate) const KEY_OF_LARGE: u64 = 10;
@@ -68,7 +68,7 @@ pub enum Fault {
 /// makes. An empty object has three bytes, and takes over a hundred as a BEAM term; a short key
 /// takes several hundred.
 ///
-/// Fails with what is wrong, and at which byte.
+/// Fails with the fault, and the byte at which it was found.
 pub fn parse_document<S: Sink>(
     sink: &mut S,
     document: &[u8],
@@ -95,7 +95,7 @@ enum Text {
     Unescaped(usize),
 }
 
-/// The fields of a union that were seen so far: their values, and where their keys start.
+/// The fields of a union that were seen so far: their values, and the beginnings of their keys.
 struct Frame<T> {
     terms: [T; MAX_FIELDS],
     key_at: [usize; MAX_FIELDS],
@@ -106,7 +106,7 @@ pub(crate) struct Parser<'p, S: Sink> {
     sink: &'p mut S,
     buf: &'p [u8],
     scratch: &'p mut Vec<u8>,
-    /// Where the next byte is read; after a fault, where it was found.
+    /// The position of the next byte; after a fault, the position of the fault.
     pub(crate) pos: usize,
     /// A lone surrogate was replaced since the caller last looked.
     pub(crate) lossy: bool,
@@ -336,8 +336,8 @@ impl<'p, S: Sink> Parser<'p, S> {
         self.take_map(keys, values)
     }
 
-    /// A map with the names of the record as keys, all of them, and what it does not know under its
-    /// own keys.
+    /// A map with the names of the record as keys, all of them, and unknown members under their own
+    /// keys.
     fn record(&mut self, record: &'p Record, depth: u32) -> Parsed<S::Term> {
         self.spend(work::VALUE + work::OBJECT)?;
         self.count(1 + record.names.len() as u64)?;
@@ -438,7 +438,7 @@ impl<'p, S: Sink> Parser<'p, S> {
             more = self.next_member()?;
         }
         let Some(tag) = tag else {
-            // Nothing was read otherwise than a map would: what the app-server sends, for one.
+            // All was read as a map would be: a message of the app-server, for example.
             return if seen == 0 && !typed {
                 Ok(Some((self.take_map(keys, values)?, false)))
             } else {

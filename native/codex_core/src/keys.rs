@@ -46,7 +46,7 @@ impl Ends {
     }
 }
 
-/// Names and what they stand for, looked up by a hash of their ends.
+/// Names and their values, looked up by a hash of their ends.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyTable<V> {
     buckets: Vec<Option<Entry<V>>>,

@@ -1,4 +1,4 @@
-//! What `codex_sdk` does in Rust, without a word about any VM.
+//! The Rust part of `codex_sdk`, independent of any VM.
 //!
 //! The crate reads the JSON lines that the Codex CLI writes. [`Decoder`] takes the bytes of a pipe,
 //! cut anywhere, and drives a [`Sink`] that builds whatever the caller wants: BEAM terms in

@@ -25,15 +25,15 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 /// Buffers larger than this are given back after the line that needed them.
 const KEEP_BUFFER: usize = 1024 * 1024;
 
-/// Where a call to [`Decoder::feed`] stopped.
+/// The point at which a call to [`Decoder::feed`] stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The input is used up.
     Done,
     /// Go on from this byte of the same input.
     More(usize),
-    /// Go on from this byte of the same input, where it does not matter that the call takes long:
-    /// the line that ends next has over [`LONG_LINE`] bytes or needs more than [`WORK`].
+    /// Go on from this byte of the same input, in a call that may take long: the line that ends
+    /// next has over [`LONG_LINE`] bytes or needs more than [`WORK`].
     Long(usize),
 }
 
@@ -214,8 +214,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes the line that was carried over; false where that is too much work, and then it still
-    /// is carried over.
+    /// Decodes the line that was carried over; false if that is too much work, and then it still is
+    /// carried over.
     fn end_line<S: Sink>(
         &mut self,
         schema: &Schema,
@@ -256,7 +256,7 @@ fn shrunk(buffer: Vec<u8>) -> Vec<u8> {
     if buffer.capacity() > KEEP_BUFFER { Vec::new() } else { buffer }
 }
 
-/// What decoding some whole lines needs.
+/// The arguments for decoding some whole lines.
 struct Lines<'l, S: Sink> {
     schema: &'l Schema,
     sink: &'l mut S,
@@ -271,19 +271,19 @@ struct Lines<'l, S: Sink> {
 impl<S: Sink> Lines<'_, S> {
     /// Returns how many bytes of whole lines were decoded before the work was done.
     fn decode(&mut self, lines: &[u8]) -> usize {
-        // One check for all of them; only where it fails is each line looked at.
+        // One check for all of them; only if it fails is each line looked at.
         if simdutf8::basic::from_utf8(lines).is_ok() {
             return self.decode_utf8(lines, lines);
         }
         if lines.len() > BUDGET && !self.may_be_long {
             return 0;
         }
-        // Each newline stays where it is among the others, so that lines and their originals go in
+        // Each newline keeps its place among the others, so that lines and their originals go in
         // step.
         self.decode_utf8(String::from_utf8_lossy(lines).as_bytes(), lines)
     }
 
-    /// `originals` are the same lines, where some bytes were replaced to make them UTF-8.
+    /// `originals` are the same lines; if they differ, bytes were replaced to make `lines` UTF-8.
     fn decode_utf8(&mut self, lines: &[u8], originals: &[u8]) -> usize {
         let replaced = lines.len() != originals.len() || lines.as_ptr() != originals.as_ptr();
         let mut parser = Parser::new(self.schema, self.sink, lines, self.scratch);
@@ -338,7 +338,7 @@ fn line_end(lines: &[u8], start: usize) -> usize {
     memchr(b'\n', &lines[start..]).map_or(lines.len(), |length| start + length)
 }
 
-/// Behind the first replaced byte, offsets into the replaced text mean nothing to whoever has the
+/// Behind the first replaced byte, offsets into the replaced text mean nothing to a reader of the
 /// original.
 fn in_original(original: &[u8], fault: Fault, at: usize) -> (Fault, usize) {
     match simdutf8::compat::from_utf8(original) {

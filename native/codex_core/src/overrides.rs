@@ -2,7 +2,7 @@
 //!
 //! The CLI (0.169) takes `--config key=value`. It splits the key at every dot and knows no quotes,
 //! so a name with a dot or an equals sign in it can only stand inside an inline table. A table in
-//! turn *replaces* all that came before at its path. So what is told is merged first, here, and
+//! turn *replaces* all that came before at its path. So overrides are merged first, here, and
 //! written as one value for each leaf, or as one table where a name below it needs that.
 
 use std::fmt::Write;
@@ -24,17 +24,17 @@ pub enum Value {
     Datetime(String),
     /// A list.
     Array(Vec<Value>),
-    /// A table, in the order in which its members were told.
+    /// A table, in the order of its members.
     Table(Table),
 }
 
 /// Members of a table. Small, and their order matters: a list.
 pub type Table = Vec<(String, Value)>;
 
-/// One thing that was told.
+/// An override of the caller.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Override {
-    /// A value at a path of names; a table is merged with what is there.
+    /// A value at a path of names; a table is merged with the one that is there.
     Set(Vec<String>, Value),
     /// `key=value`, written by the caller: passed on as it is.
     Raw(String),
@@ -47,12 +47,12 @@ pub enum Override {
 /// use codex_core::overrides::{Override, Value, arguments};
 ///
 /// let set = |path: &[&str], value| Override::Set(path.iter().map(|s| s.to_string()).collect(), value);
-/// let told = [
+/// let overrides = [
 ///     set(&["model"], Value::String("gpt \"6\"".into())),
 ///     set(&["projects", "/a.b", "trust_level"], Value::String("trusted".into())),
 /// ];
 /// assert_eq!(
-///     arguments(&told).unwrap(),
+///     arguments(&overrides).unwrap(),
 ///     [r#"model="gpt \"6\"""#, r#"projects={"/a.b" = {"trust_level" = "trusted"}}"#]
 /// );
 /// ```
@@ -81,8 +81,8 @@ pub fn arguments(overrides: &[Override]) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
-/// The same as a document: a line for each member at the top. What the caller wrote by itself has
-/// no place there and is left out.
+/// Writes the same as a document: a line for each member at the top. Raw `key=value` arguments of
+/// the caller have no place there and are left out.
 pub fn document(overrides: &[Override]) -> String {
     let mut merged = Table::new();
     for told in overrides {
@@ -100,8 +100,8 @@ pub fn document(overrides: &[Override]) -> String {
     out
 }
 
-/// Writes what is pending. A table takes along what was written into it earlier, because it
-/// replaces that.
+/// Writes the pending members. A table takes along the members that were written into it earlier,
+/// because it replaces them.
 fn flush(pending: &mut Table, merged: &Table, arguments: &mut Vec<String>) -> Result<(), String> {
     for (name, value) in pending.drain(..) {
         if !is_plain(&name) {
@@ -167,7 +167,7 @@ fn set(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
-/// Sets a value as the CLI does: a table takes the place of what was there.
+/// Sets a value as the CLI does: a table replaces the older value.
 fn replace(table: &mut Table, path: &[String], value: Value) {
     set(table, path, Value::Boolean(false));
     set(table, path, value);
@@ -277,23 +277,26 @@ mod tests {
 
     #[test]
     fn leaves_stand_alone_and_later_ones_win() {
-        let told = [
+        let overrides = [
             set_to(&["a"], table(&[("b", int(1)), ("c", table(&[("d e", int(2))]))])),
             set_to(&["a", "b"], int(3)),
             set_to(&["f"], table(&[])),
         ];
-        assert_eq!(arguments(&told), Ok(vec!["a.b=3".into(), "a.c.d e=2".into(), "f={}".into()]));
+        assert_eq!(
+            arguments(&overrides),
+            Ok(vec!["a.b=3".into(), "a.c.d e=2".into(), "f={}".into()])
+        );
     }
 
     #[test]
     fn a_name_that_a_key_cannot_hold_makes_its_table_inline_with_all_that_is_in_it() {
-        let told = [
+        let overrides = [
             set_to(&["a", "plain"], int(1)),
             Override::Raw("a.raw=9".into()),
             set_to(&["a"], table(&[("x.y", int(2))])),
         ];
         assert_eq!(
-            arguments(&told),
+            arguments(&overrides),
             Ok(vec![
                 "a.plain=1".into(),
                 "a.raw=9".into(),
@@ -309,21 +312,21 @@ mod tests {
 
     #[test]
     fn a_scalar_gives_way_to_a_table_and_back() {
-        let told =
+        let overrides =
             [set_to(&["a"], int(1)), set_to(&["a", "b"], int(2)), set_to(&["a", "b", "c"], int(3))];
-        assert_eq!(arguments(&told), Ok(vec!["a.b.c=3".into()]));
-        let told = [set_to(&["a", "b"], int(2)), set_to(&["a"], int(1))];
-        assert_eq!(arguments(&told), Ok(vec!["a=1".into()]));
+        assert_eq!(arguments(&overrides), Ok(vec!["a.b.c=3".into()]));
+        let overrides = [set_to(&["a", "b"], int(2)), set_to(&["a"], int(1))];
+        assert_eq!(arguments(&overrides), Ok(vec!["a=1".into()]));
     }
 
     #[test]
     fn a_document_has_a_line_for_each_member() {
-        let told = [
+        let overrides = [
             set_to(&["a.b"], int(1)),
             set_to(&["t", "x"], int(2)),
             set_to(&["t", "y"], Value::Boolean(true)),
         ];
-        assert_eq!(document(&told), "\"a.b\" = 1\n\"t\" = {\"x\" = 2, \"y\" = true}\n");
+        assert_eq!(document(&overrides), "\"a.b\" = 1\n\"t\" = {\"x\" = 2, \"y\" = true}\n");
     }
 
     #[test]

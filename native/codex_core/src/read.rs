@@ -4,7 +4,7 @@ use crate::dialect::{Dialect, Keep, Key, Member, Place, Selected, Shape, TooLong
 use crate::schema::MAX_FIELDS;
 use crate::sink::Tree;
 
-/// A longer string is no word of a protocol.
+/// Longer strings are not words of a protocol.
 const LONGEST_WORD: usize = 64;
 
 pub(crate) struct Reader<'r, S: Tree> {
@@ -58,7 +58,7 @@ impl<'r, S: Tree> Reader<'r, S> {
         }
     }
 
-    /// Puts the members of an object on the stack; false if the value is no object.
+    /// Puts the members of an object on the stack; returns false for any other value.
     fn open(&mut self, value: S::Term) -> Read<bool> {
         let before = self.members.len();
         let is_object = self.sink.members(value, &mut self.members);

@@ -38,7 +38,7 @@ pub struct Variant {
     pub required: Vec<usize>,
 }
 
-/// Objects told apart by their `type`.
+/// Objects that differ by their `type`.
 #[derive(Debug, Clone, Default)]
 pub struct Union {
     pub(crate) keys: KeyTable<(u8, Kind)>,
@@ -61,7 +61,7 @@ pub struct Record {
     pub(crate) names: Vec<u32>,
 }
 
-/// The typed objects. `unions[0]` is what a line holds.
+/// The typed objects. `unions[0]` is the type of a line.
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
     pub(crate) unions: Vec<Union>,
@@ -72,7 +72,7 @@ pub struct Schema {
 /// Fields of one union or record: one bit each in a word.
 pub(crate) const MAX_FIELDS: usize = 64;
 
-/// What is wrong with a table.
+/// The fault of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaError {
     /// A union or record has more than 64 fields.

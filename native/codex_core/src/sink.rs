@@ -1,4 +1,4 @@
-//! Where decoded values go.
+//! The destination of decoded values.
 
 use crate::Fault;
 
@@ -30,15 +30,16 @@ pub trait Sink {
     fn map(&mut self, keys: &[Self::Term], values: &[Self::Term]) -> Self::Term;
     /// A name of the schema: an enum value or the field of a record.
     fn name(&mut self, name: u32) -> Self::Term;
-    /// An object of a union whose type is known: `fields` in the order of the variant, null where
-    /// absent, and `extra`, a map of everything the variant does not name (null where there is
-    /// nothing).
+    /// An object of a union whose type is known: `fields` in the order of the variant, null if
+    /// absent, and `extra`, a map of the members that the variant does not name (null if there are
+    /// no such members).
     fn variant(&mut self, tag: u32, fields: &[Self::Term], extra: Self::Term) -> Self::Term;
 
-    /// One whole line, decoded. `known` tells whether it became a variant of the root union.
-    /// `lossy` tells that invalid UTF-8 or lone surrogates were replaced by U+FFFD.
+    /// One whole line, decoded. `known`: it became a variant of the root union. `lossy`: invalid
+    /// UTF-8 or lone surrogates were replaced by U+FFFD.
     fn line(&mut self, value: Self::Term, known: bool, lossy: bool) -> Self::Term;
-    /// A line that is not JSON, with its bytes, what is wrong, and at which byte of the line.
+    /// A line that is not JSON, with its bytes, the fault, and the byte of the line at which it was
+    /// found.
     fn rejected(&mut self, line: &[u8], fault: Fault, at: usize) -> Self::Term;
     /// A line over the byte budget; only its size is known.
     fn oversized(&mut self, size: u64) -> Self::Term;
@@ -60,7 +61,7 @@ pub trait Tree: Sink {
     fn is_integer(&self, value: Self::Term) -> bool;
 }
 
-/// Builds nothing: what remains is the cost of parsing.
+/// Builds nothing: only the cost of parsing remains.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NullSink;
 

@@ -2,8 +2,8 @@
 //!
 //! The frames are those of `tungstenite`: masks, fragments, close handshake, UTF-8, sizes. It is
 //! made for streams that block; here it reads from and writes to memory, and "would block" means
-//! that the input is used up. Whoever owns the socket feeds what came and sends what
-//! [`WebSocket::take_output`] gives.
+//! that the input is used up. The owner of the socket feeds received bytes and sends the bytes of
+//! [`WebSocket::take_output`].
 //!
 //! ```
 //! use codex_core::Progress;
@@ -19,7 +19,7 @@
 //! assert_eq!(socket.take_output().len(), 6);
 //! ```
 //!
-//! After [`Event::Closed`] or [`Event::Failed`] nothing more is read: what follows could have a gap
+//! After [`Event::Closed`] or [`Event::Failed`] nothing more is read: the rest could have a gap
 //! before it.
 
 use std::io::{self, Read, Write};
@@ -38,7 +38,7 @@ pub const STEP: usize = 16 * 1024;
 /// How many bytes one call reads that may take long.
 const LONG_STEP: usize = 1024 * 1024;
 
-/// What came.
+/// A received message or the end.
 #[derive(Debug)]
 pub enum Event {
     /// A text, whole.
@@ -47,16 +47,16 @@ pub enum Event {
     Binary(usize),
     /// The other side has closed; the answer to that is in the output.
     Closed {
-        /// Its code, where it gave one.
+        /// The code, if the other side gave one.
         code: Option<u16>,
-        /// What it said; at most 123 bytes.
+        /// The reason of the other side; at most 123 bytes.
         reason: Utf8Bytes,
     },
-    /// What came was no WebSocket, or too much; a close frame that says so is in the output.
+    /// The input was not WebSocket, or too much; a close frame that says so is in the output.
     Failed(Failure),
 }
 
-/// Why reading has come to an end.
+/// The reason for the end of reading.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     /// A message of this size (or a part of one) is over the limit.
@@ -84,7 +84,7 @@ impl WebSocket {
     /// A message of more than `max_message` bytes, in however many fragments, is a
     /// [`Failure::TooLong`].
     ///
-    /// Up to twice as much is held: what the fragments had so far, and the frame that comes.
+    /// Up to twice as much is held: the fragments so far, and the current frame.
     pub fn new(max_message: usize) -> WebSocket {
         let config = WebSocketConfig::default()
             .read_buffer_size(STEP)
@@ -96,7 +96,7 @@ impl WebSocket {
         WebSocket { inner, since: 0, over: false }
     }
 
-    /// Reads from byte `at` of `input` on; appends what came to `out`.
+    /// Reads from byte `at` of `input` on; appends the events to `out`.
     ///
     /// [`Progress::Long`] asks for a call that `may_be_long`: a message of over [`LONG_LINE`] bytes
     /// may end there.
@@ -144,7 +144,7 @@ impl WebSocket {
         self.close_with(CloseCode::Normal);
     }
 
-    /// What is to be sent.
+    /// Returns the bytes to send.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.inner.get_mut().output)
     }
@@ -190,7 +190,7 @@ impl WebSocket {
     }
 
     fn close_with(&mut self, code: CloseCode) {
-        // Where it was closed before, there is nothing to say.
+        // If the connection was closed before, there is nothing to say.
         let _ = self.inner.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
     }
 }
@@ -278,7 +278,7 @@ mod tests {
         (out, socket.take_output())
     }
 
-    /// The one failure, and the code that the other side is told.
+    /// The one failure, and the close code that is sent.
     fn failure(input: &[u8]) -> (Failure, u16) {
         let (mut out, told) = events(1000, input);
         assert_eq!(out.len(), 1, "{out:?}");
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn failures_have_their_codes() {
         assert_eq!(failure(&frame(0x81, &[b'a'; 1001])), (Failure::TooLong(1001), 1009));
-        // What a length promises counts, before anything of it has come.
+        // The announced length counts, before any of the payload has come.
         assert_eq!(
             failure(&[0x81, 127, 0x7f, 0, 0, 0, 0, 0, 0, 0]),
             (Failure::TooLong(0x7f << 56), 1009)
@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(sizes, [5, long.len(), 5]);
     }
 
-    /// What a server may send, and the text that comes of it.
+    /// Frames that a server may send, and the text that results.
     fn message() -> impl Strategy<Value = (Vec<u8>, Option<String>)> {
         let text = prop_oneof!["\\PC{0,300}", "a{65530,65540}"];
         prop_oneof![

@@ -45,7 +45,7 @@ pub struct Child {
     pub stderr: PipeReader,
 }
 
-/// Why there is no child: a code out of a closed set, and words.
+/// The reason for a missing child: a code out of a closed set, and words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SpawnError {
     pub code: &'static str,

@@ -33,7 +33,7 @@ mod linux {
             Family { child, ended: None, alone: false }
         }
 
-        /// Reaps whoever has ended.
+        /// Reaps the children that have ended.
         pub fn check(&mut self) {
             loop {
                 match sys::reap() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::frame::Content;
 
-/// Removes what it made when it is dropped.
+/// Removes its files when it is dropped.
 #[derive(Default)]
 pub struct Files {
     files: Vec<PathBuf>,

@@ -48,11 +48,11 @@ pub const EXIT: u8 = 0x86;
 /// leaves.
 pub const ERROR: u8 = 0x87;
 
-/// Why a frame was refused. The text goes to the owner; it never holds payload bytes.
+/// The reason for refusing a frame. The text goes to the owner; it never holds payload bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// What the owner says.
+/// The frames of the owner.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Run this child.
@@ -67,7 +67,7 @@ pub enum Command<'a> {
     StderrCredit(u64),
     /// Send this signal to the child's process group.
     Signal(u8),
-    /// Discard what it writes and run the ladder.
+    /// Discard further output and run the ladder.
     Stop,
     /// EXIT was seen.
     Bye,
@@ -89,7 +89,7 @@ pub struct Start {
     pub leave_descendants: bool,
     /// Milliseconds between TERM and KILL for descendants that outlive the child.
     pub sweep_grace: u32,
-    /// What is tried, in order, before the final KILL.
+    /// The steps before the final KILL, in order.
     pub ladder: Vec<Rung>,
     /// The child's working directory; ours when absent.
     pub cwd: Option<CString>,
@@ -105,12 +105,12 @@ pub struct Start {
     pub input_ends: bool,
 }
 
-/// A file and what is in it.
+/// A file and its content.
 #[derive(PartialEq, Eq, Clone)]
 pub struct Content {
-    /// Where it is.
+    /// The path.
     pub path: CString,
-    /// What it holds.
+    /// The content.
     pub bytes: Vec<u8>,
 }
 
@@ -124,16 +124,16 @@ impl std::fmt::Debug for Content {
 /// One step of the stop ladder and the milliseconds it gets.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Rung {
-    /// What is done.
+    /// The action.
     pub step: Step,
-    /// How long the child then has before the next step.
+    /// The time that the child has before the next step.
     pub grace: u32,
 }
 
-/// What one step of the stop ladder does.
+/// The action of a step of the stop ladder.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Step {
-    /// Drop what is queued for stdin and close it.
+    /// Drop the bytes that are queued for stdin, and close it.
     CloseStdin,
     /// Send this signal to the child's process group.
     Signal(u8),

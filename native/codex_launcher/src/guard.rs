@@ -66,7 +66,7 @@ fn watch(launcher: Pid) -> nix::Result<()> {
     Ok(())
 }
 
-/// Whoever reads the VM's output to its end must not wait for the guard.
+/// A reader of the VM's output to its end must not wait for the guard.
 fn close_outputs() -> nix::Result<()> {
     let null = std::fs::File::create("/dev/null")
         .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
@@ -86,7 +86,8 @@ fn reaped(launcher: Pid) -> Option<Ended> {
     }
 }
 
-/// Ends what the launcher has left: TERM, a grace, then KILL for as long as it may help.
+/// Ends the processes that the launcher has left: TERM, a grace, then KILL for as long as it may
+/// help.
 fn sweep() {
     let begin = Instant::now();
     signal_all(nix::libc::SIGTERM as u8);
@@ -115,7 +116,7 @@ fn alone() -> bool {
     }
 }
 
-/// Reads what the owner still sends, until it has closed the port.
+/// Reads the owner's last bytes, until it has closed the port.
 fn wait_for_owner() {
     let mut port = std::io::stdin().lock();
     let mut buf = vec![0; frame::CHUNK];

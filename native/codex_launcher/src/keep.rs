@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(15);
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Waits for the end of the owner, then removes what the last KEEP frame named.
+/// Waits for the end of the owner, then removes the directories of the last KEEP frame.
 pub fn run(input: &OwnedFd, decoder: &mut Decoder, first: Vec<CString>) {
     // Whoever reads the VM's output to its end must not wait for this; nor must the directory stay
     // busy.

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         let reason = mcp::run(args);
         eprintln!("codex_launcher: {reason}");
         mcp::refuse(std::io::stdin(), std::io::stdout(), &reason);
-        // What a shell says of a command that it cannot start.
+        // The exit codes of a shell for a command that it cannot start.
         return ExitCode::from(127);
     }
     sys::seal_descriptors();

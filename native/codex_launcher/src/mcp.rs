@@ -27,7 +27,7 @@ pub fn refuse(input: impl Read, mut output: impl Write, reason: &str) {
     }
     let Some(id) = id(&String::from_utf8_lossy(&request)) else { return };
     let error = format!(r#"{{"code":-32000,"message":{}}}"#, json(reason));
-    // Nobody is left to be told if this fails.
+    // A failure has no reader any more.
     let _ = writeln!(output, r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
         .and_then(|()| output.flush());
 }

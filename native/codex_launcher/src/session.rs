@@ -38,9 +38,9 @@ const LEAVE_GRACE: Duration = Duration::from_millis(100);
 const KILL: u8 = nix::libc::SIGKILL as u8;
 const TERM: u8 = nix::libc::SIGTERM as u8;
 
-/// Where the stop ladder and the sweep stand.
+/// The states of the stop ladder and the sweep.
 enum Phase {
-    /// The child runs and nobody wants it to end.
+    /// The child runs and has not been asked to end.
     Running,
     /// The child is asked to end; the time is that of the next step.
     Ladder(Instant),
@@ -50,7 +50,7 @@ enum Phase {
     Killing(Instant, Instant),
     /// Descendants are left alone; output is read until that time.
     Leaving(Instant),
-    /// Nobody is left who may be signalled.
+    /// No process is left that may be signalled.
     Done,
 }
 
@@ -79,7 +79,7 @@ struct Session {
     stdout: Option<PipeReader>,
     stdout_credit: u64,
     stdout_hung_up: bool,
-    /// How much of stdout was there when nobody was left to write more.
+    /// The amount of stdout that was there when no writer was left.
     stdout_left: Option<usize>,
     /// Stdout is read and thrown away.
     discard: bool,
@@ -95,18 +95,18 @@ struct Session {
     /// Nothing the owner says counts any more: ERROR was made.
     deaf: bool,
     bye: bool,
-    /// They go before EXIT is told, and in any case with the session.
+    /// The files go before EXIT is sent, and in any case with the session.
     files: Files,
     scratch: Box<[u8]>,
 }
 
-/// What the first frame asks for.
+/// The request of the first frame.
 enum First {
     Start(Start),
     Keep(Vec<CString>),
 }
 
-/// Does what the first frame asks for. Returns when everything is over.
+/// Serves the request of the first frame. Returns when everything is over.
 pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
     let mut port = Port {
         input: Some(input),
@@ -153,8 +153,7 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
 }
 
 impl Port {
-    /// Waits for START or KEEP; `None` if the owner leaves instead, or a signal tells the launcher
-    /// to end.
+    /// Waits for START or KEEP; `None` if the owner leaves instead, or a signal ends the launcher.
     fn await_start(&mut self, signals: &mut Signals) -> Result<Option<First>, Malformed> {
         let mut buf = [0; 65_536];
         loop {
@@ -215,7 +214,7 @@ impl Port {
         Ok(())
     }
 
-    /// Writes what the VM takes now.
+    /// Writes as much as the VM takes now.
     fn flush(&mut self) {
         while let Some(output) = &self.output
             && self.out.len() > 0
@@ -335,7 +334,7 @@ impl Session {
         let at = match self.phase {
             Phase::Running | Phase::Done => return PollTimeout::NONE,
             Phase::Ladder(at) | Phase::Leaving(at) | Phase::Killing(at, _) => at,
-            // Where orphans are not ours, their end gives no signal.
+            // If orphans are not ours, their end gives no signal.
             Phase::Sweep(at) if cfg!(target_os = "linux") => at,
             Phase::Sweep(at) => at.min(Instant::now() + KILL_ROUND),
         };
@@ -344,8 +343,7 @@ impl Session {
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
-    // --- What the owner says
-    // --------------------
+    // --- Frames of the owner ----------
 
     fn commands(&mut self) {
         while let Some(input) = &self.port.input {
@@ -489,7 +487,7 @@ impl Session {
     }
 
     fn done(&mut self) {
-        // Whoever could still write now is none of ours: what the pipe holds is all there is.
+        // Any other writer is none of ours: the bytes in the pipe are the end of the output.
         self.stdout_left = self.stdout.as_ref().map(sys::waiting);
         self.family.finish();
         self.close_stdin();
@@ -567,7 +565,7 @@ impl Session {
                     self.stdout = None;
                 }
             }
-            // With nobody left to write, empty is the end.
+            // Without a writer, empty is the end.
             Err(Errno::EAGAIN) if quiet => self.stdout = None,
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => self.stdout = None,
@@ -576,7 +574,7 @@ impl Session {
 
     fn read_stderr(&mut self) {
         let quiet = matches!(self.phase, Phase::Done);
-        // What can be sent on at once does not count against the tail.
+        // Bytes that can be sent on at once do not count against the tail.
         let free = self.stderr_free();
         // A few pipefuls at most, when all that is left is to be had at once: a process that we may
         // not kill could go on for ever.
@@ -608,7 +606,7 @@ impl Session {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
-    /// Frames other than STDOUT, which is made where it is read. They need no check of
+    /// Frames other than STDOUT, which is made by its reader. They need no check of
     /// [`OUT_HIGH`]: credit bounds stderr, and an owner that gets no STDIN_CREDIT cannot cause
     /// another one.
     fn emit(&mut self) {

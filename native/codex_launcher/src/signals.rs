@@ -22,7 +22,7 @@ impl Signals {
         wake.set_nonblocking(true)?;
         let ending = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGHUP, SIGINT] {
-            // Before the pipe: whoever wakes up finds the flag.
+            // Before the pipe: a reader that wakes up finds the flag.
             flag::register(signal, Arc::clone(&ending))?;
             pipe::register(signal, ring.try_clone()?)?;
         }
@@ -42,7 +42,7 @@ impl Signals {
         any
     }
 
-    /// Whether we were told to end.
+    /// Returns whether a signal asked us to end.
     pub fn ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }

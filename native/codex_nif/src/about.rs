@@ -1,4 +1,4 @@
-//! What this library is.
+//! Describes this library.
 
 use crate::entry;
 

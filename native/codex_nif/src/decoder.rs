@@ -26,7 +26,7 @@ fn decoder_new(max_line: usize, max_nodes: u64) -> NifResult<ResourceArc<Decoder
     Ok(ResourceArc::new(DecoderResource { decoder, table: table::current()? }))
 }
 
-/// Decodes from byte `at` on; answers what came out and where to go on.
+/// Decodes from byte `at` on; returns the lines and the next position.
 #[rustler::nif]
 fn decoder_feed<'a>(
     env: Env<'a>,
@@ -61,7 +61,7 @@ fn decoder_finish<'a>(env: Env<'a>, decoder: ResourceArc<DecoderResource>) -> Ni
     Ok(sink.term(lines))
 }
 
-/// What `decoder_feed` does, with nothing built: the limit that a benchmark compares with.
+/// Does the same as `decoder_feed`, with nothing built: the limit that a benchmark compares with.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn decoder_feed_null(
     decoder: ResourceArc<DecoderResource>,

@@ -112,6 +112,6 @@ unsafe extern "C" fn drop_resource<T: Resource>(_env: *mut ErlNifEnv, room: *mut
     let offset = align - room as usize % align;
     // SAFETY: the VM calls this once for a resource that `rustler` made, when no reference is left.
     let dropped = catch_unwind(|| unsafe { ptr::drop_in_place(room.byte_add(offset).cast::<T>()) });
-    // Nobody is there to hear of a panic.
+    // A panic has no observer here.
     drop(dropped);
 }

@@ -32,7 +32,7 @@ fn error_classify<'a>(
     Ok((kind, verdict.retryable, verdict.wait_ms, resets, verdict.http_status).encode(env))
 }
 
-/// What a program said last on stderr.
+/// Returns the last error on stderr of a program.
 #[rustler::nif]
 fn error_last_words(text: Binary) -> String {
     errors::last_words(&text)

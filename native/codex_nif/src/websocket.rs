@@ -21,7 +21,7 @@ fn websocket_new(max_message: usize) -> ResourceArc<SocketResource> {
     ResourceArc::new(SocketResource(Mutex::new(WebSocket::new(max_message))))
 }
 
-/// Reads from byte `at` on; answers what came, what is to be sent, and where to go on.
+/// Reads from byte `at` on; returns the events, the bytes to send, and the next position.
 #[rustler::nif]
 fn websocket_feed<'a>(
     env: Env<'a>,
@@ -32,7 +32,7 @@ fn websocket_feed<'a>(
     feed(env, &socket, &chunk, at, false)
 }
 
-/// The same where a message ends that is long.
+/// The same for input with the end of a long message.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn websocket_feed_long<'a>(
     env: Env<'a>,
@@ -43,7 +43,7 @@ fn websocket_feed_long<'a>(
     feed(env, &socket, &chunk, at, true)
 }
 
-/// A text as a frame. Empty where nothing can be sent any more.
+/// Returns a text as a frame; empty if the connection has been closed.
 #[rustler::nif]
 fn websocket_text<'a>(
     env: Env<'a>,
@@ -63,7 +63,7 @@ fn websocket_text_long<'a>(
     frame(env, &socket, text)
 }
 
-/// A ping as a frame. Empty where nothing can be sent any more.
+/// Returns a ping as a frame; empty if the connection has been closed.
 #[rustler::nif]
 fn websocket_ping<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
     let mut socket = lock(&socket.0)?;
@@ -71,7 +71,7 @@ fn websocket_ping<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifR
     Ok(bytes(env, &socket.take_output()))
 }
 
-/// A close frame. Empty where there was one.
+/// Returns a close frame; empty if there was one.
 #[rustler::nif]
 fn websocket_close<'a>(env: Env<'a>, socket: ResourceArc<SocketResource>) -> NifResult<Term<'a>> {
     let mut socket = lock(&socket.0)?;

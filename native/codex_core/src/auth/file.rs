@@ -18,7 +18,7 @@ pub struct Locks {
     _files: Vec<File>,
 }
 
-/// `auth.json`; nothing where there is none.
+/// `auth.json`; `None` if it is missing.
 pub(super) fn read_login(home: &Path) -> Result<Option<String>, Failure> {
     read(&home.join("auth.json"))
 }
@@ -126,7 +126,7 @@ fn lock_target(path: &Path) -> Result<File, Failure> {
     lock(Path::new(&target), 0o600)
 }
 
-/// Never waits: whoever waits here would keep a thread from others.
+/// Never waits: a waiting call would keep a thread from others.
 fn lock(path: &Path, mode: u32) -> Result<File, Failure> {
     match files::lock(path, mode).map_err(|error| io(path, error))? {
         Some(file) => Ok(file),

@@ -1,4 +1,4 @@
-//! What a JSON Web Token claims. Nothing here is verified: a claim is what its writer says.
+//! The claims of a JSON Web Token. Nothing here is verified: a claim is the word of its writer.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// A longer token is not looked at.
 pub const MAX_BYTES: usize = 64 * 1024;
 
-/// What the CLI looks for in a ChatGPT token.
+/// The claims of a ChatGPT token that the CLI uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// `email`, or that of the profile.
@@ -29,7 +29,7 @@ pub enum JwtError {
     Format,
     /// The middle part is not base64url.
     Base64,
-    /// What it holds is not a JSON object.
+    /// The payload is not a JSON object.
     Json,
 }
 

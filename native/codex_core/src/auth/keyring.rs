@@ -1,5 +1,5 @@
 //! The keyring of the operating system: the Secret Service on Linux, the Keychain on macOS. Entries
-//! are those of the CLI's own library (keyring 3.6.3): each side reads what the other wrote.
+//! are those of the CLI's own library (keyring 3.6.3): each side reads the entries of the other.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -15,22 +15,22 @@ mod backend;
 #[path = "keyring/none.rs"]
 mod backend;
 
-/// How a keyring is reached: what the environment says about the user's bus. Looked up for each
-/// call, so that a bus that comes up later is found.
+/// The way to a keyring: the variables about the user's bus. Looked up for each call, so that a bus
+/// that comes up later is found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bus {
     /// `DBUS_SESSION_BUS_ADDRESS`.
     pub address: Option<String>,
-    /// `XDG_RUNTIME_DIR`, in which the socket `bus` is where there is no address.
+    /// `XDG_RUNTIME_DIR`, in which the socket `bus` is used if the address is missing.
     pub runtime_dir: Option<String>,
 }
 
-/// Why a keyring gave nothing.
+/// The reason for a keyring's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// There is none: no bus, no service on it, or this library was built without.
+    /// The keyring is missing: no bus, no service on it, or this library was built without.
     Unavailable(String),
-    /// It is locked, and nobody unlocked it.
+    /// The keyring is locked, and was not unlocked.
     Locked,
     /// It did not answer in time.
     Timeout,
@@ -62,7 +62,7 @@ static TURNS: Semaphore = Semaphore::const_new(MAX_CALLS);
 /// See [`TURNS`].
 pub(crate) const MAX_CALLS: usize = 8;
 
-/// Kept for as long as the keyring may be busy with a call: also when nobody waits for it any more.
+/// Kept for as long as the keyring may be busy with a call, also after the caller gave up.
 type Turn = SemaphorePermit<'static>;
 
 async fn turn() -> Result<Turn, Fault> {

@@ -1,9 +1,9 @@
-//! The CLI's own login: what `auth.json`, or the same object in the keyring, says (CLI 0.169).
+//! The CLI's own login: the content of `auth.json`, or of the same object in the keyring.
 
 use super::jwt::{self, Claims};
 use super::members::Members;
 
-/// How requests are paid for.
+/// The way in which requests are paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// A key of the API.
@@ -33,7 +33,7 @@ const METHODS: [(&str, Method); 7] = [
     ("bedrockAccessKeys", Method::BedrockAccessKeys),
 ];
 
-/// The members in the order in which the CLI writes them; what it does not know comes after.
+/// The members in the order in which the CLI writes them; unknown members come after.
 const ORDER: [&str; 8] = [
     "auth_mode",
     "OPENAI_API_KEY",
@@ -45,7 +45,7 @@ const ORDER: [&str; 8] = [
     "bedrock_access_keys",
 ];
 
-/// Members that hold keys of Amazon Bedrock, each with what it must have and what it may have.
+/// Members that hold keys of Amazon Bedrock, each with its required and its optional members.
 const BEDROCK: [(&str, &[&str], &[&str]); 2] = [
     ("bedrock_api_key", &["api_key", "region"], &[]),
     ("bedrock_access_keys", &["access_key_id", "secret_access_key"], &["session_token"]),
@@ -54,7 +54,7 @@ const BEDROCK: [(&str, &[&str], &[&str]); 2] = [
 /// A login that the CLI would take.
 #[derive(Clone, PartialEq)]
 pub struct Login {
-    /// How it pays: what the document says, else what it holds.
+    /// The way to pay: the document's own word, else the kind of its keys.
     pub method: Method,
     /// The key of the API.
     pub api_key: Option<String>,
@@ -72,11 +72,11 @@ pub struct Login {
 /// Tokens of a ChatGPT account.
 #[derive(Clone, PartialEq)]
 pub struct Tokens {
-    /// What the identity token claims.
+    /// The claims of the identity token.
     pub id: Claims,
     /// The token that requests carry.
     pub access_token: String,
-    /// When the access token ends, in seconds since 1970, where it says so.
+    /// The end of the access token, in seconds since 1970, if the token names it.
     pub expires_at: Option<i64>,
     /// The token that renews the others.
     pub refresh_token: String,
@@ -84,7 +84,7 @@ pub struct Tokens {
     pub account_id: Option<String>,
 }
 
-/// Why a text is no login. It names members and places, never values.
+/// The reason for refusing a text. It names members and places, never values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginError(pub String);
 
@@ -95,7 +95,7 @@ impl std::fmt::Display for LoginError {
 }
 
 impl Login {
-    /// Reads a document. What is refused is what the CLI refuses.
+    /// Reads a document. Refuses the same documents as the CLI.
     ///
     /// ```
     /// use codex_core::auth::login::{Login, Method};

@@ -39,7 +39,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether a text has what the CLI needs.
+/// Returns whether a text has the members that the CLI needs.
 pub(super) fn check(text: &str) -> Result<(), LoginError> {
     entry(text).map(drop)
 }

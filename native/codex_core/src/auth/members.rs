@@ -100,7 +100,7 @@ impl Members {
         self.0.retain(|(name, value)| keep(name, value));
     }
 
-    /// Whether there are none.
+    /// Returns whether the object is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

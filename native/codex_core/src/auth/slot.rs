@@ -1,5 +1,4 @@
-//! Which credentials: their names in a keyring, their place in the home, and what makes them
-//! readable.
+//! The names of credentials: in a keyring, in the home, and the reader of their documents.
 
 use std::path::Path;
 
@@ -49,7 +48,7 @@ impl Slot {
         }
     }
 
-    /// The file that has it where no keyring does.
+    /// The file that holds the credentials if no keyring does.
     pub fn path(&self, home: &Path) -> std::path::PathBuf {
         home.join(match self {
             Slot::Login => "auth.json",

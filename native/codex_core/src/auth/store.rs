@@ -1,5 +1,6 @@
-//! The rules of the CLI's `cli_auth_credentials_store` and `mcp_oauth_credentials_store` (0.169):
-//! where credentials are read, written and removed, and what happens where there is no keyring.
+//! The rules of the CLI's `cli_auth_credentials_store` and `mcp_oauth_credentials_store`: the
+//! places from which credentials are read, to which they are written, and what replaces a missing
+//! keyring.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,67 +15,68 @@ use crate::files::{self, Late};
 /// How often a lock that is held is tried again.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Where credentials are kept.
+/// The place of credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// In a file of the home.
     File,
     /// In the keyring, and nowhere else.
     Keyring,
-    /// In the keyring where one can be had, else in the file.
+    /// In the keyring if one is available, else in the file.
     Auto,
 }
 
-/// What to do it with.
+/// The arguments of every operation.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Which credentials.
+    /// The credentials to work on.
     pub slot: Slot,
-    /// Where they are kept.
+    /// The place of the credentials.
     pub mode: Mode,
     /// The CLI's home.
     pub home: PathBuf,
-    /// How a keyring is reached.
+    /// The way to the keyring.
     pub bus: Bus,
     /// Whether a locked keyring may ask its user.
     pub prompt: bool,
-    /// How long the keyring may take, and how long to wait for the lock of a file.
+    /// The time that the keyring may take, and that the lock of a file is waited for.
     pub timeout: Duration,
 }
 
-/// Credentials and where they were. In mode [`Mode::Auto`], also why the keyring did not give them.
+/// Credentials and their place. In mode [`Mode::Auto`], also the reason if the keyring did not give
+/// them.
 #[derive(Clone)]
 pub struct Loaded {
     /// The document: of a login as it stands, of MCP tokens in the form of the file.
     pub text: String,
-    /// Where it was.
+    /// The place of the document.
     pub origin: Origin,
-    /// Why not the keyring.
+    /// The reason for not using the keyring.
     pub instead: Option<Fault>,
 }
 
-/// Where credentials were put.
+/// The result of saving credentials.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// Where they are now.
+    /// The place of the credentials now.
     pub origin: Origin,
-    /// Why they are not in the keyring.
+    /// The reason if they are not in the keyring.
     pub instead: Option<Fault>,
 }
 
-/// What was removed.
+/// The result of removing credentials.
 #[derive(Debug, Clone, Default)]
 pub struct Removed {
     /// An entry of the keyring.
     pub keyring: bool,
-    /// The file, or what was in it.
+    /// The file, or the credentials in it.
     pub file: bool,
-    /// Why the keyring was not looked at. There may be an entry in it.
+    /// The reason if the keyring was not searched. It may hold an entry.
     pub unchecked: Option<Fault>,
 }
 
-/// Reads credentials; `Ok(None, why)` where there are none, with the reason why the keyring could
-/// not be asked.
+/// Reads credentials. Returns `Ok(None, why)` if there are none, with the reason if the keyring
+/// could not be asked.
 pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Failure> {
     let instead = match request.mode {
         Mode::File => None,
@@ -83,7 +85,7 @@ pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Fai
             Ok(None) if mode == Mode::Keyring => return Ok(Err(None)),
             Ok(None) => None,
             Err(failure) if mode == Mode::Keyring => return Err(failure),
-            // What the CLI does: a keyring that is broken in any way is as good as none.
+            // As the CLI does: a keyring that is broken in any way counts as missing.
             Err(failure) => Some(fault(failure)),
         },
     };
@@ -100,8 +102,8 @@ pub async fn load(request: Request) -> Result<Result<Loaded, Option<Fault>>, Fai
     .await
 }
 
-/// Puts credentials where they belong, and removes them from the file where the keyring has them
-/// now. All of it under the CLI's locks: where they are held, nothing is changed.
+/// Puts credentials in their place, and removes them from the file if the keyring has them now.
+/// Works under the CLI's locks: if a lock is held, nothing is changed.
 pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
     let account = request.slot.account(&request.home);
     let origin = || Origin::Keyring(account.clone());
@@ -134,7 +136,7 @@ pub async fn save(request: Request, text: String) -> Result<Saved, Failure> {
                         .await
                         .map(|_| Saved { origin: origin(), instead: None });
                 }
-                // Whether it was written is not known: a second copy would make it worse.
+                // The entry may have been written: a second copy would make it worse.
                 Err(fault) if mode == Mode::Keyring || fault == Fault::Timeout => {
                     return Err(Failure::Keyring(fault));
                 }

@@ -1,4 +1,4 @@
-//! A tree against the schema.
+//! Checks a tree against the schema.
 
 use serde_json::Value as Json;
 
@@ -6,24 +6,24 @@ use super::schema::{ConfigSchema, Kind, Spec, TableSpec, Unknown};
 use super::value::{Node, Position, Table, Value};
 use super::words::{expected, integer, json_text, list, nearest};
 
-/// One thing that is wrong with a configuration.
+/// A problem of a configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// What kind of thing.
+    /// The kind of the problem.
     pub reason: Reason,
-    /// How much it matters.
+    /// The severity.
     pub weight: Weight,
     /// The key, segment by segment.
     pub path: Vec<String>,
-    /// Where it stands.
+    /// The position of the value.
     pub at: Position,
-    /// The layer, where the tree was merged.
+    /// The layer, if the tree was merged.
     pub layer: usize,
-    /// In the words of the CLI where they are known.
+    /// The message of the CLI, if it is known.
     pub message: String,
-    /// What stands there, or the unknown key.
+    /// The value, or the unknown key.
     pub found: String,
-    /// What may stand there.
+    /// The expected values.
     pub expected: String,
     /// The known key that is spelled most like an unknown one.
     pub nearest: Option<String>,
@@ -44,7 +44,7 @@ pub enum Reason {
     Refused,
 }
 
-/// What the CLI makes of a problem.
+/// The CLI's reaction to a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
     /// It does not start.
@@ -55,7 +55,7 @@ pub enum Weight {
     Silent,
 }
 
-/// Everything that is wrong, in the order of the file.
+/// All problems, in the order of the file.
 pub fn check(schema: &ConfigSchema, root: &Node) -> Vec<Problem> {
     let mut checker = Checker { schema, path: Vec::new(), problems: Vec::new() };
     checker.node(&schema.root, root);
@@ -69,8 +69,8 @@ pub fn check(schema: &ConfigSchema, root: &Node) -> Vec<Problem> {
     found.into_iter().map(|(problem, _)| problem).collect()
 }
 
-/// For how many unknown keys the nearest known one is looked up: each is compared with all that are
-/// known.
+/// The limit of unknown keys for which the nearest known key is searched: each is compared with all
+/// known keys.
 const MAX_GUESSES: usize = 200;
 
 type Found<'s> = (Problem, Option<&'s TableSpec>);
@@ -78,7 +78,7 @@ type Found<'s> = (Problem, Option<&'s TableSpec>);
 struct Checker<'s> {
     schema: &'s ConfigSchema,
     path: Vec<String>,
-    /// Each with the table that lacks the key, where it is an unknown one.
+    /// The unknown keys, each with its table.
     problems: Vec<Found<'s>>,
 }
 
@@ -260,8 +260,8 @@ impl<'s> Checker<'s> {
         self.path.pop();
     }
 
-    /// The alternative with the fewest errors decides; where none has the right shape, all of them
-    /// are named.
+    /// The alternative with the fewest errors decides; if none has the right shape, all of them are
+    /// named.
     fn union(&mut self, all: &'s [Spec], node: &Node) {
         let mut best: Option<Vec<Found>> = None;
         for spec in all.iter().filter(|spec| shaped(&self.schema.resolve(spec).kind, node)) {

@@ -10,9 +10,9 @@ use super::overrides::MAX_SEGMENTS;
 pub struct Edit {
     /// The key, segment by segment.
     pub path: Vec<String>,
-    /// What to put there; nothing deletes the key.
+    /// The new value; `None` deletes the key.
     pub value: Option<Json>,
-    /// What a table does to one that is there.
+    /// The rule for a table in the place of another table.
     pub strategy: Strategy,
 }
 
@@ -31,7 +31,7 @@ impl Edit {
     }
 }
 
-/// What a table does to one that is there already. Any other value replaces what is there.
+/// The rule for a table in the place of another table. Any other value replaces the old value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// Takes its place.
@@ -50,7 +50,7 @@ pub enum EditError {
     Value(Vec<String>),
 }
 
-/// The text with all changes made, in their order.
+/// Returns the text with all changes made, in their order.
 pub fn edit(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let mut document: DocumentMut = text.parse().map_err(|_| EditError::Syntax)?;
     for edit in edits {
@@ -80,8 +80,8 @@ fn delete(root: &mut Table, above: &[String], last: &str) {
     table.remove(last);
 }
 
-/// The table at a path, and whether tables in it may have headers; what is no table on the way
-/// becomes one.
+/// Returns the table at a path, and whether tables in it may have headers. Other values on the way
+/// are replaced by tables.
 fn reach<'t>(root: &'t mut Table, above: &[String]) -> (&'t mut dyn TableLike, bool) {
     let mut headed = true;
     let mut table: &mut dyn TableLike = root;
@@ -155,7 +155,7 @@ fn empty(item: &mut Item) {
 
 fn with_header(inline: InlineTable) -> Table {
     let mut table = Table::new();
-    // A header of its own only where a value stands right below it.
+    // A header of its own only if a value stands right below it.
     table.set_implicit(
         inline
             .iter()

@@ -8,12 +8,12 @@ pub struct Layered {
     root: Node,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The layer, counted from 0, lowest first.
     pub layer: usize,
-    /// Where its key stands in the file of the layer.
+    /// The position of its key in the file of the layer.
     pub at: Position,
 }
 
@@ -33,8 +33,8 @@ impl Layered {
         &self.root
     }
 
-    /// Which layer set what stands at `path`. A table that several layers share is of the highest
-    /// that has it.
+    /// Returns the layer that set the value at `path`. A table that several layers share is of the
+    /// highest layer that has it.
     pub fn origin(&self, path: &[String]) -> Option<Origin> {
         self.root.get(path).map(|node| Origin { layer: node.layer, at: node.key })
     }

@@ -10,7 +10,7 @@ use super::value::{Node, Position, Table, Value};
 /// Why a file is not TOML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// The position.
     pub at: Position,
     /// In the words of the parser, which are also those of the CLI.
     pub message: String,
@@ -25,7 +25,7 @@ pub fn is_within(bytes: &[u8], max: usize) -> bool {
     if bytes.len() <= max {
         return true;
     }
-    // What is not UTF-8 is an error of the parser.
+    // Invalid UTF-8 is an error of the parser.
     let Ok(text) = std::str::from_utf8(bytes) else { return true };
     let (mut nodes, mut pieces) = (0, 0);
     toml_parser::Source::new(text).lex().all(|token| {

@@ -5,7 +5,7 @@ use super::schema::{ConfigSchema, Kind, Spec};
 use super::value::{Node, Value};
 use super::version::version;
 
-/// A layer on its own: its version, what is wrong with it, and, where no error is among that, as
+/// A layer on its own: its version, its problems, and, if no error is among them, its form after
 /// [`resolve`] rewrites it. The CLI leaves a layer with an error as it is written: a higher layer
 /// may set the key anew.
 pub fn prepare(
@@ -23,7 +23,7 @@ pub fn prepare(
 }
 
 /// Moves values to the newer names of their keys, as the CLI does when it merges layers: in the
-/// tables at the top of the file, but not in `features`, where the older names stay.
+/// tables at the top of the file, but not in `features`, in which the older names stay.
 pub fn rename_aliases(schema: &ConfigSchema, node: &mut Node) {
     let (Value::Table(root), Kind::Table(known)) = (&mut node.value, &schema.root.kind) else {
         return;
@@ -58,7 +58,7 @@ pub fn drop_project_keys(schema: &ConfigSchema, node: &mut Node) -> Vec<String> 
 const RENAMED: [(&str, &str); 2] =
     [("guardian_subagent", "auto_review"), ("on-failure", "on-request")];
 
-/// Where relative paths begin, and what `~` stands for.
+/// The base of relative paths, and the meaning of `~`.
 struct Places<'p> {
     schema: &'p ConfigSchema,
     base: &'p str,

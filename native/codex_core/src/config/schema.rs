@@ -66,7 +66,7 @@ pub(super) struct TableSpec {
     pub transport: Option<Transport>,
 }
 
-/// What the CLI does about an unknown key of a table.
+/// The CLI's reaction to an unknown key of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// Reports it, and refuses it where it is strict.

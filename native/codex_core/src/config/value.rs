@@ -1,11 +1,11 @@
-//! The tree that a configuration is read into.
+//! The tree of a configuration.
 
 use std::collections::BTreeMap;
 
 use crate::Sink;
 
-/// Where something stands in its file: both count from 1, columns in characters. 0 and 0 where
-/// there is no file.
+/// The position of a value in its file. Line and column count from 1, columns in characters; both
+/// are 0 without a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -17,20 +17,20 @@ pub struct Position {
 /// The keys of a table, sorted.
 pub type Table = BTreeMap<String, Node>;
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// The value.
     pub value: Value,
-    /// Where the value begins.
+    /// The beginning of the value.
     pub at: Position,
-    /// Where its key begins; for an element of an array, the same as `at`.
+    /// The beginning of its key; for an element of an array, the same as `at`.
     pub key: Position,
-    /// Which layer it came from, once layers are merged.
+    /// The layer that set the value, once layers are merged.
     pub layer: usize,
 }
 
-/// What TOML knows.
+/// The values of TOML.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// A string.
@@ -63,7 +63,8 @@ impl Node {
         }
     }
 
-    /// What stands at `path`; an element of an array has its index, counted from 0, as its key.
+    /// Returns the value at `path`; an element of an array has its index, counted from 0, as its
+    /// key.
     pub fn get(&self, path: &[String]) -> Option<&Node> {
         path.iter().try_fold(self, |node, key| match &node.value {
             Value::Table(table) => table.get(key),
@@ -72,7 +73,7 @@ impl Node {
         })
     }
 
-    /// How serde names what was found: ``integer `3` ``, `string "x"`, `map`.
+    /// Names the value as serde does: ``integer `3` ``, `string "x"`, `map`.
     pub fn found(&self) -> String {
         match &self.value {
             Value::String(text) => format!("string {text:?}"),
@@ -86,8 +87,8 @@ impl Node {
     }
 }
 
-/// Builds the value with a sink. Dates are strings; what is no finite number is the string that
-/// TOML has for it.
+/// Builds the value with a sink. Dates are strings; infinite floats and NaN are the strings that
+/// TOML has for them.
 pub fn build<S: Sink>(node: &Node, sink: &mut S) -> S::Term {
     match &node.value {
         Value::String(text) | Value::Datetime(text) => sink.string(text.as_bytes()),

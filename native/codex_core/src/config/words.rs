@@ -1,4 +1,4 @@
-//! What is expected, in the words of the CLI, and which key was meant.
+//! Names the expected values in the words of the CLI, and the key that was meant.
 
 use serde_json::Value as Json;
 
@@ -48,7 +48,7 @@ pub(super) fn json_text(json: &Json) -> String {
 /// Spelled alike enough to be meant.
 const ALIKE: f64 = 0.75;
 
-/// A key longer than this is no misspelling.
+/// Longer keys are not misspellings.
 const LONGEST: usize = 80;
 
 pub(super) fn nearest<'k>(

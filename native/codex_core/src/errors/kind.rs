@@ -2,7 +2,7 @@
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What went wrong. What each means to a user stands in `Codex.Error`.
+        /// The kind of a failure. `Codex.Error` documents each for users.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind { $($(#[$doc])* $name,)* }
 
@@ -21,15 +21,15 @@ macro_rules! kinds {
 kinds! {
     /// Too many requests.
     RateLimit = "rate_limit",
-    /// What the plan or the workspace allows is used up.
+    /// The allowance of the plan or the workspace is used up.
     UsageLimit = "usage_limit",
-    /// What was paid for is used up.
+    /// The paid credit is used up.
     Quota = "quota",
     /// The key or the login is refused.
     Unauthorized = "unauthorized",
     /// The login is right, and may not do this.
     Forbidden = "forbidden",
-    /// There is no such model for this login.
+    /// The login has no such model.
     ModelNotFound = "model_not_found",
     /// The model or the server has no room now.
     Overloaded = "overloaded",
@@ -63,17 +63,17 @@ kinds! {
     Killed = "killed",
     /// An exit without a reason that is known.
     Crashed = "crashed",
-    /// There is no such thread.
+    /// The thread does not exist.
     ThreadNotFound = "thread_not_found",
-    /// Somebody else uses the thread.
+    /// Another client uses the thread.
     ThreadBusy = "thread_busy",
     /// The configuration does not allow the run.
     Config = "config",
-    /// There is no key and no login.
+    /// The key and the login are missing.
     AuthMissing = "auth_missing",
     /// The configuration forbids this way to log in.
     LoginForbidden = "login_forbidden",
-    /// The CLI does not know what it is asked for.
+    /// The CLI does not know the requested feature.
     CliUnsupported = "cli_unsupported",
     /// The folder is neither trusted nor a repository.
     NotAGitRepo = "not_a_git_repo",
@@ -81,7 +81,7 @@ kinds! {
     Mcp = "mcp",
     /// The CLI broke off, or spoke another language.
     Protocol = "protocol",
-    /// There is no such function.
+    /// The function does not exist.
     Unsupported = "unsupported",
     /// Nothing known.
     Unknown = "unknown",

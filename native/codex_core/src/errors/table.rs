@@ -1,24 +1,24 @@
-//! What failures look like, as data. The first row whose conditions all hold wins.
+//! The appearance of failures, as data. The first row whose conditions all hold wins.
 //!
-//! Words are in lower case, as texts are compared. A row says where it was seen: a recorded run
+//! Words are in lower case, as texts are compared. A row names its origin: a recorded run
 //! (`exec/…`, `app_server/…`), the texts in the program itself (`program`), the meaning of an HTTP
-//! status or a signal (`standard`), what the service of OpenAI answers (`service`), or the names
-//! that applications of this package know (`package`).
+//! status or a signal (`standard`), an answer of OpenAI's service (`service`), or the names that
+//! applications of this package know (`package`).
 
 use super::Kind::{self, *};
 
 /// One condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// The process ended; the text is the last that it said on stderr.
+    /// The process ended; the text is its last stderr output.
     Ended,
     /// With this exit status.
     Exit(i32),
     /// By this signal, or by any.
     Signal(Option<i32>),
-    /// After it told of a thread.
+    /// After the program announced a thread.
     Started,
-    /// Without a word.
+    /// Without any text.
     Silent,
     /// The name in `codexErrorInfo`.
     Info(&'static str),
@@ -32,25 +32,25 @@ pub enum When {
     Has(&'static str),
 }
 
-/// Conditions, and what they mean.
+/// Conditions and their meaning.
 #[derive(Debug)]
 pub struct Row {
     pub when: &'static [When],
     pub kind: Kind,
     pub retryable: bool,
-    /// Where it was seen; read by people, and by the tests.
+    /// The origin, for people and for the tests.
     #[cfg_attr(not(test), allow(dead_code))]
     pub seen: &'static str,
-    /// The version of the CLI that was seen to say it; empty where it does not depend on one.
+    /// The version of the CLI that said it; empty if the row does not depend on one.
     #[cfg_attr(not(test), allow(dead_code))]
     pub cli: &'static str,
 }
 
 const CLI: &str = "0.169.0";
 
-/// Trying again may help.
+/// A later attempt may succeed.
 const AGAIN: bool = true;
-/// Trying again gives the same.
+/// A later attempt gives the same failure.
 const NEVER: bool = false;
 
 const fn row(
@@ -67,9 +67,10 @@ use When::{Begins, Code, Ended, Exit, Has, Info, Signal, Silent, Started, Status
 
 #[rustfmt::skip]
 pub static ROWS: &[Row] = &[
-    // How the process ended.
+    // The end of the process.
     row(&[Signal(Some(2))], Interrupted, NEVER, "standard", ""),
-    // KILL, PIPE and TERM come from outside: the system ran out of memory, or somebody cleaned up.
+    // KILL, PIPE and TERM come from outside: the system ran out of memory, or an operator cleaned
+    // up.
     row(&[Signal(Some(9))], Killed, AGAIN, "exec/signal_sigkill_during_command", CLI),
     row(&[Signal(Some(13))], Killed, AGAIN, "package", ""),
     row(&[Signal(Some(15))], Killed, AGAIN, "exec/signal_sigterm_during_command", CLI),
@@ -77,7 +78,7 @@ pub static ROWS: &[Row] = &[
     // On SIGINT the CLI exits like this; every other end with status 1 has words.
     row(&[Ended, Exit(1), Started, Silent], Interrupted, NEVER, "exec/signal_sigint_during_command", CLI),
 
-    // What the CLI says on stderr instead of running a turn.
+    // Messages on stderr of a CLI that did not run a turn.
     row(&[Ended, Exit(2), Has("try '--help'")], CliUnsupported, NEVER, "exec/bad_flag", CLI),
     row(&[Ended, Has("no rollout found for")], ThreadNotFound, NEVER, "exec/resume_unknown_id", CLI),
     row(&[Ended, Has("already has an active writer")], ThreadBusy, AGAIN, "exec/concurrent_resume", CLI),
@@ -101,15 +102,14 @@ pub static ROWS: &[Row] = &[
     row(&[Ended, Begins("failed to read prompt from stdin")], InvalidRequest, NEVER, "exec/stdin_nonutf8", CLI),
     row(&[Ended, Begins("specify --uncommitted")], InvalidRequest, NEVER, "exec/review_noargs", CLI),
     row(&[Ended, Exit(0)], Protocol, NEVER, "package", ""),
-    // EX_UNAVAILABLE and EX_TEMPFAIL, and what a shell makes of KILL, PIPE and TERM.
+    // EX_UNAVAILABLE and EX_TEMPFAIL, and the exit codes of a shell for KILL, PIPE and TERM.
     row(&[Ended, Exit(69)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(75)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(137)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(141)], Crashed, AGAIN, "package", ""),
     row(&[Ended, Exit(143)], Crashed, AGAIN, "package", ""),
 
-    // What the app-server says in codexErrorInfo. Some names stand for two things; the words tell
-    // which.
+    // Names of the app-server's codexErrorInfo. Some names have two meanings; the words decide.
     row(&[Info("usageLimitExceeded"), Begins("quota exceeded")], Quota, NEVER, "app_server/errors_all", CLI),
     row(&[Info("usageLimitExceeded")], UsageLimit, NEVER, "app_server/errors_all", CLI),
     row(&[Info("sessionBudgetExceeded")], UsageLimit, NEVER, "program", CLI),
@@ -156,7 +156,7 @@ pub static ROWS: &[Row] = &[
     row(&[Code("configValidationError")], Config, NEVER, "app_server/config_write", CLI),
     row(&[Code("configLayerReadonly")], Config, NEVER, "app_server/config_write", CLI),
 
-    // The HTTP status, where the words do not say more.
+    // The HTTP status, if the words say no more.
     row(&[Status(401, 401), Has("missing bearer or basic authentication")], AuthMissing, NEVER, "exec/missing_auth_openai", ""),
     row(&[Status(401, 401)], Unauthorized, NEVER, "exec/http_401", ""),
     row(&[Status(403, 403)], Forbidden, NEVER, "exec/http_403", ""),
@@ -245,7 +245,7 @@ pub static ROWS: &[Row] = &[
     row(&[Begins("failed to load configuration")], Config, NEVER, "app_server/config_write_overridden", CLI),
     row(&[Begins("failed to read configuration layers")], Config, NEVER, "app_server/config_write_overridden", CLI),
 
-    // What is left. A status counts more than the name: the server was reached.
+    // The remaining names. A status counts more than the name: the server was reached.
     row(&[Status(400, 499)], InvalidRequest, NEVER, "exec/http_400", ""),
     row(&[Info("httpConnectionFailed")], ConnectionRefused, AGAIN, "program", CLI),
     row(&[Info("responseStreamConnectionFailed")], StreamDisconnected, AGAIN, "program", CLI),

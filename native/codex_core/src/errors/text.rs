@@ -13,7 +13,7 @@ pub const REACH: usize = 8 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folded(String);
 
-/// What a body in JSON says of its error.
+/// The error in a JSON body.
 #[derive(Debug)]
 pub struct Body {
     pub message: Option<Folded>,
@@ -85,7 +85,7 @@ impl Folded {
     }
 }
 
-/// What a program said last on stderr: from the last line that begins with "error" on, else its
+/// The last words of a program on stderr: from the last line that begins with "error" on, else its
 /// last line. Log lines, which begin with a time, and the CLI's notes about stdin do not count.
 pub fn last_words(text: &[u8]) -> String {
     // A stack may be longer than the reach, and its heading stands before it.

@@ -18,8 +18,8 @@ const DAY: i64 = 24 * 3600;
 pub enum Reset {
     /// Seconds since 1970.
     Unix(i64),
-    /// What a clock on the wall shows then, as seconds since it showed the beginning of 1970.
-    /// Whoever knows the rules of daylight saving time makes a point in time of it.
+    /// The time of a local clock, as seconds since it showed the beginning of 1970. The caller, who
+    /// knows the rules of daylight saving time, makes a point in time of it.
     Local(i64),
 }
 

@@ -1,4 +1,4 @@
-//! Strings: where they end, and what their escapes stand for.
+//! Finds the end of strings and decodes their escapes.
 
 use super::{Fault, Parsed, Parser, Text, work};
 use crate::scan::{BLOCK, find_special, special_mask};
@@ -29,15 +29,15 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 
     /// The rest of a string whose first escape is at `at`. Copies and scans in one go, block by
-    /// block: what is copied too much behind an escape is written over, and the length says how
-    /// much of it counts.
+    /// block: bytes copied in excess behind an escape are overwritten, and the length says how much
+    /// counts.
     #[inline(never)]
     fn escaped(&mut self, start: usize, mut at: usize) -> Parsed<Text> {
         let mut len = at - start;
         reserve(self.scratch, len + 3 * BLOCK);
         self.scratch[..len].copy_from_slice(&self.buf[start..at]);
         loop {
-            // A block, behind its escapes what follows it, and the last escape.
+            // A block, the bytes behind its escapes, and the last escape.
             reserve(self.scratch, len + 3 * BLOCK);
             let Some(block) = self.block(at) else {
                 let end = find_special(self.buf, at);
@@ -83,7 +83,7 @@ impl<'p, S: Sink> Parser<'p, S> {
         Ok(Text::Unescaped(len))
     }
 
-    /// Writes what the escape at `at` stands for; returns where input and output go on.
+    /// Writes the character of the escape at `at`; returns the next positions of input and output.
     #[inline(always)]
     fn unescape(&mut self, at: usize, len: usize) -> Parsed<(usize, usize)> {
         self.pos = at;
@@ -119,8 +119,8 @@ impl<'p, S: Sink> Parser<'p, S> {
     }
 }
 
-/// What the letter behind a backslash stands for; 0 where it needs another look. A table, because
-/// which letter comes next is nothing that a processor could guess.
+/// The character of the letter behind a backslash; 0 if it needs another look. A table, because a
+/// processor cannot guess which letter comes next.
 const UNESCAPED: [u8; 256] = {
     let mut table = [0; 256];
     table[b'"' as usize] = b'"';

@@ -13,11 +13,11 @@ use zbus::address::transport::UnixSocket;
 
 use super::{Bus, Fault, Turn};
 
-// What the CLI's library writes.
+// Attributes that the CLI's library writes.
 const APPLICATION: &str = "rust-keyring";
 const TARGET: &str = "default";
 const LABEL_SUFFIX: &str = ":default (keyring v3.6.3)";
-// What a bus says when nobody has the name that a call is for.
+// Errors of a bus on which the called name is missing.
 const NOBODY: [&str; 2] =
     ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
 const CONTENT_TYPE: &str = "text/plain";
