@@ -137,7 +137,7 @@ defmodule Codex.Exec do
          ],
          {:ok, job} <- Job.new(task, options.codex_opts, thread, options.turn_opts, more),
          # Whatever runs the turns of the thread.
-         do: Driver.prepare(%{job | transport: :exec}, mode)
+         do: Driver.prepare(Codex.Exec.Turn, %{job | transport: :exec}, mode)
   end
 
   defp stream(task, opts),

@@ -190,4 +190,14 @@ defmodule Codex.Telemetry do
       {:error, Codex.Error.new(:unsupported, message)}
     end
   end
+
+  @doc false
+  # Measurements of a span that began at a native monotonic time.
+  @spec spent(integer() | nil) :: map()
+  def spent(nil), do: %{duration: nil, duration_ms: nil}
+
+  def spent(began) do
+    duration = System.monotonic_time() - began
+    %{duration: duration, duration_ms: System.convert_time_unit(duration, :native, :millisecond)}
+  end
 end

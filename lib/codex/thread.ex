@@ -302,7 +302,7 @@ defmodule Codex.Thread do
   info}`.
   """
   @spec steer(t(), Codex.Input.t()) :: :ok | {:error, steer_reason()}
-  def steer(%__MODULE__{} = thread, input), do: Driver.steer(thread, input)
+  def steer(%__MODULE__{} = thread, input), do: Driver.steer(transport(thread), thread, input)
   def steer(other, _input), do: no_thread(other)
 
   @type steer_reason :: {:unsupported, :exec} | Backend.steer_reason()
@@ -324,10 +324,10 @@ defmodule Codex.Thread do
   def interrupt(thread, opts \\ [])
 
   def interrupt(%__MODULE__{} = thread, opts) do
-    with :ok <- Driver.check(thread, :interrupt),
+    with :ok <- Driver.check(transport(thread), thread, :interrupt),
          {:ok, opts} <- Schema.set(@interrupt, opts) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
-      Driver.interrupt(thread, clean? == true)
+      Driver.interrupt(transport(thread), thread, clean? == true)
     end
   end
 
@@ -343,15 +343,18 @@ defmodule Codex.Thread do
          {:ok, turn_opts} <- Table.check(:turn, turn_opts),
          {:ok, job} <-
            Job.new(task, thread.codex_opts, thread, turn_opts, run_token: run_token),
-         {:ok, job} <- Driver.prepare(job, mode) do
+         {:ok, job} <- Driver.prepare(transport(thread), job, mode) do
       {:ok, job, Turn.new(loaded(thread), turn_opts[:output_schema] != nil, turn_opts)}
     end
   end
 
   defp prepare(other, _task, _turn_opts, _mode, _run_token), do: no_thread(other)
 
+  defp transport(%{transport: :exec}), do: Codex.Exec.Turn
+  defp transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn
+
   defp reviewable(%{thread_id: id} = thread, {:review, _target}) when is_binary(id),
-    do: Driver.check(thread, :review_of_thread)
+    do: Driver.check(transport(thread), thread, :review_of_thread)
 
   defp reviewable(_thread, _task), do: :ok
 

@@ -457,10 +457,10 @@ defmodule Codex.TelemetryTest do
 
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, self()})
       {:ok, job} = Codex.Turn.Job.new({:run, "x"}, thread.codex_opts, thread, %{})
-      span = Telemetry.Span.start(job)
+      span = Codex.Turn.Span.start(job)
 
       :ok =
-        events |> Enum.reduce(span, &Telemetry.Span.observe(&2, &1)) |> Telemetry.Span.finish()
+        events |> Enum.reduce(span, &Codex.Turn.Span.observe(&2, &1)) |> Codex.Turn.Span.finish()
 
       told = check!(told())
       refute inspect(told) =~ "private"

@@ -5,7 +5,6 @@ defmodule Codex.AppServer.Spans do
 
   alias Codex.AppServer.{Ids, Request}
   alias Codex.Telemetry
-  alias Codex.Telemetry.Span
 
   @type prefix :: [atom(), ...] | nil
   @opaque span :: {prefix(), began :: integer(), map()} | nil
@@ -31,7 +30,7 @@ defmodule Codex.AppServer.Spans do
         {:error, error} -> %{result: :error, error: error(error)}
       end
 
-    emit(prefix, [:request, :stop], Span.spent(began), Map.merge(meta, more))
+    emit(prefix, [:request, :stop], Telemetry.spent(began), Map.merge(meta, more))
   end
 
   # Further members of a server's error may be content.
@@ -53,7 +52,7 @@ defmodule Codex.AppServer.Spans do
     with meta when is_map(meta) <- prefix && approval(request),
          {stage, more} <- outcome(why) do
       began = System.monotonic_time() - System.convert_time_unit(ms, :millisecond, :native)
-      emit(prefix, [:approval, stage], Span.spent(began), Map.merge(meta, more))
+      emit(prefix, [:approval, stage], Telemetry.spent(began), Map.merge(meta, more))
     else
       _none -> :ok
     end

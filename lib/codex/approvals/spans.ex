@@ -3,7 +3,6 @@ defmodule Codex.Approvals.Spans do
   # Telemetry of reviews of host tools. `Codex.AppServer.Spans` covers the requests of a server.
 
   alias Codex.Telemetry
-  alias Codex.Telemetry.Span
 
   @doc "Reads a field of an event whose keys are atoms or strings."
   @spec field(map(), atom()) :: term()
@@ -27,12 +26,12 @@ defmodule Codex.Approvals.Spans do
       review.()
     catch
       kind, reason ->
-        emit(prefix, :denied, Span.spent(began), Map.put(meta, :reason, :failed))
+        emit(prefix, :denied, Telemetry.spent(began), Map.put(meta, :reason, :failed))
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
       decision ->
         with {stage, more} <- outcome(decision),
-             do: emit(prefix, stage, Span.spent(began), Map.merge(meta, more))
+             do: emit(prefix, stage, Telemetry.spent(began), Map.merge(meta, more))
 
         decision
     end

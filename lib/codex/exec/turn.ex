@@ -9,7 +9,7 @@ defmodule Codex.Exec.Turn do
   alias Codex.{Auth, CLI, Events, Home, JSONL, RateLimit, Review, Subprocess, Telemetry, Text}
   alias Codex.Error.Redact
   alias Codex.Exec.{Argv, Files, McpLog}
-  alias Codex.Telemetry.{Debug, Span}
+  alias Codex.Telemetry.Debug
   alias Codex.Turn.{Cancellation, Extras, Job}
 
   # SIGINT makes Codex end its commands, also those in sessions of their own; SIGTERM leaves some
@@ -408,7 +408,7 @@ defmodule Codex.Exec.Turn do
         dropped_stderr_bytes: exit.stderr_dropped
       })
 
-    measurements = Map.put(Span.spent(began), :system_time, System.system_time())
+    measurements = Map.put(Telemetry.spent(began), :system_time, System.system_time())
     Telemetry.execute(prefix ++ [:process, :stop], measurements, meta)
   end
 end

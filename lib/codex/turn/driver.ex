@@ -15,8 +15,7 @@ defmodule Codex.Turn.Driver do
   alias Codex.Events.ItemCompleted
   alias Codex.Items
   alias Codex.Retry.Plan
-  alias Codex.Telemetry.Span
-  alias Codex.Turn.{Attempts, Cancellation, Job, Running}
+  alias Codex.Turn.{Attempts, Cancellation, Job, Running, Span}
 
   @type mode :: :blocking | :elements | :events
 
@@ -26,13 +25,13 @@ defmodule Codex.Turn.Driver do
   # A stream waits as long as its reader does.
   @default_silence %{blocking: 3_600_000, elements: nil, events: nil}
 
-  @doc "Checks everything about a job that can be checked before it runs."
-  @spec prepare(Job.t(), mode()) :: {:ok, Job.t()} | {:error, term()}
-  def prepare(job, mode) do
+  @doc "Checks everything about a job of a transport that can be checked before it runs."
+  @spec prepare(module(), Job.t(), mode()) :: {:ok, Job.t()} | {:error, term()}
+  def prepare(transport, job, mode) do
     :ok = Codex.Started.check!()
 
     with :ok <- check_mode(job.turn_opts, mode),
-         do: transport(job).prepare(%{job | mode: mode})
+         do: transport.prepare(%{job | module: transport, mode: mode})
   end
 
   @doc "Returns the stream of a job. Nothing runs before the stream is read."
@@ -43,10 +42,7 @@ defmodule Codex.Turn.Driver do
   @spec review(Job.t(), [Codex.Events.t()], String.t() | nil) ::
           {:ok, Codex.Review.t()} | {:error, Codex.Review.unreadable()}
   def review(job, events, thread_id),
-    do: Codex.Review.of(events, thread_id, transport(job).home(job))
-
-  defp transport(%{transport: :exec}), do: Codex.Exec.Turn
-  defp transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn
+    do: Codex.Review.of(events, thread_id, job.module.home(job))
 
   # An option without effect is an error.
   defp check_mode(%{on_event: fun}, mode) when fun != nil and mode != :blocking,
@@ -58,24 +54,24 @@ defmodule Codex.Turn.Driver do
   ## The turn that runs in a thread
 
   @doc "Checks whether the transport of a thread can do something."
-  @spec check(Codex.Thread.t(), atom()) :: :ok | {:error, {:unsupported, atom()}}
-  def check(thread, what) do
-    if what in transport(thread).unsupported(),
+  @spec check(module(), Codex.Thread.t(), atom()) :: :ok | {:error, {:unsupported, atom()}}
+  def check(transport, thread, what) do
+    if what in transport.unsupported(),
       do: {:error, {:unsupported, thread.transport}},
       else: :ok
   end
 
   @doc "Adds input to the turn that runs in a thread."
-  @spec steer(Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
-  def steer(thread, input),
-    do: with(:ok <- check(thread, :steer), do: transport(thread).steer(thread, input))
+  @spec steer(module(), Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
+  def steer(transport, thread, input),
+    do: with(:ok <- check(transport, thread, :steer), do: transport.steer(thread, input))
 
   @doc "Interrupts the turn that runs in a thread; also before the server has named the thread."
-  @spec interrupt(Codex.Thread.t(), boolean()) :: :ok | {:error, term()}
-  def interrupt(thread, clean?) do
+  @spec interrupt(module(), Codex.Thread.t(), boolean()) :: :ok | {:error, term()}
+  def interrupt(transport, thread, clean?) do
     if Running.thread_id(thread) == nil and Cancellation.stop({:thread, nil, thread.ref}) == :ok,
       do: :ok,
-      else: transport(thread).interrupt(thread, clean?)
+      else: transport.interrupt(thread, clean?)
   end
 
   ## Reading
@@ -86,14 +82,14 @@ defmodule Codex.Turn.Driver do
   defp begin({:cont, _} = acc, reducer, job), do: deliver([], acc, start(job), reducer)
 
   defp start(%{mode: mode} = job) do
-    account = fn -> transport(job).account(job) end
+    account = fn -> job.module.account(job) end
     plan = Plan.new(job.settings, elem(job.task, 0), account)
     about = Running.about(job.transport, job.thread, job.task, job.settings)
     call = Cancellation.begin(job.tokens, about)
     span = Span.start(job)
 
     opts = %{
-      transport: transport(job),
+      transport: job.module,
       call: call,
       since: System.monotonic_time(:millisecond),
       default_silence: @default_silence[mode],

@@ -11,6 +11,7 @@ defmodule Codex.Turn.Job do
     :settings,
     :thread,
     :plan,
+    :module,
     mode: :blocking,
     transport: :exec,
     tokens: [],
@@ -22,6 +23,7 @@ defmodule Codex.Turn.Job do
     * `settings` - the options, merged (`Codex.Options.Merge`)
     * `thread` - nil if `Codex.Exec` runs without one
     * `plan` - what the transport sends
+    * `module` - the `Codex.Turn.Transport`
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn
     * `turn_opts` - the options of the turn alone
@@ -31,6 +33,7 @@ defmodule Codex.Turn.Job do
           settings: map(),
           thread: struct() | nil,
           plan: term(),
+          module: module() | nil,
           mode: Codex.Turn.Driver.mode(),
           transport: :exec | {:app_server, GenServer.server()},
           tokens: [String.t()],

@@ -1,4 +1,4 @@
-defmodule Codex.Telemetry.Span do
+defmodule Codex.Turn.Span do
   @moduledoc false
   # The telemetry of a turn, for any transport: a span, and events for items, tools and usage. A value
   # of `Codex.Turn.Driver`, which shows it every element of the turn.
@@ -82,7 +82,7 @@ defmodule Codex.Telemetry.Span do
   def finish(%{failed: {:failed, error}} = span) do
     reason = if span.content?, do: error, else: Telemetry.bare(error)
     details = %{result: :error, reason: reason, attempts: span.attempts}
-    emit(span, [:thread, :exception], spent(span.began), details)
+    emit(span, [:thread, :exception], Telemetry.spent(span.began), details)
   end
 
   def finish(span) do
@@ -101,7 +101,7 @@ defmodule Codex.Telemetry.Span do
       usage: span.usage
     }
 
-    emit(span, [:thread, :stop], spent(span.began), details)
+    emit(span, [:thread, :stop], Telemetry.spent(span.began), details)
   end
 
   ## Elements
@@ -211,11 +211,24 @@ defmodule Codex.Telemetry.Span do
 
     case error(item) do
       nil ->
-        emit(span, [:tool, :success], spent(began), Map.put(tool(item), :result, :ok), content)
+        emit(
+          span,
+          [:tool, :success],
+          Telemetry.spent(began),
+          Map.put(tool(item), :result, :ok),
+          content
+        )
 
       error ->
         details = %{result: :error, error: error, exit_code: Map.get(item, :exit_code)}
-        emit(span, [:tool, :failure], spent(began), Map.merge(tool(item), details), content)
+
+        emit(
+          span,
+          [:tool, :failure],
+          Telemetry.spent(began),
+          Map.merge(tool(item), details),
+          content
+        )
     end
 
     %{span | open: open}
@@ -251,15 +264,6 @@ defmodule Codex.Telemetry.Span do
   defp output(_item), do: nil
 
   ## Events
-
-  @doc "Measurements of something that began then."
-  @spec spent(integer() | nil) :: map()
-  def spent(nil), do: %{duration: nil, duration_ms: nil}
-
-  def spent(began) do
-    duration = System.monotonic_time() - began
-    %{duration: duration, duration_ms: System.convert_time_unit(duration, :native, :millisecond)}
-  end
 
   defp emit(span, name, measurements, details, content \\ nil) do
     metadata = Map.merge(span.meta, details)
