@@ -278,7 +278,7 @@ defmodule Codex.ConfigTest do
       {:ok, tree} = Codex.Native.config_overrides(overrides)
 
       assert {_, _, ^version, _, _} =
-               Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/", false)
+               Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/")
     end
 
     assert %{version: "sha256:44136fa3" <> _} = List.last(Config.layers(load!(context)))

@@ -65,7 +65,9 @@ defmodule Codex.Config.Loader do
   defp flags(%{overrides: overrides} = opts) do
     case Native.config_overrides(overrides) do
       {:ok, tree} ->
-        {:ok, [layer(:session_flags, nil, tree, opts.cwd || opts.home, "", opts)]}
+        base = opts.cwd || opts.home
+        prepared = Native.config_prepare(Schema.ref(), tree, base, opts.user_home)
+        {:ok, [layer(:session_flags, nil, prepared, "")]}
 
       {:error, {kind, override}} ->
         {:error,
@@ -85,7 +87,8 @@ defmodule Codex.Config.Loader do
   defp projects(_base, %{cwd: nil}), do: {:ok, []}
 
   defp projects(base, %{cwd: cwd, home: home} = opts) do
-    config = Native.config_term(merge(for {layer, _, _} <- base, do: layer))
+    layers = for {layer, _, _} <- base, do: layer
+    config = layers |> merge(Project.keys()) |> Native.config_term()
     project = Project.find(cwd, config, deadline: opts.deadline)
 
     each(Project.folders(project, home, deadline: opts.deadline), fn folder ->
@@ -158,9 +161,11 @@ defmodule Codex.Config.Loader do
   defp found(reason), do: to_string(reason)
 
   defp parsed(name, path, text, opts) do
-    case parse(path, text, opts.max_nodes) do
-      {:ok, tree} -> layer(name, path, tree, Path.dirname(path), text, opts)
-      error -> error
+    {base, max, project?} = {Path.dirname(path), opts.max_nodes, name == :project}
+
+    case Native.config_layer(Schema.ref(), text, max, base, opts.user_home, project?) do
+      {:ok, prepared} -> layer(name, path, prepared, text)
+      {:error, fault} -> {:error, fault(path, fault, max)}
     end
   end
 
@@ -171,24 +176,21 @@ defmodule Codex.Config.Loader do
   @doc "Parses a text into a tree. Errors name `path`: invalid syntax, or too many keys and values."
   @spec parse(Path.t(), binary(), pos_integer()) :: {:ok, reference()} | {:error, Error.t()}
   def parse(path, text, max_nodes \\ @max_nodes) do
-    case Native.config_parse(text, max_nodes) do
-      {:ok, tree} ->
-        {:ok, tree}
+    with {:error, fault} <- Native.config_parse(text, max_nodes),
+         do: {:error, fault(path, fault, max_nodes)}
+  end
 
-      {:error, :too_large} ->
-        {:error, too_large(path, max_nodes)}
+  defp fault(path, :too_large, max_nodes), do: too_large(path, max_nodes)
 
-      {:error, {{line, column}, message, source_line}} ->
-        {:error,
-         %Error{
-           reason: :syntax,
-           file: path,
-           line: line,
-           column: column,
-           message: message,
-           source_line: shortened(source_line)
-         }}
-    end
+  defp fault(path, {{line, column}, message, source_line}, _max_nodes) do
+    %Error{
+      reason: :syntax,
+      file: path,
+      line: line,
+      column: column,
+      message: message,
+      source_line: shortened(source_line)
+    }
   end
 
   @doc "Builds the error for a file with too many keys and values."
@@ -198,12 +200,7 @@ defmodule Codex.Config.Loader do
     %Error{reason: :too_large, file: path, expected: to_string(max_nodes), message: message}
   end
 
-  defp layer(name, path, tree, base, text, opts) do
-    project? = name == :project
-
-    {tree, config, version, problems, dropped} =
-      Native.config_prepare(Schema.ref(), tree, base, opts.user_home, project?)
-
+  defp layer(name, path, {tree, config, version, problems, dropped}, text) do
     layer = %Layer{
       name: name,
       file: path,
@@ -224,9 +221,13 @@ defmodule Codex.Config.Loader do
     end
   end
 
-  @doc "Merges the layers that count; the list begins with the highest."
-  @spec merge([Layer.t()]) :: reference()
-  def merge(layers), do: layers |> counting() |> Enum.map(& &1.tree) |> Native.config_merge()
+  @doc """
+  Merges the layers that count: all of their keys, or some of those at the top of the files. The
+  list begins with the highest layer.
+  """
+  @spec merge([Layer.t()], [String.t()] | nil) :: reference()
+  def merge(layers, keys \\ nil),
+    do: layers |> counting() |> Enum.map(& &1.tree) |> Native.config_merge(keys)
 
   @doc """
   Returns the layers that count, lowest first: the order that indices of merged trees refer to.

@@ -15,6 +15,10 @@ defmodule Codex.Config.Project do
   @typedoc "A directory, the root of its project, and its Git repository or nil."
   @type t :: %__MODULE__{cwd: Path.t(), root: Path.t(), repository: Path.t() | nil}
 
+  @doc "Lists the keys at the top of a configuration that decide about projects."
+  @spec keys() :: [String.t()]
+  def keys, do: ["project_root_markers", "projects"]
+
   @doc "Finds the nearest parent directory with a marker (default `cwd`), and the repository."
   @spec find(Path.t(), map(), FileSystem.opts()) :: t()
   def find(cwd, config, opts \\ []) do

@@ -175,7 +175,7 @@ defmodule Codex.Config.Writer do
   defp prepare(text, %{file: file, base: base, user_home: user_home}) do
     with {:ok, tree} <- Loader.parse(file, text) do
       {_tree, _config, version, problems, _dropped} =
-        Native.config_prepare(Schema.ref(), tree, base, user_home, false)
+        Native.config_prepare(Schema.ref(), tree, base, user_home)
 
       errors =
         for {:error, error} <- Loader.problems(problems, fn _ -> {file, text} end), do: error

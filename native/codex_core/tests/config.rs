@@ -91,6 +91,9 @@ fn the_highest_layer_wins_and_arrays_are_replaced() {
     let (low, high) = (parse("a = [1, 2]\n[t]\nx = 1\ny = 1\n"), parse("a = [3]\n[t]\n\ny = 2\n"));
     let merged = Layered::new(&[&low, &high]);
     assert_eq!(config::canonical(merged.root(), true), r#"{"a":[3],"t":{"x":1,"y":2}}"#);
+    let some = Layered::of_keys(&[&low, &high], &path("t.none"));
+    assert_eq!(config::canonical(some.root(), true), r#"{"t":{"x":1,"y":2}}"#);
+    assert_eq!(some.origin(&path("t.y")), merged.origin(&path("t.y")));
     let origin = |key| merged.origin(&path(key)).map(|origin| (origin.layer, origin.at.line));
     assert_eq!(origin("t.x"), Some((0, 3)));
     assert_eq!(origin("t.y"), Some((1, 4)));

@@ -56,15 +56,18 @@ fn config_schema<'a>(env: Env<'a>, json: Binary<'a>) -> Term<'a> {
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_parse<'a>(env: Env<'a>, text: Binary<'a>, max_nodes: usize) -> Term<'a> {
-    if !config::is_within(&text, max_nodes) {
-        return (atoms::error(), atoms::too_large()).encode(env);
-    }
-    match config::parse(&text) {
+    match parsed(env, &text, max_nodes) {
         Ok(node) => (atoms::ok(), tree(node)).encode(env),
-        Err(fault) => {
-            (atoms::error(), (place(fault.at), fault.message, fault.source_line)).encode(env)
-        }
+        Err(why) => (atoms::error(), why).encode(env),
     }
+}
+
+fn parsed<'a>(env: Env<'a>, text: &[u8], max_nodes: usize) -> Result<Node, Term<'a>> {
+    if !config::is_within(text, max_nodes) {
+        return Err(atoms::too_large().encode(env));
+    }
+    config::parse(text)
+        .map_err(|fault| (place(fault.at), fault.message, fault.source_line).encode(env))
 }
 
 /// Nanoseconds that parsing alone takes: the limit that a benchmark compares with.
@@ -91,8 +94,27 @@ fn config_overrides(env: Env<'_>, arguments: Vec<String>) -> Term<'_> {
     }
 }
 
-/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the
-/// keys that a project may not set.
+/// A file as a layer ([`prepared`]), in one call: the tree of a large file takes as long to copy as
+/// to make.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn config_layer<'a>(
+    env: Env<'a>,
+    schema: ResourceArc<SchemaResource>,
+    text: Binary<'a>,
+    max_nodes: usize,
+    base: Binary<'a>,
+    home: Binary<'a>,
+    project: bool,
+) -> Term<'a> {
+    match parsed(env, &text, max_nodes) {
+        Ok(node) => {
+            (atoms::ok(), prepared(env, &schema, node, (&base, &home), project)).encode(env)
+        }
+        Err(why) => (atoms::error(), why).encode(env),
+    }
+}
+
+/// A tree as a layer.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_prepare<'a>(
     env: Env<'a>,
@@ -100,11 +122,21 @@ fn config_prepare<'a>(
     layer: Tree,
     base: Binary<'a>,
     home: Binary<'a>,
+) -> Term<'a> {
+    prepared(env, &schema, layer.0.clone(), (&base, &home), false)
+}
+
+/// The layer as it is merged, its values as the CLI holds them, its version, its problems, and the
+/// keys that a project may not set.
+fn prepared<'a>(
+    env: Env<'a>,
+    schema: &SchemaResource,
+    mut node: Node,
+    (base, home): (&[u8], &[u8]),
     project: bool,
 ) -> Term<'a> {
-    // Paths need not be UTF-8; what is made of them for the values is.
-    let (base, home) = (String::from_utf8_lossy(&base), String::from_utf8_lossy(&home));
-    let mut node = layer.0.clone();
+    // Paths need not be UTF-8; the values made of them are.
+    let (base, home) = (String::from_utf8_lossy(base), String::from_utf8_lossy(home));
     let dropped =
         if project { config::drop_project_keys(&schema.0, &mut node) } else { Vec::new() };
     let (version, problems) = config::prepare(&schema.0, &mut node, &base, &home);
@@ -114,9 +146,13 @@ fn config_prepare<'a>(
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn config_merge(layers: Vec<Tree>) -> Tree {
+fn config_merge(layers: Vec<Tree>, keys: Option<Vec<String>>) -> Tree {
     let nodes: Vec<&Node> = layers.iter().map(|layer| &layer.0).collect();
-    tree(Layered::new(&nodes).into_root())
+    let merged = match keys {
+        Some(keys) => Layered::of_keys(&nodes, &keys),
+        None => Layered::new(&nodes),
+    };
+    tree(merged.into_root())
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

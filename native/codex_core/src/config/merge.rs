@@ -1,6 +1,6 @@
 //! Layers into one tree.
 
-use super::value::{Node, Position, Value};
+use super::value::{Node, Position, Table, Value};
 
 /// Layers merged, and which of them each value came from.
 #[derive(Debug, Clone)]
@@ -26,6 +26,19 @@ impl Layered {
             lay(&mut root, layer, index);
         }
         Layered { root }
+    }
+
+    /// As [`Layered::new`], of some keys at the top of the files only.
+    pub fn of_keys(layers: &[&Node], keys: &[String]) -> Self {
+        let mut root = Table::new();
+        for (index, layer) in layers.iter().enumerate() {
+            for key in keys {
+                if let Some(above) = layer.table().and_then(|table| table.get(key)) {
+                    put(&mut root, key, above, index);
+                }
+            }
+        }
+        Layered { root: Node::new(Value::Table(root)) }
     }
 
     /// The merged tree; each node knows its layer.
@@ -55,17 +68,19 @@ pub fn leaves(root: &Node) -> Vec<(Vec<String>, Origin)> {
 fn lay(below: &mut Node, above: &Node, layer: usize) {
     match (&mut below.value, &above.value) {
         (Value::Table(table), Value::Table(upper)) => {
-            for (key, node) in upper {
-                match table.get_mut(key) {
-                    Some(lower) => lay(lower, node, layer),
-                    None => {
-                        table.insert(key.clone(), stamped(node, layer));
-                    }
-                }
-            }
+            upper.iter().for_each(|(key, node)| put(table, key, node, layer));
             (below.at, below.key, below.layer) = (above.at, above.key, layer);
         }
         _ => *below = stamped(above, layer),
+    }
+}
+
+fn put(table: &mut Table, key: &str, node: &Node, layer: usize) {
+    match table.get_mut(key) {
+        Some(lower) => lay(lower, node, layer),
+        None => {
+            table.insert(key.to_owned(), stamped(node, layer));
+        }
     }
 }
 

@@ -41,8 +41,10 @@ fn write(node: &Node, text: &mut String, wrapped: bool) {
             text.push('}');
         }
         Value::Integer(value) => number(*value, text, wrapped),
-        Value::Float(value) if value.is_finite() => number(*value, text, wrapped),
-        Value::Float(_) => text.push_str("null"),
+        Value::Float(value) => match serde_json::Number::from_f64(*value) {
+            Some(value) => number(value, text, wrapped),
+            None => text.push_str("null"),
+        },
         Value::Boolean(value) => text.push_str(if *value { "true" } else { "false" }),
         Value::Array(items) => {
             text.push('[');
@@ -77,7 +79,7 @@ fn object<'t>(
     text.push('}');
 }
 
-fn number<N: Into<serde_json::Value>>(value: N, text: &mut String, wrapped: bool) {
+fn number<N: Into<serde_json::Number>>(value: N, text: &mut String, wrapped: bool) {
     let digits = value.into().to_string();
     match wrapped {
         true => text.push_str(&format!("{{\"$serde_json::private::Number\":\"{digits}\"}}")),
@@ -86,6 +88,11 @@ fn number<N: Into<serde_json::Value>>(value: N, text: &mut String, wrapped: bool
 }
 
 fn json(value: &str, text: &mut String) {
-    // Strings always have a JSON form.
-    text.push_str(&serde_json::Value::from(value).to_string());
+    let escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    if value.bytes().any(escaped) {
+        // Strings always have a JSON form.
+        text.push_str(&serde_json::Value::from(value).to_string());
+    } else {
+        text.extend(["\"", value, "\""]);
+    }
 }
