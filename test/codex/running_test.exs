@@ -158,6 +158,33 @@ defmodule Codex.RunningTest do
       interrupted(task)
     end
 
+    test "a turn is stopped while the server does not answer turn/start, and then belongs to nobody" do
+      model = Codex.Test.start!(["one", silence(:infinity)])
+      conn = connect!(model)
+      {:ok, %{thread: thread}} = Thread.run(thread!(model, conn), "hi")
+      os_pid = Integer.to_string(os_pid(conn))
+      methods = ["turn/started", "turn/completed"]
+      :ok = Codex.AppServer.subscribe(conn, methods: methods)
+      {_, 0} = System.cmd("kill", ["-STOP", os_pid])
+      task = Task.async(fn -> Thread.run(thread, "again") end)
+
+      assert eventually(fn ->
+               starting = :sys.get_state(conn).state.turns.starting
+               match?([%{own?: true}], Map.values(starting))
+             end)
+
+      assert Codex.stop(thread) == :ok
+      # Without an answer of the server.
+      interrupted(task)
+      {_, 0} = System.cmd("kill", ["-CONT", os_pid])
+
+      assert_receive {:codex_notification, "turn/completed",
+                      %{"turn" => %{"status" => "interrupted"}}},
+                     20_000
+
+      assert :sys.get_state(conn).state.turns.running == %{}
+    end
+
     test "a value from before the first turn interrupts and steers it" do
       model = Codex.Test.start!([respond([shell("sleep 2")]), "done", silence(:infinity)])
       conn = connect!(model)
