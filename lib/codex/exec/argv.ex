@@ -13,8 +13,8 @@ defmodule Codex.Exec.Argv do
 
   @max_schema FileSystem.max_bytes()
 
-  @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :resume, servers: %{}]
+  @enforce_keys [:argv, :env, :clear_env, :stdin, :settings, :host]
+  defstruct [:argv, :env, :clear_env, :stdin, :settings, :host, :resume, servers: %{}]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration
@@ -26,8 +26,8 @@ defmodule Codex.Exec.Argv do
            :path | {:config, String.t()} | {:profile, Path.t()} | {:mark, String.t()}}
 
   @typedoc """
-  A command line. `resume` is the thread that has to start; `servers` are the variables of MCP
-  servers.
+  A command line. `host` returns the environment of the VM, as a function so that reports of a crash
+  do not show it; `resume` is the thread that has to start; `servers` are the variables of MCP servers.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
@@ -36,6 +36,7 @@ defmodule Codex.Exec.Argv do
           clear_env: boolean(),
           stdin: String.t(),
           settings: map(),
+          host: (() -> %{String.t() => String.t()}),
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
@@ -72,7 +73,7 @@ defmodule Codex.Exec.Argv do
   @doc "Returns what decides on the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
   def surroundings(%__MODULE__{settings: settings} = args) do
-    host = if args.clear_env, do: %{}, else: System.get_env()
+    host = if args.clear_env, do: %{}, else: args.host.()
 
     [
       env: Map.merge(host, args.env),
@@ -96,21 +97,24 @@ defmodule Codex.Exec.Argv do
   defp overrides_of([]), do: []
 
   defp build(settings, command, stdin, resume) do
-    settings = made_home(settings)
+    # Read once: each reading copies all variables.
+    host = System.get_env()
+    settings = made_home(settings, host)
 
     with {:ok, program} <- CLI.find(settings.codex_path_override),
-         :ok <- Home.guard(surrounding_env(settings)),
+         :ok <- Home.guard(surrounding_env(settings, host)),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
          :ok <- FileSystem.working_directory(settings.working_directory),
-         {:ok, settings, overlay} <- overlay(settings),
+         {:ok, settings, overlay} <- overlay(settings, host),
          {:ok, sent} <- Flags.all(settings),
          :ok <- check_overlay(overlay, sent.flags),
          {:ok, hidden} <- Secrets.hide(Flags.overrides(sent, settings)),
          {:ok, schema} <- schema(settings[:output_schema_path], settings.output_schema) do
       args = %__MODULE__{
         argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
-        env: env(settings, Map.merge(sent.env, hidden.vars), program),
+        host: fn -> host end,
+        env: env(settings, Map.merge(sent.env, hidden.vars), host, program),
         clear_env: clear_env?(settings),
         stdin: stdin,
         settings: settings,
@@ -140,37 +144,40 @@ defmodule Codex.Exec.Argv do
 
   # In a home that this package made, `config.toml` is the caller's own. It counts whatever the
   # isolation: without it the CLI would turn to its built-in provider.
-  defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings)
+  defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings, host)
        when ignore == true or isolation in [:project, :hermetic] do
-    with {:ok, home} <- home(settings), true <- Home.made?(home) do
+    with {:ok, home} <- home(settings, host), true <- Home.made?(home) do
       Map.merge(settings, %{made_home?: true, ignore_user_config: nil})
     else
       _ -> settings
     end
   end
 
-  defp made_home(settings), do: settings
+  defp made_home(settings, _host), do: settings
 
   # As the CLI will find it: variables of `env` win over `codex_home`.
-  defp home(settings) do
+  defp home(settings, host) do
     env =
-      for {name, value} <- surrounding_env(settings), value != nil, into: %{}, do: {name, value}
+      for {name, value} <- surrounding_env(settings, host),
+          value != nil,
+          into: %{},
+          do: {name, value}
 
     Home.resolve(env: env)
   end
 
-  defp surrounding_env(settings) do
+  defp surrounding_env(settings, host) do
     named = if settings.codex_home, do: %{"CODEX_HOME" => settings.codex_home}, else: %{}
-    System.get_env() |> Map.merge(named) |> Map.merge(settings.env)
+    host |> Map.merge(named) |> Map.merge(settings.env)
   end
 
   # A text that is too long for an argument and has no file of its own goes into a profile that
   # exists for this run: a copy of the named profile, if any, and the text.
-  defp overlay(%{developer_instructions: text} = settings) when is_binary(text) do
+  defp overlay(%{developer_instructions: text} = settings, host) when is_binary(text) do
     if byte_size(text) <= Flags.max_argument() do
       {:ok, settings, []}
     else
-      with {:ok, home} <- home(settings),
+      with {:ok, home} <- home(settings, host),
            {:ok, profile} <- profile(home, settings.profile),
            {:ok, json} <- Codex.JSON.encode(text),
            {:ok, profile} <-
@@ -181,7 +188,7 @@ defmodule Codex.Exec.Argv do
     end
   end
 
-  defp overlay(settings), do: {:ok, settings, []}
+  defp overlay(settings, _host), do: {:ok, settings, []}
 
   # The CLI ignores profiles, too.
   defp check_overlay([_ | _], flags) do
@@ -325,8 +332,8 @@ defmodule Codex.Exec.Argv do
   defp clear_env?(%{clear_env?: nil, isolation: :hermetic}), do: true
   defp clear_env?(settings), do: settings.clear_env? == true
 
-  defp env(settings, sent, program) do
-    host = if clear_env?(settings), do: Map.take(System.get_env(), @host_env), else: %{}
-    host |> Map.merge(sent) |> Map.merge(settings.env) |> CLI.put_path(program)
+  defp env(settings, sent, host, program) do
+    kept = if clear_env?(settings), do: Map.take(host, @host_env), else: %{}
+    kept |> Map.merge(sent) |> Map.merge(settings.env) |> CLI.put_path(program)
   end
 end

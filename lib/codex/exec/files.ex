@@ -1,14 +1,16 @@
 defmodule Codex.Exec.Files do
   @moduledoc false
-  # Names the files that the CLI reads instructions, schemas and profiles from: they stand in its
+  # Names the files from which the CLI reads instructions, schemas and profiles. They stand in its
   # arguments as `{:file, content, as}`. The launcher makes the files when the run starts, and
   # removes them with it: a reader or a VM that is killed before leaves none.
 
   alias Codex.Options.Overrides
 
-  @doc "The arguments with the paths of files, and the files with their contents."
+  @doc "Returns the arguments with the paths of files, and the files with their contents."
   @spec name([String.t() | tuple()]) :: {[String.t()], [{Path.t(), iodata()}]}
-  def name(argv) do
+  def name(argv), do: if(Enum.any?(argv, &is_tuple/1), do: name_files(argv), else: {argv, []})
+
+  defp name_files(argv) do
     # A directory of its own: the launcher makes it with mode 0700.
     folder = Path.join(System.tmp_dir() || "/tmp", "codex_sdk_" <> random())
     {argv, {files, marks}} = Enum.flat_map_reduce(argv, {[], []}, &one(&1, &2, folder))
