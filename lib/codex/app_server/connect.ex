@@ -13,7 +13,7 @@ defmodule Codex.AppServer.Connect do
           | Child.reason()
           | Codex.Home.Isolated.error()
           | {:not_started, Codex.Subprocess.Error.t()}
-          | Socket.reason()
+          | Socket.Connect.reason()
           | {:init_timeout, pos_integer()}
           | {:initialize_refused, map()}
           | {:login_refused, map()}
@@ -114,7 +114,7 @@ defmodule Codex.AppServer.Connect do
   defp private(address, secrets) do
     if secrets == [] or Address.private?(address),
       do: :ok,
-      else: {:error, Socket.insecure(address.authority)}
+      else: {:error, Socket.Connect.insecure(address.authority)}
   end
 
   defp serve(start, opener, options) do

@@ -1,12 +1,13 @@
 defmodule Codex.AppServer.DefaultSocket do
   @moduledoc false
-  # Where `codex app-server --listen unix://` listens: a name below the system's temp directory that is made of its home (CLI 0.169).
+  # The socket of `codex app-server --listen unix://`: a file in the temp directory, named after a hash
+  # of the server's home (CLI 0.169).
 
-  # As the kernel has it.
+  # The limit of the kernel.
   @most_links 40
 
   @doc """
-  The path of the socket of the server with this home.
+  Returns the path of the socket of the server with this home.
 
       iex> Codex.AppServer.DefaultSocket.path("/no/such/home", 1000)
       "/tmp/codex-daemon-1000/c92bb52a3ea7ae338c6bd5f89a27a8d0c5f4d0045096a50d29c89b2ae52bdf41"
@@ -18,14 +19,14 @@ defmodule Codex.AppServer.DefaultSocket do
     Path.join("/tmp/codex-daemon-#{uid}", name)
   end
 
-  @doc "The user of this VM."
+  @doc "Returns the user id of this VM."
   @spec uid() :: non_neg_integer()
   def uid do
     {uid, 0} = System.cmd("id", ["-u"])
     uid |> String.trim() |> String.to_integer()
   end
 
-  # Without links, as the server has it.
+  # The server resolves links, too.
   defp real(path), do: path |> Path.expand() |> Path.split() |> real("/", 0)
 
   defp real([], done, _links), do: done

@@ -1,48 +1,22 @@
 defmodule Codex.AppServer.Server do
   @moduledoc false
-  # The process of a connection. It performs the actions of `Codex.AppServer.State`, owns the
-  # transport and one timer, and delivers messages to readers.
+  # The process of a connection: its calls, its messages, and its servers, one after the other. Its data
+  # is a `Codex.AppServer.Session`.
   #
   # With the option `:reconnect` it outlives its server: it has no transport until the next server is
   # reached, and its state is down. Subscribers stay.
-  #
-  # It reads from the server as fast as its readers do, see `Codex.JSONRPC.Flow`: while a slow reader
-  # is the only one with work, bytes that were read are not granted again, and the server waits at its
-  # pipe or socket.
   use GenServer, restart: :temporary
 
-  alias Codex.AppServer.{Notices, PendingRequests, Reconnect, RequestId, Spans, State, Turns}
+  import Codex.AppServer.Session, only: [deliver: 4, forget: 2, forget: 3, grant: 1, step: 2]
+
+  alias Codex.AppServer.{Notices, PendingRequests, Reconnect, RequestId, Session, Spans, Turns}
   alias Codex.Error.Redact
-  alias Codex.{Events, JSON, RateLimit, Telemetry}
   alias Codex.JSONRPC.{Flow, Transport}
+  alias Codex.Telemetry
   alias Codex.Telemetry.Debug
 
-  require Flow
-
-  # How often a full mailbox is looked at again.
-  @poll 10
   # Heap for several chunks: see bench/decode.
   @spawn_opt [min_heap_size: 65_536]
-
-  defstruct [
-    :transport,
-    :state,
-    :timer,
-    :options,
-    :owner,
-    :poll,
-    :telemetry,
-    :open,
-    :home,
-    :parent,
-    :flow,
-    :request_ids,
-    :debug,
-    servers: %Reconnect{},
-    watched: %{},
-    owed: 0,
-    sent: []
-  ]
 
   @typedoc "Opens a transport. Takes a home of the connection's own, or nil."
   @type opener ::
@@ -78,7 +52,7 @@ defmodule Codex.AppServer.Server do
     with {:ok, home} <- home(options),
          open = fn -> open(opener, home) end,
          {:ok, transport} <- open.() do
-      server = %__MODULE__{
+      server = %Session{
         open: open,
         home: home,
         options: Map.drop(options, [:env, :config, :token, :headers, :tls, :address]),
@@ -90,7 +64,7 @@ defmodule Codex.AppServer.Server do
         request_ids: RequestId.register()
       }
 
-      server |> start(transport) |> step({:await, from}) |> noreply()
+      server |> Session.start(transport) |> step({:await, from}) |> noreply()
     else
       {:error, reason} ->
         _ = unlink_parent(%{servers: %Reconnect{}, parent: options.parent})
@@ -119,35 +93,13 @@ defmodule Codex.AppServer.Server do
   defp open(opener, home),
     do: with({:ok, transport} <- opener.(home), do: Transport.open(transport))
 
-  @state_options [:client_name, :client_title, :experimental_api, :capabilities, :opt_out] ++
-                   [:api_key, :init_timeout_ms, :answer_timeout_ms, :max_message_bytes]
-
-  defp start(%{options: options} = server, transport) do
-    state =
-      State.new(
-        [
-          client_version: options.client_version || version(),
-          conn: self(),
-          servers: server.servers.servers,
-          request_ids: server.request_ids,
-          clock_offset_ms: System.time_offset(:millisecond)
-        ] ++ Map.to_list(Map.take(options, @state_options))
-      )
-
-    subscribers = if server.state, do: server.state.subscribers, else: %{}
-    state = %{state | subscribers: subscribers}
-    step(%{server | transport: transport, state: state}, :start)
-  end
-
-  defp version, do: :codex_sdk |> Application.spec(:vsn) |> to_string()
-
   # --- Calls ------------------------------------------------------------------------------------
 
   @impl true
   def handle_call({:request, method, params, opts}, {pid, _} = from, server) do
     # A turn is interrupted when its reader is gone.
     follow? = opts[:follow] != nil
-    server = if follow?, do: watch(server, pid), else: server
+    server = if follow?, do: Session.watch(server, pid), else: server
     opts = if follow?, do: Keyword.put(opts, :follow, pid), else: opts
     caller = {:request, from, Spans.request(server.telemetry, method, params)}
     # Reading goes on: a request waits for its answer now.
@@ -158,7 +110,7 @@ defmodule Codex.AppServer.Server do
     do: server |> step({:interrupt, from, thread_id, opts}) |> grant() |> noreply()
 
   def handle_call({:subscribe, options}, {pid, _} = from, server),
-    do: server |> watch(pid) |> step({:subscribe, from, pid, options}) |> noreply()
+    do: server |> Session.watch(pid) |> step({:subscribe, from, pid, options}) |> noreply()
 
   def handle_call(:unsubscribe, {pid, _}, server) do
     server = step(server, {:unsubscribe, pid})
@@ -248,7 +200,9 @@ defmodule Codex.AppServer.Server do
   def handle_info(:reopen, server) do
     case server.open.() do
       {:ok, transport} ->
-        start(%{server | servers: Reconnect.reached(server.servers)}, transport) |> noreply()
+        %{server | servers: Reconnect.reached(server.servers)}
+        |> Session.start(transport)
+        |> noreply()
 
       {:error, reason} ->
         lost(server, {:app_server_down, %{reason: reason}})
@@ -267,17 +221,10 @@ defmodule Codex.AppServer.Server do
     end
   end
 
-  defp output({:messages, messages, bytes}, server) do
-    :ok = log(server, messages)
-    server |> steps(Enum.map(messages, &{:receive, &1})) |> grant(bytes)
-  end
+  defp output({:messages, messages, bytes}, server),
+    do: Session.receive_messages(server, messages, bytes)
 
   defp output({:down, info}, server), do: step(server, {:down, info})
-
-  defp log(%{debug: nil}, _messages), do: :ok
-
-  defp log(%{debug: debug}, messages),
-    do: Enum.each(messages, &Debug.log(debug, "<-", fn -> [&1] end))
 
   # --- Servers one after the other --------------------------------------------------------------
 
@@ -308,7 +255,7 @@ defmodule Codex.AppServer.Server do
         _ = if server.transport, do: Transport.stop(server.transport)
         server = if was_up?, do: notify_all(server, {:down, reason}), else: server
         _ = Process.send_after(self(), :reopen, ms)
-        {:noreply, set_timer(%{server | transport: nil, servers: servers, owed: 0})}
+        {:noreply, Session.set_timer(%{server | transport: nil, servers: servers, owed: 0})}
 
       :stop ->
         {:stop, {:shutdown, reason}, unlink_parent(server)}
@@ -343,7 +290,7 @@ defmodule Codex.AppServer.Server do
 
   # Requests and answers are not for logs.
   @impl true
-  def format_status(_reason, [_dictionary, %__MODULE__{} = server]) do
+  def format_status(_reason, [_dictionary, %Session{} = server]) do
     %{
       phase: phase(server.state.phase),
       servers: server.servers.servers,
@@ -357,145 +304,6 @@ defmodule Codex.AppServer.Server do
 
   defp phase(phase) when is_tuple(phase), do: elem(phase, 0)
   defp phase(phase), do: phase
-
-  # --- Operations and actions -------------------------------------------------------------------
-
-  defp step(server, operation), do: steps(server, [operation])
-
-  defp steps(server, operations) do
-    now = now()
-    {actions, state} = Enum.flat_map_reduce(operations, server.state, &State.run(&2, &1, now))
-    set_timer(Enum.reduce(actions, %{server | state: state}, &act/2))
-  end
-
-  # One timer, set again when the next deadline changes.
-  defp set_timer(server) do
-    case {State.deadline(server.state), server.timer} do
-      {at, {at, _}} ->
-        server
-
-      {:infinity, nil} ->
-        server
-
-      {at, timer} ->
-        _ = with {_, ref} <- timer, do: Process.cancel_timer(ref)
-        ms = if at != :infinity, do: max(at - now(), 0)
-        %{server | timer: ms && {at, Process.send_after(self(), :tick, ms)}}
-    end
-  end
-
-  defp act({:notify, pid, message}, server), do: deliver(server, pid, :subscription, message)
-
-  defp act({:turn, pid, thread_id, turn_id, what}, server) do
-    message = {:codex_turn, self(), thread_id, turn_id, what}
-    deliver(server, pid, {thread_id, turn_id}, message)
-  end
-
-  # Parameters were checked, but not all strings in ids and names.
-  defp act({:send, message}, server) do
-    case {JSON.encode(message), message} do
-      {{:ok, json}, _} ->
-        :ok = Debug.log(server.debug, "->", fn -> [message] end)
-        %{server | transport: Transport.send(server.transport, json)}
-
-      {{:error, {:not_encodable, value, path}}, %{"id" => id, "method" => _}} ->
-        reason = Codex.OptionError.invalid(path, value, "a value that JSON has a form for")
-        step(server, {:refuse, id, reason})
-    end
-  end
-
-  defp act({:reply, {:request, from, span}, result}, server) do
-    GenServer.reply(from, result)
-    :ok = Spans.reply(span, result)
-    server
-  end
-
-  defp act({:reply, from, result}, server) do
-    GenServer.reply(from, result)
-    server
-  end
-
-  defp act({:opened, request}, server) do
-    :ok = Spans.opened(server.telemetry, request)
-    server
-  end
-
-  defp act({:closed, request, why, ms}, server) do
-    :ok = Spans.closed(server.telemetry, request, why, ms)
-    server
-  end
-
-  defp act({:rate_limits, limits}, server) do
-    event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
-    RateLimit.observe(server.options.account, event)
-    server
-  end
-
-  defp act({:note, note}, server) do
-    :ok = Debug.log(server.debug, "note", fn -> [note] end)
-    server
-  end
-
-  defp act({:stop, _reason}, server), do: server
-
-  # --- Readers ----------------------------------------------------------------------------------
-
-  defp deliver(%{flow: flow} = server, pid, _key, message) when Flow.is_direct(flow, pid) do
-    send(pid, message)
-    %{server | sent: [pid | server.sent]}
-  end
-
-  defp deliver(server, pid, key, message) do
-    case Flow.send(server.flow, pid, key, message) do
-      :sent -> %{server | sent: [pid | server.sent]}
-      {:spooled, flow} -> later(%{server | flow: flow})
-    end
-  end
-
-  # Decides whether the server may send on, after `bytes` were read.
-  defp grant(server, bytes \\ 0) do
-    if server.owed + bytes > 0 or server.flow.spools > 0,
-      do: decide(server, bytes),
-      else: server
-  end
-
-  defp decide(server, bytes) do
-    waiting? = server.state.peer.sent != %{}
-    listeners = State.listeners(server.state)
-    {verdict, over, flow} = Flow.next(server.flow, listeners, waiting?, bytes, server.sent)
-    server = %{server | flow: flow, owed: server.owed + bytes, sent: []}
-    server = Enum.reduce(over, server, &cut_off/2)
-    server = if verdict == :grant, do: give(server), else: later(server)
-    if server.flow.spools > 0, do: later(server), else: server
-  end
-
-  defp give(%{owed: 0} = server), do: server
-  defp give(%{transport: nil} = server), do: %{server | owed: 0}
-
-  defp give(server),
-    do: %{server | transport: Transport.grant(server.transport, server.owed), owed: 0}
-
-  defp later(%{poll: nil} = server),
-    do: %{server | poll: Process.send_after(self(), :poll, @poll)}
-
-  defp later(server), do: server
-
-  # The last message lands behind those in the mailbox.
-  defp cut_off(pid, server),
-    do: server |> forget(pid) |> step({:cut_off, pid, server.options.max_spool_bytes})
-
-  # Frees a spool soon, and not when the connection next has much to do. Not now: the caller still has
-  # the state before.
-  defp forget(server, pid, key \\ :all) do
-    _ = if Flow.spooled?(server.flow, pid), do: send(self(), :collect_garbage)
-    %{server | flow: Flow.forget(server.flow, pid, key)}
-  end
-
-  defp watch(server, pid) do
-    if is_map_key(server.watched, pid),
-      do: server,
-      else: put_in(server.watched[pid], Process.monitor(pid))
-  end
 
   defp now, do: System.monotonic_time(:millisecond)
 end

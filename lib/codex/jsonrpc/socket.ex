@@ -1,240 +1,89 @@
 defmodule Codex.JSONRPC.Socket do
   @moduledoc false
-  # A server that somebody else has started, by WebSocket: a text is a message. The process of the
-  # connection owns the socket and reads it; `Writer` writes. What is in the frames, the NIF knows.
+  # A server that listens for WebSocket connections: one message a text. The process of the connection
+  # owns the socket and reads it; `Codex.JSONRPC.Socket.Writer` writes. Frames are parsed by the NIF.
   #
-  # A socket is read once for every grant. While nothing is granted the kernel's buffers fill, and the server waits; pongs are not seen
-  # then, so that nobody is taken for dead.
+  # Each grant reads the socket once. Without a grant, the buffers of the kernel fill and the server
+  # waits. Pongs are not seen then, so a missing pong counts only while the socket is read.
   @behaviour Codex.JSONRPC.Transport
 
   alias Codex.JSONRPC.Message
-  alias Codex.JSONRPC.Socket.{Address, Handshake, TLS, Writer}
-  alias Codex.Error.Redact
-  alias Codex.{JSON, Native, OptionError}
+  alias Codex.JSONRPC.Socket.{Connect, Writer}
+  alias Codex.{JSON, Native}
 
-  @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :words, :max_nodes]
-  defstruct @enforce_keys ++ [reading?: false, granted?: false, heard?: true]
+  @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :redact, :max_nodes]
+  defstruct @enforce_keys ++ [reading?: false, granted?: false, alive?: true]
 
+  @typedoc """
+    * `redact` - takes secrets of the handshake out of texts of the server
+    * `reading?` - whether the socket is active
+    * `granted?` - whether it is read as soon as the writer has room
+    * `alive?` - whether something came since the last ping
+  """
   @type t :: %__MODULE__{
           module: :gen_tcp | :ssl,
           socket: :gen_tcp.socket() | :ssl.sslsocket(),
           writer: Writer.t(),
           frames: reference(),
           ping_ms: pos_integer() | :infinity,
-          words: (binary() -> String.t()),
+          redact: (binary() -> String.t()),
           max_nodes: pos_integer(),
           reading?: boolean(),
           granted?: boolean(),
-          heard?: boolean()
+          alive?: boolean()
         }
 
-  @typedoc "Why there is none."
-  @type reason ::
-          {:not_connected, :inet.posix() | :closed | {:tls, atom(), String.t()}}
-          | {:ca_certificate, Path.t(), Codex.FileSystem.reason() | :no_certificate}
-          | OptionError.t()
-          | {:init_timeout, pos_integer()}
-          | Handshake.reason()
-
-  # What the kernel has no room for waits here; with more, a send waits.
-  @watermark 1024 * 1024
-  # How long what it had to say may take then.
-  @last_words 100
+  # How long a socket that cannot be written may be read before it counts as closed.
+  @last_read 100
   # How long a server may take to read the last messages when the connection is closed.
   @goodbye 300
-  @chunk 64 * 1024
-  # A frame of more than this takes longer than a normal scheduler should be held.
+  # Longer frames would hold a normal scheduler for too long.
   @long 64 * 1024
 
   @doc """
-  Connects and shakes hands. Takes the `Address` as `:address` and options of `Codex.AppServer.connect_remote/2`.
-
-  What is secret in them is not kept.
+  Connects and shakes hands. Takes a map with `:address` (`Codex.JSONRPC.Socket.Address`),
+  `:secrets`, and the options of `Codex.AppServer.connect_remote/2`. The struct holds no secrets.
   """
   @impl true
-  def open(%{address: address} = options) do
-    deadline = now() + options.init_timeout_ms
+  def open(options) do
+    with {:ok, module, socket, rest} <- Connect.open(options) do
+      transport = %__MODULE__{
+        module: module,
+        socket: socket,
+        writer: Writer.start(module, socket),
+        frames: Native.websocket_new(options.max_message_bytes),
+        ping_ms: options.ping_interval_ms,
+        redact: Connect.redactor(options),
+        max_nodes: options.max_message_nodes
+      }
 
-    with {:ok, module, socket} <- connect(address, options, deadline) do
-      with :ok <- private(address, module, socket, options),
-           {:ok, rest} <- shake(address, module, socket, options, deadline) do
-        {:ok, start(module, socket, rest, options)}
-      else
-        {:error, reason} ->
-          _ = module.close(socket)
-          {:error, told(reason, options)}
-      end
-    else
-      {:error, reason} -> {:error, told(reason, options)}
+      {:ok, transport |> schedule_ping() |> begin(rest)}
     end
-  end
-
-  defp start(module, socket, rest, options) do
-    transport = %__MODULE__{
-      module: module,
-      socket: socket,
-      writer: Writer.start(module, socket),
-      frames: Native.websocket_new(options.max_message_bytes),
-      ping_ms: options.ping_interval_ms,
-      words: words(options),
-      max_nodes: options.max_message_nodes
-    }
-
-    transport |> ping() |> begin(rest)
   end
 
   defp begin(transport, ""), do: grant(transport, 1)
 
-  # What came with the end of the handshake goes the way of all that comes.
+  # Bytes after the handshake take the way of all others.
   defp begin(transport, rest) do
     Kernel.send(self(), {data(transport.module), transport.socket, rest})
     %{transport | reading?: true}
   end
 
-  # --- Connecting -------------------------------------------------------------------------------------------------------
+  defp data(:ssl), do: :ssl
+  defp data(:gen_tcp), do: :tcp
 
-  defp connect(%Address{scheme: :unix, host: path}, options, deadline),
-    do: tcp({:local, path}, 0, socket_options(options), deadline)
-
-  defp connect(%Address{scheme: :ws, host: host, port: port}, options, deadline),
-    do: each_family(host, &tcp(name(host), port, [&1 | socket_options(options)], deadline))
-
-  defp connect(%Address{scheme: :wss, host: host, port: port} = address, options, deadline) do
-    with {:ok, tls} <- TLS.options(address, options.tls) do
-      each_family(host, fn family ->
-        result =
-          :ssl.connect(
-            name(host),
-            port,
-            [family | socket_options(options)] ++ tls,
-            left(deadline)
-          )
-
-        with {:ok, socket} <- result, do: {:ok, :ssl, socket}
-      end)
-    end
-  end
-
-  defp tcp(host, port, options, deadline) do
-    with {:ok, socket} <- :gen_tcp.connect(host, port, options, left(deadline)),
-         do: {:ok, :gen_tcp, socket}
-  end
-
-  defp socket_options(options) do
-    [
-      :binary,
-      active: false,
-      buffer: @chunk,
-      high_watermark: @watermark,
-      low_watermark: div(@watermark, 2),
-      send_timeout: options.send_timeout_ms,
-      send_timeout_close: true
-    ]
-  end
-
-  defp name(host) when is_binary(host), do: String.to_charlist(host)
-  defp name(address), do: address
-
-  defp each_family(address, connect) when tuple_size(address) == 8, do: connect.(:inet6)
-  defp each_family(address, connect) when is_tuple(address), do: connect.(:inet)
-
-  defp each_family(_name, connect) do
-    with {:error, reason} when reason in [:nxdomain, :econnrefused, :ehostunreach, :enetunreach] <-
-           connect.(:inet),
-         {:error, _} <- connect.(:inet6) do
-      {:error, reason}
-    end
-  end
-
-  # `localhost` may lead elsewhere.
-  defp private(%Address{scheme: :ws}, :gen_tcp, socket, %{secrets: [_ | _]}) do
-    case :inet.peername(socket) do
-      {:ok, {address, _port}} ->
-        if Address.loopback?(address),
-          do: :ok,
-          else: {:error, insecure(address |> :inet.ntoa() |> to_string())}
-
-      {:error, reason} ->
-        {:error, reason}
-    end
-  end
-
-  defp private(_address, _module, _socket, _options), do: :ok
-
-  @doc "The error of a secret that would go over the network as it is."
-  @spec insecure(String.t()) :: OptionError.t()
-  def insecure(host) do
-    expected = "left out over plain ws:// to #{host}, which is not loopback: use wss://"
-    OptionError.invalid(:token, "[redacted]", expected)
-  end
-
-  defp shake(address, module, socket, options, deadline) do
-    key = Handshake.key()
-
-    with :ok <- module.send(socket, Handshake.request(address, key, headers(options))),
-         do: answer(module, socket, key, "", deadline)
-  end
-
-  defp headers(%{token: nil, headers: headers}), do: headers
-
-  defp headers(%{token: token, headers: headers}),
-    do: headers ++ [{"Authorization", "Bearer " <> token}]
-
-  defp answer(module, socket, key, bytes, deadline) do
-    with :more <- Handshake.answer(bytes, key) do
-      case module.recv(socket, 0, left(deadline)) do
-        {:ok, more} -> answer(module, socket, key, bytes <> more, deadline)
-        {:error, reason} -> last_answer(Handshake.answer(bytes, key, :closed), reason)
-      end
-    end
-  end
-
-  defp last_answer({:error, {:handshake_refused, _, _}} = refused, _reason), do: refused
-  defp last_answer({:error, _} = error, :closed), do: error
-  defp last_answer(_none, reason), do: {:error, reason}
-
-  defp left(deadline), do: max(deadline - now(), 1)
-
-  defp told(:timeout, options), do: {:init_timeout, options.init_timeout_ms}
-
-  defp told({:tls_alert, _} = alert, _options), do: {:not_connected, why(alert)}
-
-  defp told({:options, reason}, _options),
-    do: OptionError.invalid(:tls, reason, "options that :ssl takes")
-
-  defp told(reason, _options) when is_atom(reason), do: {:not_connected, reason}
-
-  defp told({:handshake_refused, status, text}, options),
-    do: {:handshake_refused, status, words(options).(text)}
-
-  defp told(reason, _options), do: reason
-
-  # A server may show in its words what it was sent. A function, so that nobody sees the secrets.
-  defp words(%{address: address, secrets: secrets}) do
-    secrets = secrets ++ Address.secrets(address)
-    fn text -> text |> Codex.Text.line() |> Redact.redact(secrets) end
-  end
-
-  defp why({:tls_alert, {alert, text}}),
-    do: {:tls, alert, text |> to_string() |> Codex.CLI.Command.text()}
-
-  defp why(reason), do: reason
-
-  # --- Reading ----------------------------------------------------------------------------------------------------------
+  # --- Reading ----------------------------------------------------------------------------------
 
   @impl true
   def stream(%{socket: socket} = transport, {tag, socket, bytes}) when tag in [:tcp, :ssl] do
-    transport = %{transport | reading?: false, heard?: true}
+    transport = %{transport | reading?: false, alive?: true}
     {events, transport} = feed(transport, bytes, 0, [])
 
     {messages, rest} =
       Enum.split_while(events, &match?({kind, _} when kind in [:text, :binary, :too_long], &1))
 
-    {:ok, transport,
-     [
-       {:messages, Enum.map(messages, &message(&1, transport.max_nodes)), byte_size(bytes)}
-       | down(rest, transport)
-     ]}
+    messages = Enum.map(messages, &message(&1, transport.max_nodes))
+    {:ok, transport, [{:messages, messages, byte_size(bytes)} | down(rest, transport)]}
   end
 
   def stream(%{socket: socket} = transport, {tag, socket}) when tag in [:tcp_closed, :ssl_closed],
@@ -242,16 +91,16 @@ defmodule Codex.JSONRPC.Socket do
 
   def stream(%{socket: socket} = transport, {tag, socket, reason})
       when tag in [:tcp_error, :ssl_error],
-      do: {:ok, transport, [{:down, %{reason: why(reason)}}]}
+      do: {:ok, transport, [{:down, %{reason: Connect.reason(reason)}}]}
 
   def stream(%{socket: socket} = transport, {:ping, socket}) do
     cond do
       not transport.reading? ->
-        {:ok, ping(transport), []}
+        {:ok, schedule_ping(transport), []}
 
-      transport.heard? ->
+      transport.alive? ->
         transport = write(transport, Native.websocket_ping(transport.frames))
-        {:ok, ping(%{transport | heard?: false}), []}
+        {:ok, schedule_ping(%{transport | alive?: false}), []}
 
       true ->
         {:ok, transport, [{:down, %{reason: {:timeout, :ping, transport.ping_ms}}}]}
@@ -267,12 +116,12 @@ defmodule Codex.JSONRPC.Socket do
   def stream(_transport, _message), do: :unknown
 
   defp feed(transport, bytes, at, events) do
-    transport.frames |> Native.websocket_feed(bytes, at) |> fed(transport, bytes, events)
+    transport.frames |> Native.websocket_feed(bytes, at) |> collect(transport, bytes, events)
   end
 
-  defp fed({came, output, next}, transport, bytes, events) do
+  defp collect({more, output, next}, transport, bytes, events) do
     transport = write(transport, output)
-    events = events ++ came
+    events = events ++ more
 
     case next do
       :done ->
@@ -284,7 +133,7 @@ defmodule Codex.JSONRPC.Socket do
       {:long, at} ->
         transport.frames
         |> Native.websocket_feed_long(bytes, at)
-        |> fed(transport, bytes, events)
+        |> collect(transport, bytes, events)
     end
   end
 
@@ -302,14 +151,14 @@ defmodule Codex.JSONRPC.Socket do
   defp down([], _transport), do: []
   defp down([event], transport), do: [{:down, %{reason: ended(event, transport)}}]
 
-  defp ended({:closed, {code, text}}, transport), do: {:closed, code, transport.words.(text)}
+  defp ended({:closed, {code, text}}, transport), do: {:closed, code, transport.redact.(text)}
   defp ended({:not_utf8, _}, _transport), do: {:protocol, "a text that is not UTF-8"}
   defp ended({:protocol, rule}, _transport), do: {:protocol, rule}
 
   @impl true
   def grant(%{reading?: true} = transport, _bytes), do: transport
 
-  # A server that does not take what it asked for is not asked for more.
+  # A server that does not read its requests gets no chance to send more answers.
   def grant(transport, _bytes) do
     if Writer.busy?(transport.writer),
       do: %{transport | granted?: true},
@@ -318,7 +167,7 @@ defmodule Codex.JSONRPC.Socket do
 
   defp read(transport) do
     case set(transport, active: :once) do
-      :ok -> %{transport | reading?: true, heard?: true}
+      :ok -> %{transport | reading?: true, alive?: true}
       {:error, reason} -> failed(transport, reason)
     end
   end
@@ -326,10 +175,7 @@ defmodule Codex.JSONRPC.Socket do
   defp set(%{module: :ssl, socket: socket}, options), do: :ssl.setopts(socket, options)
   defp set(%{socket: socket}, options), do: :inet.setopts(socket, options)
 
-  defp data(:ssl), do: :ssl
-  defp data(:gen_tcp), do: :tcp
-
-  # --- Sending ----------------------------------------------------------------------------------------------------------
+  # --- Sending ----------------------------------------------------------------------------------
 
   @impl true
   def send(transport, json) when byte_size(json) > @long,
@@ -344,22 +190,23 @@ defmodule Codex.JSONRPC.Socket do
     transport
   end
 
-  # A socket that is closed for writing may have something to read: a close frame says why. One that is closed altogether tells
-  # nobody, so this does.
+  # A socket that is closed for writing may have a close frame to read. A socket that is closed in both
+  # directions sends no message, so this does.
   defp failed(transport, reason) do
-    _ = Process.send_after(self(), {:tcp_error, transport.socket, reason}, @last_words)
+    _ = Process.send_after(self(), {:tcp_error, transport.socket, reason}, @last_read)
     transport
   end
 
-  defp ping(%{ping_ms: :infinity} = transport), do: transport
+  defp schedule_ping(%{ping_ms: :infinity} = transport), do: transport
 
-  defp ping(transport) do
+  defp schedule_ping(transport) do
     _ = Process.send_after(self(), {:ping, transport.socket}, transport.ping_ms)
     transport
   end
 
-  # Says goodbye, where the server reads; the VM would wait three minutes for one that does not. It
-  # goes on, for others.
+  # --- The end ----------------------------------------------------------------------------------
+
+  # Sends a close frame if the server reads: the VM would wait three minutes for one that does not.
   @impl true
   def stop(transport) do
     %{module: module, socket: socket} = transport
@@ -371,7 +218,7 @@ defmodule Codex.JSONRPC.Socket do
     close(transport)
   end
 
-  # What TLS still has to send holds up its own process, and with it who closes the socket.
+  # Unsent TLS data blocks the process of the TLS connection, and with it a process that closes.
   defp close(%{module: :ssl} = transport) do
     if pending(transport) == 0 do
       _ = :ssl.close(transport.socket)
@@ -388,7 +235,7 @@ defmodule Codex.JSONRPC.Socket do
     :ok
   end
 
-  # Bytes that wait to be sent: here, or in the VM's port.
+  # Bytes that wait to be sent: in the writer, or in the VM's port.
   defp pending(transport), do: Writer.waiting(transport.writer) + in_port(transport)
 
   defp in_port(%{module: module, socket: socket}) do
@@ -396,8 +243,7 @@ defmodule Codex.JSONRPC.Socket do
 
     case stat.(socket, [:send_pend]) do
       {:ok, [send_pend: bytes]} -> bytes
-      # It is closed.
-      {:error, _} -> 0
+      {:error, _closed} -> 0
     end
   end
 
@@ -406,6 +252,4 @@ defmodule Codex.JSONRPC.Socket do
 
   @impl true
   def stderr(_transport), do: ""
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

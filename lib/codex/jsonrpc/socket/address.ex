@@ -1,11 +1,12 @@
 defmodule Codex.JSONRPC.Socket.Address do
   @moduledoc false
-  # Where a server listens: `unix:///path`, `ws://host:port`, `wss://host:port`, and who may be told a secret there.
+  # Addresses of servers: `unix:///path`, `ws://host:port`, `wss://host:port`, and whether a secret
+  # may be sent there.
 
   @enforce_keys [:scheme, :host, :target]
   defstruct [:scheme, :host, :port, :target, :authority]
 
-  @typedoc "`host` is a name, an address, or for `:unix` a path. `target` is what the handshake asks for."
+  @typedoc "`host` is a name, an IP address, or for `:unix` a path. `target` is the path of the handshake."
   @type t :: %__MODULE__{
           scheme: :unix | :ws | :wss,
           host: String.t() | :inet.ip_address(),
@@ -15,11 +16,11 @@ defmodule Codex.JSONRPC.Socket.Address do
         }
 
   @expected "unix:///path, ws://host:port or wss://host:port, without user and fragment"
-  # What the address of a socket has room for on Linux, less the byte that ends it. macOS has four less.
+  # The longest path of a socket on Linux, without the byte that ends it. macOS has four bytes less.
   @longest_path 103
 
   @doc """
-  The address of a URL.
+  Parses a URL.
 
       iex> {:ok, address} = Codex.JSONRPC.Socket.Address.new("ws://127.0.0.1:4500")
       iex> {address.scheme, address.host, address.port, address.target}
@@ -70,13 +71,11 @@ defmodule Codex.JSONRPC.Socket.Address do
     if url == "" or url =~ ~r"\A([a-z]+://[^@?#]*|[\w.-]+:\d+)\z", do: url, else: "[redacted]"
   end
 
-  # Shorter values would take ordinary words out of a text.
+  # Redacting shorter values would remove ordinary words.
   @shortest 4
 
   @doc """
-  Returns the values in the query of a URL, as they stand and decoded, the longest first: tokens may
-  be
-  among them.
+  Returns the values in the query of a URL, raw and decoded, the longest first. They may be tokens.
 
       iex> alias Codex.JSONRPC.Socket.Address
       iex> {:ok, address} = Address.new("wss://a.example/x?token=a%2Fcanary&v=1")
@@ -104,7 +103,7 @@ defmodule Codex.JSONRPC.Socket.Address do
   defp decoded(value) do
     URI.decode_www_form(value)
   rescue
-    # A percent sign that encodes nothing.
+    # An invalid percent encoding.
     ArgumentError -> value
   end
 
@@ -115,7 +114,7 @@ defmodule Codex.JSONRPC.Socket.Address do
     end
   end
 
-  # Without the port that the scheme stands for.
+  # Without the default port of the scheme.
   defp authority(%URI{host: host, port: port}) do
     host = if host =~ ":", do: "[#{host}]", else: host
     if port, do: "#{host}:#{port}", else: host
@@ -127,7 +126,8 @@ defmodule Codex.JSONRPC.Socket.Address do
   end
 
   @doc """
-  Whether a secret may go there: over TLS, and to this machine. A name other than `localhost` says nothing of where it leads.
+  Returns whether a secret may be sent to an address: over TLS, or to this machine. A name other than
+  `localhost` may be any host.
 
       iex> alias Codex.JSONRPC.Socket.Address
       iex> for url <- ["ws://[::1]:1", "ws://localhost", "wss://a.example", "ws://a.example", "ws://10.0.0.1"],
@@ -139,7 +139,7 @@ defmodule Codex.JSONRPC.Socket.Address do
   def private?(%__MODULE__{scheme: :ws, host: host}), do: host == "localhost" or loopback?(host)
   def private?(%__MODULE__{}), do: true
 
-  @doc "Whether it is an address of this machine's loopback."
+  @doc "Returns whether an IP address is one of loopback."
   @spec loopback?(term()) :: boolean()
   def loopback?({127, _, _, _}), do: true
   def loopback?({0, 0, 0, 0, 0, 0, 0, 1}), do: true

@@ -1,22 +1,22 @@
 defmodule Codex.JSONRPC.Socket.Handshake do
   @moduledoc false
-  # From HTTP to WebSocket (RFC 6455, 4.1): the request as bytes, and what an answer means. No socket.
+  # The handshake from HTTP to WebSocket (RFC 6455, 4.1), without a socket.
 
   alias Codex.JSONRPC.Socket.Address
 
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-  # Of an answer's head, and of the text of a refusal.
+  # The most bytes of an answer's head, and of the text of a refusal.
   @most 16 * 1024
 
   @type reason ::
           {:handshake_refused, status :: 100..599, text :: String.t()}
           | {:not_a_websocket, String.t()}
 
-  @doc "A nonce for one handshake."
+  @doc "Returns a nonce for one handshake."
   @spec key() :: String.t()
   def key, do: 16 |> :crypto.strong_rand_bytes() |> Base.encode64()
 
-  @doc "The request. There is no `Origin`: the server (0.169) refuses those that have one."
+  @doc "Returns the request, without `Origin`, which the server (0.169) refuses."
   @spec request(Address.t(), String.t(), [{String.t(), String.t()}]) :: iodata()
   def request(%Address{} = address, key, headers) do
     own = [
@@ -32,8 +32,8 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   end
 
   @doc """
-  What has been read so far: the bytes that follow the handshake, `:more`, or why there is none. `:closed` instead of `:open` tells
-  that nothing more will come.
+  Parses the bytes read so far. Returns the bytes after the handshake, `:more`, or the reason of a
+  failed handshake. With `:closed` nothing more will come.
   """
   @spec answer(binary(), String.t(), :open | :closed) ::
           {:ok, binary()} | :more | {:error, reason()}
@@ -90,7 +90,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
       value(headers, "sec-websocket-accept") != accept ->
         none("its Sec-WebSocket-Accept is not ours")
 
-      # Neither was asked for.
+      # The request asked for neither of these two.
       value(headers, "sec-websocket-extensions") ->
         none("it names an extension")
 
@@ -102,7 +102,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
     end
   end
 
-  # The text of a refusal says why; it ends with its length or with the connection.
+  # The text of a refusal ends with its length or with the connection.
   defp refused(status, headers, body, state) do
     length =
       case Integer.parse(value(headers, "content-length") || "") do
@@ -112,7 +112,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
 
     if byte_size(body) >= length or state == :closed do
       body = binary_part(body, 0, min(byte_size(body), length))
-      {:error, {:handshake_refused, status, body |> Codex.CLI.Command.text() |> String.trim()}}
+      {:error, {:handshake_refused, status, body |> Codex.Text.printable() |> String.trim()}}
     else
       :more
     end

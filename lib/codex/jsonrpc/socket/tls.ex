@@ -1,11 +1,12 @@
 defmodule Codex.JSONRPC.Socket.TLS do
   @moduledoc false
-  # The options of `:ssl` for a server: its certificate is always checked, against the system's authorities, and those of a file.
+  # Options of `:ssl`. The certificate of a server is always verified, with the authorities of the
+  # system and those of a file.
 
   alias Codex.JSONRPC.Socket.Address
   alias Codex.FileSystem
 
-  @doc "Options of `:ssl.connect/4`. `given` are those of `Codex.AppServer.connect_remote/2`."
+  @doc "Returns options for `:ssl.connect/4` from the `:tls` option of a connection."
   @spec options(Address.t(), keyword()) ::
           {:ok, keyword()}
           | {:error, {:ca_certificate, Path.t(), FileSystem.reason() | :no_certificate}}
@@ -17,7 +18,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
       {:ok,
        [
          verify: :verify_peer,
-         # What is wrong is an error, and no line in a log.
+         # Failures are returned, not logged.
          log_level: :none,
          cacerts: authorities,
          customize_hostname_check: [
@@ -27,7 +28,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
     end
   end
 
-  # `:ssl` reads these by the VM's file server, for which all others would wait.
+  # `:ssl` reads these files in the VM's file server, which a slow file would block.
   defp readable(files) do
     Enum.find_value(files, :ok, fn {_option, file} ->
       with {:ok, _content} <- FileSystem.read(file) do
@@ -38,13 +39,13 @@ defmodule Codex.JSONRPC.Socket.TLS do
     end)
   end
 
-  # An address of four or eight numbers is no name that a server could be asked for.
+  # IP addresses are no server names.
   defp name(%Address{host: host}) when is_binary(host),
     do: [server_name_indication: String.to_charlist(host)]
 
   defp name(_address), do: []
 
-  # The CLI takes the same variable.
+  # The CLI reads the same variable.
   defp variable do
     case System.get_env("CODEX_CA_CERTIFICATE") do
       "" -> nil
@@ -69,7 +70,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
         certificate?(der),
         do: der
   rescue
-    # Between the lines of a certificate stands what is no base64.
+    # The lines of a certificate are not base64.
     _ -> []
   end
 
@@ -80,7 +81,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
     _ -> false
   end
 
-  # A system without any is one where only a file helps.
+  # A system without authorities needs a file.
   defp system do
     :public_key.cacerts_get()
   rescue

@@ -1,22 +1,23 @@
 defmodule Codex.JSONRPC.Socket.Writer do
   @moduledoc false
-  # Writes to a socket in a process of its own, because a send to a peer that does not read waits,
-  # and the process of a connection must not: callers' clocks and its own would run late.
+  # Writes to a socket in a process of its own, because a send blocks while the peer does not read,
+  # and a blocked connection process would miss its timeouts.
   #
-  # What waits here has no limit of its own. The connection reads nothing more while `busy?/1`, so a
-  # peer cannot ask for answers that it does not take; a send that waits too long closes the socket.
+  # The waiting bytes have no limit of their own. The connection reads nothing more while `busy?/1`,
+  # so a peer cannot ask for answers that it does not read; a send that takes too long closes the
+  # socket.
 
   @enforce_keys [:pid, :waiting]
   defstruct [:pid, :waiting]
 
   @type t :: %__MODULE__{pid: pid(), waiting: :atomics.atomics_ref()}
 
-  # With more bytes waiting, nothing is read.
+  # With more waiting bytes, nothing is read.
   @most 1024 * 1024
 
   @doc """
-  Starts a writer, linked to the caller. It sends the caller `{:sent, socket}` when all is written
-  that made it busy, and `{:send_failed, socket, reason}` at most once; it drops what comes later.
+  Starts a writer, linked to the caller. It sends the caller `{:sent, socket}` when it is not busy
+  any more, and `{:send_failed, socket, reason}` at most once; it drops all later bytes.
   """
   @spec start(:gen_tcp | :ssl, term()) :: t()
   def start(module, socket) do
@@ -33,11 +34,11 @@ defmodule Codex.JSONRPC.Socket.Writer do
     :ok
   end
 
-  @doc "How many bytes wait, and the socket has not taken."
+  @doc "Returns the number of bytes that the socket has not taken."
   @spec waiting(t()) :: non_neg_integer()
   def waiting(writer), do: :atomics.get(writer.waiting, 1)
 
-  @doc "Whether so much waits that nothing more should be read; `{:sent, socket}` follows."
+  @doc "Returns whether nothing more should be read; then `{:sent, socket}` follows."
   @spec busy?(t()) :: boolean()
   def busy?(writer) do
     busy? = waiting(writer) > @most
@@ -45,7 +46,7 @@ defmodule Codex.JSONRPC.Socket.Writer do
     busy?
   end
 
-  @doc "Ends it. What waits is written if that takes no longer than so many milliseconds."
+  @doc "Ends the writer. Waiting bytes are written if that takes at most `ms`."
   @spec stop(t(), non_neg_integer()) :: :ok
   def stop(writer, ms) do
     ref = Process.monitor(writer.pid)
@@ -63,7 +64,7 @@ defmodule Codex.JSONRPC.Socket.Writer do
 
   defp loop(module, socket, owner, waiting) do
     receive do
-      # These come behind all that was to be written when they were sent.
+      # These two follow all earlier writes in the mailbox.
       :stop ->
         :ok
 
