@@ -251,7 +251,7 @@ defmodule Codex.AppServer do
   def start_link(options) when is_function(options, 0), do: start_link(options.())
 
   def start_link(options) do
-    options = pairs!(options)
+    options = Schema.pairs!(options)
 
     case Keyword.pop(options, :url) do
       {nil, options} ->
@@ -267,7 +267,7 @@ defmodule Codex.AppServer do
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
     %{
-      id: options |> pairs!() |> Keyword.get(:name, __MODULE__),
+      id: options |> Schema.pairs!() |> Keyword.get(:name, __MODULE__),
       # A function, because reports of supervisors show arguments, which may hold keys and tokens.
       start: {__MODULE__, :start_link, [fn -> options end]},
       # The time that a server needs to end by the ladder of signals.
@@ -366,14 +366,7 @@ defmodule Codex.AppServer do
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
       when is_binary(client) or is_struct(client, Codex.Options) do
-    Connect.account(client, Map.new(pairs!(options)))
-  end
-
-  defp pairs!(options) do
-    case Schema.pairs(options) do
-      {:ok, pairs} -> pairs
-      {:error, error} -> raise error
-    end
+    Connect.account(client, Map.new(Schema.pairs!(options)))
   end
 
   @doc """
@@ -392,8 +385,7 @@ defmodule Codex.AppServer do
   end
 
   defp conn!(conn) do
-    with {:error, reason} <- Connection.check(conn),
-         do: raise(ArgumentError, Codex.Error.Words.reason(reason))
+    with {:error, error} <- Connection.check(conn), do: raise(error)
   end
 
   @doc """

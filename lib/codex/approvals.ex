@@ -89,7 +89,7 @@ defmodule Codex.Approvals do
   def review_tool(nil, _event, _context, _opts), do: :allow
 
   def review_tool(policy, event, context, opts) when is_map(event) do
-    opts = Codex.Options.Keywords.list!(opts)
+    opts = Codex.Options.Schema.pairs!(opts)
 
     if Spans.field(event, :requires_approval) == false or
          Spans.field(event, :approved) not in [nil, false] or

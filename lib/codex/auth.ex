@@ -27,25 +27,17 @@ defmodule Codex.Auth do
 
   ## Options
 
-  All functions take a keyword list with
+  All functions take the options below. `:codex_home`, `:cwd`, `:profile`, `:overrides`,
+  `:ignore_user_config` and `:system_dir` select the configuration, as for `Codex.Config.load/1`.
 
-    * `:codex_home`, `:cwd`, `:profile`, `:overrides`, `:ignore_user_config`, `:system_dir` - select
-      the configuration, as for `Codex.Config.load/1`
-    * `:env` - the environment of the run (map; default: the environment of the VM): `CODEX_HOME`,
-      keys, and the address of the bus
-    * `:store` - replaces the store of the configuration: `:file`, `:keyring`, `:auto` or
-      `:ephemeral`
-    * `:timeout` - the time limit of a keyring, of the wait for a lock, and of reading the files of
-      the configuration (milliseconds, default 15_000)
-    * `:prompt` - whether a locked keyring may ask its user (boolean, default `true`). On macOS the
-      system decides
+  #{Codex.Auth.Context.docs()}
 
-  Unknown options and values of a wrong type raise `ArgumentError`.
+  Invalid options raise `Codex.OptionError`.
   """
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
   alias Codex.{Config, FileSystem, Home, JSON}
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
 
   @typedoc """
   The reason why credentials could not be read, written or removed:
@@ -139,27 +131,40 @@ defmodule Codex.Auth do
     end
   end
 
+  @own [:lane, :api_key, "lane", "api_key"]
+  @preflight Schema.new(
+               [
+                 {:lane, {:one_of, [:exec, :app_server]},
+                  "the transport. `codex exec` uses `CODEX_API_KEY` before any login; the app-server " <>
+                    "ignores it", default: :exec},
+                 {:api_key, :key,
+                  "as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection " <>
+                    "logs its app-server in with it",
+                  secret: true,
+                  nil: :error,
+                  expected: "a non-empty string (is the variable set that it comes from?)"}
+               ],
+               duplicates: :first
+             )
+
   @doc """
   Finds the credential that a run would use, its source, and whether it is accepted: a
   `Codex.Auth.Preflight`.
 
   Takes a `Codex.Options` for the credential of its runs, or the options above and
 
-    * `:lane` - the transport, `:exec` (default) or `:app_server`. `codex exec` uses `CODEX_API_KEY`
-      before any login; the app-server ignores it
-    * `:api_key` - as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection
-      logs its app-server in with it
+  #{Schema.docs(@preflight)}
 
   `Codex.Thread.preflight/1` does the same for a thread with all its options.
 
   Nothing is sent or changed. A missing credential is reported in the result (`error`), not as an
   error of this function. Returns `{:ok, preflight}`, or `{:error, reason}`: a `Codex.Config.Error`
-  if the configuration cannot be read, `{:invalid_api_key, :empty}` if `:api_key` is nil or empty.
+  if the configuration cannot be read, a `Codex.OptionError` if `:api_key` is nil or empty.
   """
   @spec preflight(keyword() | Codex.Options.t()) ::
-          {:ok, Preflight.t()} | {:error, Config.Error.t() | {:invalid_api_key, :empty}}
+          {:ok, Preflight.t()} | {:error, Config.Error.t() | Codex.OptionError.t()}
   def preflight(what \\ [])
-  def preflight(%Codex.Options{api_key: ""}), do: {:error, {:invalid_api_key, :empty}}
+  def preflight(%Codex.Options{api_key: ""} = options), do: Codex.Options.new(options)
 
   # A variable of `env` wins over `api_key`, as in a run.
   def preflight(%Codex.Options{} = options) do
@@ -173,21 +178,23 @@ defmodule Codex.Auth do
   end
 
   def preflight(opts) do
-    {own, opts} = opts |> Keywords.list!() |> Keyword.split([:lane, :api_key])
+    {own, opts} =
+      opts |> Schema.pairs!() |> Enum.split_with(fn {name, _value} -> name in @own end)
 
-    # A run would refuse it, too.
-    if Enum.any?(own, &match?({:api_key, key} when key in [nil, ""], &1)),
-      do: {:error, {:invalid_api_key, :empty}},
-      else: preflight(own, opts)
+    case Schema.validate(@preflight, own, &key/2) do
+      # A run would refuse it, too.
+      {:error, %{key: :api_key} = error} -> {:error, error}
+      {:error, error} -> raise error
+      {:ok, own} -> preflight(own, opts)
+    end
   end
 
-  defp preflight(own, opts) do
-    own = Keyword.put_new(own, :lane, :exec)
-    Keywords.check!(own, :lane, &(&1 in [:exec, :app_server]), ":exec or :app_server")
-    Keywords.check!(own, :api_key, &(is_nil(&1) or is_binary(&1)), "a string")
+  defp key(:key, key),
+    do: if(is_binary(key) and String.trim(key) != "", do: {:ok, key}, else: :error)
 
+  defp preflight(own, opts) do
     with {:ok, context} <- Context.new(opts),
-         do: {:ok, Preflight.run(own[:lane], with_key(context, own[:api_key]), own[:api_key])}
+         do: {:ok, Preflight.run(own.lane, with_key(context, own.api_key), own.api_key)}
   end
 
   defp with_key(context, nil), do: context

@@ -35,7 +35,8 @@ defmodule Codex.Config do
 
   alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
   alias Codex.{FileSystem, Home, Native}
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema, as: Options
+  alias Codex.Options.Type
 
   @enforce_keys [:home, :layers, :tree]
   defstruct [:home, :cwd, :layers, :tree, warnings: [], requirements: %{}]
@@ -59,53 +60,53 @@ defmodule Codex.Config do
           profile: String.t() | nil
         }
 
-  @options [
-    codex_home: nil,
-    env: nil,
-    cwd: nil,
-    profile: nil,
-    overrides: [],
-    ignore_user_config: false,
-    strict: false,
-    system_dir: "/etc/codex",
-    system_config: nil,
-    timeout: 5_000,
-    max_nodes: Loader.max_nodes()
+  @rows [
+    {:codex_home, :os_path, "the CLI's home", shown: "see `Codex.Home.resolve/1`"},
+    {:env, :environment, "the environment that `CODEX_HOME` and `HOME` are read from",
+     secret: true, shown: "the environment of the VM"},
+    {:cwd, :directory, "the working directory of a run; `false` leaves out the project layers",
+     expected: "a path or `false`", shown: "the current directory"},
+    {:profile, :text,
+     "the name of a profile, stored in `<name>.config.toml` of the home. A profile " <>
+       "without a file is an empty layer", shown: "no profile"},
+    {:overrides, {:list, :text},
+     "the values of `-c`, such as `\"key=value\"`, parsed as the CLI parses them",
+     default: [], secret: true},
+    {:ignore_user_config, :boolean,
+     "treats the user's `config.toml` as empty, as `--ignore-user-config` does. That " <>
+       "file lists the trusted projects, so no project is trusted", default: false},
+    {:strict, :boolean, "makes unknown keys errors, as `--strict-config` does", default: false},
+    {:system_dir, :os_path, "the directory of the system's files", default: "/etc/codex"},
+    {:system_config, :os_path, "the system's `config.toml` under another name",
+     shown: "the file in `:system_dir`"},
+    {:timeout, :milliseconds,
+     "the time limit for reading all files, for a disk that does not answer", default: 5_000},
+    {:max_nodes, {:integer, 1, 0xFFFFFFFF},
+     "the maximum number of keys and values in a file. Reading 100_000 needs about " <>
+       "100 MB for a moment", default: Loader.max_nodes(), expected: "a positive integer"}
   ]
+  @schema Options.new(@rows, duplicates: :first)
+
+  @doc false
+  def rows, do: @rows
+
+  @doc false
+  def cast(:directory, false), do: {:ok, false}
+  def cast(:directory, path), do: Type.cast(:os_path, path)
 
   @doc """
   Reads and merges all layers.
 
-  Options (keyword list):
+  Options:
 
-    * `:codex_home` - the CLI's home (path, default: see `Codex.Home.resolve/1`)
-    * `:env` - the environment that `CODEX_HOME` and `HOME` are read from (map of strings, default:
-      the environment of the VM)
-    * `:cwd` - the working directory of a run (path, default: the current directory); `false` leaves
-      out the project layers
-    * `:profile` - the name of a profile, stored in `<name>.config.toml` of the home (string,
-      default: no profile). A profile without a file is an empty layer
-    * `:overrides` - the values of `-c` (list of `"key=value"` strings, default `[]`), parsed as the
-      CLI parses them
-    * `:ignore_user_config` - treats the user's `config.toml` as empty, as `--ignore-user-config`
-      does (boolean, default `false`). That file lists the trusted projects, so no project is
-      trusted
-    * `:strict` - makes unknown keys errors, as `--strict-config` does (boolean, default `false`)
-    * `:system_dir` - the directory of the system's files (path, default `"/etc/codex"`)
-    * `:system_dir` - the directory of the system's files (path, default `"/etc/codex"`)
-    * `:system_config` - the system's `config.toml` under another name (path, default: the one in
-      `:system_dir`)
-    * `:timeout` - the time limit for reading all files, for a disk that does not answer
-      (milliseconds, default 5000)
-    * `:max_nodes` - the maximum number of keys and values in a file (positive integer,
-      default 100_000). Reading 100_000 needs about 100 MB for a moment
+  #{Options.docs(@schema)}
 
   Each file must be a regular file, or a link to one, of at most 16 MiB. Anything else (a named
   pipe, a device, a directory) is an error with the reason `:unreadable`. This includes files of
   untrusted projects, because the CLI does not start with them either.
 
   Returns `{:ok, config}` or `{:error, error}` with any reason of `Codex.Config.Error` except those
-  about writing. Raises `ArgumentError` for an unknown option or a value of the wrong type.
+  about writing. Raises `Codex.OptionError`.
   """
   @spec load(keyword()) :: {:ok, t()} | {:error, Error.t()}
   def load(opts \\ []) do
@@ -120,20 +121,7 @@ defmodule Codex.Config do
   end
 
   defp options!(opts) do
-    opts = opts |> Keywords.validate!(@options) |> Map.new()
-
-    Keywords.check!(opts, :overrides, &Keywords.strings?/1, "a list of strings")
-    Keywords.check!(opts, :ignore_user_config, &is_boolean/1, "a boolean")
-    Keywords.check!(opts, :strict, &is_boolean/1, "a boolean")
-    Keywords.check!(opts, :profile, &(is_nil(&1) or is_binary(&1)), "a string")
-    Keywords.check!(opts, :cwd, &(&1 in [nil, false] or is_binary(&1)), "a path or false")
-    Keywords.check!(opts, :system_dir, &is_binary/1, "a path")
-    Keywords.check!(opts, :system_config, &(is_nil(&1) or is_binary(&1)), "a path")
-    positive? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
-    Keywords.check!(opts, :timeout, positive?, "in milliseconds, above 0")
-    Keywords.check!(opts, :max_nodes, positive?, "a number above 0")
-    Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
-
+    opts = Options.validate!(@schema, opts, &cast/2)
     Map.merge(opts, %{cwd: cwd(opts.cwd), user_home: user_home(opts.env)})
   end
 
@@ -332,15 +320,9 @@ defmodule Codex.Config do
   @doc """
   Makes several changes to a file, all or none. Comments and the order of other lines are kept.
 
-  Options (keyword list):
+  Options:
 
-    * `:codex_home`, `:env` - as for `load/1`
-    * `:profile` - changes `<name>.config.toml` instead of `config.toml` (string, default none)
-    * `:expected_version` - the `version` of the layer that the changes are based on (string,
-      default: any version)
-    * `:merge` - how a table is written over an existing table by edits without a fourth element:
-      `:replace` (default) or `:upsert`
-    * `:timeout` - how long to wait for another writer (milliseconds, default 5000)
+  #{Writer.docs()}
 
   The file is replaced atomically: a new file is written, synced and renamed, so a reader sees the
   old or the new content. The file mode is kept, and a link stays a link. Writers of this library
@@ -362,7 +344,7 @@ defmodule Codex.Config do
     do: Writer.write(edits, opts)
 
   def batch(other, _opts),
-    do: raise(ArgumentError, "expected a list of edits, got: #{Keywords.shown(other)}")
+    do: raise(ArgumentError, "expected a list of edits, got: #{Type.kind(other)}")
 
   defimpl Inspect do
     # Values may hold keys and headers.

@@ -102,24 +102,15 @@ defmodule Codex.Doctor do
   @doc """
   Runs all checks and returns them in the order above.
 
-  Options (keyword list):
+  Options:
 
-    * `:codex_path` - the CLI (path, default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the
-      PATH)
-    * `:codex_home` - the home (path, default: see `Codex.Home.resolve/1`)
-    * `:cwd` - the working directory of a run (path, default: the current directory)
-    * `:env` - the environment of a run (map of strings, default: the environment of the VM)
-    * `:system_dir` - the directory of the system's configuration (path, default `"/etc/codex"`)
-    * `:timeout` - the limit for each access to the keyring, and for the sandbox (milliseconds,
-      default 5_000)
-    * `:skip_git_repo_check` - whether runs set the option of this name (boolean, default false)
+  #{Context.docs()}
 
   The call blocks until all checks are done. If keyring and CLI hang, this takes four times
   `:timeout`, and the few seconds that `codex --version` has.
 
   A failed check is not an error of this function. The application `:codex_sdk` must be started,
-  as it is in a release and under `mix run`. Raises `ArgumentError` for an unknown option and for
-  a value of another type.
+  as it is in a release and under `mix run`. Raises `Codex.OptionError`.
   """
   @spec run(keyword()) :: [Check.t()]
   def run(opts \\ []) do
@@ -159,6 +150,8 @@ defmodule Codex.Doctor do
       else: raise(ArgumentError, "expected a list of checks, got: #{inspect(checks, limit: 3)}")
   end
 
+  @text Codex.Options.Schema.new([{:color, :boolean, "uses colors"}])
+
   @doc """
   Formats checks as text for people, without a line break at the end.
 
@@ -170,8 +163,8 @@ defmodule Codex.Doctor do
   """
   @spec text([Check.t()], keyword()) :: String.t()
   def text(checks, opts \\ []) do
-    opts = Codex.Options.Keywords.validate!(opts, color: IO.ANSI.enabled?())
-    Report.text(checks!(checks), opts[:color] == true)
+    %{color: color} = Codex.Options.Schema.validate!(@text, opts)
+    Report.text(checks!(checks), if(color == nil, do: IO.ANSI.enabled?(), else: color))
   end
 
   @doc """

@@ -133,7 +133,7 @@ defmodule Codex.Error do
   """
   @spec rate_limit(String.t(), keyword()) :: t()
   def rate_limit(message, opts \\ []) when is_binary(message) do
-    opts = Codex.Options.Keywords.list!(opts)
+    opts = Codex.Options.Schema.pairs!(opts)
     error = new(:rate_limit, message, opts[:details] || %{})
     %{error | retry_after_ms: opts[:retry_after_ms]}
   end

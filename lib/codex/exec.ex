@@ -29,10 +29,6 @@ defmodule Codex.Exec do
       made for the run, in the home; the named profile, or the home, cannot be read
     * `{:unsupported_option, :developer_instructions, :ignore_user_config}` - they are beyond
       127 KiB, and the CLI is told not to read profiles
-    * `{:invalid_mcp_servers, path}`, `{:invalid_model_providers, path}` - a value that cannot be
-      handed over: `env` of a server that has no command, a variable or header that is no text
-    * `{:unsupported_option, :mcp_servers, path}` - a secret that the CLI takes from its arguments only
-    * `{:invalid_config_overrides, name}` - a name that cannot stand at the top of a configuration
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
     * `{:invalid_review_target, value}` - not a target; or, with a map of `target`, `reason`,
       `directory` and `details`: there is no such branch (`:no_branch`) or commit (`:no_commit`),

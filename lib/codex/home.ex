@@ -10,7 +10,16 @@ defmodule Codex.Home do
   """
 
   alias Codex.Config.Error
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
+
+  @schema Schema.new(
+            [
+              {:codex_home, :os_path, "the home"},
+              {:env, :environment, "the environment",
+               secret: true, shown: "the environment of the VM"}
+            ],
+            duplicates: :first
+          )
 
   @entries [
     config: {"config.toml", "the user's configuration"},
@@ -53,8 +62,9 @@ defmodule Codex.Home do
     * `:missing_home` - there is no such directory; `:file` names it
     * `:foreign_home` - `Codex.Test.guard!/0` is on, and this package did not make the home
 
-  Options: `:codex_home` (path, default none), `:env` (map of strings, default: the environment of
-  the VM).
+  Options:
+
+  #{Schema.docs(@schema)}
 
       iex> Codex.Home.resolve(codex_home: "")
       {:error, %Codex.Config.Error{reason: :empty_home, message: "the option :codex_home is empty"}}
@@ -64,11 +74,9 @@ defmodule Codex.Home do
   """
   @spec resolve(keyword()) :: {:ok, Path.t()} | {:error, Error.t()}
   def resolve(opts \\ []) do
-    opts = Keywords.validate!(opts, [:codex_home, :env])
-    Keywords.check!(opts, :codex_home, &(is_nil(&1) or is_binary(&1)), "a path")
-    Keywords.check!(opts, :env, &(is_nil(&1) or is_map(&1)), "a map of strings")
+    %{codex_home: home, env: env} = Schema.validate!(@schema, opts)
 
-    with {:ok, path, from} <- locate(opts[:codex_home], opts[:env]) do
+    with {:ok, path, from} <- locate(home, env) do
       cond do
         not Codex.FileSystem.dir?(path) -> missing(path, from)
         guarded?() and not made?(path) -> foreign(path, from)

@@ -1,4 +1,23 @@
 defmodule Codex.Login do
+  @schema Codex.Options.Schema.new(
+            [
+              {:codex_path, :os_path, "the CLI",
+               shown: "`CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH"},
+              {:codex_home, :os_path, "the CLI's home", shown: "see `Codex.Home.resolve/1`"},
+              {:env, :env, "additional environment variables; nil removes a variable",
+               default: %{}, secret: true},
+              {:overrides, {:list, :text},
+               "the values of `-c`, for instance `[\"cli_auth_credentials_store=keyring\"]`",
+               default: [], secret: true},
+              {:timeout, :limit, "the time limit; 0 or `:infinity` for no limit",
+               expected: "0, a positive integer in milliseconds or `:infinity`",
+               shown: "30_000; for `chatgpt/1` and `device/1` 900_000, the lifetime of a code"},
+              {:issuer, :string, "the URL of the issuer of tokens",
+               expected: "a URL", shown: "`https://auth.openai.com`"}
+            ],
+            duplicates: :first
+          )
+
   @moduledoc """
   Logs in and out through the CLI.
 
@@ -29,14 +48,7 @@ defmodule Codex.Login do
 
   ## Options
 
-    * `:codex_path` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
-    * `:codex_home` - the CLI's home (default: see `Codex.Home.resolve/1`)
-    * `:env` - additional environment variables (map; nil removes a variable)
-    * `:overrides` - the values of `-c` (list of `"key=value"`, default `[]`), for instance
-      `["cli_auth_credentials_store=keyring"]`
-    * `:timeout` - milliseconds; 0 or `:infinity` for no limit. Default 30_000; for `chatgpt/1` and
-      `device/1` 900_000, the lifetime of a code
-    * `:issuer` - the URL of the issuer of tokens (default: `https://auth.openai.com`)
+  #{Codex.Options.Schema.docs(@schema)}
 
   ## Errors
 
@@ -56,7 +68,6 @@ defmodule Codex.Login do
   alias Codex.{CLI, Subprocess}
   alias Codex.CLI.Command
   alias Codex.Login.{Session, Status}
-  alias Codex.Options.Keywords
 
   @typedoc "A login in progress."
   @opaque t :: reference()
@@ -74,8 +85,6 @@ defmodule Codex.Login do
           | {:not_started | :lost, Subprocess.Error.t()}
           | {:invalid_api_key, :empty | :null_byte}
           | {:invalid_access_token, :empty | :null_byte}
-
-  @options [codex_path: nil, codex_home: nil, env: %{}, overrides: [], timeout: nil, issuer: nil]
 
   @doc """
   Logs in with an API key. Returns `{:ok, status}`. The key is stored without a check. A key that is
@@ -287,27 +296,9 @@ defmodule Codex.Login do
   defp env(%{codex_home: home, env: env}), do: Map.put(env, "CODEX_HOME", Path.expand(home))
 
   defp options!(opts) do
-    opts = opts |> Keywords.validate!(@options) |> Map.new()
-    _ = Command.timeout(opts.timeout)
-
-    text? = &(is_nil(&1) or (is_binary(&1) and not String.contains?(&1, "\0")))
-    Keywords.check!(opts, :overrides, &Keywords.strings?/1, "a list of strings")
-    Keywords.check!(opts, :issuer, text?, "a URL")
-    for name <- [:codex_path, :codex_home], do: Keywords.check!(opts, name, text?, "a path")
-
-    # The value is not shown: it may be a key.
-    with {:ok, env} <- Codex.Options.Cast.cast(:env, opts.env),
-         true <- Enum.all?(env, &variable?/1) do
-      %{opts | env: Map.new(env)}
-    else
-      _ ->
-        raise ArgumentError,
-              "expected :env to be a map of variables, with strings or nil as values"
-    end
-  end
-
-  defp variable?({name, value}) do
-    name != "" and not String.contains?(name, ["=", "\0"]) and
-      (value == nil or not String.contains?(value, "\0"))
+    Codex.Options.Schema.validate!(@schema, opts, fn
+      :limit, ms when ms == :infinity or (is_integer(ms) and ms in 0..0xFFFFFFFF) -> {:ok, ms}
+      _type, _value -> :error
+    end)
   end
 end

@@ -115,6 +115,11 @@ defmodule Codex.Models do
          do: {:ok, Catalog.aged(catalog)}
   end
 
+  @catalog Codex.Options.Schema.new([
+             {:fetched_at, :any, "the time of the reply", shown: "now"},
+             {:cli_version, :text, "the version of the server"}
+           ])
+
   @doc """
   Makes a catalog of an app-server's reply to `model/list`: `%{"data" => [...]}`, the result of the
   call. Join the `data` of several pages first. Options: `:fetched_at` (default now), `:cli_version`
@@ -148,10 +153,10 @@ defmodule Codex.Models do
   """
   @spec from_model_list(map(), keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
   def from_model_list(reply, opts \\ []) when is_map(reply) and not is_struct(reply) do
-    opts =
-      Codex.Options.Keywords.validate!(opts, fetched_at: DateTime.utc_now(), cli_version: nil)
+    opts = Codex.Options.Schema.validate!(@catalog, opts)
+    opts = %{opts | fetched_at: opts.fetched_at || DateTime.utc_now()}
 
-    case Catalog.new(reply["data"], :model_list, opts) do
+    case Catalog.new(reply["data"], :model_list, Map.to_list(opts)) do
       {:ok, catalog} -> {:ok, Catalog.aged(catalog)}
       :error -> {:error, Error.new(:protocol, "the reply to model/list names no model")}
     end
@@ -304,7 +309,7 @@ defmodule Codex.Models do
         Atom.to_string(effort)
 
       :error ->
-        shown = Codex.Options.Keywords.shown(value)
+        shown = Codex.Options.Type.kind(value)
         raise ArgumentError, "expected one of #{inspect(Effort.all())}, got: #{shown}"
     end
   end

@@ -49,7 +49,7 @@ defmodule Codex.Protocol do
           experimental: boolean()
         }
 
-  @type reason :: Check.reason() | {:unknown_method, String.t()}
+  @type reason :: Codex.OptionError.t() | {:unknown_method, String.t()}
 
   @doc "Returns the path of the data."
   @spec path() :: Path.t()

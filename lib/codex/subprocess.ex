@@ -53,7 +53,6 @@ defmodule Codex.Subprocess do
   and an owner that writes in the same instant may get an exit signal `:epipe` from the VM.
   """
 
-  alias Codex.Options.Keywords
   alias Codex.Subprocess.{Error, Exit, Frame, Launcher, Launchers, Options, Signal}
 
   @typedoc "A running or ended child. The fields are private."
@@ -117,8 +116,6 @@ defmodule Codex.Subprocess do
   @stderr_ack 32 * 1024
   # A quarter of the frames that the launcher leaves in the mailbox.
   @seen_ack 64
-  # The default time that `stop_soon/2` waits for the end of a child.
-  @grace 700
   # The launcher waits 2 s after SIGKILL; the rest is for a busy machine.
   @stop_margin 5_000
 
@@ -261,15 +258,9 @@ defmodule Codex.Subprocess do
   def stop(%__MODULE__{state: {:failed, error}}, _opts), do: {:error, error}
 
   def stop(%__MODULE__{} = sub, opts) do
-    case Keywords.validate!(opts, timeout: sub.stop_after)[:timeout] do
-      ms when is_integer(ms) and ms >= 0 ->
-        stop_until(sub, now() + ms)
-
-      :infinity ->
-        stop_until(sub, :infinity)
-
-      other ->
-        raise ArgumentError, "expected :timeout in milliseconds, got: #{Keywords.shown(other)}"
+    case Options.stop!(opts).timeout || sub.stop_after do
+      :infinity -> stop_until(sub, :infinity)
+      ms -> stop_until(sub, now() + ms)
     end
   end
 
@@ -290,10 +281,10 @@ defmodule Codex.Subprocess do
   def stop_soon(sub, opts \\ [])
 
   def stop_soon(%__MODULE__{state: :running} = sub, opts) do
-    opts = Keywords.validate!(opts, grace: @grace, finally: &Function.identity/1)
-    finally = opts[:finally]
+    opts = Options.stop_soon!(opts)
+    finally = opts.finally || (&Function.identity/1)
 
-    case await_stop(sub, now() + opts[:grace]) do
+    case await_stop(sub, now() + opts.grace) do
       {:late, sub} ->
         if Process.whereis(Codex.TaskSupervisor),
           do: {:behind, hand_over(sub, &finally.(stop(&1)))},
@@ -306,7 +297,7 @@ defmodule Codex.Subprocess do
   end
 
   def stop_soon(%__MODULE__{} = sub, opts),
-    do: stopped(stop(sub), opts[:finally] || (&Function.identity/1))
+    do: stopped(stop(sub), Options.stop_soon!(opts).finally || (&Function.identity/1))
 
   @doc "Returns whether another process owns the child now: see `hand_over/2`."
   @spec handed_over?(t) :: boolean

@@ -110,6 +110,12 @@ defmodule Codex.Telemetry do
     |> Enum.uniq()
   end
 
+  @logger Codex.Options.Schema.new([
+            {:handler_id, :any, "the id of the handler", default: "codex-default-logger"},
+            {:level, :any, "the level of the lines of turns that succeed", default: :info},
+            {:prefix, :atoms, "the first part of event names", default: [:codex]}
+          ])
+
   @doc """
   Logs a line for each turn, failed attempt and limit, and at level debug for each tool and process.
   Failures have the level warning. Lines have no content of the turn.
@@ -121,12 +127,7 @@ defmodule Codex.Telemetry do
   """
   @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists | :no_telemetry}
   def attach_default_logger(opts \\ []) do
-    opts =
-      Codex.Options.Keywords.validate!(opts,
-        handler_id: "codex-default-logger",
-        level: :info,
-        prefix: [:codex]
-      )
+    opts = Codex.Options.Schema.validate!(@logger, opts)
 
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
@@ -180,7 +181,7 @@ defmodule Codex.Telemetry do
   """
   @spec configure(keyword()) :: :ok | {:error, Codex.Error.t()}
   def configure(opts \\ []) do
-    if opts == [] or Codex.Options.Keywords.list!(opts)[:enabled?] == false do
+    if opts == [] or {:enabled?, false} in Codex.Options.Schema.pairs!(opts) do
       :ok
     else
       message =

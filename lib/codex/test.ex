@@ -73,7 +73,7 @@ defmodule Codex.Test do
 
   ## Options
 
-  #{for {name, _default, doc} <- Codex.Test.Config.options(), do: "  * `:#{name}` - #{doc}\n"}
+  #{Codex.Test.Config.docs()}
   """
 
   alias Codex.Test.{Config, Executable, Script, Server}

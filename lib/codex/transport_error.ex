@@ -75,7 +75,7 @@ defmodule Codex.TransportError do
   """
   @spec new(integer(), keyword()) :: t()
   def new(status, opts \\ []) when is_integer(status) do
-    opts = Codex.Options.Keywords.list!(opts)
+    opts = Codex.Options.Schema.pairs!(opts)
 
     %__MODULE__{
       exit_status: status,

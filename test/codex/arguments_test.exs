@@ -30,20 +30,20 @@ defmodule Codex.ArgumentsTest do
     nobody = spawn(fn -> :ok end)
 
     for {result, words} <- [
-          {Thread.run({:ok, thread}, "hi"), ~r/^the argument thread must be a Codex.Thread/},
-          {Thread.run("hi", thread), ~r/^the argument thread must be a Codex.Thread.*got: "hi"/},
+          {Thread.run({:ok, thread}, "hi"), ~r/^argument :thread must be a Codex.Thread/},
+          {Thread.run("hi", thread), ~r/^argument :thread must be a Codex.Thread.*got: "hi"/},
           {Thread.run(nil, "hi"), ~r/got: nil$/},
-          {Thread.run_streamed(nil, "hi"), ~r/^the argument thread/},
-          {Thread.review(nil, :uncommitted_changes), ~r/^the argument thread/},
-          {Thread.interrupt("id"), ~r/^the argument thread/},
-          {Thread.steer("id", "hi"), ~r/^the argument thread/},
-          {Codex.resume_thread(thread), ~r/^the argument id must be the id or the name/},
-          {Codex.fork_thread(nil), ~r/^the argument id/},
+          {Thread.run_streamed(nil, "hi"), ~r/^argument :thread/},
+          {Thread.review(nil, :uncommitted_changes), ~r/^argument :thread/},
+          {Thread.interrupt("id"), ~r/^argument :thread/},
+          {Thread.steer("id", "hi"), ~r/^argument :thread/},
+          {Codex.resume_thread(thread), ~r/^argument :id must be the id or the name/},
+          {Codex.fork_thread(nil), ~r/^argument :id/},
           {Codex.start_thread([], transport: {:app_server, {:ok, nobody}}),
-           ~r/transport must be .*got: {:app_server, {:ok, /},
-          {AppServer.subscribe({:ok, nobody}), ~r/^the argument conn must be a connection/},
-          {AppServer.request("x", "y"), ~r/^the argument conn/},
-          {AppServer.thread_list(thread), ~r/^the argument conn/},
+           ~r/:transport must be .*got: {:app_server, {:ok, /},
+          {AppServer.subscribe({:ok, nobody}), ~r/^argument :conn must be a connection/},
+          {AppServer.request("x", "y"), ~r/^argument :conn/},
+          {AppServer.thread_list(thread), ~r/^argument :conn/},
           {AppServer.thread_list(nobody), ~r/^the connection is lost/},
           {AppServer.pending(:codex_nobody), ~r/^the connection is lost/}
         ] do
@@ -55,10 +55,11 @@ defmodule Codex.ArgumentsTest do
 
     for value <- [thread, [], nil, {:ok, nobody}] do
       error = assert_raise(Error, fn -> Threads.list(value) end)
-      assert error.message =~ "the argument conn must be a connection"
+      assert error.message =~ "argument :conn must be a connection"
     end
 
     for fun <- [&AppServer.disconnect/1, &AppServer.alive?/1],
-        do: assert_raise(ArgumentError, ~r/must be a connection/, fn -> fun.({:ok, nobody}) end)
+        do:
+          assert_raise(Codex.OptionError, ~r/must be a connection/, fn -> fun.({:ok, nobody}) end)
   end
 end

@@ -181,8 +181,8 @@ defmodule Codex.AuthTest do
 
       File.write!(Path.join(home, "config.toml"), "cli_auth_credentials_store = \"bogus\"")
       assert {:error, %Codex.Config.Error{}} = Auth.read(opts(home))
-      assert_raise ArgumentError, ~r/:store/, fn -> Auth.read(store: :safe) end
-      assert_raise ArgumentError, ~r/:timeout/, fn -> Auth.read(timeout: 0) end
+      assert_raise Codex.OptionError, ~r/:store/, fn -> Auth.read(store: :safe) end
+      assert_raise Codex.OptionError, ~r/:timeout/, fn -> Auth.read(timeout: 0) end
     end
 
     test "does not replace what is not a regular file", %{home: home} do
@@ -409,7 +409,7 @@ defmodule Codex.AuthTest do
     error = assert_raise ArgumentError, fn -> Credentials.api_key(<<"sk-secret", 0xFF>>) end
     refute Exception.message(error) =~ "sk-secret"
     assert_raise FunctionClauseError, fn -> Auth.write(%Credentials{}) end
-    assert_raise ArgumentError, ~r/:timeout/, fn -> Auth.read(timeout: Integer.pow(2, 65)) end
+    assert_raise Codex.OptionError, ~r/:timeout/, fn -> Auth.read(timeout: Integer.pow(2, 65)) end
     assert Credentials.mask("ключ-ключ") == "***"
   end
 

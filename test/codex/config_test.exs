@@ -168,7 +168,7 @@ defmodule Codex.ConfigTest do
       write(context.home, "config.toml", "model = \"m\"\n[tui]\ntheme = \"x\"\n")
       assert {:ok, _} = load(context, max_nodes: 10)
       assert {:error, %Error{reason: :too_large, expected: "2"}} = load(context, max_nodes: 2)
-      assert_raise ArgumentError, ~r/:max_nodes/, fn -> load(context, max_nodes: 0) end
+      assert_raise Codex.OptionError, ~r/:max_nodes/, fn -> load(context, max_nodes: 0) end
     end
 
     test "a text is no key, however long", context do
@@ -247,8 +247,8 @@ defmodule Codex.ConfigTest do
   test "a profile's name is no path; overrides have a key and a value", context do
     assert {:error, %Error{reason: :bad_profile}} = load(context, profile: "../x")
     assert {:error, %Error{reason: :bad_override, found: "x"}} = load(context, overrides: ["x"])
-    assert_raise ArgumentError, fn -> load(context, overrides: [1]) end
-    assert_raise ArgumentError, fn -> load(context, overides: []) end
+    assert_raise Codex.OptionError, fn -> load(context, overrides: [1]) end
+    assert_raise Codex.OptionError, fn -> load(context, overides: []) end
   end
 
   test "overrides are read as the CLI reads them", context do

@@ -470,13 +470,17 @@ defmodule Codex.DoctorTest do
   end
 
   test "options that are none", context do
-    assert_raise ArgumentError, ~r/unknown option :hom;/, fn -> Doctor.run(hom: 1) end
-    assert_raise ArgumentError, ~r/:timeout to be milliseconds/, fn -> Doctor.run(timeout: 0) end
-    assert_raise ArgumentError, ~r/:cwd to be a path, got: 7/, fn -> Doctor.run(cwd: 7) end
-    assert_raise ArgumentError, ~r/a boolean/, fn -> Doctor.run(skip_git_repo_check: "no") end
-    error = assert_raise ArgumentError, fn -> Doctor.run(env: %{"A" => {:secret}}) end
-    assert error.message == "expected :env to be a map of strings, got: a map"
-    assert_raise ArgumentError, fn -> Doctor.text([], colour: true) end
+    assert_raise Codex.OptionError, ~r/unknown option :hom;/, fn -> Doctor.run(hom: 1) end
+
+    assert_raise Codex.OptionError, ~r/:timeout must be .* milli/, fn ->
+      Doctor.run(timeout: 0)
+    end
+
+    assert_raise Codex.OptionError, ~r/:cwd must be a path, got: 7/, fn -> Doctor.run(cwd: 7) end
+    assert_raise Codex.OptionError, ~r/a boolean/, fn -> Doctor.run(skip_git_repo_check: "no") end
+    error = assert_raise Codex.OptionError, fn -> Doctor.run(env: %{"A" => {:secret}}) end
+    assert %{key: :env, value: "[redacted]"} = error
+    assert_raise Codex.OptionError, fn -> Doctor.text([], colour: true) end
     assert context.home
   end
 end

@@ -147,8 +147,8 @@ defmodule Codex.LoginTest do
       none = Path.join(dir, "none")
       assert Login.status(codex_path: none) == {:error, {:codex_binary_missing, none}}
       assert Login.device(codex_path: none) == {:error, {:codex_binary_missing, none}}
-      assert_raise ArgumentError, ~r/:timeout/, fn -> Login.status(timeout: -1) end
-      assert_raise ArgumentError, ~r/:overrides/, fn -> Login.status(overrides: "a=b") end
+      assert_raise Codex.OptionError, ~r/:timeout/, fn -> Login.status(timeout: -1) end
+      assert_raise Codex.OptionError, ~r/:overrides/, fn -> Login.status(overrides: "a=b") end
     end
 
     test "never says what to open, and floods", %{home: home, tmp_dir: dir} do
@@ -181,8 +181,8 @@ defmodule Codex.LoginTest do
           [env: %{"X" => {:odd}}],
           [env: %{"A=B" => "x"}]
         ] do
-      assert_raise ArgumentError, fn -> Login.device(Keyword.merge(opts, bad)) end
-      assert_raise ArgumentError, fn -> Login.status(Keyword.merge(opts, bad)) end
+      assert_raise Codex.OptionError, fn -> Login.device(Keyword.merge(opts, bad)) end
+      assert_raise Codex.OptionError, fn -> Login.status(Keyword.merge(opts, bad)) end
     end
 
     {:ok, login} = Login.device(opts)

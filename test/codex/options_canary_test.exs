@@ -3,8 +3,6 @@ defmodule Codex.OptionsCanaryTest do
   # returns, raises or logs must not hold the secret.
   use ExUnit.Case, async: false
 
-  doctest Codex.Options.Keywords
-
   import ExUnit.CaptureLog
 
   @canary "sk-CANARY-of-options"

@@ -224,19 +224,23 @@ defmodule Codex.TestTest do
       for {start, text} <- [
             {fn -> Test.start([:hello]) end, ~r/not a step: :hello/},
             {fn -> Test.start([<<0xFF>>]) end, ~r/not valid UTF-8/},
-            {fn -> Test.push(model, 1) end, ~r/not a step: 1/},
-            {fn -> Test.start([], retry: 1) end,
-             ~r/unknown option :retry; did you mean :retries\?/},
-            {fn -> Test.start([], retries: -1) end, ~r/:retries is 0 or more, got: -1/},
-            {fn -> Test.start([], models: []) end, ~r/:models is a list of one or more strings/},
-            {fn -> Test.start([], env: %{a: 1}) end, ~r/:env is a map of strings to strings/},
-            {fn -> Test.start([], rules: [[contain: "x"]]) end,
-             ~r/a rule: unknown option :contain;/},
-            {fn -> Test.start([], rules: [[contains: "x"]]) end, ~r/a rule needs a :step/},
-            {fn -> Test.start([], rules: [[step: "x", times: 0]]) end, ~r/:times is 1 or more/},
-            {fn -> Test.child_spec({["x"], dirr: "/"}) end, ~r/did you mean :dir\?/}
+            {fn -> Test.push(model, 1) end, ~r/not a step: 1/}
           ],
           do: assert_raise(ArgumentError, text, start)
+
+      for {start, text} <- [
+            {fn -> Test.start([], retry: 1) end,
+             ~r/unknown option :retry; did you mean :retries\?/},
+            {fn -> Test.start([], retries: -1) end, ~r/:retries must be 0 or .*, got: -1/},
+            {fn -> Test.start([], models: []) end, ~r/:models must be a list of one or more/},
+            {fn -> Test.start([], env: %{a: {1}}) end, ~r/:env must be a map .*\[redacted\]/},
+            {fn -> Test.start([], rules: [[contain: "x"]]) end,
+             ~r/unknown option :contain; did you mean :contains/},
+            {fn -> Test.start([], rules: [[contains: "x"]]) end, ~r/:step is missing/},
+            {fn -> Test.start([], rules: [[step: "x", times: 0]]) end, ~r/:times must be 1 or/},
+            {fn -> Test.child_spec({["x"], dirr: "/"}) end, ~r/did you mean :dir\?/}
+          ],
+          do: assert_raise(Codex.OptionError, text, start)
     end
   end
 

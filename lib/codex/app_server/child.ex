@@ -16,7 +16,7 @@ defmodule Codex.AppServer.Child do
           | Config.Error.t()
           | Flags.reason()
           | Secrets.reason()
-          | {:invalid_config_overrides, String.t()}
+          | Codex.OptionError.t()
           | {:invalid_working_directory, Path.t()}
 
   @doc """
@@ -88,7 +88,7 @@ defmodule Codex.AppServer.Child do
 
   defp arguments(overrides) do
     with {:error, name} <- Overrides.arguments(overrides),
-         do: {:error, {:invalid_config_overrides, name}}
+         do: {:error, Overrides.invalid(name)}
   end
 
   # What the client says of models and the like holds for all threads of the server.

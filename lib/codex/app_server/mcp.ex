@@ -83,14 +83,18 @@ defmodule Codex.AppServer.Mcp do
          do: :ok
   end
 
+  @store_mode Codex.Options.Schema.new([
+                {:store_mode, {:one_of, [:file, :keyring, :auto]}, "the store of the tokens"}
+              ])
+
   defp place(conn, name, opts) do
-    opts = Codex.Options.Keywords.validate!(opts, [:store_mode])
+    opts = Codex.Options.Schema.validate!(@store_mode, opts)
 
     with {:ok, %{"config" => config}} <- AppServer.config_read(conn),
          {:ok, %{} = server} <- server(config, name),
          {:ok, url} <- url(server),
          {:ok, %{"codexHome" => home}} <- AppServer.server_info(conn) do
-      store = opts[:store_mode] || mode(config["mcp_oauth_credentials_store"])
+      store = opts.store_mode || mode(config["mcp_oauth_credentials_store"])
       {:ok, url, [codex_home: home, cwd: false, store: store]}
     end
   end

@@ -28,7 +28,7 @@ defmodule Codex.AppServer.ThreadParams do
           {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
           | Merge.reason()
-          | {:invalid_config_overrides, String.t()}
+          | Codex.OptionError.t()
           | {:invalid_output_schema, {:not_encodable, term(), list()}}
           | AppServer.reason()
 
@@ -236,8 +236,8 @@ defmodule Codex.AppServer.ThreadParams do
          {:ok, tree} <- Native.config_overrides(arguments) do
       {:ok, tree |> Native.config_term() |> leaves([]) |> Map.new()}
     else
-      {:error, {_why, argument}} -> {:error, {:invalid_config_overrides, key(argument)}}
-      {:error, name} -> {:error, {:invalid_config_overrides, name}}
+      {:error, {_why, argument}} -> {:error, Overrides.invalid(key(argument))}
+      {:error, name} -> {:error, Overrides.invalid(name)}
     end
   end
 

@@ -20,7 +20,7 @@ defmodule Codex.Approvals.StaticPolicy do
   @doc "Returns a policy that denies everything. Option: `:reason` (default `\"denied\"`)."
   @spec deny(keyword()) :: t()
   def deny(opts \\ []) do
-    opts = Codex.Options.Keywords.list!(opts)
+    opts = Codex.Options.Schema.pairs!(opts)
     %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
   end
 

@@ -4,7 +4,7 @@ defmodule Codex.Auth.Context do
   # from the configuration of a run.
 
   alias Codex.{Config, FileSystem, Home}
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
 
   @enforce_keys [:home, :store, :env, :timeout]
   defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
@@ -22,37 +22,37 @@ defmodule Codex.Auth.Context do
 
   @stores %{"file" => :file, "keyring" => :keyring, "auto" => :auto, "ephemeral" => :ephemeral}
 
-  @options [
-    codex_home: nil,
-    env: nil,
-    cwd: nil,
-    profile: nil,
-    overrides: [],
-    ignore_user_config: false,
-    system_dir: "/etc/codex",
-    store: nil,
-    timeout: 15_000,
-    prompt: true
-  ]
+  @config [:codex_home, :cwd, :profile, :overrides, :ignore_user_config, :system_dir]
+
+  @schema Schema.new(
+            Enum.filter(Config.rows(), &(elem(&1, 0) in @config)) ++
+              [
+                {:env, :environment,
+                 "the environment of the run: `CODEX_HOME`, keys, and the address of the bus",
+                 secret: true, shown: "the environment of the VM"},
+                {:store, {:one_of, Map.values(@stores)},
+                 "replaces the store of the configuration"},
+                {:timeout, :milliseconds,
+                 "the time limit of a keyring, of the wait for a lock, and of reading the files of " <>
+                   "the configuration", default: 15_000},
+                {:prompt, :boolean,
+                 "whether a locked keyring may ask its user. On macOS the system decides",
+                 default: true}
+              ],
+            duplicates: :first
+          )
+
+  @doc "Returns the options of all functions about credentials as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
 
   @spec new(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def new(opts) do
-    opts = Keywords.validate!(opts, @options)
-    env = env(opts)
+    opts = Schema.validate!(@schema, opts, &Config.cast/2)
+    env = opts.env || System.get_env()
+    config = opts |> Map.take(@config) |> Map.merge(%{env: env, timeout: opts.timeout})
 
-    config =
-      Keyword.take(opts, [
-        :codex_home,
-        :cwd,
-        :profile,
-        :overrides,
-        :ignore_user_config,
-        :system_dir
-      ])
-
-    check!(opts)
-
-    with {:ok, config} <- load([env: env, timeout: opts[:timeout]] ++ config) do
+    with {:ok, config} <- load(Map.to_list(config)) do
       {:ok,
        %__MODULE__{
          home: config.home,
@@ -106,44 +106,10 @@ defmodule Codex.Auth.Context do
   """
   @spec plain(keyword()) :: {:ok, t()} | {:error, Config.Error.t()}
   def plain(opts) do
-    opts = Keywords.validate!(opts, @options)
-    env = env(opts)
+    opts = Schema.validate!(@schema, opts, &Config.cast/2)
+    env = opts.env || System.get_env()
 
     with {:ok, home} <- Home.resolve(codex_home: opts[:codex_home], env: env),
          do: {:ok, %__MODULE__{home: home, store: :file, env: env, timeout: opts[:timeout]}}
-  end
-
-  # nil removes a variable, as in the options of a run.
-  defp env(opts) do
-    Keywords.check!(opts, :env, &(is_nil(&1) or variables?(&1)), "a map or keyword of variables")
-
-    case opts[:env] do
-      nil ->
-        System.get_env()
-
-      env ->
-        for {name, value} <- env, value != nil, into: %{}, do: {to_string(name), value}
-    end
-  end
-
-  defp variables?(env) when is_map(env) and not is_struct(env),
-    do: Enum.all?(env, &variable?/1)
-
-  defp variables?(env) when is_list(env),
-    do: not List.improper?(env) and Enum.all?(env, &variable?/1)
-
-  defp variables?(_other), do: false
-
-  defp variable?({name, value}),
-    do: (is_binary(name) or is_atom(name)) and (is_nil(value) or is_binary(value))
-
-  defp variable?(_other), do: false
-
-  defp check!(opts) do
-    store? = &(&1 in [nil | Map.values(@stores)])
-    Keywords.check!(opts, :store, store?, ":file, :keyring, :auto or :ephemeral")
-    ms? = &(is_integer(&1) and &1 in 1..0xFFFFFFFF)
-    Keywords.check!(opts, :timeout, ms?, "in milliseconds, from 1 to 2^32 - 1")
-    Keywords.check!(opts, :prompt, &is_boolean/1, "a boolean")
   end
 end

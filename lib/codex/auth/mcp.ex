@@ -17,7 +17,8 @@ defmodule Codex.Auth.MCP do
 
   alias Codex.Auth.{Context, Store}
   alias Codex.{JSON, Native}
-  alias Codex.Options.Keywords
+  alias Codex.OptionError
+  alias Codex.Options.Schema
 
   @derive {Inspect, except: [:access_token, :refresh_token, :document]}
   @enforce_keys [:server, :url, :client_id, :access_token]
@@ -135,8 +136,10 @@ defmodule Codex.Auth.MCP do
 
   # MCP tokens have no encrypted store: the CLI keeps them in the file then.
   defp context(opts) do
-    if Keywords.list!(opts)[:store] == :ephemeral,
-      do: raise(ArgumentError, "expected :store to be :file, :keyring or :auto, got: :ephemeral")
+    opts = Schema.pairs!(opts)
+
+    if {:store, :ephemeral} in opts,
+      do: raise(OptionError.invalid(:store, :ephemeral, ":file, :keyring or :auto"))
 
     Context.new(opts)
   end

@@ -55,7 +55,7 @@ defmodule Codex.CLI.Command do
   def timeout(other) do
     raise ArgumentError,
           "expected :timeout in ms up to 2^32 - 1, or 0 or :infinity for no limit, got: " <>
-            Codex.Options.Keywords.shown(other)
+            Codex.Options.Type.kind(other)
   end
 
   @doc "Returns the deadline of a timeout that begins now."

@@ -14,7 +14,7 @@ defmodule Codex.Approvals.Registry do
   @doc "Starts a registry. Option: `:name` (default: this module)."
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts \\ []) do
-    opts = Codex.Options.Keywords.list!(opts)
+    opts = Codex.Options.Schema.pairs!(opts)
     GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
   end
 

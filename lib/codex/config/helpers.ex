@@ -6,7 +6,18 @@ defmodule Codex.Config.Helpers do
 
   alias Codex.Config
   alias Codex.Config.Error
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
+
+  @otel [
+    {:endpoint, :text, "the URL (required)", required: true},
+    {:headers, :environment, "the headers", secret: true, expected: "a map of strings"},
+    {:environment, :text, "the name of the environment"},
+    {:log_user_prompt, :boolean, "exports prompts"}
+  ]
+  @protocol {:protocol, {:one_of, [:binary, :json]}, "the encoding, only for `:otlp_http`",
+             default: :binary}
+  @http Schema.new([@protocol | @otel])
+  @grpc Schema.new(@otel)
 
   @type result :: {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
 
@@ -47,7 +58,7 @@ defmodule Codex.Config.Helpers do
       Config.put(
         ["mcp_servers", name],
         server,
-        Keyword.put(Keywords.list!(opts), :merge, :replace)
+        [merge: :replace] ++ Schema.pairs!(opts)
       )
 
   @doc "Removes an MCP server. A missing server is no error."
@@ -71,43 +82,29 @@ defmodule Codex.Config.Helpers do
   @doc """
   Sets the exporter of the CLI's own telemetry: `:none`, or `{protocol, settings}`.
 
-  `protocol` is `:otlp_http` or `:otlp_grpc`. Settings (keyword list):
+  `protocol` is `:otlp_http` or `:otlp_grpc`. Settings:
 
-    * `:endpoint` - the URL (string, required)
-    * `:protocol` - `:binary` or `:json`, only for `:otlp_http` (default `:binary`)
-    * `:headers` - map of strings (default: no headers)
-    * `:environment` - string (default: not set)
-    * `:log_user_prompt` - boolean (default: not set)
+  #{Schema.docs(@http)}
 
-  Other keys of `[otel]` are kept. Raises `ArgumentError` for an unknown setting, or if the endpoint
-  is missing.
+  Other keys of `[otel]` are kept. Raises `Codex.OptionError` for an invalid setting.
   """
   @spec put_otel(:none | {:otlp_http | :otlp_grpc, keyword()}, keyword()) :: result()
   def put_otel(exporter, opts \\ [])
   def put_otel(:none, opts), do: Config.put("otel.exporter", "none", opts)
 
   def put_otel({kind, settings}, opts) when kind in [:otlp_http, :otlp_grpc] do
-    known = [:endpoint, :headers, :environment, :log_user_prompt]
+    schema = if kind == :otlp_http, do: @http, else: @grpc
 
     settings =
-      Keywords.validate!(
-        settings,
-        if(kind == :otlp_http, do: known ++ [protocol: :binary], else: known)
-      )
+      for {name, value} <- Schema.validate!(schema, settings), value != nil, do: {name, value}
 
-    Keywords.check!(settings, :endpoint, &is_binary/1, "a string")
+    {exporter, others} = Keyword.split(settings, [:endpoint, :protocol, :headers])
 
-    exporter = settings |> Keyword.take([:endpoint, :protocol, :headers]) |> Map.new()
+    others =
+      for {name, value} <- Enum.sort(others), do: {:put, ["otel", Atom.to_string(name)], value}
 
-    Config.batch(
-      [{:put, "otel.exporter", %{wire(kind) => exporter}, :replace}] ++
-        for(
-          key <- [:environment, :log_user_prompt],
-          Keyword.has_key?(settings, key),
-          do: {:put, ["otel", "#{key}"], settings[key]}
-        ),
-      opts
-    )
+    exporter = %{wire(kind) => Map.new(exporter)}
+    Config.batch([{:put, "otel.exporter", exporter, :replace} | others], opts)
   end
 
   defp wire(:otlp_http), do: "otlp-http"
@@ -116,7 +113,7 @@ defmodule Codex.Config.Helpers do
   defp user(opts),
     do:
       Config.load(
-        [cwd: false] ++ Keyword.take(Keywords.list!(opts), [:codex_home, :env, :profile])
+        [cwd: false] ++ Keyword.take(Schema.pairs!(opts), [:codex_home, :env, :profile])
       )
 
   # Only the user's own file counts, not the layers above it.

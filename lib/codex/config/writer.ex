@@ -5,7 +5,8 @@ defmodule Codex.Config.Writer do
 
   alias Codex.Config.{Error, Key, Loader, Schema}
   alias Codex.{FileSystem, Home, JSON, Native}
-  alias Codex.Options.{Keywords, Overrides}
+  alias Codex.Options.{Overrides, Type}
+  alias Codex.Options.Schema, as: Options
 
   @lock_poll 5
   @tries 20
@@ -13,20 +14,32 @@ defmodule Codex.Config.Writer do
   @typedoc "Path, JSON (nil deletes the key), and whether a table is merged."
   @type change :: {[String.t()], String.t() | nil, boolean()}
 
-  @options [
-    codex_home: nil,
-    env: nil,
-    profile: nil,
-    expected_version: nil,
-    merge: :replace,
-    timeout: 5_000
-  ]
+  @schema Options.new(
+            [
+              {:codex_home, :os_path, "the CLI's home", shown: "see `Codex.Home.resolve/1`"},
+              {:env, :environment, "the environment that `CODEX_HOME` and `HOME` are read from",
+               secret: true, shown: "the environment of the VM"},
+              {:profile, :any, "the name of a profile, whose file is changed",
+               expected: "a string", shown: "the user's `config.toml`"},
+              {:expected_version, :text,
+               "the version that the file must have, else the error is `:conflict`",
+               shown: "any version"},
+              {:merge, {:one_of, [:replace, :upsert]}, "the fate of an existing table",
+               default: :replace},
+              {:timeout, :wait, "the time limit of the wait for another writer", default: 5_000}
+            ],
+            duplicates: :first
+          )
+
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Options.docs(@schema)
 
   @doc "Makes all changes or none."
   @spec write([Codex.Config.edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
   def write(edits, opts) do
-    opts = opts |> Keywords.validate!(@options) |> Map.new() |> check!()
+    opts = Options.validate!(@schema, opts)
 
     with {:ok, changes} <- changes(edits, opts.merge),
          {:ok, home} <- Home.resolve(codex_home: opts.codex_home, env: opts.env),
@@ -42,14 +55,6 @@ defmodule Codex.Config.Writer do
 
       locked(file, opts.timeout, fn -> replace(opts, @tries) end)
     end
-  end
-
-  defp check!(opts) do
-    Keywords.check!(opts, :merge, &(&1 in [:replace, :upsert]), ":replace or :upsert")
-    Keywords.check!(opts, :timeout, &(is_integer(&1) and &1 >= 0), "in milliseconds")
-    version? = &(is_nil(&1) or is_binary(&1))
-    Keywords.check!(opts, :expected_version, version?, "a string")
-    opts
   end
 
   defp user_home(nil), do: System.user_home() || "/"
@@ -76,7 +81,7 @@ defmodule Codex.Config.Writer do
     end
   end
 
-  defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{Keywords.shown(other)}")
+  defp change(other, _merge), do: raise(ArgumentError, "not an edit: #{Type.kind(other)}")
 
   defp json({:table, members}) do
     members = for {name, value} <- members, do: [JSON.encode!(name), ?:, json(value)]
@@ -110,7 +115,7 @@ defmodule Codex.Config.Writer do
   end
 
   defp shown(name) when is_binary(name), do: inspect(name)
-  defp shown(other), do: Keywords.shown(other)
+  defp shown(other), do: Type.kind(other)
 
   # A link stays a link: its target is replaced, with the lock beside the target.
   defp follow(file) do

@@ -3,19 +3,27 @@ defmodule Codex.Doctor.Context do
   # The options of `Codex.Doctor.run/1`, and the results of earlier checks that later checks need.
 
   alias Codex.Auth
-  alias Codex.Options.Keywords
+  alias Codex.Options.Schema
 
-  @options [
-    codex_path: nil,
-    codex_home: nil,
-    cwd: nil,
-    env: nil,
-    system_dir: "/etc/codex",
-    timeout: 5_000,
-    skip_git_repo_check: false
-  ]
+  @schema Schema.new(
+            [
+              {:codex_path, :os_path, "the CLI",
+               shown: "`CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH"},
+              {:codex_home, :os_path, "the home", shown: "see `Codex.Home.resolve/1`"},
+              {:cwd, :os_path, "the working directory of a run", shown: "the current directory"},
+              {:env, :environment, "the environment of a run",
+               secret: true, shown: "the environment of the VM"},
+              {:system_dir, :os_path, "the directory of the system's configuration",
+               default: "/etc/codex"},
+              {:timeout, :milliseconds,
+               "the limit for each access to the keyring, and for the sandbox", default: 5_000},
+              {:skip_git_repo_check, :boolean, "whether runs set the option of this name",
+               default: false}
+            ],
+            duplicates: :first
+          )
 
-  defstruct Keyword.keys(@options) ++
+  defstruct Map.keys(@schema.defaults) ++
               [native: false, program: nil, home: nil, directory: nil, auth: nil, preflight: nil]
 
   @typedoc """
@@ -40,23 +48,11 @@ defmodule Codex.Doctor.Context do
         }
 
   @spec new(keyword()) :: t()
-  def new(opts) do
-    opts = Keywords.validate!(opts, @options)
+  def new(opts), do: struct!(__MODULE__, Schema.validate!(@schema, opts))
 
-    for key <- [:codex_path, :codex_home, :cwd],
-        do: Keywords.check!(opts, key, &(is_nil(&1) or is_binary(&1)), "a path")
-
-    Keywords.check!(opts, :system_dir, &is_binary/1, "a path")
-    Keywords.check!(opts, :env, &(is_nil(&1) or strings?(&1)), "a map of strings")
-    Keywords.check!(opts, :timeout, &(is_integer(&1) and &1 > 0), "milliseconds, above 0")
-    Keywords.check!(opts, :skip_git_repo_check, &is_boolean/1, "a boolean")
-    struct!(__MODULE__, opts)
-  end
-
-  defp strings?(%{} = env),
-    do: Enum.all?(env, fn {name, value} -> is_binary(name) and is_binary(value) end)
-
-  defp strings?(_other), do: false
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
 
   @doc "Returns the environment of a run."
   @spec env(t()) :: %{String.t() => String.t()}

@@ -84,7 +84,6 @@ defmodule Codex.Error.Reasons do
     image_not_found: :invalid_request,
     image_too_large: :invalid_request,
     invalid_working_directory: :config,
-    invalid_config_overrides: :config,
     invalid_profile: :config,
     invalid_config: :config,
     not_encodable: :invalid_request,

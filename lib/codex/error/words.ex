@@ -103,9 +103,6 @@ defmodule Codex.Error.Words do
   def reason({:invalid_output_schema, {:unreadable, path, words}}),
     do: "the file #{show(path)} of the output schema cannot be read: #{words}"
 
-  def reason({:invalid_config_overrides, key}),
-    do: "the configuration key #{show(key)} cannot be written, or its value has no form in TOML"
-
   def reason({:experimental, names}),
     do: "#{list(names)} needs a connection with experimental_api: true: connect with that option"
 
@@ -375,6 +372,8 @@ defmodule Codex.Error.Words do
     do: "the package :telemetry is not available: add it to the dependencies"
 
   def reason(reason) when is_atom(reason), do: known_posix(reason)
+
+  def reason(%OptionError{} = error), do: Exception.message(error)
 
   # Reasons of earlier versions, which an application may have kept.
   def reason({:unknown_option, key, nearest}),

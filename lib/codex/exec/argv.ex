@@ -47,7 +47,7 @@ defmodule Codex.Exec.Argv do
           | {:invalid_working_directory, Path.t()}
           | Flags.reason()
           | Secrets.reason()
-          | {:invalid_config_overrides, term()}
+          | Codex.OptionError.t()
           | {:invalid_profile, String.t()}
           | Codex.Config.Error.t()
           | {:invalid_output_schema,
@@ -224,7 +224,7 @@ defmodule Codex.Exec.Argv do
         {:ok, Enum.flat_map(files ++ arguments, &["--config", &1])}
 
       {:error, name} ->
-        {:error, {:invalid_config_overrides, name}}
+        {:error, Overrides.invalid(name)}
     end
   end
 

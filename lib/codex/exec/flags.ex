@@ -23,7 +23,7 @@ defmodule Codex.Exec.Flags do
           {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
           | Merge.reason()
-          | {:invalid_config_overrides, String.t()}
+          | Codex.OptionError.t()
 
   @doc "Returns how long one text may be in an argument, in bytes."
   def max_argument, do: @max_argument
@@ -54,7 +54,7 @@ defmodule Codex.Exec.Flags do
   defp written(overrides) do
     case overrides |> Enum.reject(&match?({:file, _, _}, &1)) |> Overrides.arguments() do
       {:ok, _arguments} -> :ok
-      {:error, name} -> {:error, {:invalid_config_overrides, name}}
+      {:error, name} -> {:error, Overrides.invalid(name)}
     end
   end
 

@@ -22,7 +22,7 @@ defmodule Codex.Exec.Secrets do
         }
 
   @type reason ::
-          {:invalid_mcp_servers | :invalid_model_providers, String.t()}
+          Codex.OptionError.t()
           | {:unsupported_option, :mcp_servers, String.t()}
 
   @tables ~w(mcp_servers model_providers)
@@ -130,10 +130,13 @@ defmodule Codex.Exec.Secrets do
     %{hidden | renamed: [{path, var} | hidden.renamed], vars: vars}
   end
 
-  defp invalid(["mcp_servers" | _] = path),
-    do: {:error, {:invalid_mcp_servers, Key.format(path)}}
+  defp invalid(["mcp_servers" | path]), do: invalid(:mcp_servers, path)
+  defp invalid(["model_providers" | path]), do: invalid(:model_providers, path)
 
-  defp invalid(path), do: {:error, {:invalid_model_providers, Key.format(path)}}
+  defp invalid(option, path) do
+    expected = "a value that can be passed to the CLI without being shown"
+    {:error, Codex.OptionError.invalid([option | path], "[redacted]", expected)}
+  end
 
   defp unsupported(path),
     do: {:error, {:unsupported_option, :mcp_servers, Key.format(path)}}

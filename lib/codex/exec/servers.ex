@@ -13,7 +13,6 @@ defmodule Codex.Exec.Servers do
   # with the run.
 
   alias Codex.{Config, Native}
-  alias Codex.Config.Key
   alias Codex.Options.Overrides
   alias Codex.Subprocess.Launcher
 
@@ -29,7 +28,7 @@ defmodule Codex.Exec.Servers do
   """
   @spec wrap(envs(), keyword()) ::
           {:ok, [Overrides.t()], [{:file, iodata(), {:mark, String.t()}}]}
-          | {:error, {:invalid_mcp_servers, String.t()}}
+          | {:error, Codex.OptionError.t()}
   def wrap(none, _load) when none == %{}, do: {:ok, [], []}
 
   def wrap(envs, load) do
@@ -50,8 +49,9 @@ defmodule Codex.Exec.Servers do
           {:cont, {:ok, overrides ++ started, [content | records(id, env)]}}
 
         {:error, key} ->
-          path = Key.format(["mcp_servers", id, key])
-          {:halt, {:error, {:invalid_mcp_servers, path}}}
+          expected = "a server with a command: only such a server has an environment"
+          error = Codex.OptionError.invalid([:mcp_servers, id, key], "[redacted]", expected)
+          {:halt, {:error, error}}
       end
     end)
   end

@@ -8,13 +8,13 @@ defmodule Codex.Models.Query do
 
   @schema Schema.new(
             [
-              {:codex_home, :text,
+              {:codex_home, :os_path,
                "the CLI's home, which must exist; else `CODEX_HOME`, else `~/.codex`. Not used with " <>
-                 "a file", expected: "a path"},
-              {:codex_path, :text,
+                 "a file"},
+              {:codex_path, :os_path,
                "the CLI; else `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH",
-               also: [:codex_path_override], expected: "a path"},
-              {:cwd, :path,
+               also: [:codex_path_override]},
+              {:cwd, :os_path,
                "the working directory of the CLI, which reads the configuration of a trusted " <>
                  "project there", also: [:working_directory], shown: "the directory of the VM"},
               {:env, :env,

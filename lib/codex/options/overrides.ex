@@ -185,6 +185,13 @@ defmodule Codex.Options.Overrides do
   defp of_variable?([_, "env_http_headers", _, _top]), do: true
   defp of_variable?(_path), do: false
 
+  @doc "Returns the error of an override whose key cannot be written."
+  @spec invalid(term()) :: Codex.OptionError.t()
+  def invalid(key) do
+    expected = "a configuration key that can be written, with a value that TOML has a form for"
+    Codex.OptionError.invalid([:config_overrides, key], "[redacted]", expected)
+  end
+
   @doc "Whether a variable of an environment can have this name."
   @spec variable?(String.t()) :: boolean()
   def variable?(name),

@@ -13,6 +13,7 @@ defmodule Codex.Options.Schema do
   #   * `secret:`   - true if the value can hold a secret: errors do not have it
   #   * `expected:` - the valid values in words, with backticks around code, which errors leave
   #     out; needed for types that `Codex.Options.Type` lacks
+  #   * `required:` - true if the option must be set
   #   * `nil:`      - `:error` if nil is invalid; otherwise nil counts as not set
   #   * `shown:`    - the default in the documentation, if `default:` does not say it
   #
@@ -23,7 +24,7 @@ defmodule Codex.Options.Schema do
   alias Codex.{DidYouMean, OptionError}
   alias Codex.Options.{Places, Type}
 
-  @enforce_keys [:rows, :names, :defaults, :places, :duplicates]
+  @enforce_keys [:rows, :names, :defaults, :required, :places, :duplicates]
   defstruct @enforce_keys
 
   @type row :: %{
@@ -37,6 +38,7 @@ defmodule Codex.Options.Schema do
           rows: [row()],
           names: %{(atom() | String.t()) => row()},
           defaults: map(),
+          required: [row()],
           places: boolean(),
           duplicates: :first | :last
         }
@@ -65,6 +67,7 @@ defmodule Codex.Options.Schema do
           {key, row}
         end,
       defaults: Map.new(rows, &{&1.name, &1.default}),
+      required: Enum.filter(rows, & &1.opts[:required]),
       places: opts[:places] == true,
       duplicates: opts[:duplicates] || :last
     }
@@ -92,7 +95,7 @@ defmodule Codex.Options.Schema do
   """
   @spec validate(t(), term(), cast() | nil) :: {:ok, map()} | {:error, OptionError.t()}
   def validate(schema, opts, cast \\ nil)
-  def validate(schema, [], _cast), do: {:ok, schema.defaults}
+  def validate(%{required: []} = schema, [], _cast), do: {:ok, schema.defaults}
 
   def validate(schema, opts, cast) do
     with {:ok, set} <- set(schema, opts, cast), do: {:ok, Map.merge(schema.defaults, set)}
@@ -113,10 +116,25 @@ defmodule Codex.Options.Schema do
     with :error <- Type.pairs(opts), do: {:error, OptionError.not_options(opts)}
   end
 
+  @doc "Returns the pairs of options, unchecked. Raises the error."
+  @spec pairs!(term()) :: [{term(), term()}]
+  def pairs!(opts) do
+    case pairs(opts) do
+      {:ok, pairs} -> pairs
+      {:error, error} -> raise error
+    end
+  end
+
   @doc "Checks options as `validate/3` does, and returns only those that are set."
   @spec set(t(), term(), cast() | nil) :: {:ok, map()} | {:error, OptionError.t()}
   def set(schema, opts, cast \\ nil) do
-    with {:ok, pairs} <- pairs(opts), do: set(order(pairs, schema), schema, cast, %{})
+    with {:ok, pairs} <- pairs(opts),
+         {:ok, set} <- set(order(pairs, schema), schema, cast, %{}) do
+      case Enum.find(schema.required, &(not is_map_key(set, &1.name))) do
+        nil -> {:ok, set}
+        row -> {:error, OptionError.new(:missing, [row.name], expected: expected(row))}
+      end
+    end
   end
 
   defp order(pairs, %{duplicates: :last}), do: pairs

@@ -27,6 +27,10 @@ defmodule Codex.Options.Type do
   def cast(:boolean, value), do: valid(is_boolean(value), value)
   def cast(:text, value), do: valid(is_binary(value) and String.valid?(value), value)
   def cast(type, value) when type in [:string, :path], do: valid(string?(value), value)
+  # A path as the system has it: any bytes. "" is left to the functions that resolve the path.
+  def cast(:os_path, value),
+    do: valid(is_binary(value) and not String.contains?(value, "\0"), value)
+
   def cast(:pid, value), do: valid(is_pid(value), value)
   def cast(:map, value), do: valid(is_map(value) and not is_struct(value), value)
   def cast(:module, value), do: valid(is_atom(value) and value not in [nil, true, false], value)
@@ -58,6 +62,16 @@ defmodule Codex.Options.Type do
 
   def cast({:one_of, _words}, _value), do: :error
 
+  # A whole environment. Nothing is copied if all names and values are strings already.
+  def cast(:environment, env) do
+    if is_map(env) and not is_struct(env) and Enum.all?(env, &strings?/1) do
+      {:ok, env}
+    else
+      with {:ok, env} <- cast(:env, env),
+           do: {:ok, Map.reject(env, &match?({_name, nil}, &1))}
+    end
+  end
+
   # Variables by name: nil removes a variable.
   def cast(:env, value) do
     with {:ok, pairs} <- pairs(value),
@@ -69,6 +83,8 @@ defmodule Codex.Options.Type do
 
   defp valid(true, value), do: {:ok, value}
   defp valid(false, _value), do: :error
+
+  defp strings?({name, value}), do: is_binary(name) and is_binary(value)
 
   defp string?(value) do
     is_binary(value) and value != "" and String.valid?(value) and
@@ -103,6 +119,22 @@ defmodule Codex.Options.Type do
   def pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
   def pairs(other), do: valid(list?(other, &match?({_, _}, &1)), other)
 
+  @doc """
+  Returns the kind of a value that an error must not show, because it can hold a secret.
+
+      iex> alias Codex.Options.Type
+      iex> {Type.kind(:safe), Type.kind(1.5), Type.kind("sk-example"), Type.kind([1 | 2])}
+      {":safe", "1.5", "a string", "a list"}
+  """
+  @spec kind(term()) :: String.t()
+  def kind(value) when is_atom(value) or is_number(value), do: inspect(value)
+  def kind(value) when is_binary(value), do: "a string"
+  def kind(value) when is_list(value), do: "a list"
+  def kind(%module{}), do: "a #{inspect(module)}"
+  def kind(value) when is_map(value), do: "a map"
+  def kind(value) when is_tuple(value), do: "a tuple"
+  def kind(_value), do: "another term"
+
   @doc "Returns a key as a string, or nil for a term that is no key."
   @spec name(term()) :: String.t() | nil
   def name(key) when is_binary(key), do: key
@@ -133,7 +165,7 @@ defmodule Codex.Options.Type do
   def words(:boolean), do: "a boolean"
   def words(:text), do: "a string"
   def words(:string), do: "a non-empty string"
-  def words(:path), do: "a path"
+  def words(type) when type in [:path, :os_path], do: "a path"
   def words(:pid), do: "a pid"
   def words(:map), do: "a map"
   def words(:module), do: "a module"
@@ -144,6 +176,7 @@ defmodule Codex.Options.Type do
   def words(:wait), do: "0 or a positive integer in milliseconds"
   def words(:timeout), do: "a positive integer in milliseconds or `:infinity`"
   def words(:atoms), do: "a non-empty list of atoms"
+  def words(:environment), do: "a map or keyword of variables and their values"
   def words(:env), do: "a map or keyword of variables and their values"
   def words({:integer, least, most}), do: "an integer from #{least} to #{most}"
   def words({:fun, arity}), do: "a function of arity #{arity}"

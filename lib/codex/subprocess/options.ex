@@ -94,6 +94,26 @@ defmodule Codex.Subprocess.Options do
     }
   end
 
+  @stop Schema.new([
+          {:timeout, :limit, "the limit of the whole stop",
+           expected: "0, a positive integer in milliseconds or `:infinity`"}
+        ])
+
+  @stop_soon Schema.new([
+               {:grace, :wait, "the time to wait for the end of the child", default: 700},
+               {:finally, {:fun, 1}, "called with the result of `stop/2`"}
+             ])
+
+  @doc "Checks the options of `Codex.Subprocess.stop/2`. Raises `Codex.OptionError`."
+  @spec stop!(term()) :: %{timeout: timeout() | nil}
+  def stop!(opts), do: Schema.validate!(@stop, opts, &cast/2)
+
+  @doc "Checks the options of `Codex.Subprocess.stop_soon/2`. Raises `Codex.OptionError`."
+  @spec stop_soon!(term()) :: %{grace: non_neg_integer(), finally: (term() -> term()) | nil}
+  def stop_soon!(opts), do: Schema.validate!(@stop_soon, opts)
+
+  defp cast(:limit, ms) when ms == :infinity or (is_integer(ms) and ms >= 0), do: {:ok, ms}
+  defp cast(:limit, _other), do: :error
   defp cast(:variables, env), do: pairs(env, &variable?/1)
 
   defp cast(:iodata, input),

@@ -2,7 +2,8 @@ defmodule Codex.Test.Script do
   @moduledoc false
   # Chooses the step that answers a request: rules first, then the steps in order, then the default.
 
-  alias Codex.Test.{Check, Steps, Wire}
+  alias Codex.Options.Schema
+  alias Codex.Test.{Steps, Wire}
 
   defstruct rules: [], steps: [], default: nil, given: 0, answered: 0
 
@@ -63,31 +64,24 @@ defmodule Codex.Test.Script do
   defp used(%{times: 1}), do: []
   defp used(%{times: n} = rule), do: [%{rule | times: n - 1}]
 
+  @rule Schema.new([
+          {:contains, :pattern, "a part of the request",
+           default: "", expected: "a string or a regex"},
+          {:header, :any, "a header of the request"},
+          {:times, :times, "the number of requests",
+           default: 1, expected: "1 or more, or `:infinity`"},
+          {:step, :any, "the step", required: true}
+        ])
+
   defp rule!(rule) do
-    Check.members!(rule, [:contains, :header, :times, :step], "a rule")
-    rule = Map.new(rule)
-    contains = Map.get(rule, :contains, "")
-    times = Map.get(rule, :times, 1)
-
-    unless is_binary(contains) or is_struct(contains, Regex),
-      do:
-        raise(
-          ArgumentError,
-          "a rule's :contains is a string or a regex, got: #{inspect(contains)}"
-        )
-
-    unless times == :infinity or (is_integer(times) and times > 0),
-      do:
-        raise(ArgumentError, "a rule's :times is 1 or more, or :infinity, got: #{inspect(times)}")
-
-    case rule do
-      %{step: step} ->
-        %{contains: contains, header: header!(rule[:header]), times: times, step: step!(step)}
-
-      _ ->
-        raise ArgumentError, "a rule needs a :step, got: #{inspect(rule)}"
-    end
+    rule = Schema.validate!(@rule, rule, &cast/2)
+    %{rule | header: header!(rule.header), step: step!(rule.step)}
   end
+
+  defp cast(:pattern, text) when is_binary(text) or is_struct(text, Regex), do: {:ok, text}
+  defp cast(:times, :infinity), do: {:ok, :infinity}
+  defp cast(:times, n) when is_integer(n) and n > 0, do: {:ok, n}
+  defp cast(_type, _value), do: :error
 
   defp header!(nil), do: nil
 

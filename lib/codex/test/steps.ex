@@ -74,7 +74,7 @@ defmodule Codex.Test.Steps do
   """
   @spec message(String.t(), keyword()) :: item()
   def message(text, opts \\ []) when is_binary(text) do
-    Check.keys!(opts, [:deltas, :delta_delay_ms, :phase], "message/2")
+    Check.keys!(opts, [:deltas, :delta_delay_ms, :phase])
 
     wire = %{
       "type" => "message",
@@ -108,7 +108,7 @@ defmodule Codex.Test.Steps do
   """
   @spec reasoning(String.t(), keyword()) :: item()
   def reasoning(summary, opts \\ []) when is_binary(summary) do
-    Check.keys!(opts, [:deltas, :delta_delay_ms, :content], "reasoning/2")
+    Check.keys!(opts, [:deltas, :delta_delay_ms, :content])
 
     # The content is opaque to the CLI, which only sends it back in the next request.
     wire = %{
@@ -153,7 +153,7 @@ defmodule Codex.Test.Steps do
   """
   @spec shell(String.t(), keyword()) :: item()
   def shell(cmd, opts \\ []) when is_binary(cmd) do
-    Check.keys!(opts, [:call_id | @shell_args], "shell/2")
+    Check.keys!(opts, [:call_id | @shell_args])
     {args, opts} = Keyword.split(opts, @shell_args)
     tool_call("exec_command", args |> Map.new() |> Map.put(:cmd, cmd), opts)
   end
@@ -175,7 +175,7 @@ defmodule Codex.Test.Steps do
   """
   @spec apply_patch(String.t(), keyword()) :: item()
   def apply_patch(patch, opts \\ []) when is_binary(patch) do
-    Check.keys!(opts, [:call_id], "apply_patch/2")
+    Check.keys!(opts, [:call_id])
     wire = %{"type" => "custom_tool_call", "name" => "apply_patch", "input" => patch}
     {:item, put_given(wire, opts, [:call_id]), []}
   end
@@ -199,7 +199,7 @@ defmodule Codex.Test.Steps do
   @spec update_plan([String.t() | {String.t(), :pending | :in_progress | :completed}], keyword()) ::
           item()
   def update_plan(plan, opts \\ []) when is_list(plan) do
-    Check.keys!(opts, [:call_id, :explanation], "update_plan/2")
+    Check.keys!(opts, [:call_id, :explanation])
     {args, opts} = Keyword.split(opts, [:explanation])
 
     tool_call(
@@ -231,7 +231,7 @@ defmodule Codex.Test.Steps do
   """
   @spec web_search(String.t(), keyword()) :: item()
   def web_search(query, opts \\ []) when is_binary(query) do
-    Check.keys!(opts, [:queries], "web_search/2")
+    Check.keys!(opts, [:queries])
     action = put_given(%{"type" => "search", "query" => query}, opts, [:queries])
     {:item, %{"type" => "web_search_call", "status" => "completed", "action" => action}, []}
   end
@@ -259,7 +259,7 @@ defmodule Codex.Test.Steps do
   @spec tool_call(String.t(), map() | String.t(), keyword()) :: item()
   def tool_call(name, args, opts \\ [])
       when is_binary(name) and (is_map(args) or is_binary(args)) do
-    Check.keys!(opts, [:call_id, :namespace], "tool_call/3")
+    Check.keys!(opts, [:call_id, :namespace])
     args = if is_map(args), do: JSON.encode!(args), else: args
     wire = %{"type" => "function_call", "name" => name, "arguments" => args}
     {:item, put_given(wire, opts, [:call_id, :namespace]), []}
@@ -296,8 +296,8 @@ defmodule Codex.Test.Steps do
   """
   @spec respond([item() | String.t()], keyword()) :: step()
   def respond(items, opts \\ []) do
-    Check.keys!(opts, @respond, "respond/2")
-    Check.members!(opts[:usage] || %{}, usage_keys(), "respond/2, usage")
+    Check.keys!(opts, @respond)
+    Check.members!(opts[:usage] || %{}, usage_keys())
     {:respond, items!(items), opts}
   end
 
@@ -323,7 +323,7 @@ defmodule Codex.Test.Steps do
   """
   @spec failed(String.t(), String.t(), keyword()) :: step()
   def failed(code, message, opts \\ []) when is_binary(code) and is_binary(message),
-    do: ending(opts, {:failed, code, message}, "failed/3")
+    do: ending(opts, {:failed, code, message})
 
   @doc """
   Makes an unfinished response with a `reason`, for example `"max_output_tokens"` or
@@ -334,7 +334,7 @@ defmodule Codex.Test.Steps do
   """
   @spec incomplete(String.t(), keyword()) :: step()
   def incomplete(reason, opts \\ []) when is_binary(reason),
-    do: ending(opts, {:incomplete, reason}, "incomplete/2")
+    do: ending(opts, {:incomplete, reason})
 
   @doc """
   Makes a stream that breaks off. By default it ends normally without the final
@@ -347,16 +347,16 @@ defmodule Codex.Test.Steps do
   """
   @spec cut([item() | String.t()], keyword()) :: step()
   def cut(items, opts \\ []) do
-    {n, opts} = opts |> Codex.Options.Keywords.list!() |> Keyword.pop(:after)
+    {n, opts} = opts |> Codex.Options.Schema.pairs!() |> Keyword.pop(:after)
 
     unless is_nil(n) or (is_integer(n) and n >= 0),
       do: raise(ArgumentError, "cut/2: :after is a number of events, got: #{inspect(n)}")
 
-    ending([items: items] ++ opts, if(n, do: {:cut, n}, else: :none), "cut/2")
+    ending([items: items] ++ opts, if(n, do: {:cut, n}, else: :none))
   end
 
-  defp ending(opts, ending, where) do
-    Check.keys!(opts, [:items, :headers, :delay_ms], where)
+  defp ending(opts, ending) do
+    Check.keys!(opts, [:items, :headers, :delay_ms])
     {items, opts} = Keyword.pop(opts, :items, [])
     {:respond, items!(items), opts ++ [ending: ending]}
   end
@@ -376,7 +376,7 @@ defmodule Codex.Test.Steps do
   """
   @spec silence(timeout(), keyword()) :: step()
   def silence(ms, opts \\ []) when ms == :infinity or (is_integer(ms) and ms >= 0) do
-    Check.keys!(opts, [:headers, :after], "silence/2")
+    Check.keys!(opts, [:headers, :after])
     items = items!(opts[:after] || [])
     {:silence, ms, headers: opts[:headers] == true or items != [], items: items}
   end
@@ -404,7 +404,7 @@ defmodule Codex.Test.Steps do
   """
   @spec raw([map() | binary()], keyword()) :: step()
   def raw(pieces, opts \\ []) when is_list(pieces) do
-    Check.keys!(opts, [:headers, :delay_ms], "raw/2")
+    Check.keys!(opts, [:headers, :delay_ms])
 
     for piece <- pieces, not is_binary(piece), not match?(%{"type" => _}, piece) do
       raise ArgumentError,

@@ -378,7 +378,7 @@ defmodule Codex.Auth.PreflightTest do
     assert {:ok, %{provider: "ollama", method: :none}} = Thread.preflight(thread)
     {:ok, thread} = Codex.start_thread(global, working_directory: Path.join(dir, "none"))
     assert {:error, {:invalid_working_directory, _}} = Thread.preflight(thread)
-    assert_raise ArgumentError, ~r/:lane/, fn -> Auth.preflight(lane: :both) end
+    assert_raise Codex.OptionError, ~r/:lane/, fn -> Auth.preflight(lane: :both) end
   end
 
   defp paid(model, preflight, result, :no_request) do

@@ -199,6 +199,6 @@ defmodule Codex.Config.CoreTest do
     assert %{"exporter" => %{"otlp-grpc" => %{}}, "environment" => "test"} = Core.otel(load(opts))
     assert {:ok, _} = Helpers.put_otel(:none, opts)
     assert Core.otel(load(opts))["exporter"] == "none"
-    assert_raise ArgumentError, fn -> Helpers.put_otel({:otlp_http, []}, opts) end
+    assert_raise Codex.OptionError, fn -> Helpers.put_otel({:otlp_http, []}, opts) end
   end
 end
