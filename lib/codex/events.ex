@@ -17,8 +17,8 @@ defmodule Codex.Events do
   """
 
   alias Codex.Items
-  alias Codex.Events.Schema
-  require Schema
+  alias Codex.Events.{Dialects, Schema}
+  require Dialects
 
   defmodule Unknown do
     @moduledoc """
@@ -150,7 +150,7 @@ defmodule Codex.Events do
   @spec from_native_event(tuple()) :: t()
   def from_native_event(event), do: struct_of(elem(event, 0), event)
 
-  Schema.structs(:events)
+  Dialects.structs(:events)
 
   defp struct_of(:unknown, {_, %{"type" => "turn/compaction" <> _ = type} = map}),
     do: parse(type, map)

@@ -8,8 +8,8 @@ defmodule Codex.Items do
   `Codex.Items.Unknown`. A field that was sent as null is nil.
   """
 
-  alias Codex.Events.Schema
-  require Schema
+  alias Codex.Events.{Dialects, Schema}
+  require Dialects
 
   defmodule Unknown do
     @moduledoc "An item of a type that this version of the SDK does not know; `raw` is its map."
@@ -129,7 +129,7 @@ defmodule Codex.Items do
   def from_native(%{} = map), do: %Unknown{id: map["id"], type: map["type"], raw: map}
   def from_native(other), do: %Unknown{raw: other}
 
-  Schema.structs(:items)
+  Dialects.structs(:items)
 
   # Reasoning without a text of its own has its parts as text, one a line.
   defp finish(%{type: :reasoning, text: nil} = item) do

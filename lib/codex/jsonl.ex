@@ -1,6 +1,6 @@
 defmodule Codex.JSONL do
   @moduledoc """
-  Decodes what `codex exec --json` prints, cut anywhere, into `Codex.Events` structs.
+  Decodes the output of `codex exec --json`, cut anywhere, into `Codex.Events` structs.
 
   The runs of this SDK use it; with a recorded stream it is useful by itself:
 
@@ -20,10 +20,10 @@ defmodule Codex.JSONL do
   next line. Of a key that stands twice in an object, the last one counts; integers have any size up
   to 1024 digits.
 
-  A decoder is a mutable resource for one process: it keeps the part of the line that has not ended yet. A call decodes
-  64 KiB at a time on a normal scheduler, well below a millisecond each, whatever they hold; lines over 256 KiB, and
-  those of many thousand values, go to a dirty one. Strings are copies, so that a small field that is kept does not keep
-  the whole chunk.
+  A decoder is a mutable resource for one process: it keeps the part of the line that has not ended
+  yet. A call decodes 64 KiB at a time on a normal scheduler, each in well below a millisecond; lines
+  over 256 KiB, and lines of many thousand values, go to a dirty one. Strings are copies, so that a
+  small field that is kept does not keep the whole chunk.
   """
 
   alias Codex.{Events, JSON, Native}
@@ -55,7 +55,7 @@ defmodule Codex.JSONL do
   end
 
   @doc """
-  The events of the lines that end in `chunk`.
+  Returns the events of the lines that end in `chunk`.
 
   Raises `ErlangError` with `:in_use` while another process is inside the same decoder.
   """
@@ -65,9 +65,10 @@ defmodule Codex.JSONL do
     feed(ref, chunk, 0)
   end
 
-  # A string costs seven times as much where the heap has no room: the VM allocates it alone, and copies it soon. So a
-  # process that was started with a heap for several chunks (`:min_heap_size`, 65_536 words are good) collects before
-  # one, while the events of the last one are garbage, and not after it. Any other heap would only shrink (bench/decode).
+  # A string costs seven times as much if the heap has no room: the VM allocates it alone, and copies
+  # it soon. So a process that was started with a heap for several chunks (`:min_heap_size`, 65_536
+  # words are good) collects before a chunk, while the events of the last chunk are garbage, and not
+  # after it. Any other heap would only shrink (bench/decode).
   defp make_room(bytes) when bytes < 16 * 1024, do: :ok
 
   defp make_room(bytes) do
@@ -99,12 +100,12 @@ defmodule Codex.JSONL do
     end
   end
 
-  @doc "The event of a last line without a newline, if there is one. The decoder is empty then."
+  @doc "Returns the event of a last line without a newline, and empties the decoder."
   @spec finish(t()) :: [Events.t()]
   def finish(%__MODULE__{ref: ref}), do: ref |> Native.decoder_finish() |> Events.from_native()
 
   @doc """
-  All events of a whole recorded stream.
+  Returns all events of a whole recorded stream.
 
       iex> Codex.JSONL.decode(~s({"type":"turn.started"}))
       [%Codex.Events.TurnStarted{}]

@@ -1,7 +1,7 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. These modules call them: `Codex.JSONL`
-  # (decoder), `Codex.JSON` (documents), `Codex.Config` and the modules below it (configuration),
+  # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents), `Codex.Config` and the modules below it (configuration),
   # `Codex.Error.Classifier`, `Codex.Auth` and the modules below it (credentials),
   # `Codex.FileSystem` (files), `Codex.NativePool` (threads), `Codex.JSONRPC.Socket` (frames),
   # `Codex.Doctor` (facts of the library).
@@ -28,7 +28,7 @@ defmodule Codex.Native do
   end
 
   defp load(folder) do
-    table = Codex.Events.Schema.native()
+    table = Codex.Events.Dialects.native()
     :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), table)
   end
 

@@ -34,7 +34,7 @@ type OtherRow<'a> = (String, Option<(Path, String)>, u32, Vec<OtherField<'a>>, V
 type OtherRecord<'a> = Vec<(Term<'a>, OtherField<'a>)>;
 type Other<'a> = (Vec<Vec<OtherRow<'a>>>, Vec<Words>, Vec<OtherRecord<'a>>, bool);
 
-/// Takes `{lines, dialects}` as `Codex.Events.Schema.native/0` makes them.
+/// Takes `{lines, dialects}` as `Codex.Events.Dialects.native/0` makes them.
 pub fn load(info: Term) -> NifResult<()> {
     let (lines, others): (Lines, Vec<Other>) = info.decode()?;
     let mut names = Names::default();
