@@ -1,41 +1,46 @@
 defmodule Codex.Exec do
   @moduledoc """
-  Runs `codex exec --json`: one process for each call, its events decoded as they come.
+  Runs `codex exec --json`: one process for each call, with its events decoded as they come.
 
-  `Codex.Thread` is the comfortable way; this is what it stands on.
+  `Codex.Thread` is built on this module and easier to use.
 
-  The prompt goes to the CLI's stdin, which is closed then; neither prompt nor key is in its arguments. The CLI runs under
-  a launcher (`Codex.Subprocess`): a stream that nobody reads makes it wait instead of filling memory, and whatever ends
-  the reader ends the CLI and all that it started, with SIGINT first, the signal that makes Codex end its commands.
+  The prompt is written to the CLI's stdin, which is then closed; neither prompt nor key is in its
+  arguments. The CLI runs under a launcher (`Codex.Subprocess`). If nothing reads the stream, the
+  CLI waits and memory does not grow. When the reader ends for any reason, the CLI and all its
+  descendants are ended, first with SIGINT, the signal that makes the CLI end its commands.
 
-  A stream ends after `Codex.Events.TurnCompleted` or `TurnFailed`, once the CLI has exited. When the CLI ends in any other
-  way, the stream raises `Codex.Error`. It never just stops.
+  A stream ends after `Codex.Events.TurnCompleted` or `TurnFailed`, when the CLI has exited. If the
+  CLI ends in any other way, the stream raises `Codex.Error`; it never just stops.
 
-  A run is tried once, and as long as it takes, unless `turn_opts` have `retry`, `rate_limit` or clocks: see `guides/errors.md`.
+  A run is tried once and has no time limit except `timeout_ms`, unless `turn_opts` have `retry`,
+  `rate_limit` or other timeouts: see `guides/errors.md`.
 
   ## Errors
 
   Before anything runs, functions return `{:error, reason}`:
 
-    * what `Codex.Exec.Options.new/1` and `Codex.Options.codex_path/1` return
+    * the reasons of `Codex.Exec.Options.new/1` and `Codex.Options.codex_path/1`
     * `{:invalid_input, value}` - neither text nor a list of blocks; `""`; `:not_utf8`
-    * `{:unsupported_input, :exec}` - a block that only the app-server takes (`:text` and `:local_image` work here)
-    * `{:input_too_large, characters, limit}` - the CLI takes 1_048_576 characters
-    * `{:image_too_large, path, bytes}`, `{:image_not_found, path}`, `{:invalid_working_directory, path}`
-    * `{:unsupported_option, option}`, `{:unsupported_option, option, value}` - the CLI has nothing like it (any more):
-      see the table in `guides/options.md`
-    * `{:dangerous, option}` - it needs `dangerous: true` beside it
-    * `{:invalid_profile, name}`, `Codex.Config.Error` - `developer_instructions` beyond 127 KiB stand in a profile that is
-      made for the run, in the home; the named profile, or the home, cannot be read
-    * `{:unsupported_option, :developer_instructions, :ignore_user_config}` - they are beyond
-      127 KiB, and the CLI is told not to read profiles
+    * `{:unsupported_input, :exec}` - the block needs an app-server (`:text` and `:local_image` work
+      here)
+    * `{:input_too_large, characters, limit}` - the limit of the CLI is 1_048_576 characters
+    * `{:image_too_large, path, bytes}`, `{:image_not_found, path}`,
+      `{:invalid_working_directory, path}`
+    * `{:unsupported_option, option}`, `{:unsupported_option, option, value}` - the CLI does not
+      support the option (any more): see the table in `guides/options.md`
+    * `{:dangerous, option}` - the option needs `dangerous: true`, too
+    * `{:invalid_profile, name}`, `Codex.Config.Error` - `developer_instructions` beyond 127 KiB are
+      put into a profile in the home for the run; the named profile or the home cannot be read
+    * `{:unsupported_option, :developer_instructions, :ignore_user_config}` - the instructions
+      exceed 127 KiB, and the CLI is told not to read profiles
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
     * `{:invalid_review_target, value}` - not a target; or, with a map of `target`, `reason`,
       `directory` and `details`: there is no such branch (`:no_branch`) or commit (`:no_commit`),
       no repository (`:no_repository`), or Git did not answer (`:no_answer`). Git is asked before
       anything runs, unless it is not installed
-    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` - a rule of the configuration
-      forbids the credential of this run. The CLI would not only refuse it but delete the login
+    * `{:forced_login_method, forced, found}`, `{:forced_chatgpt_workspace_id, allowed, found}` -
+      the configuration forbids the credential of this run. The CLI would refuse it and delete the
+      login
   """
 
   alias Codex.{Error, Events, Input, Review, TransportError, Turn}
@@ -44,7 +49,7 @@ defmodule Codex.Exec do
 
   @type reason :: Options.reason() | Argv.reason() | Codex.Auth.Rules.violation()
 
-  @typedoc "What a call that waits for the end of the turn returns."
+  @typedoc "The result of a call that waits for the end of the turn."
   @type result :: {:ok, collected()} | {:error, failure()}
   @type collected :: %{events: [Events.t()], events_dropped: non_neg_integer()}
   @type failure ::
@@ -58,10 +63,11 @@ defmodule Codex.Exec do
 
   Returns `{:ok, %{events: events, events_dropped: n}}`, or besides the errors above:
 
-    * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message; `event` and `result` have what came
-    * `{:error, {:codex_timeout, ms}}` - nothing came for `timeout_ms` (default 3_600_000)
-    * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn, or another clock ran out; `result` has the
-      events that came
+    * `{:error, {:turn_failed, error}}` - a `Codex.Error` with the CLI's own message; `event` is the
+      failure, `result` has the events
+    * `{:error, {:codex_timeout, ms}}` - no event came for `timeout_ms` (default 3_600_000)
+    * `{:error, error}` - a `Codex.TransportError`: the CLI did not end the turn, or another timeout
+      expired; `result` has the events
   """
   @spec run(Input.t(), Options.t() | map() | keyword()) :: result()
   def run(input, opts),
@@ -70,9 +76,9 @@ defmodule Codex.Exec do
   @doc """
   Runs a turn lazily: the CLI starts when the stream is first read, in the process that reads it.
 
-  Returns `{:ok, stream}` of `Codex.Events`, or the errors above. Reading raises `Codex.Error`. Halting the
-  stream (`Enum.take/2`) stops the CLI; a CLI that has not ended within a second is stopped behind
-  the caller. Each reading runs the turn anew.
+  Returns `{:ok, stream}` of `Codex.Events`, or the errors above. Reading raises `Codex.Error`.
+  Halting the stream (`Enum.take/2`) stops the CLI; a CLI that has not ended within a second is
+  stopped in the background. Each reading runs a new turn.
   """
   @spec run_stream(Input.t(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
@@ -83,9 +89,9 @@ defmodule Codex.Exec do
   `{:commit, sha}`, `{:commit, sha, title}`, `{:custom, instructions}` or the instructions as
   text.
 
-  Returns what `run/2` returns, and in the map a `review`: a `Codex.Review`. An answer that is no
-  review is `{:error, {:review_unreadable, error}}`, with the events in `error.result`. The CLI
-  reports no usage of a review: the `usage` of its `Codex.Events.TurnCompleted` is nil.
+  Returns the result of `run/2`, with a `review` in the map: a `Codex.Review`. If the answer is not
+  a review, the error is `{:error, {:review_unreadable, error}}`, with the events in `error.result`.
+  The CLI reports no usage of a review: the `usage` of its `Codex.Events.TurnCompleted` is nil.
   """
   @spec review(Review.target(), Options.t() | map() | keyword()) ::
           {:ok, %{events: [Events.t()], review: Review.t()}}
@@ -93,7 +99,7 @@ defmodule Codex.Exec do
   def review(target, opts) do
     with {:ok, job} <- prepare({:review, target}, opts, :blocking),
          {:ok, %{events: events} = result} <- collect(job) do
-      # A review that was repeated ran in another thread.
+      # A repeated review ran in another thread.
       id = for %Events.ThreadStarted{thread_id: id} <- events, reduce: nil, do: (_earlier -> id)
 
       case Driver.review(job, events, id) do
@@ -104,22 +110,22 @@ defmodule Codex.Exec do
   end
 
   @doc """
-  Runs a code review lazily; as `run_stream/2`.
+  Runs a code review lazily, like `run_stream/2`.
 
-  The stream has the events alone. `Codex.Review.find/2` reads the review from the session file of
-  the thread, once the stream has ended, and `Codex.Review.parse/1` from the last message. Both
-  tell a review without findings from an answer that is no review.
+  The stream has only events. After its end, `Codex.Review.find/2` reads the review from the session
+  file of the thread, and `Codex.Review.parse/1` from the last message. Both distinguish a review
+  without findings from an answer that is not a review.
   """
   @spec review_stream(Review.target(), Options.t() | map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, reason()}
   def review_stream(target, opts), do: stream({:review, target}, opts)
 
   @doc """
-  Stops the runs that were started with this `cancellation_token`, from any process, and ends waiting for a next attempt
-  (`retry`, `rate_limit`).
+  Stops the runs that were started with this `cancellation_token`, from any process, and ends waits
+  for a next attempt (`retry`, `rate_limit`).
 
-  Their readers get a `Codex.Error` of the kind `:interrupted`. Returns `:ok`, or `{:error, :not_found}` where
-  no such run is going on.
+  Their readers get a `Codex.Error` of the kind `:interrupted`. Returns `:ok`, or
+  `{:error, :not_found}` if no such run is going on.
   """
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
   def cancel(token) when is_binary(token), do: Cancellation.cancel_all(token)
@@ -132,7 +138,7 @@ defmodule Codex.Exec do
            run_token: options.run_token
          ],
          {:ok, job} <- Job.new(task, options.codex_opts, thread, options.turn_opts, more),
-         # Whatever runs the turns of the thread.
+         # The transport of the thread does not matter.
          do: Driver.prepare(Codex.Exec.Turn, %{job | transport: :exec}, mode)
   end
 
@@ -168,7 +174,7 @@ defmodule Codex.Exec do
   defp keep(event, {kept, failed, lost, extras}),
     do: {Kept.add(kept, event), failed || Turn.failure(event), lost, extras}
 
-  # The name that this function has for its own timeout, and for all other failures.
+  # This function names its own timeout differently from all other failures.
   defp lost(%{details: %{option: :timeout_ms, timeout_ms: ms}}, _so_far),
     do: {:codex_timeout, ms}
 

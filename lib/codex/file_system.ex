@@ -1,13 +1,13 @@
 defmodule Codex.FileSystem do
   @moduledoc false
   # Reads and writes files that others may control: those of a repository, of a home, of another
-  # program. Every reader of the SDK comes here, for four promises:
+  # program. All readers of the SDK use this module, for four guarantees:
   #
-  #   * only regular files are read: a named pipe, a device, a socket and a directory are errors, and never opened
+  #   * only regular files are opened; a named pipe, a device, a socket and a directory are errors
   #   * a file has a limit of bytes, by default `max_bytes/0`
   #   * a call has a deadline: `:timeout` in milliseconds (default 5000), or `:deadline` of
   #     `deadline/1` for several calls
-  #   * the VM's file server has no part in it, so a disk that hangs holds neither it nor a scheduler
+  #   * the VM's file server is not used, so a disk that hangs blocks neither it nor a scheduler
   #
   # Paths may be links; their target counts.
 
@@ -28,7 +28,8 @@ defmodule Codex.FileSystem do
         }
 
   @typedoc """
-  Why a file was not read or written; `message/1` has the words. `:unknown` is an error number without a name.
+  The reason why a file was not read or written; `message/1` formats it. `:unknown` is an error
+  number without a name.
   """
   @type reason ::
           {:not_regular, kind()}
@@ -40,38 +41,38 @@ defmodule Codex.FileSystem do
   @typedoc "`:timeout`, `:deadline`; `:limit` in bytes for reading."
   @type opts :: [timeout: pos_integer(), deadline: integer(), limit: pos_integer()]
 
-  @doc "The limit of a document, in bytes: a configuration, a login, a catalog, a certificate."
+  @doc "Returns the limit of a document (configuration, login, catalog, certificate) in bytes."
   @spec max_bytes() :: pos_integer()
   def max_bytes, do: @max_bytes
 
-  @doc "The end of calls that begin now and have so many milliseconds together."
+  @doc "Returns the deadline for calls that begin now and have so many milliseconds together."
   @spec deadline(pos_integer()) :: integer()
   def deadline(ms), do: System.monotonic_time(:millisecond) + ms
 
-  @doc "The content of a file."
+  @doc "Reads a file."
   @spec read(Path.t(), opts()) :: {:ok, binary()} | {:error, reason()}
   def read(path, opts \\ []) do
     [result] = read_all([path], opts)
     result
   end
 
-  @doc "The contents of files, one result for each. They share the time."
+  @doc "Reads files, with one result for each. They share the time."
   @spec read_all([Path.t()], opts()) :: [{:ok, binary()} | {:error, reason()}]
   def read_all(paths, opts \\ []), do: [] |> look(paths, opts) |> elem(1)
 
-  @doc "The last bytes of a file, at most `limit`."
+  @doc "Reads the last bytes of a file, at most `limit`."
   @spec tail(Path.t(), pos_integer(), opts()) :: {:ok, binary()} | {:error, reason()}
   def tail(path, limit, opts \\ []),
     do: call(&Native.file_tail(&1, &2, text(path), limit), opts)
 
-  @doc "Facts about a file."
+  @doc "Returns facts about a file."
   @spec stat(Path.t(), opts()) :: {:ok, stat()} | {:error, reason()}
   def stat(path, opts \\ []) do
     [result] = stat_all([path], opts)
     result
   end
 
-  @doc "Facts about files, one result for each."
+  @doc "Returns facts about files, one result for each."
   @spec stat_all([Path.t()], opts()) :: [{:ok, stat()} | {:error, reason()}]
   def stat_all(paths, opts \\ []), do: paths |> look([], opts) |> elem(0)
 
@@ -104,7 +105,7 @@ defmodule Codex.FileSystem do
 
   defp stat_of(error), do: error
 
-  # Without the native library, `Codex.Doctor` still has to say what is wrong.
+  # Without the native library, `Codex.Doctor` still needs facts about files.
   defp without_native(path, {:error, {:native, _words}}) do
     with {:ok, info} <- :file.read_file_info(text(path), [:raw, time: :posix]) do
       stat = File.Stat.from_record(info)
@@ -125,7 +126,7 @@ defmodule Codex.FileSystem do
 
   defp without_native(_path, error), do: error
 
-  @doc "Returns the current directory of the VM, which is asked without any file system."
+  @doc "Returns the current directory of the VM without access to a file system."
   @spec cwd() :: {:ok, Path.t()} | {:error, reason()}
   def cwd do
     case Code.ensure_loaded(Native) do
@@ -134,7 +135,7 @@ defmodule Codex.FileSystem do
     end
   end
 
-  @doc "Whether there is a directory."
+  @doc "Returns whether a path is a directory."
   @spec dir?(Path.t(), opts()) :: boolean()
   def dir?(path, opts \\ []), do: match?({:ok, %{kind: :directory}}, stat(path, opts))
 
@@ -146,37 +147,36 @@ defmodule Codex.FileSystem do
   def working_directory(dir),
     do: if(dir?(dir), do: :ok, else: {:error, {:invalid_working_directory, dir}})
 
-  @doc "Whether there is a regular file."
+  @doc "Returns whether a path is a regular file."
   @spec regular?(Path.t(), opts()) :: boolean()
   def regular?(path, opts \\ []), do: match?({:ok, %{kind: :regular}}, stat(path, opts))
 
-  @doc "Whether there is a file of any type."
+  @doc "Returns whether a path is a file of any type."
   @spec exists?(Path.t(), opts()) :: boolean()
   def exists?(path, opts \\ []), do: match?({:ok, _}, stat(path, opts))
 
-  @doc "The names in a directory, sorted; the first #{@max_names} of them."
+  @doc "Lists the names in a directory, sorted, at most #{@max_names}."
   @spec list(Path.t(), opts()) :: {:ok, [String.t()]} | {:error, reason()}
   def list(path, opts \\ []),
     do: call(&Native.file_list(&1, &2, text(path), @max_names), opts)
 
   @doc """
-  Follows the links of a path to a file that need not exist. The directory of a link's target is
-  made.
+  Follows the links of a path to a file that need not exist. Makes the directory of a link's target.
   """
   @spec target(Path.t(), opts()) :: {:ok, Path.t()} | {:error, reason()}
   def target(path, opts \\ []),
     do: call(&Native.file_target(&1, &2, text(path)), opts)
 
   @doc """
-  Puts a text in the place of a file, at once, if the file still holds `before`; else `:moved`. A
-  missing file holds an empty text. A link stays a link, and the mode of the file stays; a new file
-  has mode 0600.
+  Replaces a file atomically if it still holds `before`; otherwise returns `:moved`. A missing file
+  holds an empty text. A link stays a link, and the mode of the file stays; a new file has mode
+  0600.
   """
   @spec swap(Path.t(), binary(), binary(), opts()) :: :ok | :moved | {:error, reason()}
   def swap(path, before, text, opts \\ []),
     do: call(&Native.file_swap(&1, &2, text(path), before, text), opts)
 
-  @doc "Takes the lock of a file if it is free, and makes a missing file. `unlock/1` gives it back."
+  @doc "Takes the lock of a file if it is free. Makes a missing file. `unlock/1` releases it."
   @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | reason()}
   def lock(path, opts \\ []),
     do: call(&Native.file_lock(&1, &2, text(path)), opts)
@@ -185,8 +185,7 @@ defmodule Codex.FileSystem do
   def unlock(lock), do: Native.config_unlock(lock)
 
   @doc """
-  Makes a directory of mode 0700, and missing directories above it. A directory that is there is an
-  error.
+  Makes a directory of mode 0700, and missing parent directories. An existing directory is an error.
   """
   @spec make_private(Path.t(), opts()) :: :ok | {:error, reason()}
   def make_private(path, opts \\ []) do
@@ -195,8 +194,8 @@ defmodule Codex.FileSystem do
   end
 
   @doc """
-  Makes a file of mode 0600 in a directory of its own, of mode 0700, below `parent`. Both have these
-  modes from their first moment.
+  Makes a file of mode 0600 in a new directory of mode 0700 below `parent`. Both have these modes
+  from the beginning.
   """
   @spec hand_over(Path.t(), String.t(), iodata(), opts()) :: {:ok, Path.t()} | {:error, reason()}
   def hand_over(parent, name, content, opts \\ []) do
@@ -205,7 +204,7 @@ defmodule Codex.FileSystem do
   end
 
   @doc """
-  A reason in words.
+  Formats a reason.
 
       iex> Codex.FileSystem.message({:not_regular, :pipe})
       "it is not a regular file but a named pipe"
@@ -227,7 +226,9 @@ defmodule Codex.FileSystem do
   def kind_words(:device), do: "a device"
   def kind_words(:other), do: "of another type"
 
-  @doc "Whether a file, or a directory on the way to it, does not exist."
+  @doc """
+  Returns whether an error means that a file, or a directory on the way to it, does not exist.
+  """
   defguard is_missing(reason) when reason in [:enoent, :enotdir]
 
   defp call(start, opts), do: NativePool.call(start, left(opts))

@@ -1,24 +1,26 @@
 defmodule Codex.Format do
   @moduledoc """
-  Numbers for people: tokens in status lines, exact counts, costs. Pure, the same in every locale.
+  Formats numbers for people: tokens in status lines, exact counts, costs. Independent of the
+  locale.
   """
 
   @units [{1_000, "K"}, {1_000_000, "M"}, {1_000_000_000, "B"}, {1_000_000_000_000, "T"}]
 
   @doc """
-  A count in few characters, for status lines: exact below 1000, else with two decimals, rounded half up.
+  Formats a count in few characters, for status lines: exact below 1000, otherwise with two
+  decimals, rounded half up.
 
       iex> for n <- [0, 999, 1_000, 1_234, 1_235_000], do: Codex.Format.tokens(n)
       ["0", "999", "1.00K", "1.23K", "1.24M"]
 
-  What rounds up to a thousand is one of the next unit:
+  A number that rounds up to a thousand gets the next unit:
 
       iex> for n <- [999_994, 999_995, 999_999, 1_000_000], do: Codex.Format.tokens(n)
       ["999.99K", "1.00M", "1.00M", "1.00M"]
       iex> for n <- [999_999_999, 5_000_000_000_000_000, -1_500], do: Codex.Format.tokens(n)
       ["1.00B", "5,000.00T", "-1.50K"]
 
-  nil, where a count is not known, is `"?"`.
+  nil, for an unknown count, is `"?"`.
   """
   @spec tokens(integer() | nil) :: String.t()
   def tokens(nil), do: "?"
@@ -36,7 +38,7 @@ defmodule Codex.Format do
   end
 
   @doc """
-  A count with all its digits, in groups of three.
+  Formats a count with all its digits, in groups of three.
 
       iex> for n <- [0, 999, 1_000, 1_234_567, -12_345], do: Codex.Format.exact(n)
       ["0", "999", "1,000", "1,234,567", "-12,345"]
@@ -55,7 +57,8 @@ defmodule Codex.Format do
   end
 
   @doc """
-  An amount of money: two decimals from one cent on, four below, and never 0 for what is not nothing.
+  Formats an amount of money: two decimals from one cent on, four below. Only zero is formatted as
+  0.
 
       iex> for amount <- [0, 12.345, 1_234.5, 0.0123, 0.01, 0.00999], do: Codex.Format.cost(amount)
       ["$0.00", "$12.35", "$1,234.50", "$0.01", "$0.01", "$0.0100"]

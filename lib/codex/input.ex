@@ -146,7 +146,7 @@ defmodule Codex.Input do
   defp upcase(other), do: other
 
   @doc false
-  # The absolute paths of images. The CLI (0.169) reports an image that it cannot read to the model
+  # The absolute paths of images. The CLI reports an image that it cannot read to the model
   # and not to the user, so a path without a file is an error here.
   @spec existing_images([Path.t()]) :: {:ok, [Path.t()]} | {:error, reason()}
   def existing_images([]), do: {:ok, []}

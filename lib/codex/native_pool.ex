@@ -13,7 +13,7 @@ defmodule Codex.NativePool do
   Starts native work and waits for its answer. `start` gets the pool and a reference, as the
   functions of `Codex.Native` take them.
 
-  Exactly one answer comes. A function that returns a call of its own (`:file` functions) waits for
+  Exactly one answer comes. A function that returns another call (`:file` functions) waits for
   `timeout` milliseconds at most; the others keep to a time that they are given. Without the
   application, the threads are made for this call.
   """

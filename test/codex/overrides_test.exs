@@ -116,7 +116,7 @@ defmodule Codex.OverridesTest do
   defp expected(value) when is_atom(value) and not is_boolean(value), do: Atom.to_string(value)
   defp expected(value), do: value
 
-  # In this table the CLI writes numbers as objects (facts of 0.169).
+  # In this table the CLI writes numbers as objects.
   defp plain(%{"$serde_json::private::Number" => text}) do
     {:ok, number} = JSON.decode(text)
     number

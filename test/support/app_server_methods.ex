@@ -1,15 +1,17 @@
 defmodule Codex.AppServerMethods do
   @moduledoc """
-  Every stable method of the app-server, and what the real one (CLI 0.169.0) answers to a valid call: without a login, with the feature
-  `plugins` and feedback turned off, and with an MCP server named `tiny` that is `test/children/mcp.sh`. Like that none of these calls
-  looks for another host.
+  Every stable method of the app-server, and what the real one answers to a valid call: without a
+  login, with the feature `plugins` and feedback turned off, and with an MCP server named `tiny`
+  that is `test/children/mcp.sh`. Like that none of these calls looks for another host.
 
-  The rows are in an order in which they can be called on one connection. A row is `{method, args, outcome}` or
-  `{method, args, outcome, until: notification}`:
+  The rows are in an order in which they can be called on one connection. A row is
+  `{method, args, outcome}` or `{method, args, outcome, until: notification}`:
 
-    * `args` - what the function takes after the connection: a list, or a function of what is known by then
-    * `outcome` - `:ok`; `{:ok, keys}` or `{:ok, map}` with what the result has, maybe among others; `{:refused, code, words}`, the server's error,
-      whose message has these words; `{:later, outcome}`, where the answer comes after those of the next rows
+    * `args` - what the function takes after the connection: a list, or a function of what is known
+      by then
+    * `outcome` - `:ok`; `{:ok, keys}` or `{:ok, map}` with what the result has, maybe among others;
+      `{:refused, code, words}`, the server's error, whose message has these words;
+      `{:later, outcome}`, where the answer comes after those of the next rows
     * `until:` - the notification that comes before the next row is called
   """
 

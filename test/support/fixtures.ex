@@ -1,5 +1,5 @@
 defmodule Codex.Fixtures do
-  @moduledoc "Streams recorded from the real CLI 0.169.0, with what is known of each run."
+  @moduledoc "Streams recorded from the real CLI, with the facts of each run."
 
   @dir Path.expand("../fixtures/exec", __DIR__)
 

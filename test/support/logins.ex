@@ -36,8 +36,9 @@ defmodule Codex.Logins do
   end
 
   @doc """
-  What a home may hold, with what `codex login status` says of it (0.169): exit status, and `:api_key`, `:chatgpt`, `:bedrock`,
-  nil, or `:error`. From `auth_json.json` of the recorded facts, and more of the same kind.
+  What a home may hold, with the result of `codex login status`: exit status, and `:api_key`,
+  `:chatgpt`, `:bedrock`, nil, or `:error`. From `auth_json.json` of the recorded facts, and more of
+  the same kind.
   """
   def states do
     chatgpt = chatgpt()
@@ -84,7 +85,8 @@ defmodule Codex.Logins do
   end
 
   @doc """
-  A home whose configuration lets the CLI reach nothing but `url`, which is a port that nobody listens at unless given.
+  A home whose configuration lets the CLI reach nothing but `url`, which is a port that nobody
+  listens at unless given.
   """
   def home!(dir, config \\ "", url \\ "http://127.0.0.1:9") do
     home = Path.join(dir, "home")
@@ -120,7 +122,8 @@ defmodule Codex.Logins do
         "HOME" => Path.dirname(home),
         "PATH" => System.get_env("PATH"),
         "NO_PROXY" => "127.0.0.1",
-        # The CLI tells the issuer when it gives up tokens, and asks it for new ones: here there is nobody.
+        # The CLI tells the issuer when it gives up tokens, and asks it for new ones: here there is
+        # nobody.
         "CODEX_REVOKE_TOKEN_URL_OVERRIDE" => "http://127.0.0.1:9/revoke",
         "CODEX_REFRESH_TOKEN_URL_OVERRIDE" => "http://127.0.0.1:9/token"
       },

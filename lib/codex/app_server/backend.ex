@@ -21,7 +21,9 @@ defmodule Codex.AppServer.Backend do
 
   ## Before a turn
 
-  @doc "Checks a job and adds its plan: connection, requests, and who handles the server's requests."
+  @doc """
+  Checks a job and adds its plan: connection, requests, and who handles the server's requests.
+  """
   @spec prepare(Job.t()) :: {:ok, Job.t()} | {:error, reason()}
   def prepare(%Job{transport: {:app_server, conn}, thread: thread, settings: settings} = job) do
     about = about(conn)
@@ -99,7 +101,7 @@ defmodule Codex.AppServer.Backend do
 
   defp takes(_which, _settings, _turn), do: :ok
 
-  # Facts of the connection. If it is down, the turn says so when it runs, and nothing is checked
+  # Facts of the connection. If it is down, the turn fails when it runs, and nothing is checked
   # against it.
   defp about(conn) do
     case Connection.call(conn, :about) do
@@ -139,7 +141,7 @@ defmodule Codex.AppServer.Backend do
       else: {:ok, {"review/start", %{"target" => Params.review_target(target)}}}
   end
 
-  # A server elsewhere has other repositories, and one that is down says so when the turn runs.
+  # A remote server has other repositories. If a server is down, the turn fails when it runs.
   defp exists(%{task: {:review, target}} = job, %{files: :local, cwd: cwd}),
     do: Target.exists(target, directory(job) || cwd)
 
@@ -314,8 +316,8 @@ defmodule Codex.AppServer.Backend do
   end
 
   @doc """
-  Interrupts the turn that runs in a thread, within the thread's request timeout; with `clean?`, also
-  ends the commands that it left running in the background.
+  Interrupts the turn that runs in a thread, within the thread's request timeout; with `clean?`,
+  also ends the commands that it left running in the background.
   """
   @spec interrupt(Codex.Thread.t(), boolean()) ::
           :ok | {:error, :missing_thread_id | {:no_turn, String.t()} | AppServer.reason()}
@@ -349,7 +351,7 @@ defmodule Codex.AppServer.Backend do
     with {:ok, _} <- Connection.request(conn, method, params, opts), do: :ok
   end
 
-  @doc "Returns the request that ends commands which outlive an interrupted turn (0.169)."
+  @doc "Returns the request that ends commands which outlive an interrupted turn."
   @spec cleaning(String.t()) :: {method :: String.t(), params :: map()}
   def cleaning(thread_id), do: {@cleaning, %{"threadId" => thread_id}}
 end

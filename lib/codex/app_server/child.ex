@@ -1,14 +1,14 @@
 defmodule Codex.AppServer.Child do
   @moduledoc false
-  # How the server is started: argv, environment, and whether its configuration can be read. Where that cannot, the server (0.169)
-  # starts with defaults, and so with the built-in provider.
+  # Builds argv and environment of a server, and checks that its configuration can be read.
+  # Otherwise the server starts with defaults, and so with the built-in provider.
 
   alias Codex.{CLI, Config}
   alias Codex.Error.Redact
   alias Codex.Exec.{Files, Flags, Secrets, Servers}
   alias Codex.Options.{Merge, Overrides}
 
-  # Closing stdin ends the server at once, with all that it has started.
+  # Closing stdin makes the server end immediately, with all that it has started.
   @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
 
   @type reason ::
@@ -20,8 +20,8 @@ defmodule Codex.AppServer.Child do
           | {:invalid_working_directory, Path.t()}
 
   @doc """
-  Arguments and options of `Codex.Subprocess.open/2`, and as `secrets` a function that returns what
-  must not be shown of them.
+  Returns arguments and options of `Codex.Subprocess.open/2`, with `secrets`: a function that
+  returns the texts to redact.
   """
   @spec new(Codex.Options.t(), map()) :: {:ok, [String.t()], keyword()} | {:error, reason()}
   def new(%Codex.Options{} = client, options) do
@@ -62,7 +62,7 @@ defmodule Codex.AppServer.Child do
   end
 
   @doc """
-  Returns the options of `Codex.Auth.preflight/1` that fit this server, but for `:codex_home`.
+  Returns the options of `Codex.Auth.preflight/1` for this server, except `:codex_home`.
   """
   @spec surroundings(Codex.Options.t(), map()) :: keyword()
   def surroundings(client, options) do
@@ -78,7 +78,7 @@ defmodule Codex.AppServer.Child do
 
   defp clear_env?(options), do: options.clear_env or options.isolation == :hermetic
 
-  # Without the secrets of MCP servers and providers, which everyone could read in the arguments.
+  # Secrets of MCP servers and providers are left out, because every user can read arguments.
   defp told(client, options) do
     with {:ok, ours} <- of_client(client) do
       config = if options.config == %{}, do: [], else: options.config
@@ -91,7 +91,7 @@ defmodule Codex.AppServer.Child do
          do: {:error, Overrides.invalid(name)}
   end
 
-  # What the client says of models and the like holds for all threads of the server.
+  # Options of the client about the model apply to all threads of the server.
   defp of_client(client) do
     model = if client.model, do: [{["model"], client.model}], else: []
 
@@ -111,8 +111,8 @@ defmodule Codex.AppServer.Child do
 
   defp isolation(_options), do: []
 
-  # The server takes no key from its environment for itself (0.169): see `login/1`. Providers with an
-  # `env_key` do, and tools.
+  # The server itself does not use a key from its environment: see `login/1`. Providers with an
+  # `env_key` and tools do.
   defp env(client, options) do
     keys =
       if client.api_key,

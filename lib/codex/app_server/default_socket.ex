@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.DefaultSocket do
   @moduledoc false
-  # The socket of `codex app-server --listen unix://`: a file in the temp directory, named after a hash
-  # of the server's home (CLI 0.169).
+  # The socket of `codex app-server --listen unix://`: a file in the temp directory, named after a
+  # hash of the server's home.
 
   # The limit of the kernel.
   @most_links 40

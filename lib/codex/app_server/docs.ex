@@ -51,7 +51,7 @@ defmodule Codex.AppServer.Docs do
     "  * `:#{name}` - #{escape(Words.expected(type, Protocol.types()))}#{notes}"
   end
 
-  # The members of a union stand together; what only some of them need is not required.
+  # Fields of all members of a union; fields that only some members need are not required.
   defp fields({:ref, name}), do: fields(Protocol.types()[name])
   defp fields({:nullable, type}), do: fields(type)
 

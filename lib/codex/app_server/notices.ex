@@ -1,16 +1,16 @@
 defmodule Codex.AppServer.Notices do
   @moduledoc false
-  # What the server warned of that is about no turn: its configuration, or a thread. Results of turns
-  # of the connection have it as `warnings`. Pure and bounded.
+  # Keeps warnings of the server that belong to no turn: of its configuration, or of a thread.
+  # Results of turns of the connection include them in `warnings`. Bounded.
 
   alias Codex.AppServer.Ids
   alias Codex.Turn.Warnings
 
-  # Notices of the server or of one thread, and threads that have some.
+  # The limits of notices of the server or of one thread, and of threads with notices.
   @most 32
   @most_threads 256
 
-  # The fields that a warning is made of, and how much of each.
+  # The fields that a warning is made of, and their limits.
   @fields ~w(summary details path message name status error threadId)
   @longest 4_096
 
@@ -22,13 +22,13 @@ defmodule Codex.AppServer.Notices do
   @spec new() :: t()
   def new, do: %__MODULE__{}
 
-  @doc "One notification of the server."
+  @doc "Adds a notification of the server."
   @spec note(t(), String.t(), map()) :: t()
   def note(notices, method, %{"threadId" => id})
       when method in ["thread/closed", "thread/deleted"],
       do: %{notices | threads: Map.delete(notices.threads, id)}
 
-  # An MCP server may be tried again.
+  # An MCP server may be started again.
   def note(notices, "mcpServer/startupStatus/updated" = method, %{"name" => name} = params) do
     notices = update(notices, params, &Enum.reject(&1, fn old -> of_server?(old, name) end))
     if params["status"] == "failed", do: put(notices, method, params), else: notices
@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Notices do
     case {Ids.thread_id(params), Ids.turn_id(params)} do
       {nil, _} -> %{notices | server: fun.(notices.server)}
       {id, nil} -> %{notices | threads: update_thread(notices.threads, id, fun)}
-      # A turn's own reach its readers.
+      # Readers of a turn get its warnings themselves.
       _ -> notices
     end
   end
@@ -77,7 +77,7 @@ defmodule Codex.AppServer.Notices do
         do: {name, String.slice(value, 0, @longest)}
   end
 
-  @doc "What there is to know for a turn of this thread."
+  @doc "Returns the notices for a turn of this thread."
   @spec of(t(), String.t()) :: [notice()]
   def of(notices, thread_id), do: notices.server ++ Map.get(notices.threads, thread_id, [])
 end

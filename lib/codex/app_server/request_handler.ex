@@ -1,7 +1,8 @@
 defmodule Codex.AppServer.RequestHandler do
   @moduledoc """
-  Who answers what the server asks in the turns of a thread: its option `request_handler`, a module with this behaviour, or a function of the
-  request, or of request and context.
+  A behaviour for answering the server's requests in the turns of a thread. The option
+  `request_handler` of a thread is a module with this behaviour, a function of the request, or a
+  function of request and context.
 
       handler = fn
         %Codex.AppServer.Request.UserInput{questions: questions} ->
@@ -18,15 +19,18 @@ defmodule Codex.AppServer.RequestHandler do
           request_handler: handler
         )
 
-  It is asked for everything of `Codex.AppServer.Request` but calls of the thread's own `tools`, and approvals where there is an `approval_policy` or
-  `approval_hook`. The context is that of `Codex.Approvals`. It says
+  The handler gets all requests of `Codex.AppServer.Request`, except calls of the thread's own
+  `tools`, and approvals if there is an `approval_policy` or `approval_hook`. The context is that of
+  `Codex.Approvals`. The handler returns
 
     * an answer, as in the table of `Codex.AppServer.Request`
-    * `:later` - somebody answers by `request.token`, with `Codex.AppServer.answer/2`, before `request.expires_at`
-    * `:ignore` - a subscriber may answer; where there is none, it is no
+    * `:later` - any process answers `request.token` with `Codex.AppServer.answer/2` before
+      `request.expires_at`
+    * `:ignore` - a subscriber may answer; without a subscriber, the request is declined
 
-  It runs in a process of its own for each request, which ends with the one that reads the turn. Anything else that it says, a crash, and no answer
-  within `approval_timeout_ms` are a no; the log tells of the first two. While it is asked, the clocks for silence stand still.
+  The handler runs in its own process for each request, which ends with the reader of the turn. The
+  request is declined if the handler returns anything else, crashes, or does not answer within
+  `approval_timeout_ms`; the first two are logged. The idle timeout is suspended until the answer.
   """
 
   @callback handle_request(request :: Codex.AppServer.Request.t(), context :: map()) ::

@@ -1,18 +1,24 @@
 defmodule Codex.AppServer.Skills do
   @moduledoc false
-  # Skills in the input of a turn. The server (0.169) takes one by its path, exactly as `skills/list` has it, and is silent about any other.
-  # Pure.
+  # Checks the skills in the input of a turn. The server takes a skill by its path, exactly as in
+  # `skills/list`, and ignores unknown skills silently.
 
-  @doc "The paths of the skills in an input as on the wire."
+  @doc "Returns the paths of the skills in an input in wire form."
   @spec paths([map()]) :: [String.t()]
   def paths(input), do: for(%{"type" => "skill", "path" => path} <- input, do: path)
 
   @doc """
-  What is wrong with the first skill that the server would leave out, or nil. `listed` is the answer to `skills/list`.
+  Returns the problem of the first skill that the server would ignore, or nil. `listed` is the
+  answer to `skills/list`.
 
-      iex> listed = %{"data" => [%{"cwd" => "/srv", "errors" => [%{"path" => "/srv/b", "message" => "no name"}],
-      ...>   "skills" => [%{"path" => "/srv/a", "enabled" => true}, %{"path" => "/srv/c", "enabled" => false}]}]}
-      iex> for path <- ~w(/srv/a /srv/b /srv/c /srv/d), do: Codex.AppServer.Skills.missing([path], listed)
+      iex> skills = [
+      ...>   %{"path" => "/srv/a", "enabled" => true},
+      ...>   %{"path" => "/srv/c", "enabled" => false}
+      ...> ]
+      iex> errors = [%{"path" => "/srv/b", "message" => "no name"}]
+      iex> listed = %{"data" => [%{"cwd" => "/srv", "errors" => errors, "skills" => skills}]}
+      iex> paths = ~w(/srv/a /srv/b /srv/c /srv/d)
+      iex> for path <- paths, do: Codex.AppServer.Skills.missing([path], listed)
       [
         nil,
         "the skill /srv/b cannot be used: no name",

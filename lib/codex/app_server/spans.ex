@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.Spans do
   @moduledoc false
   # Telemetry of a connection: requests of the host, and approvals that the server asks for.
-  # Parameters and answers are content, and are left out. The prefix is nil while nobody listens.
+  # Parameters and answers are content, and are left out. The prefix is nil without listeners.
 
   alias Codex.AppServer.{Ids, Request}
   alias Codex.Telemetry

@@ -1,8 +1,8 @@
 defmodule Codex.AppServer.ThreadParams do
   @moduledoc false
-  # Sends each option of a thread and a turn to an app-server: as parameter of `thread/start` and its
-  # like, as parameter of `turn/start`, or in the `config` of the thread. Pure; one pass over the
-  # table of options.
+  # Sends each option of a thread and a turn to an app-server: as parameter of `thread/start` and
+  # its like, as parameter of `turn/start`, or in the `config` of the thread. Pure; one pass over
+  # the table of options.
 
   alias Codex.{AppServer, Native, Protocol, Tool}
   alias Codex.AppServer.Calls
@@ -10,7 +10,7 @@ defmodule Codex.AppServer.ThreadParams do
 
   @modes ~w(read-only workspace-write danger-full-access)
 
-  # The CLI refuses to change these (0.169).
+  # The CLI refuses to change these.
   @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
   # Options of these kinds are the configuration of a thread, which no turn can change.
@@ -135,7 +135,7 @@ defmodule Codex.AppServer.ThreadParams do
   defp no_env(%{env: env}) when env not in [nil, %{}], do: {:error, {:unsupported_option, :env}}
   defp no_env(_turn), do: :ok
 
-  # Values that the server does not know (0.169), and the bypass, which is a sandbox and a policy.
+  # Values that the server does not know, and the bypass, which is a sandbox and a policy.
   defp policies(%{ask_for_approval: :on_failure}, _turn),
     do: {:error, {:unsupported_option, :ask_for_approval, :on_failure}}
 
@@ -227,8 +227,8 @@ defmodule Codex.AppServer.ThreadParams do
     {path, value}
   end
 
-  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration of
-  # the connection. A table would replace the connection's.
+  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration
+  # of the connection. A table would replace the connection's.
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do

@@ -1,6 +1,6 @@
 defmodule Codex.AppServer.Turn do
   @moduledoc false
-  # A turn over a connection to an app-server. The connection sends what the server says of the turn
+  # A turn over a connection to an app-server. The connection sends the events of the turn
   # as `:codex_turn` messages (see `Codex.AppServer.Turns`); nothing else is taken from the mailbox.
   #
   # The turn belongs to the process that reads it: however the reader ends, the turn is interrupted,
@@ -237,7 +237,7 @@ defmodule Codex.AppServer.Turn do
   defp notified(method, params, run) do
     case EventDecoder.decode(method, params) do
       %Events.ThreadTokenUsageUpdated{} = event -> {[event], used(event, run)}
-      # That of a review has an id of its own.
+      # The turn of a review has another id.
       %Events.TurnStarted{} = event -> {[%{event | turn_id: run.turn_id}], run}
       event -> {[event], run}
     end
@@ -309,7 +309,7 @@ defmodule Codex.AppServer.Turn do
     run
   end
 
-  # The connection goes on with what takes longer.
+  # If this takes longer, the connection continues it.
   defp abandon(%{thread_id: thread, turn_id: turn} = run) do
     clean = if run.job.settings.clean_background == true, do: Backend.cleaning(thread)
     deadline = now() + @grace

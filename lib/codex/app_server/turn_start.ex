@@ -98,7 +98,7 @@ defmodule Codex.AppServer.TurnStart do
     end
   end
 
-  # A review has no options of its own.
+  # A review has no options.
   defp settings(%{begin: {"turn/start", %{"input" => input}}} = start, id, ask) do
     {params, experimental} = start.turn
 

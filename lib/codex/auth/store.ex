@@ -1,7 +1,8 @@
 defmodule Codex.Auth.Store do
   @moduledoc false
-  # Reads, writes and removes one set of credentials. The rules are Rust's (`codex_core::auth::store`); here are the call,
-  # which waits for a message, what is kept in this VM alone, and the words for what went wrong.
+  # Reads, writes and removes one set of credentials. The rules are in Rust
+  # (`codex_core::auth::store`). This module waits for the answer, keeps ephemeral logins, and
+  # converts errors.
 
   alias Codex.Auth.{Context, Credentials, Runtime}
   alias Codex.{Native, NativePool}
@@ -18,7 +19,7 @@ defmodule Codex.Auth.Store do
           | {:lock_held, Path.t()}
           | {:native, String.t()}
 
-  @typedoc "Why a keyring gave nothing: kind and words."
+  @typedoc "The failure of a keyring: kind and words."
   @type fault :: {atom(), String.t()} | nil
 
   @spec load(slot(), Context.t()) ::
@@ -53,7 +54,7 @@ defmodule Codex.Auth.Store do
     answer(slot, context, &Native.auth_save(&1, &2, request(slot, context), document))
   end
 
-  @doc "What was removed: from the keyring, from the file."
+  @doc "Removes the credentials. Returns whether the keyring and the file had them."
   @spec delete(slot(), Context.t()) :: {:ok, boolean(), boolean(), fault()} | {:error, reason()}
   def delete(:login, %Context{store: :ephemeral} = context) do
     with {:ok, account} <- account(context), do: {:ok, Runtime.delete(account), false, nil}
@@ -63,16 +64,16 @@ defmodule Codex.Auth.Store do
     answer(slot, context, &Native.auth_delete(&1, &2, request(slot, context)))
   end
 
-  @doc "Whether there is a keyring that is open."
+  @doc "Checks whether there is an unlocked keyring."
   @spec probe(Context.t()) :: :ok | {:error, {atom(), String.t()}}
   def probe(context) do
-    # Whatever is kept in it.
+    # Any slot will do.
     request = request(:login, %{context | store: :keyring})
 
     NativePool.call(&Native.auth_probe(&1, &2, request))
   end
 
-  @doc "The servers whose tokens are in the file."
+  @doc "Lists the servers with tokens in the file."
   @spec mcp_servers(Context.t()) :: {:ok, [{String.t(), String.t()}]} | {:error, reason()}
   def mcp_servers(context) do
     call = &Native.auth_mcp_servers(&1, &2, context.home, context.timeout)
@@ -93,13 +94,15 @@ defmodule Codex.Auth.Store do
   end
 
   @doc """
-  Says once in the log of this VM that there is no keyring, why, and what is used instead.
+  Warns once in the log of this VM that no keyring can be reached, with the reason and the
+  replacement.
   """
   @spec warn_once(fault(), String.t()) :: :ok
   def warn_once(nil, _instead), do: :ok
 
   def warn_once({_kind, words}, instead) do
-    # The name by which tests of applications reset it; no alias, for Codex.Auth stands above.
+    # Tests of applications reset the warning by this name. No alias: this module is below
+    # Codex.Auth.
     key = {:"Elixir.Codex.Auth", :keyring_warning_emitted}
 
     unless :persistent_term.get(key, false) do

@@ -8,7 +8,7 @@ defmodule Codex.Exec.Argv do
   alias Codex.Options.Overrides
   alias Codex.Turn.Job
 
-  # What a clean environment keeps.
+  # The variables that a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
   @max_schema FileSystem.max_bytes()
@@ -70,7 +70,7 @@ defmodule Codex.Exec.Argv do
          do: build(settings, ["review" | args], stdin, nil)
   end
 
-  @doc "Returns what decides on the credentials of a run, as options of `Codex.Auth`."
+  @doc "Returns the settings that select the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
   def surroundings(%__MODULE__{settings: settings} = args) do
     host = if args.clear_env, do: %{}, else: args.host.()
@@ -84,7 +84,7 @@ defmodule Codex.Exec.Argv do
     ]
   end
 
-  # `--oss` is a provider by another name; `ollama` unless it says which.
+  # `--oss` selects a provider, `ollama` by default.
   defp oss(%{oss: true} = settings),
     do: ["model_provider=" <> (settings.local_provider || "ollama")]
 

@@ -11,7 +11,7 @@ defmodule Codex.Exec.Files do
   def name(argv), do: if(Enum.any?(argv, &is_tuple/1), do: name_files(argv), else: {argv, []})
 
   defp name_files(argv) do
-    # A directory of its own: the launcher makes it with mode 0700.
+    # A new directory, which the launcher makes with mode 0700.
     folder = Path.join(System.tmp_dir() || "/tmp", "codex_sdk_" <> random())
     {argv, {files, marks}} = Enum.flat_map_reduce(argv, {[], []}, &one(&1, &2, folder))
     {Enum.map(argv, &replace(&1, marks)), files}

@@ -5,10 +5,10 @@ defmodule Codex.Exec.Flags do
 
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
-  # Linux takes 128 KiB in one argument; what else stands in it is short.
+  # Linux allows 128 KiB in one argument; the rest of the argument is short.
   @max_argument 131_072 - 1_024
 
-  # The CLI refuses to change these (0.169).
+  # The CLI refuses to change these.
   @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
   defstruct flags: [], overrides: [], env: %{}
@@ -28,7 +28,7 @@ defmodule Codex.Exec.Flags do
   @doc "Returns how long one text may be in an argument, in bytes."
   def max_argument, do: @max_argument
 
-  @doc "Returns how these settings are sent. An override of kind `:file` names a file with this content."
+  @doc "Returns how these settings are sent. An override of kind `:file` has the content of a file."
   @spec all(map()) :: {:ok, t()} | {:error, reason()}
   def all(settings) do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->

@@ -3,7 +3,7 @@ defmodule Codex.Exec.Servers do
   # Hands each stdio MCP server of a run its own `env`, without the arguments and without the
   # environment of the CLI.
   #
-  # The CLI (0.169) has no such way. `env_vars` passes variables of the CLI's own environment on,
+  # The CLI has no such way. `env_vars` passes variables of the CLI's own environment on,
   # under the same name: two servers would share one value, and PATH or CODEX_HOME of a server
   # would be those of the CLI and its commands. A profile file of the run would do, but
   # `--ignore-user-config` ignores profiles, and the configuration of a trusted project beats them.
@@ -74,7 +74,7 @@ defmodule Codex.Exec.Servers do
     config =
       case Config.load(load) do
         {:ok, config} -> Config.get(config, "mcp_servers")
-        # The CLI says what is wrong with the files.
+        # The CLI reports problems of the files.
         {:error, _error} -> told(load[:overrides])
       end
 

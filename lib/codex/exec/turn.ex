@@ -153,7 +153,7 @@ defmodule Codex.Exec.Turn do
   def next(%{exit: nil} = run, ms) do
     case patience(run, ms) do
       ms when ms > 0 or run.exit_deadline == nil -> run |> grant() |> wait(ms)
-      # The turn has ended: what the CLI does then is not worth an error.
+      # The turn has ended, so a CLI that is still running is no error.
       _over when run.ended? -> {:done, run}
       _over -> {:failed, :still_running, run}
     end
@@ -163,10 +163,10 @@ defmodule Codex.Exec.Turn do
   def next(run, _ms), do: {:failed, :exited, run}
 
   defp patience(%{exit_deadline: nil}, ms), do: ms
-  # A program that keeps printing is no reason to wait for it longer.
+  # A program that keeps printing does not extend the deadline.
   defp patience(%{exit_deadline: deadline}, ms), do: min(deadline - now(), ms)
 
-  # What was handed out has been consumed when more is asked for.
+  # Bytes that were returned have been consumed when the caller wants more.
   defp grant(%{to_grant: 0} = run), do: run
 
   defp grant(%{to_grant: bytes} = run) do
@@ -179,7 +179,7 @@ defmodule Codex.Exec.Turn do
 
   defp wait(run, ms) do
     case Subprocess.next(run.sub, ms, run.call.cancel) do
-      # An acknowledgement of what we wrote.
+      # An acknowledgement of our stdin.
       {:ok, sub, []} -> {:none, %{run | sub: sub}}
       {:ok, sub, outputs} -> outputs(outputs, %{run | sub: sub})
       {:error, sub, error} -> {:failed, {:lost, error}, %{run | sub: sub}}
@@ -206,8 +206,8 @@ defmodule Codex.Exec.Turn do
   defp status(%{exit_deadline: nil}), do: :ok
   defp status(_run), do: :waiting
 
-  # The log comes on a pipe of its own: its warnings stand after the start of the thread and before
-  # the end of the turn, as those of the CLI do.
+  # The log has its own pipe. Its warnings are put after the start of the thread and before the end
+  # of the turn, like those of the CLI.
   defp warn(events, run) do
     {before, rest} = Enum.split_while(events, &(&1.__struct__ not in @ends))
     warnings = Redact.redact(run.warnings, Argv.secrets(run.args))
@@ -217,7 +217,7 @@ defmodule Codex.Exec.Turn do
   defp output({:stdout, bytes}, run) do
     events = run.decoder |> JSONL.feed(bytes) |> of_kind(run.kind)
     extras = Extras.add(run.extras, bytes)
-    debug = Debug.heard(run.debug, bytes, events)
+    debug = Debug.received(run.debug, bytes, events)
     to_grant = run.to_grant + byte_size(bytes)
     {events, note(events, %{run | extras: extras, debug: debug, to_grant: to_grant})}
   end
@@ -237,7 +237,7 @@ defmodule Codex.Exec.Turn do
   defp output({:eof, :stderr}, run), do: {[], run}
   defp output({:exit, exit}, run), do: {[], %{run | exit: exit}}
 
-  # The CLI (0.169) counts no tokens of a review, and reports zeros.
+  # The CLI does not count tokens of a review, and reports zeros.
   defp of_kind(events, :run), do: events
   defp of_kind(events, :review), do: Enum.map(events, &uncounted/1)
 
@@ -246,7 +246,7 @@ defmodule Codex.Exec.Turn do
 
   defp uncounted(event), do: event
 
-  # Most events concern nobody here, and there are many: one look at their name.
+  # Most events do not matter here, and there are many, so only their names are checked.
   defp note([%name{} = event | events], run) when name in @noted,
     do: note(events, note_one(event, run))
 
@@ -280,7 +280,7 @@ defmodule Codex.Exec.Turn do
   # of a name we know only that its thread is older than this run, and ids are UUIDs with a time
   # (version 7).
   defp wrong_thread?(%{args: %{resume: resume}}, _id) when resume in [nil, :last], do: false
-  # A fork is a thread of its own; the CLI refuses to fork a thread that it does not know.
+  # A fork is another thread; the CLI refuses to fork a thread that it does not know.
   defp wrong_thread?(%{args: %{resume: {:fork, _}}}, _id), do: false
   defp wrong_thread?(%{args: %{resume: id}}, id), do: false
   defp wrong_thread?(_run, id) when not is_binary(id), do: true
@@ -324,7 +324,7 @@ defmodule Codex.Exec.Turn do
 
   @impl true
   def close(run) do
-    # A CLI that takes longer to stop belongs to a process of its own by now.
+    # If the CLI takes longer to stop, another process owns it by now.
     run = stop(run, now() + @grace)
     emit_stop(run)
     :ok = Debug.ended(run.debug, run.exit)

@@ -1,14 +1,14 @@
 defmodule Codex.JSON.Answer do
   @moduledoc false
-  # The answer of a turn with an output schema. Providers that do not enforce schemas send models'
-  # answers as they are: in a Markdown fence, or with a byte order mark. The CLI (0.169) checks nothing.
+  # Decodes the answer of a turn with an output schema. Providers that do not enforce schemas pass
+  # on the model's answer unchanged, in a Markdown fence or with a byte order mark. The CLI does not
+  # check it.
 
   @byte_order_mark "\uFEFF"
 
   @doc """
-  Decodes a JSON document. Takes off one Markdown fence that encloses the whole text, and byte order
-  marks and blanks around the document. Everything else around it is an error, whose offset counts
-  in `text`.
+  Decodes a JSON document. Removes one Markdown fence around the whole text, and byte order marks
+  and blanks around the document. Other text around it is an error, whose offset counts in `text`.
 
       iex> Codex.JSON.Answer.decode("```json\\n{\\"a\\":1}\\n```\\n")
       {:ok, %{"a" => 1}}

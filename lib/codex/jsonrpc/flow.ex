@@ -3,13 +3,13 @@ defmodule Codex.JSONRPC.Flow do
   # Flow control of a connection, for each of its readers.
   #
   # If a reader with a full mailbox is the only one with work, nothing more is read, and the server
-  # waits at its pipe. If others have work, the messages of the full reader are spooled here, and sent
-  # in order as its mailbox empties. A reader whose spool exceeds its limit gets nothing more, and the
-  # connection cuts it off.
+  # waits at its pipe. If others have work, the messages of the full reader are spooled here, and
+  # sent in order as its mailbox empties. A reader whose spool exceeds its limit gets nothing more,
+  # and the connection cuts it off.
   #
-  # A mailbox is full if it holds too many messages, or too many bytes of them. The bytes of a single
-  # message are not known: all bytes that were read count for each reader that got some of them, and
-  # the bytes in a mailbox are estimated by the messages that are left there.
+  # A mailbox is full if it holds too many messages, or too many bytes of them. The bytes of a
+  # single message are not known: all bytes that were read count for each reader that got some of
+  # them, and the bytes in a mailbox are estimated by the messages that are left there.
   #
   # Messages are spooled in the external term format, which the connection does not copy when it
   # collects its garbage.
@@ -20,7 +20,7 @@ defmodule Codex.JSONRPC.Flow do
   defstruct [:max_queue, :max_bytes, :last, readers: %{}, spools: 0]
 
   @typedoc """
-  A key names what a message belongs to, so that its spooled messages can be dropped, see `forget/3`.
+  A key names the owner of a message, so that its spooled messages can be dropped, see `forget/3`.
   `last` is the message that was spooled last, for other readers of the same message; `spools` is
   the number of readers with a spool.
   """
@@ -80,7 +80,7 @@ defmodule Codex.JSONRPC.Flow do
 
   `sent` lists the readers that got messages, each as often as it did. Readers with room get their
   spooled messages. For full ones among `listeners` messages are spooled from now on if others have
-  work; `waiting?` tells whether a request waits for its answer.
+  work; `waiting?` is whether a request waits for its answer.
 
   Returns `:grant` or `:wait`, and the readers over their limit.
   """

@@ -1,11 +1,12 @@
 defmodule Codex.JSONRPC.Peer do
   @moduledoc false
   # One side of a JSON-RPC connection, as a value: the requests that it sent and those that it
-  # received, with ids, deadlines, repetition and cancellation. It knows no methods and has no process
-  # and no clock. Times are arguments, in ms of a clock that does not go back.
+  # received, with ids, deadlines, repetition and cancellation. It knows no methods and has no
+  # process and no clock. Times are arguments, in ms of a clock that does not go back.
   #
-  # `run/3` takes one operation, and returns the actions to perform, in order. Both are tagged values
-  # that can be logged and replayed. After each operation, `deadline/1` tells when `:tick` is due.
+  # `run/3` takes one operation, and returns the actions to perform, in order. Both are tagged
+  # values that can be logged and replayed. After each operation, `deadline/1` returns the time of
+  # the next `:tick`.
 
   alias Codex.JSONRPC.Message
 
@@ -16,7 +17,7 @@ defmodule Codex.JSONRPC.Peer do
     batches?: false,
     max_sent: 1024,
     max_received: 256,
-    # How long a received request may wait for its answer, and what declines it then.
+    # The time limit of a received request, and the answer that declines it then.
     answer_timeout_ms: :infinity,
     decline: nil,
     # Requests refused with this code did nothing yet, and are sent again, after 100 ms, 200 ms, …
@@ -86,10 +87,10 @@ defmodule Codex.JSONRPC.Peer do
   @type answer :: {:ok, term()} | {:error, map()}
 
   @typedoc """
-    * `:answer` - a sent request is over. Its id is nil if it was not sent. Besides the answer of the
-      other side, the result is `{:error, {:timeout, method, ms}}`,
-      `{:error, {:overflow, :requests, limit}}`, `{:error, :cancelled}`, or the reason of `:refuse` or
-      `:down`
+    * `:answer` - a sent request is over. Its id is nil if it was not sent. Besides the answer of
+      the other side, the result is `{:error, {:timeout, method, ms}}`,
+      `{:error, {:overflow, :requests, limit}}`, `{:error, :cancelled}`, or the reason of `:refuse`
+      or `:down`
     * `:resent` - a request has a new id
     * `:unexpected` - an answer that no request waits for
     * `:request` - the other side waits for `:respond` or `:decline`

@@ -93,7 +93,7 @@ defmodule Codex.JSONRPC.Stdio do
   defp log(%{debug: nil} = stdio, _outputs), do: stdio
   defp log(stdio, outputs), do: %{stdio | debug: Enum.reduce(outputs, stdio.debug, &log_one/2)}
 
-  defp log_one({:stdout, bytes}, debug), do: Debug.heard(debug, bytes, [])
+  defp log_one({:stdout, bytes}, debug), do: Debug.received(debug, bytes, [])
 
   defp log_one({:stderr, bytes}, debug) do
     :ok = Debug.stderr(debug, bytes)

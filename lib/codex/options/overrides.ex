@@ -1,29 +1,31 @@
 defmodule Codex.Options.Overrides do
   @moduledoc false
-  # What is told with `--config`: checked here, merged and written as TOML by Rust (`codex_core::overrides`).
+  # The values of `--config`: checked here, merged and written as TOML by Rust
+  # (`codex_core::overrides`).
   #
-  # The rules for values: text, booleans, 64-bit integers, floats, lists; maps and keyword lists are tables; dates and
-  # times are TOML's; another atom is its name as text (`:low` is `"low"`). nil, tuples, other structs, and what TOML
-  # has no form for (bigger integers, text that is not UTF-8) are refused.
+  # Valid values are text, booleans, 64-bit integers, floats and lists; maps and keyword lists are
+  # tables; dates and times are those of TOML; other atoms are text (`:low` is `"low"`). Invalid are
+  # nil, tuples, other structs, bigger integers and text that is not UTF-8.
 
   alias Codex.Config.{Key, Schema}
   alias Codex.Native
 
-  @typedoc "A path and its value as Rust takes it, or `key=value` as the caller wrote it."
+  @typedoc "A path and its value in the form for Rust, or `key=value` as the caller wrote it."
   @type t :: {[String.t()], term()} | String.t()
 
-  # A list or map that nests deeper is no configuration.
+  # Lists and maps that nest deeper are refused.
   @max_depth 32
 
   @doc """
-  Overrides of any accepted form: map, keyword, list of `{key, value}`, of `"key=value"`, or of both. A key is split at its
-  dots, as the CLI does; the keys of maps inside are names as they are.
+  Converts overrides of any accepted form: map, keyword, list of `{key, value}`, of `"key=value"`,
+  or of both. A key is split at its dots, as the CLI does; the keys of nested maps are not split.
 
   The error is the key of the override that cannot be written, the path of a value below it (as
   text), or `:not_an_override`; never a value.
 
-      iex> {:ok, told} = Codex.Options.Overrides.new(%{"model_verbosity" => :low, tools: %{web_search: true}})
-      iex> Codex.Options.Overrides.arguments(told)
+      iex> alias Codex.Options.Overrides
+      iex> {:ok, list} = Overrides.new(%{"model_verbosity" => :low, tools: %{web_search: true}})
+      iex> Overrides.arguments(list)
       {:ok, ["tools.web_search=true", ~S(model_verbosity="low")]}
       iex> Codex.Options.Overrides.new(["a=1", {:b, nil}])
       {:error, :b}
@@ -65,17 +67,17 @@ defmodule Codex.Options.Overrides do
 
   defp one(_other), do: {:error, :not_an_override}
 
-  @doc "A value as Rust takes it, whatever its key."
+  @doc "Converts a value to the form for Rust, whatever its key."
   @spec value(term()) :: {:ok, term()} | :error
   def value(value),
     do: with({:error, _path} <- convert(value, nil, :refuse, @max_depth), do: :error)
 
   @doc """
-  The value of a key as Rust takes it. An empty list is an empty table if the CLI takes nothing but
-  a table there. With `:drop`, members of tables that are nil are not set.
+  Converts the value of a key to the form for Rust. An empty list is an empty table if the CLI
+  accepts only a table there. With `:drop`, nil members of tables are left out.
 
-  The error is the path of the value that cannot be written: that of its table if its name is what
-  is wrong, that of the list if it is in a list.
+  The error is the path of the value that cannot be written: the path of its table if its name is
+  invalid, the path of the list if the value is in a list.
 
       iex> Codex.Options.Overrides.at(["mcp_servers", "a"], env: [], args: [])
       {:ok, {:table, [{"env", {:table, []}}, {"args", []}]}}
@@ -176,7 +178,7 @@ defmodule Codex.Options.Overrides do
 
   defp name?(name, _path), do: String.valid?(name)
 
-  # Where a value is the name of a variable.
+  # Whether the value at this path is the name of a variable.
   defp of_variable?([key, _, "mcp_servers"]) when key in ["env_vars", "bearer_token_env_var"],
     do: true
 
@@ -192,18 +194,18 @@ defmodule Codex.Options.Overrides do
     Codex.OptionError.invalid([:config_overrides, key], "[redacted]", expected)
   end
 
-  @doc "Whether a variable of an environment can have this name."
+  @doc "Returns whether an environment variable can have this name."
   @spec variable?(String.t()) :: boolean()
   def variable?(name),
     do: name != "" and String.valid?(name) and not String.contains?(name, ["=", "\0"])
 
-  @doc "Whether a name may be part of a key as the CLI reads it."
+  @doc "Returns whether a name can be part of a key in the CLI's syntax."
   @spec plain?(String.t()) :: boolean()
   def plain?(name),
     do: name != "" and not String.contains?(name, [".", "=", "\0"]) and String.trim(name) == name
 
   @doc """
-  The path and the value of a `key=value`, as the CLI reads it.
+  Parses `key=value` as the CLI does, and returns path and value.
 
       iex> Codex.Options.Overrides.read("a.b = {c = 1}")
       {["a", "b"], {:table, [{"c", 1}]}}
@@ -235,19 +237,21 @@ defmodule Codex.Options.Overrides do
   end
 
   @doc """
-  The arguments for `--config`, merged: later ones win, tables grow together, and one that needs it stands inline with all
-  that is in it. The error is a name that cannot stand at the top.
+  Returns the arguments for `--config`, merged: later overrides win, tables are merged, and a table
+  that needs it is written inline as a whole. The error is a name that cannot be a top-level key.
   """
   @spec arguments([t()]) :: {:ok, [String.t()]} | {:error, String.t()}
   def arguments([]), do: {:ok, []}
   def arguments(overrides), do: Native.override_arguments(overrides)
 
-  @doc "The same as the lines of a `config.toml`. Names are quoted, so any will do."
+  @doc """
+  Returns the overrides as lines of a `config.toml`. Names are quoted, so every name is valid.
+  """
   @spec document([t()]) :: {:ok, String.t()}
   def document(overrides), do: {:ok, Native.override_document(overrides)}
 
   @doc """
-  A value as TOML on one line.
+  Formats a value as TOML on one line.
 
       iex> Codex.Options.Overrides.toml(%{"a b" => [1, 2.0, ~D[2026-01-02]]})
       {:ok, ~S({"a b" = [1, 2.0, 2026-01-02]})}
@@ -257,11 +261,11 @@ defmodule Codex.Options.Overrides do
   @spec toml(term()) :: {:ok, String.t()} | :error
   def toml(value), do: with({:ok, value} <- value(value), do: {:ok, Native.override_value(value)})
 
-  @doc "Whether a header of HTTP can have this name."
+  @doc "Returns whether an HTTP header can have this name."
   @spec header_name?(String.t()) :: boolean()
   def header_name?(name), do: name =~ ~r/\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\z/
 
-  @doc "Whether a header of HTTP can have this value, and it is not blank."
+  @doc "Returns whether an HTTP header can have this value. Blank values are invalid."
   @spec header_value?(term()) :: boolean()
   def header_value?(value) do
     is_binary(value) and String.valid?(value) and String.trim(value) != "" and

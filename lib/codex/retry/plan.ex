@@ -1,7 +1,7 @@
 defmodule Codex.Retry.Plan do
   @moduledoc false
-  # What the options `retry` and `rate_limit` make of a failed attempt of a turn. Pure, but for the
-  # snapshot of the account's limits.
+  # Decides by the options `retry` and `rate_limit` about a failed attempt of a turn. Pure, but for
+  # the snapshot of the account's limits.
 
   alias Codex.{RateLimit, Retry}
 

@@ -1,8 +1,8 @@
 defmodule Codex.Subprocess.Frame do
   @moduledoc false
-  # The frames between the VM and `codex_launcher`: one byte of tag, then the payload. The port's `{:packet, 4}` puts
-  # the length before them. Numbers are big-endian, byte strings carry a 32-bit length. The Rust twin is
-  # native/codex_launcher/src/frame.rs; @version says that both mean the same.
+  # The frames between the VM and `codex_launcher`: one byte of tag, then the payload. The port's
+  # `{:packet, 4}` adds the length. Numbers are big-endian, byte strings have a 32-bit length. The
+  # Rust twin is native/codex_launcher/src/frame.rs; equal values of @version mean equal formats.
 
   alias Codex.Subprocess.{Error, Exit, Options, Signal}
 
@@ -23,15 +23,15 @@ defmodule Codex.Subprocess.Frame do
           | {:exit, Exit.t()}
           | {:error, Error.t()}
 
-  @doc "The most bytes of a stream in one frame."
+  @doc "Returns the maximum number of bytes of a stream in one frame."
   @spec chunk() :: pos_integer
   def chunk, do: @chunk
 
-  @doc "The bytes of stdin that a launcher takes before it gives credit; those of START count."
+  @doc "Returns the number of bytes of stdin that a launcher accepts without credit, with START's."
   @spec stdin_window() :: pos_integer
   def stdin_window, do: @stdin_window
 
-  @doc "Builds START; an error if it is longer than any system takes."
+  @doc "Builds START. Returns an error if it is longer than any system allows."
   @spec start(Options.t()) :: {:ok, iodata} | {:error, Error.t()}
   def start(start) do
     frame = [
@@ -99,11 +99,13 @@ defmodule Codex.Subprocess.Frame do
   @spec seen(pos_integer) :: binary
   def seen(frames), do: <<8, frames::32>>
 
-  @doc "KEEP: the launcher runs no child, but removes these directories when the port has closed."
+  @doc """
+  Builds KEEP: the launcher runs no child, but removes these directories when the port closes.
+  """
   @spec keep([Path.t()]) :: iolist
   def keep(paths), do: [9 | strings(paths)]
 
-  @doc "Reads a frame of the launcher's."
+  @doc "Parses a frame of the launcher."
   @spec parse(binary) :: up
   def parse(<<0x83, bytes::binary>>), do: {:stdout, bytes}
   def parse(<<0x84, bytes::binary>>), do: {:stderr, bytes}

@@ -95,10 +95,10 @@ defmodule Codex.Telemetry.Debug do
   end
 
   @doc "Counts the bytes of the process and logs the events in them."
-  @spec heard(t() | nil, binary(), [term()]) :: t() | nil
-  def heard(nil, _bytes, _events), do: nil
+  @spec received(t() | nil, binary(), [term()]) :: t() | nil
+  def received(nil, _bytes, _events), do: nil
 
-  def heard(debug, bytes, events) do
+  def received(debug, bytes, events) do
     for event <- events, do: log(debug, "event", fn -> [event] end)
 
     %{

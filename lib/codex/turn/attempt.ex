@@ -1,8 +1,8 @@
 defmodule Codex.Turn.Attempt do
   @moduledoc false
-  # One attempt of a turn over a transport. Keeps the timeouts, redacts failures, and makes the error
-  # of an attempt that fails: then its last elements are `{:failed, error}` and, if the option `keep`
-  # asks for something, `{:extras, map}`.
+  # One attempt of a turn over a transport. Keeps the timeouts, redacts failures, and makes the
+  # error of an attempt that fails: then its last elements are `{:failed, error}` and, if the option
+  # `keep` asks for something, `{:extras, map}`.
 
   alias Codex.Error.Redact
   alias Codex.Turn.{Cancellation, Extras, Failure, Job, Running, Timeouts, Transport}
@@ -112,7 +112,7 @@ defmodule Codex.Turn.Attempt do
     redact(event, %{attempt | ended?: true})
   end
 
-  # Ends nothing. It says what the CLI was struggling with, should the turn end without a word.
+  # Not an end, but the reason if the turn ends without an error.
   defp note(%Events.Error{} = event, attempt) do
     {event, attempt} = redact(event, attempt)
     {event, %{attempt | event: event}}

@@ -22,7 +22,7 @@ defmodule Codex.Turn.Job do
     * `task` - an input, or the target of a review
     * `settings` - the options, merged (`Codex.Options.Merge`)
     * `thread` - nil if `Codex.Exec` runs without one
-    * `plan` - what the transport sends
+    * `plan` - the data that the transport sends
     * `module` - the `Codex.Turn.Transport`
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn

@@ -30,7 +30,7 @@ defmodule Codex.Turn.Running do
   @typedoc false
   @type about :: map()
 
-  @typedoc "What names a run; a thread by its id and its `ref`."
+  @typedoc "The names of a run; a thread has its id and its `ref`."
   @type target ::
           t()
           | reference()

@@ -1,7 +1,7 @@
 defmodule Codex.Turn.Span do
   @moduledoc false
-  # The telemetry of a turn, for any transport: a span, and events for items, tools and usage. A value
-  # of `Codex.Turn.Driver`, which shows it every element of the turn.
+  # The telemetry of a turn, for any transport: a span, and events for items, tools and usage. A
+  # value of `Codex.Turn.Driver`, which shows it every element of the turn.
 
   alias Codex.{Events, Items, Telemetry, Turn}
 
@@ -186,7 +186,7 @@ defmodule Codex.Turn.Span do
     }
 
     emit(span, [:item, stage], %{}, details, fn -> %{item: item} end)
-    # On the app-server (0.169) it is an item.
+    # Over an app-server it is an item.
     if match?(%Items.ContextCompaction{}, item), do: compaction(span, stage, %{}), else: span
   end
 

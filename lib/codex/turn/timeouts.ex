@@ -6,7 +6,7 @@ defmodule Codex.Turn.Timeouts do
   #   * `:start` - until the first event
   #   * `:silence` - since the last message of any kind
   #   * `:stall` - since the last event that is progress, while no item is open that may take its
-  #     time. An `error` event, with which the CLI announces a retry, is no progress
+  #     time. An `error` event, which announces a retry of the CLI, is not progress
   #   * `:total` - since the whole call began
   #
   # Users know `:silence` and `:stall` as the clock `:idle`. Time in which the reader handles events

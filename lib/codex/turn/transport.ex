@@ -1,6 +1,6 @@
 defmodule Codex.Turn.Transport do
   @moduledoc false
-  # How a turn reaches the CLI: a process of `codex exec` (`Codex.Exec.Turn`), or a connection to an
+  # The transports of a turn: a process of `codex exec` (`Codex.Exec.Turn`), or a connection to an
   # app-server (`Codex.AppServer.Turn`). A transport opens a turn, returns what comes, and closes.
   # It returns plain data and raises nothing; `Codex.Turn.Driver` does the rest once for all
   # transports: timeouts, retries, rate limits, cancellation, redaction, telemetry, errors, results.
@@ -9,14 +9,14 @@ defmodule Codex.Turn.Transport do
 
   alias Codex.Turn.{Cancellation, Failure, Job, Timeouts}
 
-  @typedoc "The state of an open turn. `extras` is what the option `keep` asks for."
+  @typedoc "The state of an open turn. `extras` has the data of the option `keep`."
   @type run :: %{required(:extras) => Codex.Turn.Extras.t() | nil, optional(atom()) => term()}
 
-  @typedoc "How an attempt begins: as asked, as asked in a known thread, or as its continuation."
+  @typedoc "The beginning of an attempt: the job, the job in a known thread, or its continuation."
   @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t()}
 
   @typedoc """
-  The call that an attempt is part of, prefix and metadata of its telemetry (nil: nobody listens),
+  The call that an attempt is part of, prefix and metadata of its telemetry (nil without listeners),
   and a function that returns how much time is left.
   """
   @type context :: %{
@@ -29,12 +29,12 @@ defmodule Codex.Turn.Transport do
   @type event :: Codex.Events.t() | {:warnings, [String.t()]}
 
   @typedoc """
-  What came within the time that was given:
+  The result of waiting for the next message:
 
     * `:ok` - a message of the peer
     * `:waiting` - likewise, and until the next `:ok` the peer is not to blame for silence: it waits
       for the host, or the turn is over and the process exits
-    * `:none` - something that says nothing of the turn
+    * `:none` - a message that does not concern the turn
     * `:timeout` - nothing
     * `:done` - the turn and its process are over
     * `:cancelled` - the call was cancelled
@@ -54,7 +54,7 @@ defmodule Codex.Turn.Transport do
   @doc "Waits for at most this many ms."
   @callback next(run(), timeout()) :: next()
 
-  @doc "Ends the turn if it still runs. What takes longer than a moment goes on elsewhere."
+  @doc "Ends the turn if it still runs. A slow end continues in another process."
   @callback close(run()) :: run()
 
   @doc "Returns how the process of a closed turn ended, and events that are left."
@@ -78,7 +78,7 @@ defmodule Codex.Turn.Transport do
   @doc "Interrupts the turn that runs in a thread."
   @callback interrupt(Codex.Thread.t(), clean? :: boolean()) :: :ok | {:error, term()}
 
-  @doc "Names what a transport cannot do."
+  @doc "Names the operations that a transport does not support."
   @callback unsupported() :: [:steer | :interrupt | :review_of_thread]
 
   @optional_callbacks steer: 2, interrupt: 2

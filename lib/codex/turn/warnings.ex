@@ -26,7 +26,7 @@ defmodule Codex.Turn.Warnings do
     "mcpServer/startupStatus/updated"
   ]
 
-  @doc "Whether a notification of this method may be a warning."
+  @doc "Returns whether a notification of this method may be a warning."
   @spec notice?(String.t()) :: boolean()
   def notice?(method), do: method in @notices
 

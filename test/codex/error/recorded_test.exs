@@ -1,5 +1,5 @@
 defmodule Codex.Error.RecordedTest do
-  # What every recorded failure of CLI 0.169 is: kind, whether it is retryable, and how long to wait (ms; `:clock` where the
+  # The classification of every recorded failure: kind, whether it is retryable, and how long to wait (ms; `:clock` where the
   # message names a time of day).
   use ExUnit.Case, async: true
 

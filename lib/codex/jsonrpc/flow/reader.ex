@@ -10,13 +10,14 @@ defmodule Codex.JSONRPC.Flow.Reader do
   # at most, even if it may hold many.
   @least 64 * 1024
   @most 1024 * 1024
-  # How long another node may take to tell the length of a mailbox.
+  # The time limit of another node for the length of a mailbox.
   @patience 5_000
 
   defstruct count: 0, bytes: 0, length: 0, asked: nil, spool: nil, spooled: 0, over?: false
 
   @typedoc """
-    * `count`, `bytes` - at most so many of our messages are in the mailbox, with about so many bytes
+    * `count`, `bytes` - at most so many of our messages are in the mailbox, with about so many
+      bytes
     * `length` - of the mailbox: as last seen, and the messages sent since then
     * `asked` - of a reader on another node: `count` when its node was asked for the length
     * `spool` - messages that wait, with their keys; nil if messages are sent as they come
@@ -72,7 +73,7 @@ defmodule Codex.JSONRPC.Flow.Reader do
 
   def update(reader, pid, limits), do: reader |> look(pid, limits) |> flush(pid, limits)
 
-  # The VM interrupts a running process for this, so nobody asks for the length without a reason.
+  # The VM interrupts a running process for this, so the length is read only if needed.
   defp look(reader, pid, _limits) when node(pid) == node() do
     case Process.info(pid, :message_queue_len) do
       {:message_queue_len, length} -> shrink(reader, length)

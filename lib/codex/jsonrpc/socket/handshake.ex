@@ -16,7 +16,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   @spec key() :: String.t()
   def key, do: 16 |> :crypto.strong_rand_bytes() |> Base.encode64()
 
-  @doc "Returns the request, without `Origin`, which the server (0.169) refuses."
+  @doc "Returns the request, without `Origin`, which the server refuses."
   @spec request(Address.t(), String.t(), [{String.t(), String.t()}]) :: iodata()
   def request(%Address{} = address, key, headers) do
     own = [
