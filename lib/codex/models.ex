@@ -44,7 +44,8 @@ defmodule Codex.Models do
   require Logger
 
   alias Codex.Error
-  alias Codex.Models.{Catalog, Effort, Query, Source}
+  alias Codex.Models.{Catalog, Query, Source}
+  alias Codex.Options.Effort
 
   @typedoc """
   A model. `extra` has the other fields of the CLI (`"context_window"`, `"input_modalities"`,

@@ -163,7 +163,7 @@ defmodule Codex.AppServer.Params do
   def reasoning_effort(effort) when is_atom(effort) and effort not in [nil, true, false],
     do: effort |> Atom.to_string() |> reasoning_effort()
 
-  def reasoning_effort(effort) when is_binary(effort), do: Codex.Models.Effort.word(effort)
+  def reasoning_effort(effort) when is_binary(effort), do: Codex.Options.Effort.word(effort)
   def reasoning_effort(other), do: other
 
   defp wire(key) when is_atom(key) and key != nil, do: key |> Atom.to_string() |> wire()

@@ -3,7 +3,7 @@ defmodule Codex.Models.Preset do
   # Makes a preset of an entry in either form of the CLI: that of `codex debug models`,
   # `models_cache.json` and `model_catalog_json`, or that of the app-server's `model/list`.
 
-  alias Codex.Models.Effort
+  alias Codex.Options.Effort
 
   # {preset key, key in a catalog, key in `model/list`}
   @names [

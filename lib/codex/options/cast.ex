@@ -2,8 +2,8 @@ defmodule Codex.Options.Cast do
   @moduledoc false
   # The types that only options of a run have, beside those of `Codex.Options.Type`.
 
-  alias Codex.{Models, OptionError}
-  alias Codex.Options.{Overrides, Sandbox, Schema, Type}
+  alias Codex.OptionError
+  alias Codex.Options.{Effort, Overrides, Sandbox, Schema, Type}
 
   @shell Schema.new([
            {:inherit, {:one_of, [:core, :all, :none]}, "the variables that commands inherit"},
@@ -91,7 +91,7 @@ defmodule Codex.Options.Cast do
   # The CLI takes any word; those that are known are taken in any spelling.
   def cast(:effort, value) do
     with {:ok, word} <- cast(:word, value) do
-      case Models.Effort.parse(word) do
+      case Effort.parse(word) do
         {:ok, effort} when is_atom(word) -> {:ok, effort}
         {:ok, effort} -> {:ok, Atom.to_string(effort)}
         :error -> {:ok, word}

@@ -141,7 +141,7 @@ defmodule Codex.Options.Rows do
      "likewise: how long the provider's stream may be silent, in ms",
      exec: {:provider, "stream_idle_timeout_ms"}, app: :config, hint: @own_provider},
     {:reasoning_effort, [:global, :thread, :turn], :effort,
-     "#{Enum.map_join(Codex.Models.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the " <>
+     "#{Enum.map_join(Codex.Options.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the " <>
        "model's own",
      also: [:reasoning, :effort], exec: {:config, "model_reasoning_effort"}, app: "effort"},
     {:model_reasoning_summary, [:global, :thread, :turn], {:one_of, @summaries},

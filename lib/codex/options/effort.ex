@@ -1,4 +1,4 @@
-defmodule Codex.Models.Effort do
+defmodule Codex.Options.Effort do
   @moduledoc false
   # The words of reasoning efforts, for `Codex.Models` and for the option `reasoning_effort`.
   #
@@ -18,7 +18,7 @@ defmodule Codex.Models.Effort do
   @doc """
   Converts a word to an effort. Case and surrounding spaces do not matter.
 
-      iex> Enum.map(["Extra-High", :extra_high, " max ", "turbo", 3], &Codex.Models.Effort.parse/1)
+      iex> Enum.map(["Extra-High", :extra_high, " max ", "turbo", 3], &Codex.Options.Effort.parse/1)
       [{:ok, :xhigh}, {:ok, :xhigh}, {:ok, :max}, :error, :error]
   """
   @spec parse(term()) :: {:ok, t()} | :error
@@ -41,7 +41,7 @@ defmodule Codex.Models.Effort do
   @doc """
   Converts a string to the word of the CLI: that of a known effort, any other unchanged.
 
-      iex> Enum.map(["EXTRA-HIGH", "turbo"], &Codex.Models.Effort.word/1)
+      iex> Enum.map(["EXTRA-HIGH", "turbo"], &Codex.Options.Effort.word/1)
       ["xhigh", "turbo"]
   """
   @spec word(String.t()) :: String.t()
@@ -55,7 +55,7 @@ defmodule Codex.Models.Effort do
   @doc """
   Converts the effort of a catalog: a known effort to an atom, any other stays a string.
 
-      iex> Enum.map(["xhigh", "turbo"], &Codex.Models.Effort.from_wire/1)
+      iex> Enum.map(["xhigh", "turbo"], &Codex.Options.Effort.from_wire/1)
       [:xhigh, "turbo"]
   """
   @spec from_wire(String.t()) :: t() | String.t()

@@ -1,10 +1,10 @@
-defmodule Codex.Models.EffortTest do
+defmodule Codex.Options.EffortTest do
   use ExUnit.Case, async: true
 
   alias Codex.Models
-  alias Codex.Models.Effort
+  alias Codex.Options.Effort
 
-  doctest Codex.Models.Effort
+  doctest Codex.Options.Effort
 
   test "every effort is read from its atom and its word, and written as its word" do
     for effort <- Models.reasoning_efforts() do
