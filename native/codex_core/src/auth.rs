@@ -20,6 +20,6 @@ mod failure;
 mod members;
 mod slot;
 
-pub use failure::{Failure, Origin};
+pub use failure::{Failure, LoginError, Origin};
 pub use slot::Slot;
 pub use store::{Loaded, Mode, Removed, Request, Saved};

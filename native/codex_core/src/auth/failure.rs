@@ -40,3 +40,13 @@ pub enum Failure {
         path: PathBuf,
     },
 }
+
+/// The reason for refusing a text. It names members and places, never values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginError(pub String);
+
+impl std::fmt::Display for LoginError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

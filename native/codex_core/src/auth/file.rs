@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::failure::{Failure, Origin};
-use super::login::{Login, LoginError};
+use super::failure::{Failure, LoginError, Origin};
+use super::login::Login;
 use super::mcp;
 use super::members::Members;
 use crate::files::{self, FileError};

@@ -1,5 +1,6 @@
 //! The CLI's own login: the content of `auth.json`, or of the same object in the keyring.
 
+use super::failure::LoginError;
 use super::jwt::{self, Claims};
 use super::members::Members;
 
@@ -82,16 +83,6 @@ pub struct Tokens {
     pub refresh_token: String,
     /// The account that requests are made for.
     pub account_id: Option<String>,
-}
-
-/// The reason for refusing a text. It names members and places, never values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoginError(pub String);
-
-impl std::fmt::Display for LoginError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl Login {

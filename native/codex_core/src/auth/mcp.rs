@@ -5,7 +5,7 @@
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
-use super::login::LoginError;
+use super::failure::LoginError;
 use super::members::Members;
 
 /// The members of an entry that the CLI knows.

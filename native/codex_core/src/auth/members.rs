@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::login::LoginError;
+use super::failure::LoginError;
 
 /// Names and values, in the order of the text.
 #[derive(Clone, Default)]

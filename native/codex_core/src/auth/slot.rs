@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::failure::Failure;
-use super::login::{Login, LoginError};
+use super::failure::{Failure, LoginError};
+use super::login::Login;
 use super::mcp::digest;
 use super::{file, mcp};
 
