@@ -154,7 +154,7 @@ defmodule Codex.AppServer do
 
   # --- Connections --------------------------------------------------------------------------------
 
-  alias Codex.AppServer.{BearerToken, Connect, Request, RequestId}
+  alias Codex.AppServer.{BearerToken, Connect, Request, RequestId, Subscribers}
 
   @typedoc "The reason of a failed connection."
   @type connect_reason :: Connect.reason()
@@ -345,12 +345,9 @@ defmodule Codex.AppServer do
 
   `secret` is the content of that file without its last newline. Options:
 
-    * `:expires_in` - the lifetime in seconds (positive integer, default 300). The server checks it
-      when a connection is made
-    * `:issuer`, `:audience` - the values of the server's `--ws-issuer` and `--ws-audience`
-      (strings, default: not in the token)
+  #{BearerToken.docs()}
 
-  Raises `ArgumentError` for invalid options. The secret is never shown.
+  Raises `Codex.OptionError` for invalid options. The secret is never shown.
   """
   @spec signed_token(String.t(), keyword()) :: String.t()
   def signed_token(secret, options \\ []), do: BearerToken.new(secret, options)
@@ -415,10 +412,7 @@ defmodule Codex.AppServer do
 
   Options:
 
-    * `:methods` - the notifications and requests to send, a list of method names (default: all). It
-      does not filter `:codex_request_closed`, `:codex_connection` and `:codex_subscription`
-    * `:thread_id` - the id of one thread (default: all). Leaves out messages without a thread
-    * `:as` - `:wire` (default) or `:structs`
+  #{Subscribers.docs()}
 
   With `as: :structs`, the process gets:
 

@@ -334,7 +334,7 @@ defmodule Codex.Config do
   if nothing was written, with the reason `:conflict` (`:expected` and `:found` hold the versions),
   `:bad_value`, `:bad_profile`, `:empty_home`, `:missing_home`, `:unreadable`, `:unwritable`,
   `:syntax`, or any reason that the schema gives for a value that the CLI would refuse. Unknown keys
-  are written. Raises `ArgumentError` for an invalid edit, key or option.
+  are written. Raises `ArgumentError` for an invalid edit or key, and `Codex.OptionError`.
   """
   @spec batch([edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}

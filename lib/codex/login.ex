@@ -1,9 +1,10 @@
 defmodule Codex.Login do
   @schema Codex.Options.Schema.new(
             [
-              {:codex_path, :os_path, "the CLI",
-               shown: "`CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH"},
-              {:codex_home, :os_path, "the CLI's home", shown: "see `Codex.Home.resolve/1`"},
+              {:codex_path, :argument, "the CLI",
+               expected: "a path", shown: "`CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH"},
+              {:codex_home, :argument, "the CLI's home",
+               expected: "a path", shown: "see `Codex.Home.resolve/1`"},
               {:env, :env, "additional environment variables; nil removes a variable",
                default: %{}, secret: true},
               {:overrides, {:list, :text},
@@ -297,8 +298,14 @@ defmodule Codex.Login do
 
   defp options!(opts) do
     Codex.Options.Schema.validate!(@schema, opts, fn
-      :limit, ms when ms == :infinity or (is_integer(ms) and ms in 0..0xFFFFFFFF) -> {:ok, ms}
-      _type, _value -> :error
+      :limit, ms when ms == :infinity or (is_integer(ms) and ms in 0..0xFFFFFFFF) ->
+        {:ok, ms}
+
+      :argument, path when is_binary(path) ->
+        if String.contains?(path, "\0"), do: :error, else: {:ok, path}
+
+      _type, _value ->
+        :error
     end)
   end
 end

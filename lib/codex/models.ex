@@ -91,7 +91,7 @@ defmodule Codex.Models do
   #{Query.docs()}
 
   `:working_directory` and `:codex_path_override` are other names for `:cwd` and `:codex_path`, so
-  the options of `Codex.Test.options/1` are accepted. Raises `ArgumentError` for unknown or
+  the options of `Codex.Test.options/1` are accepted. Raises `Codex.OptionError` for unknown or
   invalid options. Blocks until the CLI has answered: at most for `:timeout`, and the first time
   up to 5 seconds for its version.
 

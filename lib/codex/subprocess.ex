@@ -130,7 +130,7 @@ defmodule Codex.Subprocess do
   #{Options.docs()}
 
   Returns `{:ok, sub}`, or `{:error, error}` with a reason of the first list of
-  `Codex.Subprocess.Error`. Raises `ArgumentError` for unknown or invalid options. Blocks for at
+  `Codex.Subprocess.Error`. Raises `Codex.OptionError` for invalid options. Blocks for at
   most `:start_timeout`.
   """
   @spec open([String.t(), ...], keyword | map) :: {:ok, t} | {:error, Error.t()}

@@ -164,9 +164,11 @@ defmodule Codex.Thread do
   Runs turns while the CLI asks to continue (with a continuation token), at most `max_attempts`
   turns (default 3).
 
-  Options: `max_attempts`, `backoff` (a function of the attempt's number, called before the next
-  attempt; the default sleeps 100, 200, 400 … at most 5_000 ms), `turn_opts`. The current CLI never
-  asks to continue, so one turn is enough.
+  Options:
+
+  #{Runner.docs()}
+
+  The current CLI never asks to continue, so one turn is enough.
 
   Returns the errors of `run/3` and `{:max_attempts_reached, attempts, %{continuation: token}}`.
   """

@@ -117,6 +117,10 @@ defmodule Codex.OptionsCanaryTest do
     end
   end
 
+  # The fields of an error, which `inspect/1` does not show.
+  defp fields({:returned, {:error, %Codex.OptionError{} = error}}), do: Map.from_struct(error)
+  defp fields(_outcome), do: nil
+
   # What is checked when it is read.
   defp lazy({:ok, stream}) when is_function(stream, 2), do: Enum.take(stream, 1)
   defp lazy(stream) when is_function(stream, 2), do: Enum.take(stream, 1)
@@ -139,7 +143,8 @@ defmodule Codex.OptionsCanaryTest do
 
       {outcome, log} = with_log(fn -> call(fn -> apply(module, name, arguments) end) end)
 
-      said = inspect(outcome, limit: :infinity, printable_limit: :infinity) <> log
+      shown = [limit: :infinity, printable_limit: :infinity]
+      said = inspect(outcome, shown) <> inspect(fields(outcome), shown) <> log
 
       if said =~ @canary do
         {inspect(module), name, inspect(options), said}

@@ -15,6 +15,10 @@ defmodule Codex.AppServer.Subscribers do
   @type form :: :wire | :structs
   @type t :: %{term() => filter()}
 
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
+
   @doc """
   Makes a filter from the options `:methods` (list of strings), `:thread_id` (string) and `:as`, the
   form of the messages. A filter with a thread rejects messages about no thread.

@@ -27,9 +27,8 @@ defmodule Codex.Options.Type do
   def cast(:boolean, value), do: valid(is_boolean(value), value)
   def cast(:text, value), do: valid(is_binary(value) and String.valid?(value), value)
   def cast(type, value) when type in [:string, :path], do: valid(string?(value), value)
-  # A path as the system has it: any bytes. "" is left to the functions that resolve the path.
-  def cast(:os_path, value),
-    do: valid(is_binary(value) and not String.contains?(value, "\0"), value)
+  # Any bytes: the functions that use the path report an invalid or missing file.
+  def cast(:os_path, value), do: valid(is_binary(value), value)
 
   def cast(:pid, value), do: valid(is_pid(value), value)
   def cast(:map, value), do: valid(is_map(value) and not is_struct(value), value)

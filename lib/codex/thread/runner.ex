@@ -1,6 +1,7 @@
 defmodule Codex.Thread.Runner do
   @moduledoc false
-  # The options of `Codex.Thread.run/3` and its like that are none of the turn, and the loop of `Codex.Thread.run_auto/3`.
+  # The options of `Codex.Thread.run/3` besides those of the turn, and the loop of
+  # `Codex.Thread.run_auto/3`.
 
   alias Codex.OptionError
   alias Codex.Options.{Places, Schema}
@@ -17,13 +18,18 @@ defmodule Codex.Thread.Runner do
           places: true
         )
 
+  @doc "Returns the options of `Codex.Thread.run_auto/3` as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@auto)
+
   @doc "Returns the options of the turn among those of a run: `turn_opts` alone, if these are set."
   @spec opts(term()) :: {:ok, map()} | {:error, OptionError.t()}
   def opts(opts) do
     with {:ok, opts} <- map(opts),
-         {turn_opts, opts} = pop(opts, :turn_opts, nil),
-         :ok <- check_loop(opts) do
-      if turn_opts, do: map(turn_opts), else: {:ok, opts}
+         {turn_opts, opts} = pop(opts, :turn_opts, nil) do
+      if turn_opts,
+        do: with(:ok <- check_loop(opts), do: map(turn_opts)),
+        else: {:ok, opts}
     end
   end
 
@@ -32,7 +38,7 @@ defmodule Codex.Thread.Runner do
     Map.pop(opts, key, value)
   end
 
-  # Options of a loop over turns, which this version does not have.
+  # Beside `turn_opts`, other options have no effect; those of a loop over turns are errors.
   defp check_loop(opts) do
     Enum.find_value(opts, :ok, fn {key, value} ->
       error = if value, do: Places.error(key)
@@ -42,14 +48,14 @@ defmodule Codex.Thread.Runner do
 
   defp map(opts), do: with({:ok, pairs} <- Schema.pairs(opts), do: {:ok, Map.new(pairs)})
 
-  @doc "A name for one run, by which it is cancelled."
+  @doc "Returns a new name of a run, for its cancellation."
   @spec token() :: String.t()
   def token, do: "run-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
 
-  @typedoc "What a turn comes to, whose thread may ask to go on."
+  @typedoc "The result of a turn. Its thread may ask for another turn."
   @type turn :: {:ok, Turn.Result.t()} | {:error, Codex.Thread.failure()}
 
-  @doc "Runs turns, as `run` does with a thread and options, until none asks to go on."
+  @doc "Calls `run` with a thread and options until the thread asks for no other turn."
   @spec auto(Codex.Thread.t(), term(), (Codex.Thread.t(), map() | keyword() -> turn())) :: turn()
   def auto(thread, opts, run) do
     with {:ok, opts} <- Schema.validate(@auto, opts, &turn_opts/2) do

@@ -65,7 +65,7 @@ defmodule Mix.Tasks.Codex.Config do
   defp parse(key) do
     Key.parse!(key)
   rescue
-    error in ArgumentError -> fail(Exception.message(error))
+    error in [ArgumentError, Codex.OptionError] -> fail(Exception.message(error))
   end
 
   defp load(opts) do

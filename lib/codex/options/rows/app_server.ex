@@ -102,8 +102,11 @@ defmodule Codex.Options.Rows.AppServer do
   ]
 
   @subscription [
-    {:methods, {:list, :text}, "the methods of the messages; all if not set"},
-    {:thread_id, :text, "the thread of the messages"},
+    {:methods, {:list, :text},
+     "the methods of the notifications and requests. Does not filter `:codex_request_closed`, " <>
+       "`:codex_connection` and `:codex_subscription`", shown: "all methods"},
+    {:thread_id, :text, "the id of a thread. Leaves out messages without a thread",
+     shown: "all threads"},
     {:as, {:one_of, [:wire, :structs]},
      "the form of the messages: maps as on the wire, or structs of `Codex.Events`",
      default: :wire}
