@@ -1,4 +1,4 @@
-//! Credentials: whatever bytes there are, and whoever else writes.
+//! Credentials: any bytes, and other writers.
 
 #![allow(clippy::unwrap_used)]
 

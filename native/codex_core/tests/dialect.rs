@@ -1,4 +1,4 @@
-//! Dialects: fields are found under their paths, and what no field takes is kept.
+//! Dialects: fields are found under their paths, and other members are kept.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Classification from outside: what the order of the rows means, and that no input breaks it.
+//! Classification from outside: the order of the rows, and that no input breaks it.
 
 use codex_core::errors::{End, Failure, Kind, REACH, Reset, classify, last_words, retry_after};
 use proptest::prelude::*;

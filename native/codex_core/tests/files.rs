@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use codex_core::files::{self, FileError, Kind, Late, within};
 
-/// What stands in the place of a file, by its type.
+/// The object in the place of a file, by its type.
 fn others(folder: &Path) -> Vec<(PathBuf, Kind)> {
     let path = |name: &str| folder.join(name);
     assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());

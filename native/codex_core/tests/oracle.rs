@@ -14,7 +14,7 @@ fn ours(document: &[u8]) -> Result<Value, Fault> {
         .map_err(|(fault, _)| fault)
 }
 
-/// Where we differ from serde_json on purpose: lone surrogates are replaced, not refused.
+/// The intended difference from serde_json: lone surrogates are replaced, not refused.
 fn has_surrogate_escape(document: &[u8]) -> bool {
     document.windows(3).any(|window| matches!(window, [b'\\', b'u', b'd' | b'D']))
 }

@@ -16,7 +16,7 @@ pub const STDIN_WINDOW: usize = 256 * 1024;
 pub const STDERR_WINDOW: u64 = 64 * 1024;
 /// Frames of bytes that may be on their way to an owner that has not looked at them. A child that
 /// writes single bytes would otherwise fill its mailbox with messages that weigh a hundred times
-/// what they carry.
+/// their payload.
 pub const FRAMES_WINDOW: u32 = 256;
 /// The longest frame we accept. Only START comes near it; the kernel refuses argv and env long
 /// before.

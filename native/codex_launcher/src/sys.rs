@@ -216,7 +216,7 @@ pub fn release_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Marks every descriptor above stderr close-on-exec: what the VM leaked to us stops here.
+/// Marks every descriptor above stderr close-on-exec: descriptors that the VM leaked stop here.
 pub fn seal_descriptors() {
     #[cfg(target_os = "linux")]
     {

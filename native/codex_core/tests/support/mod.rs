@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use codex_core::{Decoder, Fault, Progress, Schema, Sink, Tree};
 use serde_json::{Map, Value, json};
 
-/// Terms are indexes into what was built so far.
+/// Terms are indexes into the values that were built so far.
 #[derive(Default)]
 pub struct ValueSink {
     built: RefCell<Vec<Value>>,
