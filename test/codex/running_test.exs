@@ -170,7 +170,7 @@ defmodule Codex.RunningTest do
 
       assert eventually(fn ->
                starting = :sys.get_state(conn).state.turns.starting
-               match?([%{own?: true}], Map.values(starting))
+               match?([%{late?: false}], Map.values(starting))
              end)
 
       assert Codex.stop(thread) == :ok

@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.Account do
   @moduledoc false
-  # Logins of an app-server. What a configuration forbids the server refuses itself: a map whose kind, as
-  # `Codex.Error.normalize/1` tells it, is `:login_forbidden`.
+  # Logins of an app-server. The server refuses a login that the configuration forbids; the kind of
+  # that error is `:login_forbidden`, see `Codex.Error.normalize/1`.
 
   alias Codex.{AppServer, OptionError}
   alias Codex.Options.Schema
@@ -9,13 +9,13 @@ defmodule Codex.AppServer.Account do
   @type error ::
           {:error, AppServer.reason() | {:invalid_login_type, term()}}
 
-  # Words for a type that the protocol has not.
+  # Other names of types.
   @types %{"api" => "apiKey", "api_key" => "apiKey", "apikey" => "apiKey"}
 
   @doc """
-  Begins a login: `:chatgpt`, `{:api_key, key}`, or a map with a `type` and what that one needs. A key is not checked by the
-  server; the login with ChatGPT answers with `"loginId"` and `"authUrl"`. A key that is nil or empty
-  (a variable that is not set) is a `Codex.OptionError`.
+  Begins a login: `:chatgpt`, `{:api_key, key}`, or a map with a `type` and its members. The server
+  does not check a key. The login with ChatGPT answers with `"loginId"` and `"authUrl"`. A key that
+  is nil or empty (a variable that is not set) is a `Codex.OptionError`.
   """
   @spec login_start(AppServer.conn(), term()) :: {:ok, map()} | error()
   def login_start(conn, {:api_key, key}), do: login_start(conn, %{type: "apiKey", api_key: key})
@@ -40,7 +40,7 @@ defmodule Codex.AppServer.Account do
       else: :ok
   end
 
-  # What is given may be a key: it is not shown.
+  # The value may be a key.
   defp pairs(login) do
     with {:error, error} <- Schema.pairs(login), do: {:error, OptionError.redact(error)}
   end
@@ -51,7 +51,7 @@ defmodule Codex.AppServer.Account do
   defp typed({key, type}) when key in [:type, "type"], do: {:type, type}
   defp typed(pair), do: pair
 
-  @doc "Gives up a login. `\"status\"` of the result is `\"canceled\"` or `\"notFound\"`."
+  @doc "Cancels a login. `\"status\"` of the result is `\"canceled\"` or `\"notFound\"`."
   @spec login_cancel(AppServer.conn(), String.t()) :: {:ok, map()} | error()
   def login_cancel(conn, login_id), do: AppServer.account_login_cancel(conn, login_id: login_id)
 
@@ -59,11 +59,11 @@ defmodule Codex.AppServer.Account do
   @spec logout(AppServer.conn()) :: {:ok, map()} | error()
   def logout(conn), do: AppServer.account_logout(conn)
 
-  @doc "Who is logged in. Option: `:refresh_token` (default false)."
+  @doc "Returns the account that is logged in. Option: `:refresh_token` (default false)."
   @spec read(AppServer.conn(), AppServer.options()) :: {:ok, map()} | error()
   def read(conn, opts \\ []), do: AppServer.account_read(conn, opts)
 
-  @doc "The limits of a login with ChatGPT; an error for any other."
+  @doc "Returns the rate limits of a login with ChatGPT, or an error for other logins."
   @spec rate_limits(AppServer.conn()) :: {:ok, map()} | error()
   def rate_limits(conn), do: AppServer.account_rate_limits_read(conn)
 end

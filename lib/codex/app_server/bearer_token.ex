@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.BearerToken do
   @moduledoc false
-  # Tokens for a server with `--ws-auth signed-bearer-token` (CLI 0.169): JSON Web Tokens, signed with
-  # HMAC and SHA-256.
+  # Tokens for a server with `--ws-auth signed-bearer-token` (CLI 0.169): JSON Web Tokens, signed
+  # with HMAC and SHA-256.
 
   alias Codex.Options.Schema
 

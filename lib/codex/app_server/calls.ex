@@ -1,19 +1,19 @@
 defmodule Codex.AppServer.Calls do
   @moduledoc false
-  # How the functions of `Codex.AppServer` look: each method is one, with options alone; those below take some of their
-  # parameters by position, or in more forms than the protocol has.
+  # The functions of `Codex.AppServer`: one for each method, with options alone, unless a row below
+  # gives it positional parameters or further forms of values.
   #
-  # A row: method, and
+  # A row is a method, and
   #
   #   * `name:`    - of the function, instead of the method's (`thread/start` is `thread_start`)
   #   * `args:`    - parameters by position, before the options
-  #   * `values:`  - options that `Codex.AppServer.Params` turns into what the protocol has
+  #   * `values:`  - options that `Codex.AppServer.Params` converts
   #   * `also:`    - other names of options
   #   * `omit:`    - options with one of these values are not sent
   #   * `fixed:`   - options that are sent unless they are given
   #   * `timeout:` - how long the answer may take, in ms (default 30_000)
   #   * `returns:` - `:ok` instead of `{:ok, map}`
-  #   * `doc:`     - what the protocol does not say
+  #   * `doc:`     - further documentation
 
   alias Codex.OptionError
 
@@ -24,7 +24,8 @@ defmodule Codex.AppServer.Calls do
     values: %{"approval_policy" => :ask_for_approval, "sandbox" => :sandbox_mode},
     omit: [nil, [], false]
   ]
-  @thread_doc "`:working_directory` is `:cwd`; `:sandbox` also takes `:strict`, `:permissive` and `:default`, which is not sent. Options that are nil, false or `[]` are not sent."
+  @thread_doc "`:working_directory` is `:cwd`; `:sandbox` also takes `:strict`, `:permissive` " <>
+                "and `:default`, which is not sent. Options that are nil, false or `[]` are not sent."
   @optional [omit: [nil, []]]
   @config [timeout: 10_000] ++ @optional
 
@@ -37,7 +38,9 @@ defmodule Codex.AppServer.Calls do
      [
        args: [:thread_id, :input],
        doc:
-         "`input` is text, or a list of text and blocks: `%{type: :text, text: text}`, `%{type: :image, url: url}`, `%{type: :local_image, path: path}`, … While a turn is active the server takes it as more input to that one, and answers with its id.",
+         "`input` is a string, or a list of strings and blocks: `%{type: :text, text: text}`, " <>
+           "`%{type: :image, url: url}`, `%{type: :local_image, path: path}`, … While a turn is " <>
+           "active, the server adds the input to that turn, and answers with its id.",
        timeout: 300_000,
        values: %{
          "input" => :user_input,
@@ -52,7 +55,8 @@ defmodule Codex.AppServer.Calls do
      [
        args: [:thread_id, :target],
        doc:
-         "`target` is `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, `{:commit, sha, title}`, `{:custom, text}`, text, or a map as on the wire.",
+         "`target` is `:uncommitted_changes`, `{:base_branch, branch}`, `{:commit, sha}`, " <>
+           "`{:commit, sha, title}`, `{:custom, text}`, a string, or a map as on the wire.",
        timeout: 300_000,
        values: %{"target" => :review_target}
      ] ++ @optional},
@@ -74,7 +78,8 @@ defmodule Codex.AppServer.Calls do
      [
        args: [:edits],
        doc:
-         "`edits` is a list of maps with `:key_path`, `:value` (nil deletes) and `:merge_strategy` (default `:replace`). They are written all, or none.",
+         "`edits` is a list of maps with `:key_path`, `:value` (nil deletes) and " <>
+           "`:merge_strategy` (default `:replace`). All of them are written, or none.",
        values: %{"edits" => :edits}
      ] ++ @config},
     {"command/exec", [args: [:command], timeout: :own] ++ @optional},
@@ -83,7 +88,8 @@ defmodule Codex.AppServer.Calls do
        name: :command_write_stdin,
        args: [:process_id, :delta_base64],
        doc:
-         "For a command that `command_exec/4` started with a `:process_id` and `:stream_stdin`; the bytes are given as they are.",
+         "For a command that `command_exec/4` started with a `:process_id` and `:stream_stdin`. " <>
+           "The bytes are given unencoded.",
        values: %{"delta_base64" => :base64}
      ] ++ @optional},
     {"command/exec/write", []},
@@ -108,7 +114,7 @@ defmodule Codex.AppServer.Calls do
           doc: String.t() | nil
         }
 
-  @doc "Every function for the given methods."
+  @doc "Returns the rows of all functions for these methods."
   @spec rows([String.t()]) :: [row()]
   def rows(methods) do
     known = Enum.map(@rows, &elem(&1, 0))
@@ -133,14 +139,14 @@ defmodule Codex.AppServer.Calls do
   end
 
   @doc """
-  The function of a method.
+  Returns the function name of a method.
 
       iex> Codex.AppServer.Calls.name("account/gatewayOAuth/read")
       :account_gateway_oauth_read
   """
   @spec name(String.t()) :: atom()
   def name(method) do
-    # The methods are those of our own file.
+    # Methods come from the protocol file, not from the wire.
     method
     |> String.replace("OAuth", "Oauth")
     |> Macro.underscore()
@@ -148,21 +154,21 @@ defmodule Codex.AppServer.Calls do
     |> String.to_atom()
   end
 
-  @doc "The parameters that go over the wire, and what is experimental in them."
+  @doc "Returns the parameters for the wire, and their experimental parts."
   @spec params(row(), keyword(), term()) ::
           {:ok, map() | nil, [String.t()]}
           | {:error, OptionError.t()}
   def params(row, args, options) do
     with {:ok, pairs} <- pairs(options) do
       given = for {key, value} <- pairs, pair = option(row, key, value), do: pair
-      # What is given comes later, and counts.
+      # Later values win.
       fixed = Map.to_list(row.fixed)
       args = for {key, value} <- args, do: {key, value(row, Atom.to_string(key), value)}
       row.method |> Codex.Protocol.params(fixed ++ given ++ args) |> placed() |> login(row.method)
     end
   end
 
-  # The server would take an empty key or token for a login.
+  # The server would accept an empty key or token.
   defp login({:ok, params, _} = result, "account/login/start") do
     cond do
       blank?(params["apiKey"]) -> blank(:api_key)
@@ -180,7 +186,7 @@ defmodule Codex.AppServer.Calls do
 
   defp blank?(text), do: is_binary(text) and String.trim(text) == ""
 
-  # An option of another list is named as such.
+  # The error for an option of another list names that list.
   defp placed({:error, %OptionError{reason: :unknown, path: [key]} = error}),
     do: {:error, Codex.Options.Places.error(key) || error}
 
@@ -208,11 +214,11 @@ defmodule Codex.AppServer.Calls do
   defp text(key) when is_binary(key) and byte_size(key) <= 64, do: key
   defp text(_key), do: nil
 
-  # A command has a clock of its own; the answer comes after it.
+  # A command has a timeout of its own; the answer follows it.
   @grace 5_000
   @longest 0xFFFFFFFF
 
-  @doc "How long the answer to these parameters may take, in ms."
+  @doc "Returns the default timeout of a request with these parameters, in ms."
   @spec timeout(row(), map() | nil) :: pos_integer() | :infinity
   def timeout(%{timeout: :own}, %{"disableTimeout" => true}), do: :infinity
 

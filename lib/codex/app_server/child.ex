@@ -28,7 +28,7 @@ defmodule Codex.AppServer.Child do
     options = %{options | clear_env: clear_env?(options)}
     env = env(client, options)
 
-    with {:ok, hidden} <- told(client, options),
+    with {:ok, hidden} <- overrides(client, options),
          {:ok, overrides} <- arguments(hidden.overrides),
          {:ok, program} <- CLI.find(client.codex_path_override),
          :ok <- guard(env, options),
@@ -69,7 +69,7 @@ defmodule Codex.AppServer.Child do
     options = %{options | clear_env: clear_env?(options)}
     host = if options.clear_env, do: %{}, else: System.get_env()
     # The server was started with these.
-    {:ok, hidden} = told(client, options)
+    {:ok, hidden} = overrides(client, options)
     {:ok, overrides} = arguments(hidden.overrides)
     key = if client.api_key, do: [api_key: client.api_key], else: []
     env = host |> Map.merge(env(client, options)) |> Map.merge(hidden.vars)
@@ -79,7 +79,7 @@ defmodule Codex.AppServer.Child do
   defp clear_env?(options), do: options.clear_env or options.isolation == :hermetic
 
   # Secrets of MCP servers and providers are left out, because every user can read arguments.
-  defp told(client, options) do
+  defp overrides(client, options) do
     with {:ok, ours} <- of_client(client) do
       config = if options.config == %{}, do: [], else: options.config
       Secrets.hide(ours ++ isolation(options) ++ login(client) ++ config)
@@ -100,7 +100,7 @@ defmodule Codex.AppServer.Child do
          do: {:ok, Flags.overrides(sent, settings) ++ model}
   end
 
-  # The connection logs in with the key, for its own server alone: the home keeps its login.
+  # The connection logs in with the key, in the memory of its server: the home keeps its login.
   defp login(%{api_key: nil}), do: []
 
   defp login(_client),

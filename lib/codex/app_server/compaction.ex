@@ -1,7 +1,8 @@
 defmodule Codex.AppServer.Compaction do
   @moduledoc false
-  # A compaction from its request to its end. The server answers at once, and tells the end like that of a turn (0.169), so a process of its
-  # own subscribes for it: the caller's subscription stays what it is.
+  # A compaction from its request to its end. The server (0.169) answers at once, and reports the
+  # end as that of a turn. A process of its own subscribes for it, so that the caller's subscription
+  # stays.
 
   alias Codex.{AppServer, Error}
   alias Codex.AppServer.Connection
@@ -31,7 +32,7 @@ defmodule Codex.AppServer.Compaction do
          do: {:ok, ms}
   end
 
-  @doc "Runs one: `start` sends the request, and waits so many ms for its answer."
+  @doc "Runs a compaction: `start` sends the request, and waits so many ms for its answer."
   @spec run(
           AppServer.conn(),
           String.t(),

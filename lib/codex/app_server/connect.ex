@@ -1,13 +1,13 @@
 defmodule Codex.AppServer.Connect do
   @moduledoc false
-  # How a connection begins: what its server is, what must not be shown of it, and whose limits count. `Codex.AppServer.connect/2` and
-  # `connect_remote/2` have the documentation.
+  # Starts connections: to a server of this package, or to one that listens. `connect/2` and
+  # `connect_remote/2` of `Codex.AppServer` have the documentation.
 
   alias Codex.AppServer.{Child, DefaultSocket, Options, Server}
   alias Codex.JSONRPC.{Socket, Stdio}
   alias Codex.JSONRPC.Socket.Address
 
-  @typedoc "Why there is no connection."
+  @typedoc "Reasons of a failed connection."
   @type reason ::
           Codex.OptionError.t()
           | Child.reason()
@@ -20,10 +20,10 @@ defmodule Codex.AppServer.Connect do
           | {:app_server_down, map()}
           | {:already_started, pid()}
 
-  @typedoc "Whether the SDK supervises the process, or the caller, whom it is linked to."
+  @typedoc "Supervised by this package, or linked to the caller."
   @type start :: :supervised | :linked
 
-  @doc "Starts a server."
+  @doc "Starts a server, and a connection to it."
   @spec child(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def child(client, options, start \\ :supervised) do
     with {:ok, client} <- Codex.Options.new(client),
@@ -43,10 +43,13 @@ defmodule Codex.AppServer.Connect do
     end
   end
 
-  # What only a process has, and so the connection for all of its threads.
+  # Options that hold for the whole server process, and so for all threads of the connection.
   @of_process [:api_key, :base_url, :codex_path_override, :codex_home, :env]
 
-  @doc "Those options of a client that are set and that a thread cannot have for itself, in a form that tells whether two are the same, and nothing else."
+  @doc """
+  Returns digests of the client's options that a thread cannot have for itself, so that those of a
+  connection and a thread can be compared.
+  """
   @spec fingerprint(Codex.Options.t()) :: %{atom() => binary()}
   def fingerprint(%Codex.Options{} = client) do
     defaults = Codex.Options.Table.defaults(:global)
@@ -63,7 +66,7 @@ defmodule Codex.AppServer.Connect do
     options[:isolation] == :hermetic and client.codex_home == nil and named == nil
   end
 
-  # Looked up anew for each server: its configuration may have changed.
+  # Called for each server: the configuration may have changed.
   defp opener(client, options, home) do
     client = if home, do: %{client | codex_home: home}, else: client
 
@@ -71,7 +74,7 @@ defmodule Codex.AppServer.Connect do
          do: {:ok, {Stdio, {argv, child, options}}}
   end
 
-  @doc "Reaches one that runs."
+  @doc "Connects to a server that listens."
   @spec remote(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
   def remote(url, options, start \\ :supervised) do
     with {:ok, options} <- Options.new(options, :remote),
@@ -103,7 +106,7 @@ defmodule Codex.AppServer.Connect do
     values =
       for {name, value} <- headers,
           name =~ @secret_header,
-          # Of `Bearer abc`, `abc` is one, too.
+          # In `Bearer abc`, `abc` is a secret, too.
           secret <- [value, value |> String.split() |> List.last()],
           secret not in [nil, ""],
           do: secret
@@ -145,7 +148,7 @@ defmodule Codex.AppServer.Connect do
         with {:ok, _hello} <- result, do: {:ok, pid}
 
       {:DOWN, ^monitor, :process, _, reason} ->
-        # It answers before it ends, unless it was killed.
+        # The process replies before it ends, unless it was killed.
         receive do
           {^ref, {:error, reason}} -> {:error, reason}
         after
@@ -154,7 +157,7 @@ defmodule Codex.AppServer.Connect do
     end
   end
 
-  @doc "The account of a connection's limits."
+  @doc "Returns the account of a connection's rate limits."
   @spec account(Codex.Options.t() | String.t(), map() | keyword()) :: String.t()
   def account(client, options \\ [])
 
@@ -173,7 +176,7 @@ defmodule Codex.AppServer.Connect do
   def account(%Codex.Options{} = client, options) do
     options = Map.new(options)
     env = Map.merge(client.env || %{}, Map.new(options[:env] || %{}))
-    # Nobody else has the home that it will have.
+    # No other connection has its home.
     own = if own_home?(client, options), do: "own:#{System.unique_integer([:positive])}:"
 
     "#{own}" <>

@@ -1,6 +1,6 @@
 defmodule Codex.AppServer.Connection do
   @moduledoc false
-  # Requests to the process of a connection: one call, whatever the method.
+  # Calls to the process of a connection.
 
   alias Codex.OptionError
 
@@ -13,10 +13,11 @@ defmodule Codex.AppServer.Connection do
         }
 
   @doc """
-  Sends a request and waits for its answer. The connection's process gets `{:request, method, params, opts}`; it keeps the clock.
+  Sends a request and waits for its answer. The process of the connection times it.
 
-  Options: `:timeout_ms` (positive integer or `:infinity`, default 30_000), `:experimental` (what in the parameters needs
-  `experimental_api: true`, default `[]`).
+  Options: `:timeout_ms` (positive integer or `:infinity`, default 30_000), `:experimental` (the
+  parts of the parameters that need `experimental_api: true`, default `[]`), `:follow` (the caller
+  reads the turn that the request starts).
   """
   @spec request(conn(), String.t(), map() | nil, keyword()) ::
           {:ok, term()} | {:error, Codex.AppServer.reason()}
@@ -79,7 +80,7 @@ defmodule Codex.AppServer.Connection do
     end
   end
 
-  @doc "Whether a term can be the pid or the name of a process."
+  @doc "Returns whether a term can be the pid or the name of a process."
   @spec conn?(term()) :: boolean()
   def conn?(pid) when is_pid(pid), do: true
   def conn?({:global, _name}), do: true
@@ -87,7 +88,7 @@ defmodule Codex.AppServer.Connection do
   def conn?({name, node}) when is_atom(node), do: conn?(name) and not is_pid(name)
   def conn?(name), do: is_atom(name) and name not in [nil, true, false]
 
-  @doc "The process of a connection, or nil."
+  @doc "Returns the process of a connection, or nil."
   @spec whereis(term()) :: pid() | {atom(), node()} | nil
   def whereis(conn), do: if(conn?(conn), do: GenServer.whereis(conn))
 
@@ -99,7 +100,7 @@ defmodule Codex.AppServer.Connection do
       else: {:error, OptionError.argument(:conn, conn, "a connection: its pid or its name")}
   end
 
-  @doc "Asks the connection's process. If it is gone, or goes, that is an error and no exit."
+  @doc "Calls the process of a connection. If the process is gone, returns an error."
   @spec call(conn(), term()) ::
           {:ok, term()}
           | {:error, {:app_server_down, down()} | OptionError.t()}

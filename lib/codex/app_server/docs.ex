@@ -1,11 +1,11 @@
 defmodule Codex.AppServer.Docs do
   @moduledoc false
-  # The documentation of the functions that are made from the protocol.
+  # Writes the documentation of the functions that are generated from the protocol.
 
   alias Codex.Protocol
   alias Codex.Protocol.Words
 
-  @doc "Of one function."
+  @doc "Returns the documentation of a function."
   @spec of(Codex.AppServer.Calls.row()) :: String.t()
   def of(row) do
     {:ok, method} = Protocol.method(row.method)

@@ -5,7 +5,7 @@ defmodule Codex.AppServer.Pages do
   alias Codex.AppServer.Connection
   alias Codex.{Error, Protocol}
 
-  @doc "The elements of all pages. Options are checked when the stream is made, and raise as reading does."
+  @doc "Streams the elements of all pages. Invalid options raise at once, failures when it is read."
   @spec stream(GenServer.server(), String.t(), term(), map()) :: Enumerable.t()
   def stream(conn, method, options, ids) do
     with {:error, reason} <- Connection.check(conn), do: raise(error(reason))

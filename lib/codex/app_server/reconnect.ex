@@ -8,8 +8,8 @@ defmodule Codex.AppServer.Reconnect do
 
   @schema Schema.new(Rows.AppServer.reconnect())
 
-  # Attempts count from the first again after a server that was ready for so long, and for longer than
-  # the wait before it.
+  # Attempts count from the first again after a server that was ready for so long, and for longer
+  # than the wait before it.
   @stable_ms 1_000
 
   defstruct servers: 1, up?: false, tried: 0, waited: 0, since: nil, waiting: %{}
@@ -67,8 +67,8 @@ defmodule Codex.AppServer.Reconnect do
 
   @doc """
   Marks the server lost, or not reached. Returns when to try the next one and whether it had been
-  ready, or `:stop`: without a policy, without attempts left, if no server was ever ready, and if the
-  server refuses the client.
+  ready, or `:stop`: without a policy, without attempts left, if no server was ever ready, and if
+  the server refuses the client.
 
       iex> alias Codex.AppServer.Reconnect
       iex> {:ok, policy} = Reconnect.new(attempts: 2)
@@ -77,12 +77,13 @@ defmodule Codex.AppServer.Reconnect do
       iex> {false, _none, servers} = Reconnect.ready(%Reconnect{}, 0)
       iex> Reconnect.lost(servers, policy, {:initialize_refused, %{}}, 5)
       :stop
-      iex> {:wait, 200, true, servers} = Reconnect.lost(servers, policy, {:app_server_down, %{}}, 5)
-      iex> {:wait, 400, false, servers} = Reconnect.lost(servers, policy, {:app_server_down, %{}}, 5)
-      iex> Reconnect.lost(servers, policy, {:app_server_down, %{}}, 5)
+      iex> down = {:app_server_down, %{}}
+      iex> {:wait, 200, true, servers} = Reconnect.lost(servers, policy, down, 5)
+      iex> {:wait, 400, false, servers} = Reconnect.lost(servers, policy, down, 5)
+      iex> Reconnect.lost(servers, policy, down, 5)
       :stop
       iex> {true, _none, servers} = Reconnect.ready(servers, 10)
-      iex> {:wait, ms, true, _servers} = Reconnect.lost(servers, policy, {:app_server_down, %{}}, 1_010)
+      iex> {:wait, ms, true, _servers} = Reconnect.lost(servers, policy, down, 1_010)
       iex> ms
       200
   """

@@ -6,8 +6,8 @@ defmodule Codex.AppServer.Request do
   `request_handler` of a thread, and, if they are approvals, its `approval_policy` as maps
   (`Codex.Approvals`). All of them have
 
-    * `token` - a string to answer with, see `Codex.AppServer.answer/2`; it works from any process of
-      any connected node until `expires_at`
+    * `token` - a string to answer with, see `Codex.AppServer.answer/2`; it works from any process
+      of any connected node until `expires_at`
     * `expires_at` - the `DateTime` when the request is declined (`:answer_timeout_ms` of the
       connection), or nil
     * `id` - the id for `Codex.AppServer.respond/3`

@@ -1,8 +1,8 @@
 defmodule Codex.AppServer.RequestHandlers do
   @moduledoc false
-  # Runs the handlers of a thread for requests of the server: tools of the host, approval policies and
-  # the `request_handler`. Each request gets a process of its own, which ends with the reader of the
-  # turn. The process answers by itself, so that a reader that pauses holds up no answer; if it
+  # Runs the handlers of a thread for requests of the server: tools of the host, approval policies
+  # and the `request_handler`. Each request gets a process of its own, which ends with the reader of
+  # the turn. The process answers by itself, so that a reader that pauses holds up no answer; if it
   # cannot, the reader declines the request.
 
   alias Codex.{Approvals, OwnerMonitor, Tool}
@@ -10,9 +10,9 @@ defmodule Codex.AppServer.RequestHandlers do
   alias Codex.AppServer.{Connection, Request, ServerRequest}
 
   @typedoc """
-  The handlers of a thread: `policy` decides approvals (nil: declined), `request_handler` answers the
-  other requests (nil: declined), `tools` are those of the host by name. `context` is passed to all
-  of them; `timeout_ms` limits policy and request handler.
+  The handlers of a thread: `policy` decides approvals (nil: declined), `request_handler` answers
+  the other requests (nil: declined), `tools` are those of the host by name. `context` is passed to
+  all of them; `timeout_ms` limits policy and request handler.
   """
   @type handlers :: %{
           policy: Approvals.policy() | nil,

@@ -1,10 +1,10 @@
 defmodule Codex.AppServer.Server do
   @moduledoc false
-  # The process of a connection: its calls, its messages, and its servers, one after the other. Its data
-  # is a `Codex.AppServer.Session`.
+  # The process of a connection: its calls, its messages, and its servers, one after the other. Its
+  # data is a `Codex.AppServer.Session`.
   #
-  # With the option `:reconnect` it outlives its server: it has no transport until the next server is
-  # reached, and its state is down. Subscribers stay.
+  # With the option `:reconnect` it outlives its server: it has no transport until the next server
+  # is reached, and its state is down. Subscribers stay.
   use GenServer, restart: :temporary
 
   import Codex.AppServer.Session, only: [deliver: 4, forget: 2, forget: 3, grant: 1, step: 2]

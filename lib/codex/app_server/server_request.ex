@@ -1,7 +1,7 @@
 defmodule Codex.AppServer.ServerRequest do
   @moduledoc false
-  # The requests that an app-server sends: one row for each method, with its struct, the fields of the
-  # struct, the form of its answers, the answer that declines it, and its approval event.
+  # The requests that an app-server sends: one row for each method, with its struct, the fields of
+  # the struct, the form of its answers, the answer that declines it, and its approval event.
 
   alias Codex.AppServer.ServerRequest.Answer
   alias Codex.{JSON, OptionError, Protocol}
@@ -10,7 +10,8 @@ defmodule Codex.AppServer.ServerRequest do
 
   # Members of a row:
   #
-  #   * `answer:`  - how an answer of the host is encoded, see `Codex.AppServer.ServerRequest.Answer`
+  #   * `answer:`  - how an answer of the host is encoded, see
+  #     `Codex.AppServer.ServerRequest.Answer`
   #   * `decline:` - the result that declines the request. CLI 0.169 goes on with the turn after
   #     `decline` and `denied`; `cancel` and `abort` would end it. Requests without one are declined
   #     with an error

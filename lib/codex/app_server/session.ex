@@ -1,11 +1,12 @@
 defmodule Codex.AppServer.Session do
   @moduledoc false
-  # The data of a connection's process. Runs operations of `Codex.AppServer.State` and performs their
-  # actions: sends messages to the server, replies to callers and delivers messages to readers.
+  # The data of a connection's process. Runs operations of `Codex.AppServer.State` and performs
+  # their actions: sends messages to the server, replies to callers and delivers messages to
+  # readers.
   #
-  # It reads from the server as fast as its readers do, see `Codex.JSONRPC.Flow`: while a slow reader
-  # is the only one with work, bytes that were read are not granted again, and the server waits at its
-  # pipe or socket.
+  # It reads from the server as fast as its readers do, see `Codex.JSONRPC.Flow`: while a slow
+  # reader is the only one with work, bytes that were read are not granted again, and the server
+  # waits at its pipe or socket.
 
   alias Codex.AppServer.{Reconnect, Spans, State}
   alias Codex.{Events, JSON, RateLimit}
@@ -216,8 +217,8 @@ defmodule Codex.AppServer.Session do
   defp cut_off(pid, session),
     do: session |> forget(pid) |> step({:cut_off, pid, session.options.max_spool_bytes})
 
-  # The caller still has the state before, so the spool is freed a moment later, and not only when the
-  # connection next has much to do.
+  # The caller still has the state before, so the spool is freed a moment later, and not only when
+  # the connection next has much to do.
   @doc "Drops the messages that wait for a reader."
   @spec forget(t(), pid(), Flow.key() | :all) :: t()
   def forget(session, pid, key \\ :all) do

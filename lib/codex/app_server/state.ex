@@ -74,15 +74,16 @@ defmodule Codex.AppServer.State do
   @typedoc """
     * `:start` - sends `initialize`
     * `:await` - replies `{:ok, answer to initialize}` when the connection is ready
-    * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`; `:experimental`,
-      the parts that need `experimental_api`; `:follow`, the reader of the turn that it starts. A
-      thread has one such turn at a time: `{:error, {:turn_running, thread_id, turn_id | :starting}}`
+    * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`;
+      `:experimental`, the parts that need `experimental_api`; `:follow`, the reader of the turn
+      that it starts. A thread has one such turn at a time:
+      `{:error, {:turn_running, thread_id, turn_id | :starting}}`
     * `:refuse` - the request could not be sent
     * `:receive` - a message of the server
     * `:respond`, `:skip` - see `Codex.AppServer.PendingRequests`
     * `:subscribe` - replaces the filter of a subscriber
-    * `:interrupt` - interrupts the followed turn of a thread, at its beginning if the server has not
-      reported that; the reply may be `{:error, {:no_turn, thread_id}}`
+    * `:interrupt` - interrupts the followed turn of a thread, at its beginning if the server has
+      not reported that; the reply may be `{:error, {:no_turn, thread_id}}`
     * `:abandon` - interrupts a turn without a reply, and then sends the request `next`
     * `:abandon_start` - the reader does not wait for the id of the turn that it starts in a thread;
       the turn is interrupted when it begins

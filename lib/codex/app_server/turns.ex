@@ -1,8 +1,8 @@
 defmodule Codex.AppServer.Turns do
   @moduledoc false
-  # The turns that readers follow. A turn has one reader, which gets all notifications of the turn and
-  # then its end, once. The turn does not go on without its reader, and a thread has one such turn at
-  # a time. Items are passed on and not kept. Pure.
+  # The turns that readers follow. A turn has one reader, which gets all notifications of the turn
+  # and then its end, once. The turn does not go on without its reader, and a thread has one such
+  # turn at a time. Items are passed on and not kept. Pure.
   #
   # A turn is named by the id in the answer to `turn/start` or `review/start`. For a review,
   # `turn/started` names a second id, with the first one as its root; interrupts need the second one
@@ -67,8 +67,8 @@ defmodule Codex.AppServer.Turns do
   end
 
   @doc """
-  Returns the followed turn of a thread, with the id that an interrupt has to name, or nil before the
-  server has reported its beginning.
+  Returns the followed turn of a thread, with the id that an interrupt has to name, or nil before
+  the server has reported its beginning.
   """
   @spec running_in(t(), String.t() | nil) :: {String.t(), String.t() | nil} | nil
   def running_in(turns, thread_id) do

@@ -1,7 +1,7 @@
 defmodule Codex.JSONRPC.Message do
   @moduledoc false
-  # Messages of JSON-RPC: decoded objects become tagged tuples. The member `jsonrpc` is not looked at,
-  # as an app-server leaves it out.
+  # Messages of JSON-RPC: decoded objects become tagged tuples. The member `jsonrpc` is not looked
+  # at, as an app-server leaves it out.
 
   alias Codex.Events
 

@@ -1,7 +1,8 @@
 defmodule Codex.JSONRPC.Socket do
   @moduledoc false
-  # A server that listens for WebSocket connections: one message a text. The process of the connection
-  # owns the socket and reads it; `Codex.JSONRPC.Socket.Writer` writes. Frames are parsed by the NIF.
+  # A server that listens for WebSocket connections: one message a text. The process of the
+  # connection owns the socket and reads it; `Codex.JSONRPC.Socket.Writer` writes. Frames are parsed
+  # by the NIF.
   #
   # Each grant reads the socket once. Without a grant, the buffers of the kernel fill and the server
   # waits. Pongs are not seen then, so a missing pong counts only while the socket is read.
@@ -190,8 +191,8 @@ defmodule Codex.JSONRPC.Socket do
     transport
   end
 
-  # A socket that is closed for writing may have a close frame to read. A socket that is closed in both
-  # directions sends no message, so this does.
+  # A socket that is closed for writing may have a close frame to read. A socket that is closed in
+  # both directions sends no message, so this does.
   defp failed(transport, reason) do
     _ = Process.send_after(self(), {:tcp_error, transport.socket, reason}, @last_read)
     transport

@@ -19,8 +19,9 @@ defmodule Codex.JSONRPC.Stdio do
         }
 
   @doc """
-  Starts the server. Takes its argv, options of `Codex.Subprocess.open/2` with `:secrets` (a function
-  that returns strings to redact), and a map with `:max_message_bytes` and `:max_message_nodes`.
+  Starts the server. Takes its argv, options of `Codex.Subprocess.open/2` with `:secrets` (a
+  function that returns strings to redact), and a map with `:max_message_bytes` and
+  `:max_message_nodes`.
   """
   @impl true
   def open({argv, child, options}) do

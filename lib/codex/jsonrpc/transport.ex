@@ -4,8 +4,8 @@ defmodule Codex.JSONRPC.Transport do
   # `Codex.Subprocess`. The process gets the messages of a port or socket and passes them to
   # `stream/2`.
   #
-  # Bytes that were read are granted again with `grant/2`. A transport reads no more than was granted,
-  # so that the server's pipe or socket fills, and the server waits.
+  # Bytes that were read are granted again with `grant/2`. A transport reads no more than was
+  # granted, so that the server's pipe or socket fills, and the server waits.
 
   alias Codex.JSONRPC.Message
 

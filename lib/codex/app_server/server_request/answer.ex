@@ -35,7 +35,10 @@ defmodule Codex.AppServer.ServerRequest.Answer do
       iex> Answer.result(:time, %{}, ~U[2026-01-01 00:00:00Z])
       {:ok, %{"currentTimeAt" => 1767225600}}
       iex> decisions = [:allow, {:allow, for_session: true}, {:deny, :cancel}, {:deny, "no"}]
-      iex> for d <- decisions, {:ok, result} = Answer.result(:decision, %{}, d), do: result["decision"]
+      iex> for decision <- decisions do
+      ...>   {:ok, result} = Answer.result(:decision, %{}, decision)
+      ...>   result["decision"]
+      ...> end
       ["accept", "acceptForSession", "cancel", "decline"]
       iex> {:error, %{value: :perhaps}} = Answer.result(:decision, %{}, :perhaps)
       iex> amendment = {:allow, execpolicy_amendment: ["mix", "test"]}

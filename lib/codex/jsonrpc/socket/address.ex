@@ -6,7 +6,9 @@ defmodule Codex.JSONRPC.Socket.Address do
   @enforce_keys [:scheme, :host, :target]
   defstruct [:scheme, :host, :port, :target, :authority]
 
-  @typedoc "`host` is a name, an IP address, or for `:unix` a path. `target` is the path of the handshake."
+  @typedoc """
+  `host` is a name, an IP address, or for `:unix` a path. `target` is the path of the handshake.
+  """
   @type t :: %__MODULE__{
           scheme: :unix | :ws | :wss,
           host: String.t() | :inet.ip_address(),
@@ -126,11 +128,12 @@ defmodule Codex.JSONRPC.Socket.Address do
   end
 
   @doc """
-  Returns whether a secret may be sent to an address: over TLS, or to this machine. A name other than
-  `localhost` may be any host.
+  Returns whether a secret may be sent to an address: over TLS, or to this machine. A name other
+  than `localhost` may be any host.
 
       iex> alias Codex.JSONRPC.Socket.Address
-      iex> for url <- ["ws://[::1]:1", "ws://localhost", "wss://a.example", "ws://a.example", "ws://10.0.0.1"],
+      iex> urls = ~w(ws://[::1]:1 ws://localhost wss://a.example ws://a.example ws://10.0.0.1)
+      iex> for url <- urls,
       ...>   {:ok, address} = Address.new(url),
       ...>   do: Address.private?(address)
       [true, true, true, false, false]
