@@ -17,7 +17,7 @@ defmodule Codex.Exec do
 
   ## Errors
 
-  Before anything runs, functions return `{:error, reason}`:
+  Before the CLI starts, functions return `{:error, reason}`:
 
     * the reasons of `Codex.Exec.Options.new/1` and `Codex.Options.codex_path/1`
     * `{:invalid_input, value}` - neither text nor a list of blocks; `""`; `:not_utf8`

@@ -8,10 +8,9 @@ defmodule Codex.AppServer.ThreadParams do
   alias Codex.AppServer.Calls
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
-  @modes ~w(read-only workspace-write danger-full-access)
+  import Merge, only: [override: 2]
 
-  # The CLI refuses to change these.
-  @built_in ~w(openai ollama lmstudio amazon-bedrock)
+  @modes ~w(read-only workspace-write danger-full-access)
 
   # Options of these kinds are the configuration of a thread, which no turn can change.
   @configuring [:config, :overrides, :enable, :disable]
@@ -94,11 +93,12 @@ defmodule Codex.AppServer.ThreadParams do
       {"model_reasoning_summary", settings.model_reasoning_summary}
     ]
 
-    named = for {key, value} <- named, value != nil, do: set([key], to_string(value))
+    named = for {key, value} <- named, value != nil, do: override([key], to_string(value))
     {type, details} = Map.pop(settings.sandbox_policy || %{}, :type)
 
     details =
-      for {name, value} <- details, do: set(["sandbox_workspace_write", to_string(name)], value)
+      for {name, value} <- details,
+          do: override(["sandbox_workspace_write", to_string(name)], value)
 
     sandbox = if type in @modes, do: %{"sandbox" => type}, else: %{}
     {sandbox, named ++ details}
@@ -176,22 +176,19 @@ defmodule Codex.AppServer.ThreadParams do
   defp reach(param, value, row, settings, sent) when is_binary(param),
     do: {:cont, {:ok, put_in(sent.params[param], value(row.name, value, settings))}}
 
-  defp reach(:config, value, row, settings, sent),
-    do: member(row.opts[:exec], value, row.name, settings, sent)
+  defp reach(how, names, _row, _settings, sent) when how in [:enable, :disable],
+    do: more(sent, for(name <- names, do: override(["features", name], how == :enable)))
 
-  defp reach(how, value, _row, settings, sent), do: more(sent, named(how, value, settings))
+  defp reach(how, value, row, settings, sent) do
+    how = if how == :config, do: row.opts[:exec], else: how
 
-  defp member({:config, key}, value, _name, _settings, sent),
-    do: more(sent, [set(String.split(key, "."), value)])
-
-  defp member({:table, key}, members, _name, _settings, sent),
-    do: more(sent, for({name, value} <- members, do: set([key, to_string(name)], value)))
-
-  defp member({:provider, key}, value, name, %{model_provider: id}, sent) do
-    if id in [nil | @built_in],
-      do: {:halt, {:error, {:unsupported_option, name}}},
-      else: more(sent, [set(["model_providers", id, key], value)])
+    case Merge.overrides(how, value, row.name, settings) do
+      {:ok, overrides} -> more(sent, overrides)
+      error -> {:halt, error}
+    end
   end
+
+  defp more(sent, overrides), do: {:cont, {:ok, %{sent | config: sent.config ++ overrides}}}
 
   defp value(:tools, modules, _settings) do
     for module <- modules, {:ok, tool} = Tool.new(module), do: tool.spec
@@ -207,28 +204,8 @@ defmodule Codex.AppServer.ThreadParams do
 
   defp value(_name, value, _settings), do: value
 
-  defp more(sent, overrides), do: {:cont, {:ok, %{sent | config: sent.config ++ overrides}}}
-
-  defp named(:web_search_enabled, on?, %{web_search_mode: nil}),
-    do: [set(["web_search"], if(on?, do: "live", else: "disabled"))]
-
-  defp named(:web_search_enabled, _value, _settings), do: []
-
-  defp named(:enable, names, _settings), do: for(name <- names, do: set(["features", name], true))
-
-  defp named(:disable, names, _settings),
-    do: for(name <- names, do: set(["features", name], false))
-
-  defp named(tables, value, _settings),
-    do: for({id, table} <- value, do: set([Atom.to_string(tables), id], table))
-
-  defp set(path, value) do
-    {:ok, value} = Overrides.value(value)
-    {path, value}
-  end
-
-  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration
-  # of the connection. A table would replace the connection's.
+  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration of
+  # the connection. A table would replace the connection's.
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do

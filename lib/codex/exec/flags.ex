@@ -5,11 +5,10 @@ defmodule Codex.Exec.Flags do
 
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
+  import Merge, only: [override: 2]
+
   # Linux allows 128 KiB in one argument; the rest of the argument is short.
   @max_argument 131_072 - 1_024
-
-  # The CLI refuses to change these.
-  @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
   defstruct flags: [], overrides: [], env: %{}
 
@@ -88,16 +87,6 @@ defmodule Codex.Exec.Flags do
     do: [flags: Enum.flat_map(values, &[flag, &1])]
 
   defp reach({:env, names}, value, _name, _settings), do: [env: Map.new(names, &{&1, value})]
-  defp reach({:config, key}, value, _name, _settings), do: [overrides: [set(key, value)]]
-
-  defp reach({:table, key}, members, _name, _settings),
-    do: [overrides: for({name, value} <- members, do: set([key, name], value))]
-
-  defp reach({:provider, key}, value, name, %{model_provider: id}) do
-    if id in [nil | @built_in],
-      do: {:error, {:unsupported_option, name}},
-      else: [overrides: [set(["model_providers", id, key], value)]]
-  end
 
   defp reach({:dangerous, flag}, on?, _name, _settings),
     do: [flags: if(on?, do: [flag], else: [])]
@@ -111,16 +100,17 @@ defmodule Codex.Exec.Flags do
   defp reach(:isolation, :hermetic, _name, settings),
     do: [
       flags: ignore(settings, [:ignore_user_config, :ignore_rules]),
-      overrides: [set("project_doc_max_bytes", 0)]
+      overrides: [override("project_doc_max_bytes", 0)]
     ]
 
-  defp reach(:base_url, url, _name, _settings), do: [overrides: [set("openai_base_url", url)]]
+  defp reach(:base_url, url, _name, _settings),
+    do: [overrides: [override("openai_base_url", url)]]
 
   # The CLI reads these from a file as well: there they may have any length.
   defp reach(:base_instructions, text, _name, _settings) do
     if byte_size(text) > @max_argument,
       do: [overrides: [{:file, ["model_instructions_file"], text}]],
-      else: [overrides: [set("instructions", text)]]
+      else: [overrides: [override("instructions", text)]]
   end
 
   defp reach(:sandbox, :external_sandbox, name, _settings),
@@ -138,7 +128,8 @@ defmodule Codex.Exec.Flags do
 
     [
       flags: if(type, do: ["--sandbox", type], else: []),
-      overrides: for({name, value} <- details, do: set(["sandbox_workspace_write", name], value))
+      overrides:
+        for({name, value} <- details, do: override(["sandbox_workspace_write", name], value))
     ]
   end
 
@@ -146,28 +137,16 @@ defmodule Codex.Exec.Flags do
     do: {:error, {:unsupported_option, name, :untrusted}}
 
   defp reach(:approval, policy, _name, _settings),
-    do: [overrides: [set("approval_policy", dashed(policy))]]
+    do: [overrides: [override("approval_policy", dashed(policy))]]
 
-  defp reach(:web_search_enabled, on?, _name, %{web_search_mode: nil}),
-    do: [overrides: [set("web_search", if(on?, do: "live", else: "disabled"))]]
-
-  defp reach(:web_search_enabled, _on?, _name, _settings), do: []
-
-  # With their secrets: `Codex.Exec.Secrets` takes them out, of these and of `config`.
-  defp reach(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
-    do: [overrides: for({id, table} <- value, do: set([tables, id], table))]
+  defp reach(how, value, name, settings) do
+    with {:ok, overrides} <- Merge.overrides(how, value, name, settings),
+         do: [overrides: overrides]
+  end
 
   defp ignore(settings, names) do
     names = if settings[:made_home?], do: names -- [:ignore_user_config], else: names
     for name <- names, not (settings[name] || false), do: "--" <> dashed(name)
-  end
-
-  # A key of ours is written with dots; names of the caller's stand by themselves.
-  defp set(key, value) when is_binary(key), do: set(String.split(key, "."), value)
-
-  defp set(path, value) do
-    {:ok, value} = Overrides.value(value)
-    {Enum.map(path, &to_string/1), value}
   end
 
   defp dashed(value) when is_atom(value),

@@ -1,9 +1,9 @@
 defmodule Codex.Exec.McpLog do
   @moduledoc false
-  # MCP servers that did not start. `codex exec` has no event for them, and is silent unless the
-  # server is required. Its log has a line for each, at a level that is off by default. So a run
-  # that may have MCP servers asks for that level, reads the lines from stderr, and keeps them out
-  # of the text of errors.
+  # Reads from stderr which MCP servers did not start. `codex exec` has no event for these, and is
+  # silent unless the server is required. Its log has a line for each, at a level that is off by
+  # default. So a run that may have MCP servers asks for that level, and keeps the lines out of the
+  # text of errors.
 
   alias Codex.Auth.Rules
   alias Codex.Exec.Argv
@@ -19,12 +19,12 @@ defmodule Codex.Exec.McpLog do
 
   defstruct rest: "", skip?: false
 
-  @typedoc "The line that has not ended, and whether it is too long already."
+  @typedoc "The line that has not ended, and a flag that is set if it is too long."
   @type t :: %__MODULE__{rest: binary(), skip?: boolean()}
 
   @doc """
-  The call with that level, and a log; nil if the configuration mentions no MCP server. The agent's
-  commands keep the `RUST_LOG` that they would have.
+  Returns the command line with that level, and a log; nil if the configuration mentions no MCP
+  server. The agent's commands keep the `RUST_LOG` that they would have.
   """
   @spec ask(Argv.t()) :: {Argv.t(), t() | nil}
   def ask(%Argv{argv: [program, "exec", "--json" | rest]} = args) do
@@ -44,7 +44,7 @@ defmodule Codex.Exec.McpLog do
 
   def ask(args), do: {args, nil}
 
-  @doc "Events of the servers that these bytes of stderr speak of."
+  @doc "Returns events for the servers that these bytes of stderr name."
   @spec feed(t() | nil, binary()) :: {[Events.t()], t() | nil}
   def feed(nil, _bytes), do: {[], nil}
 
@@ -68,7 +68,7 @@ defmodule Codex.Exec.McpLog do
     end
   end
 
-  @doc "A text of stderr without those lines."
+  @doc "Returns a text of stderr without those lines."
   @spec strip(String.t(), t() | nil) :: String.t()
   def strip(text, nil), do: text
 

@@ -2,9 +2,12 @@ defmodule Codex.Options.Merge do
   @moduledoc false
   # Merges the options of client, thread and turn, once for each turn and for every transport.
 
-  alias Codex.Options.Table
+  alias Codex.Options.{Overrides, Table}
 
   @type reason :: Codex.OptionError.t() | {:dangerous, atom()}
+
+  # The CLI refuses to change these.
+  @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
   @dangerous for row <- Table.rows(), match?({:dangerous, _}, row.opts[:exec]), do: row.name
 
@@ -68,6 +71,42 @@ defmodule Codex.Options.Merge do
       %{^name => value} when value != nil -> {:value, value}
       _ -> source
     end
+  end
+
+  @doc """
+  Returns the overrides of the configuration that a value stands for, by the `exec:` of its row. Both
+  transports send these alike.
+  """
+  @spec overrides(term(), term(), atom(), map()) ::
+          {:ok, [Overrides.t()]} | {:error, {:unsupported_option, atom()}}
+  def overrides({:config, key}, value, _name, _settings), do: {:ok, [override(key, value)]}
+
+  def overrides({:table, key}, members, _name, _settings),
+    do: {:ok, for({name, value} <- members, do: override([key, name], value))}
+
+  def overrides({:provider, _key}, _value, name, %{model_provider: id})
+      when id in [nil | @built_in],
+      do: {:error, {:unsupported_option, name}}
+
+  def overrides({:provider, key}, value, _name, %{model_provider: id}),
+    do: {:ok, [override(["model_providers", id, key], value)]}
+
+  def overrides(:web_search_enabled, on?, _name, %{web_search_mode: nil}),
+    do: {:ok, [override("web_search", if(on?, do: "live", else: "disabled"))]}
+
+  def overrides(:web_search_enabled, _on?, _name, _settings), do: {:ok, []}
+
+  # With their secrets, which `Codex.Exec.Secrets` takes out.
+  def overrides(tables, value, _name, _settings) when tables in [:mcp_servers, :model_providers],
+    do: {:ok, for({id, table} <- value, do: override([tables, id], table))}
+
+  @doc "Returns an override: a key of ours is written with dots, names of the caller's are a list."
+  @spec override(String.t() | [String.t() | atom()], term()) :: Overrides.t()
+  def override(key, value) when is_binary(key), do: override(String.split(key, "."), value)
+
+  def override(path, value) do
+    {:ok, value} = Overrides.value(value)
+    {Enum.map(path, &to_string/1), value}
   end
 
   # An option that was set by name wins.

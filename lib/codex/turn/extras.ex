@@ -1,7 +1,7 @@
 defmodule Codex.Turn.Extras do
   @moduledoc false
-  # The option `keep`: what a result has besides its events, if asked for. A value of the run that
-  # reads a transport; it ends as the element `{:extras, map}` of the run's stream.
+  # The option `keep`: the JSON lines and the stderr of a turn, for its result. A value in the state of
+  # a transport; it becomes the last element of an attempt, `{:extras, map}`.
 
   # Bytes of JSON that are kept, from the beginning of the turn.
   @most 8 * 1024 * 1024
@@ -15,14 +15,14 @@ defmodule Codex.Turn.Extras do
           cut?: boolean()
         }
 
-  @doc "Nothing so far, or nil if nothing is asked for."
+  @doc "Returns empty extras, or nil if the option asks for nothing."
   @spec new([:raw | :stderr] | nil) :: t() | nil
   def new(keep) when keep in [nil, []], do: nil
 
   def new(keep),
     do: %__MODULE__{stderr?: :stderr in keep, json: if(:raw in keep, do: [])}
 
-  @doc "Bytes of the JSON lines that the CLI wrote, cut anywhere."
+  @doc "Adds bytes of the JSON lines that the CLI wrote, cut anywhere."
   @spec add(t() | nil, binary()) :: t() | nil
   def add(nil, _bytes), do: nil
   def add(%{json: nil} = extras, _bytes), do: extras
@@ -39,7 +39,7 @@ defmodule Codex.Turn.Extras do
   defp put(extras, bytes),
     do: %{extras | json: [extras.json, bytes], bytes: extras.bytes + byte_size(bytes)}
 
-  @doc "The elements that the stream of the run ends with."
+  @doc "Returns the last elements of an attempt."
   @spec elements(t() | nil, (() -> String.t())) :: [{:extras, map()}]
   def elements(nil, _stderr), do: []
 

@@ -1,6 +1,6 @@
 defmodule Codex.Turn.Kept do
   @moduledoc false
-  # The events that a result keeps, within limits, and how many it does not. Pure.
+  # The events that a result keeps, within limits, and the number of the others. Pure.
   #
   # Pieces of a text that grows and all other events are counted apart: the pieces come by the
   # thousand, and the item that ends with them has all of their text. The end of the turn is
@@ -33,7 +33,8 @@ defmodule Codex.Turn.Kept do
         }
 
   @doc """
-  No events yet. The limits are the options `max_events` and `max_event_bytes`; nil is the default.
+  Returns an empty collection. The limits are the options `max_events` and `max_event_bytes`; nil is
+  the default.
   """
   @spec new(pos_integer() | nil, pos_integer() | nil) :: t()
   def new(max_events \\ nil, max_bytes \\ nil) do
@@ -43,7 +44,7 @@ defmodule Codex.Turn.Kept do
     }
   end
 
-  @doc "No events yet, with the limits of a thread's options, and those of a turn before them."
+  @doc "Returns an empty collection with the limits of a turn, else those of the thread."
   @spec of(struct() | map(), map()) :: t()
   def of(thread_opts, turn_opts) do
     limit = &(turn_opts[&1] || Map.get(thread_opts, &1))
@@ -51,7 +52,7 @@ defmodule Codex.Turn.Kept do
   end
 
   @doc """
-  Keeps one more event, or counts it as dropped.
+  Keeps an event, or counts it as dropped.
 
       iex> alias Codex.{Events, Turn.Kept}
       iex> delta = %Events.ItemAgentMessageDelta{item: %{"id" => "m", "text" => "Hel"}}
@@ -68,7 +69,7 @@ defmodule Codex.Turn.Kept do
     class = if piece?(event), do: :pieces, else: :others
     count = Map.fetch!(kept, class)
 
-    # One that is past its number is not measured.
+    # An event beyond the number is not measured.
     with true <- count < kept.max_events,
          bytes = kept.bytes + size(event),
          true <- bytes <= kept.max_bytes do
@@ -85,12 +86,12 @@ defmodule Codex.Turn.Kept do
 
   defp piece?(_event), do: false
 
-  @doc "The memory of a term, rather more than less: its words, and the bytes of its binaries."
+  @doc "Estimates the memory of a term, rather too high: its words, and the bytes of its binaries."
   @spec size(term()) :: non_neg_integer()
   def size(term),
     do: :erts_debug.flat_size(term) * :erlang.system_info(:wordsize) + :erlang.external_size(term)
 
-  @doc "The events that were kept, in order."
+  @doc "Returns the kept events, in order."
   @spec events(t()) :: [Events.t()]
   def events(kept), do: Enum.reverse(kept.events)
 end

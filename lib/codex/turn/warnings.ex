@@ -1,17 +1,17 @@
 defmodule Codex.Turn.Warnings do
   @moduledoc false
-  # The warnings among the events of a turn, as the texts of `warnings` in `Codex.Turn.Result`.
-  # Whatever else has a warning for the result emits one of these events:
+  # The warnings among the events of a turn, as the texts of `warnings` in `Codex.Turn.Result`. These
+  # events are warnings:
   #
   #   * `%Codex.Events.ItemCompleted{item: %Codex.Items.Error{message: text}}`, as `codex exec` does
   #   * `%Codex.Events.AppServerNotification{method: "warning", params: %{"message" => text}}`
   #
-  # or ends its stream of elements with `{:warnings, texts}`.
+  # A transport may also return the element `{:warnings, texts}`.
 
   alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
   alias Codex.{Events, Items, Text}
 
-  # A server may repeat itself: each text counts once, and so many of them.
+  # A server may repeat itself: each text counts once, up to this number of texts.
   @most 64
   @longest 4_096
 
@@ -39,7 +39,7 @@ defmodule Codex.Turn.Warnings do
     end
   end
 
-  @doc "The texts, in the order in which they came."
+  @doc "Returns the texts, in the order in which they came."
   @spec list(t()) :: [String.t()]
   def list(%{more: 0} = warnings), do: Enum.reverse(warnings.texts)
   def list(warnings), do: Enum.reverse(["#{warnings.more} more warnings" | warnings.texts])
@@ -56,7 +56,7 @@ defmodule Codex.Turn.Warnings do
     end
   end
 
-  @doc "The warning of an event, or nil."
+  @doc "Returns the warning of an event, or nil."
   @spec text(Events.t() | term()) :: String.t() | nil
   def text(event)
 
@@ -65,7 +65,7 @@ defmodule Codex.Turn.Warnings do
   def text(%DeprecationNotice{summary: summary, details: details}),
     do: sentences([summary, details])
 
-  # A line that was dropped for its length: the turn may lack a message.
+  # A line that was dropped because of its length: the turn may lack a message.
   def text(%Events.Error{additional_details: %{"line_bytes" => _}, message: text}), do: text
 
   def text(%AppServerNotification{method: "mcpServer/startupStatus/updated", params: params}),
