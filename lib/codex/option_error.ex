@@ -19,7 +19,7 @@ defmodule Codex.OptionError do
     * `:unknown` - the call has no such option
     * `:misplaced` - another list of options has it; `expected` names that list
     * `:missing` - the option must be given
-    * `:unsupported` - this version has no such option; `expected` says what to do instead
+    * `:unsupported` - this version has no such option; `expected` names the replacement
     * `:not_options` - the options are neither a keyword list nor a map. `key` is nil, `path` empty
     * `:argument` - an argument is invalid, not an option
 

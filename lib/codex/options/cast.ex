@@ -18,7 +18,7 @@ defmodule Codex.Options.Cast do
 
   @type result :: {:ok, term()} | :error | {:error, String.t() | OptionError.t()}
 
-  @doc "Returns the value as the SDK keeps it, or what is wrong with it."
+  @doc "Returns the value as the SDK keeps it, or an error."
   @spec cast(Type.t(), term()) :: result()
   def cast(:transport, exec) when exec in [:exec, "exec"], do: {:ok, :exec}
   def cast(:transport, {:app_server, conn}) when is_pid(conn), do: {:ok, {:app_server, conn}}
@@ -266,7 +266,7 @@ defmodule Codex.Options.Cast do
   defp text?("http_headers", value), do: Overrides.header_value?(value)
   defp text?(_table, value), do: is_binary(value) and not String.contains?(value, "\0")
 
-  # Back to maps: what is to be hidden is looked for by name.
+  # Back to maps: secrets are found by their names.
   defp plain({:table, members}),
     do: Map.new(members, fn {name, value} -> {name, plain(value)} end)
 

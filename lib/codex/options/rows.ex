@@ -1,7 +1,7 @@
 defmodule Codex.Options.Rows do
   @moduledoc false
-  # Every option of a run, as data for `Codex.Options.Table`. How an option reaches the CLI is what
-  # the CLI was observed to accept.
+  # Every option of a run, as data for `Codex.Options.Table`. The ways to
+  # the CLI are those that it was observed to accept.
   #
   # A row is `{name, scopes, type, documentation, facts}`. The scopes are `:global`, `:thread` and
   # `:turn`; if a name has several scopes, the value of the turn wins over that of the thread, and
@@ -10,7 +10,7 @@ defmodule Codex.Options.Rows do
   #   * `exec:`      - required: how the option reaches `codex exec`
   #   * `app:`       - required: how the option reaches the app-server
   #   * `turn_also:` - further names that only turns accept
-  #   * `hint:`      - what to do instead, if a transport refuses the option
+  #   * `hint:`      - the replacement, if a transport refuses the option
   #
   # On both transports:
   #
@@ -25,11 +25,11 @@ defmodule Codex.Options.Rows do
   # configuration of the other options, or the name of a function clause of `Codex.Exec.Flags`.
   #
   # On `app:` also the parameter of `thread/start` or `turn/start`, `:config` for the configuration
-  # key of `exec:` in the thread's `config`, `:connection` for what only the server's process has,
+  # key of `exec:` in the thread's `config`, `:connection` for an option of the server's process,
   # `:input`, `:overrides`, or the name of a function clause of `Codex.AppServer.ThreadParams`.
 
   @only_app "it needs transport: {:app_server, conn}"
-  @asks_nobody "codex exec asks nobody; use transport: {:app_server, conn}"
+  @asks_nobody "codex exec never asks; use transport: {:app_server, conn}"
   @own_provider "name a model_provider that is not built in"
 
   @summaries [:auto, :concise, :detailed, :none]
@@ -88,7 +88,7 @@ defmodule Codex.Options.Rows do
      "do not load `.rules` files, the user's and the project's",
      exec: {:switch, "--ignore-rules"}, app: {:always, false}},
     {:working_directory, [:thread, :turn], :path,
-     "where the agent works; relative to the VM's own",
+     "the working directory of the agent; relative to that of the VM",
      also: [:cd, :cwd], exec: {:flag, "--cd"}, app: "cwd"},
     {:worktree, [:thread], :boolean, "work in a new Git worktree that the CLI manages",
      exec: {:switch, "--worktree"}, app: {:always, false}},
@@ -138,31 +138,31 @@ defmodule Codex.Options.Rows do
     {:stream_max_retries, [:thread], :positive, "likewise",
      exec: {:provider, "stream_max_retries"}, app: :config, hint: @own_provider},
     {:provider_stream_idle_timeout_ms, [:thread], :positive,
-     "likewise: how long the provider's stream may be silent, in ms",
+     "likewise: the longest silence of the provider's stream, in ms",
      exec: {:provider, "stream_idle_timeout_ms"}, app: :config, hint: @own_provider},
     {:reasoning_effort, [:global, :thread, :turn], :effort,
      "#{Enum.map_join(Codex.Options.Effort.all(), ", ", &"`#{inspect(&1)}`")}, or a word of the " <>
        "model's own",
      also: [:reasoning, :effort], exec: {:config, "model_reasoning_effort"}, app: "effort"},
     {:model_reasoning_summary, [:global, :thread, :turn], {:one_of, @summaries},
-     "how reasoning is summarised",
+     "the summary of reasoning",
      also: [:reasoning_summary, :summary],
      exec: {:config, "model_reasoning_summary"},
      app: "summary"},
-    {:model_verbosity, [:global, :thread], {:one_of, @levels}, "how much the model says",
+    {:model_verbosity, [:global, :thread], {:one_of, @levels}, "the length of answers",
      also: [:verbosity], exec: {:config, "model_verbosity"}, app: :config},
     {:model_context_window, [:global, :thread], :positive, "tokens",
      also: [:context_window], exec: {:config, "model_context_window"}, app: :config},
     {:tool_output_token_limit, [:global, :thread], :count,
-     "how many tokens of a tool's output the model gets",
+     "the number of tokens of a tool's output that the model gets",
      exec: {:config, "tool_output_token_limit"}, app: :config},
     {:agent_max_threads, [:global, :thread], :positive,
-     "how many agents may work at once in a session",
+     "the number of agents that may work at once in a session",
      exec: {:config, "agents.max_threads"}, app: :config},
     {:model_supports_reasoning_summaries, [:global, :thread], :boolean,
      "the CLI has no such setting any more",
      also: [:supports_reasoning_summaries], exec: :refused, app: :refused},
-    {:personality, [:thread], {:one_of, [:none, :friendly, :pragmatic]}, "how the agent talks",
+    {:personality, [:thread], {:one_of, [:none, :friendly, :pragmatic]}, "the tone of the agent",
      exec: {:config, "personality"}, app: "personality"},
     {:collaboration_mode, [:thread, :turn], :collaboration_mode,
      "`:plan`, in which the agent asks and plans and changes nothing, or `:default`; or a map " <>
@@ -182,8 +182,8 @@ defmodule Codex.Options.Rows do
 
   @may [
     {:sandbox, [:thread], {:one_of, Codex.Options.Sandbox.names()},
-     "what commands may write; `:default` sends nothing; the CLI has no `:external_sandbox`",
-     default: :default, exec: :sandbox, app: "sandbox"},
+     "the files that commands may write; `:default` sends nothing; the CLI has no " <>
+       "`:external_sandbox`", default: :default, exec: :sandbox, app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,
      "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), " <>
        "`network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` wins over " <>
@@ -198,7 +198,7 @@ defmodule Codex.Options.Rows do
        "app-server `:on_failure`",
      turn_also: [:approval_policy], exec: :approval, app: "approvalPolicy"},
     {:approvals_reviewer, [:thread, :turn], {:one_of, [:user, :auto_review, :guardian_subagent]},
-     "who decides what needs approval: the user, or the CLI by itself",
+     "the reviewer of approvals: the user, or the CLI by itself",
      exec: {:config, "approvals_reviewer"}, app: "approvalsReviewer"},
     {:approve_for_me, [:thread, :turn], :boolean,
      "let the CLI review approvals by itself, in the workspace-write sandbox",
@@ -214,10 +214,10 @@ defmodule Codex.Options.Rows do
      "run every command without asking and without sandbox; needs `dangerous: true`",
      exec: {:dangerous, "--dangerously-bypass-approvals-and-sandbox"}, app: :bundle},
     {:dangerously_bypass_hook_trust, [:thread, :turn], :boolean,
-     "run hooks that nobody trusted; needs `dangerous: true`",
+     "run hooks without trust; needs `dangerous: true`",
      exec: {:dangerous, "--dangerously-bypass-hook-trust"}, app: {:always, false}},
     {:shell_environment_policy, [:thread], :shell_environment_policy,
-     "what commands inherit: map with `inherit` (`core`, `all`, `none`), " <>
+     "the variables that commands inherit: map with `inherit` (`core`, `all`, `none`), " <>
        "`ignore_default_excludes`, `exclude`, `include_only`, `set`",
      exec: {:table, "shell_environment_policy"}, app: :config}
   ]
@@ -239,12 +239,12 @@ defmodule Codex.Options.Rows do
      exec: {:config, "features.view_image"}, app: :config},
     {:unified_exec_enabled, [:thread], :boolean, "whether commands may go on in sessions",
      exec: {:config, "features.unified_exec"}, app: :config},
-    {:skills_enabled, [:thread], :boolean, "whether the model is told about skills",
+    {:skills_enabled, [:thread], :boolean, "lists the skills in the instructions of the model",
      exec: {:config, "skills.include_instructions"}, app: :config},
     {:apply_patch_freeform_enabled, [:thread], :boolean, "the CLI has no such switch any more",
      exec: :refused, app: :refused},
     {:mcp_servers, [:thread], {:tables, "mcp_servers"},
-     "MCP servers for this run by name; each has what the CLI takes below " <>
+     "MCP servers for this run by name; each has the keys that the CLI takes below " <>
        "`mcp_servers.<name>`. On `codex exec`, the `env` of a server goes into a file that only " <>
        "its owner may read, so only that server gets it; `http_headers` are handed over as those " <>
        "of `model_providers`; `oauth.client_secret` is an error",
@@ -252,7 +252,7 @@ defmodule Codex.Options.Rows do
     {:history_persistence, [:global, :thread], :word,
      "`\"save-all\"` or `\"none\"`: the CLI's own history file",
      exec: {:config, "history.persistence"}, app: :config},
-    {:history_max_bytes, [:global, :thread], :count, "how large that file may get",
+    {:history_max_bytes, [:global, :thread], :count, "the maximum size of that file in bytes",
      exec: {:config, "history.max_bytes"}, app: :config},
     {:config, [:global, :thread], :overrides,
      "any configuration. The thread's comes after the options above and before " <>
@@ -289,29 +289,29 @@ defmodule Codex.Options.Rows do
     {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`",
      exec: :host, app: :host},
     {:timeout_ms, [:turn], :timeout,
-     "clock `:idle`: how long the CLI may be silent, whatever it does, in ms; 3_600_000 where " <>
-       "the call blocks, none where it streams",
+     "clock `:idle`: the longest silence of the CLI, whatever it does, in ms; 3_600_000 for calls " <>
+       "that block, no limit for streams",
      also: [:completion_timeout_ms], exec: :host, app: :host},
     {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
-     "the same where it streams, in ms; wins over `timeout_ms` there. The provider's own is " <>
+     "the same for streams, in ms; wins over `timeout_ms` there. The provider's own is " <>
        "`provider_stream_idle_timeout_ms`", exec: :host, app: :host},
     {:start_timeout_ms, [:thread, :turn], :milliseconds,
      "clock `:start`: how long it may take until the CLI runs and its first event is there, in " <>
        "ms; 5_000 for the program alone, else none", exec: :host, app: :host},
     {:request_timeout_ms, [:thread, :turn], :milliseconds,
-     "clock `:request`: how long one request to the app-server may take, in ms (30_000)",
+     "clock `:request`: the limit of one request to the app-server, in ms (30_000)",
      exec: :refused, app: :host, hint: @only_app},
     {:idle_timeout_ms, [:thread, :turn], :timeout,
      "clock `:idle`: how long nothing may come of the turn while no command, tool call or the " <>
        "like is open, in ms; that the CLI tries again (`error` events) does not count. While " <>
        "something is open, `timeout_ms` holds alone", exec: :host, app: :host},
     {:total_timeout_ms, [:thread, :turn], :timeout,
-     "clock `:total`: how long the run may take in all, waits and further attempts included, in " <>
-       "ms", exec: :host, app: :host},
+     "clock `:total`: the limit of the whole run, waits and further attempts included, in ms",
+     exec: :host, app: :host},
     {:exit_timeout_ms, [:turn], :milliseconds,
-     "how long the CLI may take to exit after the end of the turn, in ms",
+     "the limit for the exit of the CLI after the end of the turn, in ms",
      default: 5_000, exec: :host, app: :refused},
-    {:max_line_bytes, [:turn], :bytes, "what one line of the CLI's output may hold",
+    {:max_line_bytes, [:turn], :bytes, "the longest line of the CLI's output",
      exec: :host, app: :refused, hint: "a connection accepts max_message_bytes"},
     {:max_line_nodes, [:turn], :positive,
      "how many values and keys one line of the CLI's output may have (2_000_000); a line over it " <>
@@ -330,22 +330,21 @@ defmodule Codex.Options.Rows do
        "the turn is stopped and the call returns an error: see `Codex.Thread.run/3`. Streams " <>
        "refuse it", exec: :host, app: :host},
     {:keep, [:turn], {:list, {:one_of, [:raw, :stderr]}},
-     "what `raw` of the result has besides: `:raw` the lines of JSON of the turn, `:stderr` what " <>
-       "the CLI wrote there. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
+     "further members of `raw` of the result: `:raw` the lines of JSON of the turn, `:stderr` the " <>
+       "stderr of the CLI. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
      exec: :host, app: :host}
   ]
 
   @host [
-    {:approval_policy, [:thread], :policy,
-     "who decides where the agent asks: see `Codex.Approvals`",
+    {:approval_policy, [:thread], :policy, "the decision about approvals: see `Codex.Approvals`",
      exec: :refused, app: :host, hint: @asks_nobody},
     {:approval_hook, [:thread], :policy, "a module that decides instead",
      exec: :refused, app: :host, hint: @asks_nobody},
     {:approval_timeout_ms, [:thread], :milliseconds,
-     "how long that, and a `request_handler`, may take, in ms",
+     "the limit of a decision and of a `request_handler`, in ms",
      default: 30_000, exec: :refused, app: :host, hint: @asks_nobody},
     {:request_handler, [:thread], :request_handler,
-     "who answers what the server asks besides approvals, and these where there is no policy: " <>
+     "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
     {:tools, [:thread], :tools,
      "tools of the host: modules as `Codex.Tool` describes them. Sent when a thread is started, " <>
@@ -362,13 +361,13 @@ defmodule Codex.Options.Rows do
      "whether a run that failed is tried again: `true` repeats it where nothing was done, " <>
        "`:resume` goes on in its thread; on where `retry_opts` are set, unless false",
      exec: :host, app: :host},
-    {:retry_opts, [:thread, :turn], :retry_opts, "how: the options of `Codex.Retry`",
+    {:retry_opts, [:thread, :turn], :retry_opts, "the options of `Codex.Retry`",
      exec: :host, app: :host},
     {:rate_limit, [:thread, :turn], :boolean,
      "whether a run waits until a limit of the account ends, and is tried again; on where " <>
        "`rate_limit_opts` are set, unless false", exec: :host, app: :host},
-    {:rate_limit_opts, [:thread, :turn], :rate_limit_opts,
-     "how: the options of `Codex.RateLimit`", exec: :host, app: :host},
+    {:rate_limit_opts, [:thread, :turn], :rate_limit_opts, "the options of `Codex.RateLimit`",
+     exec: :host, app: :host},
     {:metadata, [:thread], :map, "for the host; not sent", default: %{}, exec: :host, app: :host},
     {:labels, [:thread], :map, "for the host; not sent", default: %{}, exec: :host, app: :host},
     {:auto_run, [:thread], :boolean, "only false: one call runs one turn",

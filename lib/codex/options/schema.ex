@@ -17,7 +17,7 @@ defmodule Codex.Options.Schema do
   #   * `nil:`      - `:error` if nil is invalid; otherwise nil counts as not set
   #   * `shown:`    - the default in the documentation, if `default:` does not say it
   #
-  # Other facts belong to whoever reads the rows. A schema with types of its own passes a function
+  # Other facts belong to the readers of the rows. A schema with types of its own passes a function
   # `cast.(type, value)`, which returns `{:ok, value}`, `:error`, `{:error, expected}`, or
   # `{:error, error}` with the `Codex.OptionError` of a place inside the value.
 

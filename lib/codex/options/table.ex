@@ -106,7 +106,7 @@ defmodule Codex.Options.Table do
     end
   end
 
-  # What the host keeps may be anything.
+  # The host may keep anything there.
   defp shown(%{name: name}, value) when name in [:metadata, :labels], do: redact(value)
   defp shown(row, value), do: if(row.opts[:secret], do: redact(value), else: value)
 
@@ -139,7 +139,7 @@ defmodule Codex.Options.Table do
         ]
       end
 
-    header = ["option", "where", "type", "`codex exec`", "app-server", "what it is"]
+    header = ["option", "scope", "type", "`codex exec`", "app-server", "description"]
     lines = [header, List.duplicate("---", 6) | rows]
 
     Enum.map_join(
