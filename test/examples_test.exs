@@ -102,7 +102,7 @@ defmodule Codex.ExamplesTest do
       end
     end
 
-    test "says that there is no review" do
+    test "reports a missing review" do
       for {script, args, message} <- [
             {["Looks good."], [], "unreadable"},
             {[silence(:infinity)], ["--seconds", "2"], "total_timeout_ms"},
@@ -227,7 +227,7 @@ defmodule Codex.ExamplesTest do
       end
     end
 
-    test "says what it cannot read" do
+    test "names an unreadable file" do
       model = Test.start!([])
       assert {out, 2} = run(model, "batch.exs", ["nope.txt"])
       assert out =~ "nope.txt"
@@ -301,7 +301,7 @@ defmodule Codex.ExamplesTest do
                ["> What is this?", "It is a parser.", "> Who calls it?", "Nobody calls it."]
     end
 
-    test "says that there are none, and that there is no such one" do
+    test "reports an empty list, and an unknown thread" do
       model = Test.start!([], git: true)
       assert {"no threads\n", 0} = run(model, "sessions.exs")
       id = "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"

@@ -55,7 +55,7 @@ defmodule Codex.AppServerTest do
              ) == []
     end
 
-    test "with options alone sends what the checks make of them", %{conn: conn} do
+    test "with options alone sends their checked values", %{conn: conn} do
       for %{args: [], fixed: fixed} = row <- Calls.rows(Protocol.methods()), fixed == %{} do
         :rand.seed(:exsss, {1, 2, 3})
 
@@ -74,7 +74,7 @@ defmodule Codex.AppServerTest do
       end
     end
 
-    test "an experimental one tells the connection so", %{conn: conn} do
+    test "an experimental method is marked for the connection", %{conn: conn} do
       assert {:ok, _} = AppServer.memory_reset(conn)
       assert_received {:request, "memory/reset", nil, opts}
       assert opts[:experimental] == ["memory/reset"]
@@ -410,7 +410,7 @@ defmodule Codex.AppServerTest do
     end
   end
 
-  test "what is wrong is said before anything is sent", %{conn: conn} do
+  test "invalid options are errors before anything is sent", %{conn: conn} do
     assert %Codex.OptionError{reason: :unknown, path: [:sandboxx], nearest: :sandbox} =
              refused(AppServer.thread_start(conn, sandboxx: 1))
 
@@ -463,7 +463,7 @@ defmodule Codex.AppServerTest do
              refused(AppServer.thread_list(conn, [], 5))
   end
 
-  test "request/4 sends what this version does not know", %{conn: conn} do
+  test "request/4 sends methods that this version does not know", %{conn: conn} do
     assert AppServer.request(conn, "thread/clone", %{"threadId" => "t"}, timeout_ms: 9) ==
              {:ok, %{}}
 

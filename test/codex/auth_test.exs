@@ -20,7 +20,7 @@ defmodule Codex.AuthTest do
     do: [env: Logins.env(home), cwd: false, system_dir: Path.dirname(home)] ++ more
 
   describe "a login in a file" do
-    test "is what the CLI would take, and nothing else", %{home: home} do
+    test "accepts exactly the logins that the CLI accepts", %{home: home} do
       for {document, exit, method} <- Logins.states() do
         Logins.put!(home, document)
 
@@ -79,7 +79,7 @@ defmodule Codex.AuthTest do
                Login.status(codex_path: codex(), env: Logins.env(home))
     end
 
-    test "keeps what is unknown, and claims that nobody verified", %{home: home} do
+    test "keeps unknown members and unverified claims", %{home: home} do
       Logins.put!(home, Logins.chatgpt() |> String.replace_prefix("{", ~s({"later":[1],)))
       {:ok, login} = Auth.read(opts(home))
       assert {login.plan, login.workspace_id, login.email} == {"pro", "acc-1", "ann@example.com"}
@@ -126,7 +126,7 @@ defmodule Codex.AuthTest do
       assert Task.await(task) == :ok
     end
 
-    test "behind links is written and locked where it is, and the links stay", %{home: home} do
+    test "behind links is written and locked in its place, and the links stay", %{home: home} do
       [link, target] = for name <- ["auth.json", "real/login.json"], do: Path.join(home, name)
       # A chain that leads to nothing yet, not even to a directory.
       File.ln_s!("chain", link)
@@ -185,7 +185,7 @@ defmodule Codex.AuthTest do
       assert_raise Codex.OptionError, ~r/:timeout/, fn -> Auth.read(timeout: 0) end
     end
 
-    test "does not replace what is not a regular file", %{home: home} do
+    test "does not replace a file that is not regular", %{home: home} do
       path = Path.join(home, "auth.json")
 
       # Not a device: the test would destroy it if it failed.
@@ -201,7 +201,7 @@ defmodule Codex.AuthTest do
       end
     end
 
-    test "of a home with a name that is no UTF-8", %{tmp_dir: dir} do
+    test "of a home with a name that is not UTF-8", %{tmp_dir: dir} do
       home = Path.join(dir, <<"h", 0xE9>>)
 
       # Not every file system has such names.
@@ -272,7 +272,7 @@ defmodule Codex.AuthTest do
       assert Auth.delete(opts(home, store: :keyring)) == {:error, :keyring_unavailable}
     end
 
-    test "a bus that answers nothing is given up on, and holds nobody else", %{home: home} do
+    test "a bus that never answers times out, and delays no other call", %{home: home} do
       # A socket's path has room for some hundred bytes.
       socket = Path.join(System.tmp_dir!(), "codex_sdk-bus-#{System.unique_integer([:positive])}")
       on_exit(fn -> File.rm(socket) end)
@@ -386,7 +386,7 @@ defmodule Codex.AuthTest do
     Codex.FileSystem.unlock(lock)
   end
 
-  test "on a machine where the CLI was not used yet, the home is made", %{tmp_dir: dir} do
+  test "on a machine without a home of the CLI, the home is created", %{tmp_dir: dir} do
     user = Path.join(dir, "user")
     File.mkdir_p!(user)
     opts = [env: %{"HOME" => user}, cwd: false, system_dir: dir]
@@ -404,7 +404,7 @@ defmodule Codex.AuthTest do
     assert {:error, %{reason: :missing_home}} = Auth.read(codex_home: Path.join(dir, "none"))
   end
 
-  test "what is no UTF-8, or no document, fails without showing it" do
+  test "invalid UTF-8 and invalid documents fail without showing their content" do
     assert Credentials.parse(<<0xFF>>) == {:error, "it is not UTF-8"}
     error = assert_raise ArgumentError, fn -> Credentials.api_key(<<"sk-secret", 0xFF>>) end
     refute Exception.message(error) =~ "sk-secret"
@@ -446,7 +446,7 @@ defmodule Codex.AuthTest do
       assert {Auth.api_key(), Auth.infer_auth_mode()} == {"sk-env", :api}
     end
 
-    test "never fail: what cannot be read is not there", %{home: home} do
+    test "never fail: an unreadable file counts as missing", %{home: home} do
       Logins.put!(home, "{nope")
       assert Auth.api_key() == nil
       File.write!(Path.join(home, "config.toml"), "not toml at all")
@@ -456,7 +456,7 @@ defmodule Codex.AuthTest do
       assert Auth.api_key() == nil
     end
 
-    test "know where older programs keep one, unless a home is named", %{home: home, tmp_dir: dir} do
+    test "know the place of older programs, unless a home is named", %{home: home, tmp_dir: dir} do
       assert Auth.auth_paths() == [
                Path.join(home, "auth.json"),
                Path.join(home, ".credentials.json")

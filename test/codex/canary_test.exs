@@ -153,7 +153,7 @@ defmodule Codex.CanaryTest do
     end
   end
 
-  test "what :telemetry is told, and what its default logger writes", %{tmp_dir: dir} do
+  test "events of :telemetry, and lines of its default logger", %{tmp_dir: dir} do
     Codex.TelemetryStandIn.load!()
     Codex.TelemetryStandIn.listen!()
     {global, thread} = secrets()
@@ -218,7 +218,7 @@ defmodule Codex.CanaryTest do
   end
 
   @tag :codex_cli
-  test "a real run: what `ps` shows, what a provider echoes, and what commands may see" do
+  test "a real run: output of `ps`, echoes of a provider, and the environment of commands" do
     {global, more} = secrets()
 
     model =
@@ -254,7 +254,7 @@ defmodule Codex.CanaryTest do
   end
 
   @tag :codex_cli
-  test "by default commands see the key: that is what the policy is for" do
+  test "by default, commands see the key; the policy hides it" do
     model = Test.start!([shell("env"), "done"])
 
     {:ok, thread} =

@@ -14,7 +14,7 @@ defmodule Codex.CLITest do
     path
   end
 
-  test "the version is what --version says", %{tmp_dir: dir} do
+  test "the version is that of --version", %{tmp_dir: dir} do
     assert CLI.version(script(dir, "a", "echo codex-cli 1.2.3")) == {:ok, "1.2.3"}
     assert CLI.version(script(dir, "b", "echo codex-cli 1.2.3-alpha.4")) == {:ok, "1.2.3-alpha.4"}
     assert CLI.version(script(dir, "c", "echo hello")) == {:error, :no_version}
@@ -140,7 +140,7 @@ defmodule Codex.CLI.EnvironmentTest do
     end)
   end
 
-  test "CODEX_BINARY names the program where CODEX_PATH does not", %{tmp_dir: dir} do
+  test "CODEX_BINARY names the program if CODEX_PATH is not set", %{tmp_dir: dir} do
     one = Stub.write!(dir, "exit 0")
     other = Stub.write!(dir, "exit 0")
     System.put_env("CODEX_BINARY", one)
@@ -157,7 +157,7 @@ defmodule Codex.CLI.EnvironmentTest do
     assert CLI.find(nil) == {:error, {:codex_binary_missing, Path.join(dir, "none")}}
   end
 
-  test "no program is asked for its version where that is switched off", %{tmp_dir: dir} do
+  test "no program is asked for its version if the check is off", %{tmp_dir: dir} do
     Application.put_env(:codex_sdk, :check_cli_version, false)
     path = Stub.write!(dir, "echo x >> #{dir}/started; echo codex-cli 0.1.0")
     assert CLI.warn_once(path) == :ok

@@ -5,7 +5,7 @@ defmodule Codex.CompatTest do
   doctest Codex.Realtime
   doctest Codex.Voice
 
-  test "what the CLI has no mode for is an error of a kind of its own" do
+  test "features without a mode of the CLI are errors of their own kind" do
     for {result, feature, words} <- [
           {Codex.Realtime.connect(%{}), :realtime, "Realtime support is not available"},
           {Codex.Realtime.stream(), :realtime, "Realtime support is not available"},

@@ -91,7 +91,7 @@ defmodule Codex.ConfigTest do
     assert Config.explain(config, "model") =~ "not counted: \"root\" of project"
   end
 
-  test "a broken file is an error with its place; where it does not count, a warning", context do
+  test "a broken file is an error with its place, or a warning if it does not count", context do
     repository(context)
     file = write(context.work, ".codex/config.toml", "a = 1\nmodel = [\"x\n")
 
@@ -123,7 +123,7 @@ defmodule Codex.ConfigTest do
     assert [%Error{reason: :type, line: 3}] = Config.warnings(config)
   end
 
-  test "unknown keys are warnings, also where the CLI is silent, and errors where it is strict",
+  test "unknown keys are warnings, also if the CLI is silent, and errors if it is strict",
        context do
     file =
       write(context.home, "config.toml", "[agents.x]\nnicknames = []\n[history]\nmax_byte = 1\n")
@@ -171,7 +171,7 @@ defmodule Codex.ConfigTest do
       assert_raise Codex.OptionError, ~r/:max_nodes/, fn -> load(context, max_nodes: 0) end
     end
 
-    test "a text is no key, however long", context do
+    test "a string is not a key, at any length", context do
       text = String.duplicate("a = 1, b.c = [2]\n", 200_000)
       write(context.home, "config.toml", "developer_instructions = '''\n#{text}'''\n")
       assert Config.get(load!(context), "developer_instructions") == text
@@ -244,7 +244,7 @@ defmodule Codex.ConfigTest do
     assert {:error, %Error{reason: :syntax}} = load(context)
   end
 
-  test "a profile's name is no path; overrides have a key and a value", context do
+  test "the name of a profile is not a path; overrides have a key and a value", context do
     assert {:error, %Error{reason: :bad_profile}} = load(context, profile: "../x")
     assert {:error, %Error{reason: :bad_override, found: "x"}} = load(context, overrides: ["x"])
     assert_raise Codex.OptionError, fn -> load(context, overrides: [1]) end

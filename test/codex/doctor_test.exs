@@ -76,7 +76,7 @@ defmodule Codex.DoctorTest do
   end
 
   # In a VM of its own: a library cannot be unloaded from this one.
-  test "without the native library it says so, and goes on with what needs none", context do
+  test "without the native library, it reports that and runs the other checks", context do
     ebin = Path.join(context.tmp_dir, "codex_sdk/ebin")
     File.mkdir_p!(Path.dirname(ebin))
     File.cp_r!(to_string(:code.lib_dir(:codex_sdk, :ebin)), ebin)
@@ -154,7 +154,7 @@ defmodule Codex.DoctorTest do
     end
 
     # Whoever runs the tests may be allowed everything.
-    test "that cannot be written, or belongs to somebody else", context do
+    test "that cannot be written, or belongs to another user", context do
       stat = %{File.stat!(context.home) | access: :read_write, uid: 7, mode: 0o40755}
       judge = &Machine.judge_home("/srv/codex", &1, &2, "/tmp")
 
@@ -183,7 +183,7 @@ defmodule Codex.DoctorTest do
 
   defp tree(dir), do: Enum.filter(Path.wildcard(dir <> "/**", match_dot: true), &File.regular?/1)
 
-  test "a directory that is none, and one outside of Git", context do
+  test "a missing directory, and one outside of Git", context do
     checks = run(context, cwd: Path.join(context.tmp_dir, "none"))
     assert %{directory: :error, sandbox: :skipped, config: :ok} = outcomes(checks)
 
@@ -219,7 +219,7 @@ defmodule Codex.DoctorTest do
       assert %{layer: :system, keys: 0} = system
     end
 
-    test "has its warnings and what requirements may replace, with places", context do
+    test "has its warnings and replaced values, with places", context do
       system = Path.join(context.tmp_dir, "system")
       File.mkdir_p!(system)
       File.write!(Path.join(system, "requirements.toml"), "allowed_sandbox_modes = []\n")
@@ -305,13 +305,13 @@ defmodule Codex.DoctorTest do
     end
   end
 
-  describe "the keyring that is none" do
+  describe "a missing keyring" do
     defp configured("encrypted"),
       do: "features.secret_auth_storage = true\n" <> configured("keyring")
 
     defp configured(store), do: "cli_auth_credentials_store = \"#{store}\"\n"
 
-    test "is an error where the login is kept in it, and `codex exec` needs that", context do
+    test "is an error if it stores the login, and `codex exec` needs that", context do
       path = Path.join(context.home, "config.toml")
       config = File.read!(path)
 
@@ -334,7 +334,7 @@ defmodule Codex.DoctorTest do
   end
 
   describe "the sandbox" do
-    test "that fails is a warning, and an error where the configuration asks for one", context do
+    test "that fails is a warning, and an error if the configuration asks for one", context do
       codex = Stub.write!(context.tmp_dir, "echo said in vain; echo no namespaces >&2; exit 3")
       path = Path.join(context.home, "config.toml")
       config = File.read!(path)
@@ -460,7 +460,7 @@ defmodule Codex.DoctorTest do
     end
   end
 
-  test "paths that are no text, and what a terminal would obey", context do
+  test "paths that are not UTF-8, and escape sequences", context do
     home = Path.join(context.tmp_dir, <<"h", 0xFF, "\e[31m">>)
     File.cp_r!(context.home, home)
     checks = Doctor.run(opts(context, codex_home: home))
@@ -469,7 +469,7 @@ defmodule Codex.DoctorTest do
     assert String.valid?(Doctor.text(checks))
   end
 
-  test "options that are none", context do
+  test "invalid options", context do
     assert_raise Codex.OptionError, ~r/unknown option :hom;/, fn -> Doctor.run(hom: 1) end
 
     assert_raise Codex.OptionError, ~r/:timeout must be .* milli/, fn ->

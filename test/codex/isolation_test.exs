@@ -159,7 +159,7 @@ defmodule Codex.IsolationTest do
       end
     end
 
-    test "reaches the scripted model of Codex.Test, or nobody" do
+    test "reaches the scripted model of Codex.Test, or no provider" do
       for options <- @isolations do
         model = Codex.Test.start!(["Done."], config: "developer_instructions = 'OF-THE-HOME'")
         assert {_, body} = asked(Codex.Test.options(model), options, model)

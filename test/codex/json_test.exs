@@ -35,7 +35,7 @@ defmodule Codex.JSONTest do
       assert JSON.encode(%{a: %{"b" => []}}) == {:ok, ~S({"a":{"b":[]}})}
     end
 
-    test "strings: every byte below 0x80, and what lies above" do
+    test "strings: every byte below 0x80, and above" do
       for byte <- 0..0x7F do
         assert {:ok, json} = JSON.encode(<<"x", byte, "y">>)
         assert JSON.decode(json) == {:ok, <<"x", byte, "y">>}
@@ -52,7 +52,7 @@ defmodule Codex.JSONTest do
       assert JSON.encode(%{"a\"b" => 1}) == {:ok, ~S({"a\"b":1})}
     end
 
-    test "what has no JSON form is named, with the way to it" do
+    test "a term without a JSON form is named with its path" do
       refute_encodes = fn term, value, path ->
         assert JSON.encode(term) == {:error, {:not_encodable, value, path}}
       end
@@ -70,7 +70,7 @@ defmodule Codex.JSONTest do
           do: refute_encodes.([bad], bad, [0])
     end
 
-    test "the exception says what and why" do
+    test "the exception names the term and the reason" do
       for {term, text} <- [
             {%{a: <<0xFF>>}, "not valid UTF-8"},
             {%{1 => 2}, "object keys are strings or atoms"},
@@ -83,7 +83,7 @@ defmodule Codex.JSONTest do
     end
   end
 
-  test "what is encoded decodes to the same" do
+  test "an encoded term decodes to the same term" do
     :rand.seed(:exsss, {1, 2, 3})
 
     for _ <- 1..300 do
@@ -104,7 +104,7 @@ defmodule Codex.JSONTest do
   end
 
   describe "decode/1" do
-    test "refuses what is not JSON" do
+    test "rejects text that is not JSON" do
       for {bad, fault} <- [
             {"", :eof},
             {"{", :eof},

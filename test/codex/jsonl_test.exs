@@ -53,7 +53,7 @@ defmodule Codex.JSONLTest do
       assert JSONL.decode(stream) == [%Events.TurnStarted{}, %Events.TurnStarted{}]
     end
 
-    test "a byte order mark at the start of the stream is no part of the first line" do
+    test "a byte order mark at the start of the stream is not part of the first line" do
       stream = "\uFEFF{\"type\":\"turn.started\"}\r\n\uFEFF{}\r\n"
       # Elsewhere it is what it always was.
       assert [%Events.TurnStarted{}, %Events.Unknown{raw: "\uFEFF{}", error: {:syntax, 0}}] =
@@ -123,7 +123,7 @@ defmodule Codex.JSONLTest do
                JSONL.decode(~s({"type":"x","a":") <> <<0xC3>> <> ~s("}))
     end
 
-    test "a line that is not JSON is kept with its bytes and where it goes wrong" do
+    test "a line that is not JSON is kept with its bytes and the position of the error" do
       cases = [
         {"thread panicked", :syntax, 0},
         {"{\"type\":", :eof, 8},
@@ -194,7 +194,7 @@ defmodule Codex.JSONLTest do
       end
     end
 
-    test "an item that is no object is kept" do
+    test "an item that is not an object is kept" do
       assert [%Events.ItemStarted{item: %Items.Unknown{raw: 7}}] =
                JSONL.decode(~s({"type":"item.started","item":7}))
 

@@ -32,7 +32,7 @@ defmodule Codex.LoginTest do
       assert Login.access_token("", opts) == {:error, {:invalid_access_token, :empty}}
     end
 
-    test "refuses a token that is none, without showing it", %{home: home} do
+    test "rejects an invalid token without showing it", %{home: home} do
       assert {:error, {:login_failed, 1, words}} =
                Login.access_token("sk-nonsense-token", opts(home))
 
@@ -57,7 +57,7 @@ defmodule Codex.LoginTest do
       assert {:ok, _} = Login.api_key("sk-1", opts(home, overrides: ["forced_login_method=api"]))
     end
 
-    test "logs in with a code that somebody types elsewhere", %{home: home} do
+    test "logs in with a code that is typed elsewhere", %{home: home} do
       {issuer, url} = Issuer.start!(pending: 2)
       {:ok, login} = Login.device(opts(home, issuer: url))
       assert_receive {:codex_login, ^login, {:open, %{url: page, code: "ABCD-12345"}}}, 10_000
@@ -151,7 +151,7 @@ defmodule Codex.LoginTest do
       assert_raise Codex.OptionError, ~r/:overrides/, fn -> Login.status(overrides: "a=b") end
     end
 
-    test "never says what to open, and floods", %{home: home, tmp_dir: dir} do
+    test "never names a URL, and floods", %{home: home, tmp_dir: dir} do
       flood = write!(dir, "head -c 5000000 /dev/zero | tr '\\0' 'x' >&2; exit 4")
       {:ok, login} = Login.device(codex_path: flood, env: Logins.env(home))
       assert {:error, {:login_failed, 4, words}} = Login.await(login, 20_000)
@@ -168,7 +168,7 @@ defmodule Codex.LoginTest do
     end
   end
 
-  test "options that are none are refused before anything starts; a killed session is an end", %{
+  test "invalid options are errors before anything starts; a killed session ends the login", %{
     home: home,
     tmp_dir: dir
   } do
@@ -206,7 +206,7 @@ defmodule Codex.LoginTest do
     assert File.exists?(Path.join(user, ".codex/auth.json"))
   end
 
-  test "what to open is told once it is all there" do
+  test "the URL is sent once it is complete" do
     said =
       "Open this link\n   \e[94mhttps://a.example/codex/device\e[0m\n\nEnter this code\n   \e[94mAB12-CD345\e[0m\n"
 

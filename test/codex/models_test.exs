@@ -71,7 +71,7 @@ defmodule Codex.ModelsTest do
       refute env =~ "CODEX_SDK_TEST_SECRET"
     end
 
-    test "what is printed may be long", %{tmp_dir: dir, home: home} do
+    test "the output may be long", %{tmp_dir: dir, home: home} do
       codex =
         stub!(dir, """
         printf '{"models":['
@@ -205,7 +205,7 @@ defmodule Codex.ModelsTest do
       assert {:ok, %{source: :cache}} = Models.fetch([source: :cache] ++ opts)
     end
 
-    test "the cache file, where the CLI cannot answer", %{tmp_dir: dir, home: home} do
+    test "the cache file, if the CLI cannot answer", %{tmp_dir: dir, home: home} do
       cache!(home, 1)
 
       for path <- [
@@ -226,7 +226,7 @@ defmodule Codex.ModelsTest do
       assert {:error, %Error{kind: :crashed}} = Models.fetch(opts)
     end
 
-    test "and a stale cache file is none", %{tmp_dir: dir, home: home} do
+    test "and a stale cache file does not count", %{tmp_dir: dir, home: home} do
       cache!(home, 400)
       opts = [codex_home: home, codex_path: Path.join(dir, "none")]
       assert {:error, %Error{kind: :cli_not_found}} = Models.fetch(opts)
@@ -248,7 +248,7 @@ defmodule Codex.ModelsTest do
     assert Models.list_visible(:api, opts) |> hd() |> Map.fetch!(:is_default)
   end
 
-  test "where there is no catalog, list_visible is empty and says so once", %{
+  test "without a catalog, list_visible is empty and warns once", %{
     tmp_dir: dir,
     home: home
   } do

@@ -77,7 +77,7 @@ defmodule Codex.NativeCompilerTest do
     assert installed(context) == []
   end
 
-  test "without cargo, one message says what to install", context do
+  test "without cargo, one message names the program to install", context do
     assert {out, 1} = compile(context)
 
     assert_told_once(

@@ -25,7 +25,7 @@ defmodule Codex.NativeTest do
   pool = threads.()
   """
 
-  test "the module is loaded again, and what the module before made stays usable" do
+  test "the module is loaded again, and resources of the old module stay usable" do
     script =
       @reload <>
         """

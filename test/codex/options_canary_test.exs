@@ -129,7 +129,7 @@ defmodule Codex.OptionsCanaryTest do
   defp lazy({step, _items, _headers}) when step in [:respond, :raw], do: :step
   defp lazy(result), do: result
 
-  test "no secret stands in what a wrong option leads to" do
+  test "errors of invalid options contain no secret" do
     gone = spawn(fn -> :ok end)
     client = [codex_path_override: "/no/such/codex"]
     {:ok, exec} = Codex.start_thread(client)

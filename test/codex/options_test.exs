@@ -163,7 +163,7 @@ defmodule Codex.OptionsTest do
       assert {["--oss"], _} = sent([oss: true], oss: nil)
     end
 
-    test "what the CLI dropped, or never had, is an error that names it" do
+    test "options that the CLI dropped or never had are errors that name them" do
       for {option, reason} <- [
             {{:model_supports_reasoning_summaries, true},
              {:unsupported_option, :model_supports_reasoning_summaries}},
@@ -182,7 +182,7 @@ defmodule Codex.OptionsTest do
       end
     end
 
-    test "what belongs to the host is kept, and what is off is off" do
+    test "options of the host are kept, and false stays false" do
       assert sent(
                retry: false,
                rate_limit_opts: [],
@@ -329,7 +329,7 @@ defmodule Codex.OptionsTest do
       end
     end
 
-    test "false is sent where it differs from nothing" do
+    test "false is sent if it differs from the default" do
       for {name, key} <- [
             network_access_enabled: ["sandbox_workspace_write", "network_access"],
             view_image_tool_enabled: ["features", "view_image"],
@@ -407,7 +407,7 @@ defmodule Codex.OptionsTest do
       assert {:ok, %{collaboration_mode: :plan}} = Thread.Options.new(collaboration_mode: :plan)
     end
 
-    test "what the transport cannot send is refused where the thread is made" do
+    test "options that the transport cannot send are errors when the thread is made" do
       for make <- [
             &Codex.start_thread/2,
             &Codex.resume_thread("t", &1, &2),
@@ -494,7 +494,7 @@ defmodule Codex.OptionsTest do
                {:error, {:unknown, [:persistance], nil}}
     end
 
-    test "isolation says no flag twice, and hermetic is a clean environment unless told otherwise" do
+    test "isolation sends no flag twice, and hermetic means a clean environment by default" do
       assert sent(isolation: :inherit) == {[], %{}}
       assert {["--ignore-user-config"], _} = sent(isolation: :project)
       hermetic = ["--ignore-user-config", "--ignore-rules", "--config", "project_doc_max_bytes=0"]
@@ -666,7 +666,7 @@ defmodule Codex.OptionsTest do
       end
     end
 
-    test "names that differ only in what a variable cannot have stay apart" do
+    test "names that differ only in characters without a place in variables stay apart" do
       headers = {:table, [{"X-Key", "1"}, {"X_Key", "2"}]}
       {:ok, hidden} = Secrets.hide([{["mcp_servers", "a", "http_headers"], headers}])
       assert map_size(hidden.vars) == 2
@@ -754,8 +754,8 @@ defmodule Codex.OptionsTest do
     end
   end
 
-  describe "values that are none" do
-    test "are answered with what is allowed, for every option" do
+  describe "invalid values" do
+    test "are errors with the allowed values, for every option" do
       for row <- Table.rows(), scope <- row.opts[:scopes], row.type != :overrides do
         odd = if row.type == :word, do: true, else: {:odd}
         {:error, reason} = Table.check(scope, [{row.name, odd}])
@@ -902,7 +902,7 @@ defmodule Codex.OptionsTest do
       end
     end
 
-    test "tables of servers: nil is not set, empty lists are what the CLI has there" do
+    test "tables of servers: nil means not set, empty lists have the type of the CLI" do
       servers = [
         a: [
           command: "x",
@@ -1080,7 +1080,7 @@ defmodule Codex.OptionsTest do
 
     defp tools(body), do: Enum.map(body["tools"], &(&1["name"] || &1["type"]))
 
-    test "keeps the named profile where a text needs one of its own, and leaves no file" do
+    test "keeps the named profile if a text needs its own profile, and leaves no file" do
       model = Codex.Test.start!(["Done."])
 
       File.write!(
@@ -1180,7 +1180,7 @@ defmodule Codex.OptionsTest do
       assert [%{headers: %{"authorization" => "Bearer sk-client"}}] = posts
     end
 
-    test "hands an MCP server its variables, and nobody sees them in ps" do
+    test "passes variables to an MCP server without showing them in ps" do
       model = Codex.Test.start!(["Done."])
       seen = Path.join(model.home, "seen")
 

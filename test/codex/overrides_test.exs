@@ -22,7 +22,7 @@ defmodule Codex.OverridesTest do
     end
   end
 
-  test "what comes later wins, tables grow, and a table that needs it stands inline" do
+  test "later values win, tables are merged, and inline tables are used if needed" do
     model = Codex.Test.start!([])
 
     told = [

@@ -141,7 +141,7 @@ defmodule Codex.ProtocolTest do
                )
     end
 
-    test "what is given never becomes an atom" do
+    test "input never becomes an atom" do
       key = "NeverSeen#{System.unique_integer([:positive])}"
       assert {:error, _} = Protocol.check("ThreadStartParams", %{key => 1})
       assert {:error, _} = Protocol.check("ThreadStartParams", %{"sandbox" => key})
@@ -152,7 +152,7 @@ defmodule Codex.ProtocolTest do
           do: assert_raise(ArgumentError, fn -> String.to_existing_atom(word) end)
     end
 
-    test "say what is missing, in objects inside as well" do
+    test "name missing fields, also in inner objects" do
       assert {:error, %Codex.OptionError{reason: :missing, path: [:input]}} =
                Protocol.check("TurnStartParams", thread_id: "t")
 
@@ -166,7 +166,7 @@ defmodule Codex.ProtocolTest do
               }} = Protocol.check("ThreadStartParams", approval_policy: [granular: [rules: true]])
     end
 
-    test "say what was expected instead, type by type" do
+    test "name the expected type" do
       for {type, options, error} <- [
             {"ThreadStartParams", [cwd: 1],
              %Codex.OptionError{path: [:cwd], value: 1, expected: "a string"}},
@@ -248,7 +248,7 @@ defmodule Codex.ProtocolTest do
       assert {:error, %Codex.OptionError{path: [:target], value: :commit}} = check.(:commit)
     end
 
-    test "objects with the same tag are told apart by their fields" do
+    test "objects with the same tag are distinguished by their fields" do
       check = &Protocol.check("TurnStartParams", thread_id: "t", input: [&1])
       assert {:ok, _} = check.(type: :image, url: "data:")
       assert {:ok, _} = check.(type: :image, file_id: "f", detail: :high)
@@ -261,7 +261,7 @@ defmodule Codex.ProtocolTest do
                check.(type: :image, file_id: 1)
     end
 
-    test "unions without a tag take what fits" do
+    test "unions without a tag take the first match" do
       decision = &Protocol.check("CommandExecutionRequestApprovalResponse", decision: &1)
       amendment = %{"execpolicy_amendment" => ["echo"]}
 
@@ -280,7 +280,7 @@ defmodule Codex.ProtocolTest do
                decision.(nothing: 1)
     end
 
-    test "nil is null where there is one, and nothing elsewhere" do
+    test "nil is null if the type allows it, and omitted otherwise" do
       assert Protocol.check("ThreadStartParams", model: nil) == {:ok, %{"model" => nil}}
       assert Protocol.check("SkillsListParams", cwds: nil) == {:ok, %{}}
 
@@ -314,7 +314,7 @@ defmodule Codex.ProtocolTest do
       end
     end
 
-    test "count what is experimental as the server does" do
+    test "mark experimental fields as the server does" do
       uses = fn method, options ->
         {:ok, _, uses} = Protocol.params(method, options)
         uses
@@ -357,7 +357,7 @@ defmodule Codex.ProtocolTest do
     end
   end
 
-  test "a value that is none, a function, is refused wherever it stands" do
+  test "a function is rejected as a value at any depth" do
     for method <- Protocol.methods(), seed <- 1..4 do
       :rand.seed(:exsss, {seed, 7, 11})
       {:ok, %{params: params}} = Protocol.method(method)

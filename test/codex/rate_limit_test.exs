@@ -40,7 +40,7 @@ defmodule Codex.RateLimitTest do
                RateLimit.detect({:error, %{status: 429}})
     end
 
-    test "a limit of the plan counts where its end is known, a quota never" do
+    test "a limit of the plan counts if its end is known, a quota never" do
       at = DateTime.utc_now()
       limit = %{Error.new(:usage_limit, "used up") | resets_at: at}
 
@@ -58,7 +58,7 @@ defmodule Codex.RateLimitTest do
     defp delay(info, attempt \\ 1, opts \\ []),
       do: RateLimit.delay(info, attempt, Options.complete!(opts))
 
-    test "is what the server said" do
+    test "is the time of the server" do
       assert delay(%{retry_after_ms: 1_300}, 3) == 1_300
       soon = DateTime.add(DateTime.utc_now(), 30, :second) |> Map.put(:second, 30)
       assert delay(%{retry_after_ms: 5, resets_at: soon}) in 0..60_000
@@ -75,7 +75,7 @@ defmodule Codex.RateLimitTest do
       assert delay(%{retry_after_ms: nil, resets_at: minute}) in (left - 2_000)..left
     end
 
-    test "is a guess that grows where nobody said, from options or the application's environment" do
+    test "is a growing guess without a known time, from options or the application environment" do
       for {attempt, ms} <- [
             {1, 60_000},
             {2, 120_000},
@@ -148,7 +148,7 @@ defmodule Codex.RateLimitTest do
       assert Agent.get(agent, & &1) == []
     end
 
-    test "gives up after max_attempts, or where the wait would be too long" do
+    test "gives up after max_attempts, or if the wait is too long" do
       limited = fn ->
         send(self(), :called)
         {:error, {:http_error, 429}}
@@ -170,7 +170,7 @@ defmodule Codex.RateLimitTest do
   end
 
   describe "snapshots" do
-    test "are read from what the app-server answers, and what session files hold" do
+    test "are read from answers of the app-server, and from session files" do
       answer = %{
         "rateLimits" => %{
           "limitId" => "codex",
@@ -227,7 +227,7 @@ defmodule Codex.RateLimitTest do
       assert RateLimit.snapshot(account) == newer
     end
 
-    test "are whole in an answer to a read: what is null there is gone" do
+    test "are complete in an answer to a read: null removes a window" do
       account = account()
       window = %{"usedPercent" => 10, "windowDurationMins" => 300, "resetsAt" => 4_102_444_800}
       weekly = %{window | "windowDurationMins" => 10_080}
@@ -272,7 +272,7 @@ defmodule Codex.RateLimitTest do
       end
     end
 
-    test "of an account with several are told apart by their ids" do
+    test "of an account with several are distinguished by their ids" do
       account = account()
       limits = &%{"limitId" => &1, "primary" => %{"usedPercent" => &2}}
 
@@ -347,7 +347,7 @@ defmodule Codex.RateLimitTest do
           do: assert({snapshot, Snapshot.resets_at(snapshot)} == {snapshot, resets_at})
     end
 
-    test "that are no longer reached are none to wait for" do
+    test "that are no longer reached cause no wait" do
       account = account()
       assert RateLimit.reached(account) == nil
 
@@ -358,7 +358,7 @@ defmodule Codex.RateLimitTest do
       end
     end
 
-    test "make nothing of what is odd" do
+    test "ignore malformed data" do
       account = account()
 
       for odd <- [
@@ -405,7 +405,7 @@ defmodule Codex.RateLimitTest do
       RateLimit.account(Codex.Options.Merge.merge(thread.codex_opts, thread.thread_opts, %{}))
     end
 
-    test "are told apart by who pays, without the key" do
+    test "are distinguished by credential, without the key" do
       name = account_of(api_key: "sk-secret-1")
       assert name == account_of(api_key: "sk-secret-1", codex_home: "/other")
       assert name == account_of(env: %{"CODEX_API_KEY" => "sk-secret-1"})

@@ -42,7 +42,7 @@ defmodule Codex.RetryTest do
       assert calls() == 2
     end
 
-    test "repeats nothing that cannot succeed, and what retry_if says" do
+    test "repeats nothing that cannot succeed, and obeys retry_if" do
       quota = {:turn_failed, Error.new(:quota, "pay first")}
       assert {:error, ^quota} = Retry.with_retry(results([{:error, quota}]), @fast)
 
@@ -53,7 +53,7 @@ defmodule Codex.RetryTest do
                Retry.with_retry(results([{:error, :closed}]), retry_if: fn _ -> false end)
     end
 
-    test "tells of each failure before the wait" do
+    test "reports each failure before the wait" do
       on_retry = &send(self(), {:failed, &1, &2})
       fun = results([{:error, :closed}, {:error, :timeout}, {:ok, 1}])
       assert {:ok, 1} = Retry.with_retry(fun, [on_retry: on_retry] ++ @fast)
@@ -61,7 +61,7 @@ defmodule Codex.RetryTest do
       assert_received {:failed, 2, :timeout}
     end
 
-    test "waits at least as long as the server said, and not for what is too long" do
+    test "waits at least as long as the server says, and gives up if that is too long" do
       next =
         &Options.next(
           Options.check!(@fast ++ &1),
@@ -86,7 +86,7 @@ defmodule Codex.RetryTest do
       assert calls() == 1
     end
 
-    test "refuses what it does not understand" do
+    test "rejects unknown options" do
       assert_raise Codex.OptionError,
                    ~r/unknown option :max_atempts; did you mean :max_attempts\?/,
                    fn ->
@@ -134,7 +134,7 @@ defmodule Codex.RetryTest do
     end
   end
 
-  test "what is retryable" do
+  test "retryable errors" do
     for reason <- [
           :timeout,
           :econnrefused,
@@ -177,7 +177,7 @@ defmodule Codex.RetryTest do
       assert Enum.zip(stream, 1..9) == [{1, 1}, {2, 2}, {3, 3}]
     end
 
-    test "repeats what fails before its first element" do
+    test "repeats a stream that fails before its first element" do
       fun =
         results([
           Stream.map([1], fn _ -> raise TransportError.new(75) end),
@@ -203,7 +203,7 @@ defmodule Codex.RetryTest do
       assert calls() == 1
     end
 
-    test "does not take what the reader raises for a failure of its own" do
+    test "does not treat an exception of the reader as its own failure" do
       stream = Retry.with_stream_retry(results([[1]]), @fast)
 
       assert_raise TransportError, fn ->
@@ -221,7 +221,7 @@ defmodule Codex.RetryTest do
       assert_raise TransportError, fn -> Enum.to_list(stream) end
     end
 
-    test "an empty stream is no failure" do
+    test "an empty stream is not a failure" do
       assert [] |> List.wrap() |> then(&Retry.with_stream_retry(fn -> &1 end)) |> Enum.to_list() ==
                []
     end

@@ -563,7 +563,7 @@ defmodule Codex.ReviewTest do
     end
   end
 
-  test "a finding says what is wrong with it" do
+  test "a finding names its problem" do
     odd = %{
       "title" => 2,
       "priority" => 9,

@@ -158,7 +158,7 @@ defmodule Codex.RunningTest do
       interrupted(task)
     end
 
-    test "a turn is stopped while the server does not answer turn/start, and then belongs to nobody" do
+    test "a turn is stopped while the server does not answer turn/start, and then has no owner" do
       model = Codex.Test.start!(["one", silence(:infinity)])
       conn = connect!(model)
       {:ok, %{thread: thread}} = Thread.run(thread!(model, conn), "hi")

@@ -19,7 +19,7 @@ defmodule Codex.Subprocess.LauncherTest do
     input_ends?: false
   }
 
-  test "what is no START is answered with an error" do
+  test "a first frame that is not START is answered with an error" do
     for frame <- [
           "",
           <<0>>,

@@ -21,7 +21,7 @@ defmodule Codex.SubprocessTest do
       assert %{stdout: "out\n", stderr: "err\n"} = run(["sh", "-c", "echo out; echo err >&2"])
     end
 
-    test "both ends are told, exit comes last and leaves an empty mailbox" do
+    test "both ends are reported, exit comes last and leaves an empty mailbox" do
       {:ok, sub} = open(child("half_line.sh"))
       result = collect(sub)
       assert result.stdout == "one line\nhalf a li"
@@ -51,7 +51,7 @@ defmodule Codex.SubprocessTest do
       assert Subprocess.pending(result.sub) == 0
     end
 
-    test "a child that closes its stdin swallows what is written" do
+    test "a child that closes its stdin discards input" do
       {:ok, sub} = open(child("deaf.sh"))
       {sub, "closed\n"} = read_line(sub)
       {:ok, sub} = Subprocess.write(sub, :binary.copy("x", 3 * @mb))
@@ -70,7 +70,7 @@ defmodule Codex.SubprocessTest do
       assert %{stdout: "x"} = collect(sub)
     end
 
-    test "input beyond what the launcher holds waits in the value" do
+    test "input over the launcher's buffer waits in the value" do
       for size <- [256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 3 * @mb] do
         {:ok, sub} = open(["cat"], input: :binary.copy("x", size))
         assert Subprocess.pending(sub) == max(size - 256 * 1024, 0)
@@ -130,7 +130,7 @@ defmodule Codex.SubprocessTest do
       assert memory() - before < 8 * @mb
     end
 
-    test "no credit, no byte: the exit waits for what was written" do
+    test "no credit, no byte: the exit waits for the output" do
       {:ok, sub} = open(["sh", "-c", "echo kept"], window: 0)
       assert_gone([Subprocess.os_pid(sub)])
       assert {sub, [{:eof, :stderr}]} = next(sub)
@@ -145,7 +145,7 @@ defmodule Codex.SubprocessTest do
       assert %{exit: %Exit{status: 0}} = run(["true"], window: 0)
     end
 
-    test "stop discards what nobody granted" do
+    test "stop discards output without credit" do
       {:ok, sub} = open(child("floods_stdout.sh", [10 * @mb]), window: 0)
       assert {:ok, %Exit{}} = Subprocess.stop(sub)
       {:ok, sub} = open(["echo", "hello"], window: 0)
@@ -254,7 +254,7 @@ defmodule Codex.SubprocessTest do
       assert {:ok, %Exit{signal: :term}} = Subprocess.stop(sub)
     end
 
-    test "what ignores everything is killed" do
+    test "a child that ignores all signals is killed" do
       {:ok, sub} =
         open(child("ignores_term.sh"), ladder: [{:signal, :int, 10}, {:signal, :term, 10}])
 
@@ -300,7 +300,7 @@ defmodule Codex.SubprocessTest do
       refute alive?(pid(line))
     end
 
-    test "unless it was told to leave it" do
+    test "unless the option leaves it alone" do
       result = run(child("holds_stdout.sh"), descendants: :leave)
       os_pid = pid(result.stdout)
       assert result.exit.status == 0
@@ -333,7 +333,7 @@ defmodule Codex.SubprocessTest do
       assert_gone(pids)
     end
 
-    test "the owner is killed while the child writes and nobody reads" do
+    test "the owner is killed while the child writes without a reader" do
       {owner, monitor, pids} =
         owned(fn ->
           {:ok, sub} = open(child("floods_stdout.sh", [100 * @mb]))
@@ -423,7 +423,7 @@ defmodule Codex.SubprocessTest do
       end
     end
 
-    test "the launcher is told to end" do
+    test "the launcher gets a signal to end" do
       {sub, pids} = open_tree()
       System.cmd("kill", ["-TERM", "#{parent(Subprocess.os_pid(sub))}"])
       assert {:error, sub, %Error{reason: :terminated}} = until_error(sub)
@@ -547,7 +547,7 @@ defmodule Codex.SubprocessTest do
   end
 
   describe "open" do
-    test "tells why there is no child" do
+    test "names the reason for a missing child" do
       dir = tmp_dir()
       file = Path.join(dir, "file")
       File.write!(file, "echo hello\n")
@@ -584,7 +584,7 @@ defmodule Codex.SubprocessTest do
       assert run(["here"], cwd: dir, env: %{"PATH" => "/none::/nowhere"}).stdout == "here\n"
     end
 
-    test "the environment is the VM's without what a release leaks" do
+    test "the environment is the VM's without the variables of a release" do
       put_env("RELEASE_NAME", "x")
       put_env("ERL_LIBS", "x")
       put_env("CODEX_TEST_KEPT", "kept")
@@ -619,7 +619,7 @@ defmodule Codex.SubprocessTest do
       end
     end
 
-    test "misuse is told by name, without the value" do
+    test "misuse is reported by name, without the value" do
       message = "unknown option :envs; did you mean :env?"
       assert_raise Codex.OptionError, message, fn -> Subprocess.open(["true"], envs: %{}) end
       message = "unknown option \"stderr\"; did you mean :stderr_limit?"

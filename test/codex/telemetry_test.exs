@@ -33,7 +33,7 @@ defmodule Codex.TelemetryTest do
   end
 
   describe "without :telemetry" do
-    test "nothing happens, and a run is what it was", %{tmp_dir: dir} do
+    test "nothing happens, and a run is unchanged", %{tmp_dir: dir} do
       refute Telemetry.listening?()
       assert Telemetry.execute([:codex, :x], %{}, %{}) == :ok
       assert Telemetry.emit([:codex, :x]) == :ok
@@ -166,7 +166,7 @@ defmodule Codex.TelemetryTest do
       assert [%{thread_id: ^id}] = for({[:thread, :start], _, m} <- told, do: m)
     end
 
-    test "a failure tells nothing of what was open, of output, or of stderr", %{tmp_dir: dir} do
+    test "a failure contains no open items, output or stderr", %{tmp_dir: dir} do
       listen!()
       body = ~s(cat >/dev/null; echo "$started"; #{@command}; echo private >&2; sleep 60)
       opts = [total_timeout_ms: 700, retry: true, retry_opts: [max_attempts: 1]]
@@ -181,7 +181,7 @@ defmodule Codex.TelemetryTest do
                ~r/private|make/
     end
 
-    test "content is told where it was asked for, under another name", %{tmp_dir: dir} do
+    test "content is emitted if asked for, under another name", %{tmp_dir: dir} do
       listen!([:my, :agent])
       opts = [telemetry_content: true, telemetry_prefix: [:my, :agent]]
       body = ~s(cat >/dev/null; echo "$started"; #{@command}; #{@failed}; echo "$completed")
@@ -195,7 +195,7 @@ defmodule Codex.TelemetryTest do
       assert [%{item: %{command: "make"}}] = for({[:item, :started], _, m} <- told, do: m)
     end
 
-    test "every way to end tells it once", %{tmp_dir: dir} do
+    test "every way to end emits it once", %{tmp_dir: dir} do
       listen!()
       start = ~s(cat >/dev/null; echo "$started")
 
@@ -235,7 +235,7 @@ defmodule Codex.TelemetryTest do
       end
     end
 
-    test "what cannot start is told, what is refused before is not", %{tmp_dir: dir} do
+    test "a failed start is emitted, an invalid call is not", %{tmp_dir: dir} do
       listen!()
       none = Path.join(dir, "broken")
       File.write!(none, "no program")
@@ -267,7 +267,7 @@ defmodule Codex.TelemetryTest do
       assert [%{attempts: 2, result: :ok}] = for({[:thread, :stop], _, m} <- told, do: m)
     end
 
-    test "a stream is what it was: lazy, read again, zipped, halted", %{tmp_dir: dir} do
+    test "a stream is unchanged: lazy, read again, zipped, halted", %{tmp_dir: dir} do
       listen!()
       thread = Stub.thread(dir, ~s(cat >/dev/null; echo "$turn"))
       {:ok, stream} = Exec.run_stream(@prompt, codex_opts: thread.codex_opts, thread: thread)
@@ -439,7 +439,7 @@ defmodule Codex.TelemetryTest do
                for({[:request, :stop], _, meta} <- requests, do: meta.method)
     end
 
-    test "diffs and compaction, as an app-server tells of them" do
+    test "diffs and compaction of an app-server" do
       listen!()
 
       events = [
@@ -536,7 +536,7 @@ defmodule Codex.TelemetryTest do
       assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), @prompt)
     end
 
-    test "an application's own events are told like the SDK's" do
+    test "an application's own events are emitted like the SDK's" do
       :ok =
         apply(:telemetry, :attach, [
           "own",
@@ -551,7 +551,7 @@ defmodule Codex.TelemetryTest do
     end
   end
 
-  test "configure/1 changes nothing, and says where to go" do
+  test "configure/1 changes nothing, and names the alternatives" do
     assert Telemetry.configure() == :ok
     assert Telemetry.configure(enabled?: false) == :ok
 

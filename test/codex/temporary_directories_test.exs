@@ -34,7 +34,7 @@ defmodule Codex.TemporaryDirectoriesTest do
     assert File.ls!(dir) == []
   end
 
-  test "an owner that is no process is an error, and nobody else's home goes", %{tmp_dir: dir} do
+  test "an owner that is not a process is an error, and no other home is removed", %{tmp_dir: dir} do
     {:ok, home} = Codex.Home.Isolated.create(dir: dir)
 
     for wrong <- [[owner: "x"], [owner: 5], [owner: :nobody], [dir: 5], [dir: ""]] do

@@ -218,7 +218,7 @@ defmodule Codex.TestTest do
       assert {200, _, _} = post(model)
     end
 
-    test "what is no step or option raises in the caller" do
+    test "an invalid step or option raises in the caller" do
       model = Test.start!()
 
       for {start, text} <- [
@@ -387,7 +387,7 @@ defmodule Codex.TestTest do
   end
 
   # Environment and current directory belong to a whole VM, so this asks another one: without Mix and ExUnit.
-  test "where the CLI comes from" do
+  test "origin of the CLI" do
     program = ~S"""
     [tmp] = System.argv()
     put = fn path -> File.mkdir_p!(Path.dirname(path)); File.write!(path, ""); File.chmod!(path, 0o755) end

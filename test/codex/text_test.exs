@@ -53,7 +53,7 @@ defmodule Codex.TextTest do
       for byte <- 0x80..0xFF, do: assert(Text.printable(<<"a", byte, "b">>) == "a\uFFFDb")
     end
 
-    test "keeps what people write" do
+    test "keeps ordinary text" do
       text = "a\tb\nc — “ü” 👩‍💻 שלום 日本\u00A0é"
       assert Text.printable(text) == text
       assert Text.line(text) == String.replace(text, "\n", " ")
@@ -68,7 +68,7 @@ defmodule Codex.TextTest do
     end
   end
 
-  test "json/1 escapes what JSON leaves raw" do
+  test "json/1 escapes characters that JSON leaves raw" do
     for text <- ["\u009B31m", "\u202Ea", "\u007F", "a\u2028b", "plain é"] do
       json = text |> Codex.JSON.encode!() |> Text.json()
       assert Text.printable(json) == json

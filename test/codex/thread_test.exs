@@ -151,13 +151,13 @@ defmodule Codex.ThreadTest do
       assert %{text: ^text, parsed: %{"answer" => 42}} = result.final_response
     end
 
-    test "tell the CLI's warnings" do
+    test "return the CLI's warnings" do
       {_model, thread} = start(["fine"], [], config: %{"modle" => "x"})
       assert {:ok, %{warnings: [warning]}} = Thread.run(thread, "hi")
       assert warning =~ "modle"
     end
 
-    test "fail with what the CLI says" do
+    test "fail with the CLI's message" do
       for {step, message} <- [
             {http_error(401, %{error: %{message: "bad key"}}), ~r/401 Unauthorized: bad key/},
             {failed("context_length_exceeded", "too long"), ~r/ran out of room/},
@@ -177,7 +177,7 @@ defmodule Codex.ThreadTest do
       assert result.final_response.text == "Whole."
     end
 
-    test "time out where the model is silent" do
+    test "time out if the model is silent" do
       {_model, thread} = start([silence(:infinity)])
 
       assert {:error, {:exec_failed, %Error{kind: :timeout}}} =
@@ -186,7 +186,7 @@ defmodule Codex.ThreadTest do
   end
 
   describe "threads that were left at the end of a turn" do
-    test "are whole: the next turn knows what was said" do
+    test "are complete: the next turn has the earlier messages" do
       {model, thread} = start(["One.", "Two."])
 
       {:ok, stream} = Thread.run_turn_streamed(thread, "first")
@@ -219,7 +219,7 @@ defmodule Codex.ThreadTest do
       assert_raise Codex.Error, ~r/no such name/, fn -> Enum.to_list(stream) end
     end
 
-    test "the newest one goes on with :last, and a new one begins where there is none" do
+    test ":last continues the newest one, or begins a new one" do
       {model, thread} = start(["One.", "Two."])
       {:ok, last} = resume(model, :last)
       {:ok, first} = Thread.run(last, "first")
@@ -363,7 +363,7 @@ defmodule Codex.ThreadTest do
   end
 
   describe "the text of a stream" do
-    test "raises where the turn fails, however it is read" do
+    test "raises if the turn fails, however it is read" do
       for read <- [&Thread.run_turn_streamed/2, &exec_stream/2, &streamed/2] do
         {_model, thread} = start([http_error(400, "bad request")])
         {:ok, events} = read.(thread, "hi")

@@ -29,7 +29,7 @@ defmodule Codex.ThreadsTest do
   describe "threads" do
     @describetag :codex_cli
 
-    test "are listed page by page, as somebody reads" do
+    test "are listed page by page, on demand" do
       {_model, conn, thread} = start(["1", "2", "3", "4", "5"])
 
       ids =
@@ -167,7 +167,7 @@ defmodule Codex.ThreadsTest do
       assert is_binary(forked)
     end
 
-    test "are resumed out of a file, or of a history that somebody gives" do
+    test "are resumed from a file, or from a given history" do
       {model, conn, thread} = start(["1", "2", "3"])
       {:ok, first} = Thread.run(thread, "one")
       {:ok, %{"path" => path}} = Threads.read(first.thread)
@@ -190,7 +190,7 @@ defmodule Codex.ThreadsTest do
       assert told(model) == ["before", "three"]
     end
 
-    test "are compacted, and what cannot be is told" do
+    test "are compacted, and failures are returned" do
       {model, conn, thread} =
         start(["One.", "The summary.", "Two.", http_error(400, "no summary"), silence(:infinity)])
 

@@ -48,7 +48,7 @@ defmodule Codex.TurnTest do
       assert "#{result}" == ""
     end
 
-    test "is decoded where the final answer is, whatever comes after it" do
+    test "is decoded from the final answer, whatever follows it" do
       messages = [message(~s({"a":1}), "final_answer"), message("By the way.", "commentary")]
       {:ok, result} = turn(messages, true)
       assert Result.json(result) == {:ok, %{"a" => 1}}
@@ -106,7 +106,7 @@ defmodule Codex.TurnTest do
       {%Events.TurnCompleted{status: "interrupted"}, :interrupted}
     ]
 
-    test "is an error with what there was" do
+    test "is an error with the result so far" do
       for {event, kind} <- @failures do
         assert {:error, {:turn_failed, %Error{kind: ^kind} = error}} =
                  turn([message("half"), event])
@@ -201,7 +201,7 @@ defmodule Codex.TurnTest do
   end
 
   describe "warnings" do
-    test "are the texts of what does not fail the turn, each once" do
+    test "are the texts of warnings that do not fail the turn, each once" do
       events = [
         %Events.ItemCompleted{item: %Items.Error{message: "unknown key `modle`"}},
         %Events.ItemCompleted{item: %Items.Error{message: "unknown key `modle`"}},

@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Codex.ConfigTest do
              Codex.JSON.decode(run(dir, ~w(get nothing --json)))
   end
 
-  test "what is wrong ends the task", %{tmp_dir: dir} do
+  test "an error ends the task", %{tmp_dir: dir} do
     assert_raise Mix.Error, ~r/usage: mix codex.config/, fn -> run(dir, ["show"]) end
     assert_raise Mix.Error, ~r/--jsn/, fn -> run(dir, ~w(get model --jsn)) end
     assert_raise Mix.Error, ~r/not a configuration key/, fn -> run(dir, ~w(get a..b)) end
@@ -62,7 +62,7 @@ defmodule Mix.Tasks.Codex.ConfigTest do
     assert_raise Mix.Error, ~r/config.toml:1:9: invalid type/, fn -> run(dir, ~w(get model)) end
   end
 
-  test "what a file says reaches the terminal printable", %{tmp_dir: dir} do
+  test "text of a file reaches the terminal printable", %{tmp_dir: dir} do
     key = ~S("a\u001b[31mb\nforged\u202e")
     model = ~S("\u001b[31m\u009b2J")
     File.write!(Path.join(dir, "config.toml"), "#{key} = 1\nmodel = #{model}\n")

@@ -108,7 +108,7 @@ defmodule Mix.Tasks.Codex.DoctorTest do
     assert {:ok, %{"healthy" => false}} = Codex.JSON.decode(String.trim(json))
   end
 
-  test "what is wrong ends the task" do
+  test "an error ends the task" do
     assert_raise Mix.Error, ~r/--jsn.*\nusage: mix codex.doctor/, fn -> run(["--jsn"]) end
     assert_raise Mix.Error, ~r/--timeout/, fn -> run(["--timeout", "soon"]) end
     assert_raise Mix.Error, ~r/above 0, got: -5/, fn -> run(["--timeout", "-5"]) end

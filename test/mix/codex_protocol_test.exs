@@ -33,7 +33,7 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
   end
 
   @tag :codex_cli
-  test "prints what differs, and ends with status 1", %{tmp_dir: dir} do
+  test "prints the differences, and ends with status 1", %{tmp_dir: dir} do
     known = File.read!(Codex.Protocol.path())
 
     doctored =
@@ -85,7 +85,7 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
     path
   end
 
-  test "a program that is no CLI is an error that says what it did", %{tmp_dir: dir} do
+  test "a program that is not the CLI is an error that describes its behaviour", %{tmp_dir: dir} do
     version = "echo codex-cli 9.9.9"
 
     for {version, command, message} <- [
@@ -106,7 +106,7 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
     end
   end
 
-  test "words that it does not take, and a file that is none, are errors", %{tmp_dir: dir} do
+  test "unknown arguments and a missing file are errors", %{tmp_dir: dir} do
     for argv <- [["--chek"], ["--codex"], ["now"]] do
       assert_raise Mix.Error, ~r/usage: mix codex.protocol/, fn -> run(argv) end
     end

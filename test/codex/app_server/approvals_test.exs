@@ -87,7 +87,7 @@ defmodule Codex.AppServer.ApprovalsTest do
   describe "policies" do
     @describetag :codex_cli
 
-    test "as functions allow and deny, and nobody deciding is a no" do
+    test "as functions allow and deny; without a decision, the request is declined" do
       test = self()
 
       policy = fn event, context ->
@@ -144,7 +144,7 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert {:error, {:exec_failed, %{kind: :interrupted}}} = Thread.run(thread, "go")
     end
 
-    test "may allow what begins so for ever, and turn a patch down" do
+    test "may allow a prefix for ever, and decline a patch" do
       amend = fn %{proposed_execpolicy_amendment: words} ->
         {:allow, execpolicy_amendment: words || ["echo", "1"]}
       end
@@ -242,7 +242,7 @@ defmodule Codex.AppServer.ApprovalsTest do
       assert log.(fn _ -> {:allow, for_sesion: true} end) =~ "returned no decision"
     end
 
-    test "that are none are refused with the options of the thread" do
+    test "that are invalid are errors of the thread options" do
       for policy <- [fn -> :allow end, "x", :on_request, NoSuchModule, String, [1]] do
         for name <- [:approval_policy, :approval_hook] do
           assert {:error, %Codex.OptionError{key: ^name, value: ^policy}} =
@@ -291,7 +291,7 @@ defmodule Codex.AppServer.ApprovalsTest do
       refute file?(model, "x.txt")
     end
 
-    test "leave what a subscriber is asked to the subscriber, where there is no policy" do
+    test "leave requests to the subscriber if there is no policy" do
       {model, conn, thread} = start([ask("echo 1 > x.txt"), "done"], [])
       :ok = AppServer.subscribe(conn, methods: ["item/commandExecution/requestApproval"])
       run = Task.async(fn -> Thread.run(thread, "go", timeout_ms: 4_000) end)

@@ -174,7 +174,7 @@ defmodule Codex.AppServer.BackendTest do
     assert message == "the app-server closed the connection (1001): going"
   end
 
-  test "what is not as it should be arrives as it came" do
+  test "malformed notifications arrive unchanged" do
     for {method, params} <- [
           {"item/started", %{}},
           {"item/started", %{"item" => %{}}},
@@ -211,7 +211,7 @@ defmodule Codex.AppServer.BackendTest do
              EventDecoder.decode("item/started", %{"item" => new})
   end
 
-  test "a registry keeps what is not decided yet" do
+  test "a registry keeps undecided requests" do
     alias Codex.Approvals.Registry
     {:ok, pid} = Registry.start_link(name: __MODULE__.Registry)
     assert Registry.register(:a, %{x: 1}, pid) == :ok

@@ -197,7 +197,7 @@ defmodule Codex.AppServer.CLITest do
     assert review =~ "Fine."
   end
 
-  test "an approval that nobody gives is declined, and the turn goes on" do
+  test "an approval without an answer is declined, and the turn continues" do
     model =
       Codex.Test.start!([
         shell("touch made", sandbox_permissions: "require_escalated", justification: "?"),
@@ -220,7 +220,7 @@ defmodule Codex.AppServer.CLITest do
              {:error, {:request_closed, id}}
   end
 
-  test "any process may give it; an answer that is none is not sent" do
+  test "any process may answer; an invalid answer is not sent" do
     model =
       Codex.Test.start!([
         shell("echo hi", sandbox_permissions: "require_escalated", justification: "?"),
@@ -294,7 +294,7 @@ defmodule Codex.AppServer.CLITest do
     assert [%{"text" => "No answer"}] = items(told, "agentMessage")
   end
 
-  test "what is experimental is refused here with the words of the server" do
+  test "experimental methods are errors with the server's message" do
     model = Codex.Test.start!()
     conn = connect!(model)
 
@@ -342,7 +342,7 @@ defmodule Codex.AppServer.CLITest do
     turn
   end
 
-  test "a turn that is followed is told whole, with what it came to" do
+  test "a follower gets all of a turn, with its result" do
     conn = connect!(Codex.Test.start!(["Hello"]))
     {:ok, %{"thread" => %{"id" => thread}}} = AppServer.thread_start(conn)
     turn = start_followed!(conn, thread)

@@ -82,7 +82,7 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "an approval is answered later, by another process; nobody answering means no" do
+    test "another process answers an approval later; without an answer, it is declined" do
       model =
         Test.start!([
           shell("echo one > a.txt", sandbox_permissions: "require_escalated", justification: "why"),
@@ -123,7 +123,7 @@ defmodule Codex.AppServer.ConnectionTest do
                AppServer.respond(conn, request, %{decision: :accept})
     end
 
-    test "a server that is killed in mid-turn: everybody is told at once" do
+    test "a server that is killed during a turn: all waiting processes get an error immediately" do
       model = Test.start!([silence(60_000)])
       conn = connect!(model)
       ref = Process.monitor(conn)
@@ -185,7 +185,7 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "that cannot be made leaves nothing with whoever is linked" do
+    test "that fails leaves no message with linked processes" do
       for trap? <- [true, false] do
         task =
           Task.async(fn ->
@@ -282,7 +282,7 @@ defmodule Codex.AppServer.ConnectionTest do
       assert error.message =~ "login"
     end
 
-    test "tells what a thread's own options would use" do
+    test "reports the credential for the options of a thread" do
       model = Test.start!([])
       {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
       on_exit(fn -> AppServer.disconnect(conn) end)
@@ -413,7 +413,7 @@ defmodule Codex.AppServer.ConnectionTest do
       assert results |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> length() == 64
     end
 
-    test "tokens of an MCP server, where the CLI keeps them" do
+    test "tokens of an MCP server, in the store of the CLI" do
       model = Test.start!([])
       url = "http://127.0.0.1:9/mcp"
       servers = %{"mcp_servers.tiny.url" => url, "mcp_servers.child.command" => "true"}
@@ -474,7 +474,7 @@ defmodule Codex.AppServer.ConnectionTest do
       do:
         AppServer.connect([codex_path: stub!(dir, body), codex_home: dir], [cwd: dir] ++ options)
 
-    test "never says hello, refuses, exits, or is no program", %{tmp_dir: dir} do
+    test "never answers initialize, refuses it, exits, or is not a program", %{tmp_dir: dir} do
       connect = fn body, options ->
         AppServer.connect(
           [codex_path: Stub.write!(dir, body), codex_home: dir],
@@ -546,7 +546,7 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "tells of limits: they are kept for the account", %{tmp_dir: dir} do
+    test "sends rate limits: they are stored for the account", %{tmp_dir: dir} do
       body = """
       read -r line
       echo '{"method":"account/rateLimits/updated","params":{"rateLimits":{"primary":{"usedPercent":42,"windowDurationMins":300,"resetsAt":1900000000},"secondary":null}}}'
@@ -564,7 +564,7 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "sends a message over a limit: the connection ends with what the limit was", %{
+    test "sends a message over a limit: the connection ends and names the limit", %{
       tmp_dir: dir
     } do
       line = ~s({"method":"x/y","params":{"list":[#{String.duplicate("[],", 500)}1]}})
@@ -617,7 +617,7 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
-    test "floods while an answer is waited for: who does not read is cut off, and nobody else", %{
+    test "floods during a request: only the subscriber that does not read is cut off", %{
       tmp_dir: dir
     } do
       body = ~S"""

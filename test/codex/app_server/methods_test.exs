@@ -222,7 +222,7 @@ defmodule Codex.AppServer.MethodsTest do
 
   ## Families of methods
 
-  test "MCP: what a server offers, its tools and what it has to read" do
+  test "MCP: a server's status, tools and resources" do
     model = Codex.Test.start!([], config: @tiny)
     conn = connect!(model)
     {:ok, %{"thread" => %{"id" => thread}}} = AppServer.thread_start(conn)
@@ -331,7 +331,7 @@ defmodule Codex.AppServer.MethodsTest do
 
   defp query(uri), do: URI.decode_query(uri.query)
 
-  test "a command that is written to while it runs tells what it prints" do
+  test "a running command takes input, and its output arrives" do
     conn = connect!(Codex.Test.start!())
     assert AppServer.subscribe(conn, methods: ["command/exec/outputDelta"]) == :ok
 
@@ -373,7 +373,7 @@ defmodule Codex.AppServer.MethodsTest do
     end
   end
 
-  test "files: what is written is read and told of, what is not there is refused", %{tmp_dir: dir} do
+  test "files: written files are read and watched, missing files are errors", %{tmp_dir: dir} do
     conn = connect!(Codex.Test.start!())
     path = Path.join(dir, "file")
     bytes = <<0, 255, "text">>

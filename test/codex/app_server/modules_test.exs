@@ -111,7 +111,7 @@ defmodule Codex.AppServer.ModulesTest do
     assert sent() == {"account/rateLimits/read", nil}
   end
 
-  test "each function of the first version names what to call instead", %{conn: conn} do
+  test "each function of V1 names its replacement", %{conn: conn} do
     for {name, arities} <- [
           new_conversation: 1..2,
           list_conversations: 1..2,

@@ -70,7 +70,7 @@ defmodule Codex.AppServer.OddTest do
       nil
     ]
 
-  test "each of the requests becomes a struct, and takes an answer or says what one is" do
+  test "each request becomes a struct, and takes an answer or names the expected one" do
     for method <- ["weather/read" | Protocol.server_requests()],
         answer <- answers(),
         _ <- 1..10 do

@@ -26,7 +26,7 @@ defmodule Codex.AppServer.ReconnectTest do
   describe "a connection that is to reconnect" do
     @describetag :codex_cli
 
-    test "tells its subscribers, and goes on under its pid, with its threads" do
+    test "notifies its subscribers, and continues under its pid with its threads" do
       {model, conn} = connect(["One.", "Two."], reconnect: [delay_ms: 300])
       {:ok, %{thread: thread}} = Thread.run(thread!(model, conn), "one")
       :ok = AppServer.subscribe(conn)
@@ -89,7 +89,7 @@ defmodule Codex.AppServer.ReconnectTest do
       refute_receive {:codex_notification, "thread/started", _}, 300
     end
 
-    test "tells of what is closed by the id that it was asked under" do
+    test "reports a closed request under its original id" do
       ask = shell("true", sandbox_permissions: "require_escalated", justification: "May I?")
       {model, conn} = connect([ask, "Done."], reconnect: true)
       :ok = AppServer.subscribe(conn)
@@ -106,7 +106,7 @@ defmodule Codex.AppServer.ReconnectTest do
       assert {:ok, _} = Task.await(task, 10_000)
     end
 
-    test "loses the turn that runs at once, and retries it where the thread says so" do
+    test "fails the running turn immediately, and retries it if the thread has retry on" do
       {model, conn} = connect([silence(:infinity), silence(:infinity), "Two."], reconnect: true)
       thread = thread!(model, conn)
       task = Task.async(fn -> Thread.run(thread, "one") end)
@@ -125,7 +125,7 @@ defmodule Codex.AppServer.ReconnectTest do
       assert result.attempts > 1
     end
 
-    test "closes what waited for an answer, and takes none for it later" do
+    test "closes open requests, and accepts no later answer to them" do
       ask = shell("echo hi", sandbox_permissions: "require_escalated", justification: "May I?")
       {model, conn} = connect([ask, ask, "Done."], reconnect: true)
       :ok = AppServer.subscribe(conn, as: :structs)
@@ -171,7 +171,7 @@ defmodule Codex.AppServer.ReconnectTest do
       assert {:ok, _} = Task.await(task, 20_000)
     end
 
-    test "gives up after its attempts, and when there is nobody for whom" do
+    test "gives up after its attempts, and without any subscriber or caller" do
       {model, conn} = connect([], reconnect: [attempts: 2, delay_ms: 10])
       monitor = Process.monitor(conn)
       :ok = AppServer.subscribe(conn)

@@ -287,7 +287,7 @@ defmodule Codex.AppServer.RemoteTest do
     assert turn(id) == {"completed", "Two."}
   end
 
-  test "a server that is killed in mid-turn: everybody is told at once" do
+  test "a server that is killed during a turn: all waiting processes get an error immediately" do
     model = Test.start!([silence(60_000)])
     {url, os_pid} = serve!(model, "unix://" <> Path.join(model.workspace, "s"))
     conn = connect!(url)
@@ -312,7 +312,7 @@ defmodule Codex.AppServer.RemoteTest do
            end)
   end
 
-  test "a server that is told to stop closes, and a connection that is killed is noticed" do
+  test "a server that is stopped closes the connection; a killed connection is noticed" do
     model = Test.start!([])
     {url, os_pid} = serve!(model, "ws://127.0.0.1:0")
     conn = connect!(url)

@@ -143,7 +143,7 @@ defmodule Codex.AppServer.ReplayTest do
     assert %{{:answer, 0} => :ok, {:answer, 1} => :ok} = replies(replay)
   end
 
-  test "an answer that is none is refused here, not by the server" do
+  test "an invalid answer is an error before it is sent" do
     replay = "approval_command_bad_decision" |> Replay.lines() |> Replay.play(&whole/1)
 
     assert {:error, %Codex.OptionError{path: ["decision"], value: "maybe", expected: expected}} =
@@ -162,7 +162,7 @@ defmodule Codex.AppServer.ReplayTest do
     assert amendment == %{"execpolicy_amendment" => ["echo"]}
   end
 
-  test "errors that will be retried are told, and end nothing" do
+  test "errors that will be retried are events, and do not end the turn" do
     replay = "error_retry_then_ok" |> Replay.lines() |> Replay.play(&whole/1)
 
     assert [%{error: %{"willRetry" => true}, turn: %{"status" => "completed"}} | _] =

@@ -89,7 +89,7 @@ defmodule Codex.AppServer.RequestsTest do
   describe "tools of the host" do
     @describetag :codex_cli
 
-    test "are shown to the model with their schema, called with what it gives, and their answer told" do
+    test "are offered to the model with their schema, and called with its arguments" do
       {model, _conn, thread} =
         start([weather("Rome"), "Warm."],
           tools: [Weather],
@@ -118,7 +118,7 @@ defmodule Codex.AppServer.RequestsTest do
                )
     end
 
-    test "that fail, in whatever way, or take too long tell the model, and nothing else of it" do
+    test "that fail or take too long are reported to the model without details" do
       {:ok, tool} = Codex.Tool.new(Weather)
       log = capture_log(fn -> Codex.Tool.call(tool, %{"town" => "crash"}, %{context: %{}}) end)
       assert log =~ "the tool weather failed" and log =~ "RuntimeError"
@@ -263,7 +263,7 @@ defmodule Codex.AppServer.RequestsTest do
     end
   end
 
-  test "what is no tool is refused with a reason" do
+  test "an invalid tool is an error with a reason" do
     defmodule Nameless do
       use Codex.Tool, name: "my tool"
       @impl true
@@ -352,7 +352,7 @@ defmodule Codex.AppServer.RequestsTest do
       assert result.final_response.text =~ "So:"
     end
 
-    test "tells the time" do
+    test "returns the time" do
       config = """
       [features.current_time_reminder]
       enabled = true
@@ -367,7 +367,7 @@ defmodule Codex.AppServer.RequestsTest do
       assert inspect(body, limit: :infinity, printable_limit: :infinity) =~ "2001-02-03"
     end
 
-    test "answers what an MCP server wants to know" do
+    test "answers the elicitation of an MCP server" do
       for {answer, words} <- [
             {{:accept, %{"name" => "Joe"}}, "accept Joe"},
             {:decline, "decline "},

@@ -53,7 +53,7 @@ defmodule Codex.AppServer.StateTest do
   end
 
   describe "hello" do
-    test "names the client and what it wants, and is followed by initialized" do
+    test "names the client and its capabilities, and is followed by initialized" do
       {actions, state} = State.run(State.new(), :start, 7)
 
       assert actions == [
@@ -176,12 +176,12 @@ defmodule Codex.AppServer.StateTest do
       assert State.deadline(state) == :infinity
     end
 
-    test "leave parameters out where there are none" do
+    test "omit empty parameters" do
       {[{:send, sent}], _} = State.run(ready(), {:request, :a, "account/logout", nil, []}, 0)
       assert sent == %{"id" => 1, "method" => "account/logout"}
     end
 
-    test "without an answer in time are told so, and only they" do
+    test "without an answer in time return a timeout, and no other request does" do
       state = ready()
       {slow, state} = request(state, :slow, timeout_ms: 100)
       {_, state} = request(state, :never, timeout_ms: :infinity)
@@ -244,7 +244,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[{:reply, :a, {:error, ^error}}], _} = message(state, {:error, id, error}, 50)
     end
 
-    test "are refused beyond the most that may wait, which is no matter of the ids" do
+    test "over the limit of pending requests are errors, whatever their ids are" do
       state = ready(max_requests: 2)
       {one, state} = request(state, :a)
       {_, state} = request(state, :b)
@@ -272,7 +272,7 @@ defmodule Codex.AppServer.StateTest do
   end
 
   describe "lines" do
-    test "that are no message are told, and end nothing" do
+    test "that are not messages are reported, and do not end the connection" do
       state = ready()
 
       for line <- [
@@ -297,7 +297,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[{:note, {:malformed, _}}], ^state} = message(state, Message.from_line(event))
     end
 
-    test "over the byte budget are the end: what was in them is missing" do
+    test "over the byte limit end the connection, because their content is missing" do
       {id, state} = request(ready(), :a)
       [event] = Codex.JSONL.decode(String.duplicate("x", 100) <> "\n", max_line_bytes: 10)
       {actions, state} = message(state, Message.from_line(event))
@@ -319,7 +319,7 @@ defmodule Codex.AppServer.StateTest do
       assert error.message =~ "9 bytes, over the limit of 8 bytes (max_message_bytes"
     end
 
-    test "are sorted by what they have" do
+    test "are classified by their members" do
       for {line, message} <- [
             {~s({"id":0,"method":"m","params":{"a":1}}), {:request, 0, "m", %{"a" => 1}}},
             {~s({"id":"s","method":"m"}), {:request, "s", "m", %{}}},
@@ -334,7 +334,7 @@ defmodule Codex.AppServer.StateTest do
     end
   end
 
-  test "what could not be sent is an error of its request" do
+  test "a message that could not be sent is an error of its request" do
     {id, state} = request(ready(), :a)
 
     error = Codex.OptionError.invalid([], "x", "text")
@@ -346,7 +346,7 @@ defmodule Codex.AppServer.StateTest do
   describe "subscribers" do
     @told {:notification, "turn/started", %{"threadId" => "t", "turn" => %{"id" => "u"}}}
 
-    test "hear what passes their filter; a second filter takes the place of the first" do
+    test "get messages that pass their filter; a second filter replaces the first" do
       state =
         ready()
         |> subscribe(:all)
@@ -374,7 +374,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[], _} = message(state, @told)
     end
 
-    test "are refused with a filter that is none, and beyond the most" do
+    test "with an invalid filter or over the limit are errors" do
       state = ready(max_subscribers: 1)
 
       for {options, reason} <- [
@@ -403,8 +403,8 @@ defmodule Codex.AppServer.StateTest do
     end
   end
 
-  describe "what the server asks" do
-    test "is denied at once where nobody listens" do
+  describe "requests of the server" do
+    test "is declined immediately without a subscriber" do
       {actions, state} = message(ready(), {:request, 0, @approval, %{}})
 
       assert actions == [
@@ -442,7 +442,7 @@ defmodule Codex.AppServer.StateTest do
                respond(state, :b, 9, {:ok, %{}})
     end
 
-    test "waits on when the answer is none" do
+    test "stays open after an invalid answer" do
       state = subscribe(ready(), :s)
       {_, state} = message(state, {:request, 0, @approval, %{}})
 
@@ -548,7 +548,7 @@ defmodule Codex.AppServer.StateTest do
       {:nobody, _} = ended.(State.run(state, {:reader_down, :t}, 6), 4)
     end
 
-    test "with parameters that are none gets an error, and nobody is asked" do
+    test "with invalid parameters gets an error without asking anyone" do
       state = subscribe(ready(), :s)
       asked = Message.from_term(%{"id" => 7, "method" => @approval, "params" => [1]})
       assert asked == {:malformed_request, 7}
@@ -650,7 +650,7 @@ defmodule Codex.AppServer.StateTest do
       {turns, state}
     end
 
-    test "are followed from the answer to their end, with what they came to" do
+    test "are followed from the response to their end, with their result" do
       {id, state} = started()
       {[], state} = answer(state, id)
 
@@ -691,7 +691,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[], _} = turn(state, "item/completed", item)
     end
 
-    test "that are told of before the answer are told whole, in order" do
+    test "that begin before the response are delivered completely, in order" do
       {id, state} = started()
       {[], state} = turn(state, "item/started", %{"item" => %{"id" => "i"}})
 
@@ -728,7 +728,7 @@ defmodule Codex.AppServer.StateTest do
       assert state.turns.running == %{}
     end
 
-    test "too much before the answer is a loss that is told" do
+    test "too many messages before the response are an overflow" do
       {id, state} = started()
 
       state =
@@ -748,7 +748,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[], _} = turn(state, "x")
     end
 
-    test "that are not started, or in no time, are followed by nobody" do
+    test "that are not started, or not in time, have no follower" do
       for happens <- [
             &message(&1, {:error, &2, %{"code" => 1}}),
             &message(&1, {:result, &2, %{}})
@@ -771,7 +771,7 @@ defmodule Codex.AppServer.StateTest do
       assert {[{:turn, :f, "t", "u", _}], _} = turn(state, "x")
     end
 
-    test "their followers are asked what the server asks about them" do
+    test "their followers get the server's requests about them" do
       {id, state} = started()
       {[], state} = answer(state, id)
       state = subscribe(state, :f)
@@ -799,7 +799,7 @@ defmodule Codex.AppServer.StateTest do
                message(state, {:request, 2, @approval, %{@turn | "turnId" => "v"}})
     end
 
-    test "that are somebody's own have no second beside them in their thread, and end with them" do
+    test "with an owner are alone in their thread, and end with the owner" do
       opts = [method: "turn/start", params: %{"threadId" => "t"}, follow: :f]
       {id, state} = request(ready(), :a, opts)
 

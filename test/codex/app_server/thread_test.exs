@@ -28,7 +28,7 @@ defmodule Codex.AppServer.ThreadTest do
   defp followed(conn), do: :sys.get_state(conn).state.turns
 
   describe "turns" do
-    test "tell the provider's id of their last response, where raw events are asked for" do
+    test "return the provider's id of the last response with raw events" do
       model = Test.start!([shell("true"), "One.", "Two."])
       conn = connect!(model, experimental_api: true)
       {:ok, result} = Thread.run(thread!(model, conn, experimental_raw_events: true), "hi")
@@ -37,7 +37,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert result.last_response_id == nil
     end
 
-    test "tell the plan with the words of items" do
+    test "report the plan with the words of items" do
       plan = [{"look", :completed}, {"mend", :in_progress}, {"test", :pending}]
       {_model, _conn, thread} = start([update_plan(plan), "Done."])
       {:ok, result} = Thread.run(thread, "go")
@@ -48,7 +48,7 @@ defmodule Codex.AppServer.ThreadTest do
                Events.to_map(event)
     end
 
-    test "have what the client of their connection says, and it has to be possible" do
+    test "have the defaults of the connection's client, which must be valid" do
       model = Test.start!(["Done."])
       client = Test.options(model) ++ [model: "of-the-client", history_persistence: :none]
       client = client ++ [config: %{"tools" => %{"update_plan" => %{"enabled" => true}}}]
@@ -98,7 +98,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert files.() == before
     end
 
-    test "go on in one thread that is begun once, and give what the other lane gives" do
+    test "continue one thread that starts once, with the results of codex exec" do
       script = [
         respond([reasoning("**Hm**"), message("One.")],
           usage: %{input_tokens: 100, output_tokens: 20}
@@ -187,7 +187,7 @@ defmodule Codex.AppServer.ThreadTest do
 
     defp kind(%type{}), do: type
 
-    test "answer with the final answer, also where a comment follows" do
+    test "return the final answer, also if a comment follows" do
       answer = message(~s({"a":1}), phase: "final_answer")
       {_model, _conn, thread} = start([respond([answer, message("Well.", phase: "commentary")])])
       {:ok, result} = Thread.run(thread, "Hi", output_schema: %{"type" => "object"})
@@ -195,7 +195,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert Codex.Turn.Result.json(result) == {:ok, %{"a" => 1}}
     end
 
-    test "tell what the server warned of, and which MCP servers did not start" do
+    test "return the server's warnings, and MCP servers that did not start" do
       model = Test.start!(["One.", "Two.", "Three.", "Four.", "Five."])
       conn = connect!(model)
       servers = %{"gone" => %{"command" => "/nope/mcp"}}
@@ -374,7 +374,7 @@ defmodule Codex.AppServer.ThreadTest do
   end
 
   describe "failures" do
-    test "of a turn are classified by what the server says" do
+    test "of a turn are classified by the server's error" do
       {_model, conn, thread} = start([failed("rate_limit_exceeded", "slow down"), "fine"])
       assert {:error, {:turn_failed, error}} = Thread.run(thread, "Hi")
 
@@ -395,7 +395,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert %Error{kind: :rate_limit, event: %Events.TurnFailed{}} = error
     end
 
-    test "a server that is killed loses the turn, with what there was" do
+    test "a killed server fails the turn, with the result so far" do
       {_model, conn, thread} = start([silence(60_000)])
       {:ok, stream} = Thread.run_turn_streamed(thread, "Hi")
       test = self()
@@ -459,7 +459,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert {:error, _} = Task.await(run, 20_000)
     end
 
-    test "what failed before anything was done is tried again" do
+    test "a failure before the first item is retried" do
       options = [retry: true, retry_opts: [base_delay_ms: 1]]
       {model, _conn, thread} = start([http_error(500), "fine"], options)
       assert {:ok, result} = Thread.run(thread, "Hi")
@@ -470,7 +470,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert mailbox() == []
     end
 
-    test "what did something is resumed in its thread, with no second beginning" do
+    test "a failure after the first item resumes the thread, without a second start" do
       script = [shell("echo done >> log"), http_error(500), "All done."]
 
       {model, _conn, thread} =
@@ -541,7 +541,7 @@ defmodule Codex.AppServer.ThreadTest do
       assert {:error, {:app_server_down, _}} = Thread.steer(thread, "x")
     end
 
-    test "is interrupted by any process, with what still runs" do
+    test "is interrupted by any process, with its running commands" do
       seconds = unique_sleep()
       model = Test.start!([shell("sleep #{seconds}"), shell("sleep #{seconds}1"), "fine"])
       conn = connect!(model, experimental_api: true)
@@ -585,7 +585,7 @@ defmodule Codex.AppServer.ThreadTest do
   end
 
   describe "readers" do
-    test "that have read their turn hold nobody up with what else is in their mailboxes" do
+    test "that have read their turn delay no others with messages in their mailboxes" do
       model = Test.start!(["one", "two"])
       conn = connect!(model, max_queue: 10)
       {:ok, _} = Thread.run(thread!(model, conn), "Hi")

@@ -75,7 +75,7 @@ defmodule Codex.AppServer.TLSTest do
     end
   end
 
-  test "that does not read holds up no clock, and nobody who leaves", context do
+  test "that does not read delays no timeout, and no disconnect", context do
     test = self()
 
     fun = fn conn ->
@@ -140,7 +140,7 @@ defmodule Codex.AppServer.TLSTest do
              connect.([versions: [:"tlsv1.2"]] ++ tls)
   end
 
-  test "files that hold no certificate, and options that are none", %{tmp_dir: dir} do
+  test "files without a certificate, and invalid options", %{tmp_dir: dir} do
     connect = &AppServer.connect_remote("wss://localhost:1", tls: [&1])
     none = Path.join(dir, "none.pem")
     assert connect.({:cacertfile, none}) == {:error, {:ca_certificate, none, :enoent}}

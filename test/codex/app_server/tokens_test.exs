@@ -28,7 +28,7 @@ defmodule Codex.AppServer.TokensTest do
 
   defp run(thread), do: Task.async(fn -> Thread.run(thread, "go") end)
 
-  test "subscribers get structs of what is told and asked, and hear when it is closed" do
+  test "subscribers get structs of events and requests, and a message when a request is closed" do
     {model, conn} = connect([ask("echo hi"), "Done."])
     assert AppServer.subscribe(conn, as: :structs) == :ok
     task = run(thread(model, conn, []))
@@ -128,7 +128,7 @@ defmodule Codex.AppServer.TokensTest do
     assert statuses(result) == [:declined]
   end
 
-  test "what nobody answers in time is no, and so is what all who were asked died of" do
+  test "a request without an answer in time is declined, also if all subscribers die" do
     {model, conn} = connect([ask("echo 1"), ask("echo 2"), "Done."], answer_timeout_ms: 300)
     test = self()
 
@@ -198,7 +198,7 @@ defmodule Codex.AppServer.TokensTest do
     assert statuses(result) == [:declined]
   end
 
-  test "whoever unsubscribes hears of nothing any more" do
+  test "an unsubscribed process gets no more messages" do
     {model, conn} = connect([ask("echo 1"), "Done."])
     :ok = AppServer.subscribe(conn, as: :structs)
     task = run(thread(model, conn, []))
@@ -259,7 +259,7 @@ defmodule Codex.AppServer.TokensTest do
     assert_receive {^vm, {:data, {:eol, "status completed"}}}, 20_000
   end
 
-  test "what is no token is closed" do
+  test "an invalid token counts as closed" do
     for token <- ["", "abc", "abc@" <> Atom.to_string(node())],
         do: assert(AppServer.answer(token, :allow) == {:error, {:request_closed, token}})
 

@@ -77,7 +77,7 @@ defmodule Codex.AppServer.WebSocketTest do
       assert AppServer.disconnect(conn) == :ok
     end
 
-    test "over the limit are an overflow, and the server is told" do
+    test "over the limit are an overflow, with a close code for the server" do
       test = self()
 
       reason =
@@ -137,7 +137,7 @@ defmodule Codex.AppServer.WebSocketTest do
       assert down(fn _conn -> :ok end) == :closed
     end
 
-    test "whoever waits is told at once" do
+    test "waiting callers get the error immediately" do
       {:ok, conn} =
         connect(fn conn ->
           hello(conn)
@@ -362,7 +362,7 @@ defmodule Codex.AppServer.WebSocketTest do
   end
 
   describe "a handshake" do
-    test "sends what it must, and the headers that are given" do
+    test "sends the required headers, and the given ones" do
       test = self()
 
       {:ok, conn} =
@@ -478,8 +478,8 @@ defmodule Codex.AppServer.WebSocketTest do
     end
   end
 
-  describe "what is refused before anything is sent" do
-    test "URLs that are none" do
+  describe "errors before anything is sent" do
+    test "invalid URLs" do
       for url <- [
             "http://127.0.0.1:1",
             "127.0.0.1:1",
@@ -515,7 +515,7 @@ defmodule Codex.AppServer.WebSocketTest do
       end
     end
 
-    test "options that are none, and none shows a secret" do
+    test "invalid options, without showing a secret" do
       connect = &AppServer.connect_remote("ws://127.0.0.1:1", &1)
 
       assert {:error, %Codex.OptionError{reason: :unknown, path: [:tokn], nearest: :token}} =
@@ -556,7 +556,7 @@ defmodule Codex.AppServer.WebSocketTest do
                connect.(telemetry_prefix: [])
     end
 
-    test "nobody listens" do
+    test "no server listens" do
       {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
       {:ok, port} = :inet.port(listener)
       :ok = :gen_tcp.close(listener)
@@ -591,7 +591,7 @@ defmodule Codex.AppServer.WebSocketTest do
     end
   end
 
-  test "what Codex.Error makes of it" do
+  test "as Codex.Error" do
     for {reason, kind, retryable?} <- [
           {{:not_connected, :econnrefused}, :connection_refused, true},
           {{:not_connected, {:tls, :unknown_ca, "no"}}, :config, false},

@@ -38,7 +38,7 @@ defmodule Codex.Auth.KeyringTest do
     ]
   end
 
-  test "the CLI logs in, we read; we write, the CLI sees it; each removes what the other wrote",
+  test "the CLI and this package read, write and remove each other's login",
        %{
          short: short,
          home: home,
@@ -72,7 +72,7 @@ defmodule Codex.Auth.KeyringTest do
     Keyring.stop!(keyring)
   end
 
-  test "a real turn pays with what we wrote", %{short: short} do
+  test "a real turn uses the login that we wrote", %{short: short} do
     keyring = Keyring.start!(short)
     model = Test.start!(["paid"], config: "model_providers.mock.requires_openai_auth = true")
     env = Map.drop(Keyring.env(keyring, model.env), ["HOME"])
@@ -94,7 +94,7 @@ defmodule Codex.Auth.KeyringTest do
     Keyring.stop!(keyring)
   end
 
-  test "every state in every mode is what `codex login status` says", %{
+  test "every state in every mode agrees with `codex login status`", %{
     short: short,
     home: home,
     codex: codex
@@ -142,7 +142,7 @@ defmodule Codex.Auth.KeyringTest do
     Keyring.stop!(keyring)
   end
 
-  test "mode auto moves a login from the file into the keyring, and back where there is none", %{
+  test "mode auto moves a login from the file into the keyring, and back without one", %{
     short: short,
     home: home,
     codex: codex

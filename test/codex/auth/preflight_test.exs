@@ -26,7 +26,7 @@ defmodule Codex.Auth.PreflightTest do
   describe "without the CLI" do
     setup %{tmp_dir: dir}, do: %{home: Logins.home!(dir)}
 
-    test "of a ChatGPT login it tells whose it is, and that nobody verified it", %{home: home} do
+    test "reports the account of a ChatGPT login as unverified", %{home: home} do
       Logins.put!(home, Logins.chatgpt())
       found = preflight(home)
 
@@ -58,7 +58,7 @@ defmodule Codex.Auth.PreflightTest do
       assert preflight(home, api_key: "sk-given-0123456789").key_hint == "sk-given***56789"
     end
 
-    test "an access token that is none hides the login", %{home: home} do
+    test "an invalid access token hides the login", %{home: home} do
       Logins.put!(home, @key)
 
       for lane <- [:exec, :app_server] do
@@ -80,7 +80,7 @@ defmodule Codex.Auth.PreflightTest do
       assert %{source: {:file, _}} = preflight(home, env: %{"CODEX_ACCESS_TOKEN" => " "})
     end
 
-    test "what the provider asks for decides", %{home: home} do
+    test "the requirements of the provider decide", %{home: home} do
       Logins.put!(home, nil)
       assert %{ready?: false, error: :no_credentials, provider: "mock"} = preflight(home)
 
@@ -332,7 +332,7 @@ defmodule Codex.Auth.PreflightTest do
       refute File.exists?(Path.join(model.home, "auth.json"))
     end
 
-    test "what is allowed runs; a broken configuration is for the CLI to refuse" do
+    test "allowed credentials run; a broken configuration is left to the CLI" do
       {model, thread} = thread!(%{"CODEX_API_KEY" => "sk-var"}, ["forced_login_method=api"])
 
       Logins.put!(model.home, Logins.chatgpt())

@@ -24,7 +24,7 @@ defmodule Codex.Config.OverridesTest do
     end
   end
 
-  test "a configuration keeps what it has, under whatever kind of key" do
+  test "a configuration keeps its values under any kind of key" do
     {global, thread} = options([], network_access_enabled: true, personality: :none)
 
     for mine <- [

@@ -37,7 +37,7 @@ defmodule Codex.Doctor.RealTest do
   end
 
   describe "the CLI" do
-    test "has the version that is known, and a sandbox where this machine has one", context do
+    test "has the known version, and a sandbox if this machine has one", context do
       Logins.put!(context.home, ~s({"OPENAI_API_KEY":"sk-1"}))
       env = Logins.env(context.home)
       checks = run(context, env)

@@ -167,7 +167,7 @@ defmodule Codex.Error.RecordedTest do
     end
   end
 
-  test "where the words say nothing, the name that the app-server has for it counts" do
+  test "without known words, the app-server's name of the failure counts" do
     found =
       for {"errors_all", %{message: "b"} = error} <- Failures.app_server(),
           do: {error.codex_error_info, error.kind}
@@ -175,7 +175,7 @@ defmodule Codex.Error.RecordedTest do
     assert Enum.sort(found) == Enum.sort(@blocked)
   end
 
-  test "what else is known of them stays" do
+  test "other known fields stay" do
     errors = Map.new(Failures.exec())
     assert errors["http_401"].http_status == 401
     assert errors["http_429"].http_status == 429

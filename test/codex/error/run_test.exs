@@ -23,7 +23,7 @@ defmodule Codex.Error.RunTest do
     thread(dir, "cat >/dev/null; cat #{stdout}; cat #{stderr} >&2; #{ending}")
   end
 
-  test "what the CLI says on stderr instead of running a turn has a kind, and its own words", %{
+  test "an error on stderr instead of a turn has a kind and its own message", %{
     tmp_dir: dir
   } do
     for {name, kind, retryable?, words} <- [
@@ -52,7 +52,7 @@ defmodule Codex.Error.RunTest do
     end
   end
 
-  test "an exit with status 1 in the middle of a turn, without a word, is what SIGINT does", %{
+  test "an exit with status 1 during a turn, without a message, counts as SIGINT", %{
     tmp_dir: dir
   } do
     assert {:error, {:exec_failed, %Error{kind: :interrupted, exit_status: 1, result: result}}} =
@@ -62,7 +62,7 @@ defmodule Codex.Error.RunTest do
     assert is_binary(result.thread.thread_id)
   end
 
-  test "a turn that is lost tells what there was, and what the CLI was struggling with", %{
+  test "a failed turn has the result so far, and the last error event", %{
     tmp_dir: dir
   } do
     assert {:error, {:exec_failed, %Error{kind: :killed, retryable?: true} = error}} =
@@ -81,7 +81,7 @@ defmodule Codex.Error.RunTest do
     assert error.retryable?
   end
 
-  test "a run that could not start has nothing to tell", %{tmp_dir: dir} do
+  test "a run that could not start has no result", %{tmp_dir: dir} do
     path = Path.join(dir, "none")
     File.write!(path, "\0\0\0\0")
     File.chmod!(path, 0o755)

@@ -36,7 +36,7 @@ defmodule Codex.JSONRPC.PeerTest do
     end
   end
 
-  test "a request that nobody waits for any more is cancelled on the other side, once" do
+  test "an abandoned request is cancelled on the other side, once" do
     {id, peer} = request(Peer.new(@mcp), :a)
     assert {[over, {:send, cancelled}], peer} = Peer.run(peer, {:cancel, :a, "not needed"}, 5)
     assert over == {:answer, id, :a, {:error, :cancelled}}
@@ -77,7 +77,7 @@ defmodule Codex.JSONRPC.PeerTest do
     assert {[], ^peer} = Peer.run(peer, {:extend, id}, 251)
   end
 
-  test "batches are taken where the protocol has them" do
+  test "batches are accepted if the protocol has them" do
     batch = [%{"id" => 0, "result" => 1}, %{"method" => "m"}, %{"id" => "p", "method" => "ping"}]
     message = Message.from_term(batch)
     {0, peer} = request(Peer.new(@mcp), :a)

@@ -19,7 +19,7 @@ defmodule Codex.Models.CatalogTest do
 
   defp models(presets), do: Enum.map(presets, & &1.model)
 
-  describe "what the CLI prints" do
+  describe "output of the CLI" do
     setup do
       {:ok, catalog} = Files.catalog(path("debug_models.json"))
       %{catalog: catalog}
@@ -87,7 +87,7 @@ defmodule Codex.Models.CatalogTest do
   end
 
   # The order and the defaults are those that the app-server of CLI 0.169 told for such catalogs.
-  test "the way to pay decides what is there, and which is the default" do
+  test "the credential decides the models, and the default" do
     catalog =
       catalog([
         entry("A", %{"priority" => 5}),
@@ -112,7 +112,7 @@ defmodule Codex.Models.CatalogTest do
     end
   end
 
-  test "where all are hidden, the first is the default and none is shown" do
+  test "if all are hidden, the first is the default and the list is empty" do
     catalog =
       catalog([entry("A", %{"visibility" => "hide"}), entry("B", %{"visibility" => "hide"})])
 
@@ -120,7 +120,7 @@ defmodule Codex.Models.CatalogTest do
     assert Catalog.visible(catalog, :api) == []
   end
 
-  test "where the API has none, there is no default for it" do
+  test "without a model for the API, it has no default" do
     catalog = catalog([entry("A", %{"supported_in_api" => false})])
     assert Catalog.default(catalog, :api) == nil
     assert Catalog.visible(catalog, :api) == []

@@ -30,7 +30,7 @@ defmodule Codex.Models.CLITest do
     assert Codex.Test.requests(test) == []
   end
 
-  test "a run leaves nothing in the home but what the CLI itself makes" do
+  test "a run leaves only files of the CLI in the home" do
     test = Codex.Test.start!()
     before = File.ls!(test.home)
     assert {:ok, _} = Models.fetch(Codex.Test.options(test))
@@ -157,7 +157,7 @@ defmodule Codex.Models.CLITest do
     end
   end
 
-  test "a trusted project's catalog counts where the CLI runs in it", %{tmp_dir: dir} do
+  test "the catalog of a trusted project counts if the CLI runs in it", %{tmp_dir: dir} do
     test = Codex.Test.start!()
     project = Path.join(dir, "project")
     File.mkdir_p!(Path.join(project, ".git"))
@@ -183,7 +183,7 @@ defmodule Codex.Models.CLITest do
     assert models(catalog) == ["codex-test"]
   end
 
-  test "what the CLI refuses is an error in its words" do
+  test "a refusal of the CLI is an error in its words" do
     test = Codex.Test.start!()
     config = Path.join(test.home, "config.toml")
     text = File.read!(config)

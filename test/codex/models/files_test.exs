@@ -45,7 +45,7 @@ defmodule Codex.Models.FilesTest do
     assert age in 9_000..120_000
   end
 
-  test "broken content is an error that says what is wrong", %{home: home} do
+  test "broken content is an error that names the problem", %{home: home} do
     path = Path.join(home, "models_cache.json")
     assert code(home) == :missing
 

@@ -32,7 +32,7 @@ defmodule Codex.Models.PlainTest do
     System.put_env("CODEX_PATH", stub!(dir, "cat #{file}"))
   end
 
-  test "what the catalog says of a model", %{tmp_dir: dir} do
+  test "the catalog's data of a model", %{tmp_dir: dir} do
     assert Models.display_name("gpt-5.5") == "GPT-5.5"
     assert Models.description("gpt-5.5") == "Legacy coding model."
     assert Models.default_reasoning_effort("gpt-5.5") == :medium
@@ -81,7 +81,7 @@ defmodule Codex.Models.PlainTest do
     assert log =~ "catalog (cli) has no model"
   end
 
-  test "nil is no model, and says nothing", %{tmp_dir: dir} do
+  test "nil is not a model, and logs nothing", %{tmp_dir: dir} do
     assert capture_log(fn ->
              assert Models.default_reasoning_effort(nil) == nil
              assert Models.supported_reasoning_efforts(nil) == []

@@ -24,7 +24,7 @@ defmodule Codex.Options.EffortTest do
     end
   end
 
-  test "blank is none given; anything else is an error that has the value" do
+  test "a blank value means not set; anything else is an error with the value" do
     for blank <- [nil, "", "  \n"],
         do: assert(Models.normalize_reasoning_effort(blank) == {:ok, nil})
 

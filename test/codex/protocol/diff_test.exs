@@ -19,7 +19,7 @@ defmodule Codex.Protocol.DiffTest do
     type: {"Open", {:fields, [other: :string]}}
   ]
 
-  test "the same is no difference, whatever the version" do
+  test "equal data has no difference, whatever the version" do
     assert Diff.lines(@data, @data) == []
     assert Diff.lines(@data, Keyword.put(@data, :cli, "2.0.0")) == []
   end

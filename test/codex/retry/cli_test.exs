@@ -69,7 +69,7 @@ defmodule Codex.Retry.CLITest do
     end
   end
 
-  test "what cannot succeed is asked once" do
+  test "a request that cannot succeed is sent once" do
     for {step, kind} <- [
           {http_error(401, %{error: %{message: "bad key"}}), :unauthorized},
           {http_error(429, %{error: %{message: "pay", code: "insufficient_quota"}}), :quota}
@@ -90,7 +90,7 @@ defmodule Codex.Retry.CLITest do
     end
   end
 
-  test "a limit of the plan tells when it ends: kept with the account, too long to wait for" do
+  test "a limit of the plan has an end: stored for the account, too long for a wait" do
     account = account()
     ends = System.os_time(:second) + 7_200
 

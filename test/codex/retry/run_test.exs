@@ -71,7 +71,7 @@ defmodule Codex.Retry.RunTest do
       assert runs(dir) == 3
     end
 
-    test "repeats the prompt where nothing was done, and the result is that of one run", %{
+    test "repeats the prompt if no item came, and the result is that of one run", %{
       tmp_dir: dir
     } do
       thread =
@@ -90,7 +90,7 @@ defmodule Codex.Retry.RunTest do
       assert {prompt(dir, 1), prompt(dir, 3)} == {"do it", "do it"}
     end
 
-    test "gives up after max_attempts, with what the last one said", %{tmp_dir: dir} do
+    test "gives up after max_attempts, with the last error", %{tmp_dir: dir} do
       thread = thread(dir, List.duplicate(~s(echo "$started"; #{failed(@overload)}), 2))
       opts = [retry: true, retry_opts: [max_attempts: 2] ++ @fast]
 
@@ -129,7 +129,7 @@ defmodule Codex.Retry.RunTest do
       assert runs(dir) == 1
     end
 
-    test "resume goes on in the thread, also of what was begun", %{tmp_dir: dir} do
+    test "resume continues the thread, also after items have begun", %{tmp_dir: dir} do
       id = "01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"
 
       thread =
@@ -164,7 +164,7 @@ defmodule Codex.Retry.RunTest do
       assert args(dir, 2) =~ ~r/ resume -- #{id} -$/
     end
 
-    test "resume repeats what never became a turn, or is not kept", %{tmp_dir: dir} do
+    test "resume repeats a run without a turn, or without a stored thread", %{tmp_dir: dir} do
       thread = thread(dir, ["exit 75", ~S(echo "$turn")])
       assert {:ok, %{attempts: 2}} = Thread.run(thread, "hi", retry: :resume, retry_opts: @fast)
       assert prompt(dir, 2) == "hi"
@@ -191,7 +191,7 @@ defmodule Codex.Retry.RunTest do
       assert args(dir, 2) =~ "resume -- 01a1f6cd-7e5b-7451-8c66-48b5fcaa07af"
     end
 
-    test "what cannot be started is tried again", %{tmp_dir: dir} do
+    test "a failed start is retried", %{tmp_dir: dir} do
       test = self()
       path = Path.join(dir, "late")
       File.write!(path, "\0\0\0\0")
@@ -236,7 +236,7 @@ defmodule Codex.Retry.RunTest do
                Enum.to_list(stream)
     end
 
-    test "raise, or end with the failure, where nothing helps", %{tmp_dir: dir} do
+    test "raise, or end with the failure, if retries do not help", %{tmp_dir: dir} do
       thread =
         thread(dir, [
           "exit 75",
@@ -435,7 +435,7 @@ defmodule Codex.Retry.RunTest do
     end
   end
 
-  test "what a function of the host raises ends the run, and nothing of it is left", %{
+  test "an exception of a function of the host ends the run without leftovers", %{
     tmp_dir: dir
   } do
     thread = thread(dir, [failed(@overload)])
@@ -547,7 +547,7 @@ defmodule Codex.Retry.RunTest do
   describe "clocks" do
     defp clock(error), do: {error.kind, error.details.clock, error.details.timeout_ms}
 
-    test "idle: also where announcements come without a pause", %{tmp_dir: dir} do
+    test "idle: also with announcements without a pause", %{tmp_dir: dir} do
       thread = thread(dir, [~s(echo "$started"; while :; do #{@trying}; done)])
       assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi", idle_timeout_ms: 400)
       assert clock(error) == {:timeout, :idle, 400}
@@ -610,7 +610,7 @@ defmodule Codex.Retry.RunTest do
       assert error.result.attempts in 2..4
     end
 
-    test "a reader that takes its time is no silence", %{tmp_dir: dir} do
+    test "a slow reader is not silence", %{tmp_dir: dir} do
       thread =
         thread(dir, [~s(echo "$started"; #{@turn}; sleep 0.3; echo "$message"; echo "$completed")])
 
@@ -626,7 +626,7 @@ defmodule Codex.Retry.RunTest do
       assert {:ok, %{attempts: 2}} = Thread.run(thread, "hi", opts)
     end
 
-    test "Codex.Exec tells which, and what there was", %{tmp_dir: dir} do
+    test "Codex.Exec names the timeout, with the events so far", %{tmp_dir: dir} do
       %{codex_opts: codex_opts} = thread(dir, [~s(echo "$started"; #{@command}; exec sleep 1000)])
       opts = [codex_opts: codex_opts, turn_opts: [total_timeout_ms: 400]]
 

@@ -31,7 +31,7 @@ defmodule Codex.Retry.TelemetryTest do
     assert Retry.with_retry(fn -> {:ok, 1} end) == {:ok, 1}
   end
 
-  test "each attempt of Codex.Retry is told" do
+  test "each attempt of Codex.Retry emits an event" do
     load_telemetry()
     {:ok, agent} = Agent.start_link(fn -> [{:error, :closed}, {:ok, 1}] end)
     fun = fn -> Agent.get_and_update(agent, fn [a | rest] -> {a, rest} end) end
@@ -66,7 +66,7 @@ defmodule Codex.Retry.TelemetryTest do
   end
 
   @tag :tmp_dir
-  test "a run tells of its attempts and of limits under the prefix of the client, without a key",
+  test "a run emits its attempts and limits under the client's prefix, without a key",
        %{
          tmp_dir: dir
        } do
@@ -99,7 +99,7 @@ defmodule Codex.Retry.TelemetryTest do
     refute inspect({limited, failed}, structs: false, limit: :infinity) =~ "secret"
   end
 
-  test "the table of events has what is told" do
+  test "the table of events has all emitted events" do
     load_telemetry()
     ExUnit.CaptureLog.capture_log(fn -> RateLimit.handle(%{retry_after_ms: 1}) end)
     Retry.with_retry(fn -> {:ok, 1} end)
@@ -113,7 +113,7 @@ defmodule Codex.Retry.TelemetryTest do
     end
   end
 
-  test "Codex.RateLimit.handle/2 tells of the limit" do
+  test "Codex.RateLimit.handle/2 emits the limit" do
     load_telemetry()
 
     ExUnit.CaptureLog.capture_log(fn ->

@@ -163,7 +163,7 @@ defmodule Codex.Test.CLITest do
     assert [%{"text" => "found"}] = items(events, "agent_message")
   end
 
-  test "tool_call/3: the CLI tells the model about a tool that does not exist and arguments that do not parse" do
+  test "tool_call/3: the CLI reports a missing tool and invalid arguments to the model" do
     model = Test.start!([tool_call("nope", %{a: 1}), tool_call("exec_command", "{"), "done"])
     {events, 0} = exec(model)
     assert [%{"text" => "done"}] = items(events, "agent_message")
@@ -294,7 +294,7 @@ defmodule Codex.Test.CLITest do
     assert [%{"text" => "from the rule"}] = items(events, "agent_message")
   end
 
-  test "sub-agents are told apart by a rule on their header" do
+  test "sub-agents are distinguished by a rule on their header" do
     spawn_agent = tool_call("spawn_agent", %{message: "Look"}, namespace: "multi_agent_v1")
 
     wait_agent = fn %{body: %{"input" => input}} ->

@@ -18,7 +18,7 @@ defmodule Codex.Test.StepsTest do
                  end
   end
 
-  test "what is no item, plan step, header or piece is named" do
+  test "an invalid item, plan step, header or piece is named" do
     for {build, text} <- [
           {fn -> respond([:hello]) end, ~r/an item or a string, got: :hello/},
           {fn -> respond("hello") end, ~r/a list of items, got: "hello"/},

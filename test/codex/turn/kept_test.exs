@@ -7,7 +7,7 @@ defmodule Codex.Turn.KeptTest do
 
   doctest Kept
 
-  test "what is over the bytes is counted, but for the end of the turn" do
+  test "events over the byte limit are counted, but for the end of the turn" do
     big = %Events.ItemCompleted{item: %Items.AgentMessage{text: String.duplicate("x", 10_000)}}
     list = %Events.Unknown{raw: %{"list" => Enum.to_list(1..10_000)}}
     kept = Kept.new(nil, 50_000) |> Kept.add(big) |> Kept.add(list) |> Kept.add(big)

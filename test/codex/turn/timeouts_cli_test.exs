@@ -54,7 +54,7 @@ defmodule Codex.Turn.TimeoutsCLITest do
     assert Codex.Test.remaining(model) == 0
   end
 
-  test "silence in the middle of the stream: what was said is kept, and resumed" do
+  test "silence during the stream: the text so far is kept, and resumed" do
     silent = silence(:infinity, after: [message("Wait.")])
     {model, thread} = start([silent, silent, silent, "Here I am."])
     opts = [idle_timeout_ms: 3_000, retry_opts: @fast]
@@ -76,7 +76,7 @@ defmodule Codex.Turn.TimeoutsCLITest do
     assert Codex.Test.remaining(model) == 0
   end
 
-  test "silence during a long command is none" do
+  test "silence during a long command does not count" do
     {_model, thread} =
       start([shell("sleep 5; echo woken", yield_time_ms: 30_000), "Good morning."], [],
         sandbox: :danger_full_access

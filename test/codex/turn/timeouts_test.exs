@@ -51,7 +51,7 @@ defmodule Codex.Turn.TimeoutsTest do
     assert Timeouts.check(timeouts, 40) == {:expired, :stall, 10}
   end
 
-  test "a plan, which is open all the time, and what the model writes suspend nothing" do
+  test "an open plan and text of the model suspend nothing" do
     for item <- [
           %Items.TodoList{id: "p", items: []},
           %Items.AgentMessage{id: "m", text: ""},
@@ -95,7 +95,7 @@ defmodule Codex.Turn.TimeoutsTest do
     assert {:expired, :total, 20} = Timeouts.check(timeouts, 20, 2)
   end
 
-  test "while the reader is away nobody listens; the total goes on" do
+  test "time of the reader does not count as silence; the total continues" do
     timeouts = Timeouts.new([silence: 10, stall: 10, total: 1_000], 0) |> came([thread()], 4)
     timeouts = timeouts |> Timeouts.pause(5) |> Timeouts.resume(500)
     assert Timeouts.check(timeouts, 500) == {:wait, 9}
@@ -130,7 +130,7 @@ defmodule Codex.Turn.TimeoutsTest do
     end
   end
 
-  test "what is open is bounded" do
+  test "open items are limited" do
     timeouts = Timeouts.new([stall: 10], 0)
     events = for n <- 1..1_500, do: started(command("c#{n}"))
     assert timeouts |> came(events, 0) |> Timeouts.open() |> length() == 1_000
