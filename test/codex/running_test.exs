@@ -1,6 +1,7 @@
 defmodule Codex.RunningTest do
   # Turns that run, listed and stopped by those who noted nothing.
-  use ExUnit.Case, async: true
+  # Not async: `Codex.stop/1` by a thread id ends the stubs of other tests, which share that id.
+  use ExUnit.Case, async: false
 
   import Codex.Connected
   import Codex.Stub, only: [eventually: 1, eventually: 2, running: 1]
