@@ -210,8 +210,7 @@ defmodule Codex.Auth do
   # Without rules no credential is read. If it cannot be read here, the CLI cannot read it either.
   @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
   def allow(opts) do
-    with true <- Rules.possible?(opts),
-         {:ok, context} <- Context.new(opts),
+    with {:ok, context} <- Context.new(opts),
          true <- Rules.any?(Rules.new(context.config)),
          %Preflight{error: {rule, _, _} = why}
          when rule in [:forced_login_method, :forced_chatgpt_workspace_id] <-

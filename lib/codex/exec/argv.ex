@@ -14,7 +14,7 @@ defmodule Codex.Exec.Argv do
   @max_schema FileSystem.max_bytes()
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings, :host]
-  defstruct [:argv, :env, :clear_env, :stdin, :settings, :host, :resume, servers: %{}]
+  defstruct @enforce_keys ++ [:resume, :mcp_servers?, servers: %{}]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration
@@ -27,7 +27,8 @@ defmodule Codex.Exec.Argv do
 
   @typedoc """
   A command line. `host` returns the environment of the VM, as a function so that reports of a crash
-  do not show it; `resume` is the thread that has to start; `servers` are the variables of MCP servers.
+  do not show it; `resume` is the thread that has to start; `servers` are the variables of MCP
+  servers; `mcp_servers?` tells whether the configuration mentions any, nil if nobody looked.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
@@ -37,6 +38,7 @@ defmodule Codex.Exec.Argv do
           stdin: String.t(),
           settings: map(),
           host: (() -> %{String.t() => String.t()}),
+          mcp_servers?: boolean() | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 

@@ -28,10 +28,8 @@ defmodule Codex.Exec.McpLog do
   """
   @spec ask(Argv.t()) :: {Argv.t(), t() | nil}
   def ask(%Argv{argv: [program, "exec", "--json" | rest]} = args) do
-    surroundings = Argv.surroundings(args)
-
-    if Rules.mentioned?(surroundings, ["mcp_servers"], false) do
-      level = surroundings[:env]["RUST_LOG"]
+    if mcp_servers?(args) do
+      level = Argv.surroundings(args)[:env]["RUST_LOG"]
       asked = if level in [nil, ""], do: "error," <> @filter, else: level <> "," <> @filter
       {:ok, kept} = Codex.Options.Overrides.toml(level || "")
       kept = ["--config", "shell_environment_policy.set.RUST_LOG=" <> kept]
@@ -43,6 +41,12 @@ defmodule Codex.Exec.McpLog do
   end
 
   def ask(args), do: {args, nil}
+
+  # The first attempt of a run knows already.
+  defp mcp_servers?(%{mcp_servers?: nil} = args),
+    do: Rules.mentions(Argv.surroundings(args)).mcp_servers?
+
+  defp mcp_servers?(args), do: args.mcp_servers?
 
   @doc "Returns events for the servers that these bytes of stderr name."
   @spec feed(t() | nil, binary()) :: {[Events.t()], t() | nil}

@@ -7,6 +7,7 @@ defmodule Codex.Exec.Turn do
   @behaviour Codex.Turn.Transport
 
   alias Codex.{Auth, CLI, Events, Home, JSONL, RateLimit, Review, Subprocess, Telemetry, Text}
+  alias Codex.Auth.Rules
   alias Codex.Error.Redact
   alias Codex.Exec.{Argv, Files, McpLog}
   alias Codex.Telemetry.Debug
@@ -62,8 +63,10 @@ defmodule Codex.Exec.Turn do
   def prepare(job) do
     with {:ok, args} <- Argv.build(job),
          :ok <- exists(job.task, job.settings.working_directory),
-         :ok <- Auth.allow(Argv.surroundings(args)),
-         do: {:ok, %{job | plan: args}}
+         surroundings = Argv.surroundings(args),
+         mentions = Rules.mentions(surroundings),
+         :ok <- if(mentions.rules?, do: Auth.allow(surroundings), else: :ok),
+         do: {:ok, %{job | plan: %{args | mcp_servers?: mentions.mcp_servers?}}}
   end
 
   defp exists({:review, target}, directory), do: Review.Target.exists(target, directory)
