@@ -61,7 +61,7 @@ defmodule Codex.ConsumerTest do
   defp mix(dir, args, model) do
     {:ok, codex} = Codex.Test.codex_path()
 
-    # Without what `mix test` itself runs under. HOME stays: cargo lives there.
+    # Without the variables of `mix test`. HOME stays, because cargo needs it.
     env =
       for(name <- ~w(MIX_ENV MIX_BUILD_PATH MIX_DEPS_PATH MIX_EXS), do: {name, nil}) ++
         [{"CODEX_PATH", codex}, {"CODEX_HOME", model.home}] ++

@@ -1,4 +1,5 @@
-# Tests that need the Codex CLI, or a keyring, run where they are found. bin/test installs both, and insists.
+# Tests that need the Codex CLI or a keyring run if these are found. bin/test installs and requires
+# both.
 missing = [
   codex_cli:
     case Codex.Test.codex_path() do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Only SIGKILL ends it: it does not read stdin and ignores what can be ignored.
+# Only SIGKILL ends this program: it does not read stdin and ignores all other signals.
 trap '' HUP INT QUIT TERM
 echo $$
 while :; do sleep 100000; done

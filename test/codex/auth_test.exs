@@ -323,7 +323,7 @@ defmodule Codex.AuthTest do
       assert tokens.issuer == "http://127.0.0.1:1"
       refute inspect(tokens) =~ "old"
 
-      # Also where the entry is gone by then.
+      # Also if the entry is gone by then.
       for gone? <- [false, true] do
         if gone?, do: File.rm!(path)
         assert Auth.MCP.write(%{tokens | access_token: "new"}, opts) == :ok
@@ -400,7 +400,7 @@ defmodule Codex.AuthTest do
     File.rm!(Path.join(dir, "config.toml"))
     assert Auth.write(Credentials.api_key("sk-1"), opts) == :ok
     assert {:ok, %{api_key: "sk-1"}} = Auth.read(opts)
-    # One that was named is not.
+    # A named one is not.
     assert {:error, %{reason: :missing_home}} = Auth.read(codex_home: Path.join(dir, "none"))
   end
 

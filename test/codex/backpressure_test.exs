@@ -25,7 +25,7 @@ defmodule Codex.BackpressureTest do
     events =
       Enum.reduce(stream, 0, fn
         %Events.ThreadStarted{}, 0 ->
-          # It writes until its pipe and the credit are full, and then no more.
+          # The child writes until its pipe and the credit are full, and then stops.
           assert eventually(fn ->
                    now = File.read!(written)
                    Process.sleep(200)

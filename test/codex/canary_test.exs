@@ -120,7 +120,7 @@ defmodule Codex.CanaryTest do
     for body <- [
           # on stderr, then an exit
           "env >&2; exit 1",
-          # as an event that is none
+          # as an invalid event
           ~s(env; echo "$started"; exit 1),
           # as the turn's own failure
           ~s(echo "$started"; printf '{"type":"turn.failed","error":{"message":"no: %s %s"}}\\n' "$CODEX_API_KEY" "$MY_SECRET_TOKEN"; exit 1),

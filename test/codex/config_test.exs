@@ -202,7 +202,7 @@ defmodule Codex.ConfigTest do
 
     @tag timeout: 120_000
     test "they take little memory", context do
-      # 10 MB on one line, and what the parser itself would keep of it.
+      # 10 MB on one line, and the part of it that the parser keeps.
       for text <- [
             ~S|"x = [" <> String.duplicate("1,", 5_000_000) <> "]"|,
             ~S|String.duplicate("\n", 10_000_000)|

@@ -60,7 +60,7 @@ defmodule Codex.DoctorTest do
 
     assert Doctor.healthy?(checks)
     assert String.ends_with?(Doctor.text(checks, color: false), "\n\nA run would work.")
-    # The keyring of the test's environment is none, and none is needed.
+    # The environment of the test has no keyring, and needs none.
     assert %{summary: words} = Enum.find(checks, &(&1.name == :keyring))
     assert words =~ "no keyring can be reached"
     assert words =~ "no login is kept there"
@@ -153,7 +153,7 @@ defmodule Codex.DoctorTest do
       assert %{status: :ok, details: [%{temporary: false}]} = checks.home
     end
 
-    # Whoever runs the tests may be allowed everything.
+    # The user of the tests may be root.
     test "that cannot be written, or belongs to another user", context do
       stat = %{File.stat!(context.home) | access: :read_write, uid: 7, mode: 0o40755}
       judge = &Machine.judge_home("/srv/codex", &1, &2, "/tmp")
@@ -421,7 +421,7 @@ defmodule Codex.DoctorTest do
     mcp_servers.m.env.FOO = "#{mark}-env"
     """)
 
-    # What a program may say in its trouble.
+    # Output of a failing program.
     codex =
       Stub.write!(context.tmp_dir, """
       cat "$CODEX_HOME/config.toml" "$CODEX_HOME/auth.json" >&2

@@ -29,7 +29,7 @@ defmodule Codex.ErrorTest do
         for term <- [reason, {:error, reason}] do
           error = Error.normalize(term)
           refute error.message =~ inspect(reason), "#{place}: #{inspect(reason)} has no words"
-          # The kind of these is that of what they hold.
+          # These have the kind of their content.
           holder? = tag in [:turn_failed, :exec_failed, :review_unreadable, :not_started, :lost]
 
           assert holder? or error.kind != :unknown, "#{place}: #{inspect(reason)} has no kind"

@@ -49,7 +49,7 @@ defmodule Codex.ExecEndTest do
   end
 
   describe "a CLI that does not end" do
-    # It ends by SIGKILL alone.
+    # Only SIGKILL ends the child.
     @deaf ~s(trap '' INT TERM; cat >/dev/null; echo "$started"; echo $$ > "$0.pid"; while :; do sleep 30; done)
 
     defp os_pid(thread), do: File.read!(thread.codex_opts.codex_path_override <> ".pid")

@@ -95,7 +95,7 @@ defmodule Codex.ExecMcpTest do
 
   defp shown(path), do: [File.read!(path <> ".cli"), File.read!(path <> ".ps")]
 
-  # What is left of files of runs.
+  # Lists leftover files of runs.
   defp left do
     for path <- Path.wildcard(Path.join(System.tmp_dir!(), "codex_sdk_*/**")),
         {:ok, text} <- [File.read(path)],
@@ -324,7 +324,7 @@ defmodule Codex.ExecMcpTest do
       assert length(result.warnings) == 7
       refute inspect(result, limit: :infinity) =~ "secret-of-"
 
-      # Where the CLI's own warnings stand: after the start, before the end.
+      # The CLI's own warnings come after the start and before the end.
       assert [%Codex.Events.ThreadStarted{} | _] = result.events
       assert %Codex.Events.TurnCompleted{} = List.last(result.events)
     end

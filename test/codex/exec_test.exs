@@ -14,7 +14,7 @@ defmodule Codex.ExecTest do
 
   @moduletag :tmp_dir
 
-  # What the script wrote to a file, once it is there.
+  # Returns the file that the script wrote, once it exists.
   defp read_pid(path) do
     assert eventually(fn -> match?({:ok, <<_, _::binary>>}, File.read(path)) end)
     path |> File.read!() |> String.trim()

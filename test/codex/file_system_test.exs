@@ -96,7 +96,7 @@ defmodule Codex.FileSystemTest do
     paths = List.duplicate(path, 30)
 
     assert FileSystem.read_all(paths, timeout: 1) == List.duplicate({:error, :timeout}, 30)
-    # It has a thread of its own, so others do not wait for it.
+    # The read has its own thread, so others do not wait for it.
     assert {[{:ok, %{size: 8_000_000}}], [{:ok, <<?x, _::binary>>}]} =
              FileSystem.look([path], [path])
 

@@ -1,5 +1,5 @@
 defmodule Codex.InputTest do
-  # What a user may say besides text, with the real server.
+  # Input besides text, with the real server.
   use ExUnit.Case, async: true
 
   import Codex.Connected

@@ -61,7 +61,7 @@ defmodule Codex.IsolationTest do
       model.home
     end
 
-    # The loopback provider, told to the run itself: without the user's configuration there is no other.
+    # Passes the loopback provider to the run, which has no configuration of the user.
     defp provider(model) do
       %{
         "analytics.enabled" => false,

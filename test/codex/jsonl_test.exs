@@ -55,7 +55,7 @@ defmodule Codex.JSONLTest do
 
     test "a byte order mark at the start of the stream is not part of the first line" do
       stream = "\uFEFF{\"type\":\"turn.started\"}\r\n\uFEFF{}\r\n"
-      # Elsewhere it is what it always was.
+      # In other places, it is an ordinary character.
       assert [%Events.TurnStarted{}, %Events.Unknown{raw: "\uFEFF{}", error: {:syntax, 0}}] =
                JSONL.decode(stream)
 
@@ -267,7 +267,7 @@ defmodule Codex.JSONLTest do
         assert error.message =~ "over #{nodes - 1} values and keys (max_line_nodes)"
       end
 
-      # The keys that an event has anyway are none.
+      # Keys of every event do not count.
       event = ~s({"type":"turn.completed","usage":{"input_tokens":1}})
       assert [%Events.TurnCompleted{}] = JSONL.decode(event, max_line_nodes: 4)
     end
@@ -322,7 +322,7 @@ defmodule Codex.JSONLTest do
 
     test "a decoder that another process is inside of raises, and is whole afterwards" do
       decoder = JSONL.new()
-      # Ends inside a string: the end of the line is what takes long.
+      # Ends inside a string, so that the search for the end of the line takes long.
       [] =
         JSONL.feed(decoder, ["\"", String.duplicate("\\n", 20_000_000)] |> IO.iodata_to_binary())
 

@@ -1,5 +1,5 @@
 defmodule Codex.LoginTest do
-  # One login in a browser at a time: the CLI listens on a port of its own choice.
+  # Runs one login in a browser at a time, because the CLI chooses its port.
   use ExUnit.Case, async: false
 
   import Codex.Stub, only: [write!: 2, alive?: 1, eventually: 1]

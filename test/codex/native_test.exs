@@ -80,7 +80,7 @@ defmodule Codex.NativeTest do
         %{} = Codex.Config.effective(again)
         true = threads.() != pool
 
-        # What the library before made is refused, and dropped in its own way.
+        # Resources of the old library are rejected, and dropped by its code.
         for old <- [fn -> Codex.JSONL.feed(decoder, rest) end, fn -> Codex.Config.effective(config) end] do
           try do
             old.()

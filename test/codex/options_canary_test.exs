@@ -9,7 +9,7 @@ defmodule Codex.OptionsCanaryTest do
   # Arguments that are options, by their names in the documentation.
   @options ~w(opts options request_options settings thread_opts thread_options turn_opts attrs)a
 
-  # Of these, the options are a struct, or there are none without a child process.
+  # These take a struct, or no options without a child process.
   @structs [
     {Codex.Config.Overrides, :derived_overrides},
     {Codex.Config.Overrides, :merge_config},
@@ -121,7 +121,7 @@ defmodule Codex.OptionsCanaryTest do
   defp fields({:returned, {:error, %Codex.OptionError{} = error}}), do: Map.from_struct(error)
   defp fields(_outcome), do: nil
 
-  # What is checked when it is read.
+  # Options that are checked on reading.
   defp lazy({:ok, stream}) when is_function(stream, 2), do: Enum.take(stream, 1)
   defp lazy(stream) when is_function(stream, 2), do: Enum.take(stream, 1)
   defp lazy(%Stream{} = stream), do: Enum.take(stream, 1)

@@ -155,7 +155,7 @@ defmodule Codex.OptionsTest do
 
       assert {["--profile", "q"], _} = sent([profile: "p"], profile: "q")
 
-      # What a turn may do is not what its thread might.
+      # A turn and its thread have different options.
       assert {["--sandbox", "read-only"], _} =
                sent([sandbox: :workspace_write], sandbox_policy: :read_only)
 
@@ -267,7 +267,7 @@ defmodule Codex.OptionsTest do
     defp values(%{name: :transport}), do: []
     defp values(%{name: name}), do: [Map.fetch!(@values, name)]
 
-    # What a transport is told, whole, so that two answers can be compared.
+    # Returns all parameters of a transport, for comparison.
     defp told(transport, row, value) do
       scope = hd(row.opts[:scopes])
       {:ok, client} = Options.new([codex_path: "/bin/true"] ++ given(scope, :global, row, value))

@@ -84,7 +84,7 @@ defmodule Codex.OtelTest do
     assert result["arguments"] =~ "echo private output"
     assert result["output"] =~ "private output"
 
-    # What joins both sides.
+    # The ids that both sides share.
     assert records |> Enum.map(& &1["conversation.id"]) |> Enum.uniq() == [thread_id]
   end
 
@@ -94,7 +94,7 @@ defmodule Codex.OtelTest do
   end
 
   test "a trace of the application goes on in the CLI" do
-    # Without an exporter of traces there are none, and records have no trace.
+    # Without an exporter, there are no traces, and records have no trace.
     traces = """
     otel.trace_exporter.otlp-http.endpoint = "COLLECTOR/v1/traces"
     otel.trace_exporter.otlp-http.protocol = "json"

@@ -15,7 +15,7 @@ defmodule Codex.OverridesTest do
 
     for _ <- 1..8 do
       given = for _ <- 1..50, into: %{}, do: {name(), value(3)}
-      # Told in two parts, so that tables must be merged.
+      # Passed in two parts, so that tables must be merged.
       {first, second} = given |> Enum.shuffle() |> Enum.split(25)
       told = [{"desktop", Map.new(first)}, {"desktop", Map.new(second)}]
       assert read_back(model, told) == expected(given)
@@ -106,7 +106,7 @@ defmodule Codex.OverridesTest do
     end
   end
 
-  ## What must come back
+  ## Expected values
 
   defp expected(%module{} = value) when module in [Date, NaiveDateTime, DateTime, Time],
     do: module.to_iso8601(value)

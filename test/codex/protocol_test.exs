@@ -241,7 +241,7 @@ defmodule Codex.ProtocolTest do
 
       assert expected =~ ~S("uncommittedChanges", "baseBranch")
 
-      # The tag alone, where nothing else is needed.
+      # The tag alone, if no other field is required.
       assert {:ok, %{"target" => %{"type" => "uncommittedChanges"}}} =
                check.(:uncommitted_changes)
 
@@ -339,7 +339,7 @@ defmodule Codex.ProtocolTest do
 
       assert Protocol.params("account/rateLimits/read", nil) == {:ok, nil, []}
       assert {:ok, %{}, []} = Protocol.params("model/list", nil)
-      # What the server sends is no request of ours.
+      # Messages of the server are not our requests.
       assert {:error, {:unknown_method, _}} = Protocol.params("item/tool/call", %{})
     end
   end
@@ -398,7 +398,7 @@ defmodule Codex.ProtocolTest do
 
   defp chance, do: :rand.uniform(2) == 1
 
-  # Keys only: where a map may have any key, it stays.
+  # Keys only: a map with free keys stays.
   defp snake(%{"any" => _} = map), do: map
 
   defp snake(%{} = map),

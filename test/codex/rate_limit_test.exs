@@ -63,7 +63,7 @@ defmodule Codex.RateLimitTest do
       soon = DateTime.add(DateTime.utc_now(), 30, :second) |> Map.put(:second, 30)
       assert delay(%{retry_after_ms: 5, resets_at: soon}) in 0..60_000
       past = ~U[2020-01-01 00:00:30Z]
-      # The clocks of two machines differ: then it tells nothing.
+      # If the clocks of two machines differ, the time is unknown.
       assert delay(%{retry_after_ms: nil, resets_at: past}) == 60_000
       assert delay(%{retry_after_ms: 20, resets_at: past}) == 20
     end

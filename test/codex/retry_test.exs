@@ -9,7 +9,7 @@ defmodule Codex.RetryTest do
 
   @fast [jitter: false, base_delay_ms: 0]
 
-  # A function that gives these results, one a call, and tells the test of each call.
+  # Returns these results, one for each call, and reports each call to the test.
   defp results(results) do
     {:ok, agent} = Agent.start_link(fn -> results end)
 

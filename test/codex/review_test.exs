@@ -1,5 +1,5 @@
 defmodule Codex.ReviewTest do
-  # What reviews find, on both lanes, with the real CLI.
+  # Findings of reviews on both transports, with the real CLI.
   use ExUnit.Case, async: true
 
   import Codex.Connected
@@ -536,7 +536,7 @@ defmodule Codex.ReviewTest do
       assert {:error, {:review_unreadable, _}} = Review.parse("#{clean} or {\"findings\": [")
       assert {:ok, %{findings: []}} = Review.parse("```json\n#{clean}\n```")
 
-      # Only JSON that shares no line with prose says that there are none.
+      # Only JSON that shares no line with prose proves an empty list.
       for fenced <- [clean, "```json\n#{clean}\n```", "```\n  #{clean}  ```"] do
         text = "Here it is: {\"a\": 1}\n\n#{fenced}\n\nThat is all."
         assert {:ok, %{findings: []}} = Review.parse(text)

@@ -165,7 +165,7 @@ defmodule Codex.Subprocess.LauncherTest do
     Port.close(port)
   end
 
-  # How often a process went to sleep in so many milliseconds.
+  # Counts how often a process went to sleep within so many milliseconds.
   defp busy(os_pid, ms) do
     before = switches(os_pid)
     Process.sleep(ms)

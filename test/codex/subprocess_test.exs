@@ -116,7 +116,7 @@ defmodule Codex.SubprocessTest do
       {:ok, sub} = open(child("floods_stdout.sh", [total]))
       os_pid = Subprocess.os_pid(sub)
 
-      # One window is on its way, the child's pipe is full, the rest is not written yet.
+      # A window is on its way, the child's pipe is full, the rest is not written yet.
       written = fn -> proc_io(os_pid, "wchar") end
       eventually(fn -> written.() >= @mb and state(os_pid) == "S" end)
       assert written.() <= @mb + 256 * 1024
@@ -158,7 +158,7 @@ defmodule Codex.SubprocessTest do
       total = 50 * @mb
       before = memory()
       {:ok, sub} = open(child("floods_stderr.sh", [total]))
-      # It ends although nobody reads.
+      # The child ends without a reader.
       assert_gone([Subprocess.os_pid(sub)])
       assert memory() - before < 8 * @mb
       assert queue_length() <= 300
@@ -169,7 +169,7 @@ defmodule Codex.SubprocessTest do
       assert byte_size(result.stderr) + result.exit.stderr_dropped ==
                total + byte_size("the end\n")
 
-      # The window, the tail, and what the child wrote while the window was read.
+      # The window, the tail, and output of the child while the window was read.
       assert byte_size(result.stderr) <= 3 * 65_536
       assert byte_size(Subprocess.stderr(result.sub)) == 65_536
       assert String.ends_with?(Subprocess.stderr(result.sub), "the end\n")
@@ -180,7 +180,7 @@ defmodule Codex.SubprocessTest do
       before = memory()
       {:ok, sub} = open(child("dribbles.sh", [total]))
       os_pid = Subprocess.os_pid(sub)
-      # It is stuck, unless the machine is so slow that its bytes came in large pieces.
+      # The child is stuck, unless its bytes came in large pieces on a slow machine.
       eventually(fn -> state(os_pid) in [nil, "S"] and proc_io(os_pid, "wchar") > 2 * 65_536 end)
       assert queue_length() <= 300
       assert memory() - before < 8 * @mb
@@ -289,7 +289,7 @@ defmodule Codex.SubprocessTest do
       {sub, pids} = open_tree()
       assert Enum.all?(pids, &alive?/1)
       assert {:ok, %Exit{signal: :term}} = Subprocess.stop(sub)
-      # Not eventually: stop returns when nobody is left.
+      # Immediately: stop returns after the last process has ended.
       refute Enum.any?(pids, &alive?/1)
     end
   end
@@ -758,7 +758,7 @@ defmodule Codex.SubprocessTest do
     end
   end
 
-  # One line, alone: the child then waits. What comes on the other stream is skipped.
+  # Reads a single line, after which the child waits. Skips the other stream.
   defp read_line(sub, stream \\ :stdout, line \\ "") do
     {sub, outputs} = next(sub)
     line = for {^stream, bytes} <- outputs, into: line, do: bytes
@@ -794,7 +794,7 @@ defmodule Codex.SubprocessTest do
     {sub, pids}
   end
 
-  # A process that owns what `fun` opens, and never reads. Returns its pids.
+  # Starts a process that owns the children of `fun` and never reads. Returns its pids.
   defp owned(fun) do
     test = self()
 
@@ -833,7 +833,7 @@ defmodule Codex.SubprocessTest do
 
   defp queue_length, do: self() |> Process.info(:message_queue_len) |> elem(1)
 
-  # --- What the system says -----------------------------------------------------------------------------------------
+  # --- Facts of the operating system ---
 
   defp pid(line), do: line |> String.trim() |> String.to_integer()
 

@@ -18,7 +18,7 @@ defmodule Codex.TelemetryTest do
 
   defp names(told), do: for({name, _, _} <- told, do: name)
 
-  # Everything that is told has exactly the keys of the table, and the same turn.
+  # Every event has exactly the keys of the table, and the same turn.
   defp check!(told, content? \\ false) do
     for {name, measurements, metadata} <- told do
       {wanted, known, content} = Table.keys(name)
@@ -503,7 +503,7 @@ defmodule Codex.TelemetryTest do
         Approvals.review_tool(fn _ -> raise "x" end, event, %{})
       end
 
-      # Nobody is asked.
+      # No process is asked.
       for given <- [%{"requires_approval" => false}, %{"approved" => true}, %{approved: true}] do
         assert Approvals.review_tool(fn _ -> {:deny, "no"} end, given, context) == :allow
       end

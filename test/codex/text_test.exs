@@ -76,7 +76,7 @@ defmodule Codex.TextTest do
     end
   end
 
-  # Every way to drive a terminal in one text, and what stays of it.
+  # All control sequences of a terminal in one text, and the expected rest.
   @hostile "a\e[31mb\e]0;t\a\u009B2Jc\u202Ed\0\u007F"
 
   defp plain!(text) do

@@ -1,5 +1,5 @@
 defmodule Codex.ThreadsTest do
-  # What a server keeps of threads, with the real one.
+  # Stored threads, with the real server.
   use ExUnit.Case, async: true
 
   import Codex.Connected
@@ -16,7 +16,7 @@ defmodule Codex.ThreadsTest do
     {model, conn, thread!(model, conn, options)}
   end
 
-  # What the user said, as the model was last told it.
+  # Messages of the user in the last request to the model.
   defp told(model) do
     %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
 
@@ -43,7 +43,7 @@ defmodule Codex.ThreadsTest do
       assert [%{"preview" => "thread" <> _}] = Enum.take(listed, 1)
       assert [_] = Enum.to_list(Threads.list(conn, search_term: "thread 3"))
 
-      # A page for each two, and none that nobody reads.
+      # A page has two; unread pages are not requested.
       page = [%{"id" => "1"}, %{"id" => "2"}]
       {:ok, recorder} = Recorder.start_link(answer: {:ok, %{"data" => page, "nextCursor" => "n"}})
 
@@ -53,7 +53,7 @@ defmodule Codex.ThreadsTest do
 
       # A server that goes round in circles is left.
       assert recorder |> AppServer.pages("thread/list") |> Enum.to_list() == page ++ page
-      # One that names a thread twice (0.169: after a revert) names it once.
+      # A thread that the server lists twice (after a revert) is listed once.
       assert recorder |> Threads.list() |> Enum.to_list() == page
     end
 

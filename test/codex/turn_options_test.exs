@@ -1,5 +1,5 @@
 defmodule Codex.TurnOptionsTest do
-  # What the host sees of a turn besides its result: `on_event` and `keep`, on both transports.
+  # Options that show a turn besides its result: `on_event` and `keep`, on both transports.
   use ExUnit.Case, async: true
 
   import Codex.Connected

@@ -1,5 +1,5 @@
 defmodule Codex.TurnTest do
-  # What a turn's events come to, without a CLI.
+  # Results of events, without a CLI.
   use ExUnit.Case, async: true
 
   alias Codex.{Error, Events, Items, Turn}

@@ -89,7 +89,7 @@ defmodule Mix.Tasks.Codex.DoctorTest do
     path = Path.join(home, "config.toml")
     File.write!(path, "cli_auth_credentials_store = \"auto\"\n" <> File.read!(path))
 
-    # Without what `mix test` itself runs under. HOME stays: cargo lives there.
+    # Without the variables of `mix test`. HOME stays, because cargo needs it.
     env =
       for(name <- ~w(MIX_ENV MIX_BUILD_PATH MIX_DEPS_PATH MIX_EXS), do: {name, nil}) ++
         Map.to_list(Map.delete(Logins.env(home), "HOME"))

@@ -69,7 +69,7 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
     assert File.read!(path) == doctored
   end
 
-  # A program whose `--version` and other commands do what is given.
+  # A program with the given behaviour for `--version` and other commands.
   defp program!(dir, version, command) do
     path = Path.join(dir, "codex-#{System.unique_integer([:positive])}")
     bundle = ~s("$4/codex_app_server_protocol.schemas.json")

@@ -1,7 +1,7 @@
 defmodule Codex.Arguments do
   @moduledoc "Calls every public function with values of the wrong kinds, and says what came of it."
 
-  # Functions that wait as long as they are told, or call a function of the caller.
+  # Functions that wait for a given time, or call a function of the caller.
   @skipped [{Codex.RateLimit, :handle}, {Codex.Retry, :with_stream_retry}, {Codex.Stream, :text}]
 
   @timeout 20_000
@@ -58,7 +58,7 @@ defmodule Codex.Arguments do
     same ++ for _ <- 1..60, do: for(_ <- 1..arity, do: Enum.random(values))
   end
 
-  # In a process of its own: what a call leaves behind goes with it.
+  # Runs in its own process, which takes leftovers of the call with it.
   defp call(module, name, arguments) do
     parent = self()
 

@@ -3,7 +3,7 @@ defmodule Codex.ConfigSchemaCases do
 
   import Codex.ConfigStacks, only: [one_of: 1, chance: 1, inline: 1]
 
-  # What cannot be made by looking at one key alone, and why.
+  # Cases that depend on several keys, with the reason.
   @left_out %{
     "computer_use" => "its executables are checked against the file system",
     "default_permissions" => "has to name a permission profile",

@@ -167,7 +167,7 @@ defmodule Codex.ConfigStacks do
 
   defp strip(pairs), do: for({[_ | path], value} <- pairs, do: {path, value})
 
-  # One header, or one for each table below as well.
+  # Writes one header, or also one for each table below.
   defp table(head, pairs) do
     {flat, deep} = Enum.split_with(pairs, fn {path, _} -> length(path) == 1 or chance(40) end)
     # A table that is opened by dotted keys may not be opened by a header again.

@@ -86,7 +86,7 @@ defmodule Codex.Keyring do
     end
   end
 
-  # No folder of services: nothing is started because somebody asks for it.
+  # No folder of services: no service starts on demand.
   defp bus!(keyring) do
     conf = Path.join(keyring.dir, "bus.conf")
     socket = Path.join(keyring.dir, "bus.sock")
@@ -120,7 +120,7 @@ defmodule Codex.Keyring do
     keyring
   end
 
-  # What was written is sent when the launcher says that it has room.
+  # Input is sent when the launcher has room.
   defp flush(sub) do
     if Subprocess.pending(sub) == 0 do
       sub
@@ -130,7 +130,7 @@ defmodule Codex.Keyring do
     end
   end
 
-  # It is there when it owns its name on the bus.
+  # The daemon is ready when it owns its name on the bus.
   defp await_service(keyring, tries) do
     {out, _} =
       System.cmd(

@@ -69,7 +69,7 @@ defmodule Codex.Logins do
       {~s({"OPENAI_API_KEY":5}), 1, :error},
       {~s({"OPENAI_API_KEY":"k","last_refresh":"nope"}), 1, :error},
       {~s({"auth_mode":"bogus"}), 1, :error},
-      # Twice what the CLI knows, and anything that it does not know.
+      # Duplicates of known members, and unknown members.
       {~s({"OPENAI_API_KEY":"k","OPENAI_API_KE\\u0059":"l"}), 1, :error},
       {~s({"OPENAI_API_KEY":"k","tokens":null,"tokens":null}), 1, :error},
       {tokens.(~s("access_token":"a","access_token":"a","refresh_token":"r")), 1, :error},

@@ -21,7 +21,7 @@ defmodule Codex.ReasonsOf do
     found
   end
 
-  # What is no literal can be a text, a number or a name.
+  # A term that is not a literal can be a string, a number or a name.
   defp samples(atom) when is_atom(atom), do: [atom]
   defp samples({tag, value}) when is_atom(tag), do: tuple(tag, [value])
   defp samples({:{}, _, [tag | values]}) when is_atom(tag), do: tuple(tag, values)
@@ -53,7 +53,7 @@ defmodule Codex.ReasonsOf do
     {:ok, modules} = :application.get_key(:codex_sdk, :modules)
 
     for module <- modules,
-        # Those of the tests are none.
+        # Reasons of the tests do not count.
         not String.contains?(to_string(module.module_info(:compile)[:source]), "/test/support/"),
         {:docs_v1, _, _, _, %{}, _, _} <- [Code.fetch_docs(module)],
         do: module
@@ -81,7 +81,7 @@ defmodule Codex.ReasonsOf do
     [first | rest] = for type <- types, do: expand(module, type, depth + 1)
     second = List.first(rest) || []
 
-    # Only what tells reasons apart: the tag, and for {:error, reason} the reason.
+    # Keeps the part that distinguishes reasons: the tag, and for {:error, reason} the reason.
     for tag <- first, inner <- if(tag == {:atom, :error}, do: second, else: [:any]) do
       if inner == :any,
         do: {:tuple, [tag | List.duplicate(:other, length(rest))]},

@@ -52,7 +52,7 @@ defmodule Codex.Replay do
     end
   end
 
-  # Answers have the id that our request got; those to what we do not send are left out.
+  # Answers get the id of our request; answers to requests that we do not send are left out.
   defp renamed(%{"method" => _} = message, _ids), do: message
 
   defp renamed(%{"id" => id} = message, ids) do
@@ -94,7 +94,7 @@ defmodule Codex.Replay do
   defp out(%{"id" => id, "error" => error}, replay),
     do: step(replay, &State.run(&1, {:respond, {:answer, id}, {:id, id}, {:error, error}}, 0))
 
-  # "initialized", and what no client of ours would send.
+  # "initialized", and requests that our client never sends.
   defp out(_other, replay), do: replay
 
   defp step(replay, fun) do

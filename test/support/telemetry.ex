@@ -4,7 +4,7 @@ defmodule Codex.TelemetryStandIn do
   build with. Handlers run in the process that tells, and one that fails is detached, as there.
   """
 
-  # Seen from here: what a handler gets.
+  # Stands in for :telemetry: calls the handlers.
   @source """
   -module(telemetry).
   -export([attach/4, attach_many/4, detach/1, execute/3]).

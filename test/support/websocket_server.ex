@@ -50,7 +50,7 @@ defmodule Codex.WebSocketServer do
   defp accept(:ssl, listener, fun, handshake) do
     {:ok, socket} = :ssl.transport_accept(listener)
 
-    # A client that does not trust us is no error of the test.
+    # A client that does not trust the server is not an error of the test.
     with {:ok, socket} <- :ssl.handshake(socket) do
       pid = spawn_link(fn -> serve(:ssl, fun, handshake) end)
       :ok = :ssl.controlling_process(socket, pid)

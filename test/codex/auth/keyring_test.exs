@@ -106,7 +106,7 @@ defmodule Codex.Auth.KeyringTest do
     for {document, _exit, method} <- Logins.states(),
         store <- [:keyring, :auto, :file, :ephemeral] do
       Logins.put!(home, file)
-      # The state is what the keyring has.
+      # The state follows the entry of the keyring.
       _ = Auth.delete(opts(keyring, home, store: :keyring))
       Logins.put!(home, file)
       if document, do: Keyring.store!(keyring, "Codex Auth", account, document)
@@ -181,7 +181,7 @@ defmodule Codex.Auth.KeyringTest do
     assert Auth.write(Credentials.api_key("sk-locked-away-0001"), opts) == :ok
     keyring = Keyring.relock!(keyring)
 
-    # There is nobody to ask.
+    # There is no user to ask.
     assert {:error, {:keyring, :locked, _}} = Auth.read(opts)
     assert {:error, {:keyring, :locked, _}} = Auth.read(opts ++ [prompt: false])
     assert {:error, {:keyring, :locked, _}} = Auth.write(Credentials.api_key("sk-2"), opts)
@@ -205,7 +205,7 @@ defmodule Codex.Auth.KeyringTest do
     assert {:error, {:keyring, :timeout, _}} =
              Auth.write(Credentials.api_key("sk-2"), opts ++ [timeout: 200])
 
-    # In mode auto, too: what is in the keyring is not known, so nothing is put beside it.
+    # In mode auto, too: the entry of the keyring is unknown, so no file is written beside it.
     assert {:error, {:keyring, :timeout, _}} =
              Auth.write(
                Credentials.api_key("sk-2"),

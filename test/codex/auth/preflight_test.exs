@@ -1,5 +1,5 @@
 defmodule Codex.Auth.PreflightTest do
-  # What preflight says, beside what the CLI does.
+  # Compares the preflight with the behaviour of the CLI.
   use ExUnit.Case, async: true
 
   alias Codex.{AppServerClient, Auth, JSON, Logins, Subprocess, Test, Thread}
@@ -119,14 +119,14 @@ defmodule Codex.Auth.PreflightTest do
       Logins.put!(home, ~s({"OPENAI_API_KEY":""}))
       assert %{ready?: false, error: :no_credentials, method: :api_key} = preflight(home)
       Logins.put!(home, @key)
-      # What is kept in this VM, the CLI does not see.
+      # The CLI does not see a login in the memory of this VM.
       key = Codex.Auth.Credentials.api_key("sk-in-memory-0123")
       :ok = Auth.write(key, codex_home: home, cwd: false, store: :ephemeral)
       found = preflight(home, store: :ephemeral)
       assert %{ready?: false, error: :no_credentials} = found
       assert codes(found) == [:ephemeral]
 
-      # What only the CLI can read; a file it does not encrypt.
+      # A store that only the CLI can read; it does not encrypt a file.
       encrypted = "features.secret_auth_storage=true"
       auto = [encrypted, "cli_auth_credentials_store=auto"]
       found = preflight(home, overrides: auto)
@@ -169,7 +169,7 @@ defmodule Codex.Auth.PreflightTest do
 
       workspace = &["forced_chatgpt_workspace_id=#{&1}"]
 
-      # As the CLI reads them: trimmed, and what is empty is no rule.
+      # As the CLI reads them: trimmed; an empty value is not a rule.
       for none <- [~s(""), ~s([""]), ~s(" acc-1 "), ~s([" acc-1 ", ""])],
           do: assert(%{ready?: true} = preflight(home, overrides: workspace.(none)))
 
@@ -207,9 +207,9 @@ defmodule Codex.Auth.PreflightTest do
     end
   end
 
-  # --- What the CLI does ------------------------------------------------------------------------------------------------
+  # --- Behaviour of the CLI ---
 
-  # {name, what auth.json has, variables, configuration, the header that reaches the model}
+  # {name, content of auth.json, variables, configuration, the header that reaches the model}
   @cases [
     {"a key in the file", @key, %{}, [], "Bearer sk-test-of-the-file"},
     {"a variable", @key, %{"CODEX_API_KEY" => " sk-var "}, [], "Bearer sk-var"},
@@ -275,7 +275,7 @@ defmodule Codex.Auth.PreflightTest do
 
       found = preflight(home, lane: :app_server, env: env, overrides: overrides)
       assert found.ready? == (account != nil)
-      # It does not use what is forbidden; nor does it remove it.
+      # The forbidden login is neither used nor removed.
       assert File.exists?(Path.join(home, "auth.json")) == (document != nil)
     end
   end
@@ -310,7 +310,7 @@ defmodule Codex.Auth.PreflightTest do
         assert File.read!(Path.join(model.home, "auth.json")) == document
         assert Test.requests(model) == []
 
-        # And this is what the CLI does.
+        # The CLI does the same.
         assert {1, said} = bare(model, env, overrides)
         assert said =~ "Logging out."
         refute File.exists?(Path.join(model.home, "auth.json"))

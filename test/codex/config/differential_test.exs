@@ -96,7 +96,7 @@ defmodule Codex.Config.DifferentialTest do
     results
   end
 
-  # What keeps the CLI on this machine stands in every user file.
+  # Every user file has the settings that keep the CLI on this machine.
   defp write_user(place, text, more) do
     File.write!(Path.join(place.home, "config.toml"), """
     analytics.enabled = false

@@ -54,7 +54,7 @@ defmodule Codex.Config.SchemaTest do
 
   test "200 with one thing wrong", %{dir: dir, schema: schema} do
     results = each(200, dir, &broken(&1, schema))
-    # What the CLI never says a word about stays rare, and so do the lines that differ.
+    # Cases without a message of the CLI stay rare, and so do different lines.
     assert Enum.count(results, &(&1 == :same_line)) > 180
     assert Enum.count(results, &(&1 == :silent)) in 1..10
   end
@@ -117,7 +117,7 @@ defmodule Codex.Config.SchemaTest do
 
   defp theirs(home) do
     {:ok, codex} = Codex.Test.codex_path()
-    # It prints a stack to stderr with every error.
+    # The CLI prints a stack to stderr with every error.
     args = [
       "-c",
       ~S(exec "$0" app-server --strict-config --print-startup-config 2>/dev/null),

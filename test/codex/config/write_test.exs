@@ -125,7 +125,7 @@ defmodule Codex.Config.WriteTest do
     on_exit(fn -> File.rm_rf!(dir) end)
 
     File.write!(Path.join(dir, "config.toml"), """
-    # what keeps it on this machine
+    # settings that keep the CLI on this machine
     analytics.enabled = false
     features.plugins = false
     model_provider = "mock"
@@ -159,7 +159,7 @@ defmodule Codex.Config.WriteTest do
     assert text =~ "[model_providers.mock] # ours\n"
   end
 
-  # One writes, and the other is told that its version is old.
+  # One process writes, and the other gets a conflict.
   defp ours(index, old, client, opts) do
     {path, value} = change(index)
     strategy = ConfigStacks.one_of([:replace, :upsert])

@@ -126,7 +126,7 @@ defmodule Codex.Doctor.RealTest do
     assert checks.auth.summary =~ ~r/^API key of the keyring \(cli\|\w+\) \(sk-marke\*\*\*ing-1\)/
     refute inspect(checks) =~ "sk-marked-in-the-keyring"
 
-    # Nobody is asked for a password, and it stays locked.
+    # No password prompt opens, and the keyring stays locked.
     keyring = Keyring.relock!(keyring)
     assert state.(run(context, env)) == {:locked, :error, :error}
     keyed = run(context, Map.put(env, "CODEX_API_KEY", "sk-1"))

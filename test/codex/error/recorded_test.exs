@@ -131,7 +131,7 @@ defmodule Codex.Error.RecordedTest do
     ]
   }
 
-  # Two failures say the same word, and differ in what the CLI calls them.
+  # Two failures have the same word, and different names of the CLI.
   @blocked [{"cyberPolicy", :content_policy}, {"other", :invalid_request}]
 
   test "on codex exec" do

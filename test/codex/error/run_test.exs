@@ -1,5 +1,5 @@
 defmodule Codex.Error.RunTest do
-  # What a run makes of a CLI that fails.
+  # Errors of runs whose CLI fails.
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [thread: 2, thread: 3]
@@ -230,7 +230,7 @@ defmodule Codex.Error.RunTest do
           )
 
         assert {error.kind, error.retryable?} == {:usage_limit, false}
-        # It shows no seconds.
+        # The time of the CLI has no seconds.
         assert {error.message, DateTime.to_unix(error.resets_at)} ==
                  {error.message, at - rem(at, 60)}
 

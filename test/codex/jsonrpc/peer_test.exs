@@ -54,7 +54,7 @@ defmodule Codex.JSONRPC.PeerTest do
     assert {[{:unexpected, ^id, :late, {:ok, 1}}], _} =
              Peer.run(peer, {:receive, {:result, id, 1}}, 6)
 
-    # A timeout tells the other side, too; the handshake is never cancelled.
+    # A timeout cancels the request on the other side, too; the handshake is never cancelled.
     for {opts, sent} <- [{[timeout_ms: 10], 1}, {[timeout_ms: 10, cancel?: false], 0}] do
       {id, peer} = request(Peer.new(@mcp), :a, opts)
       assert {[{:answer, ^id, :a, late} | rest], _} = Peer.run(peer, :tick, 10)

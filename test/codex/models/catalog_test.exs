@@ -86,7 +86,7 @@ defmodule Codex.Models.CatalogTest do
     end
   end
 
-  # The order and the defaults are those that the app-server of CLI 0.169 told for such catalogs.
+  # The app-server returned this order and these defaults for such catalogs.
   test "the credential decides the models, and the default" do
     catalog =
       catalog([

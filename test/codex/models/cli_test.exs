@@ -1,5 +1,5 @@
 defmodule Codex.Models.CLITest do
-  # What the real CLI knows. async: false, as the guide asks for the default home.
+  # Models of the real CLI. async: false, because the guide uses the default home.
   use ExUnit.Case, async: false
 
   import Codex.ModelsCase
@@ -23,7 +23,7 @@ defmodule Codex.Models.CLITest do
     assert Catalog.default(catalog, :api).model == "one"
     assert Codex.Test.requests(test) == []
 
-    # What is built in is the recorded catalog.
+    # The built-in catalog is the recorded one.
     assert {:ok, bundled} = Models.fetch([bundled: true] ++ Codex.Test.options(test))
     {:ok, recorded} = Models.fetch(source: {:file, path("debug_models.json")})
     assert common(bundled.presets) == common(recorded.presets)
@@ -34,7 +34,7 @@ defmodule Codex.Models.CLITest do
     test = Codex.Test.start!()
     before = File.ls!(test.home)
     assert {:ok, _} = Models.fetch(Codex.Test.options(test))
-    # Where it may, the CLI keeps links to itself there.
+    # The CLI may keep links to itself there.
     assert (File.ls!(test.home) -- before) -- ["tmp"] == []
   end
 
@@ -61,7 +61,7 @@ defmodule Codex.Models.CLITest do
     {{:ok, all}, client} = AppServerClient.call(client, "model/list", %{includeHidden: true})
     AppServerClient.stop(client)
 
-    # Without a login the CLI leaves out what the API does not have.
+    # Without a login, the CLI omits models that the API does not have.
     {:ok, shown} = Models.from_model_list(shown)
     assert common(shown.presets) == common(Catalog.visible(catalog, :api))
     assert Catalog.default(shown, :api).model == Catalog.default(catalog, :api).model
@@ -92,13 +92,13 @@ defmodule Codex.Models.CLITest do
     assert {cached.source, cached.cli_version} == {:cache, Codex.CLI.tested_version()}
     assert cached.presets == catalog.presets
 
-    # Without the CLI it is what there is.
+    # Without the CLI, the cache is the only source.
     none = [codex_path: Path.join(test.home, "none")]
     assert {:ok, %{source: :cache}} = Models.fetch(none ++ opts)
     Process.exit(server, :kill)
   end
 
-  # A login with ChatGPT as the CLI keeps it; nobody checks the signature.
+  # A ChatGPT login in the CLI's format; its signature is not checked.
   defp login do
     part = &Base.url_encode64(Codex.JSON.encode!(&1), padding: false)
     account = %{chatgpt_plan_type: "plus", chatgpt_account_id: "acc-1", chatgpt_user_id: "u-1"}

@@ -44,7 +44,7 @@ defmodule Codex.Models.PlainTest do
     assert Enum.map(Models.supported_reasoning_efforts("gpt-5.5"), & &1.effort) ==
              [:low, :medium, :high, :xhigh]
 
-    # One run of the CLI for each call.
+    # Each call runs the CLI once.
     before = runs(dir)
     assert Models.default_model() == "gpt-6.1-sol"
     assert Models.default_reasoning_effort() == :low

@@ -1,5 +1,5 @@
 defmodule Codex.RateLimit.StoreTest do
-  # It ends the process that all runs share.
+  # Ends the process that all runs share, so it is not async.
   use ExUnit.Case, async: false
 
   alias Codex.RateLimit

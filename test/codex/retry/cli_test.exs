@@ -13,7 +13,7 @@ defmodule Codex.Retry.CLITest do
 
   defp account, do: "cli-#{System.unique_integer([:positive])}"
 
-  # What fails once, and what kind of failure it is.
+  # Failures that happen once, with their kinds.
   for {name, step, kind} <- [
         {"429 without Retry-After", quote(do: http_error(429, %{error: %{message: "slow down"}})),
          :rate_limit},

@@ -28,7 +28,7 @@ defmodule Codex.Retry.RunTest do
 
   @overload "We’re currently experiencing high demand, which may cause temporary errors."
 
-  # A CLI that does something else each time, and keeps what it was given.
+  # A CLI that behaves differently each time, and records its input.
   defp thread(dir, bodies, opts \\ []) do
     cases = for {body, n} <- Enum.with_index(bodies, 1), do: "#{n}) #{body};;\n"
 
@@ -539,7 +539,7 @@ defmodule Codex.Retry.RunTest do
 
       assert {:ok, %{attempts: 1}} = Thread.run(thread, "hi", opts(account))
       assert DateTime.to_unix(DateTime.utc_now()) >= DateTime.to_unix(at)
-      # It has reset.
+      # The limit has reset.
       assert {:ok, %{attempts: 1}} = Thread.run(thread, "hi", opts(account, max_wait_ms: 0))
     end
   end

@@ -6,7 +6,7 @@ defmodule Codex.Retry.TelemetryTest do
 
   doctest Codex.Telemetry
 
-  # What `:telemetry.execute/3` does for a handler that tells this test.
+  # Stands in for `:telemetry.execute/3`, with a handler that sends to this test.
   defp load_telemetry do
     Process.register(self(), :codex_telemetry_test)
 

@@ -1,5 +1,5 @@
 defmodule Codex.Turn.DriverTest do
-  # What the driver guarantees over any transport, with one whose answers are a script.
+  # Guarantees of the driver over any transport, with a scripted one.
   use ExUnit.Case, async: true
 
   alias Codex.{Error, Events, Items}

@@ -10,7 +10,7 @@ defmodule Codex.Turn.TimeoutsTest do
   defp thread, do: %Events.ThreadStarted{thread_id: "t"}
   defp trying, do: %Events.Error{message: "Reconnecting... waiting for network"}
 
-  # What came at a time: it was heard, and seen.
+  # Records output at a time, and its events.
   defp came(timeouts, events, now), do: Timeouts.observe(timeouts, events, now)
 
   test "without limits nothing is due, ever" do
