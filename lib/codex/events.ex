@@ -40,7 +40,7 @@ defmodule Codex.Events do
   end
 
   defmodule AppServerNotification do
-    @moduledoc "A notification of the app-server that has no struct of its own."
+    @moduledoc "A notification of the app-server without a struct."
     @enforce_keys [:method]
     defstruct [:method, params: %{}, lossy: false]
     @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
@@ -76,8 +76,8 @@ defmodule Codex.Events do
       iex> Codex.Events.parse!(%{"type" => "weather.changed"})
       %Codex.Events.Unknown{type: "weather.changed", raw: %{"type" => "weather.changed"}}
 
-  Raises `ArgumentError` for anything but a map with a `"type"`, and `KeyError` if a known type lacks
-  a required field.
+  Raises `ArgumentError` for anything but a map with a `"type"`, and `KeyError` if a known type
+  lacks a required field.
   """
   @spec parse!(map()) :: t()
   def parse!(%{"type" => type} = map) when is_binary(type), do: parse(type, map)

@@ -3,8 +3,8 @@ defmodule Codex.Items do
   The parts of a turn: messages, reasoning, commands, file changes, tool calls.
 
   Items arrive inside `Codex.Events.ItemStarted`, `ItemUpdated` and `ItemCompleted`. Each struct has
-  `id` (`item_N`, counted within one run of the CLI from 0), `type` (an atom) and `extra`: the fields
-  that this version of the SDK does not know, whole. An item of another type is a
+  `id` (`item_N`, counted within one run of the CLI from 0), `type` (an atom) and `extra`: the
+  fields that this version of the SDK does not know, whole. An item of another type is a
   `Codex.Items.Unknown`. A field that was sent as null is nil.
   """
 
@@ -59,8 +59,8 @@ defmodule Codex.Items do
       iex> Codex.Items.parse!(%{"type" => "hologram", "size" => 2})
       %Codex.Items.Unknown{type: "hologram", raw: %{"type" => "hologram", "size" => 2}}
 
-  Raises `ArgumentError` for anything but a map with a `type`, and `KeyError` if a known type lacks a
-  required field.
+  Raises `ArgumentError` for anything but a map with a `type`, and `KeyError` if a known type lacks
+  a required field.
   """
   @spec parse!(map()) :: t()
   def parse!(%{} = map) when not is_struct(map) do

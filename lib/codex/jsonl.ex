@@ -13,17 +13,17 @@ defmodule Codex.JSONL do
       iex> Codex.JSONL.finish(decoder)
       [%Codex.Events.TurnStarted{}]
 
-  Lines end at `\\n` (a `\\r` before it is dropped); blank lines and a byte order mark at the start of
-  the stream are skipped. Nothing is lost and nothing raises: a line that is not JSON is a
+  Lines end at `\\n` (a `\\r` before it is dropped); blank lines and a byte order mark at the start
+  of the stream are skipped. Nothing is lost and nothing raises: a line that is not JSON is a
   `Codex.Events.Unknown` with its bytes, a line over `:max_line_bytes` or `:max_line_nodes` is a
   `Codex.Events.Error` that names the limit and the size of the line, and decoding goes on with the
   next line. Of a key that stands twice in an object, the last one counts; integers have any size up
   to 1024 digits.
 
   A decoder is a mutable resource for one process: it keeps the part of the line that has not ended
-  yet. A call decodes 64 KiB at a time on a normal scheduler, each in well below a millisecond; lines
-  over 256 KiB, and lines of many thousand values, go to a dirty one. Strings are copies, so that a
-  small field that is kept does not keep the whole chunk.
+  yet. A call decodes 64 KiB at a time on a normal scheduler, each in well below a millisecond;
+  lines over 256 KiB, and lines of many thousand values, go to a dirty one. Strings are copies, so
+  that a small field that is kept does not keep the whole chunk.
   """
 
   alias Codex.{Events, JSON, Native}
@@ -65,10 +65,10 @@ defmodule Codex.JSONL do
     feed(ref, chunk, 0)
   end
 
-  # A string costs seven times as much if the heap has no room: the VM allocates it alone, and copies
-  # it soon. So a process that was started with a heap for several chunks (`:min_heap_size`, 65_536
-  # words are good) collects before a chunk, while the events of the last chunk are garbage, and not
-  # after it. Any other heap would only shrink (bench/decode).
+  # A string costs seven times as much if the heap has no room: the VM allocates it alone, and
+  # copies it soon. So a process that was started with a heap for several chunks (`:min_heap_size`,
+  # 65_536 words are good) collects before a chunk, while the events of the last chunk are garbage,
+  # and not after it. Any other heap would only shrink (bench/decode).
   defp make_room(bytes) when bytes < 16 * 1024, do: :ok
 
   defp make_room(bytes) do

@@ -1,10 +1,10 @@
 defmodule Codex.Native do
   @moduledoc false
   # The functions of the NIF library, and nothing else. These modules call them: `Codex.JSONL`
-  # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents), `Codex.Config` and the modules below it (configuration),
-  # `Codex.Error.Classifier`, `Codex.Auth` and the modules below it (credentials),
-  # `Codex.FileSystem` (files), `Codex.NativePool` (threads), `Codex.JSONRPC.Socket` (frames),
-  # `Codex.Doctor` (facts of the library).
+  # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents),
+  # `Codex.Config` and the modules below it (configuration), `Codex.Error.Classifier`, `Codex.Auth`
+  # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
+  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Doctor` (facts of the library).
 
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}

@@ -15,7 +15,7 @@ defmodule Codex.OptionError do
 
   The reasons:
 
-    * `:invalid` - the value is none that the option takes
+    * `:invalid` - the value is not allowed
     * `:unknown` - the call has no such option
     * `:misplaced` - another list of options has it; `expected` names that list
     * `:missing` - the option must be given

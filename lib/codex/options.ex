@@ -61,8 +61,8 @@ defmodule Codex.Options do
   Returns the program that runs: `codex_path_override`, else `CODEX_PATH`, else `CODEX_BINARY`, else
   `codex` on the PATH. Where npm installed its Node.js wrapper, the native program behind it.
 
-  Errors: `:codex_binary_not_found`, `{:codex_binary_missing, path}`, `{:codex_binary_not_regular, path}`,
-  `{:codex_binary_not_executable, path}`.
+  Errors: `:codex_binary_not_found`, `{:codex_binary_missing, path}`,
+  `{:codex_binary_not_regular, path}`, `{:codex_binary_not_executable, path}`.
   """
   @spec codex_path(t()) :: {:ok, Path.t()} | {:error, CLI.path_error()}
   def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)

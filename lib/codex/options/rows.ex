@@ -18,11 +18,12 @@ defmodule Codex.Options.Rows do
   #   * `{:always, value}` - the transport behaves like this anyway; other values are refused
   #   * `:refused`         - the transport has nothing like it: an error that names the option
   #
-  # On `exec:` also `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true, `{:each, "--x"}` once
-  # a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map below
-  # that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:dangerous, "--x"}` when true beside
-  # `dangerous`, `{:env, names}` in the environment, `:input` with the prompt, `:overrides` after the
-  # configuration of the other options, or the name of a function clause of `Codex.Exec.Flags`.
+  # On `exec:` also `{:flag, "--x"}` with a value, `{:switch, "--x"}` when true, `{:each, "--x"}`
+  # once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
+  # below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:dangerous, "--x"}` when true
+  # beside `dangerous`, `{:env, names}` in the environment, `:input` with the prompt, `:overrides`
+  # after the configuration of the other options, or the name of a function clause of
+  # `Codex.Exec.Flags`.
   #
   # On `app:` also the parameter of `thread/start` or `turn/start`, `:config` for the configuration
   # key of `exec:` in the thread's `config`, `:connection` for an option of the server's process,

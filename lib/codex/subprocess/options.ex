@@ -1,6 +1,7 @@
 defmodule Codex.Subprocess.Options do
   @moduledoc false
-  # The options of `Codex.Subprocess.open/2`: one entry each, from which defaults, checks and docs are made.
+  # The options of `Codex.Subprocess.open/2`: one entry each, from which defaults, checks and docs
+  # are made.
 
   alias Codex.FileSystem
   alias Codex.Options.{Schema, Type}
@@ -9,7 +10,9 @@ defmodule Codex.Subprocess.Options do
   @max_u32 0xFFFFFFFF
   @sweep_grace 200
 
-  @typedoc "All that says how a child is run: options checked, defaults filled in, signals as numbers."
+  @typedoc """
+  All that says how a child is run: options checked, defaults filled in, signals as numbers.
+  """
   @type t :: %{
           argv: [String.t(), ...],
           env: [{String.t(), String.t()}],

@@ -13,8 +13,10 @@ defmodule Codex.Turn.Failure do
   @typedoc """
   Why a turn failed:
 
-    * `:cancelled`, `:interrupted` - a caller of this node stopped the call; the server ended the turn
-    * `{:timeout, name, ms}` - a limit of `Codex.Turn.Timeouts` expired, or a `:request` had no answer
+    * `:cancelled`, `:interrupted` - a caller of this node stopped the call; the server ended the
+      turn
+    * `{:timeout, name, ms}` - a limit of `Codex.Turn.Timeouts` expired, or a `:request` had no
+      answer
     * `{:not_started, error, ms}` - the program could not be started; `ms` is the start limit
     * `{:lost, error}` - the launcher of the program was lost
     * `{:next_attempt, reason}` - an attempt after the first cannot be prepared

@@ -42,7 +42,7 @@ defmodule Codex.Turn.Job do
 
   @type reason :: Merge.reason() | Target.reason() | {:unsupported_option, :images}
 
-  @doc "Merges the options of a turn and checks what holds for every transport."
+  @doc "Merges the options of a turn and checks the rules of all transports."
   @spec new(tuple(), Codex.Options.t(), struct() | nil, map(), keyword()) ::
           {:ok, t()} | {:error, reason()}
   def new(task, client, thread, turn_opts, more \\ []) do
@@ -69,7 +69,7 @@ defmodule Codex.Turn.Job do
 
   defp check({:run, _input}, _settings), do: :ok
 
-  @doc "Returns the job that continues a thread, without what the thread has already."
+  @doc "Returns the job that continues a thread, without data that the thread has already."
   @spec resume(t(), String.t(), String.t()) :: t()
   def resume(job, thread_id, prompt) do
     job = repeat(job, thread_id)

@@ -8,25 +8,27 @@ defmodule Codex.Turn.Result do
     * `events_dropped` - how many events are not among them, because the turn had more than the
       options `max_events` and `max_event_bytes` keep. All other fields count every event
     * `final_response` - the answer, a `Codex.Items.AgentMessage`, or nil: the last message of the
-      phase `"final_answer"`. If no message has that phase, the last message; `codex exec` (0.169)
+      phase `"final_answer"`. If no message has that phase, the last message; `codex exec`
       reports no phases. With an output schema its `parsed` is decoded
     * `warnings` - texts of the CLI that do not fail the turn, each once: unknown settings,
-      deprecations, MCP servers that did not start, output that was dropped. Whoever adds events to a
-      turn adds a warning as `Codex.Events.ItemCompleted` with a `Codex.Items.Error`
+      deprecations, MCP servers that did not start, output that was dropped. In the
+      events, a warning is a `Codex.Events.ItemCompleted` with a `Codex.Items.Error`
     * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …; over an
       app-server also `"total_tokens"`), or nil if none were reported
-    * `usage_scope` - `:turn`: `usage` is this turn's. `:thread`: it is the running total of the thread, because what was
-      used before this run is not known (on `codex exec`, the first turn of a resumed thread). That lane reports totals only; `thread.usage`
-      keeps the last one. A turn that failed in between reported nothing: its tokens count with the next one.
+    * `usage_scope` - `:turn` if `usage` is this turn's. `:thread` if it is the running total of the
+      thread, because the earlier usage is not known (on `codex exec`, the first turn of a resumed
+      thread). `codex exec` reports totals only; `thread.usage` keeps the last one. A failed turn
+      reports nothing, so its tokens count with the next turn.
     * `raw` - a map with `:events`, `:structured_output?`, `:pruned?`, `:tool_outputs`,
       `:tool_failures`. With the option `keep: [:raw]` also `:json`, the lines of JSON of the turn,
       and `:json_truncated?`, true if the turn had more than 8 MiB of them. Over an app-server these
-      are the notifications of the turn. With `keep: [:stderr]` also `:stderr`, the newest bytes that
-      the process wrote there; over an app-server they are of all its threads
-    * `attempts` - how many runs it took
-    * `review` - of `Codex.Thread.review/3` what it found, a `Codex.Review`
-    * `last_response_id` - the provider's id of the last response: over an app-server with `experimental_raw_events: true`, else nil (0.169). There is
-      nothing to chain by it: the CLI keeps the conversation and sends all of it
+      are the notifications of the turn. With `keep: [:stderr]` also `:stderr`, the newest bytes
+      that the process wrote there; over an app-server they are of all its threads
+    * `attempts` - the number of runs
+    * `review` - the `Codex.Review` of `Codex.Thread.review/3`
+    * `last_response_id` - the provider's id of the last response: over an app-server with
+      `experimental_raw_events: true`, otherwise nil. The CLI itself keeps the conversation, so no
+      request needs this id
   """
 
   @enforce_keys [:thread, :events]

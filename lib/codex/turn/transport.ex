@@ -1,7 +1,7 @@
 defmodule Codex.Turn.Transport do
   @moduledoc false
   # The transports of a turn: a process of `codex exec` (`Codex.Exec.Turn`), or a connection to an
-  # app-server (`Codex.AppServer.Turn`). A transport opens a turn, returns what comes, and closes.
+  # app-server (`Codex.AppServer.Turn`). A transport opens a turn, returns its events, and closes.
   # It returns plain data and raises nothing; `Codex.Turn.Driver` does the rest once for all
   # transports: timeouts, retries, rate limits, cancellation, redaction, telemetry, errors, results.
   #
@@ -44,7 +44,7 @@ defmodule Codex.Turn.Transport do
           | {:none | :timeout | :done | :cancelled, run()}
           | {:failed, Failure.cause(), run()}
 
-  @doc "Checks all that can be checked before a turn, and adds what `open/3` needs to the job."
+  @doc "Checks all that can be checked before a turn, and adds the data of `open/3` to the job."
   @callback prepare(Job.t()) :: {:ok, Job.t()} | {:error, term()}
 
   @doc "Begins an attempt. A failure has the state that is to be closed, if there is one."
