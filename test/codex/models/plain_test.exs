@@ -32,7 +32,7 @@ defmodule Codex.Models.PlainTest do
     System.put_env("CODEX_PATH", stub!(dir, "cat #{file}"))
   end
 
-  test "the catalog's data of a model", %{tmp_dir: dir} do
+  test "the data of a model in the catalog", %{tmp_dir: dir} do
     assert Models.display_name("gpt-5.5") == "GPT-5.5"
     assert Models.description("gpt-5.5") == "Legacy coding model."
     assert Models.default_reasoning_effort("gpt-5.5") == :medium
