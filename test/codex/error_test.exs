@@ -12,7 +12,16 @@ defmodule Codex.ErrorTest do
   describe "reasons" do
     # None of these leaves the package.
     @inside [:bad_name, :held, :syntax, :not_started, :enoent, nil] ++
-              [:bad_value, :cause, :locked, :unavailable, :already_registered, :nodes, :too_large]
+              [
+                :bad_value,
+                :cause,
+                :locked,
+                :no_home,
+                :unavailable,
+                :already_registered,
+                :nodes,
+                :too_large
+              ]
 
     test "the body of a refused request is read" do
       body = %{"error" => %{"message" => "slow down", "code" => "rate_limit_exceeded"}}

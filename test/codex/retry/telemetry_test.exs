@@ -66,7 +66,7 @@ defmodule Codex.Retry.TelemetryTest do
   end
 
   @tag :tmp_dir
-  test "a run emits its attempts and limits under the client's prefix, without a key",
+  test "a run emits its attempts and limits under the prefix of the client, without a key",
        %{
          tmp_dir: dir
        } do
