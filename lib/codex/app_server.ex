@@ -304,8 +304,8 @@ defmodule Codex.AppServer do
 
   Returns `{:ok, conn}`. Errors:
 
-    * `Codex.OptionError` - an option or the URL is invalid. The key is `:token` if a secret would be
-      sent over plain `ws://` to a host that is not loopback
+    * `Codex.OptionError` - an option or the URL is invalid. The key is `:token` if a secret would
+      be sent over plain `ws://` to a host that is not loopback
     * `Codex.Config.Error` - for `unix://` alone: the home does not exist
     * `{:not_connected, reason}` - no server listens there (`:econnrefused`, `:enoent`, `:nxdomain`,
       …), or `{:tls, alert, text}`: the certificate is not trusted, or belongs to another host

@@ -135,11 +135,11 @@ defmodule Codex.Auth do
   @preflight Schema.new(
                [
                  {:lane, {:one_of, [:exec, :app_server]},
-                  "the transport. `codex exec` uses `CODEX_API_KEY` before any login; the app-server " <>
-                    "ignores it", default: :exec},
+                  "the transport. `codex exec` uses `CODEX_API_KEY` before any login; the " <>
+                    "app-server ignores it", default: :exec},
                  {:api_key, :key,
-                  "as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a connection " <>
-                    "logs its app-server in with it",
+                  "as in `Codex.Options`: `codex exec` gets it as `CODEX_API_KEY`, and a " <>
+                    "connection logs its app-server in with it",
                   secret: true,
                   nil: :error,
                   expected: "a non-empty string (is the variable set that it comes from?)"}

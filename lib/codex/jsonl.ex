@@ -37,8 +37,9 @@ defmodule Codex.JSONL do
   @schema Schema.new([
             {:max_line_bytes, :bytes, "the longest line", default: 256 * 1024 * 1024},
             {:max_line_nodes, :positive,
-             "how many values and keys a line may have, without the keys that events and items have " <>
-               "anyway. The default is some 270 MB of terms at worst", default: JSON.max_nodes()}
+             "how many values and keys a line may have, without the keys that events and items " <>
+               "have anyway. The default is some 270 MB of terms at worst",
+             default: JSON.max_nodes()}
           ])
 
   @doc """

@@ -137,9 +137,9 @@ defmodule Codex.Test do
   @doc """
   Starts a server with `script`, linked to the caller.
 
-  Options: see the module. Raises `Codex.OptionError` for an invalid option, `ArgumentError` for an invalid step. Returns a
-  `File.Error` or `RuntimeError` if a directory cannot be made, Git fails, or there is no loopback
-  port; the error also ends a caller that does not trap exits.
+  Options: see the module. Raises `Codex.OptionError` for an invalid option, `ArgumentError` for an
+  invalid step. Returns a `File.Error` or `RuntimeError` if a directory cannot be made, Git fails,
+  or there is no loopback port; the error also ends a caller that does not trap exits.
   """
   @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, Exception.t()}
   def start(script \\ [], opts \\ []) do

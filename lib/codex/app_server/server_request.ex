@@ -76,8 +76,8 @@ defmodule Codex.AppServer.ServerRequest do
              }
            ]
          ),
-         "maps with `id`, `header`, `question`, `options` (maps with `label` and `description`), " <>
-           "`other?` (other answers are allowed) and `secret?`"},
+         "maps with `id`, `header`, `question`, `options` (maps with `label` and " <>
+           "`description`), `other?` (other answers are allowed) and `secret?`"},
         {:auto_resolution_ms, "autoResolutionMs", quote(do: pos_integer() | nil),
          "when the server goes on without an answer, in ms"}
       ]

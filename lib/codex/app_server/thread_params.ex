@@ -204,8 +204,8 @@ defmodule Codex.AppServer.ThreadParams do
 
   defp value(_name, value, _settings), do: value
 
-  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration of
-  # the connection. A table would replace the connection's.
+  # Overrides by dotted keys: the server splits them, and puts all of them above the configuration
+  # of the connection. A table would replace the connection's.
   defp config([]), do: {:ok, %{}}
 
   defp config(overrides) do

@@ -33,8 +33,8 @@ defmodule Codex.Auth.Context do
                 {:store, {:one_of, Map.values(@stores)},
                  "replaces the store of the configuration"},
                 {:timeout, :milliseconds,
-                 "the time limit of a keyring, of the wait for a lock, and of reading the files of " <>
-                   "the configuration", default: 15_000},
+                 "the time limit of a keyring, of the wait for a lock, and of reading the files " <>
+                   "of the configuration", default: 15_000},
                 {:prompt, :boolean,
                  "whether a locked keyring may ask its user. On macOS the system decides",
                  default: true}

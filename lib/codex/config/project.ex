@@ -86,8 +86,8 @@ defmodule Codex.Config.Project do
   # The CLI's own words.
   defp untrusted(dir) do
     "#{dir} is marked as untrusted in the effective configuration. To load project-local " <>
-      "config, hooks, and exec policies, update its trust setting. If that setting is managed by " <>
-      "your organization, contact your administrator."
+      "config, hooks, and exec policies, update its trust setting. If that setting is managed " <>
+      "by your organization, contact your administrator."
   end
 
   defp unknown(dir, user_file) do

@@ -64,13 +64,13 @@ defmodule Codex.Error.Words do
 
   def reason({:unsupported_option, :mcp_servers, path}) when is_binary(path),
     do:
-      "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user of " <>
-        "the machine could read it; put it into config.toml, or use an app-server"
+      "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user " <>
+        "of the machine could read it; put it into config.toml, or use an app-server"
 
   def reason({:unsupported_option, :developer_instructions, :ignore_user_config}),
     do:
-      "option :developer_instructions beyond 127 KiB needs a profile, which the CLI does not read " <>
-        "without the user's configuration (ignore_user_config, isolation)"
+      "option :developer_instructions beyond 127 KiB needs a profile, which the CLI does not " <>
+        "read without the user's configuration (ignore_user_config, isolation)"
 
   def reason({:unsupported_option, name, :resume}),
     do: "option #{show(name)} has no effect on a thread that is resumed#{hint(name)}"

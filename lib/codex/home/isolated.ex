@@ -30,8 +30,8 @@ defmodule Codex.Home.Isolated do
                "the contents of its `config.toml`: map or keyword; keys are split at dots",
                default: %{}, secret: true, expected: "a map or keyword of configuration"},
               {:dir, :path,
-               "the directory in which the home is made. The CLI warns about homes in the temporary " <>
-                 "folder", shown: "the user's cache folder"},
+               "the directory in which the home is made. The CLI warns about homes in the " <>
+                 "temporary folder", shown: "the user's cache folder"},
               {:owner, :pid, "the process with which the home goes", shown: "the caller"}
             ],
             places: true

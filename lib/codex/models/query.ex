@@ -9,8 +9,8 @@ defmodule Codex.Models.Query do
   @schema Schema.new(
             [
               {:codex_home, :os_path,
-               "the CLI's home, which must exist; else `CODEX_HOME`, else `~/.codex`. Not used with " <>
-                 "a file"},
+               "the CLI's home, which must exist; else `CODEX_HOME`, else `~/.codex`. Not used " <>
+                 "with a file"},
               {:codex_path, :os_path,
                "the CLI; else `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH",
                also: [:codex_path_override]},
@@ -18,16 +18,17 @@ defmodule Codex.Models.Query do
                "the working directory of the CLI, which reads the configuration of a trusted " <>
                  "project there", also: [:working_directory], shown: "the directory of the VM"},
               {:env, :env,
-               "variables for the CLI; nil removes a variable. Of the VM's environment the CLI gets " <>
-                 "only the variables for the login and the network", default: %{}, secret: true},
+               "variables for the CLI; nil removes a variable. Of the VM's environment the CLI " <>
+                 "gets only the variables for the login and the network",
+               default: %{}, secret: true},
               {:source, :source,
                "`:auto`: the CLI, else its cache file if that is fresh. `:cli`: only the CLI. " <>
                  "`:cache`: only the cache file. `{:file, path}`: a file in the format of " <>
                  "`model_catalog_json`",
                default: :auto, expected: "`:auto`, `:cli`, `:cache` or `{:file, path}`"},
               {:bundled, :boolean,
-               "returns the built-in catalog of the CLI (`codex debug models --bundled`); the CLI " <>
-                 "then uses no network, whatever its login", default: false},
+               "returns the built-in catalog of the CLI (`codex debug models --bundled`); the " <>
+                 "CLI then uses no network, whatever its login", default: false},
               {:refresh, :boolean, "accepted without effect: each call asks the CLI",
                default: false},
               {:timeout, :milliseconds,

@@ -74,8 +74,8 @@ defmodule Codex.Options.Merge do
   end
 
   @doc """
-  Returns the overrides of the configuration that a value stands for, by the `exec:` of its row. Both
-  transports send these alike.
+  Returns the overrides of the configuration that a value stands for, by the `exec:` of its row.
+  Both transports send these alike.
   """
   @spec overrides(term(), term(), atom(), map()) ::
           {:ok, [Overrides.t()]} | {:error, {:unsupported_option, atom()}}

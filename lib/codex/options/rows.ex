@@ -76,10 +76,10 @@ defmodule Codex.Options.Rows do
     {:isolation, [:thread], {:one_of, [:inherit, :project, :hermetic]},
      "`:inherit`: nothing. `:project`: not the user's `config.toml` (`--ignore-user-config`), " <>
        "and so no project's either, as trust is kept there. `:hermetic`: nor rules " <>
-       "(`--ignore-rules`), AGENTS files of the project (`project_doc_max_bytes=0`) and the VM's " <>
-       "environment (`clear_env?`). Login, AGENTS file and sessions are those of `codex_home`: " <>
-       "see `Codex.Home.Isolated`. The `config.toml` of a home that `Codex.Home.Isolated` or " <>
-       "`Codex.Test` made counts all the same",
+       "(`--ignore-rules`), AGENTS files of the project (`project_doc_max_bytes=0`) and the " <>
+       "VM's environment (`clear_env?`). Login, AGENTS file and sessions are those of " <>
+       "`codex_home`: see `Codex.Home.Isolated`. The `config.toml` of a home that " <>
+       "`Codex.Home.Isolated` or `Codex.Test` made counts all the same",
      exec: :isolation, app: {:always, :inherit}, hint: "give it to Codex.AppServer.connect/2"},
     {:ignore_user_config, [:thread, :turn], :boolean,
      "do not load the user's `config.toml`; the login is used all the same. No effect with a " <>
@@ -186,9 +186,9 @@ defmodule Codex.Options.Rows do
      "the files that commands may write; `:default` sends nothing; the CLI has no " <>
        "`:external_sandbox`", default: :default, exec: :sandbox, app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,
-     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made absolute), " <>
-       "`network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` wins over " <>
-       "`sandbox`", exec: :sandbox_policy, app: "sandboxPolicy"},
+     "details of the workspace-write sandbox: map with `type`, `writable_roots` (made " <>
+       "absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` " <>
+       "wins over `sandbox`", exec: :sandbox_policy, app: "sandboxPolicy"},
     {:network_access_enabled, [:thread], :boolean,
      "network for commands in the workspace-write sandbox",
      exec: {:config, "sandbox_workspace_write.network_access"}, app: :config},
@@ -247,8 +247,8 @@ defmodule Codex.Options.Rows do
     {:mcp_servers, [:thread], {:tables, "mcp_servers"},
      "MCP servers for this run by name; each has the keys that the CLI takes below " <>
        "`mcp_servers.<name>`. On `codex exec`, the `env` of a server goes into a file that only " <>
-       "its owner may read, so only that server gets it; `http_headers` are handed over as those " <>
-       "of `model_providers`; `oauth.client_secret` is an error",
+       "its owner may read, so only that server gets it; `http_headers` are handed over as " <>
+       "those of `model_providers`; `oauth.client_secret` is an error",
      exec: :mcp_servers, app: :mcp_servers, secret: true},
     {:history_persistence, [:global, :thread], :word,
      "`\"save-all\"` or `\"none\"`: the CLI's own history file",
@@ -290,8 +290,8 @@ defmodule Codex.Options.Rows do
     {:cancellation_token, [:turn], :string, "a name for `Codex.Exec.cancel/1`",
      exec: :host, app: :host},
     {:timeout_ms, [:turn], :timeout,
-     "clock `:idle`: the longest silence of the CLI, whatever it does, in ms; 3_600_000 for calls " <>
-       "that block, no limit for streams",
+     "clock `:idle`: the longest silence of the CLI, whatever it does, in ms; 3_600_000 for " <>
+       "calls that block, no limit for streams",
      also: [:completion_timeout_ms], exec: :host, app: :host},
     {:stream_idle_timeout_ms, [:thread, :turn], :milliseconds,
      "the same for streams, in ms; wins over `timeout_ms` there. The provider's own is " <>
@@ -315,8 +315,8 @@ defmodule Codex.Options.Rows do
     {:max_line_bytes, [:turn], :bytes, "the longest line of the CLI's output",
      exec: :host, app: :refused, hint: "a connection accepts max_message_bytes"},
     {:max_line_nodes, [:turn], :positive,
-     "how many values and keys one line of the CLI's output may have (2_000_000); a line over it " <>
-       "is an `error` event that says so",
+     "how many values and keys one line of the CLI's output may have (2_000_000); a line over " <>
+       "it is an `error` event that says so",
      exec: :host, app: :refused, hint: "a connection accepts max_message_nodes"},
     {:max_events, [:thread, :turn], :positive,
      "how many events a result keeps: as many pieces of growing texts, and as many others " <>
@@ -331,8 +331,8 @@ defmodule Codex.Options.Rows do
        "the turn is stopped and the call returns an error: see `Codex.Thread.run/3`. Streams " <>
        "refuse it", exec: :host, app: :host},
     {:keep, [:turn], {:list, {:one_of, [:raw, :stderr]}},
-     "further members of `raw` of the result: `:raw` the lines of JSON of the turn, `:stderr` the " <>
-       "stderr of the CLI. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
+     "further members of `raw` of the result: `:raw` the lines of JSON of the turn, `:stderr` " <>
+       "the stderr of the CLI. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
      exec: :host, app: :host}
   ]
 
@@ -380,8 +380,8 @@ defmodule Codex.Options.Rows do
      "raw events of the app-server; takes effect when the thread is started",
      default: false, exec: {:always, false}, app: "experimentalRawEvents", hint: @only_app},
     {:transport, [:thread], :transport,
-     "`:exec`: a process of `codex exec` for each turn. `{:app_server, conn}`: over a connection " <>
-       "of `Codex.AppServer.connect/2`; see `guides/app_server.md`",
+     "`:exec`: a process of `codex exec` for each turn. `{:app_server, conn}`: over a " <>
+       "connection of `Codex.AppServer.connect/2`; see `guides/app_server.md`",
      default: :exec, exec: :host, app: :host}
   ]
 
@@ -394,17 +394,17 @@ defmodule Codex.Options.Rows do
     effort: "an atom or a string",
     flags: "a map or keyword of names and booleans",
     overrides:
-      "a map, a keyword, or a list of `{key, value}` or `\"key=value\"`, with values that TOML has " <>
-        "a form for",
+      "a map, a keyword, or a list of `{key, value}` or `\"key=value\"`, with values that TOML " <>
+        "has a form for",
     collaboration_mode: "`:plan`, `:default` or a map",
     ask_for_approval: "`:untrusted`, `:on_failure`, `:on_request`, `:never` or #{@granular}",
     sandbox_policy:
-      "one of `:read_only`, `:workspace_write`, `:danger_full_access` and `:external_sandbox`, or " <>
-        "a map or keyword with `type`, `writable_roots` (a list of paths), and the booleans " <>
+      "one of `:read_only`, `:workspace_write`, `:danger_full_access` and `:external_sandbox`, " <>
+        "or a map or keyword with `type`, `writable_roots` (a list of paths), and the booleans " <>
         "`network_access`, `exclude_tmpdir_env_var` and `exclude_slash_tmp`",
     shell_environment_policy:
-      "a map or keyword with `inherit`, `ignore_default_excludes`, `exclude`, `include_only` and " <>
-        "`set`",
+      "a map or keyword with `inherit`, `ignore_default_excludes`, `exclude`, `include_only` " <>
+        "and `set`",
     image: "a list of paths, or of maps with a `:path`",
     tables: "a map or keyword of tables by name",
     tools: "a list of modules that use `Codex.Tool`",

@@ -1,8 +1,8 @@
 defmodule Codex.Options.Table do
   @moduledoc false
-  # The options of a run: `Codex.Options`, `Codex.Thread.Options` and the options of a turn, from the
-  # rows of `Codex.Options.Rows`. Checks, documentation and the arguments of the CLI are made from
-  # them.
+  # The options of a run: `Codex.Options`, `Codex.Thread.Options` and the options of a turn, from
+  # the rows of `Codex.Options.Rows`. Checks, documentation and the arguments of the CLI are made
+  # from them.
 
   alias Codex.OptionError
   alias Codex.Options.{Cast, Rows, Schema}

@@ -35,9 +35,9 @@ defmodule Codex.Subprocess.Options do
              expected:
                "a map or list of `{name, value}` with string names, and strings or nil as values"},
             {:clear_env, :boolean,
-             "start from an empty environment. Otherwise from the VM's own, less the variables that " <>
-               "a release sets for itself: `RELEASE_*`, `ERL_*`, `ROOTDIR`, `BINDIR`, `EMU` and " <>
-               "`PROGNAME`", default: false},
+             "start from an empty environment. Otherwise from the VM's own, less the variables " <>
+               "that a release sets for itself: `RELEASE_*`, `ERL_*`, `ROOTDIR`, `BINDIR`, " <>
+               "`EMU` and `PROGNAME`", default: false},
             {:cwd, :path,
              "the working directory. A program given as `./name` is looked for in it",
              shown: "that of the VM"},
@@ -45,13 +45,13 @@ defmodule Codex.Subprocess.Options do
              "bytes of stdout that may come before the first `grant/2`; 0 is allowed",
              default: 1_048_576, expected: "a number of bytes"},
             {:stderr_limit, {:integer, 0, @max_u32},
-             "bytes of stderr that are kept: by the launcher while the owner does not read, and by " <>
-               "`stderr/1`. The oldest bytes over it are dropped, and counted",
+             "bytes of stderr that are kept: by the launcher while the owner does not read, and " <>
+               "by `stderr/1`. The oldest bytes over it are dropped, and counted",
              default: 65_536, expected: "a number of bytes"},
             {:ladder, :ladder,
              "the steps, in order, that end the child before SIGKILL: `{:close_stdin, ms}` or " <>
-               "`{:signal, signal, ms}`, with the milliseconds the child then gets. Signals go to " <>
-               "the child's process group",
+               "`{:signal, signal, ms}`, with the milliseconds the child then gets. Signals go " <>
+               "to the child's process group",
              default: [{:close_stdin, 100}, {:signal, :term, 1_000}],
              expected: "at most 255 steps `{:close_stdin, ms}` or `{:signal, signal, ms}`"},
             {:descendants, {:one_of, [:sweep, :leave]},
@@ -59,13 +59,13 @@ defmodule Codex.Subprocess.Options do
                "SIGKILL), `:leave` leaves them, and stops reading their output 100 ms after the " <>
                "child's exit", default: :sweep},
             {:files, :files,
-             "files that exist while the program runs: the launcher makes them, with mode 0600, each " <>
-               "in a directory of mode 0700 if that is missing, and removes them when all is over, " <>
-               "also if the VM is killed. A file that exists already is an error",
+             "files that exist while the program runs: the launcher makes them, with mode 0600, " <>
+               "each in a directory of mode 0700 if that is missing, and removes them when all " <>
+               "is over, also if the VM is killed. A file that exists already is an error",
              default: [], secret: true, expected: "a list of `{path, content}`"},
             {:input, :iodata,
-             "bytes for the child's stdin, which is closed after them; the child finds them when it " <>
-               "begins. With `nil`, stdin stays open for `write/2`",
+             "bytes for the child's stdin, which is closed after them; the child finds them " <>
+               "when it begins. With `nil`, stdin stays open for `write/2`",
              secret: true, expected: "a string or iodata"},
             {:start_timeout, :wait, "the limit until the program runs", default: 5_000}
           ])

@@ -10,8 +10,8 @@ defmodule Codex.Test.Config do
             {:rules, {:list, :any}, "a list of rules, see above",
              default: [], expected: "a list"},
             {:models, :models,
-             "the models that the CLI knows; the first is its default. A thread with another model " <>
-               "gets an `error` item about unknown metadata",
+             "the models that the CLI knows; the first is its default. A thread with another " <>
+               "model gets an `error` item about unknown metadata",
              default: ["codex-test"], expected: "a list of one or more strings"},
             {:retries, :count, "the number of retries of a failed request or a broken stream",
              default: 0},

@@ -1,7 +1,7 @@
 defmodule Codex.Turn.Extras do
   @moduledoc false
-  # The option `keep`: the JSON lines and the stderr of a turn, for its result. A value in the state of
-  # a transport; it becomes the last element of an attempt, `{:extras, map}`.
+  # The option `keep`: the JSON lines and the stderr of a turn, for its result. A value in the state
+  # of a transport; it becomes the last element of an attempt, `{:extras, map}`.
 
   # Bytes of JSON that are kept, from the beginning of the turn.
   @most 8 * 1024 * 1024

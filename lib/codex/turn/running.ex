@@ -103,7 +103,7 @@ defmodule Codex.Turn.Running do
 
   defp wanted(other) do
     raise ArgumentError,
-          "expected a Codex.Turn.Running, its ref, a Codex.Thread, a thread id or the pid of the " <>
-            "reader, got: #{inspect(other)}"
+          "expected a Codex.Turn.Running, its ref, a Codex.Thread, a thread id or the pid of " <>
+            "the reader, got: #{inspect(other)}"
   end
 end

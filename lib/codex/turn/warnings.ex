@@ -1,7 +1,7 @@
 defmodule Codex.Turn.Warnings do
   @moduledoc false
-  # The warnings among the events of a turn, as the texts of `warnings` in `Codex.Turn.Result`. These
-  # events are warnings:
+  # The warnings among the events of a turn, as the texts of `warnings` in `Codex.Turn.Result`.
+  # These events are warnings:
   #
   #   * `%Codex.Events.ItemCompleted{item: %Codex.Items.Error{message: text}}`, as `codex exec` does
   #   * `%Codex.Events.AppServerNotification{method: "warning", params: %{"message" => text}}`

@@ -16,8 +16,9 @@ defmodule Mix.Tasks.Codex.Config do
   Options:
 
     * `--json` - prints one object on one line with `key`, `value`, `origin` and `layers`. `origin`
-      has `layer`, `file` and `line`, and is `null` if no layer sets the key. `layers` are the layers
-      that set it, highest first, each with `layer`, `file`, `line`, `value` and `disabledReason`
+      has `layer`, `file` and `line`, and is `null` if no layer sets the key. `layers` are the
+      layers that set it, highest first, each with `layer`, `file`, `line`, `value` and
+      `disabledReason`
     * `--cwd DIR` - the working directory of a run (default: the current directory)
     * `--profile NAME` - the profile of a run
     * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)

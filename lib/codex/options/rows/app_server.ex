@@ -11,10 +11,10 @@ defmodule Codex.Options.Rows.AppServer do
     {:clear_env, :boolean, "leaves out the VM's environment, except `PATH` and `HOME`",
      default: false},
     {:isolation, {:one_of, [:inherit, :hermetic]},
-     "`:hermetic`: a home of its own, without login, removed with the connection or with the VM, " <>
-       "unless the client names a `codex_home`; `clear_env`; and no AGENTS files of projects " <>
-       "(`project_doc_max_bytes=0`). The server has no option to ignore the `config.toml` of its " <>
-       "home", default: :inherit},
+     "`:hermetic`: a home of its own, without login, removed with the connection or with the " <>
+       "VM, unless the client names a `codex_home`; `clear_env`; and no AGENTS files of " <>
+       "projects (`project_doc_max_bytes=0`). The server has no option to ignore the " <>
+       "`config.toml` of its home", default: :inherit},
     {:config, :overrides,
      "configuration for all threads of this server, as in the options of a thread",
      default: %{}, secret: true, expected: "a map or keyword of configuration"},
@@ -37,8 +37,8 @@ defmodule Codex.Options.Rows.AppServer do
        "`:token` is",
      default: [], secret: true, expected: "a map or list of header names and values, both strings"},
     {:tls, :tls,
-     "options of `:ssl` for `wss://`. `:cacertfile` is a file of authorities beside those of the " <>
-       "system, default `CODEX_CA_CERTIFICATE`. The server's certificate is always checked",
+     "options of `:ssl` for `wss://`. `:cacertfile` is a file of authorities beside those of " <>
+       "the system, default `CODEX_CA_CERTIFICATE`. The server's certificate is always checked",
      default: [],
      secret: true,
      expected: "a keyword of `:cacertfile`, `:certfile`, `:keyfile`, `:versions` and `:ciphers`"},
@@ -67,23 +67,23 @@ defmodule Codex.Options.Rows.AppServer do
      "how long a request of the server waits for an answer before it is declined",
      default: 300_000},
     {:max_queue, :positive,
-     "how many messages may lie in the mailbox of a reader: a subscriber, or a process that reads a " <>
-       "turn. See *Slow readers* of `connect/2`", default: 1_000},
+     "how many messages may lie in the mailbox of a reader: a subscriber, or a process that " <>
+       "reads a turn. See *Slow readers* of `connect/2`", default: 1_000},
     {:max_spool_bytes, :bytes,
      "how much is kept for a reader whose mailbox is full while others have work. A reader that " <>
        "needs more is cut off", default: 16_777_216},
     {:max_message_bytes, {:integer, 1, 1_073_741_824},
-     "the longest message; a longer one ends the connection with an overflow. Up to twice as much " <>
-       "is held",
+     "the longest message; a longer one ends the connection with an overflow. Up to twice as " <>
+       "much is held",
      default: 268_435_456, expected: "a positive integer in bytes, up to 1_073_741_824"},
     {:max_message_nodes, :positive,
      "how many values and keys a message may have; a message with more ends the connection with " <>
        "an overflow. The default is some 270 MB of terms at worst",
      default: Codex.JSON.max_nodes()},
     {:reconnect, :reconnect,
-     "starts another server, under the same pid, if the server of the connection is gone; true is " <>
-       "`attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. See the " <>
-       "section below",
+     "starts another server, under the same pid, if the server of the connection is gone; true " <>
+       "is `attempts: 10, delay_ms: 200, max_delay_ms: 10_000`, where the delay doubles. See " <>
+       "the section below",
      shown: "false",
      expected:
        "a boolean, or a keyword of `:attempts` (a positive integer or `:infinity`), `:delay_ms` " <>
