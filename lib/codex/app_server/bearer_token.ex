@@ -1,6 +1,6 @@
 defmodule Codex.AppServer.BearerToken do
   @moduledoc false
-  # Tokens for a server with `--ws-auth signed-bearer-token` (CLI 0.169): JSON Web Tokens, signed
+  # Tokens for a server with `--ws-auth signed-bearer-token`: JSON Web Tokens, signed
   # with HMAC and SHA-256.
 
   alias Codex.Options.Schema

@@ -1,6 +1,6 @@
 defmodule Codex.AppServer.Compaction do
   @moduledoc false
-  # A compaction from its request to its end. The server (0.169) answers at once, and reports the
+  # A compaction from its request to its end. The server answers at once, and reports the
   # end as that of a turn. A process of its own subscribes for it, so that the caller's subscription
   # stays.
 

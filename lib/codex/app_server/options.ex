@@ -84,7 +84,7 @@ defmodule Codex.AppServer.Options do
 
   defp cast(_type, _value), do: :error
 
-  # Those of the handshake itself, and `Origin`, which the server (0.169) refuses.
+  # Headers of the handshake itself, and `Origin`, which the server refuses.
   @own ~w(host upgrade connection origin content-length transfer-encoding)
 
   defp header?({name, value}) when is_binary(name) and is_binary(value) do

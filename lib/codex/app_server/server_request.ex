@@ -12,7 +12,7 @@ defmodule Codex.AppServer.ServerRequest do
   #
   #   * `answer:`  - how an answer of the host is encoded, see
   #     `Codex.AppServer.ServerRequest.Answer`
-  #   * `decline:` - the result that declines the request. CLI 0.169 goes on with the turn after
+  #   * `decline:` - the result that declines the request. The CLI continues the turn after
   #     `decline` and `denied`; `cancel` and `abort` would end it. Requests without one are declined
   #     with an error
   #   * `fields:`  - field of the struct, member on the wire (nil: derived), type and doc

@@ -5,8 +5,7 @@ defmodule Codex.AppServer.Turns do
   # turn at a time. Items are passed on and not kept. Pure.
   #
   # A turn is named by the id in the answer to `turn/start` or `review/start`. For a review,
-  # `turn/started` names a second id, with the first one as its root; interrupts need the second one
-  # (CLI 0.169).
+  # `turn/started` names a second id, with the first one as its root; interrupts need the second one.
   #
   # Functions return messages for readers, as `{reader, thread_id, turn_id, what}`. The message
   # `:abandoned`, with nil as reader, is for the connection: the turn is to be interrupted.
@@ -198,7 +197,7 @@ defmodule Codex.AppServer.Turns do
     %{turns | starting: starting}
   end
 
-  # The server refuses to interrupt a turn before it has reported its beginning (0.169).
+  # The server refuses to interrupt a turn before it has reported its beginning.
   defp begin(%{orphans: [_ | _]} = turns, {thread_id, _} = key, method, params)
        when method in ["turn/started", "turn/completed"] do
     if key in turns.orphans do

@@ -174,7 +174,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
 
   defp accept(content), do: %{"action" => "accept", "content" => content || %{}}
 
-  # The server (0.169) offers to remember an approval.
+  # The server offers to remember an approval.
   defp persist(result, opts) do
     case Map.new(opts) do
       %{always: true} -> Map.put(result, "_meta", %{"persist" => "always"})
