@@ -32,6 +32,7 @@ defmodule CodexSdk.MixProject do
   defp package do
     [
       licenses: ["MIT"],
+      links: %{"Codex CLI" => "https://github.com/openai/codex"},
       files:
         ~w(lib guides examples priv/cli priv/config priv/protocol native/*/src) ++
           ~w(native/*/{Cargo.toml,build.rs} native/*.{exs,sums}) ++
