@@ -2,6 +2,6 @@
   inputs: [
     "{mix,.formatter}.exs",
     "native/*.exs",
-    "{lib,dev,test,bench,examples}/**/*.{ex,exs}"
+    "{lib,dev,dev_tasks,test,bench,examples}/**/*.{ex,exs}"
   ]
 ]

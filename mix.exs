@@ -16,7 +16,7 @@ defmodule CodexSdk.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       package: package(),
-      deps: []
+      deps: deps()
     ]
   end
 
@@ -24,10 +24,30 @@ defmodule CodexSdk.MixProject do
     [extra_applications: [:logger, :crypto, :public_key, :ssl], mod: {Codex.Application, []}]
   end
 
-  # dev/ has development tools of this package. Applications compile it as :prod, without them.
-  defp elixirc_paths(:test), do: ["lib", "dev", "test/support"]
-  defp elixirc_paths(:dev), do: ["lib", "dev"]
-  defp elixirc_paths(_), do: ["lib"]
+  # Tools of those who work on this package. They need Hex, and are declared once somebody asked for
+  # them: `CODEX_SDK_DEV=1 mix deps.get`. Applications that depend on this package never see them.
+  defp deps do
+    if hex_tools?() do
+      [
+        {:credo, "~> 1.7", only: [:dev, :test], runtime: false},
+        {:dialyxir, "~> 1.4", only: [:dev, :test], runtime: false},
+        {:ex_doc, "~> 0.31", only: [:dev, :test], runtime: false}
+      ]
+    else
+      []
+    end
+  end
+
+  defp hex_tools?,
+    do: System.get_env("CODEX_SDK_DEV") == "1" or File.dir?(Path.join(__DIR__, "deps/credo"))
+
+  # dev/ has development tools of this package, and dev_tasks/ the tasks of tools that are missing.
+  # Applications compile the package as :prod, without them.
+  defp elixirc_paths(:prod), do: ["lib"]
+  defp elixirc_paths(:test), do: ["test/support" | elixirc_paths(:dev)]
+
+  defp elixirc_paths(_),
+    do: if(hex_tools?(), do: ["lib", "dev"], else: ["lib", "dev", "dev_tasks"])
 
   defp package do
     [
