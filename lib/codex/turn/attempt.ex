@@ -90,13 +90,14 @@ defmodule Codex.Turn.Attempt do
   defp pause(attempt, now), do: %{attempt | timeouts: Timeouts.pause(attempt.timeouts, now)}
 
   defp observe(events, attempt) do
-    if Enum.any?(events, &noted?/1),
+    if noted?(events),
       do: Enum.map_reduce(events, attempt, &note/2),
       else: {events, attempt}
   end
 
-  defp noted?(%type{}), do: type in @noted
-  defp noted?(_warnings), do: false
+  defp noted?([%type{} | _events]) when type in @noted, do: true
+  defp noted?([_event | events]), do: noted?(events)
+  defp noted?([]), do: false
 
   defp note(%Events.ThreadStarted{thread_id: id} = event, attempt) do
     :ok = Running.begun(attempt.call.ref, id)

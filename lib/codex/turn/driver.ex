@@ -118,6 +118,12 @@ defmodule Codex.Turn.Driver do
     end
   end
 
+  # Events that no span observes go to the reader in one guard, because there are many.
+  defp deliver([%{} | _] = elements, {:cont, acc}, %{span: nil} = state, reducer) do
+    {elements, acc} = guard(state, fn -> reduce(elements, acc, reducer) end)
+    deliver(elements, acc, state, reducer)
+  end
+
   defp deliver([element | elements], {:cont, acc}, state, reducer) do
     state = observe(element, state)
 
@@ -137,6 +143,15 @@ defmodule Codex.Turn.Driver do
         deliver(elements, acc, state, reducer)
     end
   end
+
+  defp reduce([%{} = event | elements], acc, reducer) do
+    case reducer.(event, acc) do
+      {:cont, acc} -> reduce(elements, acc, reducer)
+      acc -> {elements, acc}
+    end
+  end
+
+  defp reduce(elements, acc, _reducer), do: {elements, {:cont, acc}}
 
   defp warning(text), do: %ItemCompleted{item: %Items.Error{message: text}}
 
