@@ -33,11 +33,13 @@ defmodule Codex.Exec.Flags do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
       value = settings[row.name]
 
-      set? = value not in [nil, row.opts[:default]]
-
-      case if(set?, do: reach(row.opts[:exec], value, row.name, settings), else: []) do
+      # Most options are not set.
+      with true <- value not in [nil, row.default],
+           [_ | _] = more <- reach(row.opts[:exec], value, row.name, settings) do
+        {:cont, {:ok, add(sent, more)}}
+      else
         {:error, reason} -> {:halt, {:error, reason}}
-        more -> {:cont, {:ok, add(sent, more)}}
+        _nothing -> {:cont, {:ok, sent}}
       end
     end)
   end

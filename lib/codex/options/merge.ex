@@ -42,9 +42,9 @@ defmodule Codex.Options.Merge do
     thread = thread || Map.new(Table.defaults(:thread))
 
     settings =
-      for %{name: name, opts: opts} <- Table.rows(), into: %{} do
-        {name, first(turn, thread, client, name, opts[:default])}
-      end
+      for %{name: name, default: default} <- Table.rows(),
+          into: %{},
+          do: {name, first(turn, thread, client, name, default)}
 
     Map.merge(settings, %{
       env: Map.merge(client.env || %{}, turn[:env] || %{}),
