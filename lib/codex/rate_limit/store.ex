@@ -25,6 +25,10 @@ defmodule Codex.RateLimit.Store do
     ArgumentError -> nil
   end
 
+  @doc "Returns whether a snapshot of any account is known."
+  @spec any?() :: boolean()
+  def any?, do: :ets.info(@table, :size) not in [0, :undefined]
+
   @doc "Merges a snapshot into the one of the account, or replaces that."
   @spec put(String.t(), :merge | :replace, Snapshot.t()) :: :ok
   def put(account, how, snapshot) when how in [:merge, :replace] do

@@ -18,13 +18,13 @@ defmodule Codex.Retry.Plan do
 
   @typedoc """
   `retry` and `limits` are checked options, or nil if switched off. `resume?`: the thread can be
-  continued. `redo?`: an attempt that did some work may be repeated. `total`: the time limit of the
-  call in ms. `tries` and `limited` count attempts.
+  continued. `redo?`: an attempt that did some work may be repeated. `account`: names
+  the account of the limits when it is needed. `total`: the time limit of the call in ms. `tries` and `limited` count attempts.
   """
   @type t :: %__MODULE__{
           retry: map() | nil,
           limits: map() | nil,
-          account: String.t(),
+          account: (() -> String.t()),
           resume?: boolean(),
           redo?: boolean(),
           total: timeout(),
@@ -59,11 +59,14 @@ defmodule Codex.Retry.Plan do
         # An ephemeral thread is not stored, and half a review cannot be continued.
         resume?: settings.retry == :resume and kind == :run and settings.ephemeral != true,
         redo?: kind == :review,
-        account: (limits && limits.account) || account.(),
+        account: account(limits, account),
         total: settings.total_timeout_ms || :infinity
       }
     end
   end
+
+  defp account(%{account: account}, _default) when account != nil, do: fn -> account end
+  defp account(_limits, default), do: default
 
   # Options alone switch it on, unless the switch is false.
   defp options(_module, _check, nil, opts, _settings) when opts in [nil, [], %{}], do: nil
@@ -78,7 +81,7 @@ defmodule Codex.Retry.Plan do
   @spec before(t() | nil, integer()) ::
           :go | {:wait, non_neg_integer()} | {:refused, Codex.Error.t()}
   def before(%{limits: %{} = limits} = plan, elapsed) do
-    case RateLimit.reached(plan.account) do
+    case if(RateLimit.Store.any?(), do: RateLimit.reached(plan.account.())) do
       nil ->
         :go
 
@@ -123,7 +126,7 @@ defmodule Codex.Retry.Plan do
         n = plan.limited + 1
         delay = RateLimit.delay(info, n, limits)
         RateLimit.announce(info, n, delay, limits)
-        RateLimit.observe(plan.account, error)
+        RateLimit.observe(plan.account.(), error)
 
         if n < limits.max_attempts and fits?(plan, delay, elapsed),
           do: {:wait, delay},
