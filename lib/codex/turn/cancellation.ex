@@ -107,10 +107,14 @@ defmodule Codex.Turn.Cancellation do
   @doc "Ends the call and removes all its traces from the registries and the mailbox."
   @spec finish(t()) :: :ok
   def finish(%{cancel: cancel} = call) do
-    for token <- call.tokens,
+    # The first token is this call's own. Calls of one process may share the others.
+    [ref | tokens] = call.tokens
+    :ok = Registry.unregister(@registry, ref)
+
+    for token <- tokens,
         do: Registry.unregister_match(@registry, token, {:_, cancel, :_})
 
-    Running.finish(call.ref)
+    Running.finish(ref)
     :erlang.unalias(cancel)
 
     drain(cancel)
