@@ -44,7 +44,7 @@ defmodule Codex.CLI do
 
     case given || named(variables) do
       nil -> find_on_path()
-      path -> path |> Path.expand() |> then(&check(&1, FileSystem.stat(&1)))
+      path -> path |> FileSystem.expand() |> then(&check(&1, FileSystem.stat(&1)))
     end
   end
 
@@ -55,7 +55,7 @@ defmodule Codex.CLI do
   # One look at all directories: `System.find_executable/1` asks the file server for each.
   defp find_on_path do
     dirs = "PATH" |> System.get_env("") |> String.split(":")
-    paths = Enum.map(dirs, &(&1 |> Path.join("codex") |> Path.expand()))
+    paths = Enum.map(dirs, &(&1 |> Path.join("codex") |> FileSystem.expand()))
 
     paths
     |> Enum.zip(FileSystem.stat_all(paths))

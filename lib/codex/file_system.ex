@@ -240,5 +240,17 @@ defmodule Codex.FileSystem do
     end
   end
 
+  @doc "Returns the absolute path, as `Path.expand/1` does; at once if the path is that already."
+  @spec expand(Path.t()) :: Path.t()
+  def expand("/" <> _ = path) do
+    normal? =
+      :binary.match(path, ["//", "/./", "/../"]) == :nomatch and
+        not String.ends_with?(path, ["/", "/.", "/.."])
+
+    if normal?, do: path, else: Path.expand(path)
+  end
+
+  def expand(path), do: Path.expand(path)
+
   defp text(path), do: IO.chardata_to_string(path)
 end

@@ -93,7 +93,7 @@ defmodule Codex.Home do
     value = if env, do: &env[&1], else: &System.get_env/1
 
     with {:ok, path, from} <- named(option, value.("CODEX_HOME"), value.("HOME")),
-         do: {:ok, Path.expand(path), from}
+         do: {:ok, Codex.FileSystem.expand(path), from}
   end
 
   defp named("", _variable, _user), do: empty("the option :codex_home is empty")

@@ -11,9 +11,12 @@ defmodule Codex.Exec.Argv do
   # The variables that a clean environment keeps.
   @host_env ~w(HOME USER LOGNAME PATH LANG LC_ALL TMPDIR CODEX_HOME XDG_CONFIG_HOME XDG_CACHE_HOME)
 
+  # The variables that name the home. Reading all variables takes ten times as long.
+  @home_env ~w(CODEX_HOME HOME)
+
   @max_schema FileSystem.max_bytes()
 
-  @enforce_keys [:argv, :env, :clear_env, :stdin, :settings, :host]
+  @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
   defstruct @enforce_keys ++ [:resume, :mcp_servers?, servers: %{}]
 
   @typedoc """
@@ -26,8 +29,7 @@ defmodule Codex.Exec.Argv do
            :path | {:config, String.t()} | {:profile, Path.t()} | {:mark, String.t()}}
 
   @typedoc """
-  A command line. `host` returns the environment of the VM, as a function so that reports of a crash
-  do not show it; `resume` is the thread that has to start; `servers` are the variables of MCP
+  A command line. `resume` is the thread that has to start; `servers` are the variables of MCP
   servers; `mcp_servers?` tells whether the configuration mentions any, nil if nobody looked.
   """
   @type t :: %__MODULE__{
@@ -37,7 +39,6 @@ defmodule Codex.Exec.Argv do
           clear_env: boolean(),
           stdin: String.t(),
           settings: map(),
-          host: (() -> %{String.t() => String.t()}),
           mcp_servers?: boolean() | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
@@ -74,8 +75,15 @@ defmodule Codex.Exec.Argv do
 
   @doc "Returns the settings that select the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
-  def surroundings(%__MODULE__{settings: settings} = args) do
-    host = if args.clear_env, do: %{}, else: args.host.()
+  def surroundings(%__MODULE__{} = args), do: surroundings(args, &System.get_env/0)
+
+  @doc "Returns the settings that select the home and its files, as options of `Codex.Auth`."
+  @spec home_surroundings(t()) :: keyword()
+  def home_surroundings(%__MODULE__{} = args),
+    do: surroundings(args, fn -> variables(@home_env) end)
+
+  defp surroundings(%{settings: settings} = args, host) do
+    host = if args.clear_env, do: %{}, else: host.()
 
     [
       env: Map.merge(host, args.env),
@@ -99,24 +107,21 @@ defmodule Codex.Exec.Argv do
   defp overrides_of([]), do: []
 
   defp build(settings, command, stdin, resume) do
-    # Read once: each reading copies all variables.
-    host = System.get_env()
-    settings = made_home(settings, host)
+    settings = made_home(settings)
 
     with {:ok, program} <- CLI.find(settings.codex_path_override),
-         :ok <- Home.guard(surrounding_env(settings, host)),
+         :ok <- Home.guard(home_env(settings)),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
          :ok <- FileSystem.working_directory(settings.working_directory),
-         {:ok, settings, overlay} <- overlay(settings, host),
+         {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Flags.all(settings),
          :ok <- check_overlay(overlay, sent.flags),
          {:ok, hidden} <- Secrets.hide(Flags.overrides(sent, settings)),
          {:ok, schema} <- schema(settings[:output_schema_path], settings.output_schema) do
       args = %__MODULE__{
         argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
-        host: fn -> host end,
-        env: env(settings, Map.merge(sent.env, hidden.vars), host, program),
+        env: env(settings, Map.merge(sent.env, hidden.vars), program),
         clear_env: clear_env?(settings),
         stdin: stdin,
         settings: settings,
@@ -146,40 +151,39 @@ defmodule Codex.Exec.Argv do
 
   # In a home that this package made, `config.toml` is the caller's own. It counts whatever the
   # isolation: without it the CLI would turn to its built-in provider.
-  defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings, host)
+  defp made_home(%{ignore_user_config: ignore, isolation: isolation} = settings)
        when ignore == true or isolation in [:project, :hermetic] do
-    with {:ok, home} <- home(settings, host), true <- Home.made?(home) do
+    with {:ok, home} <- home(settings), true <- Home.made?(home) do
       Map.merge(settings, %{made_home?: true, ignore_user_config: nil})
     else
       _ -> settings
     end
   end
 
-  defp made_home(settings, _host), do: settings
+  defp made_home(settings), do: settings
 
-  # As the CLI will find it: variables of `env` win over `codex_home`.
-  defp home(settings, host) do
-    env =
-      for {name, value} <- surrounding_env(settings, host),
-          value != nil,
-          into: %{},
-          do: {name, value}
-
+  defp home(settings) do
+    env = for {name, value} <- home_env(settings), value != nil, into: %{}, do: {name, value}
     Home.resolve(env: env)
   end
 
-  defp surrounding_env(settings, host) do
+  # As the CLI will find it: variables of `env` win over `codex_home`.
+  defp home_env(settings) do
     named = if settings.codex_home, do: %{"CODEX_HOME" => settings.codex_home}, else: %{}
-    host |> Map.merge(named) |> Map.merge(settings.env)
+    @home_env |> variables() |> Map.merge(named) |> Map.merge(settings.env)
   end
+
+  # The variables of the VM with these names.
+  defp variables(names),
+    do: for(name <- names, value = System.get_env(name), into: %{}, do: {name, value})
 
   # A text that is too long for an argument and has no file of its own goes into a profile that
   # exists for this run: a copy of the named profile, if any, and the text.
-  defp overlay(%{developer_instructions: text} = settings, host) when is_binary(text) do
+  defp overlay(%{developer_instructions: text} = settings) when is_binary(text) do
     if byte_size(text) <= Flags.max_argument() do
       {:ok, settings, []}
     else
-      with {:ok, home} <- home(settings, host),
+      with {:ok, home} <- home(settings),
            {:ok, profile} <- profile(home, settings.profile),
            {:ok, json} <- Codex.JSON.encode(text),
            {:ok, profile} <-
@@ -190,7 +194,7 @@ defmodule Codex.Exec.Argv do
     end
   end
 
-  defp overlay(settings, _host), do: {:ok, settings, []}
+  defp overlay(settings), do: {:ok, settings, []}
 
   # The CLI ignores profiles, too.
   defp check_overlay([_ | _], flags) do
@@ -334,8 +338,8 @@ defmodule Codex.Exec.Argv do
   defp clear_env?(%{clear_env?: nil, isolation: :hermetic}), do: true
   defp clear_env?(settings), do: settings.clear_env? == true
 
-  defp env(settings, sent, host, program) do
-    kept = if clear_env?(settings), do: Map.take(host, @host_env), else: %{}
+  defp env(settings, sent, program) do
+    kept = if clear_env?(settings), do: variables(@host_env), else: %{}
     kept |> Map.merge(sent) |> Map.merge(settings.env) |> CLI.put_path(program)
   end
 end

@@ -44,7 +44,7 @@ defmodule Codex.Exec.McpLog do
 
   # The first attempt of a run knows already.
   defp mcp_servers?(%{mcp_servers?: nil} = args),
-    do: Rules.mentions(Argv.surroundings(args)).mcp_servers?
+    do: Rules.mentions(Argv.home_surroundings(args)).mcp_servers?
 
   defp mcp_servers?(args), do: args.mcp_servers?
 

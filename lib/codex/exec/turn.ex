@@ -63,9 +63,8 @@ defmodule Codex.Exec.Turn do
   def prepare(job) do
     with {:ok, args} <- Argv.build(job),
          :ok <- exists(job.task, job.settings.working_directory),
-         surroundings = Argv.surroundings(args),
-         mentions = Rules.mentions(surroundings),
-         :ok <- if(mentions.rules?, do: Auth.allow(surroundings), else: :ok),
+         mentions = Rules.mentions(Argv.home_surroundings(args)),
+         :ok <- if(mentions.rules?, do: Auth.allow(Argv.surroundings(args)), else: :ok),
          do: {:ok, %{job | plan: %{args | mcp_servers?: mentions.mcp_servers?}}}
   end
 
@@ -80,7 +79,7 @@ defmodule Codex.Exec.Turn do
 
   @impl true
   def home(job) do
-    case Home.resolve(env: Argv.surroundings(job.plan)[:env]) do
+    case Home.resolve(env: Argv.home_surroundings(job.plan)[:env]) do
       {:ok, home} -> home
       {:error, _reason} -> nil
     end

@@ -32,7 +32,7 @@ defmodule Codex.RateLimit.AccountKey do
     case named || variable(settings, "HOME", nil) do
       nil -> ""
       path when named == nil -> Path.join(path, ".codex")
-      path -> Path.expand(path)
+      path -> Codex.FileSystem.expand(path)
     end
   end
 

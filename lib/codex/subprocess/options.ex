@@ -91,7 +91,7 @@ defmodule Codex.Subprocess.Options do
       ladder: Enum.map(opts.ladder, &step/1),
       sweep_grace: @sweep_grace,
       descendants: opts.descendants,
-      files: for({path, content} <- opts.files, do: {Path.expand(path), content}),
+      files: for({path, content} <- opts.files, do: {FileSystem.expand(path), content}),
       input: opts.input,
       start_timeout: opts.start_timeout
     }
@@ -154,7 +154,7 @@ defmodule Codex.Subprocess.Options do
 
   # A launcher that was started ahead may stand in another directory than the VM does now.
   defp cwd(nil), do: with({:ok, dir} <- FileSystem.cwd(), do: dir, else: (_ -> nil))
-  defp cwd(dir), do: Path.expand(dir)
+  defp cwd(dir), do: FileSystem.expand(dir)
 
   defp env(opts) do
     base = if opts.clear_env, do: %{}, else: Map.reject(System.get_env(), &leaked?/1)
