@@ -138,9 +138,8 @@ defmodule Codex.Subprocess do
     start = Options.new!(argv, opts)
     {first, rest} = split_input(start.input)
     ends? = start.input != nil and rest == ""
-    frame = Map.merge(start, %{input: first, input_ends?: ends?})
 
-    with {:ok, frame} <- Frame.start(frame),
+    with {:ok, frame} <- Frame.start(%{start | input: first}, ends?),
          {:ok, port, os_pid} <- start_child(frame, start.start_timeout) do
       sub = %__MODULE__{
         port: port,

@@ -79,7 +79,9 @@ defmodule Codex.CLITest do
     end
   end
 
-  test "behind npm's wrapper the native program is found, wherever npm put it", %{tmp_dir: dir} do
+  test "behind the wrapper of npm the native program is found, wherever npm put it", %{
+    tmp_dir: dir
+  } do
     os = if :os.type() == {:unix, :darwin}, do: "darwin", else: "linux"
 
     arch =

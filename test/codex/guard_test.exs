@@ -22,7 +22,7 @@ defmodule Codex.GuardTest do
   # A CLI that leaves a trace if it is started.
   defp cli!(dir), do: Codex.Stub.write!(dir, "touch #{dir}/started")
 
-  test "a home of the developer's is refused at every door, and no CLI starts", %{tmp_dir: dir} do
+  test "the home of the developer is refused at every door, and no CLI starts", %{tmp_dir: dir} do
     home = home!(dir)
     client = [codex_home: home, codex_path: cli!(dir)]
     {:ok, thread} = Codex.start_thread(client, skip_git_repo_check: true)

@@ -109,13 +109,13 @@ defmodule Codex.IsolationTest do
           do: mark
     end
 
-    test "inherits everything, ignores the user's configuration, or more" do
+    test "inherits everything, ignores the configuration of the user, or more" do
       assert run(:inherit) == ~w(USER-CONFIG HOME-AGENTS PROJECT-AGENTS VM-ENVIRONMENT)
       assert run(:project) == ~w(HOME-AGENTS PROJECT-AGENTS VM-ENVIRONMENT)
       assert run(:hermetic) == ~w(HOME-AGENTS)
     end
 
-    test "sees nothing of the user's with a home of its own" do
+    test "sees no file of the user with a home of its own" do
       home = fn model ->
         {:ok, home} = Isolated.create(dir: Path.dirname(model.home), config: provider(model))
         home

@@ -49,7 +49,7 @@ defmodule Codex.RunningTest do
     end
   end
 
-  test "a thread names its own turn, and no other's that looks the same", %{tmp_dir: dir} do
+  test "a thread names its own turn, and no other that looks the same", %{tmp_dir: dir} do
     path = Stub.write!(dir, ~s(echo "$started"; exec sleep 3600))
     threads = for _ <- 1..2, {:ok, thread} = Codex.start_thread(codex_path: path), do: thread
     [mine, other] = for thread <- threads, do: Task.async(fn -> Thread.run(thread, "hi") end)

@@ -15,8 +15,7 @@ defmodule Codex.Subprocess.LauncherTest do
     sweep_grace: 10,
     descendants: :sweep,
     files: [],
-    input: "",
-    input_ends?: false
+    input: ""
   }
 
   test "a first frame that is not START is answered with an error" do
@@ -36,7 +35,7 @@ defmodule Codex.Subprocess.LauncherTest do
   end
 
   test "a START that ends anywhere is refused" do
-    {:ok, frame} = Frame.start(@start_defaults)
+    {:ok, frame} = Frame.start(@start_defaults, false)
     frame = IO.iodata_to_binary(frame)
 
     for size <- 0..(byte_size(frame) - 1) do
@@ -138,7 +137,7 @@ defmodule Codex.Subprocess.LauncherTest do
   end
 
   defp start(changes \\ %{}) do
-    {:ok, frame} = @start_defaults |> Map.merge(changes) |> Frame.start()
+    {:ok, frame} = @start_defaults |> Map.merge(changes) |> Frame.start(false)
     frame
   end
 

@@ -479,7 +479,7 @@ defmodule Codex.TelemetryTest do
       assert Enum.uniq(turns) == ["u"]
     end
 
-    test "reviews of the host's tools" do
+    test "reviews of tools of the host" do
       listen!()
       event = %{"tool_name" => "look_up", "call_id" => "c", "turn_id" => "u"}
       context = %{thread: %{thread_id: "t"}}
@@ -536,7 +536,7 @@ defmodule Codex.TelemetryTest do
       assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), @prompt)
     end
 
-    test "an application's own events are emitted like the SDK's" do
+    test "events of an application are emitted like those of the SDK" do
       :ok =
         apply(:telemetry, :attach, [
           "own",

@@ -110,7 +110,7 @@ defmodule Codex.TextTest do
       assert Codex.Error.normalize(%{"message" => @hostile}).details.raw["message"] == @hostile
     end
 
-    test "the error of a program's last words", %{tmp_dir: dir} do
+    test "the error with the last words of a program", %{tmp_dir: dir} do
       body = ~S"""
       cat > /dev/null
       printf '\033[31mERROR\033[0m no \033]0;owned\007\302\2332Jwords\377\n' >&2
@@ -147,7 +147,7 @@ defmodule Codex.TextTest do
       plain!(Codex.Doctor.json(checks))
     end
 
-    test "the log of a host's function that failed" do
+    test "the log of a function of the host that failed" do
       log =
         ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
           Codex.Approvals.Crash.log("f", :error, %RuntimeError{message: @hostile}, [])

@@ -87,6 +87,8 @@ defmodule Codex.Arguments do
     result = apply(module, name, arguments)
     # A lazy list checks when it is read.
     if is_function(result, 2), do: Enum.take(result, 1)
+    # A temporary file comes with the function that removes it.
+    with {:ok, _path, remove} when is_function(remove, 0) <- result, do: remove.()
     words(result)
   rescue
     error in FunctionClauseError ->

@@ -98,7 +98,7 @@ defmodule Codex.AppServer.State do
           :start
           | {:await, from :: term()}
           | {:request, from :: term(), String.t(), map() | nil, keyword()}
-          | {:refuse, Message.id(), reason :: tuple()}
+          | {:refuse, Message.id(), reason :: Codex.OptionError.t()}
           | {:receive, Message.t()}
           | {:respond, from :: term(), {:token | :id, term()}, ServerRequest.answer()}
           | {:skip, token :: String.t(), reader()}

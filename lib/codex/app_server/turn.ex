@@ -110,7 +110,7 @@ defmodule Codex.AppServer.Turn do
 
       with :unwanted <-
              Connection.request_while_wanted(run.conn, method, params, opts, cancelled?, grace) do
-        if opts[:follow], do: Connection.call(run.conn, {:abandon_start, params["threadId"]})
+        _ = if opts[:follow], do: Connection.call(run.conn, {:abandon_start, params["threadId"]})
         {:error, {:cause, :cancelled}}
       end
     else

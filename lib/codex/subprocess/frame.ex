@@ -31,9 +31,12 @@ defmodule Codex.Subprocess.Frame do
   @spec stdin_window() :: pos_integer
   def stdin_window, do: @stdin_window
 
-  @doc "Builds START. Returns an error if it is longer than any system allows."
-  @spec start(Options.t()) :: {:ok, iodata} | {:error, Error.t()}
-  def start(start) do
+  @doc """
+  Builds START; with `input_ends?`, stdin is closed after the input. Returns an error if it is
+  longer than any system allows.
+  """
+  @spec start(Options.t(), boolean()) :: {:ok, iodata} | {:error, Error.t()}
+  def start(start, input_ends?) do
     frame = [
       <<1, @version, start.window::64, start.stderr_limit::32,
         flag(start.descendants == :leave)>>,
@@ -44,7 +47,7 @@ defmodule Codex.Subprocess.Frame do
       strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end)),
       [<<length(start.files)::32>> | Enum.map(start.files, &file/1)],
       string(start.input),
-      flag(start.input_ends?)
+      flag(input_ends?)
     ]
 
     cond do

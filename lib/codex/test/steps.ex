@@ -362,7 +362,7 @@ defmodule Codex.Test.Steps do
   end
 
   @doc """
-  Sends nothing for `ms` milliseconds, or `:infinity`, and then closes the connection.
+  Sends nothing for `ms` milliseconds, or `:infinity` (the default), and then closes the connection.
 
   Options:
 
@@ -371,11 +371,13 @@ defmodule Codex.Test.Steps do
 
   ## Examples
 
+      iex> silence()
+      {:silence, :infinity, [headers: false, items: []]}
       iex> silence(:infinity, after: ["Wait"])
       {:silence, :infinity, [headers: true, items: [message("Wait")]]}
   """
   @spec silence(timeout(), keyword()) :: step()
-  def silence(ms, opts \\ []) when ms == :infinity or (is_integer(ms) and ms >= 0) do
+  def silence(ms \\ :infinity, opts \\ []) when ms == :infinity or (is_integer(ms) and ms >= 0) do
     Check.keys!(opts, [:headers, :after])
     items = items!(opts[:after] || [])
     {:silence, ms, headers: opts[:headers] == true or items != [], items: items}

@@ -93,13 +93,13 @@ defmodule Codex.Turn.Attempts do
 
   defp wait(state, delay, go_on) do
     case Cancellation.sleep(state.opts.call, delay) do
-      :ok ->
-        go_on.(state)
-
-      :cancelled ->
-        over(%{state | tail: [{:failed, Error.new(:interrupted, "the run was cancelled")}]})
+      :ok -> go_on.(state)
+      :cancelled -> cancelled(state)
     end
   end
+
+  defp cancelled(state),
+    do: over(%{state | tail: [{:failed, Error.new(:interrupted, "the run was cancelled")}]})
 
   ## Elements
 
@@ -173,8 +173,10 @@ defmodule Codex.Turn.Attempts do
     how = how(state)
     elapsed = elapsed(state)
 
+    cancelled? = Cancellation.cancelled?(state.opts.call)
+
     decision =
-      if Cancellation.cancelled?(state.opts.call),
+      if cancelled? and match?({_tag, %{kind: :interrupted}}, reason),
         do: :stop,
         else: Plan.decide(state.plan, reason, how != nil, elapsed)
 
@@ -182,6 +184,11 @@ defmodule Codex.Turn.Attempts do
       :stop ->
         report(state, {:error, reason})
         over(state)
+
+      # The attempt failed by itself at the moment of the cancellation.
+      {:wait, _delay, _plan} when cancelled? ->
+        report(state, {:error, reason})
+        cancelled(state)
 
       {:wait, delay, plan} ->
         report(state, {:retry, reason, delay, elem(how, 0)})

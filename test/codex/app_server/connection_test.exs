@@ -226,7 +226,7 @@ defmodule Codex.AppServer.ConnectionTest do
       end
     end
 
-    test "logs its server in with the key of its client, and leaves the home's login alone" do
+    test "logs its server in with the key of its client, and leaves the login of the home alone" do
       config = "model_providers.mock.requires_openai_auth = true"
       model = Test.start!([], default: "Hi.", config: config)
       auth = Path.join(model.home, "auth.json")
