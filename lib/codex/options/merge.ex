@@ -40,11 +40,7 @@ defmodule Codex.Options.Merge do
   @spec merge(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()
   def merge(client, thread, turn) do
     thread = thread || Map.new(Table.defaults(:thread))
-
-    settings =
-      for %{name: name, default: default} <- Table.rows(),
-          into: %{},
-          do: {name, first(turn, thread, client, name, default)}
+    settings = Enum.reduce([client, thread, turn], Table.defaults(), &put_all/2)
 
     Map.merge(settings, %{
       env: Map.merge(client.env || %{}, turn[:env] || %{}),
@@ -57,20 +53,12 @@ defmodule Codex.Options.Merge do
     })
   end
 
-  # nil is: not set.
-  defp first(turn, thread, client, name, default) do
-    with %{} <- ignore_nil(turn, name),
-         %{} <- ignore_nil(thread, name),
-         %{} <- ignore_nil(client, name),
-         do: default,
-         else: ({:value, value} -> value)
-  end
-
-  defp ignore_nil(source, name) do
-    case source do
-      %{^name => value} when value != nil -> {:value, value}
-      _ -> source
-    end
+  # Options that are nil are not set.
+  defp put_all(source, settings) do
+    for {name, value} when value != nil <- Map.to_list(source),
+        is_map_key(settings, name),
+        reduce: settings,
+        do: (settings -> %{settings | name => value})
   end
 
   @doc """

@@ -25,6 +25,10 @@ defmodule Codex.Options.Table do
   @spec rows(scope()) :: [Schema.row()]
   def rows(scope), do: schema(scope).rows
 
+  @doc "Returns the defaults of all options."
+  @spec defaults() :: map()
+  def defaults, do: @all.defaults
+
   @doc "Returns fields and defaults of the struct of a scope."
   @spec defaults(scope()) :: keyword()
   def defaults(scope), do: for(row <- rows(scope), do: {row.name, row.default})
