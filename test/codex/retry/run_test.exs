@@ -579,15 +579,15 @@ defmodule Codex.Retry.RunTest do
 
     test "idle: not while a command is open, but timeout_ms is", %{tmp_dir: dir} do
       body =
-        ~s(echo "$started"; #{@command}; sleep 1; echo '{"type":"item.completed","item":{"id":"item_9","type":"command_execution","command":"make","aggregated_output":"","exit_code":0,"status":"completed"}}'; echo "$completed")
+        ~s(echo "$started"; #{@command}; sleep 2.5; echo '{"type":"item.completed","item":{"id":"item_9","type":"command_execution","command":"make","aggregated_output":"","exit_code":0,"status":"completed"}}'; echo "$completed")
 
       thread = thread(dir, [body, ~s(echo "$started"; #{@command}; exec sleep 1000)])
-      assert {:ok, _} = Thread.run(thread, "hi", idle_timeout_ms: 300)
+      assert {:ok, _} = Thread.run(thread, "hi", idle_timeout_ms: 1_500)
 
       assert {:error, {:exec_failed, error}} =
-               Thread.run(thread, "hi", idle_timeout_ms: 100, timeout_ms: 500)
+               Thread.run(thread, "hi", idle_timeout_ms: 1_000, timeout_ms: 1_500)
 
-      assert clock(error) == {:timeout, :idle, 500}
+      assert clock(error) == {:timeout, :idle, 1_500}
       assert error.details.option == :timeout_ms
       assert [%Codex.Items.CommandExecution{command: "make"}] = error.details.open
       assert [_, %Events.ItemStarted{}] = error.result.events
@@ -595,16 +595,16 @@ defmodule Codex.Retry.RunTest do
 
     test "total: whatever comes", %{tmp_dir: dir} do
       thread = thread(dir, [~s(echo "$started"; #{@command}; while :; do echo "$message"; done)])
-      assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi", total_timeout_ms: 500)
-      assert clock(error) == {:timeout, :total, 500}
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi", total_timeout_ms: 1_500)
+      assert clock(error) == {:timeout, :total, 1_500}
       assert [%Codex.Items.CommandExecution{}] = error.details.open
       assert error.result.final_response.text == "Hello"
     end
 
     test "total: over all attempts", %{tmp_dir: dir} do
-      slow = ~s(sleep 0.3; #{failed(@overload)})
+      slow = ~s(sleep 0.6; #{failed(@overload)})
       thread = thread(dir, List.duplicate(slow, 9) ++ List.duplicate("exec sleep 1000", 9))
-      opts = [retry: true, retry_opts: [max_attempts: 100] ++ @fast, total_timeout_ms: 1_000]
+      opts = [retry: true, retry_opts: [max_attempts: 100] ++ @fast, total_timeout_ms: 2_000]
       assert {:error, {_tag, %Error{kind: kind} = error}} = Thread.run(thread, "hi", opts)
       assert kind in [:timeout, :server_error]
       assert error.result.attempts in 2..4
@@ -615,20 +615,23 @@ defmodule Codex.Retry.RunTest do
         thread(dir, [~s(echo "$started"; #{@turn}; sleep 0.3; echo "$message"; echo "$completed")])
 
       {:ok, stream} =
-        Thread.run_turn_streamed(thread, "hi", idle_timeout_ms: 600, stream_idle_timeout_ms: 600)
+        Thread.run_turn_streamed(thread, "hi",
+          idle_timeout_ms: 1_000,
+          stream_idle_timeout_ms: 1_000
+        )
 
-      assert stream |> Stream.each(fn _ -> Process.sleep(700) end) |> Enum.count() == 4
+      assert stream |> Stream.each(fn _ -> Process.sleep(1_100) end) |> Enum.count() == 4
     end
 
     test "an idle clock that ran out is retried", %{tmp_dir: dir} do
       thread = thread(dir, [~s(echo "$started"; exec sleep 1000), ~S(echo "$turn")])
-      opts = [idle_timeout_ms: 300, retry: true, retry_opts: @fast]
+      opts = [idle_timeout_ms: 1_500, retry: true, retry_opts: @fast]
       assert {:ok, %{attempts: 2}} = Thread.run(thread, "hi", opts)
     end
 
     test "Codex.Exec names the timeout, with the events so far", %{tmp_dir: dir} do
       %{codex_opts: codex_opts} = thread(dir, [~s(echo "$started"; #{@command}; exec sleep 1000)])
-      opts = [codex_opts: codex_opts, turn_opts: [total_timeout_ms: 400]]
+      opts = [codex_opts: codex_opts, turn_opts: [total_timeout_ms: 1_500]]
 
       assert {:error, %TransportError{clock: :total, open: [_], result: %{events: [_, _]}}} =
                Exec.run("hi", opts)
