@@ -417,6 +417,20 @@ defmodule Codex.Retry.RunTest do
       assert runs(dir) == 2
     end
 
+    test "between a failure and the end of its process leaves no other error", %{tmp_dir: dir} do
+      failed = ~s({"type":"turn.failed","error":{"message":"#{@overload}"}})
+
+      thread =
+        thread(dir, [~s(echo "$started"; echo '#{failed}'; touch #{dir}/failed; exec sleep 9)])
+
+      token = "token-#{System.unique_integer([:positive])}"
+      pause = [base_delay_ms: 600_000, max_delay_ms: 600_000]
+      opts = [cancellation_token: token, retry: true, retry_opts: pause]
+      task = Task.async(fn -> Thread.run(thread, "hi", opts) end)
+      cancel_when(token, fn -> File.exists?(Path.join(dir, "failed")) end)
+      assert {:error, {:exec_failed, %Error{kind: :interrupted}}} = Task.await(task, 20_000)
+    end
+
     test "a streamed run is cancelled in its pause", %{tmp_dir: dir} do
       thread = thread(dir, [failed(@overload)])
       opts = [retry: true, retry_opts: [base_delay_ms: 600_000, max_delay_ms: 600_000]]
