@@ -247,7 +247,7 @@ defmodule Codex.AppServer do
 
   Returns the results of `connect/2` or `connect_remote/2`, and `{:error, {:already_started, pid}}`.
   """
-  @spec start_link(keyword() | (() -> keyword())) :: {:ok, pid()} | {:error, connect_reason()}
+  @spec start_link(keyword() | (... -> keyword())) :: {:ok, pid()} | {:error, connect_reason()}
   def start_link(options) when is_function(options, 0), do: start_link(options.())
 
   def start_link(options) do

@@ -171,7 +171,7 @@ defmodule Codex.RateLimit do
       iex> Codex.RateLimit.with_rate_limit_handling(fn -> {:error, :closed} end)
       {:error, :closed}
   """
-  @spec with_rate_limit_handling((() -> result), keyword() | map()) :: result
+  @spec with_rate_limit_handling((... -> result), keyword() | map()) :: result
         when result: term()
   def with_rate_limit_handling(fun, opts \\ []) when is_function(fun, 0),
     do: attempt(fun, Options.complete!(opts), 1)

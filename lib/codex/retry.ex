@@ -51,7 +51,7 @@ defmodule Codex.Retry do
       iex> Codex.Retry.with_retry(fn -> {:error, :closed} end, max_attempts: 2, base_delay_ms: 0)
       {:error, :closed}
   """
-  @spec with_retry((() -> {:ok, value} | {:error, reason}), options()) ::
+  @spec with_retry((... -> {:ok, value} | {:error, reason}), options()) ::
           {:ok, value} | {:error, reason}
         when value: term(), reason: term()
   def with_retry(fun, opts \\ []) when is_function(fun, 0),
@@ -103,7 +103,7 @@ defmodule Codex.Retry do
       [1, 2]
   """
   @spec with_stream_retry(
-          (() -> Enumerable.t() | {:ok, Enumerable.t()} | {:error, term()}),
+          (... -> Enumerable.t() | {:ok, Enumerable.t()} | {:error, term()}),
           options()
         ) :: Enumerable.t()
   def with_stream_retry(fun, opts \\ []) when is_function(fun, 0) do

@@ -169,7 +169,10 @@ defmodule Codex.CanaryTest do
             ] do
           {:ok, thread} = Codex.start_thread([codex_path: write!(dir, body)] ++ global, thread)
 
-          Thread.run(thread, "hello", retry: true, retry_opts: [max_attempts: 2, base_delay_ms: 1])
+          Thread.run(thread, "hello",
+            retry: true,
+            retry_opts: [max_attempts: 2, base_delay_ms: 1]
+          )
         end
       end)
 

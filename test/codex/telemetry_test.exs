@@ -290,7 +290,9 @@ defmodule Codex.TelemetryTest do
       body = ~s(cat >/dev/null; echo "$started"; #{@command}; #{@failed}; echo "$completed")
 
       log =
-        capture_log(fn -> Thread.run(Stub.thread(dir, body, telemetry_content: true), @prompt) end)
+        capture_log(fn ->
+          Thread.run(Stub.thread(dir, body, telemetry_content: true), @prompt)
+        end)
 
       assert log =~ ~r/\[info\] +codex turn ok in \d+ ms, 100 tokens in, 20 out, thread 01a1f6cd/
       assert log =~ ~r/\[debug\] +codex tool command failure in/

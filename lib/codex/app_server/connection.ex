@@ -37,7 +37,7 @@ defmodule Codex.AppServer.Connection do
           String.t(),
           map() | nil,
           keyword(),
-          (() -> boolean()),
+          (... -> boolean()),
           non_neg_integer()
         ) :: {:ok, term()} | {:error, Codex.AppServer.reason()} | :unwanted
   def request_while_wanted(conn, method, params, opts, unwanted?, grace \\ 0) do

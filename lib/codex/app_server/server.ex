@@ -30,7 +30,7 @@ defmodule Codex.AppServer.Server do
   The arguments come as a function, because reports of supervisors show arguments: environments hold
   keys, and handshakes hold tokens.
   """
-  @spec start_link({(() -> {opener(), map(), GenServer.from()}), GenServer.name() | nil}) ::
+  @spec start_link({(... -> {opener(), map(), GenServer.from()}), GenServer.name() | nil}) ::
           GenServer.on_start()
   def start_link({args, name}) when is_function(args, 0) do
     named = if name, do: [name: name], else: []

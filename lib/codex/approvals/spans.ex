@@ -11,7 +11,7 @@ defmodule Codex.Approvals.Spans do
   end
 
   @doc "Emits the start and the stop event of a review. A deferred decision has no stop event here."
-  @spec review(map(), map(), (() -> decision)) :: decision when decision: term()
+  @spec review(map(), map(), (... -> decision)) :: decision when decision: term()
   def review(event, context, review) do
     if Telemetry.listening?(), do: observed(event, context, review), else: review.()
   end

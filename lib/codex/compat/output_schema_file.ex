@@ -18,7 +18,7 @@ defmodule Codex.OutputSchemaFile do
       iex> {File.read(path), cleanup.(), File.exists?(path)}
       {{:ok, ~S({"type":"object"})}, :ok, false}
   """
-  @spec create(map() | nil) :: {:ok, Path.t() | nil, (() -> :ok)} | {:error, error()}
+  @spec create(map() | nil) :: {:ok, Path.t() | nil, (... -> :ok)} | {:error, error()}
   def create(schema) do
     with {:ok, encoded} <- encode(schema), do: create_encoded(encoded)
   end
@@ -29,7 +29,7 @@ defmodule Codex.OutputSchemaFile do
   def encode(schema), do: JSON.encode(schema)
 
   @doc false
-  @spec create_encoded(binary() | nil) :: {:ok, Path.t() | nil, (() -> :ok)} | {:error, error()}
+  @spec create_encoded(binary() | nil) :: {:ok, Path.t() | nil, (... -> :ok)} | {:error, error()}
   def create_encoded(nil), do: {:ok, nil, fn -> :ok end}
 
   def create_encoded(encoded) do

@@ -14,7 +14,7 @@ defmodule Codex.JSONRPC.Stdio do
   @type t :: %__MODULE__{
           sub: Subprocess.t(),
           decoder: JSONL.t(),
-          secrets: (() -> [String.t()]),
+          secrets: (... -> [String.t()]),
           debug: Debug.t() | nil
         }
 

@@ -24,7 +24,7 @@ defmodule Codex.Retry.Plan do
   @type t :: %__MODULE__{
           retry: map() | nil,
           limits: map() | nil,
-          account: (() -> String.t()),
+          account: (... -> String.t()),
           resume?: boolean(),
           redo?: boolean(),
           total: timeout(),
@@ -39,7 +39,7 @@ defmodule Codex.Retry.Plan do
   Returns the plan of a run or a review, or nil if the settings switch nothing on. `account` is
   called for the account of the limits, unless an option names it.
   """
-  @spec new(map(), :run | :review, (() -> String.t())) :: t() | nil
+  @spec new(map(), :run | :review, (... -> String.t())) :: t() | nil
   def new(settings, kind, account) do
     retry = options(Retry.Options, :check!, settings.retry, settings.retry_opts, settings)
 

@@ -28,7 +28,7 @@ defmodule Codex.Telemetry.Debug do
   @doc """
   Makes a logger for a name, or nil if the switch is off. Secrets are computed only if it is on.
   """
-  @spec new(String.t(), (() -> [String.t()])) :: t() | nil
+  @spec new(String.t(), (... -> [String.t()])) :: t() | nil
   def new(name, secrets) do
     case Application.get_env(:codex_sdk, :debug, false) do
       off when off in [false, nil] -> nil
@@ -44,7 +44,7 @@ defmodule Codex.Telemetry.Debug do
   end
 
   @doc "Logs a text, followed by terms of the run."
-  @spec log(t() | nil, String.t(), (() -> [term()])) :: :ok
+  @spec log(t() | nil, String.t(), (... -> [term()])) :: :ok
   def log(debug, text, terms \\ fn -> [] end)
   def log(nil, _text, _terms), do: :ok
 

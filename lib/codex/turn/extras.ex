@@ -40,7 +40,7 @@ defmodule Codex.Turn.Extras do
     do: %{extras | json: [extras.json, bytes], bytes: extras.bytes + byte_size(bytes)}
 
   @doc "Returns the last elements of an attempt."
-  @spec elements(t() | nil, (() -> String.t())) :: [{:extras, map()}]
+  @spec elements(t() | nil, (... -> String.t())) :: [{:extras, map()}]
   def elements(nil, _stderr), do: []
 
   def elements(extras, stderr) do

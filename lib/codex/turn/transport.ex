@@ -22,7 +22,7 @@ defmodule Codex.Turn.Transport do
   @type context :: %{
           call: Cancellation.t(),
           telemetry: {[atom(), ...], map()} | nil,
-          left: (() -> {:wait, timeout()} | {:expired, Timeouts.name(), pos_integer()})
+          left: (... -> {:wait, timeout()} | {:expired, Timeouts.name(), pos_integer()})
         }
 
   @typedoc "An event, or texts for the warnings of the result, before the end of the turn."

@@ -85,9 +85,15 @@ defmodule Codex.AppServer.ConnectionTest do
     test "another process answers an approval later; without an answer, it is declined" do
       model =
         Test.start!([
-          shell("echo one > a.txt", sandbox_permissions: "require_escalated", justification: "why"),
+          shell("echo one > a.txt",
+            sandbox_permissions: "require_escalated",
+            justification: "why"
+          ),
           "done",
-          shell("echo two > b.txt", sandbox_permissions: "require_escalated", justification: "why"),
+          shell("echo two > b.txt",
+            sandbox_permissions: "require_escalated",
+            justification: "why"
+          ),
           "done"
         ])
 

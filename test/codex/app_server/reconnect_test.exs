@@ -97,7 +97,9 @@ defmodule Codex.AppServer.ReconnectTest do
       assert_receive {:codex_connection, ^conn, :up}, 10_000
 
       task =
-        Task.async(fn -> Thread.run(thread!(model, conn, ask_for_approval: :on_request), "go") end)
+        Task.async(fn ->
+          Thread.run(thread!(model, conn, ask_for_approval: :on_request), "go")
+        end)
 
       assert_receive {:codex_request, id, "item/commandExecution/requestApproval", _}, 10_000
       assert is_binary(id)

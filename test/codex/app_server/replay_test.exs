@@ -50,7 +50,10 @@ defmodule Codex.AppServer.ReplayTest do
             into: %{},
             do:
               {id,
-               if(message["error"], do: {:error, message["error"]}, else: {:ok, message["result"]})}
+               if(message["error"],
+                 do: {:error, message["error"]},
+                 else: {:ok, message["result"]}
+               )}
 
       calls = for {:reply, {:call, id}, result} <- replay.actions, do: {id, result}
       assert length(calls) == length(Enum.uniq_by(calls, &elem(&1, 0)))
