@@ -21,7 +21,10 @@ defmodule CodexSdk.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto, :public_key, :ssl], mod: {Codex.Application, []}]
+    # Tests start servers of :inets.
+    tests = if Mix.env() == :test, do: [:inets], else: []
+    applications = [:logger, :crypto, :public_key, :ssl] ++ tests
+    [extra_applications: applications, mod: {Codex.Application, []}]
   end
 
   # Tools of those who work on this package. They need Hex, and are declared once somebody asked for

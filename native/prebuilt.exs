@@ -108,7 +108,8 @@ unless Code.ensure_loaded?(CodexSdk.Prebuilt) do
     def fetch(source) do
       kept = Path.join(cache(), source.name)
 
-      with {:error, _} <- checked(File.read(kept), source, kept),
+      with :ok <- start(:crypto),
+           {:error, _} <- checked(File.read(kept), source, kept),
            {:ok, bytes} <- get(source),
            {:ok, bytes} <- checked({:ok, bytes}, source, place(source)) do
         keep(kept, bytes)

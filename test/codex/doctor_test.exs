@@ -79,7 +79,7 @@ defmodule Codex.DoctorTest do
   test "without the native library, it reports that and runs the other checks", context do
     ebin = Path.join(context.tmp_dir, "codex_sdk/ebin")
     File.mkdir_p!(Path.dirname(ebin))
-    File.cp_r!(to_string(:code.lib_dir(:codex_sdk, :ebin)), ebin)
+    File.cp_r!(Application.app_dir(:codex_sdk, "ebin"), ebin)
 
     code = """
     {:ok, _} = Application.ensure_all_started(:codex_sdk)

@@ -366,7 +366,7 @@ defmodule Codex.ExecTest do
       """
 
       codex = Stub.write!(dir, ~S(cat >/dev/null; echo "$turn"))
-      ebin = to_string(:code.lib_dir(:codex_sdk, :ebin))
+      ebin = Application.app_dir(:codex_sdk, "ebin")
       command = ~S(umask 0; exec elixir -pa "$1" -e "$2" "$3" "$4")
 
       assert {said, 0} =

@@ -62,7 +62,7 @@ defmodule Codex.NativeTest do
     app = Path.join(dir, "codex_sdk")
     File.mkdir_p!(Path.join(app, "priv/native"))
     priv = :code.priv_dir(:codex_sdk)
-    File.ln_s!(:code.lib_dir(:codex_sdk, :ebin), Path.join(app, "ebin"))
+    File.ln_s!(Application.app_dir(:codex_sdk, "ebin"), Path.join(app, "ebin"))
     File.ln_s!(Path.join(priv, "config"), Path.join(app, "priv/config"))
     library = Path.join(app, "priv/native/libcodex_nif.so")
     File.cp!(Path.join(priv, "native/libcodex_nif.so"), library)
@@ -101,7 +101,7 @@ defmodule Codex.NativeTest do
     app = Path.join(dir, "codex_sdk")
     File.mkdir_p!(Path.join(app, "priv/native"))
     priv = :code.priv_dir(:codex_sdk)
-    File.ln_s!(:code.lib_dir(:codex_sdk, :ebin), Path.join(app, "ebin"))
+    File.ln_s!(Application.app_dir(:codex_sdk, "ebin"), Path.join(app, "ebin"))
 
     for name <- ~w(config cli),
         do: File.ln_s!(Path.join(priv, name), Path.join(app, "priv/#{name}"))

@@ -303,14 +303,14 @@ defmodule Codex.ProtocolTest do
             {"LoginAccountParams", [type: :api_key, api_key: ["marked"]]},
             {"LoginAccountParams", [%{type: :api_key, api_key: "marked"}]},
             {"ChatgptAuthTokensRefreshResponse",
-             [access_token: 'marked', chatgpt_account_id: "a"]},
+             [access_token: ~c"marked", chatgpt_account_id: "a"]},
             {"CommandExecParams", [command: [%{env: "marked"}]]},
-            {"CommandExecParams", [command: ["a"], env: %{"A" => 'marked'}]},
+            {"CommandExecParams", [command: ["a"], env: %{"A" => ~c"marked"}]},
             {"ConfigBatchWriteParams", [edits: [{:api_key, "marked"}]]}
           ] do
         assert {:error, error} = Protocol.check(type, options)
         refute inspect(error) =~ "marked"
-        refute inspect(error) =~ inspect('marked')
+        refute inspect(error) =~ inspect(~c"marked")
       end
     end
 

@@ -91,7 +91,10 @@ defmodule Mix.Tasks.Codex.DoctorTest do
 
     # Without the variables of `mix test`. HOME stays, because cargo needs it.
     env =
-      for(name <- ~w(MIX_ENV MIX_BUILD_PATH MIX_DEPS_PATH MIX_EXS), do: {name, nil}) ++
+      for(
+        name <- ~w(MIX_ENV MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS),
+        do: {name, nil}
+      ) ++
         Map.to_list(Map.delete(Logins.env(home), "HOME"))
 
     mix = &System.cmd("mix", &1, cd: dir, env: env)

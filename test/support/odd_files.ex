@@ -32,12 +32,14 @@ defmodule Codex.OddFiles do
     File.ln_s!(path <> ".pipe", path)
   end
 
-  # A socket's path has room for some hundred bytes.
+  # A socket's path has room for some hundred bytes, so its folder gets a short name.
   defp socket(path) do
-    short = Path.join(System.tmp_dir!(), "odd-#{System.unique_integer([:positive])}.sock")
-    {:ok, socket} = :gen_tcp.listen(0, [:local, ifaddr: {:local, short}])
+    short = Path.join(System.tmp_dir!(), "odd-#{System.unique_integer([:positive])}")
+    File.ln_s!(Path.expand(Path.dirname(path)), short)
+    address = {:local, Path.join(short, Path.basename(path))}
+    {:ok, socket} = :gen_tcp.listen(0, [:local, ifaddr: address])
     :ok = :gen_tcp.close(socket)
-    File.rename!(short, path)
+    File.rm!(short)
   end
 
   @doc "Removes what was put at a path."

@@ -13,7 +13,7 @@ defmodule Codex.JSONRPC.Socket do
   alias Codex.{JSON, Native}
 
   @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :redact, :max_nodes]
-  defstruct @enforce_keys ++ [reading?: false, granted?: false, alive?: true]
+  defstruct @enforce_keys ++ [reading?: false, granted?: false, alive?: true, timed_out?: false]
 
   @typedoc """
     * `redact` - takes secrets of the handshake out of texts of the server
@@ -88,7 +88,7 @@ defmodule Codex.JSONRPC.Socket do
   end
 
   def stream(%{socket: socket} = transport, {tag, socket}) when tag in [:tcp_closed, :ssl_closed],
-    do: {:ok, transport, [{:down, %{reason: :closed}}]}
+    do: {:ok, transport, [{:down, %{reason: closed(transport)}}]}
 
   def stream(%{socket: socket} = transport, {tag, socket, reason})
       when tag in [:tcp_error, :ssl_error],
@@ -115,6 +115,21 @@ defmodule Codex.JSONRPC.Socket do
     do: {:ok, failed(transport, reason), []}
 
   def stream(_transport, _message), do: :unknown
+
+  # OTP 29 also sends the message of a close if a send took too long.
+  defp closed(%{timed_out?: true}), do: :timeout
+
+  defp closed(%{socket: socket} = transport) do
+    if Writer.waiting(transport.writer) > 0 do
+      receive do
+        {:send_failed, ^socket, :timeout} -> :timeout
+      after
+        @last_read -> :closed
+      end
+    else
+      :closed
+    end
+  end
 
   defp feed(transport, bytes, at, events) do
     transport.frames |> Native.websocket_feed(bytes, at) |> collect(transport, bytes, events)
@@ -195,7 +210,7 @@ defmodule Codex.JSONRPC.Socket do
   # both directions sends no message, so this does.
   defp failed(transport, reason) do
     _ = Process.send_after(self(), {:tcp_error, transport.socket, reason}, @last_read)
-    transport
+    %{transport | timed_out?: reason == :timeout}
   end
 
   defp schedule_ping(%{ping_ms: :infinity} = transport), do: transport

@@ -633,7 +633,7 @@ defmodule Codex.AppServer.ConnectionTest do
       cat > /dev/null
       """
 
-      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_spool_bytes: 8_000_000)
+      {:ok, conn} = stub_connect(dir, body, max_queue: 100, max_spool_bytes: 20_000_000)
       test = self()
 
       sleeper =
@@ -664,8 +664,8 @@ defmodule Codex.AppServer.ConnectionTest do
       # What was kept for it is gone, and it has what it had before.
       assert eventually(fn -> Process.info(conn, :memory) < {:memory, before + 4_000_000} end)
       send(sleeper, :go)
-      assert_receive {:read, {n, {:overflow, {:reader, ^sleeper}, 8_000_000}}}, 10_000
-      assert n > 100 and n < 50_000
+      assert_receive {:read, {n, {:overflow, {:reader, ^sleeper}, 20_000_000}}}, 10_000
+      assert n > 100 and n < 90_000
       assert_receive :again, 5_000
       AppServer.disconnect(conn)
     end
