@@ -39,17 +39,17 @@ defmodule Codex.DocsTest do
         do: assert(version == tested)
   end
 
-  test "the table of options in the guide equals the table of the code" do
-    [_, table, _] = String.split(read("guides/options.md"), "<!-- OPTIONS -->")
+  test "the list of options in the guide equals the rows of the code" do
+    [_, list, _] = String.split(read("guides/options.md"), "<!-- OPTIONS -->")
 
-    assert String.trim(table) == Codex.Options.Table.reach(),
+    assert String.trim(list) == Mix.CodexList.render(Codex.Options.Table.reach()),
            "run `mix codex.options --write guides/options.md`"
   end
 
-  test "the table of kinds of errors in the guide equals the table of the code" do
-    [_, table, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
+  test "the list of kinds of errors in the guide equals the rows of the code" do
+    [_, list, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
 
-    assert String.trim(table) == Codex.Error.Kinds.table(),
+    assert String.trim(list) == Mix.CodexList.render(Codex.Error.Kinds.guide()),
            "run `mix codex.errors --write guides/errors.md`"
   end
 

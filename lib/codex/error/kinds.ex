@@ -1,6 +1,6 @@
 defmodule Codex.Error.Kinds do
   @moduledoc false
-  # The kinds of a `Codex.Error`. Their documentation, their type, the table in `guides/errors.md`
+  # The kinds of a `Codex.Error`. Their documentation, their type, the list in `guides/errors.md`
   # and the default of `retryable?` are generated from these rows.
   #
   # A row: name, whether the same call may succeed later, meaning, advice. A single error may differ
@@ -102,16 +102,12 @@ defmodule Codex.Error.Kinds do
     end)
   end
 
-  @doc "Formats the kinds as a Markdown table."
-  def table do
-    rows =
-      for {name, retryable?, meaning, advice} <- @rows,
-          do: ["`#{inspect(name)}`", if(retryable?, do: "yes", else: "no"), meaning, advice]
-
-    Enum.map_join(
-      [["kind", "retryable", "what it means", "what to do"], List.duplicate("---", 4) | rows],
-      "\n",
-      &("| " <> Enum.join(&1, " | ") <> " |")
-    )
+  @doc "Returns a text for every kind: its meaning, advice, and whether it is retryable."
+  @spec guide() :: [String.t()]
+  def guide do
+    for {name, retryable?, meaning, advice} <- @rows do
+      retryable = if retryable?, do: ", retryable", else: ""
+      "`#{inspect(name)}`#{retryable} - #{meaning}. Advice: #{advice}."
+    end
   end
 end

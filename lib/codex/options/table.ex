@@ -125,32 +125,17 @@ defmodule Codex.Options.Table do
   defp redact_override({path, _value}), do: Enum.join(path, ".") <> "=[redacted]"
   defp redact_override(raw), do: hd(String.split(raw, "=")) <> "=[redacted]"
 
-  @doc "Every option and its reach as a Markdown table."
+  @doc "Returns a text for every option: its lists, its type, its form for the CLI, its meaning."
+  @spec reach() :: [String.t()]
   def reach do
-    rows =
-      for row <- rows() do
-        [
-          "`#{row.name}`",
-          Enum.map_join(
-            row.opts[:scopes],
-            ", ",
-            &%{global: "client", thread: "thread", turn: "turn"}[&1]
-          ),
-          row.opts[:expected],
-          exec_doc(row.opts[:exec]),
-          app_doc(row.opts[:app], row.opts[:exec]),
-          row.doc
-        ]
-      end
+    for row <- rows() do
+      lists = Enum.map_join(row.opts[:scopes], ", ", &(%{global: "client"}[&1] || &1))
+      exec = exec_doc(row.opts[:exec])
+      app = app_doc(row.opts[:app], row.opts[:exec])
 
-    header = ["option", "scope", "type", "`codex exec`", "app-server", "description"]
-    lines = [header, List.duplicate("---", 6) | rows]
-
-    Enum.map_join(
-      lines,
-      "\n",
-      &("| " <> Enum.map_join(&1, " | ", fn cell -> String.replace(cell, "|", "\\|") end) <> " |")
-    )
+      "`#{row.name}` (#{lists}) - #{String.trim_trailing(row.doc, ".")}. " <>
+        "Type: #{row.opts[:expected]}. `codex exec`: #{exec}; app-server: #{app}."
+    end
   end
 
   defp both_doc(:host), do: "in the SDK"

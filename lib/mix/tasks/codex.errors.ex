@@ -1,16 +1,16 @@
 defmodule Mix.Tasks.Codex.Errors do
   @shortdoc "Prints the kinds of Codex.Error with meaning and advice"
   @moduledoc """
-  Prints a Markdown table of the kinds of `Codex.Error`: whether a kind is retryable, its meaning,
+  Prints a Markdown list of the kinds of `Codex.Error`: whether a kind is retryable, its meaning,
   and advice.
 
       mix codex.errors
       mix codex.errors --write guides/errors.md
 
-  With `--write`, the table replaces the table between the markers `<!-- KINDS -->` of that file.
+  With `--write`, the list replaces the list between the markers `<!-- KINDS -->` of that file.
   """
   use Mix.Task
 
   @impl true
-  def run(args), do: Mix.CodexTable.run(args, "<!-- KINDS -->", Codex.Error.Kinds.table())
+  def run(args), do: Mix.CodexList.run(args, "<!-- KINDS -->", Codex.Error.Kinds.guide())
 end
