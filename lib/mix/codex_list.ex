@@ -5,8 +5,8 @@ defmodule Mix.CodexList do
   @width 100
 
   @doc """
-  Prints the list of `items`. With `--write FILE`, writes it between the two lines of FILE that equal
-  `marker`.
+  Prints the list of `items`. With `--write FILE`, writes it between the two lines of FILE that
+  equal `marker`.
   """
   @spec run([String.t()], String.t(), [String.t()]) :: :ok
   def run([], _marker, items), do: Mix.shell().info(render(items))

@@ -25,7 +25,8 @@ defmodule Codex.AppServer.Calls do
     omit: [nil, [], false]
   ]
   @thread_doc "`:working_directory` is `:cwd`; `:sandbox` also takes `:strict`, `:permissive` " <>
-                "and `:default`, which is not sent. Options that are nil, false or `[]` are not sent."
+                "and `:default`, which is not sent. Options that are nil, false or `[]` are " <>
+                "not sent."
   @optional [omit: [nil, []]]
   @config [timeout: 10_000] ++ @optional
 

@@ -16,18 +16,23 @@ defmodule Codex.AppServer.Request do
 
   and fields of their own, nil if the server sent no value:
 
-  | struct | question | answer |
-  | --- | --- | --- |
-  | `CommandApproval` | May this command run? | a decision |
-  | `FileChangeApproval` | May these files change? The item that began before lists the changes | a decision |
-  | `PermissionsApproval` | May the turn get more permissions? | a decision |
-  | `UserInput` | questions for the user (plan mode) | a map of a string or a list of strings by the id of the question; `%{}` leaves them unanswered |
-  | `Elicitation` | input for an MCP server, or the approval of a tool call of that server (then `tool` is set) | `{:accept, content}`, `:accept`, `:decline` or `:cancel`; or a decision |
-  | `ToolCall` | a call of a tool of the host | `{:ok, output}` or `{:error, reason}`, as `Codex.Tool` returns them |
-  | `TokenRefresh` | new tokens, if the host logged in with its own | `access_token:`, `chatgpt_account_id:`, `chatgpt_plan_type:` |
-  | `CurrentTime` | the time (experimental) | a `DateTime`, or seconds since 1970 |
-  | `Attestation` | an attestation of the client | its text |
-  | `Unknown` | a method without a struct in this version | the members of the result, as map or keyword |
+  * `CommandApproval` - May this command run? The answer is a decision.
+  * `FileChangeApproval` - May these files change? The item that began before lists the changes. The
+    answer is a decision.
+  * `PermissionsApproval` - May the turn get more permissions? The answer is a decision.
+  * `UserInput` - questions for the user (plan mode). The answer is a map of a string or a list of
+    strings by the id of the question; `%{}` leaves them unanswered.
+  * `Elicitation` - input for an MCP server, or the approval of a tool call of that server (then
+    `tool` is set). The answer is `{:accept, content}`, `:accept`, `:decline` or `:cancel`; or a
+    decision.
+  * `ToolCall` - a call of a tool of the host. The answer is `{:ok, output}` or `{:error, reason}`, as
+    `Codex.Tool` returns them.
+  * `TokenRefresh` - new tokens, if the host logged in with its own. The answer is a keyword list of
+    `access_token`, `chatgpt_account_id` and `chatgpt_plan_type`.
+  * `CurrentTime` - the time (experimental). The answer is a `DateTime`, or seconds since 1970.
+  * `Attestation` - an attestation of the client. The answer is its text.
+  * `Unknown` - a method without a struct in this version. The answer has the members of the result,
+    as map or keyword.
 
   A decision is `:allow`, `{:allow, options}`, `{:deny, reason}` or `:cancel`: see
   `Codex.Approvals`. Approvals of MCP tools take the options `for_session: true` and `always: true`,

@@ -5,7 +5,8 @@ defmodule Codex.AppServer.Turns do
   # turn at a time. Items are passed on and not kept. Pure.
   #
   # A turn is named by the id in the answer to `turn/start` or `review/start`. For a review,
-  # `turn/started` names a second id, with the first one as its root; interrupts need the second one.
+  # `turn/started` names a second id, with the first one as its root. Interrupts need the second
+  # id.
   #
   # Functions return messages for readers, as `{reader, thread_id, turn_id, what}`. The message
   # `:abandoned`, with nil as reader, is for the connection: the turn is to be interrupted.

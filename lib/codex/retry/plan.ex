@@ -18,8 +18,9 @@ defmodule Codex.Retry.Plan do
 
   @typedoc """
   `retry` and `limits` are checked options, or nil if switched off. `resume?`: the thread can be
-  continued. `redo?`: an attempt that did some work may be repeated. `account`: names
-  the account of the limits when it is needed. `total`: the time limit of the call in ms. `tries` and `limited` count attempts.
+  continued. `redo?`: an attempt that did some work may be repeated. `account`: names the account of
+  the limits when it is needed. `total`: the time limit of the call in ms. `tries` and `limited`
+  count attempts.
   """
   @type t :: %__MODULE__{
           retry: map() | nil,

@@ -9,8 +9,8 @@ defmodule Codex.Turn.Driver do
   #   * `:blocking` - for calls that wait for the end. Elements are events, `{:warnings, texts}`,
   #     `{:attempts, n}`, `{:extras, map}` and `{:failed, error}`. Silence has a limit by default
   #   * `:elements` - likewise, for a reader that may be slow
-  #   * `:events` - elements are events only: a warning is an error item, as `codex exec` has it, and
-  #     a failure is raised
+  #   * `:events` - elements are events only: a warning is an error item, as `codex exec` has it,
+  #     and a failure is raised
 
   alias Codex.Events.ItemCompleted
   alias Codex.Items
