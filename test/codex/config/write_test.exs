@@ -155,7 +155,7 @@ defmodule Codex.Config.WriteTest do
 
     AppServerClient.stop(client)
     text = File.read!(Path.join(dir, "config.toml"))
-    assert text =~ "# what keeps it on this machine\nanalytics.enabled = false\n"
+    assert text =~ "# settings that keep the CLI on this machine\nanalytics.enabled = false\n"
     assert text =~ "[model_providers.mock] # ours\n"
   end
 
