@@ -89,7 +89,12 @@ defmodule Codex.TemporaryDirectoriesTest do
     {:links, links} = Process.info(Process.whereis(Codex.TemporaryDirectories), :links)
     [port] = Enum.filter(links, &is_port/1)
     {:os_pid, pid} = Port.info(port, :os_pid)
-    {_, 0} = System.cmd("pkill", ["-9", "-P", to_string(pid)])
+    # The process of the port makes the launcher; that may not have happened yet.
+    kill = fn kill ->
+      {_, status} = System.cmd("pkill", ["-9", "-P", to_string(pid)])
+      if status != 0, do: kill.(kill)
+    end
+    kill.(kill)
     again = fn again ->
       {:links, links} = Process.info(Process.whereis(Codex.TemporaryDirectories), :links)
       if Enum.any?(links, &(is_port(&1) and &1 != port)), do: :ok, else: again.(again)
