@@ -103,9 +103,10 @@ defmodule Codex.Retry do
       [1, 2]
   """
   @spec with_stream_retry(
-          (... -> Enumerable.t() | {:ok, Enumerable.t()} | {:error, term()}),
+          (... -> Enumerable.t() | {:ok, Enumerable.t()} | {:error, reason}),
           options()
         ) :: Enumerable.t()
+        when reason: term()
   def with_stream_retry(fun, opts \\ []) when is_function(fun, 0) do
     opts = Options.check!(opts)
     fn acc, reducer -> reduce(acc, reducer, fun, opts) end

@@ -25,8 +25,8 @@ defmodule Codex.AppServer.Request do
   * `Elicitation` - input for an MCP server, or the approval of a tool call of that server (then
     `tool` is set). The answer is `{:accept, content}`, `:accept`, `:decline` or `:cancel`; or a
     decision.
-  * `ToolCall` - a call of a tool of the host. The answer is `{:ok, output}` or `{:error, reason}`, as
-    `Codex.Tool` returns them.
+  * `ToolCall` - a call of a tool of the host. The answer is `{:ok, output}` or `{:error, reason}`,
+    as `Codex.Tool` returns them.
   * `TokenRefresh` - new tokens, if the host logged in with its own. The answer is a keyword list of
     `access_token`, `chatgpt_account_id` and `chatgpt_plan_type`.
   * `CurrentTime` - the time (experimental). The answer is a `DateTime`, or seconds since 1970.

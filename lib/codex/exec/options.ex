@@ -49,7 +49,7 @@ defmodule Codex.Exec.Options do
               {:codex_opts, :any, "a `Codex.Options` (required)"},
               {:thread, :any, "a `Codex.Thread`: its options, and the thread to resume"},
               {:turn_opts, :turn_opts,
-               "options of the turn, see `Codex.Thread.run_turn/3`; the options below win over them",
+               "options of the turn, see `Codex.Thread.run_turn/3`; the options below override them",
                expected: "a map or keyword"},
               {:attachments, {:list, :image}, "images: paths, or maps with a `:path`",
                expected: "a list of paths, or of maps with a `:path`"},

@@ -18,7 +18,8 @@ defmodule Codex.Options.Places do
 
   @places [
     client:
-      "a client: give it to the first argument of Codex.start_thread/2 or Codex.AppServer.connect/2",
+      "a client: give it to the first argument of Codex.start_thread/2 or " <>
+        "Codex.AppServer.connect/2",
     thread: "a thread: give it to the second argument of Codex.start_thread/2",
     turn: "a turn: give it to the last argument of Codex.Thread.run/3",
     connection: "a connection: give it to the second argument of Codex.AppServer.connect/2",

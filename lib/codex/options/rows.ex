@@ -385,8 +385,9 @@ defmodule Codex.Options.Rows do
      default: :exec, exec: :host, app: :host}
   ]
 
-  @granular "`[granular: [sandbox_approval: boolean, rules: boolean, mcp_elicitations: boolean]]`, " <>
-              "and if wanted `skill_approval` and `request_permissions`"
+  @granular "`[granular: [sandbox_approval: boolean, rules: boolean, " <>
+              "mcp_elicitations: boolean]]`, and if wanted `skill_approval` and " <>
+              "`request_permissions`"
 
   # The valid values of the types that only these options have.
   @expected %{

@@ -26,7 +26,8 @@ defmodule Codex.Options.Sandbox do
   Returns the CLI's name of a sandbox in any spelling; nil for the default, which is not sent.
   Other terms are returned as they are.
 
-      iex> Enum.map([:strict, "workspaceWrite", :permissive, :default], &Codex.Options.Sandbox.mode/1)
+      iex> alias Codex.Options.Sandbox
+      iex> Enum.map([:strict, "workspaceWrite", :permissive, :default], &Sandbox.mode/1)
       ["read-only", "workspace-write", "danger-full-access", nil]
   """
   @spec mode(term()) :: term()

@@ -15,7 +15,7 @@ defmodule Codex.Turn.Driver do
   alias Codex.Events.ItemCompleted
   alias Codex.Items
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Attempts, Cancellation, Job, Running, Span}
+  alias Codex.Turn.{Attempts, Cancellation, Job, Running, Span, Transport}
 
   @type mode :: :blocking | :elements | :events
 
@@ -26,7 +26,8 @@ defmodule Codex.Turn.Driver do
   @default_silence %{blocking: 3_600_000, elements: nil, events: nil}
 
   @doc "Checks everything about a job of a transport that can be checked before it runs."
-  @spec prepare(module(), Job.t(), mode()) :: {:ok, Job.t()} | {:error, term()}
+  @spec prepare(module(), Job.t(), mode()) :: {:ok, Job.t()} | {:error, reason}
+        when reason: Transport.reason() | {:unsupported_option, :on_event | :keep}
   def prepare(transport, job, mode) do
     :ok = Codex.Started.check!()
 
@@ -62,12 +63,14 @@ defmodule Codex.Turn.Driver do
   end
 
   @doc "Adds input to the turn that runs in a thread."
-  @spec steer(module(), Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
+  @spec steer(module(), Codex.Thread.t(), Codex.Input.t()) ::
+          :ok | {:error, Transport.running_reason()}
   def steer(transport, thread, input),
     do: with(:ok <- check(transport, thread, :steer), do: transport.steer(thread, input))
 
   @doc "Interrupts the turn that runs in a thread; also before the server has named the thread."
-  @spec interrupt(module(), Codex.Thread.t(), boolean()) :: :ok | {:error, term()}
+  @spec interrupt(module(), Codex.Thread.t(), boolean()) ::
+          :ok | {:error, Transport.running_reason()}
   def interrupt(transport, thread, clean?) do
     if Running.thread_id(thread) == nil and Cancellation.stop({:thread, nil, thread.ref}) == :ok,
       do: :ok,

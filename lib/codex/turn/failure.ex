@@ -58,8 +58,8 @@ defmodule Codex.Turn.Failure do
   end
 
   @doc "Returns the error of an expired limit; it names the option that sets the limit."
-  @spec timeout(Timeouts.name() | :request, pos_integer(), Timeouts.t(), ending(), struct() | nil) ::
-          Error.t()
+  @spec timeout(name, pos_integer(), Timeouts.t(), ending(), struct() | nil) :: Error.t()
+        when name: Timeouts.name() | :request
   def timeout(name, ms, timeouts, ending \\ %{}, event \\ nil) do
     option = Timeouts.option(timeouts, name)
     clock = if name in [:silence, :stall], do: :idle, else: name

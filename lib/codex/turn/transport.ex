@@ -44,8 +44,15 @@ defmodule Codex.Turn.Transport do
           | {:none | :timeout | :done | :cancelled, run()}
           | {:failed, Failure.cause(), run()}
 
+  @typedoc "Reasons why a turn cannot begin, of all transports."
+  @type reason :: Codex.Exec.reason() | Codex.AppServer.Backend.reason()
+
+  @typedoc "Reasons why a turn that runs cannot get input or be interrupted, of all transports."
+  @type running_reason ::
+          {:unsupported, atom() | tuple()} | Codex.AppServer.Backend.steer_reason()
+
   @doc "Checks all that can be checked before a turn, and adds the data of `open/3` to the job."
-  @callback prepare(Job.t()) :: {:ok, Job.t()} | {:error, term()}
+  @callback prepare(Job.t()) :: {:ok, Job.t()} | {:error, reason()}
 
   @doc "Begins an attempt. A failure has the state that is to be closed, if there is one."
   @callback open(Job.t(), how(), context()) ::
@@ -73,10 +80,11 @@ defmodule Codex.Turn.Transport do
   @callback account(Job.t()) :: String.t()
 
   @doc "Adds input to the turn that runs in a thread."
-  @callback steer(Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, term()}
+  @callback steer(Codex.Thread.t(), Codex.Input.t()) :: :ok | {:error, running_reason()}
 
   @doc "Interrupts the turn that runs in a thread."
-  @callback interrupt(Codex.Thread.t(), clean? :: boolean()) :: :ok | {:error, term()}
+  @callback interrupt(Codex.Thread.t(), clean? :: boolean()) ::
+              :ok | {:error, running_reason()}
 
   @doc "Names the operations that a transport does not support."
   @callback unsupported() :: [:steer | :interrupt | :review_of_thread]

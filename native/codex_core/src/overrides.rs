@@ -1,6 +1,6 @@
 //! Configuration overrides: values as TOML, and the arguments that carry them.
 //!
-//! The CLI (0.169) takes `--config key=value`. It splits the key at every dot and knows no quotes,
+//! The CLI takes `--config key=value`. It splits the key at every dot and knows no quotes,
 //! so a name with a dot or an equals sign in it can only stand inside an inline table. A table in
 //! turn *replaces* all that came before at its path. So overrides are merged first, here, and
 //! written as one value for each leaf, or as one table where a name below it needs that.

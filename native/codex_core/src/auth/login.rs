@@ -246,7 +246,7 @@ mod tests {
         );
     }
 
-    // Each was shown to `codex login status` of CLI 0.169.
+    // Each was shown to `codex login status`.
     #[test]
     fn a_member_that_the_cli_knows_may_stand_once() {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Tokens of MCP servers (CLI 0.169). A keyring has one entry for each server; `.credentials.json`
+//! Tokens of MCP servers. A keyring has one entry for each server; `.credentials.json`
 //! holds all of them, under the same keys, in a flatter form. Here a server's tokens always have
 //! the form of the file.
 

@@ -53,8 +53,7 @@ pub fn drop_project_keys(schema: &ConfigSchema, node: &mut Node) -> Vec<String> 
         .collect()
 }
 
-/// Values of enums that the CLI still takes and holds under a newer name. Its 0.169.0 has these
-/// two.
+/// Values of enums that the CLI still takes and holds under a newer name.
 const RENAMED: [(&str, &str); 2] =
     [("guardian_subagent", "auto_review"), ("on-failure", "on-request")];
 

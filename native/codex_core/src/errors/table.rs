@@ -46,6 +46,7 @@ pub struct Row {
     pub cli: &'static str,
 }
 
+/// The version of the recordings.
 const CLI: &str = "0.169.0";
 
 /// A later attempt may succeed.

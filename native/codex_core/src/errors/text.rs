@@ -32,7 +32,7 @@ impl Folded {
             }
         };
         lossy.make_ascii_lowercase();
-        // CLI 0.169 writes "You’ve", its former versions wrote "You've".
+        // The CLI writes "You’ve"; its former versions wrote "You've".
         Folded(lossy.trim().replace('\u{2019}', "'"))
     }
 

@@ -1,6 +1,6 @@
 //! When to try again, read from words.
 //!
-//! Providers say "try again in 1.3s", "in 6m0s", "in 20 seconds"; the CLI (0.169) says "try again
+//! Providers say "try again in 1.3s", "in 6m0s", "in 20 seconds"; the CLI says "try again
 //! at 4:46 AM" where that is today, else "at Nov 21st, 2026 4:46 AM", in local time; servers say
 //! `Retry-After: 20` or give an HTTP date.
 
