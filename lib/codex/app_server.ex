@@ -108,9 +108,17 @@ defmodule Codex.AppServer do
   @spec request(conn(), String.t(), map() | nil, [request_option()]) ::
           {:ok, term()} | {:error, reason()}
   def request(conn, method, params \\ nil, request_options \\ []) when is_binary(method) do
-    with :ok <- json(params), {:ok, timeout} <- timeout(request_options, 30_000) do
+    with :ok <- utf8(method),
+         :ok <- json(params),
+         {:ok, timeout} <- timeout(request_options, 30_000) do
       Connection.request(conn, method, params, timeout_ms: timeout)
     end
+  end
+
+  defp utf8(method) do
+    if String.valid?(method),
+      do: :ok,
+      else: {:error, OptionError.argument(:method, method, "a name in UTF-8")}
   end
 
   defp json(params) when is_map(params) or params == nil do

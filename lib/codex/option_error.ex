@@ -123,8 +123,10 @@ defmodule Codex.OptionError do
   def message(%__MODULE__{reason: :unsupported} = error),
     do: "option #{place(error)} is not supported: #{error.expected}"
 
-  def message(%__MODULE__{reason: :not_options} = error),
-    do: "options must be a keyword list or a map, got: #{show(error.value)}"
+  def message(%__MODULE__{reason: :not_options} = error) do
+    subject = if error.path == [], do: "options", else: "option #{place(error)}"
+    "#{subject} must be a keyword list or a map, got: #{show(error.value)}"
+  end
 
   def message(%__MODULE__{reason: reason} = error) do
     noun = if reason == :argument, do: "argument", else: "option"

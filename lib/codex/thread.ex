@@ -39,7 +39,7 @@ defmodule Codex.Thread do
   `attempts` of the result counts the tries.
   """
 
-  alias Codex.AppServer.Backend
+  alias Codex.AppServer.{Backend, Connection}
   alias Codex.{Error, Exec, RateLimit, Turn}
   alias Codex.OptionError
   alias Codex.Options.{Merge, Schema, Table}
@@ -111,8 +111,8 @@ defmodule Codex.Thread do
   `%{type: :local_image, path: path}`. The text `/new` begins a new thread: id, metadata, labels and
   usage are dropped first.
 
-  `opts` also accepts `turn_opts`, a map or list that then replaces the options of the turn. One
-  call runs one turn: the options of a loop over turns (`max_turns`, `agent`, `run_config`,
+  `opts` also accepts `turn_opts`, a map or list that then replaces the options of the turn; options
+  beside it are checked, and have no effect. One call runs one turn: the options of a loop over turns (`max_turns`, `agent`, `run_config`,
   `backoff`) are refused with a `Codex.OptionError`.
 
   With `on_event`, a function gets the events while the turn runs:
@@ -153,7 +153,6 @@ defmodule Codex.Thread do
           {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, opts} <- Runner.opts(opts),
-         {:ok, opts} <- Table.check(:turn, opts),
          token = Runner.token(),
          {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, token) do
       {:ok, Codex.RunResultStreaming.new(Driver.stream(job), turn, token)}
@@ -367,7 +366,7 @@ defmodule Codex.Thread do
 
   # The connection that has the thread from now on. A new connection is asked to resume it.
   defp loaded(%{transport: {:app_server, conn}} = thread),
-    do: %{thread | transport_ref: Backend.connection(conn)}
+    do: %{thread | transport_ref: Connection.whereis(conn)}
 
   defp loaded(thread), do: thread
 
@@ -402,8 +401,8 @@ defmodule Codex.Thread do
   For a thread over a connection of `Codex.AppServer.connect/2`, home, environment and
   configuration are those of its server.
 
-  Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), or `{:error, reason}`: a
-  starts, `{:unsupported, :remote}` for a server of `Codex.AppServer.connect_remote/2` (ask that
+  Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), or `{:error, reason}`: a reason for which no
+  run starts, `{:unsupported, :remote}` for a server of `Codex.AppServer.connect_remote/2` (ask that
   server with `Codex.AppServer.account_read/2`), or `{:app_server_down, info}`.
   """
   @spec preflight(t()) ::

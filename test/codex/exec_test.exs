@@ -614,6 +614,38 @@ defmodule Codex.ExecTest do
                Exec.run("hi", %{"codex_opts" => thread.codex_opts, "timeout_ms" => 5_000})
     end
 
+    test "every way to run a turn takes the same options", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+
+      runs = [
+        &Thread.run(thread, "hi", &1),
+        &Thread.run(thread, "hi", turn_opts: &1),
+        &Thread.run_turn(thread, "hi", &1),
+        &Thread.run_streamed(thread, "hi", &1),
+        &Thread.run_turn_streamed(thread, "hi", &1)
+      ]
+
+      for run <- runs do
+        assert {:ok, _} = run.(config_overrides: %{"a.b" => 1, "c" => ~D[2026-01-02]})
+        assert {:error, %{reason: :unknown, nearest: :model}} = run.(modle: "x")
+      end
+
+      assert {:ok, _} = Thread.run(thread, "hi", nil)
+    end
+
+    test "options beside turn_opts are checked", %{tmp_dir: dir} do
+      thread = thread(dir, ~S(echo "$turn"))
+      assert {:ok, _} = Thread.run(thread, "hi", turn_opts: [], timeout_ms: 5_000)
+
+      assert {:error, %{reason: :unknown, key: :modle}} =
+               Thread.run(thread, "hi", turn_opts: [], modle: "x")
+
+      assert {:error, error} = Thread.run(thread, "hi", turn_opts: 5)
+
+      assert Exception.message(error) ==
+               "option :turn_opts must be a keyword list or a map, got: 5"
+    end
+
     test "options that do not go together" do
       {:ok, thread} = Codex.start_thread([codex_path: "/bin/true"], full_auto: true)
 

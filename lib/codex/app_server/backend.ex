@@ -80,7 +80,7 @@ defmodule Codex.AppServer.Backend do
 
   defp which(%{thread_id: id, transport_ref: ref, transport: {_, conn}}, _settings)
        when is_binary(id) do
-    if ref != nil and ref == connection(conn), do: {:loaded, id}, else: {:resume, id}
+    if ref != nil and ref == Connection.whereis(conn), do: {:loaded, id}, else: {:resume, id}
   end
 
   defp which(%{resume: :last}, settings),
@@ -222,10 +222,6 @@ defmodule Codex.AppServer.Backend do
       _unknown -> nil
     end
   end
-
-  @doc "Returns the process of a connection, or nil."
-  @spec connection(GenServer.server()) :: pid() | {atom(), node()} | nil
-  def connection(conn), do: Connection.whereis(conn)
 
   @doc "Returns the account of a connection's limits; that of the client if the connection is down."
   @spec account(Job.t() | Codex.Thread.t()) :: String.t()

@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Spans do
   # Parameters and answers are content, and are left out. The prefix is nil without listeners.
 
   alias Codex.AppServer.{Ids, Request}
-  alias Codex.Telemetry
+  alias Codex.{OptionError, Telemetry}
 
   @type prefix :: [atom(), ...] | nil
   @opaque span :: {prefix(), began :: integer(), map()} | nil
@@ -35,6 +35,10 @@ defmodule Codex.AppServer.Spans do
 
   # Further members of a server's error may be content.
   defp error(%{"code" => code, "message" => message}), do: %{code: code, message: message}
+
+  defp error(%OptionError{} = error),
+    do: %{message: error |> OptionError.redact() |> Exception.message()}
+
   defp error(%{} = error), do: %{message: error["message"]}
   defp error(error), do: error
 

@@ -153,7 +153,8 @@ defmodule Codex.AppServer.Turns do
   def observe(turns, method, params) when method in ["thread/closed", "thread/deleted"] do
     id = Ids.thread_id(params)
     {gone, running} = Enum.split_with(turns.running, fn {{thread, _}, _} -> thread == id end)
-    {lost(gone, method), %{turns | running: Map.new(running)}}
+    orphans = for {thread, _turn} = key <- turns.orphans, thread != id, do: key
+    {lost(gone, method), %{turns | running: Map.new(running), orphans: orphans}}
   end
 
   def observe(%{running: none, starting: none, orphans: []} = turns, _method, _params)
@@ -277,7 +278,10 @@ defmodule Codex.AppServer.Turns do
 
   @doc "Adds a turn that is interrupted when it begins. The oldest of too many never will."
   @spec orphan(t(), key()) :: t()
-  def orphan(turns, key), do: %{turns | orphans: Enum.take([key | turns.orphans], turns.most)}
+  def orphan(turns, key) do
+    orphans = [key | List.delete(turns.orphans, key)]
+    %{turns | orphans: Enum.take(orphans, turns.most)}
+  end
 
   @doc "Removes a reader that is gone. Its turns are abandoned, now or when they begin."
   @spec remove(t(), reader :: term()) :: {[message()], t()}

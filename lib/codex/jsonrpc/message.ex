@@ -56,8 +56,10 @@ defmodule Codex.JSONRPC.Message do
   def from_term(%{"method" => method} = map) when is_binary(method) and not is_map_key(map, "id"),
     do: with_params(map, &{:notification, method, &1}, {:malformed, :not_a_message})
 
-  def from_term(%{"id" => id, "error" => error}) when is_integer(id) or is_binary(id),
-    do: {:error, id, if(is_map(error), do: error, else: %{"message" => inspect(error)})}
+  # Some peers send both members.
+  def from_term(%{"id" => id, "error" => error} = map)
+      when (is_integer(id) or is_binary(id)) and (error != nil or not is_map_key(map, "result")),
+      do: {:error, id, if(is_map(error), do: error, else: %{"message" => inspect(error)})}
 
   def from_term(%{"id" => id, "result" => result}) when is_integer(id) or is_binary(id),
     do: {:result, id, result}

@@ -4,7 +4,7 @@ defmodule Codex.Thread.Runner do
   # `Codex.Thread.run_auto/3`.
 
   alias Codex.OptionError
-  alias Codex.Options.{Places, Schema}
+  alias Codex.Options.{Schema, Table}
   alias Codex.Turn
 
   @auto Schema.new(
@@ -22,31 +22,30 @@ defmodule Codex.Thread.Runner do
   @spec docs() :: String.t()
   def docs, do: Schema.docs(@auto)
 
-  @doc "Returns the options of the turn among those of a run: `turn_opts` alone, if these are set."
-  @spec opts(term()) :: {:ok, map()} | {:error, OptionError.t()}
+  @doc """
+  Returns the options of the turn among those of a run: `turn_opts` alone, if these are set. Options
+  beside them have no effect, but are checked.
+  """
+  @spec opts(term()) :: {:ok, [{term(), term()}]} | {:error, OptionError.t()}
+  def opts(nil), do: {:ok, []}
+
   def opts(opts) do
-    with {:ok, opts} <- map(opts),
-         {turn_opts, opts} = pop(opts, :turn_opts, nil) do
-      if turn_opts,
-        do: with(:ok <- check_loop(opts), do: map(turn_opts)),
-        else: {:ok, opts}
+    with {:ok, pairs} <- Schema.pairs(opts) do
+      {given, others} =
+        Enum.split_with(pairs, fn {key, _} -> key in [:turn_opts, "turn_opts"] end)
+
+      case List.last(given) do
+        {_key, turn_opts} when turn_opts != nil -> turn_opts(turn_opts, others)
+        _none -> {:ok, others}
+      end
     end
   end
 
-  defp pop(opts, key, default) do
-    {value, opts} = Map.pop(opts, Atom.to_string(key), default)
-    Map.pop(opts, key, value)
+  defp turn_opts(turn_opts, others) when is_list(others) do
+    with {:ok, _checked} <- Table.check(:turn, others),
+         {:error, error} <- Schema.pairs(turn_opts),
+         do: {:error, OptionError.inside(error, :turn_opts)}
   end
-
-  # Beside `turn_opts`, other options have no effect; those of a loop over turns are errors.
-  defp check_loop(opts) do
-    Enum.find_value(opts, :ok, fn {key, value} ->
-      error = if value, do: Places.error(key)
-      if error && error.reason == :unsupported, do: {:error, error}
-    end)
-  end
-
-  defp map(opts), do: with({:ok, pairs} <- Schema.pairs(opts), do: {:ok, Map.new(pairs)})
 
   @doc "Returns a new name of a run, for its cancellation."
   @spec token() :: String.t()
@@ -58,13 +57,14 @@ defmodule Codex.Thread.Runner do
   @doc "Calls `run` with a thread and options until the thread asks for no other turn."
   @spec auto(Codex.Thread.t(), term(), (Codex.Thread.t(), map() | keyword() -> turn())) :: turn()
   def auto(thread, opts, run) do
-    with {:ok, opts} <- Schema.validate(@auto, opts, &turn_opts/2) do
+    with {:ok, opts} <- Schema.validate(@auto, opts, &options/2) do
       backoff = opts.backoff || (&sleep/1)
       attempt(thread, &run.(&1, opts.turn_opts), backoff, 1, opts.max_attempts)
     end
   end
 
-  defp turn_opts(:options, value), do: {:ok, value}
+  # The turn checks them.
+  defp options(:options, value), do: {:ok, value}
 
   defp attempt(thread, run, backoff, n, max) do
     case run.(thread) do

@@ -191,6 +191,25 @@ defmodule Codex.AppServer.ConnectionTest do
       AppServer.disconnect(conn)
     end
 
+    test "that crashes logs no request and no answer" do
+      model = Test.start!([])
+      Process.flag(:trap_exit, true)
+      {:ok, conn} = AppServer.start_link(client: Test.options(model), cwd: model.workspace)
+      os_pid = os_pid(conn)
+      :sys.replace_state(conn, fn server -> %{server | state: :broken} end)
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          params = %{"type" => "apiKey", "apiKey" => "sk-canary"}
+          assert {:error, _down} = AppServer.request(conn, "account/login/start", params)
+          assert_receive {:EXIT, ^conn, _reason}, 5_000
+        end)
+
+      assert log =~ "terminating"
+      refute log =~ "sk-canary"
+      assert eventually(fn -> not alive?(os_pid) end)
+    end
+
     test "that fails leaves no message with linked processes" do
       for trap? <- [true, false] do
         task =

@@ -326,6 +326,8 @@ defmodule Codex.AppServer.StateTest do
             {~s({"method":"m","params":null,"emittedAtMs":1}), {:notification, "m", %{}}},
             {~s({"id":1,"result":null}), {:result, 1, nil}},
             {~s({"id":1,"error":{"code":1},"result":null}), {:error, 1, %{"code" => 1}}},
+            {~s({"id":1,"error":null,"result":{}}), {:result, 1, %{}}},
+            {~s({"id":1,"error":null}), {:error, 1, %{"message" => "nil"}}},
             {~s({"id":1,"error":"x"}), {:error, 1, %{"message" => ~s("x")}}}
           ] do
         [event] = Codex.JSONL.decode(line)
@@ -860,6 +862,9 @@ defmodule Codex.AppServer.StateTest do
       # One that ended without a beginning needs nothing.
       ended = put_elem(begun, 1, "turn/completed")
       assert {[], %{turns: %{orphans: []}}} = message(state, ended)
+      # Nor does one of a thread that was closed.
+      closed = {:notification, "thread/closed", %{"threadId" => "t"}}
+      assert {[], %{turns: %{orphans: []}}} = message(state, closed)
     end
 
     test "are left by their reader alone" do
