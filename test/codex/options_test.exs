@@ -490,8 +490,26 @@ defmodule Codex.OptionsTest do
 
       assert {:ok, %{history_max_bytes: 7}} = Options.new(history: %{"max_bytes" => 7})
 
-      assert short(Options.new(history: %{persistance: 1})) ==
-               {:error, {:unknown, [:persistance], nil}}
+      assert {:ok, %{history_max_bytes: 7}} = Options.new(history: [max_bytes: 7])
+      assert Options.new(history: nil) == Options.new([])
+
+      for {member, nearest} <- [
+            persistance: :persistence,
+            sandbox: nil,
+            zzz: nil
+          ] do
+        for options <- [&Options.new/1, &Thread.Options.new/1] do
+          assert short(options.(history: %{member => :danger_full_access})) ==
+                   {:error, {:unknown, [:history, member], nearest}}
+        end
+      end
+
+      assert short(Options.new(history: %{{1} => 2})) ==
+               {:error, {:unknown, [:history, {1}], nil}}
+
+      for value <- [~D[2020-01-01], 1, [1], [{:max_bytes, 1} | 2]] do
+        assert short(Options.new(history: value)) == {:error, {:invalid, [:history], value}}
+      end
     end
 
     test "isolation sends no flag twice, and hermetic means a clean environment by default" do

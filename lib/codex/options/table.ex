@@ -4,8 +4,8 @@ defmodule Codex.Options.Table do
   # the rows of `Codex.Options.Rows`. Checks, documentation and the arguments of the CLI are made
   # from them.
 
-  alias Codex.OptionError
-  alias Codex.Options.{Cast, Rows, Schema}
+  alias Codex.{DidYouMean, OptionError}
+  alias Codex.Options.{Cast, Rows, Schema, Type}
 
   @type scope :: :global | :thread | :turn
 
@@ -44,36 +44,56 @@ defmodule Codex.Options.Table do
   def check(_scope, nil), do: {:ok, %{}}
 
   def check(scope, attrs) do
-    with {:ok, set} <- Schema.set(schema(scope), attrs(attrs), &Cast.cast/2), do: one_bundle(set)
+    with {:ok, attrs} <- attrs(attrs),
+         {:ok, set} <- Schema.set(schema(scope), attrs, &Cast.cast/2),
+         do: one_bundle(set)
   end
 
-  defp attrs(attrs) when attrs in [[], %{}], do: []
+  defp attrs(attrs) when attrs in [[], %{}], do: {:ok, []}
 
   defp attrs(attrs) do
-    case Codex.Options.Type.pairs(attrs) do
-      {:ok, pairs} -> Enum.flat_map(pairs, &attr/1)
-      :error -> attrs
-    end
+    with {:ok, pairs} <- Schema.pairs(attrs),
+         {:ok, attrs} <- Type.each(pairs, &attr/1),
+         do: {:ok, Enum.concat(attrs)}
   end
 
   # `history: %{persistence: _, max_bytes: _}` is two options.
-  defp attr({key, %{} = history}) when key in [:history, "history"] do
-    for {name, value} <- history do
-      case to_string(name) do
-        "persistence" -> {:history_persistence, value}
-        max when max in ["max_bytes", "maxBytes"] -> {:history_max_bytes, value}
-        _ -> {name, value}
-      end
+  defp attr({key, history}) when key in [:history, "history"] and history != nil do
+    case Type.pairs(history) do
+      {:ok, members} ->
+        Type.each(members, &history/1)
+
+      :error ->
+        expected = "a map or keyword with persistence and max_bytes"
+        {:error, OptionError.invalid(:history, history, expected)}
     end
   end
 
-  defp attr({model, ""}) when model in [:model, "model"], do: []
+  defp attr({key, nil}) when key in [:history, "history"], do: {:ok, []}
+  defp attr({model, ""}) when model in [:model, "model"], do: {:ok, []}
 
   # Former form: a tuple that also says whether the network is allowed.
   defp attr({sandbox, {:external_sandbox, _}}) when sandbox in [:sandbox, "sandbox"],
-    do: [{sandbox, :external_sandbox}]
+    do: {:ok, [{sandbox, :external_sandbox}]}
 
-  defp attr(pair), do: [pair]
+  defp attr(pair), do: {:ok, [pair]}
+
+  defp history({name, value}) do
+    case Type.name(name) do
+      "persistence" ->
+        {:ok, {:history_persistence, value}}
+
+      max when max in ["max_bytes", "maxBytes"] ->
+        {:ok, {:history_max_bytes, value}}
+
+      _other ->
+        nearest = DidYouMean.nearest(name, [:persistence, :max_bytes])
+        expected = "one of :max_bytes, :persistence"
+
+        {:error,
+         OptionError.new(:unknown, [:history, name], nearest: nearest, expected: expected)}
+    end
+  end
 
   defp one_bundle(%{full_auto: true, dangerously_bypass_approvals_and_sandbox: true}),
     do: {:error, conflict()}
