@@ -499,7 +499,18 @@ defmodule Codex.ExecTest do
               %Codex.OptionError{reason: :unknown, path: [:max_attempt], nearest: :max_attempts}} =
                Thread.run_auto(thread, "hi", max_attempt: 1)
 
-      assert Exec.run("hi", []) == {:error, :missing_options}
+      for options <- [[], [codex_opts: nil], [thread: thread]],
+          do: assert(Exec.run("hi", options) == {:error, :missing_options})
+
+      for {option, value, shown} <- [
+            {:codex_opts, [api_key: "sk"], "[redacted]"},
+            {:thread, {:ok, thread}, "[redacted]"},
+            {:thread, %{thread_opts: %{}}, "[redacted]"},
+            {:output_schema_path, 1, 1}
+          ] do
+        options = Keyword.put([codex_opts: thread.codex_opts], option, value)
+        assert short(Exec.run("hi", options)) == {:error, {:invalid, [option], shown}}
+      end
 
       assert short(Exec.run("hi", codex_opts: thread.codex_opts, attachments: 1)) ==
                {:error, {:invalid, [:attachments], 1}}

@@ -46,14 +46,17 @@ defmodule Codex.Exec.Options do
 
   @schema Schema.new(
             [
-              {:codex_opts, :any, "a `Codex.Options` (required)"},
-              {:thread, :any, "a `Codex.Thread`: its options, and the thread to resume"},
+              {:codex_opts, {:struct, Codex.Options}, "a `Codex.Options` (required)",
+               expected: "a `Codex.Options`", secret: true},
+              {:thread, {:struct, Codex.Thread},
+               "a `Codex.Thread`: its options, and the thread to resume",
+               expected: "a `Codex.Thread`", secret: true},
               {:turn_opts, :turn_opts,
                "options of the turn, see `Codex.Thread.run_turn/3`; the options below override them",
                expected: "a map or keyword"},
               {:attachments, {:list, :image}, "images: paths, or maps with a `:path`",
                expected: "a list of paths, or of maps with a `:path`"},
-              {:output_schema_path, :any, "file with the JSON schema of the answer"},
+              {:output_schema_path, :path, "file with the JSON schema of the answer"},
               {:tool_outputs, {:list, :any}, "accepted, not sent", expected: "a list"},
               {:tool_failures, {:list, :any}, "accepted, not sent", expected: "a list"}
             ] ++ for({name, _, _, _} = row <- Rows.of(:turn), name in @turn, do: row),
@@ -70,7 +73,7 @@ defmodule Codex.Exec.Options do
 
   def new(attrs) do
     with {:ok, set} <- Schema.set(@schema, attrs, &cast/2),
-         %{codex_opts: %Codex.Options{}} <- set do
+         %{codex_opts: _client} <- set do
       {turn, own} = Map.split(set, @turn)
       {:ok, struct(__MODULE__, Map.update(own, :turn_opts, turn, &Map.merge(&1, turn)))}
     else
@@ -83,6 +86,9 @@ defmodule Codex.Exec.Options do
   defp cast(:turn_opts, value) do
     with {:error, %{reason: :not_options}} <- Table.check(:turn, value), do: :error
   end
+
+  defp cast({:struct, module}, value),
+    do: if(is_struct(value, module), do: {:ok, value}, else: :error)
 
   defp cast(type, value), do: Cast.cast(type, value)
 end
