@@ -696,6 +696,40 @@ defmodule Codex.OptionsTest do
       assert short(Thread.Options.new(shell_environment_policy: policy)) ==
                {:error, {:invalid, [:shell_environment_policy, :set], "[redacted]"}}
     end
+
+    test "are not in an error, whatever form they have" do
+      for {place, options} <- [
+            {[:config], [config: %{"a=sk-1" => 1}]},
+            {[:config], [config: %{"a=sk-1": 1}]},
+            {[:config_overrides], [config_overrides: [{"openai.key=sk-1", true}]]},
+            {[:config, :b], [config: [b: %{"x=sk-1" => nil}]]},
+            {[:config, "b.c"], [config: [b: [c: %{"x=sk-1" => [y: nil]}]]]},
+            {[:mcp_servers], [mcp_servers: %{"a=sk-1" => 1}]},
+            {[:mcp_servers], [mcp_servers: %{"a=sk-1" => [cwd: {1}]}]},
+            {[:mcp_servers, "a", "query_params"],
+             [mcp_servers: [a: [query_params: %{"k=sk-1" => 1}]]]},
+            {[:metadata], [metadata: "sk-1"]},
+            {[:labels], [labels: [a: "sk-1"]]},
+            {[:shell_environment_policy, :exclude],
+             [shell_environment_policy: [exclude: %{a: "sk-1"}]]},
+            {[:shell_environment_policy, :include_only],
+             [shell_environment_policy: [include_only: ["A", {"B", "sk-1"}]]]}
+          ] do
+        assert short(Thread.Options.new(options)) == {:error, {:invalid, place, "[redacted]"}}
+      end
+
+      assert short(Options.new(base_url: ["https://user:sk-1@h"])) ==
+               {:error, {:invalid, [:base_url], "[redacted]"}}
+    end
+
+    test "are not shown by inspect/1 of options" do
+      {:ok, options} = Options.new(base_url: "https://u:sk-1@h/v1")
+      assert inspect(options) == ~s(#Codex.Options<[base_url: "[redacted]"]>)
+      {:ok, options} = Thread.Options.new(metadata: %{a: "sk-1"}, labels: %{b: "sk-1"})
+
+      assert inspect(options) ==
+               ~s(#Codex.Thread.Options<[metadata: %{a: "[redacted]"}, labels: %{b: "[redacted]"}]>)
+    end
   end
 
   describe "an option of another list" do
@@ -797,7 +831,7 @@ defmodule Codex.OptionsTest do
                "got: :some"},
             {[attachments: 1],
              "option :attachments must be a list of paths, or of maps with a :path, got: 1"},
-            {[metadata: 1], "option :metadata must be a map, got: 1"},
+            {[metadata: 1], "option :metadata must be a map, got: [redacted]"},
             {[profile: 1], "option :profile must be a non-empty string, got: 1"},
             {[config: 1],
              "option :config must be a map, a keyword, or a list of {key, value} or " <>
@@ -836,7 +870,7 @@ defmodule Codex.OptionsTest do
             {[shell_environment_policy: [inherit: :some]],
              {:invalid, [:shell_environment_policy, :inherit], :some}},
             {[shell_environment_policy: [exclude: [1]]],
-             {:invalid, [:shell_environment_policy, :exclude], [1]}},
+             {:invalid, [:shell_environment_policy, :exclude], "[redacted]"}},
             {[shell_environment_policy: [ignore_default_excludes: 1]],
              {:invalid, [:shell_environment_policy, :ignore_default_excludes], 1}},
             {[sandbox_policy: [writable_roots: 1]],

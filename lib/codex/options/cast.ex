@@ -8,11 +8,14 @@ defmodule Codex.Options.Cast do
   @shell Schema.new([
            {:inherit, {:one_of, [:core, :all, :none]}, "the variables that commands inherit"},
            {:ignore_default_excludes, :boolean, "whether names like KEY and TOKEN are inherited"},
-           {:exclude, {:list, :string}, "patterns of names that are not inherited"},
-           {:include_only, {:list, :string}, "patterns of the only names that are inherited"},
+           {:exclude, {:list, :string}, "patterns of names that are not inherited", secret: true},
+           {:include_only, {:list, :string}, "patterns of the only names that are inherited",
+            secret: true},
            {:set, :variables, "further variables",
             secret: true, expected: "a map or keyword of variables and their values, not nil"}
          ])
+
+  @of_tables "names and values that the CLI takes"
 
   import Codex.Options.Type, only: [each: 2, name: 1, pairs: 1]
 
@@ -137,11 +140,11 @@ defmodule Codex.Options.Cast do
         {:ok, pairs} ->
           {:ok, Map.new(pairs)}
 
-        {:error, [_key]} ->
-          :error
-
         {:error, [_key | path]} ->
-          {:error, OptionError.invalid(path, "[redacted]", "names and values that the CLI takes")}
+          case Overrides.visible(path) do
+            [] -> :error
+            path -> {:error, OptionError.invalid(path, "[redacted]", @of_tables)}
+          end
       end
     end
   end

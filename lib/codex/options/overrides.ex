@@ -21,7 +21,7 @@ defmodule Codex.Options.Overrides do
   or of both. A key is split at its dots, as the CLI does; the keys of nested maps are not split.
 
   The error is the key of the override that cannot be written, the path of a value below it (as
-  text), or `:not_an_override`; never a value.
+  text), or `:not_an_override`; never a value. A name with `=` may hold one, so no error has it.
 
       iex> alias Codex.Options.Overrides
       iex> {:ok, list} = Overrides.new(%{"model_verbosity" => :low, tools: %{web_search: true}})
@@ -54,18 +54,32 @@ defmodule Codex.Options.Overrides do
     name = to_string(key)
     path = String.split(name, ".")
 
-    if name != "" and String.valid?(name) and not String.contains?(name, "=") do
-      case at(path, value) do
-        {:ok, value} -> {:ok, {path, value}}
-        {:error, ^path} -> {:error, key}
-        {:error, other} -> {:error, Key.format(other)}
-      end
-    else
-      {:error, key}
+    cond do
+      String.contains?(name, "=") -> {:error, :not_an_override}
+      name == "" or not String.valid?(name) -> {:error, key}
+      true -> one(key, path, at(path, value))
     end
   end
 
   defp one(_other), do: {:error, :not_an_override}
+
+  defp one(_key, path, {:ok, value}), do: {:ok, {path, value}}
+
+  defp one(key, path, {:error, place}) do
+    case visible(place) do
+      ^path -> {:error, key}
+      other -> {:error, Key.format(other)}
+    end
+  end
+
+  @doc """
+  Returns the part of a path that an error may show: what is written behind `=` may be a secret.
+
+      iex> Codex.Options.Overrides.visible(["a", "b=c", "d"])
+      ["a"]
+  """
+  @spec visible([String.t()]) :: [String.t()]
+  def visible(path), do: Enum.take_while(path, &(not String.contains?(&1, "=")))
 
   @doc "Converts a value to the form for Rust, whatever its key."
   @spec value(term()) :: {:ok, term()} | :error

@@ -130,8 +130,6 @@ defmodule Codex.Options.Table do
     end
   end
 
-  # The host may keep anything there.
-  defp shown(%{name: name}, value) when name in [:metadata, :labels], do: redact(value)
   defp shown(row, value), do: if(row.opts[:secret], do: redact(value), else: value)
 
   # Names may be seen.
