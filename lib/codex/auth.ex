@@ -36,7 +36,7 @@ defmodule Codex.Auth do
   """
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
-  alias Codex.{Config, FileSystem, Home, JSON}
+  alias Codex.{Config, FileSystem, Home, JSON, OptionError}
   alias Codex.Options.Schema
 
   @typedoc """
@@ -101,7 +101,9 @@ defmodule Codex.Auth do
   not stored.
   """
   @spec write(Credentials.t(), keyword()) :: :ok | {:error, reason()}
-  def write(%Credentials{document: document} = login, opts \\ []) when is_binary(document) do
+  def write(login, opts \\ [])
+
+  def write(%Credentials{document: document} = login, opts) when is_binary(document) do
     with {:ok, context} <- Context.new(opts),
          :ok <-
            Rules.check(
@@ -113,6 +115,11 @@ defmodule Codex.Auth do
          {:ok, source, fault} <- Store.save(:login, document, context) do
       Store.warn_once(fault, "#{inspect(source)} is used instead")
     end
+  end
+
+  def write(_other, _opts) do
+    expected = "a Codex.Auth.Credentials with a document"
+    raise OptionError.argument(:login, "[redacted]", expected)
   end
 
   @doc """

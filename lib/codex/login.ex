@@ -66,7 +66,7 @@ defmodule Codex.Login do
   """
 
   alias Codex.Auth.{Context, Rules}
-  alias Codex.{CLI, Subprocess}
+  alias Codex.{CLI, OptionError, Subprocess}
   alias Codex.CLI.Command
   alias Codex.Login.{Session, Status}
 
@@ -93,8 +93,8 @@ defmodule Codex.Login do
   null byte `{:error, {:invalid_api_key, :null_byte}}`; other errors are those above.
   """
   @spec api_key(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
-  def api_key(key, opts \\ []) when is_binary(key) or is_nil(key) do
-    with :ok <- secret(key, :invalid_api_key),
+  def api_key(key, opts \\ []) do
+    with :ok <- secret(key, :key, :invalid_api_key),
          do: at_once(["--with-api-key"], key, :api_key, opts)
   end
 
@@ -105,17 +105,26 @@ defmodule Codex.Login do
   `{:error, {:invalid_access_token, :null_byte}}`; other errors are those above.
   """
   @spec access_token(String.t() | nil, keyword()) :: {:ok, Status.t()} | {:error, reason()}
-  def access_token(token, opts \\ []) when is_binary(token) or is_nil(token) do
-    with :ok <- secret(token, :invalid_access_token),
+  def access_token(token, opts \\ []) do
+    with :ok <- secret(token, :token, :invalid_access_token),
          do: at_once(["--with-access-token"], token, :chatgpt, opts)
   end
 
-  defp secret(text, tag) do
+  # The error of a guard would show the secret.
+  defp secret(text, name, tag) do
     cond do
-      text == nil or String.trim(text) == "" -> {:error, {tag, :empty}}
+      not is_binary(text) and text != nil ->
+        raise OptionError.argument(name, "[redacted]", "a string")
+
+      text == nil or String.trim(text) == "" ->
+        {:error, {tag, :empty}}
+
       # The CLI would store it, but no request can carry it.
-      String.contains?(text, "\0") -> {:error, {tag, :null_byte}}
-      true -> :ok
+      String.contains?(text, "\0") ->
+        {:error, {tag, :null_byte}}
+
+      true ->
+        :ok
     end
   end
 

@@ -408,7 +408,7 @@ defmodule Codex.AuthTest do
     assert Credentials.parse(<<0xFF>>) == {:error, "it is not UTF-8"}
     error = assert_raise ArgumentError, fn -> Credentials.api_key(<<"sk-secret", 0xFF>>) end
     refute Exception.message(error) =~ "sk-secret"
-    assert_raise FunctionClauseError, fn -> Auth.write(%Credentials{}) end
+    assert_raise Codex.OptionError, fn -> Auth.write(%Credentials{}) end
     assert_raise Codex.OptionError, ~r/:timeout/, fn -> Auth.read(timeout: Integer.pow(2, 65)) end
     assert Credentials.mask("ключ-ключ") == "***"
   end

@@ -193,6 +193,32 @@ defmodule Codex.LoginTest do
     assert_raise ArgumentError, fn -> Login.await(login, 5_000_000_000) end
   end
 
+  test "a secret of the wrong type is in no error" do
+    alias Codex.Auth
+    alias Codex.Auth.Credentials
+
+    for {argument, fun} <- [
+          {:key, &Login.api_key/1},
+          {:token, &Login.access_token/1},
+          {:key, &Credentials.api_key/1},
+          {:key, &Credentials.mask/1},
+          {:document, &Credentials.parse/1},
+          {:credentials, &Credentials.secret/1},
+          {:login, &Auth.write/1},
+          {:tokens, &Auth.MCP.write/1}
+        ],
+        value <- [
+          String.to_charlist("sk-secret"),
+          {:ok, "sk-secret"},
+          %{api_key: "sk-secret"},
+          :"sk-secret"
+        ] do
+      error = assert_raise Codex.OptionError, fn -> fun.(value) end
+      assert {error.reason, error.path} == {:argument, [argument]}
+      refute inspect(Map.from_struct(error)) =~ "sk-secret"
+    end
+  end
+
   @tag :codex_cli
   test "the first login on a machine", %{tmp_dir: dir} do
     user = Path.join(dir, "user")

@@ -18,7 +18,7 @@ defmodule Codex.Auth.Credentials do
   `inspect/1` shows no secret.
   """
 
-  alias Codex.Native
+  alias Codex.{Native, OptionError}
 
   defstruct [
     :method,
@@ -77,7 +77,11 @@ defmodule Codex.Auth.Credentials do
       false
   """
   @spec api_key(String.t()) :: t()
-  def api_key(key) when is_binary(key) or is_nil(key) do
+  def api_key(key) do
+    # The error of a guard would show the key.
+    unless is_binary(key) or key == nil,
+      do: raise(OptionError.argument(:key, "[redacted]", "a string"))
+
     if key in [nil, ""],
       do: raise(ArgumentError, "the key is nil or empty: is the variable set that it comes from?")
 
@@ -109,6 +113,8 @@ defmodule Codex.Auth.Credentials do
       error -> error
     end
   end
+
+  def parse(_other), do: raise(OptionError.argument(:document, "[redacted]", "a string"))
 
   @doc false
   def from_native(login, source) do
@@ -160,6 +166,9 @@ defmodule Codex.Auth.Credentials do
   def secret(%__MODULE__{method: :personal_access_token, personal_access_token: token}), do: token
   def secret(%__MODULE__{}), do: nil
 
+  def secret(_other),
+    do: raise(OptionError.argument(:credentials, "[redacted]", "a Codex.Auth.Credentials"))
+
   @doc """
   Masks a key for people, as `codex login status` does.
 
@@ -174,6 +183,8 @@ defmodule Codex.Auth.Credentials do
       do: String.slice(key, 0, 8) <> "***" <> String.slice(key, -5, 5),
       else: "***"
   end
+
+  def mask(_other), do: raise(OptionError.argument(:key, "[redacted]", "a string"))
 
   defimpl Inspect do
     import Inspect.Algebra

@@ -91,7 +91,9 @@ defmodule Codex.Auth.MCP do
   Raises `ArgumentError` if a member is not UTF-8; the message names the member.
   """
   @spec write(t(), keyword()) :: :ok | {:error, Codex.Auth.reason()}
-  def write(%__MODULE__{} = tokens, opts \\ []) do
+  def write(tokens, opts \\ [])
+
+  def write(%__MODULE__{} = tokens, opts) do
     document = document(tokens)
 
     with {:ok, context} <- context(opts),
@@ -102,6 +104,9 @@ defmodule Codex.Auth.MCP do
       Store.warn_once(fault, "#{inspect(source)} is used instead")
     end
   end
+
+  def write(_other, _opts),
+    do: raise(OptionError.argument(:tokens, "[redacted]", "a Codex.Auth.MCP"))
 
   @doc """
   Removes the tokens of a server from the keyring and from the file. Returns `{:ok, removed?}` or
