@@ -884,6 +884,14 @@ defmodule Codex.OptionsTest do
              {:unknown, [:retry_opts, :max_attemps], :max_attempts}},
             {[retry_opts: %{"max_attempts" => 0}], {:invalid, [:retry_opts, :max_attempts], 0}},
             {[retry: :again], {:invalid, [:retry], :again}},
+            {[collaboration_mode: ~D[2020-01-01]],
+             {:invalid, [:collaboration_mode], ~D[2020-01-01]}},
+            {[transport: {:app_server, {:via, nil, 1}}],
+             {:invalid, [:transport], {:app_server, {:via, nil, 1}}}},
+            {[transport: {:app_server, {:via, Enum, 1}}],
+             {:invalid, [:transport], {:app_server, {:via, Enum, 1}}}},
+            {[transport: {:app_server, {:via, "m", 1}}],
+             {:invalid, [:transport], {:app_server, {:via, "m", 1}}}},
             {[rate_limit: 1], {:invalid, [:rate_limit], 1}},
             {[rate_limit_opts: [:account]], {:invalid, [:rate_limit_opts], [:account]}},
             {[rate_limit_opts: [account: 1]], {:invalid, [:rate_limit_opts, :account], 1}},
@@ -951,6 +959,13 @@ defmodule Codex.OptionsTest do
             {[config: %{"tools" => [a: {1}]}], {:invalid, [:config, "tools.a"], "[redacted]"}}
           ] do
         assert short(Thread.Options.new(options)) == {:error, reason}
+      end
+    end
+
+    test "do not include any name of a process" do
+      for name <- [{:via, Registry, {Codex.Exec.Registry, 1}}, {:global, 1}, :name, self()] do
+        transport = {:app_server, name}
+        assert {:ok, %{transport: ^transport}} = Thread.Options.new(transport: transport)
       end
     end
 

@@ -37,8 +37,8 @@ defmodule Codex.Options.Cast do
       when is_atom(name) and name not in [nil, :ok, :error] and is_atom(node),
       do: {:ok, {:app_server, server}}
 
-  def cast(:transport, {:app_server, {:via, module, _} = name}) when is_atom(module),
-    do: {:ok, {:app_server, name}}
+  def cast(:transport, {:app_server, {:via, module, _} = name}),
+    do: if(exports?(module, :whereis_name, 1), do: {:ok, {:app_server, name}}, else: :error)
 
   # A variable that is set to spaces must not become another login.
   def cast(:key, value) do
@@ -53,29 +53,21 @@ defmodule Codex.Options.Cast do
   end
 
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.
-  def cast(:policy, module) when is_atom(module) and module not in [nil, true, false] do
-    if match?({:module, _}, Code.ensure_loaded(module)) and
-         function_exported?(module, :review_tool, 3),
-       do: {:ok, module},
-       else: :error
-  end
+  def cast(:policy, module) when is_atom(module),
+    do: if(exports?(module, :review_tool, 3), do: {:ok, module}, else: :error)
 
   def cast(:policy, policy),
     do: if(Codex.Approvals.policy?(policy), do: {:ok, policy}, else: :error)
 
   def cast(:request_handler, fun) when is_function(fun, 1) or is_function(fun, 2), do: {:ok, fun}
 
-  def cast(:request_handler, module) when is_atom(module) and module not in [nil, true, false] do
-    if match?({:module, _}, Code.ensure_loaded(module)) and
-         function_exported?(module, :handle_request, 2),
-       do: {:ok, module},
-       else: :error
-  end
+  def cast(:request_handler, module),
+    do: if(exports?(module, :handle_request, 2), do: {:ok, module}, else: :error)
 
   def cast(:collaboration_mode, mode) when mode in [:plan, :default, "plan", "default"],
     do: {:ok, mode}
 
-  def cast(:collaboration_mode, %{} = mode), do: {:ok, mode}
+  def cast(:collaboration_mode, mode) when is_map(mode) and not is_struct(mode), do: {:ok, mode}
 
   def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})
 
@@ -170,6 +162,11 @@ defmodule Codex.Options.Cast do
   end
 
   def cast(_type, _value), do: :error
+
+  defp exports?(module, name, arity) do
+    is_atom(module) and match?({:module, _}, Code.ensure_loaded(module)) and
+      function_exported?(module, name, arity)
+  end
 
   defp tools([], _names), do: :ok
 
