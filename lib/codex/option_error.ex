@@ -8,10 +8,11 @@ defmodule Codex.OptionError do
     * `reason` - the kind of mistake, see below
     * `key` - the option as the caller wrote it, or the name of the argument
     * `path` - the place of the mistake, from `key` inwards: `[:cwd]`, `[:input, 0, :text]`
-    * `value` - the invalid value, or `"[redacted]"` if the option can hold a secret. A long text is
-      cut
+    * `value` - the invalid value, or `"[redacted]"` if the option can hold a secret
     * `expected` - the valid values, in words
     * `nearest` - the known key that an unknown key is spelled most like, or nil
+
+  A long text in `key`, `path` or `value` is cut.
 
   The reasons:
 
@@ -50,7 +51,7 @@ defmodule Codex.OptionError do
         }
 
   @redacted "[redacted]"
-  # Characters of a text that a value keeps, and of a value that a message shows.
+  # Characters of a text that an error keeps, and of a value that a message shows.
   @most 200
 
   @doc false
@@ -66,7 +67,7 @@ defmodule Codex.OptionError do
   @doc false
   @spec new(reason(), term(), keyword()) :: t()
   def new(reason, where, fields) do
-    path = if is_list(where), do: where, else: [where]
+    path = Enum.map(if(is_list(where), do: where, else: [where]), &cut/1)
     fields = Keyword.update(fields, :value, nil, &cut/1)
     struct!(%__MODULE__{reason: reason, key: List.first(path), path: path}, fields)
   end

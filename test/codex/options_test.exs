@@ -732,6 +732,24 @@ defmodule Codex.OptionsTest do
     end
   end
 
+  test "a long text in any part of an error is cut" do
+    long = String.duplicate("é", 1_000)
+    cut = String.duplicate("é", 200) <> "…"
+
+    for {options, path, value} <- [
+          {%{long => 1}, [cut], nil},
+          {[history: %{long => 1}], [:history, cut], nil},
+          {[model: <<long::binary, 0>>], [:model], cut}
+        ] do
+      assert {:error, error} = Options.new(options)
+      assert {error.key, error.path, error.value} == {hd(path), path, value}
+      assert String.length(Exception.message(error)) < 500
+    end
+
+    {:error, error} = Options.new(%{String.duplicate(<<0xFF>>, 1_000) => 1})
+    assert byte_size(error.key) == 200
+  end
+
   describe "an option of another list" do
     defp said({:error, reason}), do: Exception.message(Codex.Error.normalize(reason))
 

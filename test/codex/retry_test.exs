@@ -129,6 +129,18 @@ defmodule Codex.RetryTest do
       assert length(Enum.uniq(delays)) > 50
     end
 
+    test "takes the strategy in any spelling, as other options do" do
+      for strategy <- ["linear", "Linear"] do
+        opts = [base_delay_ms: 100, jitter: false, strategy: strategy]
+        assert Retry.calculate_delay(3, opts) == 300
+        assert {:ok, _} = Codex.Thread.Options.new(retry_opts: opts)
+      end
+
+      assert_raise Codex.OptionError, ~r/:strategy must be :exponential, .* got: "some"/, fn ->
+        Retry.calculate_delay(3, strategy: "some")
+      end
+    end
+
     test "takes the defaults" do
       assert Retry.calculate_delay(2, Retry.default_opts()) in 401..500
     end

@@ -182,7 +182,7 @@ defmodule Codex.Options.Cast do
     end
   end
 
-  # The options stay as they are: a turn merges them with those of its thread.
+  # The options stay as they are: the plan of a turn checks and completes them.
   defp options({:ok, _checked}, value), do: {:ok, value}
   defp options({:error, %{reason: :not_options}}, _value), do: :error
   defp options({:error, error}, _value), do: {:error, error}

@@ -2,6 +2,8 @@ defmodule Codex.Options.Rows.Retry do
   @moduledoc false
   # The options of `Codex.Retry` and `Codex.RateLimit`, as rows of `Codex.Options.Schema`.
 
+  alias Codex.Options.Type
+
   @prefix {:telemetry_prefix, :atoms, "the first part of event names; a run uses the client's",
            default: [:codex]}
 
@@ -67,7 +69,6 @@ defmodule Codex.Options.Rows.Retry do
   def cast(:factor, n) when is_number(n) and n >= 1 and n <= 1_000, do: {:ok, n}
   def cast(:strategy, fun) when is_function(fun, 1), do: {:ok, fun}
 
-  def cast(:strategy, word) when word in [:exponential, :linear, :constant], do: {:ok, word}
-
+  def cast(:strategy, word), do: Type.cast({:one_of, [:exponential, :linear, :constant]}, word)
   def cast(_type, _value), do: :error
 end
