@@ -78,9 +78,8 @@ defmodule Codex.Home.Isolated do
   # Dotted keys only, so that the order of lines does not matter.
   defp toml(config) do
     with {:ok, told} <- Overrides.new(config),
-         false <- Enum.any?(told, &is_binary/1),
-         {:ok, document} <- Overrides.document(told) do
-      {:ok, document}
+         false <- Enum.any?(told, &is_binary/1) do
+      {:ok, Overrides.document(told)}
     else
       true -> {:error, {:invalid_config, :not_a_table}}
       {:error, which} -> {:error, {:invalid_config, which}}

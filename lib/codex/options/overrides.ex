@@ -9,6 +9,7 @@ defmodule Codex.Options.Overrides do
 
   alias Codex.Config.{Key, Schema}
   alias Codex.Native
+  alias Codex.Options.Type
 
   @typedoc "A path and its value in the form for Rust, or `key=value` as the caller wrote it."
   @type t :: {[String.t()], term()} | String.t()
@@ -38,7 +39,9 @@ defmodule Codex.Options.Overrides do
   def new(%{} = overrides) when not is_struct(overrides), do: overrides |> Map.to_list() |> new()
 
   def new(overrides) when is_list(overrides) do
-    if List.improper?(overrides), do: {:error, :not_an_override}, else: all(overrides, &one/1)
+    if List.improper?(overrides),
+      do: {:error, :not_an_override},
+      else: Type.each(overrides, &one/1)
   end
 
   def new(_other), do: {:error, :not_an_override}
@@ -154,7 +157,7 @@ defmodule Codex.Options.Overrides do
   defp convert(value, path, nils, depth) when is_list(value) do
     if List.improper?(value),
       do: {:error, path},
-      else: all(value, &convert(&1, path, nils, depth - 1))
+      else: Type.each(value, &convert(&1, path, nils, depth - 1))
   end
 
   defp convert(_value, path, _nils, _depth), do: {:error, path}
@@ -162,7 +165,7 @@ defmodule Codex.Options.Overrides do
   defp table(members, path, nils, depth) do
     members = if nils == :drop, do: Enum.reject(members, &(elem(&1, 1) == nil)), else: members
 
-    with {:ok, members} <- all(members, &member(&1, path, nils, depth)),
+    with {:ok, members} <- Type.each(members, &member(&1, path, nils, depth)),
          do: {:ok, {:table, members}}
   end
 
@@ -237,19 +240,6 @@ defmodule Codex.Options.Overrides do
     end
   end
 
-  defp all(values, fun) do
-    Enum.reduce_while(values, {:ok, []}, fn value, {:ok, done} ->
-      case fun.(value) do
-        {:ok, value} -> {:cont, {:ok, [value | done]}}
-        error -> {:halt, error}
-      end
-    end)
-    |> case do
-      {:ok, done} -> {:ok, Enum.reverse(done)}
-      error -> error
-    end
-  end
-
   @doc """
   Returns the arguments for `--config`, merged: later overrides win, tables are merged, and a table
   that needs it is written inline as a whole. The error is a name that cannot be a top-level key.
@@ -261,8 +251,8 @@ defmodule Codex.Options.Overrides do
   @doc """
   Returns the overrides as lines of a `config.toml`. Names are quoted, so every name is valid.
   """
-  @spec document([t()]) :: {:ok, String.t()}
-  def document(overrides), do: {:ok, Native.override_document(overrides)}
+  @spec document([t()]) :: String.t()
+  def document(overrides), do: Native.override_document(overrides)
 
   @doc """
   Formats a value as TOML on one line.
