@@ -37,7 +37,7 @@ defmodule Codex.Options do
         }
 
   @doc """
-  Checks options, given as map (atom or string keys) or keyword list.
+  Checks options, given as map (atom or string keys), keyword list or changed struct.
 
       iex> {:ok, options} = Codex.Options.new(model: "gpt-6", reasoning: :high)
       iex> {options.model, options.reasoning_effort}
@@ -49,10 +49,9 @@ defmodule Codex.Options do
   The error is a `Codex.OptionError`: its message names the valid values, or the list that an option
   belongs to. An `api_key` of nil, or of spaces only, is an error: its variable is not set.
   """
-  @spec new(map() | keyword()) :: {:ok, t()} | {:error, OptionError.t()}
+  @spec new(t() | map() | keyword()) :: {:ok, t()} | {:error, OptionError.t()}
   def new(attrs \\ %{})
-  def new(%__MODULE__{api_key: ""}), do: Table.check(:global, api_key: "")
-  def new(%__MODULE__{} = options), do: {:ok, options}
+  def new(%__MODULE__{} = options), do: Table.check_struct(:global, options)
 
   def new(attrs),
     do: with({:ok, set} <- Table.check(:global, attrs), do: {:ok, struct(__MODULE__, set)})

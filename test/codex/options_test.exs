@@ -732,6 +732,55 @@ defmodule Codex.OptionsTest do
     end
   end
 
+  describe "a struct" do
+    test "is checked where it was changed" do
+      {:ok, options} = Options.new(model: "m", env: [A: 1])
+      {:ok, thread_options} = Thread.Options.new([])
+
+      for {field, value, reason} <- [
+            {:env, [{"A=B", 1}], {:invalid, [:env], "[redacted]"}},
+            {:api_key, "", {:invalid, [:api_key], ""}},
+            {:telemetry_prefix, nil, nil},
+            {:model, 5, {:invalid, [:model], 5}}
+          ] do
+        result = Options.new(Map.put(options, field, value))
+
+        if reason,
+          do: assert(short(result) == {:error, reason}),
+          else: assert(result == {:ok, Map.put(options, field, value)})
+      end
+
+      assert Options.new(%{options | env: [A: "b"]}) == {:ok, %{options | env: %{"A" => "b"}}}
+      assert {:error, error} = Exec.run("hi", codex_opts: %{options | env: 1})
+      assert error.path == [:codex_opts, :env]
+
+      assert short(Codex.start_thread([], %{thread_options | retry_opts: [bogus: 1]})) ==
+               {:error, {:unknown, [:retry_opts, :bogus], nil}}
+    end
+
+    test "that was made by new/1 is valid, whatever is set" do
+      values = Enum.into(@reach, @values, fn {name, value, _arguments} -> {name, value} end)
+
+      more = %{
+        ask_for_approval: [
+          granular: [sandbox_approval: true, rules: false, mcp_elicitations: true]
+        ],
+        sandbox_policy: [type: "workspace-write", writable_roots: ["x"], network_access: :enabled],
+        mcp_servers: [a: [command: "x", env: [A: "b"]]],
+        config: [a: [b: ~D[2020-01-01]]],
+        features: [a: true]
+      }
+
+      for {scope, module} <- [global: Options, thread: Thread.Options],
+          row <- Table.rows(scope),
+          value <- [Map.get(more, row.name, values[row.name])],
+          value != nil do
+        assert {:ok, options} = module.new([{row.name, value}])
+        assert module.new(options) == {:ok, options}
+      end
+    end
+  end
+
   test "a long text in any part of an error is cut" do
     long = String.duplicate("é", 1_000)
     cut = String.duplicate("é", 200) <> "…"

@@ -46,7 +46,7 @@ defmodule Codex.Exec.Options do
 
   @schema Schema.new(
             [
-              {:codex_opts, {:struct, Codex.Options}, "a `Codex.Options` (required)",
+              {:codex_opts, :client, "a `Codex.Options` (required)",
                expected: "a `Codex.Options`", secret: true},
               {:thread, {:struct, Codex.Thread},
                "a `Codex.Thread`: its options, and the thread to resume",
@@ -86,6 +86,8 @@ defmodule Codex.Exec.Options do
   defp cast(:turn_opts, value) do
     with {:error, %{reason: :not_options}} <- Table.check(:turn, value), do: :error
   end
+
+  defp cast(:client, %Codex.Options{} = options), do: Codex.Options.new(options)
 
   defp cast({:struct, module}, value),
     do: if(is_struct(value, module), do: {:ok, value}, else: :error)

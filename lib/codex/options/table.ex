@@ -49,6 +49,23 @@ defmodule Codex.Options.Table do
          do: one_bundle(set)
   end
 
+  @doc """
+  Checks the fields of a struct that differ from the defaults. Those that are kept in a form for
+  Rust, overrides and tables, are left as they are.
+  """
+  @spec check_struct(scope(), struct) :: {:ok, struct} | {:error, OptionError.t()}
+        when struct: Codex.Options.t() | Codex.Thread.Options.t()
+  def check_struct(scope, struct) do
+    attrs =
+      for row <- rows(scope),
+          row.type != :overrides and not match?({:tables, _}, row.type),
+          value <- [Map.fetch!(struct, row.name)],
+          value != row.default,
+          do: {row.name, value}
+
+    with {:ok, set} <- check(scope, attrs), do: {:ok, Map.merge(struct, set)}
+  end
+
   defp attrs(attrs) when attrs in [[], %{}], do: {:ok, []}
 
   defp attrs(attrs) do

@@ -14,7 +14,7 @@ defmodule Codex.Thread.Options do
   @type t :: %__MODULE__{}
 
   @doc """
-  Checks options, given as map (atom or string keys) or keyword list.
+  Checks options, given as map (atom or string keys), keyword list or changed struct.
 
       iex> {:ok, options} = Codex.Thread.Options.new(sandbox: "workspace-write", cd: "/srv/app")
       iex> {options.sandbox, options.working_directory}
@@ -25,9 +25,9 @@ defmodule Codex.Thread.Options do
 
   The error is a `Codex.OptionError`.
   """
-  @spec new(map() | keyword()) :: {:ok, t()} | {:error, Codex.OptionError.t()}
+  @spec new(t() | map() | keyword()) :: {:ok, t()} | {:error, Codex.OptionError.t()}
   def new(attrs \\ %{})
-  def new(%__MODULE__{} = options), do: {:ok, options}
+  def new(%__MODULE__{} = options), do: Table.check_struct(:thread, options)
 
   def new(attrs),
     do: with({:ok, set} <- Table.check(:thread, attrs), do: {:ok, struct(__MODULE__, set)})
