@@ -354,8 +354,15 @@ defmodule Codex.Auth do
   """
   @spec shell_environment_policy([String.t()], map()) :: map()
   def shell_environment_policy(more \\ [], policy \\ %{})
+
+  def shell_environment_policy(more, policy)
       when is_list(more) and is_map(policy) and not is_struct(policy) do
     keys = ["CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_SDK_*" | more]
     Map.update(policy, :exclude, keys, &Enum.uniq(&1 ++ keys))
   end
+
+  def shell_environment_policy(more, policy) when is_list(more),
+    do: OptionError.wrong!(:policy, policy, "a map")
+
+  def shell_environment_policy(other, _policy), do: OptionError.wrong!(:more, other, "a list")
 end

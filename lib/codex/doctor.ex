@@ -147,7 +147,8 @@ defmodule Codex.Doctor do
   defp checks!(checks) do
     if is_list(checks) and Enum.all?(checks, &is_struct(&1, Check)),
       do: checks,
-      else: raise(ArgumentError, "expected a list of checks, got: #{inspect(checks, limit: 3)}")
+      else:
+        raise(ArgumentError, "expected a list of checks, got: #{Codex.Options.Type.kind(checks)}")
   end
 
   @text Codex.Options.Schema.new([{:color, :boolean, "uses colors"}])

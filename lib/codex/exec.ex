@@ -43,7 +43,7 @@ defmodule Codex.Exec do
       login
   """
 
-  alias Codex.{Error, Events, Input, Review, TransportError, Turn}
+  alias Codex.{Error, Events, Input, OptionError, Review, TransportError, Turn}
   alias Codex.Exec.{Argv, Options}
   alias Codex.Turn.{Cancellation, Driver, Job, Kept, Listener}
 
@@ -129,6 +129,7 @@ defmodule Codex.Exec do
   """
   @spec cancel(String.t()) :: :ok | {:error, :not_found}
   def cancel(token) when is_binary(token), do: Cancellation.cancel_all(token)
+  def cancel(other), do: OptionError.wrong!(:token, other, "a cancellation_token")
 
   defp prepare(task, opts, mode) do
     with {:ok, %{thread: thread} = options} <- Options.new(opts),

@@ -70,6 +70,8 @@ defmodule Codex.Login do
   alias Codex.CLI.Command
   alias Codex.Login.{Session, Status}
 
+  @login "a login of chatgpt/1 or device/1"
+
   @typedoc "A login in progress."
   @opaque t :: reference()
 
@@ -154,6 +156,8 @@ defmodule Codex.Login do
   """
   @spec await(t(), timeout()) :: {:ok, Status.t()} | {:error, reason()}
   def await(login, timeout \\ :infinity)
+
+  def await(login, timeout)
       when is_reference(login) and
              (timeout == :infinity or (is_integer(timeout) and timeout >= 0)) do
     deadline = timeout |> Command.timeout() |> Command.deadline()
@@ -168,6 +172,13 @@ defmodule Codex.Login do
     _ = if monitor, do: Process.demonitor(monitor, [:flush])
     result
   end
+
+  def await(login, timeout) when is_reference(login) do
+    expected = "0, a positive integer in milliseconds or :infinity"
+    OptionError.wrong!(:timeout, timeout, expected)
+  end
+
+  def await(other, _timeout), do: OptionError.wrong!(:login, other, @login)
 
   defp await_until(login, deadline, timeout, monitor) do
     receive do
@@ -197,6 +208,7 @@ defmodule Codex.Login do
   """
   @spec cancel(t()) :: :ok
   def cancel(login) when is_reference(login), do: Session.cancel(login)
+  def cancel(other), do: OptionError.wrong!(:login, other, @login)
 
   @doc """
   Runs `codex login status`, which reports the stored login and ignores `CODEX_API_KEY`.

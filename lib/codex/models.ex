@@ -153,7 +153,9 @@ defmodule Codex.Models do
       :protocol
   """
   @spec from_model_list(map(), keyword()) :: {:ok, Catalog.t()} | {:error, Error.t()}
-  def from_model_list(reply, opts \\ []) when is_map(reply) and not is_struct(reply) do
+  def from_model_list(reply, opts \\ [])
+
+  def from_model_list(reply, opts) when is_map(reply) and not is_struct(reply) do
     opts = Codex.Options.Schema.validate!(@catalog, opts)
     opts = %{opts | fetched_at: opts.fetched_at || DateTime.utc_now()}
 
@@ -162,6 +164,8 @@ defmodule Codex.Models do
       :error -> {:error, Error.new(:protocol, "the reply to model/list names no model")}
     end
   end
+
+  def from_model_list(other, _opts), do: Codex.OptionError.wrong!(:reply, other, "a map")
 
   # --- Models -----------------------------------------------------------------------------------
 

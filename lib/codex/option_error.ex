@@ -65,6 +65,14 @@ defmodule Codex.OptionError do
     do: new(:argument, name, value: value, expected: expected)
 
   @doc false
+  # Raises the error of an argument. Of a value that can hold a secret, it has the kind.
+  @spec wrong!(atom(), term(), String.t()) :: no_return()
+  def wrong!(name, value, expected) do
+    shown = if is_atom(value) or is_number(value), do: value, else: Codex.Options.Type.kind(value)
+    raise argument(name, shown, expected)
+  end
+
+  @doc false
   @spec new(reason(), term(), keyword()) :: t()
   def new(reason, where, fields) do
     path = Enum.map(if(is_list(where), do: where, else: [where]), &cut/1)

@@ -30,7 +30,7 @@ defmodule Codex.RateLimit do
 
   require Logger
 
-  alias Codex.{Error, Events, Telemetry, TransportError}
+  alias Codex.{Error, Events, OptionError, Telemetry, TransportError}
   alias Codex.Error.Classifier
   alias Codex.Options.Type
   alias Codex.RateLimit.{AccountKey, Options, Snapshot, Store}
@@ -108,8 +108,15 @@ defmodule Codex.RateLimit do
   """
   @spec calculate_delay(map(), pos_integer()) :: non_neg_integer()
   def calculate_delay(info, attempt \\ 1)
+
+  def calculate_delay(info, attempt)
       when is_map(info) and not is_struct(info) and is_integer(attempt) and attempt > 0,
       do: delay(info, attempt, Options.complete!([]))
+
+  def calculate_delay(info, attempt) when is_map(info) and not is_struct(info),
+    do: OptionError.wrong!(:attempt, attempt, "a positive integer")
+
+  def calculate_delay(other, _attempt), do: OptionError.wrong!(:info, other, "a map")
 
   @doc false
   @spec delay(map(), pos_integer(), map()) :: non_neg_integer()
@@ -142,10 +149,13 @@ defmodule Codex.RateLimit do
   """
   @spec handle(map(), keyword() | map()) :: :ok
   def handle(info, opts \\ [])
-      when is_map(info) and not is_struct(info) do
+
+  def handle(info, opts) when is_map(info) and not is_struct(info) do
     %{attempt: attempt} = opts = Options.handle!(opts)
     wait(info, attempt, delay(info, attempt, opts), opts)
   end
+
+  def handle(other, _opts), do: OptionError.wrong!(:info, other, "a map")
 
   defp wait(info, attempt, delay, opts) do
     Logger.warning("codex: rate limited, waiting #{delay} ms (attempt #{attempt})")
@@ -173,8 +183,13 @@ defmodule Codex.RateLimit do
   """
   @spec with_rate_limit_handling((... -> result), keyword() | map()) :: result
         when result: term()
-  def with_rate_limit_handling(fun, opts \\ []) when is_function(fun, 0),
+  def with_rate_limit_handling(fun, opts \\ [])
+
+  def with_rate_limit_handling(fun, opts) when is_function(fun, 0),
     do: attempt(fun, Options.complete!(opts), 1)
+
+  def with_rate_limit_handling(other, _opts),
+    do: OptionError.wrong!(:fun, other, "a function of arity 0")
 
   defp attempt(fun, opts, n) do
     result = fun.()
@@ -202,8 +217,17 @@ defmodule Codex.RateLimit do
       nil
   """
   @spec parse_retry_after(map()) :: pos_integer() | nil
-  def parse_retry_after(%{headers: headers}) when is_map(headers) or is_list(headers) do
-    headers = for {name, value} <- headers, do: {String.downcase(to_string(name)), value}
+  def parse_retry_after(%{headers: headers}) do
+    case Type.pairs(headers) do
+      {:ok, pairs} -> asked(pairs)
+      :error -> nil
+    end
+  end
+
+  def parse_retry_after(_response), do: nil
+
+  defp asked(pairs) do
+    headers = for {name, value} <- pairs, name = text(name), do: {String.downcase(name), value}
 
     Enum.find_value(["retry-after", "x-ratelimit-reset-after"], fn name ->
       case List.keyfind(headers, name, 0) do
@@ -213,12 +237,9 @@ defmodule Codex.RateLimit do
     end)
   end
 
-  def parse_retry_after(_response), do: nil
-
   # `:httpc` returns charlists, other clients lists of values.
-  defp seconds([char | _] = text) when is_integer(char) and char in ?\s..?~ do
-    if List.ascii_printable?(text), do: text |> List.to_string() |> seconds()
-  end
+  defp seconds([char | _] = text) when is_integer(char) and char in ?\s..?~,
+    do: text |> text() |> seconds()
 
   defp seconds([value | _]), do: seconds(value)
   defp seconds(n) when is_integer(n) and n > 0, do: n * 1000
@@ -235,6 +256,12 @@ defmodule Codex.RateLimit do
 
   defp seconds(_other), do: nil
 
+  defp text(list) when is_list(list) do
+    if not List.improper?(list) and List.ascii_printable?(list), do: List.to_string(list)
+  end
+
+  defp text(name), do: Type.name(name)
+
   ## Accounts
 
   @doc """
@@ -243,6 +270,7 @@ defmodule Codex.RateLimit do
   """
   @spec account(map()) :: String.t()
   def account(%{env: _, api_key: _, base_url: _} = settings), do: AccountKey.of(settings)
+  def account(other), do: OptionError.wrong!(:settings, other, "the merged settings of a turn")
 
   @doc """
   Returns the newest snapshot of an account's limits, or nil. `Codex.Thread.rate_limits/1` returns
@@ -252,6 +280,7 @@ defmodule Codex.RateLimit do
   """
   @spec snapshot(String.t()) :: Snapshot.t() | nil
   def snapshot(account) when is_binary(account), do: Store.get(account)
+  def snapshot(other), do: OptionError.wrong!(:account, other, "the name of an account")
 
   @doc false
   # The limit that the account's snapshot shows as reached, or nil.

@@ -19,7 +19,8 @@ defmodule Codex.Retry do
   `Codex.Telemetry`.
   """
 
-  alias Codex.{Error, Telemetry}
+  alias Codex.{Error, OptionError, Telemetry}
+  alias Codex.Options.Type
   alias Codex.Retry.Options
 
   @type option ::
@@ -54,8 +55,12 @@ defmodule Codex.Retry do
   @spec with_retry((... -> {:ok, value} | {:error, reason}), options()) ::
           {:ok, value} | {:error, reason}
         when value: term(), reason: term()
-  def with_retry(fun, opts \\ []) when is_function(fun, 0),
+  def with_retry(fun, opts \\ [])
+
+  def with_retry(fun, opts) when is_function(fun, 0),
     do: attempt(fun, Options.check!(opts), 1, now())
+
+  def with_retry(other, _opts), do: OptionError.wrong!(:fun, other, "a function of arity 0")
 
   defp attempt(fun, opts, n, began) do
     started = System.monotonic_time()
@@ -73,7 +78,7 @@ defmodule Codex.Retry do
       other ->
         raise ArgumentError,
               "expected the function to return {:ok, value} or {:error, reason}, " <>
-                "got: #{inspect(other)}"
+                "got: #{Type.kind(other)}"
     end
   end
 
@@ -107,10 +112,15 @@ defmodule Codex.Retry do
           options()
         ) :: Enumerable.t()
         when reason: term()
-  def with_stream_retry(fun, opts \\ []) when is_function(fun, 0) do
+  def with_stream_retry(fun, opts \\ [])
+
+  def with_stream_retry(fun, opts) when is_function(fun, 0) do
     opts = Options.check!(opts)
     fn acc, reducer -> reduce(acc, reducer, fun, opts) end
   end
+
+  def with_stream_retry(other, _opts),
+    do: OptionError.wrong!(:fun, other, "a function of arity 0")
 
   # No attempt starts before the reader asks for an element.
   defp reduce({:suspend, acc}, reducer, fun, opts),
@@ -171,8 +181,13 @@ defmodule Codex.Retry do
       300
   """
   @spec calculate_delay(pos_integer(), options()) :: non_neg_integer()
-  def calculate_delay(attempt, opts \\ []) when is_integer(attempt) and attempt > 0,
+  def calculate_delay(attempt, opts \\ [])
+
+  def calculate_delay(attempt, opts) when is_integer(attempt) and attempt > 0,
     do: Options.delay(attempt, Options.check!(opts))
+
+  def calculate_delay(other, _opts),
+    do: OptionError.wrong!(:attempt, other, "a positive integer")
 
   @doc """
   Returns true if a call that failed with this reason may succeed when repeated, as

@@ -76,6 +76,7 @@ defmodule Codex.Test do
   #{Codex.Test.Config.docs()}
   """
 
+  alias Codex.Options.Type
   alias Codex.Test.{Config, Executable, Script, Server}
 
   @doc """
@@ -279,5 +280,5 @@ defmodule Codex.Test do
   defp pid(pid) when is_pid(pid), do: pid
 
   defp pid(other),
-    do: raise(ArgumentError, "expected a server of Codex.Test.start/2, got: #{inspect(other)}")
+    do: raise(ArgumentError, "expected a server of Codex.Test.start/2, got: #{Type.kind(other)}")
 end

@@ -25,6 +25,53 @@ defmodule Codex.ArgumentsTest do
     assert Enum.filter(lines, &String.starts_with?(&1, "BAD ")) == []
   end
 
+  test "that cannot be used are errors that name the argument, without the value" do
+    alias Codex.{Auth, Doctor, Exec, Login, Models, RateLimit, Retry}
+
+    for {name, fun} <- [
+          fun: &Retry.with_retry/1,
+          fun: &Retry.with_stream_retry/1,
+          attempt: &Retry.calculate_delay/1,
+          fun: &RateLimit.with_rate_limit_handling/1,
+          info: &RateLimit.handle/1,
+          info: &RateLimit.calculate_delay/1,
+          attempt: &RateLimit.calculate_delay(%{}, &1),
+          settings: &RateLimit.account/1,
+          account: &RateLimit.snapshot/1,
+          account: &RateLimit.reached/1,
+          token: &Exec.cancel/1,
+          login: &Login.await/1,
+          timeout: &Login.await(make_ref(), &1),
+          login: &Login.cancel/1,
+          reply: &Models.from_model_list/1,
+          more: &Auth.shell_environment_policy/1,
+          policy: &Auth.shell_environment_policy([], &1)
+        ],
+        {value, shown} <- [{nil, "nil"}, {{:ok, "sk-1"}, ~s("a tuple")}] do
+      error = assert_raise Codex.OptionError, fn -> fun.(value) end
+      assert {error.reason, error.path} == {:argument, [name]}
+      assert Exception.message(error) =~ ~r/^argument :#{name} must be .+, got: #{shown}$/
+    end
+
+    secret = %{"sk-1" => 1}
+
+    for fun <- [
+          &Codex.stop/1,
+          &Codex.Config.put(&1, 1),
+          &Codex.Config.put([&1], 1),
+          &Doctor.text/1,
+          &Doctor.text([&1]),
+          &Codex.Test.start([&1]),
+          &Codex.Test.start([], default: &1),
+          &Codex.Test.requests/1,
+          &Retry.with_retry(fn -> &1 end),
+          &Retry.with_retry(fn -> {:error, :closed} end, strategy: fn _ -> &1 end)
+        ] do
+      error = assert_raise ArgumentError, fn -> fun.(secret) end
+      refute Exception.message(error) =~ "sk-1"
+    end
+  end
+
   test "that look like a thread or a connection get a sentence" do
     {:ok, thread} = Codex.start_thread()
     nobody = spawn(fn -> :ok end)

@@ -122,7 +122,13 @@ defmodule Codex.RateLimitTest do
           {%{"retry-after" => "soon"}, nil},
           {%{"retry-after" => "Fri, 31 Dec 1999 23:59:59 GMT"}, nil},
           {%{}, nil},
-          {nil, nil}
+          {nil, nil},
+          {[{to_charlist("Retry-After"), to_charlist("7")}], 7_000},
+          {[{:"retry-after", 7}], 7_000},
+          {[1 | 2], nil},
+          {~D[2020-01-01], nil},
+          {%{{1} => "7", [1 | 2] => "7"}, nil},
+          {%{"retry-after" => [?7 | 2]}, nil}
         ],
         do: assert({headers, RateLimit.parse_retry_after(%{headers: headers})} == {headers, ms})
 

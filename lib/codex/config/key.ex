@@ -64,7 +64,10 @@ defmodule Codex.Config.Key do
   defp quoted(_rest, _done), do: :error
 
   @spec refuse(term()) :: no_return()
-  defp refuse(key), do: raise(ArgumentError, "not a configuration key: #{inspect(key)}")
+  defp refuse(key) do
+    shown = if is_binary(key), do: inspect(key), else: Codex.Options.Type.kind(key)
+    raise ArgumentError, "not a configuration key: #{shown}"
+  end
 
   @doc """
   Formats a key as one string, with quotes if they are needed.

@@ -47,7 +47,7 @@ defmodule Codex.Retry.Options do
 
       other ->
         raise ArgumentError,
-              "expected the strategy to return milliseconds for #{n}, got: #{inspect(other)}"
+              "expected the strategy to return milliseconds for #{n}, got: #{Type.kind(other)}"
     end
   end
 

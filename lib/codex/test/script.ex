@@ -2,7 +2,7 @@ defmodule Codex.Test.Script do
   @moduledoc false
   # Chooses the step that answers a request: rules first, then the steps in order, then the default.
 
-  alias Codex.Options.Schema
+  alias Codex.Options.{Schema, Type}
   alias Codex.Test.{Steps, Wire}
 
   defstruct rules: [], steps: [], default: nil, given: 0, answered: 0
@@ -89,7 +89,7 @@ defmodule Codex.Test.Script do
     do: {String.downcase(name), value}
 
   defp header!(other),
-    do: raise(ArgumentError, "a rule's :header is {name, value}, got: #{inspect(other)}")
+    do: raise(ArgumentError, "a rule's :header is {name, value}, got: #{Type.kind(other)}")
 
   @doc "Converts a step to the form that `Codex.Test.Wire` takes. Raises for an invalid step."
   @spec step!(term()) :: Steps.step()
@@ -107,7 +107,7 @@ defmodule Codex.Test.Script do
 
   def step!(other) do
     raise ArgumentError,
-          "not a step: #{inspect(other)}; expected a string, a function of the request, or a " <>
+          "not a step: #{Type.kind(other)}; expected a string, a function of the request, or a " <>
             "value made by Codex.Test.Steps"
   end
 end

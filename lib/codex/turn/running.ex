@@ -104,6 +104,6 @@ defmodule Codex.Turn.Running do
   defp wanted(other) do
     raise ArgumentError,
           "expected a Codex.Turn.Running, its ref, a Codex.Thread, a thread id or the pid of " <>
-            "the reader, got: #{inspect(other)}"
+            "the reader, got: #{Codex.Options.Type.kind(other)}"
   end
 end
