@@ -48,8 +48,7 @@ defmodule Codex.Exec.Options do
             [
               {:codex_opts, :client, "a `Codex.Options` (required)",
                expected: "a `Codex.Options`", secret: true},
-              {:thread, {:struct, Codex.Thread},
-               "a `Codex.Thread`: its options, and the thread to resume",
+              {:thread, :thread, "a `Codex.Thread`: its options, and the thread to resume",
                expected: "a `Codex.Thread`", secret: true},
               {:turn_opts, :turn_opts,
                "options of the turn, see `Codex.Thread.run_turn/3`; the options below override them",
@@ -89,8 +88,9 @@ defmodule Codex.Exec.Options do
 
   defp cast(:client, %Codex.Options{} = options), do: Codex.Options.new(options)
 
-  defp cast({:struct, module}, value),
-    do: if(is_struct(value, module), do: {:ok, value}, else: :error)
+  # A `Codex.Thread`, which this area does not name.
+  defp cast(:thread, %_{codex_opts: _, thread_opts: %_{}, thread_id: _} = thread),
+    do: {:ok, thread}
 
   defp cast(type, value), do: Cast.cast(type, value)
 end
