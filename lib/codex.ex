@@ -2,13 +2,16 @@ defmodule Codex do
   @external_resource readme = Path.expand("../README.md", __DIR__)
   @moduledoc readme |> File.read!() |> String.split("<!-- MDOC -->") |> Enum.fetch!(1)
 
+  alias Codex.AppServer.ThreadParams
+  alias Codex.Exec.Flags
   alias Codex.{Options, Thread}
+  alias Codex.Turn.{Cancellation, Running}
 
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
   @type reason ::
           Codex.OptionError.t()
-          | Codex.Exec.Flags.reason()
-          | Codex.AppServer.ThreadParams.reason()
+          | Flags.reason()
+          | ThreadParams.reason()
 
   @doc """
   Makes a new thread. No process starts yet: the CLI starts with the first turn.
@@ -89,8 +92,8 @@ defmodule Codex do
           DateTime.diff(DateTime.utc_now(), at) > 600,
           do: Codex.stop(ref)
   """
-  @spec running() :: [Codex.Turn.Running.t()]
-  def running, do: Codex.Turn.Running.list()
+  @spec running() :: [Running.t()]
+  def running, do: Running.list()
 
   @doc """
   Stops a turn that runs on this node, from any process. `target` is an entry of `running/0` or its
@@ -124,7 +127,7 @@ defmodule Codex do
       end)
   """
   @spec stop(
-          Codex.Turn.Running.t()
+          Running.t()
           | reference()
           | Thread.t()
           | String.t()
@@ -132,10 +135,10 @@ defmodule Codex do
           | Codex.RunResultStreaming.t()
         ) :: :ok | {:error, :not_found}
   def stop(%Thread{} = thread),
-    do: Codex.Turn.Cancellation.stop({:thread, thread.thread_id, thread.ref})
+    do: Cancellation.stop({:thread, thread.thread_id, thread.ref})
 
   def stop(%Codex.RunResultStreaming{} = run), do: Codex.RunResultStreaming.cancel(run)
-  def stop(target), do: Codex.Turn.Cancellation.stop(target)
+  def stop(target), do: Cancellation.stop(target)
 
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
@@ -155,8 +158,8 @@ defmodule Codex do
   defp of_last(_thread_opts, _extra), do: :ok
 
   # Options that the transport can never send are refused here, before the first turn.
-  defp check(:exec, opts, thread_opts), do: Codex.Exec.Flags.check(opts, thread_opts)
+  defp check(:exec, opts, thread_opts), do: Flags.check(opts, thread_opts)
 
   defp check({:app_server, _conn}, opts, thread_opts),
-    do: Codex.AppServer.ThreadParams.check(opts, thread_opts)
+    do: ThreadParams.check(opts, thread_opts)
 end

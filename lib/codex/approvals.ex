@@ -55,6 +55,7 @@ defmodule Codex.Approvals do
   """
 
   alias Codex.Approvals.{Crash, Spans, StaticPolicy}
+  alias Codex.Options.Schema
 
   @type policy :: module() | function() | StaticPolicy.t()
   @type decision :: :allow | {:allow, keyword() | map()} | {:deny, term()}
@@ -89,7 +90,7 @@ defmodule Codex.Approvals do
   def review_tool(nil, _event, _context, _opts), do: :allow
 
   def review_tool(policy, event, context, opts) when is_map(event) do
-    opts = Codex.Options.Schema.pairs!(opts)
+    opts = Schema.pairs!(opts)
 
     if Spans.field(event, :requires_approval) == false or
          Spans.field(event, :approved) not in [nil, false] or

@@ -37,6 +37,7 @@ defmodule Codex.Auth do
 
   alias Codex.Auth.{Context, Credentials, Preflight, Rules, Store}
   alias Codex.{Config, FileSystem, Home, JSON, OptionError}
+  alias Codex.Error.Words
   alias Codex.Options.Schema
 
   @typedoc """
@@ -335,7 +336,7 @@ defmodule Codex.Auth do
   """
   @spec explain(reason() | Preflight.error()) :: String.t()
   def explain(%Config.Error{} = error), do: Exception.message(error)
-  def explain(reason), do: Codex.Error.Words.reason(reason) || inspect(reason)
+  def explain(reason), do: Words.reason(reason) || inspect(reason)
 
   @doc """
   Returns a value of `shell_environment_policy` that hides keys from the commands that Codex runs.

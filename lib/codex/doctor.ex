@@ -98,6 +98,7 @@ defmodule Codex.Doctor do
   """
 
   alias Codex.Doctor.{Check, Context, Report}
+  alias Codex.Options.{Schema, Type}
 
   @doc """
   Runs all checks and returns them in the order above.
@@ -147,11 +148,10 @@ defmodule Codex.Doctor do
   defp checks!(checks) do
     if is_list(checks) and Enum.all?(checks, &is_struct(&1, Check)),
       do: checks,
-      else:
-        raise(ArgumentError, "expected a list of checks, got: #{Codex.Options.Type.kind(checks)}")
+      else: raise(ArgumentError, "expected a list of checks, got: #{Type.kind(checks)}")
   end
 
-  @text Codex.Options.Schema.new([{:color, :boolean, "uses colors"}])
+  @text Schema.new([{:color, :boolean, "uses colors"}])
 
   @doc """
   Formats checks as text for people, without a line break at the end.
@@ -164,7 +164,7 @@ defmodule Codex.Doctor do
   """
   @spec text([Check.t()], keyword()) :: String.t()
   def text(checks, opts \\ []) do
-    %{color: color} = Codex.Options.Schema.validate!(@text, opts)
+    %{color: color} = Schema.validate!(@text, opts)
     Report.text(checks!(checks), if(color == nil, do: IO.ANSI.enabled?(), else: color))
   end
 

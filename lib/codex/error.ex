@@ -53,6 +53,7 @@ defmodule Codex.Error do
 
   alias Codex.Error.{Classifier, Kinds, Reasons, Words}
   alias Codex.{OptionError, Text, TransportError}
+  alias Codex.Options.Schema
 
   defexception [
     :message,
@@ -133,7 +134,7 @@ defmodule Codex.Error do
   """
   @spec rate_limit(String.t(), keyword()) :: t()
   def rate_limit(message, opts \\ []) when is_binary(message) do
-    opts = Codex.Options.Schema.pairs!(opts)
+    opts = Schema.pairs!(opts)
     error = new(:rate_limit, message, opts[:details] || %{})
     %{error | retry_after_ms: opts[:retry_after_ms]}
   end

@@ -16,8 +16,8 @@ defmodule Codex.Events do
   unknown type, or without a required field, is a `Codex.Events.Unknown`.
   """
 
-  alias Codex.Items
   alias Codex.Events.{Dialects, Schema}
+  alias Codex.Items
   require Dialects
 
   defmodule Unknown do

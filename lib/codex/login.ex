@@ -69,6 +69,7 @@ defmodule Codex.Login do
   alias Codex.{CLI, OptionError, Subprocess}
   alias Codex.CLI.Command
   alias Codex.Login.{Session, Status}
+  alias Codex.Options.Schema
 
   @login "a login of chatgpt/1 or device/1"
 
@@ -318,7 +319,7 @@ defmodule Codex.Login do
   defp env(%{codex_home: home, env: env}), do: Map.put(env, "CODEX_HOME", Path.expand(home))
 
   defp options!(opts) do
-    Codex.Options.Schema.validate!(@schema, opts, fn
+    Schema.validate!(@schema, opts, fn
       :limit, ms when ms == :infinity or (is_integer(ms) and ms in 0..0xFFFFFFFF) ->
         {:ok, ms}
 

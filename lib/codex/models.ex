@@ -45,7 +45,7 @@ defmodule Codex.Models do
 
   alias Codex.Error
   alias Codex.Models.{Catalog, Query, Source}
-  alias Codex.Options.Effort
+  alias Codex.Options.{Effort, Schema, Type}
 
   @typedoc """
   A model. `extra` has the other fields of the CLI (`"context_window"`, `"input_modalities"`,
@@ -116,7 +116,7 @@ defmodule Codex.Models do
          do: {:ok, Catalog.aged(catalog)}
   end
 
-  @catalog Codex.Options.Schema.new([
+  @catalog Schema.new([
              {:fetched_at, :any, "the time of the reply", shown: "now"},
              {:cli_version, :text, "the version of the server"}
            ])
@@ -156,7 +156,7 @@ defmodule Codex.Models do
   def from_model_list(reply, opts \\ [])
 
   def from_model_list(reply, opts) when is_map(reply) and not is_struct(reply) do
-    opts = Codex.Options.Schema.validate!(@catalog, opts)
+    opts = Schema.validate!(@catalog, opts)
     opts = %{opts | fetched_at: opts.fetched_at || DateTime.utc_now()}
 
     case Catalog.new(reply["data"], :model_list, Map.to_list(opts)) do
@@ -314,7 +314,7 @@ defmodule Codex.Models do
         Atom.to_string(effort)
 
       :error ->
-        shown = Codex.Options.Type.kind(value)
+        shown = Type.kind(value)
         raise ArgumentError, "expected one of #{inspect(Effort.all())}, got: #{shown}"
     end
   end

@@ -6,6 +6,8 @@ defmodule Codex.Native do
   # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
   # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Doctor` (facts of the library).
 
+  alias Codex.Events.Dialects
+
   # Loading it while the project compiles would need modules that are not there yet.
   @compile {:autoload, false}
   @on_load :load
@@ -28,7 +30,7 @@ defmodule Codex.Native do
   end
 
   defp load(folder) do
-    table = Codex.Events.Dialects.native()
+    table = Dialects.native()
     :erlang.load_nif(String.to_charlist(folder <> "libcodex_nif"), table)
   end
 

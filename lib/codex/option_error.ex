@@ -36,6 +36,8 @@ defmodule Codex.OptionError do
       "option :model_context_window must be a positive integer, got: 0"
   """
 
+  alias Codex.Options.Type
+
   defexception [:reason, :key, :value, :expected, :nearest, path: []]
 
   @type reason ::
@@ -68,7 +70,7 @@ defmodule Codex.OptionError do
   # Raises the error of an argument. Of a value that can hold a secret, it has the kind.
   @spec wrong!(atom(), term(), String.t()) :: no_return()
   def wrong!(name, value, expected) do
-    shown = if is_atom(value) or is_number(value), do: value, else: Codex.Options.Type.kind(value)
+    shown = if is_atom(value) or is_number(value), do: value, else: Type.kind(value)
     raise argument(name, shown, expected)
   end
 

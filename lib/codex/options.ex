@@ -13,7 +13,8 @@ defmodule Codex.Options do
   `inspect/1` shows neither the key nor the values of the environment.
   """
 
-  alias Codex.{CLI, OptionError, Options.Table}
+  alias Codex.{CLI, OptionError}
+  alias Codex.Options.Table
 
   defstruct Table.defaults(:global)
 
@@ -67,6 +68,6 @@ defmodule Codex.Options do
   def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)
 
   defimpl Inspect do
-    def inspect(options, opts), do: Codex.Options.Table.inspect(options, :global, opts)
+    def inspect(options, opts), do: Table.inspect(options, :global, opts)
   end
 end

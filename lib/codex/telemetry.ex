@@ -33,6 +33,7 @@ defmodule Codex.Telemetry do
   both.
   """
 
+  alias Codex.Options.Schema
   alias Codex.Telemetry.{Debug, DefaultLogger, Table}
 
   # The application may lack the package, so `execute/3` checks whether it is loaded.
@@ -110,7 +111,7 @@ defmodule Codex.Telemetry do
     |> Enum.uniq()
   end
 
-  @logger Codex.Options.Schema.new([
+  @logger Schema.new([
             {:handler_id, :any, "the id of the handler", default: "codex-default-logger"},
             {:level, :any, "the level of the lines of turns that succeed", default: :info},
             {:prefix, :atoms, "the first part of event names", default: [:codex]}
@@ -127,7 +128,7 @@ defmodule Codex.Telemetry do
   """
   @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists | :no_telemetry}
   def attach_default_logger(opts \\ []) do
-    opts = Codex.Options.Schema.validate!(@logger, opts)
+    opts = Schema.validate!(@logger, opts)
 
     if Code.ensure_loaded?(:telemetry) do
       config = %{level: opts[:level], prefix: opts[:prefix]}
@@ -181,7 +182,7 @@ defmodule Codex.Telemetry do
   """
   @spec configure(keyword()) :: :ok | {:error, Codex.Error.t()}
   def configure(opts \\ []) do
-    if opts == [] or {:enabled?, false} in Codex.Options.Schema.pairs!(opts) do
+    if opts == [] or {:enabled?, false} in Schema.pairs!(opts) do
       :ok
     else
       message =

@@ -22,6 +22,8 @@ defmodule Codex.TransportError do
     * `event` - the last `Codex.Events.Error` of the run, or nil: the error that the CLI retried
   """
 
+  alias Codex.Options.Schema
+
   @derive {Inspect, except: [:stderr, :event, :open, :result]}
   defexception [
     :message,
@@ -75,7 +77,7 @@ defmodule Codex.TransportError do
   """
   @spec new(integer(), keyword()) :: t()
   def new(status, opts \\ []) when is_integer(status) do
-    opts = Codex.Options.Schema.pairs!(opts)
+    opts = Schema.pairs!(opts)
 
     %__MODULE__{
       exit_status: status,

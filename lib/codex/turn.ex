@@ -3,8 +3,8 @@ defmodule Codex.Turn do
   # Puts a turn together from its events. Pure.
 
   alias Codex.{Error, Events, Items, Review}
-  alias Codex.RateLimit.Snapshot
   alias Codex.JSON.Answer
+  alias Codex.RateLimit.Snapshot
   alias Codex.Turn.{Kept, Listener, Result, Warnings}
 
   @enforce_keys [:thread, :structured?, :baseline]

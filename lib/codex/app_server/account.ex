@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Account do
   # that error is `:login_forbidden`, see `Codex.Error.normalize/1`.
 
   alias Codex.{AppServer, OptionError}
-  alias Codex.Options.Schema
+  alias Codex.Options.{Schema, Table}
 
   @type error ::
           {:error, AppServer.reason() | {:invalid_login_type, term()}}
@@ -36,7 +36,7 @@ defmodule Codex.AppServer.Account do
   # An empty key is refused with the call.
   defp key(pairs) do
     if Enum.any?(pairs, fn {name, key} -> name in @keys and key == nil end),
-      do: Codex.Options.Table.check(:global, api_key: nil),
+      do: Table.check(:global, api_key: nil),
       else: :ok
   end
 

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Backend do
   # Runs turns of threads over a connection: checks them before they begin, steers and interrupts
   # them. `Codex.AppServer.Turn` is the turn while it runs.
 
-  alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Tool}
+  alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Retry, Tool}
   alias Codex.AppServer.{Connect, Connection, Params, ThreadParams, TurnStart}
   alias Codex.Exec.Secrets
   alias Codex.Options.{Merge, Overrides}
@@ -67,7 +67,7 @@ defmodule Codex.AppServer.Backend do
   @spec start(Job.t(), Codex.Turn.Transport.how()) :: TurnStart.t()
   # The thread has the images of the turn.
   def start(job, {:resume, id}) do
-    opts = Codex.Retry.Options.check!(job.settings.retry_opts || [])
+    opts = Retry.Options.check!(job.settings.retry_opts || [])
     input = Params.user_input(opts.resume_prompt)
     %{job.plan.start | thread: {:loaded, id}, begin: {"turn/start", %{"input" => input}}}
   end

@@ -16,6 +16,7 @@ defmodule Codex.AppServer.Calls do
   #   * `doc:`     - further documentation
 
   alias Codex.OptionError
+  alias Codex.Options.{Places, Schema}
 
   @default_timeout 30_000
 
@@ -189,12 +190,12 @@ defmodule Codex.AppServer.Calls do
 
   # The error for an option of another list names that list.
   defp placed({:error, %OptionError{reason: :unknown, path: [key]} = error}),
-    do: {:error, Codex.Options.Places.error(key) || error}
+    do: {:error, Places.error(key) || error}
 
   defp placed(result), do: result
 
   defp pairs(nil), do: {:ok, []}
-  defp pairs(options), do: Codex.Options.Schema.pairs(options)
+  defp pairs(options), do: Schema.pairs(options)
 
   defp option(row, key, value) do
     name = with text when is_binary(text) <- text(key), do: Macro.underscore(text)

@@ -6,8 +6,9 @@ defmodule Codex.AppServer.Compaction do
 
   alias Codex.{AppServer, Error}
   alias Codex.AppServer.Connection
+  alias Codex.Options.Schema
 
-  @schema Codex.Options.Schema.new([
+  @schema Schema.new([
             {:timeout_ms, :milliseconds, "the limit of the compaction", default: 300_000}
           ])
   @patience 5_000
@@ -28,7 +29,7 @@ defmodule Codex.AppServer.Compaction do
   """
   @spec timeout(term()) :: {:ok, pos_integer()} | {:error, AppServer.reason()}
   def timeout(options) do
-    with {:ok, %{timeout_ms: ms}} <- Codex.Options.Schema.validate(@schema, options),
+    with {:ok, %{timeout_ms: ms}} <- Schema.validate(@schema, options),
          do: {:ok, ms}
   end
 

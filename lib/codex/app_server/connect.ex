@@ -6,6 +6,7 @@ defmodule Codex.AppServer.Connect do
   alias Codex.AppServer.{Child, DefaultSocket, Options, Server}
   alias Codex.JSONRPC.{Socket, Stdio}
   alias Codex.JSONRPC.Socket.Address
+  alias Codex.Options.Table
 
   @typedoc "Reasons of a failed connection."
   @type reason ::
@@ -52,7 +53,7 @@ defmodule Codex.AppServer.Connect do
   """
   @spec fingerprint(Codex.Options.t()) :: %{atom() => binary()}
   def fingerprint(%Codex.Options{} = client) do
-    defaults = Codex.Options.Table.defaults(:global)
+    defaults = Table.defaults(:global)
 
     for name <- @of_process,
         value = Map.fetch!(client, name),

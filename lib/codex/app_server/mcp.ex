@@ -7,6 +7,8 @@ defmodule Codex.AppServer.Mcp do
   """
 
   alias Codex.AppServer
+  alias Codex.Auth.MCP
+  alias Codex.Options.Schema
 
   @doc """
   Lists the servers with their tools and resources:
@@ -64,10 +66,10 @@ defmodule Codex.AppServer.Mcp do
   `Codex.Auth.MCP.read/3`, and those of a request.
   """
   @spec oauth_tokens(AppServer.conn(), String.t(), keyword()) ::
-          {:ok, Codex.Auth.MCP.t() | nil}
+          {:ok, MCP.t() | nil}
           | {:error, :server_not_found | :missing_url | Codex.Auth.reason() | AppServer.reason()}
   def oauth_tokens(conn, name, opts \\ []) do
-    with {:ok, url, store} <- place(conn, name, opts), do: Codex.Auth.MCP.read(name, url, store)
+    with {:ok, url, store} <- place(conn, name, opts), do: MCP.read(name, url, store)
   end
 
   @doc """
@@ -79,16 +81,16 @@ defmodule Codex.AppServer.Mcp do
           | {:error, :server_not_found | :missing_url | Codex.Auth.reason() | AppServer.reason()}
   def oauth_logout(conn, name, opts \\ []) do
     with {:ok, url, store} <- place(conn, name, opts),
-         {:ok, _removed?} <- Codex.Auth.MCP.delete(name, url, store),
+         {:ok, _removed?} <- MCP.delete(name, url, store),
          do: :ok
   end
 
-  @store_mode Codex.Options.Schema.new([
+  @store_mode Schema.new([
                 {:store_mode, {:one_of, [:file, :keyring, :auto]}, "the store of the tokens"}
               ])
 
   defp place(conn, name, opts) do
-    opts = Codex.Options.Schema.validate!(@store_mode, opts)
+    opts = Schema.validate!(@store_mode, opts)
 
     with {:ok, %{"config" => config}} <- AppServer.config_read(conn),
          {:ok, %{} = server} <- server(config, name),

@@ -4,6 +4,7 @@ defmodule Codex.AppServer.Pages do
 
   alias Codex.AppServer.Connection
   alias Codex.{Error, Protocol}
+  alias Codex.Options.Schema
 
   @doc "Streams the elements of all pages. Invalid options raise at once, failures when it is read."
   @spec stream(GenServer.server(), String.t(), term(), map()) :: Enumerable.t()
@@ -21,7 +22,7 @@ defmodule Codex.AppServer.Pages do
   end
 
   defp pairs!(options) do
-    case Codex.Options.Schema.pairs(options) do
+    case Schema.pairs(options) do
       {:ok, pairs} -> Map.new(pairs)
       {:error, error} -> raise error(error)
     end

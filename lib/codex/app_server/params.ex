@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Params do
   # values stay as they are: the check of the protocol names them.
 
   alias Codex.Input
-  alias Codex.Options.Sandbox
+  alias Codex.Options.{Effort, Sandbox, Type}
 
   @doc """
       iex> alias Codex.AppServer.Params
@@ -48,7 +48,7 @@ defmodule Codex.AppServer.Params do
     do: with(%{"type" => nil} <- sandbox_policy(type: type), do: nil)
 
   def sandbox_policy(policy) do
-    case Codex.Options.Type.pairs(policy) do
+    case Type.pairs(policy) do
       {:ok, [_ | _] = pairs} ->
         members = Map.new(pairs, fn {key, value} -> {wire(key), value} end)
         type = members["type"] |> sandbox_mode() |> Input.camel()
@@ -133,7 +133,7 @@ defmodule Codex.AppServer.Params do
   def edits(other), do: other
 
   defp edit(edit) do
-    case Codex.Options.Type.pairs(edit) do
+    case Type.pairs(edit) do
       {:ok, pairs} ->
         members = Map.new(pairs, fn {key, value} -> {wire(key), value} end)
         Map.update(members, "mergeStrategy", "replace", &(&1 || "replace"))
@@ -163,7 +163,7 @@ defmodule Codex.AppServer.Params do
   def reasoning_effort(effort) when is_atom(effort) and effort not in [nil, true, false],
     do: effort |> Atom.to_string() |> reasoning_effort()
 
-  def reasoning_effort(effort) when is_binary(effort), do: Codex.Options.Effort.word(effort)
+  def reasoning_effort(effort) when is_binary(effort), do: Effort.word(effort)
   def reasoning_effort(other), do: other
 
   defp wire(key) when is_atom(key) and key != nil, do: key |> Atom.to_string() |> wire()

@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Reconnect do
   # were, whether one is ready, and when the next one is tried. Pure; times are arguments, in ms.
 
   alias Codex.OptionError
-  alias Codex.Options.{Rows, Schema}
+  alias Codex.Options.{Rows, Schema, Type}
 
   @schema Schema.new(Rows.AppServer.reconnect())
 
@@ -56,7 +56,7 @@ defmodule Codex.AppServer.Reconnect do
   end
 
   defp cast(:attempts, :infinity), do: {:ok, :infinity}
-  defp cast(:attempts, n), do: Codex.Options.Type.cast(:positive, n)
+  defp cast(:attempts, n), do: Type.cast(:positive, n)
 
   @doc "Marks the server ready. Returns whether it is a further one, and the callers that waited."
   @spec ready(t(), integer()) :: {again? :: boolean(), %{GenServer.from() => reference()}, t()}

@@ -11,6 +11,7 @@ defmodule Codex.AppServer.Server do
 
   alias Codex.AppServer.{Notices, PendingRequests, Reconnect, RequestId, Session, Spans, Turns}
   alias Codex.Error.Redact
+  alias Codex.Home.Isolated
   alias Codex.JSONRPC.{Flow, Transport}
   alias Codex.Telemetry
   alias Codex.Telemetry.Debug
@@ -87,7 +88,7 @@ defmodule Codex.AppServer.Server do
   defp unlink_parent(server), do: server
 
   # The home is removed after this process has ended.
-  defp home(%{own_home?: true}), do: Codex.Home.Isolated.create()
+  defp home(%{own_home?: true}), do: Isolated.create()
   defp home(_options), do: {:ok, nil}
 
   defp open(opener, home),
@@ -285,7 +286,7 @@ defmodule Codex.AppServer.Server do
 
   defp stop_transport(server) do
     with {:behind, pid} <- Transport.stop(server.transport),
-         do: if(server.home, do: Codex.Home.Isolated.give(server.home, pid), else: :ok)
+         do: if(server.home, do: Isolated.give(server.home, pid), else: :ok)
   end
 
   # Requests and answers are not for logs: neither those of the state, nor a request that the process

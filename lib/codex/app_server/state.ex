@@ -7,8 +7,8 @@ defmodule Codex.AppServer.State do
   # `run/3` takes one operation and returns the actions to perform, in order. Both are tagged values
   # that can be logged and replayed. After each operation, `deadline/1` tells when `:tick` is due.
 
-  alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
   alias Codex.AppServer.{EventDecoder, Subscribers, Turns}
+  alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
   alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [

@@ -8,9 +8,9 @@ defmodule Codex.AppServer.Turn do
 
   @behaviour Codex.Turn.Transport
 
-  alias Codex.Events
   alias Codex.AppServer.{Backend, Connection, EventDecoder, RequestHandlers, TurnStart}
   alias Codex.Error.Redact
+  alias Codex.Events
   alias Codex.Turn.{Cancellation, Extras, Warnings}
 
   # How long a reader waits for the end of a turn that it does not want any more.

@@ -9,6 +9,8 @@ defmodule Codex.Approvals.StaticPolicy do
       :allow
   """
 
+  alias Codex.Options.Schema
+
   defstruct mode: :deny, reason: "denied"
 
   @type t :: %__MODULE__{mode: :allow | :deny, reason: term()}
@@ -20,7 +22,7 @@ defmodule Codex.Approvals.StaticPolicy do
   @doc "Returns a policy that denies everything. Option: `:reason` (default `\"denied\"`)."
   @spec deny(keyword()) :: t()
   def deny(opts \\ []) do
-    opts = Codex.Options.Schema.pairs!(opts)
+    opts = Schema.pairs!(opts)
     %__MODULE__{mode: :deny, reason: opts[:reason] || "denied"}
   end
 

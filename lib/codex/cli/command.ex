@@ -2,6 +2,7 @@ defmodule Codex.CLI.Command do
   @moduledoc false
   # Runs one command of the CLI that ends by itself, and returns its whole output.
 
+  alias Codex.Options.Type
   alias Codex.Subprocess
 
   @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
@@ -55,7 +56,7 @@ defmodule Codex.CLI.Command do
   def timeout(other) do
     raise ArgumentError,
           "expected :timeout in ms up to 2^32 - 1, or 0 or :infinity for no limit, got: " <>
-            Codex.Options.Type.kind(other)
+            Type.kind(other)
   end
 
   @doc "Returns the deadline of a timeout that begins now."

@@ -11,10 +11,12 @@ defmodule Codex.Approvals.Registry do
 
   use GenServer
 
+  alias Codex.Options.Schema
+
   @doc "Starts a registry. Option: `:name` (default: this module)."
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts \\ []) do
-    opts = Codex.Options.Schema.pairs!(opts)
+    opts = Schema.pairs!(opts)
     GenServer.start_link(__MODULE__, nil, name: Keyword.get(opts, :name, __MODULE__))
   end
 

@@ -7,6 +7,8 @@ defmodule Codex.Config.Key do
   its segment.
   """
 
+  alias Codex.Options.Type
+
   @typedoc ~S"""
   A string such as `"history.persistence"` or `~S(projects."/a/b".trust_level)`, or a list such as
   `["projects", "/a/b", "trust_level"]`.
@@ -65,7 +67,7 @@ defmodule Codex.Config.Key do
 
   @spec refuse(term()) :: no_return()
   defp refuse(key) do
-    shown = if is_binary(key), do: inspect(key), else: Codex.Options.Type.kind(key)
+    shown = if is_binary(key), do: inspect(key), else: Type.kind(key)
     raise ArgumentError, "not a configuration key: #{shown}"
   end
 

@@ -5,6 +5,7 @@ defmodule Codex.Error.Words do
   #
   # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
+  alias Codex.Error.Classifier
   alias Codex.OptionError
 
   @longest 1_000
@@ -422,7 +423,7 @@ defmodule Codex.Error.Words do
   defp down(_info), do: "it ended unexpectedly"
 
   defp last_words(stderr) when is_binary(stderr) and stderr != "" do
-    case Codex.Error.Classifier.last_words(stderr) do
+    case Classifier.last_words(stderr) do
       "" -> ""
       words -> ": " <> words
     end

@@ -4,6 +4,7 @@ defmodule Codex.Exec.Argv do
 
   alias Codex.{CLI, FileSystem, Home, Input, Native}
   alias Codex.Config.Loader
+  alias Codex.Error.Redact
   alias Codex.Exec.{Flags, Secrets, Servers}
   alias Codex.Options.Overrides
   alias Codex.Turn.Job
@@ -330,7 +331,7 @@ defmodule Codex.Exec.Argv do
   @spec secrets(t()) :: [String.t()]
   def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers}) do
     host = if clear_env, do: %{}, else: System.get_env()
-    host |> Map.merge(env) |> Codex.Error.Redact.secrets(servers)
+    host |> Map.merge(env) |> Redact.secrets(servers)
   end
 
   ## Environment

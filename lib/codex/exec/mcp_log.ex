@@ -6,8 +6,9 @@ defmodule Codex.Exec.McpLog do
   # text of errors.
 
   alias Codex.Auth.Rules
-  alias Codex.Exec.Argv
   alias Codex.{Events, Items, Text}
+  alias Codex.Exec.Argv
+  alias Codex.Options.Overrides
 
   @filter "codex_mcp::rmcp_client=warn"
 
@@ -31,7 +32,7 @@ defmodule Codex.Exec.McpLog do
     if mcp_servers?(args) do
       level = Argv.surroundings(args)[:env]["RUST_LOG"]
       asked = if level in [nil, ""], do: "error," <> @filter, else: level <> "," <> @filter
-      {:ok, kept} = Codex.Options.Overrides.toml(level || "")
+      {:ok, kept} = Overrides.toml(level || "")
       kept = ["--config", "shell_environment_policy.set.RUST_LOG=" <> kept]
       argv = [program, "exec", "--json"] ++ kept ++ rest
       {%{args | argv: argv, env: Map.put(args.env, "RUST_LOG", asked)}, %__MODULE__{}}

@@ -6,7 +6,20 @@ defmodule Codex.Exec.Turn do
 
   @behaviour Codex.Turn.Transport
 
-  alias Codex.{Auth, CLI, Events, Home, JSONL, RateLimit, Review, Subprocess, Telemetry, Text}
+  alias Codex.{
+    Auth,
+    CLI,
+    Events,
+    Home,
+    JSONL,
+    RateLimit,
+    Retry,
+    Review,
+    Subprocess,
+    Telemetry,
+    Text
+  }
+
   alias Codex.Auth.Rules
   alias Codex.Error.Redact
   alias Codex.Exec.{Argv, Files, McpLog}
@@ -98,7 +111,7 @@ defmodule Codex.Exec.Turn do
   defp args(:first, job), do: {:ok, job.plan}
 
   defp args({:resume, id}, job) do
-    opts = Codex.Retry.Options.check!(job.settings.retry_opts || [])
+    opts = Retry.Options.check!(job.settings.retry_opts || [])
     job |> Job.resume(id, opts.resume_prompt) |> Argv.build()
   end
 

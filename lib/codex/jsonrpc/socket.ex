@@ -8,9 +8,9 @@ defmodule Codex.JSONRPC.Socket do
   # waits. Pongs are not seen then, so a missing pong counts only while the socket is read.
   @behaviour Codex.JSONRPC.Transport
 
+  alias Codex.{JSON, Native}
   alias Codex.JSONRPC.Message
   alias Codex.JSONRPC.Socket.{Connect, Writer}
-  alias Codex.{JSON, Native}
 
   @enforce_keys [:module, :socket, :writer, :frames, :ping_ms, :redact, :max_nodes]
   defstruct @enforce_keys ++ [reading?: false, granted?: false, alive?: true, timed_out?: false]

@@ -4,8 +4,8 @@ defmodule Codex.JSONRPC.Stdio do
   @behaviour Codex.JSONRPC.Transport
 
   alias Codex.Error.Redact
-  alias Codex.JSONRPC.Message
   alias Codex.{JSONL, Subprocess}
+  alias Codex.JSONRPC.Message
   alias Codex.Telemetry.Debug
 
   @enforce_keys [:sub, :decoder, :secrets]

@@ -27,6 +27,7 @@ defmodule Codex.Test.Steps do
   """
 
   alias Codex.JSON
+  alias Codex.Options.Schema
   alias Codex.Test.Check
 
   @typedoc """
@@ -347,7 +348,7 @@ defmodule Codex.Test.Steps do
   """
   @spec cut([item() | String.t()], keyword()) :: step()
   def cut(items, opts \\ []) do
-    {n, opts} = opts |> Codex.Options.Schema.pairs!() |> Keyword.pop(:after)
+    {n, opts} = opts |> Schema.pairs!() |> Keyword.pop(:after)
 
     unless is_nil(n) or (is_integer(n) and n >= 0),
       do: raise(ArgumentError, "cut/2: :after is a number of events, got: #{inspect(n)}")

@@ -33,6 +33,6 @@ defmodule Codex.Thread.Options do
     do: with({:ok, set} <- Table.check(:thread, attrs), do: {:ok, struct(__MODULE__, set)})
 
   defimpl Inspect do
-    def inspect(options, opts), do: Codex.Options.Table.inspect(options, :thread, opts)
+    def inspect(options, opts), do: Table.inspect(options, :thread, opts)
   end
 end

@@ -4,9 +4,9 @@ defmodule Codex.Turn.Attempt do
   # error of an attempt that fails: then its last elements are `{:failed, error}` and, if the option
   # `keep` asks for something, `{:extras, map}`.
 
+  alias Codex.{Error, Events, RateLimit}
   alias Codex.Error.Redact
   alias Codex.Turn.{Cancellation, Extras, Failure, Job, Running, Timeouts, Transport}
-  alias Codex.{Error, Events, RateLimit}
 
   @enforce_keys [:transport, :job, :call, :timeouts]
   defstruct [

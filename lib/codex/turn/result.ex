@@ -31,6 +31,8 @@ defmodule Codex.Turn.Result do
       request needs this id
   """
 
+  alias Codex.JSON.Answer
+
   @enforce_keys [:thread, :events]
   defstruct [
     :thread,
@@ -73,7 +75,7 @@ defmodule Codex.Turn.Result do
           {:ok, term()} | {:error, {:invalid_json, {atom(), non_neg_integer()}} | :not_structured}
   def json(%__MODULE__{raw: %{structured_output?: true}, final_response: %{text: text}})
       when is_binary(text) do
-    with {:error, reason} <- Codex.JSON.Answer.decode(text), do: {:error, {:invalid_json, reason}}
+    with {:error, reason} <- Answer.decode(text), do: {:error, {:invalid_json, reason}}
   end
 
   def json(%__MODULE__{}), do: {:error, :not_structured}

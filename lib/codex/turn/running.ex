@@ -11,6 +11,8 @@ defmodule Codex.Turn.Running do
     * `started_at` - when the run began, as a `DateTime` in UTC
   """
 
+  alias Codex.Options.Type
+
   @registry Codex.Turn.Registry
 
   @enforce_keys [:ref, :pid, :kind, :transport, :started_at]
@@ -104,6 +106,6 @@ defmodule Codex.Turn.Running do
   defp wanted(other) do
     raise ArgumentError,
           "expected a Codex.Turn.Running, its ref, a Codex.Thread, a thread id or the pid of " <>
-            "the reader, got: #{Codex.Options.Type.kind(other)}"
+            "the reader, got: #{Type.kind(other)}"
   end
 end

@@ -8,8 +8,8 @@ defmodule Codex.Turn.Warnings do
   #
   # A transport may also return the element `{:warnings, texts}`.
 
-  alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
   alias Codex.{Events, Items, Text}
+  alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
 
   # A server may repeat itself: each text counts once, up to this number of texts.
   @most 64

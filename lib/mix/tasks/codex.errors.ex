@@ -11,6 +11,8 @@ defmodule Mix.Tasks.Codex.Errors do
   """
   use Mix.Task
 
+  alias Codex.Error.Kinds
+
   @impl true
-  def run(args), do: Mix.CodexList.run(args, "<!-- KINDS -->", Codex.Error.Kinds.guide())
+  def run(args), do: Mix.CodexList.run(args, "<!-- KINDS -->", Kinds.guide())
 end

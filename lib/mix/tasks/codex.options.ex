@@ -11,6 +11,8 @@ defmodule Mix.Tasks.Codex.Options do
   """
   use Mix.Task
 
+  alias Codex.Options.Table
+
   @impl true
-  def run(args), do: Mix.CodexList.run(args, "<!-- OPTIONS -->", Codex.Options.Table.reach())
+  def run(args), do: Mix.CodexList.run(args, "<!-- OPTIONS -->", Table.reach())
 end

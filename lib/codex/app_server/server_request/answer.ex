@@ -3,6 +3,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
   # Encodes answers of the host as results of the server's requests. Pure.
 
   alias Codex.{Approvals, OptionError, Tool}
+  alias Codex.Options.Type
 
   @typedoc "The forms of answers, as rows of `Codex.AppServer.ServerRequest` name them."
   @type form ::
@@ -113,7 +114,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
 
   # The protocol checks the members.
   def result(:members, _params, answer) do
-    case Codex.Options.Type.pairs(answer) do
+    case Type.pairs(answer) do
       {:ok, pairs} -> {:ok, Map.new(pairs)}
       :error -> invalid("a map or keyword list of the result")
     end

@@ -3,8 +3,8 @@ defmodule Codex.JSONRPC.Socket.TLS do
   # Options of `:ssl`. The certificate of a server is always verified, with the authorities of the
   # system and those of a file.
 
-  alias Codex.JSONRPC.Socket.Address
   alias Codex.FileSystem
+  alias Codex.JSONRPC.Socket.Address
 
   @doc "Returns options for `:ssl.connect/4` from the `:tls` option of a connection."
   @spec options(Address.t(), keyword()) ::
