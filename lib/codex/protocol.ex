@@ -4,13 +4,17 @@ defmodule Codex.Protocol do
   # results.
   #
   # The data is a literal in `priv/protocol/app_server.exs`, read while this library is compiled.
-  # `mix codex.protocol` generates that file, and compares it with an installed CLI.
+  # `mix codex.cli` generates that file, and compares it with an installed CLI.
 
   alias Codex.Protocol.Check
 
   @path Path.expand("../../priv/protocol/app_server.exs", __DIR__)
   @external_resource @path
   @data @path |> File.read!() |> Code.string_to_quoted!()
+
+  @version_file Path.expand("../../priv/cli/version", __DIR__)
+  @external_resource @version_file
+  @version @version_file |> File.read!() |> String.trim()
 
   @types for {:type, {name, type}} <- @data, into: %{}, do: {name, Check.prepare(type)}
 
@@ -62,7 +66,7 @@ defmodule Codex.Protocol do
       true
   """
   @spec cli_version() :: String.t()
-  def cli_version, do: unquote(@data[:cli])
+  def cli_version, do: @version
 
   @doc "Returns the requests of the client, sorted."
   @spec methods() :: [String.t()]

@@ -1,5 +1,4 @@
 [
-  cli: "0.169.0",
   request: {"account/bedrock/checkGovCloudRequirements", [params: {:ref, "BedrockCheckGovCloudRequirementsParams"}, result: "BedrockCheckGovCloudRequirementsResponse", experimental: true]},
   request: {"account/bedrock/discover", [params: {:ref, "BedrockDiscoverParams"}, result: "BedrockDiscoverResponse", experimental: true]},
   request: {"account/bedrock/setup", [params: {:ref, "BedrockSetupParams"}, result: "BedrockSetupResponse", experimental: true]},

@@ -2,7 +2,8 @@ defmodule Codex.ProtocolTest do
   use ExUnit.Case, async: true
 
   alias Codex.Protocol
-  alias Codex.Protocol.{Check, Data}
+  alias Codex.Protocol.Check
+  alias Codex.Surface.Protocol.{Data, Schema}
 
   doctest Codex.Protocol
 
@@ -19,7 +20,7 @@ defmodule Codex.ProtocolTest do
       assert {count.(:request, false), count.(:request, true)} == {109, 75}
       assert {count.(:server_request, false), count.(:server_request, true)} == {10, 1}
       assert Map.keys(Data.entries(@data, :client_notification)) == ["initialized"]
-      assert @data[:cli] == Codex.CLI.tested_version()
+      assert Protocol.cli_version() == Codex.CLI.tested_version()
     end
 
     test "is written as it is read, one line for each method and type" do
@@ -35,8 +36,8 @@ defmodule Codex.ProtocolTest do
       methods = for kind <- Data.kinds(), {_, method} <- Data.entries(@data, kind), do: method
 
       mentioned =
-        Enum.flat_map(methods, &(Protocol.Schema.refs(&1[:params]) ++ List.wrap(&1[:result]))) ++
-          for {:type, {_, type}} <- @data, ref <- Protocol.Schema.refs(type), do: ref
+        Enum.flat_map(methods, &(Schema.refs(&1[:params]) ++ List.wrap(&1[:result]))) ++
+          for {:type, {_, type}} <- @data, ref <- Schema.refs(type), do: ref
 
       assert MapSet.new(mentioned) == MapSet.new(Map.keys(Data.entries(@data, :type)))
     end
@@ -63,22 +64,21 @@ defmodule Codex.ProtocolTest do
             "[",
             "[cli: 1]",
             "[]",
-            "[type: {\"A\", :null}]",
-            "[{:cli, \"1\"} | 2]",
-            "[cli: \"1\", odd: 1]",
+            "[{:type, {\"A\", :null}} | 2]",
+            "[odd: 1]",
             "System.halt()",
-            "[cli: \"1\", type: System.halt()]",
-            "[cli: \"1\", reqest: {\"a\", []}]",
-            "[cli: \"1\", request: {\"a\", []}]",
-            "[cli: \"1\", type: {\"A\", :text}]",
-            "[cli: \"1\", type: {\"A\", {:one_of, [:null, :nil]}}]",
-            "[cli: \"1\", type: {\"A\", {:fields, [must: {\"a\", :null}]}}]"
+            "[type: System.halt()]",
+            "[reqest: {\"a\", []}]",
+            "[request: {\"a\", []}]",
+            "[type: {\"A\", :text}]",
+            "[type: {\"A\", {:one_of, [:null, :nil]}}]",
+            "[type: {\"A\", {:fields, [must: {\"a\", :null}]}}]"
           ] do
         assert_raise ArgumentError, ~r/expected protocol data, got: /, fn -> Data.read!(text) end
       end
 
       assert_raise ArgumentError, ~r/:text/, fn ->
-        Data.read!("[cli: \"1\", type: {\"A\", :text}]")
+        Data.read!("[type: {\"A\", :text}]")
       end
     end
   end

@@ -1,10 +1,14 @@
 defmodule Codex.Config.Schema do
   @moduledoc """
   The configuration keys that the CLI knows, with their types. The data is in
-  `priv/config/schema.json` and names the CLI version that it was taken from.
+  `priv/config/schema.json`, of the CLI version in `priv/cli/version`.
   """
 
   alias Codex.Native
+
+  @version_file Path.expand("../../../priv/cli/version", __DIR__)
+  @external_resource @version_file
+  @version @version_file |> File.read!() |> String.trim()
 
   @doc """
   Returns the version of the CLI that the data was taken from.
@@ -13,11 +17,11 @@ defmodule Codex.Config.Schema do
       true
   """
   @spec cli_version() :: String.t()
-  def cli_version, do: elem(current(), 1)
+  def cli_version, do: @version
 
   @doc false
   @spec ref() :: reference()
-  def ref, do: elem(current(), 0)
+  def ref, do: current()
 
   @doc false
   # Whether a value at this path can only be a table: an empty list there stands for an empty table.
@@ -29,7 +33,7 @@ defmodule Codex.Config.Schema do
     image = Native.image()
 
     case :persistent_term.get(__MODULE__, nil) do
-      {_ref, _cli, ^image} = known -> known
+      {ref, ^image} -> ref
       _none -> read(image)
     end
   end
@@ -38,9 +42,9 @@ defmodule Codex.Config.Schema do
     path = Path.join(:code.priv_dir(:codex_sdk), "config/schema.json")
 
     case Native.config_schema(File.read!(path)) do
-      {:ok, ref, cli} ->
-        :persistent_term.put(__MODULE__, {ref, cli, image})
-        {ref, cli, image}
+      {:ok, ref} ->
+        :persistent_term.put(__MODULE__, {ref, image})
+        ref
 
       {:error, reason} ->
         raise "#{path} is not a schema: #{reason}"

@@ -21,6 +21,7 @@ defmodule Codex.Protocol.Check do
           | :null
           | :any
           | {:word, String.t()}
+          | {:value, number()}
           | {:ref, String.t()}
           | {:list, type()}
           | {:nullable, type()}
@@ -89,6 +90,8 @@ defmodule Codex.Protocol.Check do
   defp cast({:word, word} = type, value, at) do
     if word?(word, value), do: {:ok, word, []}, else: invalid(type, value, at)
   end
+
+  defp cast({:value, number}, number, _at), do: {:ok, number, []}
 
   defp cast({:list, type}, values, at) when is_list(values) do
     if List.improper?(values),

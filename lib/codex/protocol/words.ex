@@ -12,6 +12,7 @@ defmodule Codex.Protocol.Words do
   def expected(:null, _types), do: "nil"
   def expected(:any, _types), do: "any value"
   def expected({:word, word}, _types), do: inspect(word)
+  def expected({:value, number}, _types), do: to_string(number)
   def expected({:nullable, type}, types), do: expected(type, types) <> " or nil"
   def expected({:list, type}, types), do: "a list of " <> plural(type, types)
   def expected({:object, names, _, nil}, _types) when names == %{}, do: "an empty map"
@@ -50,7 +51,7 @@ defmodule Codex.Protocol.Words do
   defp choice([member], types), do: expected(member, types)
 
   defp choice(members, types) do
-    if Enum.all?(members, &match?({:word, _}, &1)),
+    if Enum.all?(members, &match?({tag, _} when tag in [:word, :value], &1)),
       do: "one of " <> Enum.map_join(members, ", ", &expected(&1, types)),
       else: Enum.map_join(members, " or ", &expected(&1, types))
   end

@@ -46,10 +46,7 @@ type Tree = ResourceArc<TreeResource>;
 #[rustler::nif(schedule = "DirtyCpu")]
 fn config_schema<'a>(env: Env<'a>, json: Binary<'a>) -> Term<'a> {
     match ConfigSchema::from_json(&json) {
-        Ok(schema) => {
-            let cli = schema.cli.clone();
-            (atoms::ok(), ResourceArc::new(SchemaResource(schema)), cli).encode(env)
-        }
+        Ok(schema) => (atoms::ok(), ResourceArc::new(SchemaResource(schema))).encode(env),
         Err(fault) => (atoms::error(), fault.0).encode(env),
     }
 }

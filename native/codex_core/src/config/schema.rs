@@ -7,8 +7,6 @@ use serde_json::Value as Json;
 /// Every known key with its type, for one version of the CLI.
 #[derive(Debug, Clone)]
 pub struct ConfigSchema {
-    /// The version of the CLI that it was taken from.
-    pub cli: String,
     /// Top-level keys that the file of a project may not set.
     pub(super) not_in_projects: Vec<String>,
     pub(super) root: Spec,
@@ -86,14 +84,10 @@ pub(super) struct Transport {
 }
 
 impl ConfigSchema {
-    /// Reads the schema from its JSON text: `cli` and `keys`, as in `priv/config/schema.json`.
+    /// Reads the schema from its JSON text: `keys`, as in `priv/config/schema.json`.
     pub fn from_json(text: &[u8]) -> Result<Self, SchemaFault> {
         let json: Json =
             serde_json::from_slice(text).map_err(|error| SchemaFault(error.to_string()))?;
-        let cli = json["cli"]
-            .as_str()
-            .ok_or_else(|| SchemaFault("it has no `cli`".to_owned()))?
-            .to_owned();
         let fields = fields(&json["keys"]);
         if fields.is_empty() {
             return Err(SchemaFault("it has no `keys`".to_owned()));
@@ -111,7 +105,6 @@ impl ConfigSchema {
             transport: None,
         };
         Ok(ConfigSchema {
-            cli,
             not_in_projects,
             root: Spec { kind: Kind::Table(Box::new(root)), ..Spec::default() },
         })

@@ -1,23 +1,15 @@
-defmodule Codex.Protocol.Schema do
+defmodule Codex.Surface.Protocol.Schema do
   @moduledoc false
   # Converts the JSON schema of the CLI (`codex app-server generate-json-schema`) to the data of
   # `priv/protocol`: names, types, required fields and words. Methods and fields that only the
   # experimental schema has are marked.
 
-  alias Codex.Protocol.{Check, Data}
+  #
+  # A schema of an unknown form becomes `any`, and a note says so.
 
-  # No schema names the types of results. They follow the type of the parameters or the name of the
-  # method, with these exceptions.
-  @results %{
-    "account/logout" => "LogoutAccountResponse",
-    "account/securitySetup/read" => "GetAccountSecuritySetupResponse",
-    "account/workspaceMessages/read" => "GetWorkspaceMessagesResponse",
-    "accountSession/list" => "AccountSessionsResponse",
-    "config/batchWrite" => "ConfigWriteResponse",
-    "config/mcpServer/reload" => "McpServerRefreshResponse",
-    "config/value/write" => "ConfigWriteResponse",
-    "externalAgentConfig/import/readHistories" => "ExternalAgentConfigImportHistoriesReadResponse"
-  }
+  alias Codex.Protocol.Check
+  alias Codex.Surface.Diff
+  alias Codex.Surface.Protocol.Data
 
   @unions [
     request: "ClientRequest",
@@ -27,14 +19,19 @@ defmodule Codex.Protocol.Schema do
   ]
 
   @doc """
-  Converts two decoded schemas. Raises `ArgumentError` for a schema of an unknown form.
+  Converts two decoded schemas. The overlay has `definitions`, which the schemas lack, and `results`,
+  the types of results by method: no schema names these, and elsewhere they follow the type of the
+  parameters or the name of the method. Raises `ArgumentError` if a definition is missing.
   """
-  @spec data(String.t(), map(), map()) :: Data.t()
-  def data(cli, stable, experimental) do
-    now = definitions(stable)
-    all = definitions(experimental)
+  @spec data(map(), map(), map()) :: {Data.t(), [Diff.change()]}
+  def data(stable, experimental, overlay) do
+    now = definitions(stable, overlay)
+    all = definitions(experimental, overlay)
 
-    methods = for {kind, union} <- @unions, method <- methods(all, now, union), do: {kind, method}
+    methods =
+      for {kind, union} <- @unions,
+          method <- methods(all, now, union, overlay["results"] || %{}),
+          do: {kind, method}
 
     stable = for {name, schema} <- types(now), into: %{}, do: {name, type(schema, name)}
 
@@ -43,33 +40,52 @@ defmodule Codex.Protocol.Schema do
           into: %{},
           do: {name, schema |> type(name) |> mark(stable[name])}
 
-    [cli: cli] ++
-      methods ++ for(type <- Map.take(types, reached(methods, types)), do: {:type, type})
+    types = for type <- Map.take(types, reached(methods, types)), do: {:type, type}
+    known(methods ++ types)
   end
+
+  # Replaces `{:unknown, place, schema}` by `:any`.
+  defp known(data), do: Enum.map_reduce(data, [], &known/2)
+
+  defp known({:unknown, place, schema}, notes) do
+    text = "has a schema of an unknown form, stored as any: #{inspect(schema)}"
+    {:any, notes ++ [Diff.note("type #{place}", text)]}
+  end
+
+  defp known(list, notes) when is_list(list), do: Enum.map_reduce(list, notes, &known/2)
+
+  defp known({one, two}, notes) do
+    {one, notes} = known(one, notes)
+    {two, notes} = known(two, notes)
+    {{one, two}, notes}
+  end
+
+  defp known(plain, notes), do: {plain, notes}
 
   # The unions of methods are not types.
   defp types(definitions), do: Map.drop(definitions, Keyword.values(@unions))
 
   # Types of the second version of the protocol stand under `v2`. A name has one meaning only.
-  defp definitions(%{"definitions" => %{"v2" => %{} = second} = first}) do
+  defp definitions(%{"definitions" => %{"v2" => %{} = second} = first}, overlay) do
     Map.merge(Map.delete(first, "v2"), second, fn name, one, other ->
       if is_map(one["properties"]) and one["properties"] != other["properties"],
         do: raise(ArgumentError, "#{name} is two different types"),
         else: other
     end)
     |> Map.reject(fn {name, _} -> String.starts_with?(name, "JSONRPC") end)
+    |> Map.merge(overlay["definitions"] || %{})
   end
 
-  defp definitions(_other),
+  defp definitions(_other, _overlay),
     do: raise(ArgumentError, "expected a JSON schema with definitions, the second version in v2")
 
-  defp methods(all, stable, union) do
+  defp methods(all, stable, union, results) do
     known = for schema <- stable[union]["oneOf"], into: MapSet.new(), do: method(schema)
 
     for schema <- all[union]["oneOf"] do
       method = method(schema)
       params = type(schema["properties"]["params"] || %{"type" => "null"}, method)
-      result = if String.ends_with?(union, "Request"), do: result(method, params, all)
+      result = if String.ends_with?(union, "Request"), do: result(method, params, all, results)
 
       {method,
        [params: params] ++
@@ -80,13 +96,13 @@ defmodule Codex.Protocol.Schema do
 
   defp method(schema), do: schema["properties"]["method"]["enum"] |> hd()
 
-  defp result(method, params, all) do
+  defp result(method, params, all, results) do
     words =
       for <<first, rest::binary>> <- String.split(method, "/"),
           do: String.upcase(<<first>>) <> rest
 
     [
-      @results[method],
+      results[method],
       after_params(params),
       Enum.join(words) <> "Response",
       Enum.join(tl(words)) <> "Response"
@@ -105,7 +121,7 @@ defmodule Codex.Protocol.Schema do
   defp type(%{"allOf" => [schema]}, at), do: type(schema, at)
 
   defp type(%{"enum" => words} = schema, at) do
-    types = for word <- words, do: if(is_binary(word), do: {:word, word}, else: odd(at, word))
+    types = for word <- words, do: constant(word, at)
     nullable(one_of(types), "null" in List.wrap(schema["type"]))
   end
 
@@ -127,6 +143,9 @@ defmodule Codex.Protocol.Schema do
     end
   end
 
+  defp type(%{"const" => word} = schema, at),
+    do: type(schema |> Map.delete("const") |> Map.put("enum", [word]), at)
+
   defp type(%{"type" => "string"}, _at), do: :string
   defp type(%{"type" => "integer", "minimum" => _}, _at), do: :count
   defp type(%{"type" => "integer"}, _at), do: :integer
@@ -143,9 +162,12 @@ defmodule Codex.Protocol.Schema do
 
   defp type(other, at), do: odd(at, other)
 
-  @spec odd(String.t(), term()) :: no_return()
-  defp odd(at, schema),
-    do: raise(ArgumentError, "#{at} has a schema of a new form: #{inspect(schema)}")
+  defp constant(word, _at) when is_binary(word), do: {:word, word}
+  defp constant(number, _at) when is_number(number), do: {:value, number}
+  defp constant(nil, _at), do: :null
+  defp constant(other, at), do: odd(at, other)
+
+  defp odd(at, schema), do: {:unknown, at, schema}
 
   defp object(schema, at) do
     required = schema["required"] || []

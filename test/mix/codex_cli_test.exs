@@ -1,6 +1,8 @@
-defmodule Mix.Tasks.Codex.ProtocolTest do
+defmodule Mix.Tasks.Codex.CliTest do
   # Mix.shell/1 belongs to the VM.
   use ExUnit.Case, async: false
+
+  alias Codex.Surface
 
   @moduletag :tmp_dir
 
@@ -10,35 +12,35 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
     on_exit(fn -> Mix.shell(shell) end)
   end
 
-  defp run(argv), do: Mix.Tasks.Codex.Protocol.run(argv)
+  defp run(argv), do: Mix.Tasks.Codex.Cli.run(argv)
 
   defp output do
     assert_received {:mix_shell, :info, [text]}
     text
   end
 
+  # A copy of the data of this package.
+  defp copy!(dir) do
+    stored = Surface.stored!(File.cwd!())
+    Surface.write!(dir, stored)
+    stored
+  end
+
   @tag :codex_cli
   test "the data is the one of the pinned CLI" do
     run(["--check"])
     version = Codex.CLI.tested_version()
-    assert output() == "The protocol of codex #{version} is the one of #{version}."
+    assert output() == "codex #{version} is as the data of #{version}."
   end
 
   @tag :codex_cli
-  test "writes the file as it is in the library", %{tmp_dir: dir} do
-    path = Path.join(dir, "new/app_server.exs")
-    run(["--data", path])
-    assert output() =~ path
-    assert File.read!(path) == File.read!(Codex.Protocol.path())
-  end
-
-  @tag :codex_cli
-  test "prints the differences, and ends with status 1", %{tmp_dir: dir} do
-    known = File.read!(Codex.Protocol.path())
+  test "prints the differences, ends with status 1, and writes the data", %{tmp_dir: dir} do
+    copy!(dir)
+    path = Path.join(dir, "priv/protocol/app_server.exs")
+    known = File.read!(path)
 
     doctored =
       known
-      |> String.replace("cli: \"0.169.0\"", "cli: \"0.168.0\"")
       |> String.replace(~r/^  request: {"thread\/archive", .*\n/m, "")
       |> String.replace("request: {\"model/list\",", "request: {\"model/lists\",")
       |> String.replace(
@@ -50,23 +52,41 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
         "type: {\"SortDirection\", {:one_of, [word: \"asc\", word: \"up\"]}}"
       )
 
-    path = Path.join(dir, "doctored.exs")
     File.write!(path, doctored)
+    File.write!(Path.join(dir, "priv/cli/version"), "0.1.0\n")
+    version = Codex.CLI.tested_version()
 
-    assert catch_exit(run(["--check", "--data", path])) == {:shutdown, 1}
+    lines = [
+      "~ cli 0.1.0 is now #{version}",
+      "+ request model/list ModelListParams -> ModelListResponse",
+      "- request model/lists ModelListParams -> ModelListResponse",
+      "+ request thread/archive ThreadArchiveParams -> ThreadArchiveResponse",
+      "+ type SortDirection 'desc'",
+      "- type SortDirection 'up'",
+      "- type TurnInterruptParams.gone null",
+      "~ type TurnInterruptParams.threadId string is now string (required)"
+    ]
 
-    assert String.split(output(), "\n") == [
-             "~ cli 0.168.0 is now 0.169.0",
-             "+ request model/list ModelListParams -> ModelListResponse",
-             "- request model/lists ModelListParams -> ModelListResponse",
-             "+ request thread/archive ThreadArchiveParams -> ThreadArchiveResponse",
-             "+ SortDirection 'desc'",
-             "- SortDirection 'up'",
-             "- TurnInterruptParams.gone null",
-             "~ TurnInterruptParams.threadId string is now string (required)"
-           ]
-
+    assert catch_exit(run(["--check", "--data", dir])) == {:shutdown, 1}
+    assert String.split(output(), "\n") == lines
     assert File.read!(path) == doctored
+
+    run(["--write", "--json", "--data", dir])
+
+    assert {:ok, %{"from" => "0.1.0", "to" => ^version, "changes" => changes}} =
+             Codex.JSON.decode(output())
+
+    assert length(changes) == length(lines)
+
+    assert %{
+             "change" => "removed",
+             "path" => "type SortDirection 'up'",
+             "from" => "",
+             "to" => nil
+           } in changes
+
+    for file <- ["priv/protocol/app_server.exs", "priv/cli/version"],
+        do: assert(File.read!(Path.join(dir, file)) == File.read!(file))
   end
 
   # A program with the given behaviour for `--version` and other commands.
@@ -106,19 +126,24 @@ defmodule Mix.Tasks.Codex.ProtocolTest do
     end
   end
 
-  test "unknown arguments and a missing file are errors", %{tmp_dir: dir} do
-    for argv <- [["--chek"], ["--codex"], ["now"]] do
-      assert_raise Mix.Error, ~r/usage: mix codex.protocol/, fn -> run(argv) end
+  test "unknown arguments and missing files are errors", %{tmp_dir: dir} do
+    for argv <- [
+          [],
+          ["--chek"],
+          ["--check", "--codex"],
+          ["--check", "now"],
+          ["--check", "--write"]
+        ] do
+      assert_raise Mix.Error, ~r/usage: mix codex.cli/, fn -> run(argv) end
     end
 
-    path = Path.join(dir, "odd.exs")
+    assert_raise Mix.Error, ~r/no such file/, fn -> run(["--check", "--data", dir]) end
 
-    assert_raise Mix.Error, ~r/no such file/, fn -> run(["--check", "--data", path]) end
-
-    File.write!(path, "odd\n")
+    copy!(dir)
+    File.write!(Path.join(dir, "priv/protocol/app_server.exs"), "odd\n")
 
     assert_raise Mix.Error, ~r/expected protocol data, got: odd/, fn ->
-      run(["--check", "--data", path])
+      run(["--check", "--data", dir])
     end
   end
 end

@@ -1,12 +1,16 @@
-defmodule Codex.Protocol.DiffTest do
+defmodule Codex.Surface.ProtocolTest do
   use ExUnit.Case, async: true
 
-  alias Codex.Protocol.{Data, Diff, Schema}
+  alias Codex.Surface.{Diff, Protocol}
+  alias Codex.Surface.Protocol.{Data, Schema}
 
-  doctest Codex.Protocol.Diff
+  doctest Codex.Surface.Diff
+  doctest Codex.Surface.Protocol
+
+  defp lines(from, to),
+    do: Enum.map(Diff.changes(Protocol.tree(from), Protocol.tree(to)), &Diff.line/1)
 
   @data [
-    cli: "1.0.0",
     request: {"a/read", [params: {:ref, "AParams"}, result: "AResponse"]},
     request: {"a/write", [params: {:ref, "AParams"}, result: "AResponse"]},
     request: {"a/drop", [params: :null, result: "AResponse", experimental: true]},
@@ -19,14 +23,16 @@ defmodule Codex.Protocol.DiffTest do
     type: {"Open", {:fields, [other: :string]}}
   ]
 
-  test "equal data has no difference, whatever the version" do
-    assert Diff.lines(@data, @data) == []
-    assert Diff.lines(@data, Keyword.put(@data, :cli, "2.0.0")) == []
+  test "equal data has no difference, in any order of the members of unions" do
+    assert lines(@data, @data) == []
+    mode = {:type, {"Mode", {:one_of, [word: "one", word: "two"]}}}
+    turned = {:type, {"Mode", {:one_of, [word: "two", word: "one"]}}}
+    assert mode in @data
+    assert lines(@data, [turned | @data -- [mode]]) == []
   end
 
   test "added, removed and changed methods, fields and words" do
     data = [
-      cli: "1.1.0",
       request: {"a/read", [params: {:nullable, {:ref, "AParams"}}, result: "AResponse"]},
       request: {"a/drop", [params: :null, result: "AResponse"]},
       request: {"a/make", [params: {:ref, "AParams"}, result: "AResponse", experimental: true]},
@@ -45,32 +51,65 @@ defmodule Codex.Protocol.DiffTest do
       type: {"Open", {:fields, [optional: {"a", :null}, other: :any]}}
     ]
 
-    assert Diff.lines(@data, data) == [
+    assert lines(@data, data) == [
+             "- notification a/changed AResponse",
              "~ request a/drop null -> AResponse (experimental) is now null -> AResponse",
              "+ request a/make AParams -> AResponse (experimental)",
              "~ request a/read AParams -> AResponse is now AParams? -> AResponse",
              "- request a/write AParams -> AResponse",
-             "- notification a/changed AResponse",
              "+ server_request a/ask AParams -> AResponse",
-             "+ AParams.extra [string] (experimental)",
-             "~ AParams.id string (required) is now string",
-             "~ AParams.mode any? is now Mode (required)",
-             "+ Mode 'three'",
-             "- Mode 'two'",
+             "+ type AParams.extra [string] (experimental)",
+             "~ type AParams.id string (required) is now string",
+             "~ type AParams.mode any? is now Mode (required)",
+             "+ type Mode 'three'",
+             "- type Mode 'two'",
              "+ type New integer",
              "- type Old {}",
-             "~ Open {*:string} is now {a:null,*:any}"
+             "~ type Open.* string is now any",
+             "+ type Open.a null"
            ]
+  end
+
+  test "a changed field of a member of a union is one line" do
+    member = fn tag, fields -> {:fields, fields ++ [required: {"type", {:word, tag}}]} end
+    inner = fn type -> {:nullable, {:list, {:fields, [optional: {"x", type}]}}} end
+    types = fn one, two -> [type: {"Item", {:one_of, [one, two]}}] end
+    plan = member.("plan", required: {"text", :string}, optional: {"list", inner.(:string)})
+    call = member.("call", required: {"server", :string})
+
+    for {new, lines} <- [
+          {types.(call, plan), []},
+          {types.(plan, member.("call", [])), ["- type Item[call].server string (required)"]},
+          {types.(plan, member.("call", optional: {"server", :string})),
+           ["~ type Item[call].server string (required) is now string"]},
+          {types.(member.("plan", required: {"text", :string}), call),
+           ["- type Item[plan].list [{x:string}]?"]},
+          {types.(
+             member.("plan", required: {"text", :string}, optional: {"list", inner.(:any)}),
+             call
+           ), ["~ type Item[plan].list[].x string is now any"]},
+          {types.(plan, member.("tool", [])),
+           ["- type Item[call] {server!:string,type!:'call'}", "+ type Item[tool] {type!:'tool'}"]}
+        ],
+        do: assert(lines(types.(plan, call), new) == lines)
+  end
+
+  test "members of the same tag do not hide each other" do
+    one = {:fields, [required: {"kind", {:word, "a"}}, optional: {"x", :string}]}
+    two = {:fields, [required: {"kind", {:word, "a"}}, optional: {"y", :string}]}
+
+    assert lines([type: {"T", {:one_of, [one, two]}}], type: {"T", {:one_of, [one]}}) ==
+             ["- type T[a][2] {kind!:'a',y:string}"]
   end
 
   test "every difference of two files is a line: without a line they are the same" do
     data = Codex.Protocol.path() |> File.read!() |> Data.read!()
 
-    for index <- 1..(length(data) - 1)//37 do
+    for index <- 0..(length(data) - 1)//37 do
       without = List.delete_at(data, index)
-      assert [line] = Diff.lines(without, data)
+      assert [line] = lines(without, data)
       assert "+ " <> _ = line
-      assert ["- " <> _] = Diff.lines(data, without)
+      assert ["- " <> _] = lines(data, without)
     end
   end
 
@@ -124,10 +163,9 @@ defmodule Codex.Protocol.DiffTest do
 
       more = put_in(stable, ["XParams", "properties", "z"], %{"type" => "null"})
       also = %{"properties" => %{"method" => %{"enum" => ["x/undo"]}}}
-      data = Schema.data("1.0.0", schema(stable), schema(more, [@method, also]))
+      {data, []} = Schema.data(schema(stable), schema(more, [@method, also]), %{})
 
       assert Data.read!(Data.write(data)) == [
-               cli: "1.0.0",
                request: {"x/doIt", [params: {:ref, "XParams"}, result: "XResponse"]},
                request: {"x/undo", [params: :null, experimental: true]},
                type: {"Kind", {:one_of, [word: "one", word: "two"]}},
@@ -154,22 +192,57 @@ defmodule Codex.Protocol.DiffTest do
              ]
     end
 
-    test "of an unknown form is an error that shows it" do
-      for odd <- [%{"type" => "date"}, %{"not" => %{}}, %{"enum" => [1]}, 7] do
+    test "has numbers as values, and constants as words" do
+      types = %{
+        "XParams" =>
+          object(%{
+            "a" => %{"type" => "integer", "enum" => [1]},
+            "b" => %{"enum" => ["x", 2, nil]},
+            "c" => %{"const" => "y", "type" => "string"}
+          }),
+        "XResponse" => object(%{})
+      }
+
+      assert {data, []} = Schema.data(schema(types), schema(types), %{})
+
+      assert {:fields,
+              [
+                optional: {"a", {:value, 1}},
+                optional: {"b", {:nullable, {:one_of, [word: "x", value: 2]}}},
+                optional: {"c", {:word, "y"}}
+              ]} = Data.entries(data, :type)["XParams"]
+
+      assert Data.read!(Data.write(data)) == data
+    end
+
+    test "of an unknown form is any, with a note that shows it" do
+      for odd <- [%{"type" => "date"}, %{"not" => %{}}, %{"enum" => [[1]]}, 7] do
         types = %{"XParams" => object(%{"odd" => odd}), "XResponse" => object(%{})}
+        assert {data, [note]} = Schema.data(schema(types), schema(types), %{})
 
-        assert_raise ArgumentError, ~r/XParams.odd has a schema of a new form/, fn ->
-          Schema.data("1.0.0", schema(types), schema(types))
-        end
+        assert Diff.line(note) =~
+                 "? type XParams.odd has a schema of an unknown form, stored as any: "
+
+        assert Data.entries(data, :type)["XParams"] == {:fields, [optional: {"odd", :any}]}
       end
+    end
 
+    test "may lack definitions and results that the overlay has" do
+      types = %{"XParams" => object(%{})}
+      overlay = %{"definitions" => %{"Y" => object(%{})}, "results" => %{"x/doIt" => "Y"}}
+      assert {data, []} = Schema.data(schema(types), schema(types), overlay)
+      assert data[:request] == {"x/doIt", [params: {:ref, "XParams"}, result: "Y"]}
+      assert Data.entries(data, :type)["Y"] == {:fields, []}
+    end
+
+    test "without a definition that it mentions is an error" do
       assert_raise ArgumentError, ~r/does not define Gone/, fn ->
         types = %{"XParams" => %{"$ref" => "#/Gone"}}
-        Schema.data("1.0.0", schema(types), schema(types))
+        Schema.data(schema(types), schema(types), %{})
       end
 
       assert_raise ArgumentError, ~r/expected a JSON schema with definitions/, fn ->
-        Schema.data("1.0.0", %{}, %{})
+        Schema.data(%{}, %{}, %{})
       end
     end
   end

@@ -1,4 +1,4 @@
-defmodule Codex.Protocol.Data do
+defmodule Codex.Surface.Protocol.Data do
   @moduledoc false
   # Writes and reads `priv/protocol/app_server.exs`: one line for each method and each type, sorted,
   # so that `git diff` shows each difference as a line.
@@ -11,13 +11,12 @@ defmodule Codex.Protocol.Data do
   @type method :: [params: Check.type(), result: String.t(), experimental: true]
   @type kind :: :request | :client_notification | :notification | :server_request
   @type t :: [
-          {:cli, String.t()}
-          | {kind(), {String.t(), method()}}
+          {kind(), {String.t(), method()}}
           | {:type, {String.t(), Check.type()}}
         ]
 
   @kinds [:request, :client_notification, :notification, :server_request]
-  @order [:cli | @kinds] ++ [:type]
+  @order @kinds ++ [:type]
   @plain [:string, :integer, :count, :number, :boolean, :null, :any]
   @fields [:required, :optional, :experimental_required, :experimental]
 
@@ -39,7 +38,7 @@ defmodule Codex.Protocol.Data do
 
   defp sort(data) do
     Enum.sort_by(data, fn {kind, value} ->
-      {Enum.find_index(@order, &(&1 == kind)), is_tuple(value) && elem(value, 0)}
+      {Enum.find_index(@order, &(&1 == kind)), elem(value, 0)}
     end)
   end
 
@@ -47,8 +46,11 @@ defmodule Codex.Protocol.Data do
   @spec read!(String.t()) :: t()
   def read!(text) do
     case Code.string_to_quoted(text, existing_atoms_only: true) do
-      {:ok, [{:cli, _version} | _] = data} -> Enum.map(data, &check!/1)
-      _invalid -> invalid(text)
+      {:ok, [_ | _] = data} ->
+        if Keyword.keyword?(data), do: Enum.map(data, &check!/1), else: invalid(text)
+
+      _invalid ->
+        invalid(text)
     end
   end
 
@@ -58,7 +60,6 @@ defmodule Codex.Protocol.Data do
   defp invalid(text),
     do: raise(ArgumentError, "expected protocol data, got: #{String.slice(text, 0, 200)}")
 
-  defp entry?({:cli, version}), do: is_binary(version)
   defp entry?({:type, {name, type}}), do: is_binary(name) and type?(type)
 
   defp entry?({kind, {name, method}}) when kind in @kinds do
@@ -70,6 +71,7 @@ defmodule Codex.Protocol.Data do
 
   defp type?(plain) when is_atom(plain), do: plain in @plain
   defp type?({tag, text}) when tag in [:word, :ref], do: is_binary(text)
+  defp type?({:value, number}), do: is_number(number)
   defp type?({tag, type}) when tag in [:list, :nullable], do: type?(type)
   defp type?({:one_of, types}), do: is_list(types) and Enum.all?(types, &type?/1)
   defp type?({:fields, fields}), do: is_list(fields) and Enum.all?(fields, &field?/1)
