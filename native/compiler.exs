@@ -33,17 +33,16 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
 
     @impl true
     def run(_args) do
-      choice = choice()
-      inputs = digest(sources() ++ ready_files(choice)) <> :erlang.term_to_binary(choice)
+      [choice | _] = choices = choices()
 
       result =
-        if fresh?(inputs) do
+        if Enum.any?(choices, &fresh?(inputs(&1))) do
           {:noop, []}
         else
           with :ok <- supported_os(),
                :ok <- writable(),
                {:ok, files} <- artefacts(choice),
-               do: install(files, inputs)
+               do: install(files, inputs(choice))
         end
 
       # Mix links priv/ into _build before any compiler runs; a first build has none yet.
@@ -56,21 +55,32 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
 
     # --- The source ----------------------------------------------------------------------------
 
-    defp choice do
+    # The first is made, and installed artefacts of any of them are kept.
+    defp choices do
       case {set("CODEX_SDK_NATIVE_DIR"), on?("CODEX_SDK_BUILD"), features()} do
-        {dir, _build, _features} when is_binary(dir) -> {:folder, Path.expand(dir)}
+        {dir, _build, _features} when is_binary(dir) -> [{:folder, Path.expand(dir)}]
         {nil, false, []} -> prebuilt()
-        {nil, _build, features} -> {:cargo, features, nil}
+        {nil, _build, features} -> [{:cargo, features, nil}]
       end
     end
 
+    # A path dependency is checked with each Mix command, also with those that do not name the
+    # place of the archive any more.
     defp prebuilt do
       case Prebuilt.source(@sums, version()) do
-        {:ok, source} -> {:prebuilt, source}
-        {:error, reason} -> {:cargo, [], reason}
-        :none -> {:cargo, [], nil}
+        {:ok, %{address: nil} = source} -> [{:cargo, [], nil}, {:prebuilt, source}]
+        {:ok, source} -> [{:prebuilt, source}]
+        {:error, reason} -> [{:cargo, [], reason}]
+        :none -> [{:cargo, [], nil}]
       end
     end
+
+    defp inputs(choice),
+      do: digest(sources() ++ ready_files(choice)) <> :erlang.term_to_binary(identity(choice))
+
+    # The same archive is the same from any place.
+    defp identity({:prebuilt, source}), do: {:prebuilt, source.name, source.sum}
+    defp identity(choice), do: choice
 
     # In a dependency's compiler, the current project is the dependency.
     defp version, do: Mix.Project.config()[:version]

@@ -23,7 +23,7 @@ unless Code.ensure_loaded?(CodexSdk.Prebuilt) do
     @silence_ms 30_000
     @profile :codex_sdk_prebuilt
 
-    @type source :: %{name: String.t(), sum: String.t(), address: String.t()}
+    @type source :: %{name: String.t(), sum: String.t(), address: String.t() | nil}
 
     @doc "Returns the files of an archive."
     def files, do: @files
@@ -51,26 +51,23 @@ unless Code.ensure_loaded?(CodexSdk.Prebuilt) do
     end
 
     @doc """
-    Returns the source of this machine's archive.
+    Returns the source of this machine's archive. Its address is nil if no place is known.
 
-    `:none` means that nothing is to be fetched: the package lists no archives, or no place of
-    them is known. `{:error, reason}` means that the release has none for this machine.
+    `:none` means that the package lists no archives, or neither an archive for this machine nor a
+    place. `{:error, reason}` means that a place is known, and the release has none for this
+    machine.
     """
     @spec source(Path.t(), String.t()) :: {:ok, source()} | :none | {:error, String.t()}
     def source(list, version) do
-      with {:ok, text} <- read(list),
-           lines = String.split(text, "\n", trim: true),
-           address when is_binary(address) <- address(lines) do
-        case target() do
-          nil ->
-            system = :erlang.system_info(:system_architecture)
-            {:error, "this release has no prebuilt artefacts for #{system}"}
+      with {:ok, text} <- read(list) do
+        lines = String.split(text, "\n", trim: true)
+        address = address(lines)
 
-          target ->
-            find(lines, name(version, target), address)
+        case archive(lines, version, target()) do
+          {:ok, archive} -> {:ok, Map.put(archive, :address, address)}
+          {:error, _reason} when address == nil -> :none
+          {:error, reason} -> {:error, reason}
         end
-      else
-        _ -> :none
       end
     end
 
@@ -90,11 +87,16 @@ unless Code.ensure_loaded?(CodexSdk.Prebuilt) do
       )
     end
 
-    defp find(lines, name, address) do
-      sums = for line <- lines, [sum, ^name] <- [String.split(line)], do: sum
+    defp archive(_lines, _version, nil) do
+      system = :erlang.system_info(:system_architecture)
+      {:error, "this release has no prebuilt artefacts for #{system}"}
+    end
 
-      case sums do
-        [sum | _] -> {:ok, %{name: name, sum: sum, address: address}}
+    defp archive(lines, version, target) do
+      name = name(version, target)
+
+      case for line <- lines, [sum, ^name] <- [String.split(line)], do: sum do
+        [sum | _] -> {:ok, %{name: name, sum: sum}}
         [] -> {:error, "this release has no archive #{name}"}
       end
     end

@@ -164,6 +164,12 @@ defmodule Codex.NativeCompilerTest do
       assert {_, 0} = compile(context, [{"CODEX_SDK_PREBUILT", url <> "/releases/"}])
       assert installed(context) == ["codex_launcher", "libcodex_nif.so"]
       assert length(requests.()) == 1
+
+      # They stay, also for a command that does not name the place.
+      assert {out, 0} = compile(context)
+      refute out =~ "cargo"
+      assert {out, 1} = compile(context, [{"CODEX_SDK_BUILD", "1"}])
+      assert_told_once(out, "there is no `cargo` on PATH")
     end
 
     test "come from a folder, and from the address in the list", context do
@@ -311,31 +317,8 @@ defmodule Codex.NativeCompilerTest do
     System.cmd("mix", ["compile"], cd: project, env: env, stderr_to_stdout: true)
   end
 
-  # Builds the PATH without the real cargo. Links to its other programs replace a folder that has it.
-  defp path(%{bin: bin, tmp_dir: tmp_dir}) do
-    folders = System.get_env("PATH") |> String.split(":", trim: true) |> Enum.uniq()
-
-    without =
-      for {folder, n} <- Enum.with_index(folders) do
-        if File.exists?(Path.join(folder, "cargo")),
-          do: shadow(folder, Path.join(tmp_dir, "shadow#{n}")),
-          else: folder
-      end
-
-    Enum.join([bin | without], ":")
-  end
-
-  defp shadow(folder, shadow) do
-    unless File.dir?(shadow) do
-      File.mkdir_p!(shadow)
-
-      for name <- File.ls!(folder), name != "cargo" do
-        File.ln_s!(Path.join(folder, name), Path.join(shadow, name))
-      end
-    end
-
-    shadow
-  end
+  # The PATH without the real cargo.
+  defp path(%{bin: bin, tmp_dir: tmp_dir}), do: "#{bin}:#{Codex.WithoutRust.path(tmp_dir)}"
 
   defp assert_told_once(out, message) do
     assert [_, _] = String.split(out, message), "expected once #{inspect(message)} in: #{out}"
