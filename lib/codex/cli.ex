@@ -143,8 +143,9 @@ defmodule Codex.CLI do
   @spec warn_once(Path.t()) :: :ok
   def warn_once(program) do
     if ask?() and not warned?(program) do
-      warn = fn -> if first?(program), do: warn(program) end
-      {:ok, _pid} = Task.Supervisor.start_child(Codex.TaskSupervisor, warn)
+      {:ok, _pid} =
+        Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn_first(program) end)
+
       :ok
     else
       :ok
@@ -152,6 +153,10 @@ defmodule Codex.CLI do
   end
 
   defp warned?(program), do: :persistent_term.get({__MODULE__, :warned, program}, false)
+
+  defp warn_first(program) do
+    if first?(program), do: warn(program)
+  end
 
   defp first?(program) do
     exclusively({:warned, program}, fn ->

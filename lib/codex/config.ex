@@ -338,13 +338,11 @@ defmodule Codex.Config do
   """
   @spec batch([edit()], keyword()) ::
           {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
-  def batch(edits, opts \\ [])
-
-  def batch(edits, opts) when is_list(edits) and length(edits) >= 0,
-    do: Writer.write(edits, opts)
-
-  def batch(other, _opts),
-    do: raise(ArgumentError, "expected a list of edits, got: #{Type.kind(other)}")
+  def batch(edits, opts \\ []) do
+    if is_list(edits) and not List.improper?(edits),
+      do: Writer.write(edits, opts),
+      else: raise(ArgumentError, "expected a list of edits, got: #{Type.kind(edits)}")
+  end
 
   defimpl Inspect do
     # Values may hold keys and headers.

@@ -56,12 +56,15 @@ defmodule Codex.Native do
     case :file.read_file_info(folder <> "/libcodex_nif.so", [:raw]) do
       {:ok, info} ->
         bits = :erlang.integer_to_list(File.Stat.from_record(info).inode, 2)
-        for bit <- bits, into: "", do: if(bit == ?1, do: "//", else: "/./")
+        for bit <- bits, into: "", do: separator(bit)
 
       {:error, _none} ->
         "/"
     end
   end
+
+  defp separator(?1), do: "//"
+  defp separator(?0), do: "/./"
 
   def about, do: not_loaded()
   def auth_account(_pool, _ref, _home), do: not_loaded()

@@ -23,17 +23,21 @@ defmodule Codex.NativePool do
   def call(_start, 0), do: {:error, :timeout}
 
   def call(start, timeout) do
-    with {:ok, pool} <- pool() do
-      ref = make_ref()
-      call = start.(pool, ref)
+    case pool() do
+      {:ok, pool} ->
+        ref = make_ref()
+        await(start.(pool, ref), ref, timeout)
 
-      receive do
-        {^ref, answer} -> answer(answer)
-      after
-        timeout -> if Native.pool_give_up(call), do: {:error, :timeout}, else: late(ref)
-      end
-    else
-      {:error, words} -> {:error, {:native, words}}
+      {:error, words} ->
+        {:error, {:native, words}}
+    end
+  end
+
+  defp await(call, ref, timeout) do
+    receive do
+      {^ref, answer} -> answer(answer)
+    after
+      timeout -> if Native.pool_give_up(call), do: {:error, :timeout}, else: late(ref)
     end
   end
 

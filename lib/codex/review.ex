@@ -245,10 +245,9 @@ defmodule Codex.Review do
   defp from_session(events, thread_id, home) when is_binary(thread_id) and is_binary(home) do
     # `codex exec` has no such item, but its thread has only one review.
     exited =
-      Enum.find_value(events, fn event ->
-        with %Events.ItemCompleted{item: %Items.ReviewMode{entered: false, id: id}} <- event,
-             do: id,
-             else: (_ -> nil)
+      Enum.find_value(events, fn
+        %Events.ItemCompleted{item: %Items.ReviewMode{entered: false, id: id}} -> id
+        _other -> nil
       end)
 
     case Session.output(home, thread_id, exited) do

@@ -155,9 +155,10 @@ defmodule Codex.Test do
   end
 
   # ExUnit does not wait for linked processes, and may halt the VM before the directories of the
-  # last test are removed. Called dynamically, because scripts use this module without ExUnit, too.
+  # last test are removed. Scripts use this module without ExUnit, too.
+  @compile {:no_warn_undefined, ExUnit.Callbacks}
   defp wait_on_exit(pid) do
-    apply(ExUnit.Callbacks, :on_exit, [fn -> await_end(pid) end])
+    ExUnit.Callbacks.on_exit(fn -> await_end(pid) end)
   rescue
     _none in [ArgumentError, UndefinedFunctionError] -> :ok
   end

@@ -261,15 +261,21 @@ defmodule Codex.Thread do
       end
 
       last = fn turn ->
-        # A failed turn has its own event.
-        with {:ok, _result} <- Turn.result(turn),
-             {:error, {_unreadable, error}} <- found(job, turn),
-             do: raise(error)
-
+        :ok = raise_unreadable(job, turn)
         {[], turn}
       end
 
       {:ok, job |> Driver.stream() |> Stream.transform(start, each, last, fn _turn -> :ok end)}
+    end
+  end
+
+  # A failed turn has its own event.
+  defp raise_unreadable(job, turn) do
+    with {:ok, _result} <- Turn.result(turn),
+         {:error, {_unreadable, error}} <- found(job, turn) do
+      raise error
+    else
+      _review_or_failure -> :ok
     end
   end
 

@@ -265,7 +265,7 @@ defmodule Codex.Threads do
 
   # --- Goal and settings --------------------------------------------------------------------------
 
-  @doc "Returns the goal of a thread as a map (`\"objective\"`, `\"status\"`, …), or nil."
+  @doc ~S[Returns the goal of a thread as a map (`"objective"`, `"status"`, …), or nil.]
   @spec goal(thread()) :: {:ok, map() | nil} | {:error, reason()}
   def goal(thread) do
     with {:ok, %{"goal" => goal}} <- loaded(thread, "thread/goal/get", %{}), do: {:ok, goal}
@@ -353,15 +353,17 @@ defmodule Codex.Threads do
   # These methods work only on loaded threads, so resume first if the server does not know the id.
   defp loaded(thread, method, params, opts \\ []) do
     with {:error, %{"message" => _} = error} <- call(thread, method, params, opts) do
-      if Error.normalize(error).kind == :thread_not_found do
-        resume = Keyword.take(opts, [:timeout_ms])
-
-        with {:ok, _} <- call(thread, "thread/resume", %{"excludeTurns" => true}, resume),
-             do: call(thread, method, params, opts)
-      else
-        {:error, error}
-      end
+      if Error.normalize(error).kind == :thread_not_found,
+        do: resume_and_call(thread, method, params, opts),
+        else: {:error, error}
     end
+  end
+
+  defp resume_and_call(thread, method, params, opts) do
+    resume = Keyword.take(opts, [:timeout_ms])
+
+    with {:ok, _} <- call(thread, "thread/resume", %{"excludeTurns" => true}, resume),
+         do: call(thread, method, params, opts)
   end
 
   defp pairs(options) do

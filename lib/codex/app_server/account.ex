@@ -51,7 +51,7 @@ defmodule Codex.AppServer.Account do
   defp typed({key, type}) when key in [:type, "type"], do: {:type, type}
   defp typed(pair), do: pair
 
-  @doc "Cancels a login. `\"status\"` of the result is `\"canceled\"` or `\"notFound\"`."
+  @doc ~S(Cancels a login. `"status"` of the result is `"canceled"` or `"notFound"`.)
   @spec login_cancel(AppServer.conn(), String.t()) :: {:ok, map()} | error()
   def login_cancel(conn, login_id), do: AppServer.account_login_cancel(conn, login_id: login_id)
 

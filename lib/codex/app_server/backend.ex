@@ -333,9 +333,10 @@ defmodule Codex.AppServer.Backend do
 
   # Before anything is interrupted.
   defp may_clean(conn, true) do
-    with %{experimental_api: false} <- about(conn),
-         do: {:error, {:experimental, [@cleaning]}},
-         else: (_ -> :ok)
+    case about(conn) do
+      %{experimental_api: false} -> {:error, {:experimental, [@cleaning]}}
+      _other -> :ok
+    end
   end
 
   defp may_clean(_conn, false), do: :ok

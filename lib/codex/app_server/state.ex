@@ -192,14 +192,7 @@ defmodule Codex.AppServer.State do
         {[{:reply, from, {:error, {:experimental, experimental}}}], state}
 
       {:ready, _} ->
-        case opts[:follow] && Turns.busy(state.turns, Ids.thread_id(params)) do
-          none when none in [nil, false] ->
-            send_request(state, from, method, params, opts, now)
-
-          turn ->
-            running = {:turn_running, Ids.thread_id(params), turn}
-            {[{:reply, from, {:error, running}}], state}
-        end
+        request_unless_busy(state, from, method, params, opts, now)
 
       _not_yet ->
         {[{:reply, from, {:error, :not_ready}}], state}
@@ -401,6 +394,19 @@ defmodule Codex.AppServer.State do
   end
 
   # --- Requests of the host ---------------------------------------------------------------------
+
+  # A request that begins a turn waits for no other turn of its thread: it is an error.
+  defp request_unless_busy(state, from, method, params, opts, now) do
+    thread_id = Ids.thread_id(params)
+
+    case opts[:follow] && Turns.busy(state.turns, thread_id) do
+      none when none in [nil, false] ->
+        send_request(state, from, method, params, opts, now)
+
+      turn ->
+        {[{:reply, from, {:error, {:turn_running, thread_id, turn}}}], state}
+    end
+  end
 
   defp send_request(state, from, method, params, opts, now) do
     timeout = [timeout_ms: opts[:timeout_ms] || 30_000]

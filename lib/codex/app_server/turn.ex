@@ -104,18 +104,21 @@ defmodule Codex.AppServer.Turn do
 
     with false <- cancelled?.(),
          {:ok, ms} <- left(run) do
-      opts = Keyword.put(opts, :timeout_ms, ms)
-      # Only with its id can a turn be interrupted at once: its answer is worth a moment.
-      grace = if opts[:follow], do: @grace, else: 0
-
-      with :unwanted <-
-             Connection.request_while_wanted(run.conn, method, params, opts, cancelled?, grace) do
-        _ = if opts[:follow], do: Connection.call(run.conn, {:abandon_start, params["threadId"]})
-        {:error, {:cause, :cancelled}}
-      end
+      request_while_wanted(run, method, params, [timeout_ms: ms] ++ opts, cancelled?)
     else
       true -> {:error, {:cause, :cancelled}}
       {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp request_while_wanted(%{conn: conn}, method, params, opts, cancelled?) do
+    # Only with its id can a turn be interrupted at once: its answer is worth a moment.
+    grace = if opts[:follow], do: @grace, else: 0
+
+    with :unwanted <-
+           Connection.request_while_wanted(conn, method, params, opts, cancelled?, grace) do
+      _ = if opts[:follow], do: Connection.call(conn, {:abandon_start, params["threadId"]})
+      {:error, {:cause, :cancelled}}
     end
   end
 
@@ -276,13 +279,15 @@ defmodule Codex.AppServer.Turn do
   # Warnings of the server that concern no turn. MCP servers start while the turn runs, so these are
   # known at its end.
   defp warnings(run) do
-    with {:ok, [_ | _] = notices} <- Connection.call(run.conn, {:notices, run.thread_id}) do
-      texts =
-        for {method, params} <- notices, do: Warnings.text(EventDecoder.decode(method, params))
+    case Connection.call(run.conn, {:notices, run.thread_id}) do
+      {:ok, [_ | _] = notices} ->
+        texts =
+          for {method, params} <- notices, do: Warnings.text(EventDecoder.decode(method, params))
 
-      [{:warnings, texts |> Enum.reject(&is_nil/1) |> Redact.redact(secrets(run.job))}]
-    else
-      _none -> []
+        [{:warnings, texts |> Enum.reject(&is_nil/1) |> Redact.redact(secrets(run.job))}]
+
+      _none ->
+        []
     end
   end
 

@@ -72,24 +72,23 @@ defmodule Codex.AppServer.TurnStart do
 
   # A thread that this connection had may have been closed since.
   defp begin(%{thread: {:loaded, id}} = start, id, ask) do
-    case turn(start, id, ask) do
-      {:error, %{"message" => _} = error} ->
-        if Error.normalize(error).kind == :thread_not_found do
-          with {:ok, ^id} <- thread({:resume, id}, start, ask), do: turn(start, id, ask)
-        else
-          {:error, error}
-        end
-
-      result ->
-        result
+    with {:error, %{"message" => _} = error} <- turn(start, id, ask) do
+      if Error.normalize(error).kind == :thread_not_found,
+        do: resume_and_begin(start, id, ask),
+        else: {:error, error}
     end
   end
 
   defp begin(start, id, ask), do: turn(start, id, ask)
 
+  defp resume_and_begin(start, id, ask) do
+    with {:ok, ^id} <- thread({:resume, id}, start, ask), do: turn(start, id, ask)
+  end
+
   defp turn(%{begin: {method, params}} = start, id, ask) do
-    with {:ok, {more, experimental}} <- settings(start, id, ask),
-         params = more |> Map.merge(params) |> Map.put("threadId", id) do
+    with {:ok, {more, experimental}} <- settings(start, id, ask) do
+      params = more |> Map.merge(params) |> Map.put("threadId", id)
+
       case ask.(method, params, follow: :own, experimental: experimental) do
         {:ok, %{"turn" => %{"id" => turn_id}}} -> {:ok, turn_id}
         {:ok, other} -> {:error, {:no_id, method, other}}

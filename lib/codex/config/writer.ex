@@ -182,12 +182,12 @@ defmodule Codex.Config.Writer do
       {_tree, _config, version, problems, _dropped} =
         Native.config_prepare(Schema.ref(), tree, base, user_home)
 
-      errors =
-        for {:error, error} <- Loader.problems(problems, fn _ -> {file, text} end), do: error
-
-      {:ok, %{version: version, errors: errors}}
+      {:ok, %{version: version, errors: errors(problems, file, text)}}
     end
   end
+
+  defp errors(problems, file, text),
+    do: for({:error, error} <- Loader.problems(problems, fn _ -> {file, text} end), do: error)
 
   defp expected(_old, %{expected_version: nil}), do: :ok
   defp expected(%{version: version}, %{expected_version: version}), do: :ok

@@ -23,14 +23,16 @@ defmodule Codex.Events.Dialects do
     # A record of this dialect has its fields under their own names.
     records =
       for {name, _} <- records() do
-        for %{name: name} = field <- record(name), is_atom(name) do
-          enum = with({:enum, enum} <- field.kind, do: index(enums(), enum), else: (_ -> nil))
-          {Atom.to_string(name), name, enum}
-        end
+        for %{name: name} = field <- record(name),
+            is_atom(name),
+            do: {Atom.to_string(name), name, enum(field.kind)}
       end
 
     {[union(specs(:events)), union(specs(:items))], words(), records}
   end
+
+  defp enum({:enum, name}), do: index(enums(), name)
+  defp enum(_kind), do: nil
 
   defp words,
     do: for({_, values} <- enums(), do: Enum.map(values, &{Atom.to_string(&1), &1}))

@@ -51,7 +51,7 @@ defmodule Codex.Events.Schema do
 
   defp field({name, type, opts}) do
     wire = if opts[:wire] == false, do: [], else: ["#{name}" | opts[:also] || []]
-    kind = opts[:kind] || :any
+    kind = Keyword.get(opts, :kind, :any)
 
     %{
       name: name,
@@ -62,11 +62,13 @@ defmodule Codex.Events.Schema do
       default: opts[:default],
       required: opts[:required] || false,
       enforce: opts[:required] || opts[:enforce] || false,
-      omit: opts[:omit] || false,
-      app: List.wrap(opts[:app] || Enum.uniq(Enum.map(Enum.take(wire, 1), &camel/1) ++ wire)),
-      app_kind: opts[:app_kind] || kind
+      omit: Keyword.get(opts, :omit, false),
+      app: List.wrap(opts[:app] || app_names(wire)),
+      app_kind: Keyword.get(opts, :app_kind, kind)
     }
   end
+
+  defp app_names(wire), do: Enum.uniq(Enum.map(Enum.take(wire, 1), &camel/1) ++ wire)
 
   defp camel(name) do
     <<first, _::binary>> = name

@@ -116,7 +116,10 @@ defmodule Codex.JSONRPC.Stdio do
 
   @impl true
   def stop(stdio) do
-    ended = &Debug.ended(stdio.debug, with({:ok, exit} <- &1, do: exit, else: (_ -> nil)))
+    ended = fn
+      {:ok, exit} -> Debug.ended(stdio.debug, exit)
+      _lost -> Debug.ended(stdio.debug, nil)
+    end
 
     with result when elem(result, 0) != :behind <-
            Subprocess.stop_soon(stdio.sub, finally: ended),

@@ -129,14 +129,8 @@ defmodule Codex.Options.Cast do
       pairs = Enum.reject(pairs, &(elem(&1, 1) == nil))
 
       case each(pairs, &table(key, &1)) do
-        {:ok, pairs} ->
-          {:ok, Map.new(pairs)}
-
-        {:error, [_key | path]} ->
-          case Overrides.visible(path) do
-            [] -> :error
-            path -> {:error, OptionError.invalid(path, "[redacted]", @of_tables)}
-          end
+        {:ok, pairs} -> {:ok, Map.new(pairs)}
+        {:error, [_key | path]} -> table_error(Overrides.visible(path))
       end
     end
   end
@@ -223,6 +217,9 @@ defmodule Codex.Options.Cast do
          do: {:ok, Map.new(pairs)}
   end
 
+  defp table_error([]), do: :error
+  defp table_error(path), do: {:error, OptionError.invalid(path, "[redacted]", @of_tables)}
+
   defp table(key, {id, members}) do
     with id when is_binary(id) and id != "" <- name(id),
          {:ok, table} <- Overrides.at([key, id], members, :drop),
@@ -243,14 +240,7 @@ defmodule Codex.Options.Cast do
   defp texts(path, members) do
     Enum.find_value(members, :ok, fn
       {name, {:table, members}} when name in @texts ->
-        Enum.find_value(members, fn {key, value} ->
-          cond do
-            # The name may hold a secret: it is not shown.
-            name == "http_headers" and not Overrides.header_name?(key) -> {:error, path ++ [name]}
-            not text?(name, value) -> {:error, path ++ [name, key]}
-            true -> nil
-          end
-        end)
+        Enum.find_value(members, &text_error(path, name, &1))
 
       {"experimental_bearer_token" = name, token} ->
         unless Overrides.header_value?(token), do: {:error, path ++ [name]}
@@ -261,6 +251,15 @@ defmodule Codex.Options.Cast do
       _other ->
         nil
     end)
+  end
+
+  defp text_error(path, table, {name, value}) do
+    cond do
+      # The name may hold a secret: it is not shown.
+      table == "http_headers" and not Overrides.header_name?(name) -> {:error, path ++ [table]}
+      not text?(table, value) -> {:error, path ++ [table, name]}
+      true -> nil
+    end
   end
 
   defp text?("http_headers", value), do: Overrides.header_value?(value)
@@ -286,29 +285,28 @@ defmodule Codex.Options.Cast do
   defp flag(_other), do: :error
 
   defp sandbox_member({key, value}) do
-    name = key |> name() |> Kernel.||("") |> Macro.underscore()
-
-    case {name, value} do
-      {"type", type} when is_binary(type) or is_atom(type) ->
-        mode = Sandbox.mode(type)
-        if mode in Sandbox.modes(), do: {:ok, {:type, mode}}, else: :error
-
-      {"writable_roots", roots} when is_list(roots) ->
-        with {:ok, roots} <- Type.cast({:list, :path}, roots),
-             do: {:ok, {:writable_roots, Enum.map(roots, &Path.expand/1)}}
-
-      {"network_access", value} when value in [true, :enabled, "enabled"] ->
-        {:ok, {:network_access, true}}
-
-      {"network_access", value} when value in [false, :restricted, "restricted"] ->
-        {:ok, {:network_access, false}}
-
-      {name, value}
-      when name in ["exclude_tmpdir_env_var", "exclude_slash_tmp"] and is_boolean(value) ->
-        {:ok, {String.to_existing_atom(name), value}}
-
-      _ ->
-        :error
-    end
+    key |> name() |> Kernel.||("") |> Macro.underscore() |> sandbox_member(value)
   end
+
+  defp sandbox_member("type", type) when is_binary(type) or is_atom(type) do
+    mode = Sandbox.mode(type)
+    if mode in Sandbox.modes(), do: {:ok, {:type, mode}}, else: :error
+  end
+
+  defp sandbox_member("writable_roots", roots) when is_list(roots) do
+    with {:ok, roots} <- Type.cast({:list, :path}, roots),
+         do: {:ok, {:writable_roots, Enum.map(roots, &Path.expand/1)}}
+  end
+
+  defp sandbox_member("network_access", value) when value in [true, :enabled, "enabled"],
+    do: {:ok, {:network_access, true}}
+
+  defp sandbox_member("network_access", value) when value in [false, :restricted, "restricted"],
+    do: {:ok, {:network_access, false}}
+
+  defp sandbox_member(name, value)
+       when name in ["exclude_tmpdir_env_var", "exclude_slash_tmp"] and is_boolean(value),
+       do: {:ok, {String.to_existing_atom(name), value}}
+
+  defp sandbox_member(_name, _value), do: :error
 end

@@ -44,14 +44,16 @@ defmodule Codex.Options.Merge do
 
     Map.merge(settings, %{
       env: Map.merge(client.env || %{}, turn[:env] || %{}),
-      below: (client.config || []) ++ (client.config_overrides || []),
-      images: (thread.attachments || []) ++ (turn[:images] || []),
-      enable: (thread.enable || []) ++ (turn[:enable] || []),
-      disable: (thread.disable || []) ++ (turn[:disable] || []),
+      below: both(client.config, client.config_overrides),
+      images: both(thread.attachments, turn[:images]),
+      enable: both(thread.enable, turn[:enable]),
+      disable: both(thread.disable, turn[:disable]),
       config: thread.config || [],
-      config_overrides: (thread.config_overrides || []) ++ (turn[:config_overrides] || [])
+      config_overrides: both(thread.config_overrides, turn[:config_overrides])
     })
   end
+
+  defp both(list, more), do: (list || []) ++ (more || [])
 
   # Options that are nil are not set.
   defp put_all(source, settings) do

@@ -152,24 +152,43 @@ defmodule Codex.Protocol.Check do
   defp members([{key, value} | pairs], names, rest, at, wire, uses) do
     here = inside(at, key)
 
-    case {field(names, spelling(key)), rest} do
-      {{name, _, type, required, experimental}, _} ->
-        if unset?(type, value, required) do
-          members(pairs, names, rest, at, wire, uses)
-        else
-          with {:ok, value, more} <- cast(type, value, here) do
-            more = Enum.map(more, &"#{name}.#{&1}")
+    member =
+      case field(names, spelling(key)) do
+        nil -> other_member(key, value, names, rest, here)
+        field -> member(field, value, here)
+      end
 
-            more = if experimental and used?(type, value), do: [name], else: more
-            members(pairs, names, rest, at, Map.put(wire, name, value), uses ++ more)
-          end
-        end
+    case member do
+      {:ok, name, value, more} ->
+        members(pairs, names, rest, at, Map.put(wire, name, value), uses ++ more)
 
-      {nil, rest} ->
-        with {:ok, name} <- other_name(key, names, rest, here),
-             {:ok, value, _more} <- cast(rest, value, here),
-             do: members(pairs, names, rest, at, Map.put(wire, name, value), uses)
+      :unset ->
+        members(pairs, names, rest, at, wire, uses)
+
+      {:error, error} ->
+        {:error, error}
     end
+  end
+
+  defp member({name, _, type, required, experimental}, value, here) do
+    if unset?(type, value, required) do
+      :unset
+    else
+      with {:ok, value, uses} <- cast(type, value, here),
+           do: {:ok, name, value, uses(name, type, value, experimental, uses)}
+    end
+  end
+
+  defp uses(name, type, value, experimental, inner) do
+    if experimental and used?(type, value),
+      do: [name],
+      else: Enum.map(inner, &"#{name}.#{&1}")
+  end
+
+  defp other_member(key, value, names, rest, here) do
+    with {:ok, name} <- other_name(key, names, rest, here),
+         {:ok, value, _uses} <- cast(rest, value, here),
+         do: {:ok, name, value, []}
   end
 
   # Names that are snake_case on the wire may be written in camelCase, too. Longer keys are no
@@ -278,12 +297,9 @@ defmodule Codex.Protocol.Check do
         missing(name, at)
 
       {_, given} ->
-        case Enum.filter(objects, fn {:object, names, _, _} ->
-               {:word, word} = elem(names[wire], 2)
-               word?(word, given)
-             end) do
+        case Enum.filter(objects, &word?(elem(tag_word(&1, wire), 1), given)) do
           [] ->
-            words = for {:object, names, _, _} <- objects, do: elem(names[wire], 2)
+            words = Enum.map(objects, &tag_word(&1, wire))
             invalid({:one_of, Enum.uniq(words)}, given, inside(at, name))
 
           objects ->
@@ -292,16 +308,19 @@ defmodule Codex.Protocol.Check do
     end
   end
 
+  defp tag_word({:object, names, _, _}, wire), do: elem(names[wire], 2)
+
   # The first that fits; else what is wrong with the one that knows most of the keys.
   defp closest(objects, pairs, at) do
     with :none <- first(objects, pairs, at) do
       objects
-      |> Enum.max_by(fn {:object, names, _, _} ->
-        Enum.count(pairs, fn {key, _} -> is_map_key(names, spelling(key)) end)
-      end)
+      |> Enum.max_by(&known(&1, pairs))
       |> cast(pairs, at)
     end
   end
+
+  defp known({:object, names, _, _}, pairs),
+    do: Enum.count(pairs, fn {key, _} -> is_map_key(names, spelling(key)) end)
 
   # No word of the protocol is longer.
   @longest 64

@@ -20,17 +20,18 @@ defmodule Codex.Review.Session do
     home
     |> files(thread_id)
     |> Enum.find_value({:error, :not_found}, fn file ->
-      with {:ok, bytes} <- FileSystem.tail(file, @tail),
-           %{} = item <- last(bytes, exited) do
-        case item do
-          %{"type" => "ExitedReviewMode", "review_output" => %{} = output} -> {:ok, output}
-          _ -> {:error, :no_output}
-        end
-      else
-        _ -> nil
+      case FileSystem.tail(file, @tail) do
+        {:ok, bytes} -> bytes |> last(exited) |> review_output()
+        {:error, _reason} -> nil
       end
     end)
   end
+
+  defp review_output(%{"type" => "ExitedReviewMode", "review_output" => %{} = output}),
+    do: {:ok, output}
+
+  defp review_output(%{}), do: {:error, :no_output}
+  defp review_output(_none), do: nil
 
   # The id contains the time when the thread began (UUID version 7); directories are local dates. A
   # revert begins another file of the same id.

@@ -105,8 +105,9 @@ defmodule Codex.Subprocess.Launchers do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp owner(port) do
-    with {:connected, pid} when pid != self() <- Port.info(port, :connected),
-         do: pid,
-         else: (_ -> nil)
+    case Port.info(port, :connected) do
+      {:connected, pid} when pid != self() -> pid
+      _none -> nil
+    end
   end
 end

@@ -153,7 +153,13 @@ defmodule Codex.Subprocess.Options do
   defp step(step), do: step
 
   # A launcher that was started ahead may stand in another directory than the VM does now.
-  defp cwd(nil), do: with({:ok, dir} <- FileSystem.cwd(), do: dir, else: (_ -> nil))
+  defp cwd(nil) do
+    case FileSystem.cwd() do
+      {:ok, dir} -> dir
+      {:error, _reason} -> nil
+    end
+  end
+
   defp cwd(dir), do: FileSystem.expand(dir)
 
   defp env(opts) do

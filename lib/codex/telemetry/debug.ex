@@ -89,10 +89,13 @@ defmodule Codex.Telemetry.Debug do
   @spec started(t() | nil, [String.t()], Enumerable.t() | nil, keyword()) :: :ok
   def started(debug, argv, env, more \\ []) do
     log(debug, "started:", fn ->
-      names = for {name, value} <- env || [], do: if(value, do: name, else: "-" <> name)
+      names = Enum.map(env || [], &variable/1)
       [argv, [environment: Enum.sort(names)] ++ more]
     end)
   end
+
+  defp variable({name, nil}), do: "-" <> name
+  defp variable({name, _value}), do: name
 
   @doc "Counts the bytes of the process and logs the events in them."
   @spec received(t() | nil, binary(), [term()]) :: t() | nil

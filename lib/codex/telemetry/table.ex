@@ -47,7 +47,7 @@ defmodule Codex.Telemetry.Table do
     {[:item, :completed], "the item is complete; most items have only this event", [:system_time],
      @turn ++ [:item_id, :item_type, :status]},
     {[:tool, :start],
-     "the agent uses a tool: `tool` is `\"command\"`, `\"apply_patch\"`, `\"web_search\"`, or " <>
+     ~S(the agent uses a tool: `tool` is `"command"`, `"apply_patch"`, `"web_search"`, or ) <>
        "the name of a tool of an MCP server (`server`) or of an agent", [:system_time], @tool},
     {[:tool, :success], "the tool succeeded. `duration` is nil if there was no start event",
      @spent, @tool ++ [:result]},
@@ -58,8 +58,8 @@ defmodule Codex.Telemetry.Table do
      "the request was answered or failed. `result` is `:ok` or `:error`, `error` the reason",
      @spent, @request ++ [:result, :error]},
     {[:approval, :requested],
-     "an app-server requests an approval: `tool` is `\"command\"`, `\"apply_patch\"`, " <>
-       "`\"permissions\"` or the name of a tool. Also emitted by " <>
+     ~S(an app-server requests an approval: `tool` is `"command"`, `"apply_patch"`, ) <>
+       ~S(`"permissions"` or the name of a tool. Also emitted by ) <>
        "`Codex.Approvals.review_tool/4` (`lane` and `method` are nil)", [:system_time],
      @approval},
     {[:approval, :approved], "the request was approved", @spent, @approval},

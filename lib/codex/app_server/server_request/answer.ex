@@ -162,7 +162,10 @@ defmodule Codex.AppServer.ServerRequest.Answer do
 
   defp granted(params, scope) do
     permissions =
-      with %{} = asked <- params["permissions"], do: Map.take(asked, @kinds), else: (_ -> %{})
+      case params["permissions"] do
+        %{} = asked -> Map.take(asked, @kinds)
+        _none -> %{}
+      end
 
     %{"permissions" => permissions, "scope" => scope}
   end

@@ -25,18 +25,22 @@ defmodule Codex.JSONRPC.Socket.Connect do
   def open(%{address: address} = options) do
     deadline = now() + options.init_timeout_ms
 
-    with {:ok, module, socket} <- connect(address, options, deadline) do
-      with :ok <- private(address, module, socket, options),
-           {:ok, rest} <- shake(address, module, socket, options, deadline) do
-        {:ok, module, socket, rest}
-      else
-        {:error, reason} ->
-          _ = module.close(socket)
-          {:error, error(reason, options)}
-      end
+    with {:ok, module, socket} <- connect(address, options, deadline),
+         {:ok, rest} <- begin(address, module, socket, options, deadline) do
+      {:ok, module, socket, rest}
     else
       {:error, reason} -> {:error, error(reason, options)}
     end
+  end
+
+  # A socket that cannot be used is closed.
+  defp begin(address, module, socket, options, deadline) do
+    result =
+      with :ok <- private(address, module, socket, options),
+           do: shake(address, module, socket, options, deadline)
+
+    _ = if match?({:error, _}, result), do: module.close(socket)
+    result
   end
 
   # --- Sockets ----------------------------------------------------------------------------------
@@ -49,13 +53,13 @@ defmodule Codex.JSONRPC.Socket.Connect do
 
   defp connect(%Address{scheme: :wss, host: host, port: port} = address, options, deadline) do
     with {:ok, tls} <- TLS.options(address, options.tls) do
-      each_family(host, fn family ->
-        all = [family | socket_options(options)] ++ tls
-
-        with {:ok, socket} <- :ssl.connect(name(host), port, all, left(deadline)),
-             do: {:ok, :ssl, socket}
-      end)
+      each_family(host, &ssl(name(host), port, [&1 | socket_options(options)] ++ tls, deadline))
     end
+  end
+
+  defp ssl(host, port, options, deadline) do
+    with {:ok, socket} <- :ssl.connect(host, port, options, left(deadline)),
+         do: {:ok, :ssl, socket}
   end
 
   defp tcp(host, port, options, deadline) do

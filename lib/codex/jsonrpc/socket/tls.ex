@@ -31,9 +31,8 @@ defmodule Codex.JSONRPC.Socket.TLS do
   # `:ssl` reads these files in the VM's file server, which a slow file would block.
   defp readable(files) do
     Enum.find_value(files, :ok, fn {_option, file} ->
-      with {:ok, _content} <- FileSystem.read(file) do
-        nil
-      else
+      case FileSystem.read(file) do
+        {:ok, _content} -> nil
         {:error, reason} -> {:error, {:ca_certificate, file, reason}}
       end
     end)
