@@ -16,6 +16,8 @@ defmodule Mix.Tasks.Codex.Cli do
     * `priv/cli/version` - the version
     * `priv/protocol/app_server.exs` - methods and types of the app-server, stable and experimental.
       `Codex.AppServer` is generated from it
+    * `dev/cli/flags.json` - the flags of commands. A flag without an option of this package, and an
+      option without a flag, is a note
 
   `dev/cli/overlay.json` has the facts that no CLI tells.
 

@@ -9,6 +9,8 @@ defmodule Codex.Options.Rows do
   #
   #   * `exec:`      - required: how the option reaches `codex exec`
   #   * `app:`       - required: how the option reaches the app-server
+  #   * `flags:`     - the flags that `exec:` sends if it names a function, as `--x` or
+  #     `subcommand --x`
   #   * `turn_also:` - further names that only turns accept
   #   * `hint:`      - the replacement, if a transport refuses the option
   #
@@ -114,7 +116,7 @@ defmodule Codex.Options.Rows do
      exec: {:flag, "--thread-source"}, app: "threadSource"},
     {:resume_all, [:thread], :boolean,
      "for `Codex.resume_thread/3` with `:last` alone: the newest thread of any folder",
-     exec: :resume_all, app: :host}
+     exec: :resume_all, flags: ["resume --all"], app: :host}
   ]
 
   @model [
@@ -184,7 +186,8 @@ defmodule Codex.Options.Rows do
   @may [
     {:sandbox, [:thread], {:one_of, Codex.Options.Sandbox.names()},
      "the files that commands may write; `:default` sends nothing; the CLI has no " <>
-       "`:external_sandbox`", default: :default, exec: :sandbox, app: "sandbox"},
+       "`:external_sandbox`",
+     default: :default, exec: :sandbox, flags: ["--sandbox"], app: "sandbox"},
     {:sandbox_policy, [:thread, :turn], :sandbox_policy,
      "details of the workspace-write sandbox: map with `type`, `writable_roots` (made " <>
        "absolute), `network_access`, `exclude_tmpdir_env_var`, `exclude_slash_tmp`. A `type` " <>
@@ -258,22 +261,26 @@ defmodule Codex.Options.Rows do
     {:config, [:global, :thread], :overrides,
      "any configuration. The thread's comes after the options above and before " <>
        "`config_overrides`, the client's before all of them",
-     exec: :overrides, app: :overrides, secret: true},
+     exec: :overrides, flags: ["--config"], app: :overrides, secret: true},
     {:config_overrides, [:global, :thread, :turn], :overrides,
      "any configuration, as map, keyword, `{key, value}` list or list of `\"key=value\"`; the " <>
        "turn's come last and win. Part of the arguments, which other users of the machine can " <>
        "see, but for secrets of MCP servers and providers",
-     also: [:config_override], exec: :overrides, app: :overrides, secret: true}
+     also: [:config_override],
+     exec: :overrides,
+     flags: ["--config"],
+     app: :overrides,
+     secret: true}
   ]
 
   @turn [
     {:attachments, [:thread], {:list, :image},
      "images that every turn gets: paths, or maps with a `:path`",
-     default: [], exec: :input, app: :input},
+     default: [], exec: :input, flags: ["--image"], app: :input},
     {:images, [:turn], {:list, :image}, "images for this turn: paths, or maps with a `:path`",
-     exec: :input, app: :input},
+     exec: :input, flags: ["--image"], app: :input},
     {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded",
-     exec: :input, app: :input},
+     exec: :input, flags: ["--output-schema"], app: :input},
     {:output_last_message, [:thread, :turn], :path, "file that gets the last message",
      exec: {:flag, "--output-last-message"}, app: :refused},
     {:color, [:thread, :turn], {:one_of, [:auto, :always, :never]},

@@ -17,9 +17,12 @@ defmodule Codex.Options.Rows.AppServer do
        "`config.toml` of its home", default: :inherit},
     {:config, :overrides,
      "configuration for all threads of this server, as in the options of a thread",
-     default: %{}, secret: true, expected: "a map or keyword of configuration"},
+     default: %{},
+     flags: ["--config"],
+     secret: true,
+     expected: "a map or keyword of configuration"},
     {:strict_config, :boolean, "makes unknown configuration keys errors (`--strict-config`)",
-     default: false},
+     default: false, flags: ["--strict-config"]},
     {:broken_config, {:one_of, [:refuse, :allow]},
      "the reaction to a configuration that cannot be read. The server itself would start with " <>
        "defaults, and **with the built-in provider**", default: :refuse}
