@@ -8,6 +8,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CALLED_FROM=$PWD
 cd "$ROOT"
 CLI_VERSION=$(cat priv/cli/version)
+OLDER_CLI_VERSIONS=$(cat priv/cli/older)
 
 # The VM treats file names and output as UTF-8 only with a UTF-8 locale.
 if [ -z "${LC_ALL:-}" ]; then
@@ -90,39 +91,61 @@ need_keyring() {
   apt_install "A keyring for the tests" dbus gnome-keyring libsecret-tools
 }
 
-# Finds the CLI: the program of CODEX_PATH, or the tested version in .codex-cli, which is installed.
+# Finds the CLI: the program of CODEX_PATH, or the newest tested version, which is installed.
 need_cli() {
   if [ -n "${CODEX_PATH:-}" ]; then
     case $CODEX_PATH in /*) ;; *) CODEX_PATH=$CALLED_FROM/$CODEX_PATH ;; esac
     export CODEX_PATH
     if [ ! -f "$CODEX_PATH" ] || [ ! -x "$CODEX_PATH" ]; then
       die "CODEX_PATH is not a program: $CODEX_PATH" \
-        "Name the \`codex\` to use, or unset CODEX_PATH to have the pinned one installed"
+        "Name the \`codex\` to use, or unset CODEX_PATH to have version $CLI_VERSION installed"
     fi
     say "Using the Codex CLI of CODEX_PATH: $CODEX_PATH"
     return
   fi
 
-  if cli_installed; then return; fi
-  local command="npm install --prefix .codex-cli @openai/codex@$CLI_VERSION"
+  if cli_program "$CLI_VERSION" >/dev/null; then return; fi
   have npm || die "The Codex CLI $CLI_VERSION is missing, and there is no npm to install it with." \
-    "Install Node.js with npm and run: $command" "Or set CODEX_PATH to a \`codex\` program"
-
-  say "Installing the Codex CLI $CLI_VERSION with npm into .codex-cli"
-  mkdir -p .codex-cli
-  # The program is an optional package, which the settings of npm may exclude.
-  npm install --prefix .codex-cli --no-save --no-package-lock --include=optional --ignore-scripts \
-    --no-audit --no-fund --no-progress --loglevel=error "@openai/codex@$CLI_VERSION" >&2 </dev/null ||
-    die "npm could not install the Codex CLI." "Run: $command" "Or set CODEX_PATH to a \`codex\` program"
-  cli_installed || die "npm installed no Codex CLI $CLI_VERSION for this machine in .codex-cli." \
-    "Set CODEX_PATH to a \`codex\` program"
+    "Install Node.js with npm and run: $(npm_command "$CLI_VERSION")" \
+    "Or set CODEX_PATH to a \`codex\` program"
+  install_cli "$CLI_VERSION" || die "npm could not install the Codex CLI $CLI_VERSION." \
+    "Run: $(npm_command "$CLI_VERSION")" "Or set CODEX_PATH to a \`codex\` program"
 }
 
-cli_installed() {
-  local modules=.codex-cli/node_modules/@openai native
-  grep -q "\"version\": *\"$CLI_VERSION\"" "$modules/codex/package.json" 2>/dev/null || return 1
-  for native in "$modules"/codex-*/vendor/*/bin/codex "$modules"/codex/node_modules/@openai/codex-*/vendor/*/bin/codex; do
-    if [ -x "$native" ]; then return 0; fi
+# Installs the older tested versions for the smoke tests. A version that cannot be had is left out.
+need_older_clis() {
+  local version
+  for version in $OLDER_CLI_VERSIONS; do
+    if cli_program "$version" >/dev/null; then continue; fi
+    if ! have npm || ! install_cli "$version"; then
+      say "The Codex CLI $version could not be installed: its smoke tests are left out"
+    fi
+  done
+}
+
+npm_command() { echo "npm install --prefix .codex-cli/$1 @openai/codex@$1"; }
+
+install_cli() {
+  say "Installing the Codex CLI $1 with npm into .codex-cli/$1"
+  mkdir -p ".codex-cli/$1"
+  # The program is an optional package, which the settings of npm may exclude.
+  npm install --prefix ".codex-cli/$1" --no-save --no-package-lock --include=optional --ignore-scripts \
+    --no-audit --no-fund --no-progress --loglevel=error "@openai/codex@$1" >&2 </dev/null || return 1
+  cli_program "$1" >/dev/null
+}
+
+# cli_program VERSION prints the native program of an installed version.
+cli_program() {
+  local prefix modules native
+  for prefix in ".codex-cli/$1" .codex-cli; do
+    modules=$prefix/node_modules/@openai
+    grep -q "\"version\": *\"$1\"" "$modules/codex/package.json" 2>/dev/null || continue
+    for native in "$modules"/codex-*/vendor/*/bin/codex "$modules"/codex/node_modules/@openai/codex-*/vendor/*/bin/codex; do
+      if [ -x "$native" ]; then
+        printf '%s\n' "$ROOT/$native"
+        return 0
+      fi
+    done
   done
   return 1
 }

@@ -33,7 +33,7 @@ defmodule Codex.DocsTest do
     tested = String.trim(read("priv/cli/version"))
     assert Codex.CLI.tested_version() == tested
     assert Codex.Config.Schema.cli_version() == tested
-    assert read("README.md") =~ "version #{tested}"
+    assert read("README.md") =~ "version #{Codex.CLI.Range.lowest()} to version #{tested}"
 
     for [_, version] <- Regex.scan(~r/@openai\/codex@([\d.]*\d)/, read("README.md")),
         do: assert(version == tested)

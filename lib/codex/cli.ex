@@ -6,13 +6,8 @@ defmodule Codex.CLI do
 
   import Bitwise, only: [band: 2]
 
-  alias Codex.CLI.Command
+  alias Codex.CLI.{Command, Npm, Range}
   alias Codex.{FileSystem, Text}
-
-  # The CLI version that this package is tested with. `bin/setup.sh` installs it from the same file.
-  @version_file Path.expand("../../priv/cli/version", __DIR__)
-  @external_resource @version_file
-  @tested @version_file |> File.read!() |> String.trim()
 
   # The CLI makes directories in its home before it reads its arguments. With an impossible home it
   # only prints a warning, so this changes neither the user's home nor the home of a run.
@@ -26,13 +21,13 @@ defmodule Codex.CLI do
           | {:codex_binary_not_regular, Path.t()}
           | {:codex_binary_not_executable, Path.t()}
 
-  @doc "Returns the version of the CLI that this package is tested with."
+  @doc "Returns the newest version of the CLI that this package is tested with."
   @spec tested_version() :: String.t()
-  def tested_version, do: @tested
+  defdelegate tested_version, to: Range, as: :newest
 
-  @doc "Returns whether a version is the tested one, or differs from it in the last number only."
+  @doc "Returns whether a version is in the range of tested versions."
   @spec supported?(String.t()) :: boolean()
-  def supported?(version), do: Version.match?(version, "~> #{@tested}", allow_pre: true)
+  def supported?(version), do: Range.place(version) == :inside
 
   @doc """
   Finds the program: the given path, else the path in the environment, else `codex` on the PATH. For
@@ -84,65 +79,33 @@ defmodule Codex.CLI do
         native
 
       _none_or_old ->
-        native = behind_npm(path)
+        native = Npm.behind(path) || path
         :persistent_term.put(key, {stamp, native})
         native
     end
   end
 
-  defp behind_npm(path) do
-    with script when is_binary(script) <- real(path),
-         "codex.js" <- Path.basename(script),
-         package = script |> Path.dirname() |> Path.dirname(),
-         [native | _] <- native_candidates(package) do
-      native
-    else
-      _ -> path
-    end
-  end
-
-  defp real(path) do
-    case :file.read_link_all(path) do
-      {:ok, target} -> Path.expand(IO.chardata_to_string(target), Path.dirname(path))
-      {:error, _} -> path
-    end
-  end
-
-  defp native_candidates(package) do
-    for dir <- [Path.join(package, "node_modules/@openai"), Path.dirname(package)],
-        path <- Path.wildcard(Path.join(dir, "codex-#{os()}-#{arch()}/vendor/*/bin/codex")),
-        do: path
-  end
-
-  defp os, do: if(:os.type() == {:unix, :darwin}, do: "darwin", else: "linux")
-
-  defp arch do
-    if to_string(:erlang.system_info(:system_architecture)) =~ ~r/^(aarch64|arm)/,
-      do: "arm64",
-      else: "x64"
-  end
-
   @doc "Puts the tools of an npm package in front of the PATH of its program."
   @spec put_path(%{String.t() => String.t()}, Path.t()) :: %{String.t() => String.t()}
   def put_path(env, program) do
-    with ["codex", "bin", _triple, "vendor" | _] <- program |> Path.split() |> Enum.reverse(),
-         bundled = program |> Path.dirname() |> Path.dirname() |> Path.join("codex-path"),
-         true <- FileSystem.dir?(bundled) do
-      path = Map.get(env, "PATH", System.get_env("PATH"))
-      Map.put(env, "PATH", Enum.join([bundled | List.wrap(path)], ":"))
-    else
-      _no_package -> env
+    case Npm.tools(program) do
+      nil ->
+        env
+
+      tools ->
+        path = Map.get(env, "PATH", System.get_env("PATH"))
+        Map.put(env, "PATH", Enum.join([tools | List.wrap(path)], ":"))
     end
   end
 
   @doc """
-  Warns in the log, once for each program, if its version is not the tested one. Returns
-  immediately: another process runs the program. Does nothing if `:check_cli_version` of the
-  application environment is false.
+  Warns in the log, once for each version, if the version of a program is outside the range of
+  tested versions. Returns immediately: another process runs the program. Does nothing if
+  `:check_cli_version` of the application environment is false.
   """
   @spec warn_once(Path.t()) :: :ok
   def warn_once(program) do
-    if ask?() and not warned?(program) do
+    if ask?() and not marked?(program) do
       {:ok, _pid} =
         Task.Supervisor.start_child(Codex.TaskSupervisor, fn -> warn_first(program) end)
 
@@ -152,18 +115,30 @@ defmodule Codex.CLI do
     end
   end
 
-  defp warned?(program), do: :persistent_term.get({__MODULE__, :warned, program}, false)
+  @doc "Warns as `warn_once/1` about a version that is known, of the program or server `name`."
+  @spec warn_version(String.t(), String.t()) :: :ok
+  def warn_version(version, name) do
+    advice = Range.advice(version)
+
+    if advice != nil and ask?() and first?({:version, version}),
+      do: Logger.warning(Text.line("#{name} is codex-cli #{version}, #{advice}"))
+
+    :ok
+  end
+
+  defp marked?(key), do: :persistent_term.get({__MODULE__, :warned, key}, false)
+
+  defp first?(key) do
+    not marked?(key) and
+      exclusively({:warned, key}, fn ->
+        first? = not marked?(key)
+        :persistent_term.put({__MODULE__, :warned, key}, true)
+        first?
+      end)
+  end
 
   defp warn_first(program) do
     if first?(program), do: warn(program)
-  end
-
-  defp first?(program) do
-    exclusively({:warned, program}, fn ->
-      first? = not warned?(program)
-      :persistent_term.put({__MODULE__, :warned, program}, true)
-      first?
-    end)
   end
 
   # Runs a function while no other process of this node runs one for the same key.
@@ -177,20 +152,17 @@ defmodule Codex.CLI do
         :ok
 
       {:ok, version} ->
-        unless supported?(version),
-          do: warning("#{program} is #{version}")
+        warn_version(version, program)
 
       {:error, :no_version} ->
-        warning("#{program} does not print its version")
+        tested = "codex_sdk is tested with codex-cli #{Range.lowest()} to #{Range.newest()}"
+        Logger.warning(Text.line("#{tested}; #{program} does not print its version"))
 
       # The run that asked fails with the same error.
       {:error, {:not_started, _}} ->
         :ok
     end
   end
-
-  defp warning(text),
-    do: Logger.warning(Text.line("codex_sdk is tested with codex-cli #{@tested}; #{text}"))
 
   @doc """
   Returns the version as `version/1`, cached for the life of the VM. Never runs the program if
@@ -242,4 +214,22 @@ defmodule Codex.CLI do
       _ -> {:error, :no_version}
     end
   end
+
+  @doc """
+  Returns the version in the user agent of an app-server, or nil.
+
+      iex> Codex.CLI.of_user_agent("codex_sdk/0.169.0 (Debian 12.0.0; x86_64) xterm (codex_sdk; 1)")
+      "0.169.0"
+      iex> Codex.CLI.of_user_agent("another server")
+      nil
+  """
+  @spec of_user_agent(term()) :: String.t() | nil
+  def of_user_agent(text) when is_binary(text) do
+    with [_, version] <- Regex.run(~r/\/(\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[\w.]{1,64})?) \(/, text),
+         {:ok, _} <- Version.parse(version),
+         do: version,
+         else: (_ -> nil)
+  end
+
+  def of_user_agent(_other), do: nil
 end

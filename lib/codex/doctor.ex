@@ -13,7 +13,7 @@ defmodule Codex.Doctor do
     {:cli, Codex.Doctor.Installation, [],
      """
      Is there a CLI, and which version is it? `:error` if there is none, or if it does not tell its
-     version; `:warning` if the version is not one that this package was tested with
+     version; `:warning` if it is older or newer than the tested versions
      """},
     {:home, Codex.Doctor.Machine, [],
      """

@@ -1,4 +1,7 @@
 defmodule Codex.Options do
+  alias Codex.{CLI, OptionError}
+  alias Codex.Options.Table
+
   @moduledoc """
   Options of a client: account, program and model.
 
@@ -6,15 +9,12 @@ defmodule Codex.Options do
 
   #{Codex.Options.Table.docs(:global)}
 
-  The first run of a program also runs `codex --version` once in the life of the VM, to warn about a
-  version that this package was not tested with. `config :codex_sdk, check_cli_version: false`
-  switches that off.
+  The first run of a program also runs `codex --version` once in the life of the VM, to warn if the
+  version is older or newer than the tested versions (#{CLI.Range.lowest()} to
+  #{CLI.Range.newest()}). `config :codex_sdk, check_cli_version: false` switches that off.
 
   `inspect/1` shows neither the key nor the values of the environment.
   """
-
-  alias Codex.{CLI, OptionError}
-  alias Codex.Options.Table
 
   defstruct Table.defaults(:global)
 

@@ -1,8 +1,10 @@
 defmodule Codex.CLITest do
   use ExUnit.Case, async: true
+  doctest Codex.CLI, import: true
+  doctest Codex.CLI.Range
 
   import ExUnit.CaptureLog
-  alias Codex.{CLI, Stub}
+  alias Codex.CLI
 
   @moduletag :tmp_dir
 
@@ -27,24 +29,53 @@ defmodule Codex.CLITest do
              {:ok, "1.2.3"}
   end
 
-  test "another version is warned about once for each program", %{tmp_dir: dir} do
-    path = script(dir, "codex", "echo codex-cli 0.12.0")
+  describe "a version outside the range" do
+    test "is warned about once, with the range and advice", %{tmp_dir: dir} do
+      newest = CLI.Range.newest()
+      range = "#{CLI.Range.lowest()} to #{newest}"
 
+      for {version, words} <- [
+            {"0.12.0", "older than the tested versions #{range}: update it"},
+            {"88.0.0", "newer than the tested versions #{range}: update codex_sdk"}
+          ] do
+        one = script(dir, "one/" <> version, "echo codex-cli #{version}")
+        other = script(dir, "other/" <> version, "echo codex-cli #{version}")
+        asked = fn -> Enum.each([one, one, other], &CLI.warn_once/1) end
+        assert [line] = warnings("codex-cli #{version}", asked)
+        assert line =~ "is codex-cli #{version}, #{words}"
+        known = fn -> CLI.warn_version(version, "the app-server") end
+        assert warnings("codex-cli #{version}", known) == []
+      end
+    end
+
+    test "is warned about by a server that names it" do
+      known = fn -> CLI.warn_version("77.0.0", "the app-server") end
+      assert [line] = warnings("77.0.0", known)
+      assert line =~ "the app-server is codex-cli 77.0.0, newer than"
+    end
+  end
+
+  test "versions inside the range, and programs without a version", %{tmp_dir: dir} do
+    for version <- CLI.Range.tested() do
+      path = script(dir, version, "echo codex-cli #{version}")
+      assert warnings(path, fn -> CLI.warn_once(path) end) == []
+      assert CLI.supported?(version)
+    end
+
+    silent = script(dir, "silent", "exit 0")
+    assert [line] = warnings(silent, fn -> for _ <- 1..2, do: CLI.warn_once(silent) end)
+    assert line =~ "#{silent} does not print its version"
+  end
+
+  # Others log at the same time: only the lines about `text`.
+  defp warnings(text, fun) do
     log =
       capture_log(fn ->
-        for _ <- 1..3, do: CLI.warn_once(path)
+        fun.()
         wait_for_tasks()
       end)
 
-    assert [_, _] = String.split(log, "#{path} is 0.12.0")
-    assert log =~ "tested with codex-cli #{CLI.tested_version()}"
-
-    tested = Stub.write!(dir, "exit 1")
-
-    refute capture_log(fn ->
-             CLI.warn_once(tested)
-             wait_for_tasks()
-           end) =~ tested
+    for line <- String.split(log, "\n"), line =~ text, do: line
   end
 
   # A program that writes down each time it is started.
@@ -82,37 +113,52 @@ defmodule Codex.CLITest do
   test "behind the wrapper of npm the native program is found, wherever npm put it", %{
     tmp_dir: dir
   } do
-    os = if :os.type() == {:unix, :darwin}, do: "darwin", else: "linux"
+    {os, arch, triple} = platform()
+    own = "codex-#{os}-#{arch}/vendor/#{triple}"
+    package = "node_modules/@openai/codex"
 
-    arch =
-      if to_string(:erlang.system_info(:system_architecture)) =~ ~r/^(aarch64|arm)/,
-        do: "arm64",
-        else: "x64"
-
-    native = "codex-#{os}-#{arch}/vendor/some-triple/bin/codex"
-
-    for {layout, at} <- [
-          {"flat", "node_modules/@openai"},
-          {"nested", "node_modules/@openai/codex/node_modules/@openai"}
+    for {layout, native, tools} <- [
+          {"flat", "node_modules/@openai/#{own}/bin/codex", "codex-path"},
+          {"nested", "#{package}/node_modules/@openai/#{own}/bin/codex", "codex-path"},
+          {"older", "node_modules/@openai/#{own}/codex/codex", "path"},
+          {"all systems", "#{package}/vendor/#{triple}/codex/codex", "path"},
+          {"first", "#{package}/bin/codex-#{triple}", nil}
         ] do
       root = Path.join(dir, layout)
-      js = script(root, "node_modules/@openai/codex/bin/codex.js", "exit 1")
-      expected = script(root, Path.join(at, native), "exit 0")
+      js = script(root, "#{package}/bin/codex.js", "exit 1")
+      expected = script(root, native, "exit 0")
+      # Programs of other systems are beside it.
+      _other = script(root, String.replace(native, triple, "riscv64-unknown-linux-gnu"), "exit 1")
       File.mkdir_p!(Path.join(root, "bin"))
       link = Path.join(root, "bin/codex")
-      File.ln_s!("../node_modules/@openai/codex/bin/codex.js", link)
+      File.ln_s!("../#{package}/bin/codex.js", link)
 
       assert CLI.find(link) == {:ok, expected}
       assert CLI.find(js) == {:ok, expected}
+      assert CLI.Npm.program(root) == expected
       env = %{"PATH" => "/bin"}
       assert CLI.put_path(env, expected) == env
-      bundled = Path.join(Path.dirname(Path.dirname(expected)), "codex-path")
-      File.mkdir_p!(bundled)
-      assert CLI.put_path(env, expected) == %{"PATH" => bundled <> ":/bin"}
+
+      if tools do
+        bundled = expected |> Path.dirname() |> Path.dirname() |> Path.join(tools)
+        File.mkdir_p!(bundled)
+        assert CLI.put_path(env, expected) == %{"PATH" => bundled <> ":/bin"}
+      end
     end
 
     alone = script(dir, "alone/bin/codex.js", "exit 1")
     assert CLI.find(alone) == {:ok, alone}
+  end
+
+  defp platform do
+    arm? = to_string(:erlang.system_info(:system_architecture)) =~ ~r/^(aarch64|arm)/
+
+    case {:os.type(), arm?} do
+      {{:unix, :darwin}, true} -> {"darwin", "arm64", "aarch64-apple-darwin"}
+      {{:unix, :darwin}, false} -> {"darwin", "x64", "x86_64-apple-darwin"}
+      {_linux, true} -> {"linux", "arm64", "aarch64-unknown-linux-musl"}
+      {_linux, false} -> {"linux", "x64", "x86_64-unknown-linux-musl"}
+    end
   end
 
   @tag :codex_cli

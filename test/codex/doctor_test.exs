@@ -2,7 +2,7 @@ defmodule Codex.DoctorTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  alias Codex.{Doctor, Logins, Stub}
+  alias Codex.{CLI, Doctor, Logins, Stub}
   alias Codex.Doctor.Machine
 
   @moduletag :tmp_dir
@@ -126,7 +126,8 @@ defmodule Codex.DoctorTest do
       File.write!(path, "#!/bin/sh\necho codex-cli 0.42.0\n")
       File.chmod!(path, 0o755)
       checks = run(context, codex_path: path)
-      assert %{status: :warning, summary: "codex-cli 0.42.0, tested is " <> _} = checks.cli
+      assert %{status: :warning, summary: "codex-cli 0.42.0, older than" <> _} = checks.cli
+      assert checks.cli.summary =~ "the tested versions #{CLI.Range.lowest()} to"
       assert [%{version: "0.42.0", tested: false}] = checks.cli.details
     end
 

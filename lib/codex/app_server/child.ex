@@ -38,7 +38,6 @@ defmodule Codex.AppServer.Child do
          :ok <- config(load, options),
          {:ok, started, file} <- Servers.wrap(hidden.servers, load),
          {:ok, overrides} <- arguments(hidden.overrides ++ started) do
-      :ok = CLI.warn_once(program)
       strict = if options.strict_config, do: ["--strict-config"], else: []
       argv = [program, "app-server"] ++ strict ++ Enum.flat_map(overrides, &["-c", &1])
       {argv, files} = Files.name(argv ++ file)

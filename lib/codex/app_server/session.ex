@@ -9,7 +9,7 @@ defmodule Codex.AppServer.Session do
   # waits at its pipe or socket.
 
   alias Codex.AppServer.{Reconnect, Spans, State}
-  alias Codex.{Events, JSON, RateLimit}
+  alias Codex.{CLI, Events, JSON, RateLimit}
   alias Codex.JSONRPC.{Flow, Transport}
   alias Codex.Telemetry.Debug
 
@@ -158,6 +158,11 @@ defmodule Codex.AppServer.Session do
   defp act({:rate_limits, limits}, session) do
     event = %Events.AccountRateLimitsUpdated{rate_limits: limits}
     RateLimit.observe(session.options.account, event)
+    session
+  end
+
+  defp act({:version, version}, session) do
+    :ok = CLI.warn_version(version, "the app-server")
     session
   end
 

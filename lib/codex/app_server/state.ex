@@ -9,6 +9,7 @@ defmodule Codex.AppServer.State do
 
   alias Codex.AppServer.{EventDecoder, Subscribers, Turns}
   alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
+  alias Codex.CLI
   alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [
@@ -122,6 +123,7 @@ defmodule Codex.AppServer.State do
     * `:turn` - a message for a follower of a turn, see `Codex.AppServer.Turns`
     * `:opened`, `:closed` - a request of the server begins to wait for its answer, or is over
     * `:rate_limits` - new limits of the account
+    * `:version` - the version of the server, when it is ready
     * `:note` - for logs
     * `:stop` - the connection is over, and all callers have their replies
   """
@@ -133,6 +135,7 @@ defmodule Codex.AppServer.State do
           | {:opened, Request.t()}
           | {:closed, Request.t(), why :: term(), ms :: non_neg_integer()}
           | {:rate_limits, map()}
+          | {:version, String.t()}
           | {:note, tuple()}
           | {:stop, reason()}
   @type step :: {[action()], t()}
@@ -390,7 +393,9 @@ defmodule Codex.AppServer.State do
 
   defp ready(state, hello) do
     replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
-    {replies, %{state | phase: {:ready, hello}, awaiting: []}}
+    version = CLI.of_user_agent(hello["userAgent"])
+    greeted = if version, do: [{:version, version}], else: []
+    {greeted ++ replies, %{state | phase: {:ready, hello}, awaiting: []}}
   end
 
   # --- Requests of the host ---------------------------------------------------------------------

@@ -93,20 +93,19 @@ defmodule Codex.Doctor.Installation do
   end
 
   defp found(program, version) do
-    tested? = CLI.supported?(version)
-    tested = CLI.tested_version()
-    status = if tested?, do: :ok, else: :warning
-    more = if tested?, do: "", else: ", tested is #{tested}"
+    advice = CLI.Range.advice(version)
 
     facts = %{
       text: program,
       path: program,
       version: version,
-      tested: tested?,
-      tested_version: tested
+      tested: advice == nil,
+      tested_version: CLI.Range.newest(),
+      lowest_version: CLI.Range.lowest()
     }
 
-    {status, "codex-cli #{version}#{more}", [facts], program: program}
+    summary = Enum.join(["codex-cli #{version}" | List.wrap(advice)], ", ")
+    {if(advice, do: :warning, else: :ok), summary, [facts], program: program}
   end
 
   defp message(:codex_binary_not_found),

@@ -2,9 +2,15 @@ defmodule Codex.Test.Executable do
   @moduledoc false
   # Finds the Codex CLI for a test.
 
-  @install "npm install --prefix .codex-cli @openai/codex@#{Codex.CLI.tested_version()}"
+  alias Codex.CLI
 
-  @doc "Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH."
+  @newest Codex.CLI.tested_version()
+  @install "npm install --prefix .codex-cli @openai/codex@#{@newest}"
+
+  @doc """
+  Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH. The newest
+  tested version may have a directory of its own in `.codex-cli`, beside others.
+  """
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
   def find do
     case Codex.CLI.named(System.get_env()) do
@@ -22,31 +28,12 @@ defmodule Codex.Test.Executable do
   # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and signals reach
   # it directly.
   defp installed do
-    local = local()
+    local = Enum.find_value([".codex-cli/#{@newest}", ".codex-cli"], &CLI.Npm.program/1)
 
     cond do
-      local != nil and File.regular?(local) -> {:ok, local}
+      local != nil -> {:ok, local}
       path = System.find_executable("codex") -> {:ok, path}
       true -> {:error, "no Codex CLI found: run `#{@install}`, or set CODEX_PATH to the program"}
-    end
-  end
-
-  defp local do
-    with {package, triple} <- platform() do
-      Path.expand(".codex-cli/node_modules/@openai/codex-#{package}/vendor/#{triple}/bin/codex")
-    end
-  end
-
-  defp platform do
-    arch = to_string(:erlang.system_info(:system_architecture))
-    arm? = String.starts_with?(arch, ["aarch64", "arm64"])
-
-    case {:os.type(), arm?} do
-      {{:unix, :linux}, false} -> {"linux-x64", "x86_64-unknown-linux-musl"}
-      {{:unix, :linux}, true} -> {"linux-arm64", "aarch64-unknown-linux-musl"}
-      {{:unix, :darwin}, false} -> {"darwin-x64", "x86_64-apple-darwin"}
-      {{:unix, :darwin}, true} -> {"darwin-arm64", "aarch64-apple-darwin"}
-      _ -> nil
     end
   end
 end
