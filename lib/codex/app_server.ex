@@ -39,6 +39,8 @@ defmodule Codex.AppServer do
       secrets are `[redacted]`
     * `{:experimental, names}` - the method or its options (such as `"thread/start.dynamicTools"`)
       need `experimental_api: true`
+    * `{:cli_unsupported, names, since, found}` - the server has the version `found`, and the method
+      or its options need `since`
     * `:not_ready` - the server has not answered the handshake yet
     * `{:overflow, :requests, limit}` - too many requests wait for their answers
 
@@ -68,6 +70,7 @@ defmodule Codex.AppServer do
   @type reason ::
           OptionError.t()
           | {:experimental, [String.t()]}
+          | Codex.CLI.Since.reason()
           | :not_ready
           | {:overflow, :requests, pos_integer()}
           | {:timeout, String.t(), pos_integer()}

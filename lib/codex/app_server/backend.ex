@@ -5,6 +5,7 @@ defmodule Codex.AppServer.Backend do
 
   alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Retry, Tool}
   alias Codex.AppServer.{Connect, Connection, Params, ThreadParams, TurnStart}
+  alias Codex.CLI.Since
   alias Codex.Exec.Secrets
   alias Codex.Options.{Merge, Overrides}
   alias Codex.Review.Target
@@ -18,6 +19,7 @@ defmodule Codex.AppServer.Backend do
           | Input.reason()
           | Target.reason()
           | {:invalid_working_directory, Path.t()}
+          | Since.reason()
 
   ## Before a turn
 
@@ -36,7 +38,9 @@ defmodule Codex.AppServer.Backend do
          :ok <- exists(job, about),
          {:ok, sent} <- ThreadParams.new(settings, job.turn_opts),
          {:ok, turn} <- turn_params(job.task, sent),
-         {:ok, params} <- thread_params(which, sent) do
+         {:ok, params} <- thread_params(which, sent),
+         :ok <- has(about.lacks, params),
+         :ok <- has(about.lacks, {elem(begin, 0), turn}) do
       start = %{
         thread: which,
         begin: begin,
@@ -52,6 +56,10 @@ defmodule Codex.AppServer.Backend do
 
   defp turn_params({:review, _target}, _sent), do: {:ok, {%{}, []}}
   defp turn_params(_run, sent), do: ThreadParams.turn(sent)
+
+  # Nothing of a turn is sent if the CLI lacks a part of it.
+  defp has(_lacks, nil), do: :ok
+  defp has(lacks, {method, {params, _experimental}}), do: Since.check(lacks, method, params)
 
   # Only the request that will be sent is built.
   defp thread_params(:start, sent), do: thread_params("thread/start", sent)
@@ -106,7 +114,7 @@ defmodule Codex.AppServer.Backend do
   defp about(conn) do
     case Connection.call(conn, :about) do
       {:ok, about} -> about
-      {:error, _down} -> %{client: nil, experimental_api: true, files: :remote}
+      {:error, _down} -> %{client: nil, experimental_api: true, files: :remote, lacks: nil}
     end
   end
 

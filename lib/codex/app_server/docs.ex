@@ -2,6 +2,7 @@ defmodule Codex.AppServer.Docs do
   @moduledoc false
   # Writes the documentation of the functions that are generated from the protocol.
 
+  alias Codex.CLI.Since
   alias Codex.Protocol
   alias Codex.Protocol.Words
 
@@ -13,6 +14,7 @@ defmodule Codex.AppServer.Docs do
     [
       "Sends `#{row.method}`" <> sentence(row.args) <> ".",
       if(method.experimental, do: "Experimental: the connection needs `experimental_api: true`."),
+      if(version = Since.first(row.method), do: "Needs CLI #{version} or newer."),
       row.doc,
       options(method.params, row),
       "Returns #{returns(row, method.result)} or `{:error, reason}`."
@@ -39,13 +41,17 @@ defmodule Codex.AppServer.Docs do
   defp options(type, row) do
     case for field <- fields(type), elem(field, 1) not in row.args, do: field do
       [] -> "It takes no options."
-      fields -> "Options:\n\n" <> Enum.map_join(fields, "\n", &option/1)
+      fields -> "Options:\n\n" <> Enum.map_join(fields, "\n", &option(&1, row.method))
     end
   end
 
-  defp option({_wire, name, type, required, experimental}) do
+  defp option({wire, name, type, required, experimental}, method) do
+    version = Since.first("#{method}.#{wire}")
+
     notes =
-      if(required, do: ["required"], else: []) ++ if experimental, do: ["experimental"], else: []
+      if(required, do: ["required"], else: []) ++
+        if(experimental, do: ["experimental"], else: []) ++
+        if version, do: ["CLI #{version} or newer"], else: []
 
     notes = if notes == [], do: "", else: " (#{Enum.join(notes, ", ")})"
     "  * `:#{name}` - #{escape(Words.expected(type, Protocol.types()))}#{notes}"

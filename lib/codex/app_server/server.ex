@@ -156,8 +156,11 @@ defmodule Codex.AppServer.Server do
   defp read(:account, server), do: server.options.account
   defp read(:surroundings, server), do: server.options.surroundings
 
-  defp read(:about, server),
-    do: Map.take(server.options, [:client, :experimental_api, :files, :cwd])
+  defp read(:about, server) do
+    server.options
+    |> Map.take([:client, :experimental_api, :files, :cwd])
+    |> Map.put(:lacks, server.state.lacks)
+  end
 
   defp read(:stderr, %{transport: nil}), do: ""
   defp read(:stderr, server), do: Transport.stderr(server.transport)

@@ -10,6 +10,7 @@ defmodule Codex.AppServer.State do
   alias Codex.AppServer.{EventDecoder, Subscribers, Turns}
   alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
   alias Codex.CLI
+  alias Codex.CLI.Since
   alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [
@@ -44,6 +45,7 @@ defmodule Codex.AppServer.State do
     :config,
     :peer,
     :turns,
+    :lacks,
     phase: :new,
     awaiting: [],
     opened: 0,
@@ -65,6 +67,7 @@ defmodule Codex.AppServer.State do
           config: map(),
           peer: Peer.t(),
           turns: Turns.t(),
+          lacks: Since.lacks(),
           phase: phase(),
           awaiting: [term()],
           opened: non_neg_integer(),
@@ -195,7 +198,10 @@ defmodule Codex.AppServer.State do
         {[{:reply, from, {:error, {:experimental, experimental}}}], state}
 
       {:ready, _} ->
-        request_unless_busy(state, from, method, params, opts, now)
+        case Since.check(state.lacks, method, params) do
+          :ok -> request_unless_busy(state, from, method, params, opts, now)
+          unsupported -> {[{:reply, from, unsupported}], state}
+        end
 
       _not_yet ->
         {[{:reply, from, {:error, :not_ready}}], state}
@@ -395,7 +401,8 @@ defmodule Codex.AppServer.State do
     replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
     version = CLI.of_user_agent(hello["userAgent"])
     greeted = if version, do: [{:version, version}], else: []
-    {greeted ++ replies, %{state | phase: {:ready, hello}, awaiting: []}}
+    state = %{state | phase: {:ready, hello}, lacks: Since.lacks(version), awaiting: []}
+    {greeted ++ replies, state}
   end
 
   # --- Requests of the host ---------------------------------------------------------------------

@@ -57,6 +57,7 @@ defmodule Codex.Error.Reasons do
     dangerous: :invalid_request,
     request_closed: :invalid_request,
     experimental: :unsupported,
+    cli_unsupported: :cli_unsupported,
     overflow: :overflow,
     app_server_down: :crashed,
     init_timeout: :timeout,

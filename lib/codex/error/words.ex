@@ -107,6 +107,11 @@ defmodule Codex.Error.Words do
   def reason({:experimental, names}),
     do: "#{list(names)} needs a connection with experimental_api: true: connect with that option"
 
+  def reason({:cli_unsupported, names, since, found}),
+    do:
+      "#{list(names)} needs codex-cli #{text(since)} or newer, and this is #{text(found)}: " <>
+        "update the CLI"
+
   def reason({:unknown_method, method}),
     do:
       "the app-server protocol of this package has no method #{show(method)}: " <>

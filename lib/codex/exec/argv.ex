@@ -50,6 +50,7 @@ defmodule Codex.Exec.Argv do
           | {:unsupported_input, :exec}
           | {:invalid_working_directory, Path.t()}
           | Flags.reason()
+          | CLI.Since.reason()
           | Secrets.reason()
           | Codex.OptionError.t()
           | {:invalid_profile, String.t()}
@@ -117,6 +118,7 @@ defmodule Codex.Exec.Argv do
          :ok <- FileSystem.working_directory(settings.working_directory),
          {:ok, settings, overlay} <- overlay(settings),
          {:ok, sent} <- Flags.all(settings),
+         :ok <- Flags.check_version(settings, program),
          :ok <- check_overlay(overlay, sent.flags),
          {:ok, hidden} <- Secrets.hide(Flags.overrides(sent, settings)),
          {:ok, schema} <- schema(settings[:output_schema_path], settings.output_schema) do

@@ -3,6 +3,8 @@ defmodule Codex.Exec.Flags do
   # Sends each option to `codex exec` as flag, configuration override or variable. Pure; one pass
   # over the table of options.
 
+  alias Codex.CLI
+  alias Codex.CLI.Since
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
 
   import Merge, only: [override: 2]
@@ -63,6 +65,31 @@ defmodule Codex.Exec.Flags do
   @spec overrides(t(), map()) :: [Overrides.t() | {:file, [String.t()], String.t()}]
   def overrides(sent, settings),
     do: settings.below ++ sent.overrides ++ settings.config ++ settings.config_overrides
+
+  # The options whose flags only a part of the tested versions has.
+  @since for row <- Table.rows(),
+             {_kind, flag} when is_binary(flag) <- [row.opts[:exec]],
+             version = Since.first(flag),
+             version != nil,
+             do: {row.name, version}
+
+  @doc """
+  Checks that the CLI has the flags of these settings. Its version is asked for only if a setting
+  needs a certain version.
+  """
+  @spec check_version(map(), Path.t()) :: :ok | {:error, Since.reason()}
+  def check_version(settings, program) do
+    parts =
+      for {name, version} <- @since,
+          settings[name] not in [nil, false],
+          do: {inspect(name), version}
+
+    with [_ | _] <- parts, {:ok, found} <- CLI.known_version(program) do
+      Since.check_parts(parts, found)
+    else
+      _unknown_or_nothing -> :ok
+    end
+  end
 
   defp add(sent, more) do
     %{

@@ -4,6 +4,7 @@ defmodule Codex.Options.Table do
   # the rows of `Codex.Options.Rows`. Checks, documentation and the arguments of the CLI are made
   # from them.
 
+  alias Codex.CLI.Since
   alias Codex.{DidYouMean, OptionError}
   alias Codex.Options.{Cast, Rows, Schema, Type}
 
@@ -189,9 +190,9 @@ defmodule Codex.Options.Table do
   defp app_doc(:model_providers, _exec), do: "`config` `model_providers.…=…`"
   defp app_doc(how, _exec), do: both_doc(how)
 
-  defp exec_doc({:flag, flag}), do: "`#{flag} …`"
-  defp exec_doc({:each, flag}), do: "`#{flag} …` each"
-  defp exec_doc({kind, flag}) when kind in [:switch, :dangerous], do: "`#{flag}`"
+  defp exec_doc({:flag, flag}), do: "`#{flag} …`" <> since(flag)
+  defp exec_doc({:each, flag}), do: "`#{flag} …` each" <> since(flag)
+  defp exec_doc({kind, flag}) when kind in [:switch, :dangerous], do: "`#{flag}`" <> since(flag)
   defp exec_doc({:config, key}), do: "`-c #{key}=…`"
   defp exec_doc({:table, key}), do: "`-c #{key}.…=…`"
   defp exec_doc({:provider, key}), do: "`-c model_providers.<id>.#{key}=…`"
@@ -214,4 +215,7 @@ defmodule Codex.Options.Table do
   defp exec_doc(:model_providers), do: "`-c model_providers.…=…`, environment"
 
   defp exec_doc(how), do: both_doc(how)
+
+  defp since(flag),
+    do: if(version = Since.first(flag), do: " (CLI #{version} or newer)", else: "")
 end
