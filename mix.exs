@@ -59,7 +59,8 @@ defmodule CodexSdk.MixProject do
       files:
         ~w(lib guides examples priv/cli priv/config priv/protocol native/*/src) ++
           ~w(native/*/{Cargo.toml,build.rs} native/*.{exs,sums}) ++
-          ~w(Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
+          ~w(Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE) ++
+          ~w(usage-rules.md)
     ]
   end
 end

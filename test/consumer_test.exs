@@ -86,7 +86,8 @@ defmodule Codex.ConsumerTest do
       assert output =~ "call Application.ensure_all_started(:codex_sdk) first"
 
       start = "{:ok, _} = Application.ensure_all_started(:codex_sdk); "
-      assert {"Hello\n", 0} = release(context, ["eval", start <> "Consumer.run()"])
+      # OTP 29 may add a line of its own when the VM halts.
+      assert {"Hello\n" <> _, 0} = release(context, ["eval", start <> "Consumer.run()"])
     end
 
     test "runs a turn in rpc", context do
@@ -109,7 +110,7 @@ defmodule Codex.ConsumerTest do
       assert_receive {^server, {:data, {:eol, "Consumer is started."}}}, 60_000
 
       context = %{context | env: [calls | node] ++ context.env}
-      assert {"Hello\n", 0} = release(context, ["rpc", "Consumer.run()"])
+      assert {"Hello\n" <> _, 0} = release(context, ["rpc", "Consumer.run()"])
       assert {_, 0} = release(context, ["stop"])
       assert_receive {^server, {:exit_status, 0}}, 60_000
     end

@@ -3,7 +3,7 @@ defmodule Codex.DocsTest do
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md) ++
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++
                for(
                  guide <-
                    ~w(app_server auth configuration errors models options production) ++
@@ -86,6 +86,21 @@ defmodule Codex.DocsTest do
       if name,
         do: assert(function_exported?(module, name, arity), "#{module}.#{name}/#{arity}")
     end
+  end
+
+  test "the code of usage-rules.md compiles, without variables from elsewhere" do
+    assert [_, _ | _] = blocks = blocks("usage-rules.md", "elixir")
+
+    for code <- blocks do
+      name = "Codex.DocsTest.Rules#{System.unique_integer([:positive])}"
+
+      assert [{module, _}] =
+               Code.compile_string("defmodule #{name} do\ndef run do\n#{code}\nend\nend")
+
+      :code.delete(module)
+    end
+
+    assert Enum.member?(Mix.Project.config()[:package][:files], "usage-rules.md")
   end
 
   # Returns the calls of our modules, and modules that are named without a call.

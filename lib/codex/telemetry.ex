@@ -34,7 +34,7 @@ defmodule Codex.Telemetry do
   """
 
   alias Codex.Options.Schema
-  alias Codex.Telemetry.{Debug, DefaultLogger, Table}
+  alias Codex.Telemetry.{Debug, DefaultLogger, Metrics, OpenTelemetry, Table}
 
   # The application may lack the package, so `execute/3` checks whether it is loaded.
   @compile {:no_warn_undefined, :telemetry}
@@ -139,6 +139,77 @@ defmodule Codex.Telemetry do
     end
   end
 
+  @opentelemetry Codex.Options.Schema.new([
+                   {:handler_id, :any, "the id of the handler", default: "codex-opentelemetry"},
+                   {:prefix, :atoms, "the first part of event names", default: [:codex]}
+                 ])
+
+  @doc """
+  Makes an OpenTelemetry span of each turn, and of each tool that the agent uses in it. Attributes
+  follow the semantic conventions for generative AI.
+
+      :ok = Codex.Telemetry.attach_opentelemetry()
+
+    * `invoke_agent codex` is the span of a turn (kind `client`): `gen_ai.operation.name`,
+      `gen_ai.provider.name`, `gen_ai.agent.name`, `gen_ai.conversation.id` (the thread),
+      `gen_ai.request.model` (if the option `model` is set), `gen_ai.usage.input_tokens`,
+      `gen_ai.usage.output_tokens`, `gen_ai.usage.cache_read.input_tokens`,
+      `gen_ai.usage.reasoning.output_tokens`, `codex.transport`, `codex.result` and
+      `codex.attempts`
+    * `execute_tool` and the name of the tool is the span of a tool (kind `internal`):
+      `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.tool.call.id`, `codex.item.type`, and
+      `codex.mcp.server` for a tool of an MCP server
+
+  A failure sets the status and `error.type`, the kind of the error. Messages and reasoning are
+  events of the span of the turn. Spans have no content, also with `telemetry_content: true`.
+
+  The parent of a turn is the current span of the process that reads it. A killed reader leaves no
+  span. The application needs the packages `telemetry` and `opentelemetry_api`, and
+  `opentelemetry` with an exporter to send spans.
+
+  Options: `:handler_id` (default `"codex-opentelemetry"`), `:prefix` (default `[:codex]`). Returns
+  `:ok`, `{:error, :already_exists}`, `{:error, :no_telemetry}`, or
+  `{:error, :opentelemetry_unavailable}` if the application has no `opentelemetry_api`.
+  """
+  @spec attach_opentelemetry(keyword()) ::
+          :ok | {:error, :already_exists | :no_telemetry | :opentelemetry_unavailable}
+  def attach_opentelemetry(opts \\ []) do
+    opts = Codex.Options.Schema.validate!(@opentelemetry, opts)
+
+    cond do
+      not Code.ensure_loaded?(:telemetry) ->
+        {:error, :no_telemetry}
+
+      not OpenTelemetry.available?() ->
+        {:error, :opentelemetry_unavailable}
+
+      true ->
+        events = OpenTelemetry.events(opts[:prefix])
+        config = %{prefix: opts[:prefix]}
+        telemetry().attach_many(opts[:handler_id], events, &OpenTelemetry.handle/4, config)
+    end
+  end
+
+  @doc """
+  Returns metrics of the events, for the reporters of `Telemetry.Metrics`: turns, their time and
+  tokens, tools, approvals, attempts, limits and requests.
+
+      {TelemetryMetricsPrometheus, metrics: Codex.Telemetry.metrics()}
+
+  The names begin with `prefix`, which is the option `telemetry_prefix` of the client. Times are
+  summaries in milliseconds. Raises a `RuntimeError` if the application has no package
+  `telemetry_metrics`.
+  """
+  @spec metrics([atom()]) :: [struct()]
+  def metrics(prefix \\ [:codex]) do
+    if Code.ensure_loaded?(Telemetry.Metrics) do
+      Metrics.build(prefix)
+    else
+      raise "Codex.Telemetry.metrics/1 needs the package telemetry_metrics: " <>
+              "add {:telemetry_metrics, \"~> 1.0\"} to the dependencies"
+    end
+  end
+
   @doc """
   Switches debug logging on or off, for processes and connections that start afterwards. The
   application needs no `:telemetry`. `config :codex_sdk, debug: true` does the same.
@@ -174,7 +245,7 @@ defmodule Codex.Telemetry do
 
   @doc """
   Does nothing, because the SDK has no exporter. Kept for callers of version 0.4.5, where
-  `configure/1` set up an OpenTelemetry exporter: attach handlers to the events instead, and use the
+  `configure/1` set up an OpenTelemetry exporter: call `attach_opentelemetry/1` instead, and use the
   export of the CLI (`guides/telemetry.md`).
 
   Returns `:ok` for `enabled?: false` or no options, otherwise
@@ -186,7 +257,7 @@ defmodule Codex.Telemetry do
       :ok
     else
       message =
-        "the SDK has no exporter: attach handlers to Codex.Telemetry.events/1, " <>
+        "the SDK has no exporter: call Codex.Telemetry.attach_opentelemetry/1, " <>
           "or set [otel] in Codex's configuration (Codex.Config.Helpers)"
 
       {:error, Codex.Error.new(:unsupported, message)}

@@ -31,6 +31,7 @@ defmodule Codex.Error.Reasons do
     already_exists: :invalid_request,
     no_output: :protocol,
     no_telemetry: :unsupported,
+    opentelemetry_unavailable: :unsupported,
     no_version: :cli_unsupported,
     rate_limit_attempts_exhausted: :rate_limit,
     etimedout: :timeout,

@@ -377,6 +377,9 @@ defmodule Codex.Error.Words do
   def reason(:no_telemetry),
     do: "the package :telemetry is not available: add it to the dependencies"
 
+  def reason(:opentelemetry_unavailable),
+    do: "the package :opentelemetry_api is not available: add it to the dependencies"
+
   def reason(reason) when is_atom(reason), do: known_posix(reason)
 
   def reason(%OptionError{} = error), do: Exception.message(error)

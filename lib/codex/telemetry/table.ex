@@ -13,8 +13,9 @@ defmodule Codex.Telemetry.Table do
   @approval [:lane, :originator, :method, :tool, :call_id, :thread_id, :turn_id]
 
   @rows [
-    {[:thread, :start], "a turn begins: the first attempt of a run, when it is first read",
-     [:system_time], @turn},
+    {[:thread, :start],
+     "a turn begins: the first attempt of a run, when it is first read. `model` is the option " <>
+       "`model`, or nil", [:system_time], @turn ++ [:model]},
     {[:thread, :stop],
      "a turn ended, or its reader stopped. `result` is `:ok`, `:error` (the CLI reported a " <>
        "failure: `error` has its kind and message) or `:early_exit`", @spent,

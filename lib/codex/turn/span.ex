@@ -57,7 +57,10 @@ defmodule Codex.Turn.Span do
       content?: settings.telemetry_content == true
     }
 
-    emit(span, [:thread, :start], %{}, %{}, fn -> %{input: elem(job.task, 1)} end)
+    emit(span, [:thread, :start], %{}, %{model: settings.model}, fn ->
+      %{input: elem(job.task, 1)}
+    end)
+
     span
   end
 
