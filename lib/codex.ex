@@ -140,6 +140,9 @@ defmodule Codex do
   def stop(%Codex.RunResultStreaming{} = run), do: Codex.RunResultStreaming.cancel(run)
   def stop(target), do: Cancellation.stop(target)
 
+  @doc "Lists the recorded threads of a folder; see `Codex.Sessions.list_sessions/1`."
+  defdelegate list_sessions(opts \\ []), to: Codex.Sessions
+
   defp build(opts, thread_opts, extra) do
     with {:ok, opts} <- Options.new(opts),
          {:ok, thread_opts} <- Thread.Options.new(thread_opts),

@@ -4,7 +4,8 @@ defmodule Codex.Native do
   # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents),
   # `Codex.Config` and the modules below it (configuration), `Codex.Error.Classifier`, `Codex.Auth`
   # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
-  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Doctor` (facts of the library).
+  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Sessions` and the modules below it
+  # (rollouts), `Codex.Doctor` (facts of the library).
 
   alias Codex.Events.Dialects
 
@@ -122,6 +123,8 @@ defmodule Codex.Native do
   def panic, do: not_loaded()
   def pool_give_up(_call), do: not_loaded()
   def pool_new, do: not_loaded()
+  def rollout_scan(_pool, _ref, _files, _turns), do: not_loaded()
+  def rollout_walk(_pool, _ref, _home), do: not_loaded()
   def websocket_close(_socket), do: not_loaded()
   def websocket_feed(_socket, _chunk, _at), do: not_loaded()
   def websocket_feed_long(_socket, _chunk, _at), do: not_loaded()

@@ -23,22 +23,41 @@ defmodule Codex.NativePool do
   def call(_start, 0), do: {:error, :timeout}
 
   def call(start, timeout) do
+    with {:ok, call} <- start(start), do: await(call, timeout)
+  end
+
+  @typedoc "A call under way. It belongs to the process that started it."
+  @opaque call :: {reference(), :ok | reference()}
+
+  @doc "Starts native work without waiting for its answer, which `await/2` returns."
+  @spec start((reference(), reference() -> :ok | reference())) ::
+          {:ok, call()} | {:error, {:native, String.t()}}
+  def start(start) do
     case pool() do
       {:ok, pool} ->
         ref = make_ref()
-        await(start.(pool, ref), ref, timeout)
+        {:ok, {ref, start.(pool, ref)}}
 
       {:error, words} ->
         {:error, {:native, words}}
     end
   end
 
-  defp await(call, ref, timeout) do
+  @doc "Waits for the answer of a call, as `call/2` does."
+  @spec await(call(), timeout()) :: term() | {:error, :timeout | {:native, String.t()}}
+  def await({ref, call}, timeout \\ :infinity) do
     receive do
       {^ref, answer} -> answer(answer)
     after
       timeout -> if Native.pool_give_up(call), do: {:error, :timeout}, else: late(ref)
     end
+  end
+
+  @doc "Gives a call up: its work ends soon, and its answer does not arrive."
+  @spec give_up(call()) :: :ok
+  def give_up({ref, call}) do
+    _ = Native.pool_give_up(call) or late(ref)
+    :ok
   end
 
   # The answer is being sent at this moment.

@@ -274,6 +274,16 @@ defmodule Codex.Error.Words do
   def reason(:server_not_found),
     do: "the configuration has no such MCP server: look at [mcp_servers] of config.toml"
 
+  # --- Recorded threads -------------------------------------------------------------------------
+
+  def reason({:session_not_found, name}),
+    do: "no recorded thread has the id, the name or the beginning of an id #{show(name)}"
+
+  def reason({:ambiguous_session, name, ids}),
+    do: "#{show(name)} names several recorded threads; use an id: #{show(ids)}"
+
+  def reason(:not_a_directory), do: "the folder of the sessions is not a directory"
+
   # --- The program ------------------------------------------------------------------------------
 
   def reason(:codex_binary_not_found),

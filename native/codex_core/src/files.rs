@@ -48,7 +48,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(file: FileType) -> Self {
+    pub(crate) fn of(file: FileType) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::FileTypeExt;
 
@@ -145,7 +145,7 @@ fn take(file: File, limit: u64) -> Result<Vec<u8>, FileError> {
 
 /// Looked at before it is opened, for opening a device may do something; and looked at again after,
 /// for another file may have taken its place.
-fn open(path: &Path) -> Result<(File, Metadata), FileError> {
+pub(crate) fn open(path: &Path) -> Result<(File, Metadata), FileError> {
     regular(&fs::metadata(path)?)?;
     let mut options = OpenOptions::new();
     options.read(true);

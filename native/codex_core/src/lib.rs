@@ -35,6 +35,7 @@ mod lines;
 pub mod overrides;
 mod pool;
 mod read;
+pub mod rollout;
 mod scan;
 mod schema;
 mod sink;

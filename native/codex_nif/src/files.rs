@@ -188,7 +188,7 @@ fn file_lock(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Cal
 
 // --- Terms ----------
 
-fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
+pub fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
     match result {
         Ok(term) => (atoms::ok(), term).encode(env),
         Err(FileError::NotRegular(kind)) => {
@@ -201,7 +201,7 @@ fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
     }
 }
 
-fn binary<'e>(env: Env<'e>, bytes: &[u8]) -> Term<'e> {
+pub fn binary<'e>(env: Env<'e>, bytes: &[u8]) -> Term<'e> {
     let mut binary = NewBinary::new(env, bytes.len());
     binary.as_mut_slice().copy_from_slice(bytes);
     binary.into()
@@ -211,7 +211,7 @@ fn stat_term<'e>(env: Env<'e>, stat: &Stat) -> Term<'e> {
     (kind_atom(stat.kind), stat.size, stat.modified, stat.inode, stat.mode, stat.owner).encode(env)
 }
 
-fn kind_atom(kind: Kind) -> Atom {
+pub fn kind_atom(kind: Kind) -> Atom {
     match kind {
         Kind::Regular => atoms::regular(),
         Kind::Directory => atoms::directory(),
@@ -223,7 +223,7 @@ fn kind_atom(kind: Kind) -> Atom {
 }
 
 /// The names that `:file.format_error/1` has words for.
-fn posix(error: &std::io::Error) -> Atom {
+pub fn posix(error: &std::io::Error) -> Atom {
     let Some(number) = error.raw_os_error() else {
         // A null byte in a path.
         let invalid = error.kind() == std::io::ErrorKind::InvalidInput;

@@ -16,6 +16,7 @@ mod json;
 mod lock;
 mod overrides;
 mod pool;
+mod rollout;
 mod sink;
 mod table;
 mod websocket;

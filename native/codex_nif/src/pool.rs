@@ -73,6 +73,28 @@ pub fn answer_blocking<T>(
     call
 }
 
+/// The same for long work, which asks its guard now and then whether somebody still waits.
+pub fn answer_guarded<T>(
+    env: Env<'_>,
+    pool: &ResourceArc<PoolResource>,
+    reference: Term<'_>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
+) -> ResourceArc<CallResource> {
+    let call = ResourceArc::new(CallResource(AtomicBool::new(false)));
+    let mut reply = Reply::new(env, pool, reference);
+    reply.call = Some(call.clone());
+    pool.0.spawn_blocking(move || {
+        let result = work(&|| !reply.is_given_up() && is_alive(reply.to));
+        reply.send(|env| encode(env, result));
+    });
+    call
+}
+
+fn is_alive(pid: LocalPid) -> bool {
+    OwnedEnv::new().run(|env| pid.is_alive(env))
+}
+
 /// Does asynchronous work in the pool, and sends its result.
 pub fn answer<T: 'static>(
     env: Env<'_>,

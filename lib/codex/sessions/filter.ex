@@ -1,0 +1,102 @@
+defmodule Codex.Sessions.Filter do
+  @moduledoc false
+  # The options that choose sessions. What names and files tell is asked before a file is read.
+
+  alias Codex.OptionError
+  alias Codex.Sessions.Session
+
+  @keys [:cwd, :since, :until, :model, :source, :title, :archived]
+
+  @doc "Returns the rows of the options."
+  @spec rows() :: [tuple()]
+  def rows do
+    [
+      {:cwd, :os_path, "only sessions of this working directory"},
+      {:since, :any, "only sessions that started at this time or later",
+       expected: "a `Date`, a `DateTime` or text such as `\"2026-11-26\"` (UTC)"},
+      {:until, :any, "only sessions that started before this time",
+       expected: "a `Date`, a `DateTime` or text such as `\"2026-11-26\"` (UTC)"},
+      {:model, :string, "only sessions that used this model"},
+      {:source, :string,
+       "only sessions of this source: `\"exec\"`, `\"cli\"`, `\"vscode\"`, `\"subagent\"`, …"},
+      {:title, :text, "only sessions whose title or name has this text, in any case"},
+      {:archived, :boolean, "only archived sessions, or only live ones", shown: "both"}
+    ]
+  end
+
+  @doc "Checks the options. Returns those that are set."
+  @spec new(map()) :: {:ok, map()} | {:error, OptionError.t()}
+  def new(opts) do
+    set = for {key, value} <- Map.take(opts, @keys), value != nil, into: %{}, do: {key, value}
+
+    Enum.reduce_while([:since, :until], {:ok, set}, fn key, {:ok, set} ->
+      case set do
+        %{^key => value} ->
+          case time(value) do
+            {:ok, text} -> {:cont, {:ok, Map.put(set, key, text)}}
+            :error -> {:halt, {:error, invalid(key, value)}}
+          end
+
+        _not_set ->
+          {:cont, {:ok, set}}
+      end
+    end)
+  end
+
+  defp invalid(key, value) do
+    expected = "a Date, a DateTime or text such as \"2026-11-26\" or \"2026-11-26T20:00:00Z\""
+    OptionError.invalid(key, value, expected)
+  end
+
+  # Times as the CLI writes them sort as text.
+  defp time(%Date{} = date), do: {:ok, Date.to_iso8601(date)}
+
+  defp time(%DateTime{} = time) do
+    with {:ok, utc} <- DateTime.shift_zone(time, "Etc/UTC"),
+         do: {:ok, utc |> DateTime.to_iso8601() |> String.trim_trailing("Z")},
+         else: (_ -> :error)
+  end
+
+  defp time(text) when is_binary(text) do
+    with {:error, _} <- Date.from_iso8601(text),
+         {:ok, time, _offset} <- DateTime.from_iso8601(text) do
+      time(time)
+    else
+      {:ok, date} -> time(date)
+      {:error, _} -> :error
+    end
+  end
+
+  defp time(_other), do: :error
+
+  @doc "Tells whether the files of a thread may match; they are not read."
+  @spec may_match?(map(), [Codex.Sessions.Store.file()]) :: boolean()
+  def may_match?(%{archived: archived}, files), do: archived == Enum.all?(files, & &1.archived)
+  def may_match?(_filter, _files), do: true
+
+  @doc "Tells whether a session matches."
+  @spec match?(map(), Session.t()) :: boolean()
+  def match?(filter, session), do: Enum.all?(filter, &matches(&1, session))
+
+  defp matches({:cwd, cwd}, session), do: session.cwd == cwd
+  defp matches({:since, time}, session), do: session.started != nil and session.started >= time
+  defp matches({:until, time}, session), do: session.started != nil and session.started < time
+  defp matches({:model, model}, session), do: model in session.models
+
+  defp matches({:source, source}, session) do
+    case session.source do
+      %{} = map -> is_map_key(map, source)
+      text -> text == source
+    end
+  end
+
+  defp matches({:title, text}, session) do
+    text = String.downcase(text)
+
+    Enum.any?([session.title, session.name], fn title ->
+      title != nil and String.contains?(String.downcase(title), text)
+    end)
+  end
+
+  defp matches({:archived, archived}, session), do: session.archived == archived
+end

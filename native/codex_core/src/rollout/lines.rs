@@ -1,0 +1,212 @@
+//! Lines of a file of any size, with one buffer.
+
+use std::io::{self, Read};
+
+use memchr::memchr;
+
+/// The bytes that are read at a time. A block stays in the cache of a core while its lines are
+/// looked at.
+pub const BLOCK: usize = 256 * 1024;
+
+/// The longest line that is read. Longer lines are skipped, in constant memory.
+pub const MAX_LINE: usize = 256 * 1024 * 1024;
+
+/// A line without its newline, and the position of its first byte in the plain file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line that ends in a newline.
+    Whole(&'a [u8], u64),
+    /// The rest of a file that does not end in a newline.
+    Unended(&'a [u8], u64),
+    /// A line over the limit: its bytes are not kept.
+    TooLong(u64),
+}
+
+impl Line<'_> {
+    /// The position of the first byte.
+    pub fn offset(&self) -> u64 {
+        match *self {
+            Line::Whole(_, offset) | Line::Unended(_, offset) | Line::TooLong(offset) => offset,
+        }
+    }
+}
+
+/// Splits a source into lines.
+#[derive(Debug)]
+pub struct Lines<R> {
+    source: R,
+    buffer: Vec<u8>,
+    /// The bytes of the buffer that hold content not handed out yet.
+    start: usize,
+    end: usize,
+    /// Up to here there is no newline.
+    searched: usize,
+    /// The position of `start` in the source.
+    offset: u64,
+    max_line: usize,
+    ended: bool,
+}
+
+impl<R: Read> Lines<R> {
+    /// Lines of at most `max_line` bytes.
+    pub fn new(source: R, max_line: usize) -> Self {
+        let (buffer, offset, ended) = (vec![0; BLOCK], 0, false);
+        Lines { source, buffer, start: 0, end: 0, searched: 0, offset, max_line, ended }
+    }
+
+    /// Reads on at this position, which the source is at: the beginning of a line.
+    pub fn at(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// The next line; nothing at the end.
+    #[allow(clippy::should_implement_trait)] // a line borrows the buffer
+    pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            if let Some(at) = memchr(b'\n', &self.buffer[self.searched..self.end]) {
+                let (from, to) = (self.start, self.searched + at);
+                let offset = self.take(to + 1);
+                return Ok(Some(Line::Whole(without_return(&self.buffer[from..to]), offset)));
+            }
+            self.searched = self.end;
+            if self.ended {
+                let (from, to) = (self.start, self.end);
+                if from == to {
+                    return Ok(None);
+                }
+                let offset = self.take(to);
+                return Ok(Some(Line::Unended(&self.buffer[from..to], offset)));
+            }
+            if self.end - self.start > self.max_line {
+                return self.skip().map(Some);
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Moves on to `to`; returns the position before.
+    fn take(&mut self, to: usize) -> u64 {
+        let offset = self.offset;
+        self.offset += (to - self.start) as u64;
+        (self.start, self.searched) = (to, to);
+        offset
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let kept = self.end - self.start;
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end, self.searched) = (0, kept, kept);
+        }
+        if kept == self.buffer.len() {
+            // In steps of a quarter, so that the buffer is little longer than the longest line.
+            let more = (kept / 4).max(BLOCK);
+            self.buffer.reserve_exact(more);
+            self.buffer.resize(kept + more, 0);
+        } else if kept < BLOCK / 2 && self.buffer.len() > 8 * BLOCK {
+            self.buffer.truncate(BLOCK);
+            self.buffer.shrink_to_fit();
+        }
+        self.end += self.read()?;
+        Ok(())
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        loop {
+            match self.source.read(&mut self.buffer[self.end..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Drops the line that fills the buffer.
+    fn skip(&mut self) -> io::Result<Line<'_>> {
+        let offset = self.offset;
+        self.buffer.truncate(BLOCK);
+        self.buffer.shrink_to_fit();
+        self.offset += (self.end - self.start) as u64;
+        (self.start, self.end, self.searched) = (0, 0, 0);
+        loop {
+            let read = self.read()?;
+            if self.ended {
+                return Ok(Line::TooLong(offset));
+            }
+            if let Some(at) = memchr(b'\n', &self.buffer[..read]) {
+                self.offset += at as u64 + 1;
+                (self.start, self.end, self.searched) = (at + 1, read, at + 1);
+                return Ok(Line::TooLong(offset));
+            }
+            self.offset += read as u64;
+        }
+    }
+}
+
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out few bytes at a time.
+    struct Drops<'a>(&'a [u8], usize);
+
+    impl Read for Drops<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            let (now, later) = self.0.split_at(count);
+            buffer[..count].copy_from_slice(now);
+            self.0 = later;
+            Ok(count)
+        }
+    }
+
+    fn all(text: &[u8], step: usize, max: usize) -> Vec<(char, Vec<u8>, u64)> {
+        let mut lines = Lines::new(Drops(text, step), max);
+        let mut out = Vec::new();
+        while let Some(line) = lines.next().expect("memory") {
+            out.push(match line {
+                Line::Whole(bytes, at) => ('w', bytes.to_vec(), at),
+                Line::Unended(bytes, at) => ('u', bytes.to_vec(), at),
+                Line::TooLong(at) => ('l', Vec::new(), at),
+            });
+        }
+        out
+    }
+
+    #[test]
+    fn lines_have_their_positions_however_they_are_read() {
+        let long = vec![b'x'; 3 * BLOCK + 5];
+        let text = [b"a\r\n\nbb\n", &long[..], b"\nend"].concat();
+        let wanted = vec![
+            ('w', b"a".to_vec(), 0),
+            ('w', b"".to_vec(), 3),
+            ('w', b"bb".to_vec(), 4),
+            ('w', long.clone(), 7),
+            ('u', b"end".to_vec(), 8 + long.len() as u64),
+        ];
+        for step in [1 << 20, BLOCK, 4099] {
+            assert!(all(&text, step, MAX_LINE) == wanted, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_skipped() {
+        let long = vec![b'x'; 4 * BLOCK];
+        let text = [b"a\n", &long[..], b"\nb\n"].concat();
+        for step in [1 << 20, 4099] {
+            let kinds = all(&text, step, BLOCK);
+            let found = kinds.iter().map(|(kind, line, at)| (*kind, line.len(), *at));
+            let at = 3 + long.len() as u64;
+            assert_eq!(found.collect::<Vec<_>>(), [('w', 1, 0), ('l', 0, 2), ('w', 1, at)]);
+        }
+        assert_eq!(all(&long, 4099, BLOCK), [('l', vec![], 0)]);
+    }
+}

@@ -1,0 +1,211 @@
+//! The rollouts of a home: listed and summed up on threads of the pool.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use codex_core::files::FileError;
+use codex_core::rollout::{
+    self, Audit, Cell, Found, Meta, Reason, ScanError, Status, Summary, Tally, Texts, Tokens, Turn,
+};
+use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
+
+use crate::files::{binary, kind_atom, posix, tagged};
+use crate::pool::{CallResource, PoolResource, answer_guarded, path};
+use crate::sink::TermSink;
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, nil, damaged, stopped, name, outside, not_regular,
+        completed, failed, interrupted, in_progress, unknown,
+        meta, generation, models, cwds, title, ended, images, compactions,
+        lines, bad_lines, salvaged_lines, long_lines, first_bad,
+        rate_limits, turns, spent, audit,
+        id, started, cwd, originator, cli_version, source, model_provider, git,
+        forked_from, parent, history_base,
+        status, prompt, answer, model, reverted, ordinal, offset
+    }
+}
+
+type Pool = ResourceArc<PoolResource>;
+type Call = ResourceArc<CallResource>;
+
+/// The rollouts of a home as `{Path, Archived, Size, Modified, Inode}`, and the skipped files as
+/// `{Path, Reason}`. Paths begin at the home.
+#[rustler::nif]
+fn rollout_walk(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary) -> Call {
+    let home = path(&home);
+    answer_guarded(env, &pool, reference, move |guard| rollout::walk(&home, guard), found)
+}
+
+fn found<'e>(env: Env<'e>, found: Found) -> Term<'e> {
+    let path = |path: &std::path::Path| binary(env, path.as_os_str().as_bytes());
+    let entries = found.entries.iter().map(|entry| {
+        (path(&entry.path), entry.archived, entry.size, entry.modified, entry.inode).encode(env)
+    });
+    let skipped = found.skipped.iter().map(|skipped| {
+        let reason = match &skipped.reason {
+            Reason::Name => atoms::name().encode(env),
+            Reason::Outside => atoms::outside().encode(env),
+            Reason::Kind(kind) => (atoms::not_regular(), kind_atom(*kind)).encode(env),
+            Reason::Io(_, Some(number)) => {
+                posix(&std::io::Error::from_raw_os_error(*number)).encode(env)
+            }
+            Reason::Io(_, None) => atoms::unknown().encode(env),
+        };
+        (path(&skipped.path), reason).encode(env)
+    });
+    (entries.collect::<Vec<_>>(), skipped.collect::<Vec<_>>()).encode(env)
+}
+
+/// Sums up rollouts, given as `{Path, Thread}`: one `{ok, Summary}` or `{error, Reason}` for each.
+/// With `turns`, the summaries have turns and their texts.
+#[rustler::nif]
+fn rollout_scan<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    files: Vec<(Binary<'a>, String)>,
+    turns: bool,
+) -> Call {
+    let files: Vec<_> = files.iter().map(|(file, thread)| (path(file), thread.clone())).collect();
+    let texts = if turns { Texts::Turns } else { Texts::Title };
+    let work = move |guard: &dyn Fn() -> bool| {
+        let scan = |(file, thread): &(PathBuf, String)| rollout::scan(file, thread, texts, guard);
+        files.iter().map(scan).collect::<Vec<_>>()
+    };
+    answer_guarded(env, &pool, reference, work, move |env, results| {
+        let results = results.into_iter().map(|result| match result {
+            Ok(summary) => (atoms::ok(), summary_term(env, &summary, turns)).encode(env),
+            Err(error) => scan_error(env, error),
+        });
+        results.collect::<Vec<_>>().encode(env)
+    })
+}
+
+/// An error without a number is that of the decompressor.
+pub fn scan_error(env: Env<'_>, error: ScanError) -> Term<'_> {
+    match error {
+        ScanError::Stopped => (atoms::error(), atoms::stopped()).encode(env),
+        ScanError::File(FileError::Io(error)) if error.raw_os_error().is_none() => {
+            (atoms::error(), atoms::damaged()).encode(env)
+        }
+        ScanError::File(error) => tagged(env, Err(error)),
+    }
+}
+
+/// The map of a summary.
+pub fn summary_term<'e>(env: Env<'e>, summary: &Summary, turns: bool) -> Term<'e> {
+    let turns = match turns {
+        true => summary.turns.iter().map(|turn| turn_term(env, turn)).collect(),
+        false => Vec::new(),
+    };
+    map(
+        env,
+        &[
+            (atoms::meta(), meta_term(env, &summary.meta)),
+            (atoms::generation(), summary.generation.encode(env)),
+            (atoms::models(), summary.models.encode(env)),
+            (atoms::cwds(), summary.cwds.encode(env)),
+            (atoms::title(), summary.title.encode(env)),
+            (atoms::ended(), summary.ended.encode(env)),
+            (atoms::images(), summary.images.encode(env)),
+            (atoms::compactions(), summary.compactions.encode(env)),
+            (atoms::lines(), summary.lines.encode(env)),
+            (atoms::bad_lines(), summary.bad_lines.encode(env)),
+            (atoms::salvaged_lines(), summary.salvaged_lines.encode(env)),
+            (atoms::long_lines(), summary.long_lines.encode(env)),
+            (atoms::first_bad(), summary.first_bad.encode(env)),
+            (atoms::rate_limits(), json(env, summary.rate_limits.as_deref())),
+            (atoms::turns(), turns.encode(env)),
+            (atoms::spent(), cells(env, &summary.spent())),
+            (atoms::audit(), audit_term(env, &summary.audit)),
+        ],
+    )
+}
+
+fn meta_term<'e>(env: Env<'e>, meta: &Meta) -> Term<'e> {
+    let base = meta.history_base.as_ref();
+    let base = base.map(|base| {
+        (base.thread_id.as_str(), base.end_ordinal_exclusive, base.end_byte_offset).encode(env)
+    });
+    map(
+        env,
+        &[
+            (atoms::id(), meta.id.encode(env)),
+            (atoms::started(), meta.timestamp.encode(env)),
+            (atoms::cwd(), meta.cwd.encode(env)),
+            (atoms::originator(), meta.originator.encode(env)),
+            (atoms::cli_version(), meta.cli_version.encode(env)),
+            (atoms::source(), json(env, meta.source.as_ref().map(|text| text.get()))),
+            (atoms::model_provider(), meta.model_provider.encode(env)),
+            (atoms::git(), json(env, meta.git.as_ref().map(|text| text.get()))),
+            (atoms::forked_from(), meta.forked_from_id.encode(env)),
+            (atoms::parent(), meta.parent_thread_id.encode(env)),
+            (atoms::history_base(), base.encode(env)),
+        ],
+    )
+}
+
+fn turn_term<'e>(env: Env<'e>, turn: &Turn) -> Term<'e> {
+    let status = match turn.status {
+        Status::Completed => atoms::completed(),
+        Status::Failed => atoms::failed(),
+        Status::Interrupted => atoms::interrupted(),
+        Status::InProgress => atoms::in_progress(),
+        Status::Unknown => atoms::unknown(),
+    };
+    map(
+        env,
+        &[
+            (atoms::id(), turn.id.encode(env)),
+            (atoms::status(), status.encode(env)),
+            (atoms::prompt(), turn.prompt.encode(env)),
+            (atoms::answer(), turn.answer.encode(env)),
+            (atoms::model(), turn.model.encode(env)),
+            (atoms::cwd(), turn.cwd.encode(env)),
+            (atoms::reverted(), turn.reverted.encode(env)),
+            (atoms::spent(), cells(env, &turn.spent)),
+            (atoms::ordinal(), turn.ordinal.encode(env)),
+            (atoms::offset(), turn.offset.encode(env)),
+            (atoms::started(), turn.started.encode(env)),
+            (atoms::ended(), turn.ended.encode(env)),
+        ],
+    )
+}
+
+fn map<'e>(env: Env<'e>, members: &[(Atom, Term<'e>)]) -> Term<'e> {
+    // The keys differ, so that there is a map.
+    Term::map_from_pairs(env, members).unwrap_or_else(|_| Term::map_new(env))
+}
+
+/// `{Day, Model, Cwd, Calls, Tokens}` for each.
+fn cells<'e>(env: Env<'e>, cells: &[Cell]) -> Term<'e> {
+    let cells = cells.iter().map(|cell| {
+        (cell.day.as_str(), cell.model, cell.cwd, cell.calls, tokens(env, &cell.tokens)).encode(env)
+    });
+    cells.collect::<Vec<_>>().encode(env)
+}
+
+fn tokens<'e>(env: Env<'e>, tokens: &Tokens) -> Term<'e> {
+    let [input, cached, cache_write, output, reasoning] = tokens.values();
+    (input, cached, cache_write, output, reasoning).encode(env)
+}
+
+/// Counted, repeated, inherited and foreign reports as `{Calls, Tokens}`, covered reports, resets.
+fn audit_term<'e>(env: Env<'e>, audit: &Audit) -> Term<'e> {
+    let tally = |tally: &Tally| (tally.calls, tokens(env, &tally.tokens)).encode(env);
+    let Audit { counted, repeated, inherited, foreign, covered, resets } = audit;
+    let (counted, repeated) = (tally(counted), tally(repeated));
+    (counted, repeated, tally(inherited), tally(foreign), *covered, *resets).encode(env)
+}
+
+/// A member that is kept as JSON. The line around it was parsed, so a fault is one of limits.
+fn json<'e>(env: Env<'e>, text: Option<&str>) -> Term<'e> {
+    const MAX_NODES: u64 = 10_000;
+    let Some(text) = text else { return atoms::nil().encode(env) };
+    let mut sink = TermSink::new(env, &[]);
+    match codex_core::parse_document(&mut sink, text.as_bytes(), MAX_NODES) {
+        Ok(value) => sink.term(value),
+        Err(_) => atoms::nil().encode(env),
+    }
+}
