@@ -11,8 +11,8 @@ defmodule Codex.Sessions.Session do
     * `cwd`, `git` - the working directory and facts about its repository: a map with
       `"branch"`, `"commit_hash"` and `"repository_url"`
     * `models` - the models of its turns, in the order of their first use
-    * `model_provider`, `originator`, `source`, `cli_version` - as the CLI recorded them. `source` is
-      a string (`"exec"`, `"cli"`, `"vscode"`), or a map for the thread of an agent
+    * `model_provider`, `originator`, `source`, `cli_version` - as the CLI recorded them. The
+      `source` is a string (`"exec"`, `"cli"`, `"vscode"`), or a map for the thread of an agent
     * `started`, `ended` - the time of its start and of its last line, as text (ISO 8601, UTC)
     * `parent` - the id of the thread that it came from, or nil
     * `parent_kind` - `:fork`, `:subagent`, `:review`, or nil. A review can have a kind and no

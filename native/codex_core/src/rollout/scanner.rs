@@ -127,8 +127,8 @@ impl Scanner {
         }
     }
 
-    /// Looks at the ends of a line and for bytes that JSON cannot have. A line with the beginning of
-    /// another one inside is parsed.
+    /// Looks at the ends of a line and for bytes that JSON cannot have. A line with the beginning
+    /// of another one inside is parsed.
     fn is_whole(&self, line: &[u8]) -> bool {
         line.first() == Some(&b'{')
             && line.last() == Some(&b'}')
