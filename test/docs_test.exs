@@ -46,6 +46,15 @@ defmodule Codex.DocsTest do
            "run `mix codex.options --write guides/options.md`"
   end
 
+  test "the lists of events and items in the guide equal the rows of the code" do
+    for {table, marker} <- [events: "<!-- EVENTS -->", items: "<!-- ITEMS -->"] do
+      [_, list, _] = String.split(read("guides/events.md"), marker)
+
+      assert String.trim(list) == Mix.CodexList.render(Codex.Events.Schema.guide(table)),
+             "run `mix codex.events --write guides/events.md`"
+    end
+  end
+
   test "the list of kinds of errors in the guide equals the rows of the code" do
     [_, list, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
 

@@ -428,7 +428,8 @@ defmodule Codex.AppServer do
   With `as: :structs`, the process gets:
 
     * `{:codex_event, conn, event}` - a struct of `Codex.Events`, such as
-      `Codex.Events.AppServerNotification` for notifications without a struct
+      `Codex.Events.ThreadStatusChanged`; `Codex.Events.AppServerNotification` for notifications
+      that this version of the SDK does not know
     * `{:codex_request, conn, request}` - a struct of `Codex.AppServer.Request`, for `answer/2`
     * `{:codex_connection, conn, {:down, reason} | :up}` - with `:reconnect`, in both forms
     * `{:codex_subscription, conn, {:cut_off, reason}}` - the end of the subscription, in both

@@ -40,7 +40,7 @@ defmodule Codex.Events do
   end
 
   defmodule AppServerNotification do
-    @moduledoc "A notification of the app-server without a struct."
+    @moduledoc "A notification of the app-server that this version of the SDK does not know."
     @enforce_keys [:method]
     defstruct [:method, params: %{}, lossy: false]
     @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
@@ -85,7 +85,7 @@ defmodule Codex.Events do
   def parse!(other),
     do: raise(ArgumentError, "expected an event as a map with a \"type\", got: #{inspect(other)}")
 
-  for spec <- specs, {type, consts} <- spec.types do
+  for spec <- specs, {type, consts} <- spec.names do
     defp parse(unquote(type), map), do: read(unquote(Macro.escape(spec)), unquote(consts), map)
   end
 
@@ -127,7 +127,7 @@ defmodule Codex.Events do
     do: write(unquote(Macro.escape(compaction)), "turn/compaction/#{stage}", event)
 
   for spec <- specs, spec.module != Codex.Events.TurnCompaction do
-    {type, _} = hd(spec.types)
+    {type, _} = hd(spec.names)
 
     def to_map(%unquote(spec.module){} = event),
       do: write(unquote(Macro.escape(spec)), unquote(type), event)

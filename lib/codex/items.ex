@@ -78,7 +78,7 @@ defmodule Codex.Items do
 
   def parse!(other), do: raise(ArgumentError, "expected an item as a map, got: #{inspect(other)}")
 
-  for spec <- specs, {type, []} <- spec.types do
+  for spec <- specs, {type, []} <- spec.names do
     defp parse(unquote(type), map),
       do: unquote(Macro.escape(spec)) |> Schema.read!([], map, &Schema.read_kind/2) |> finish()
   end
@@ -98,7 +98,7 @@ defmodule Codex.Items do
   def to_map(%RawResponseItem{type: type, payload: payload}), do: Map.put(payload, "type", type)
 
   for spec <- specs do
-    {type, _} = hd(spec.types)
+    {type, _} = hd(spec.names)
 
     def to_map(%unquote(spec.module){} = item),
       do: Schema.write(unquote(Macro.escape(spec)), unquote(type), item, &Schema.write_kind/2)

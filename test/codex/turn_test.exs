@@ -24,7 +24,7 @@ defmodule Codex.TurnTest do
     do: %Events.ItemCompleted{item: %Items.AgentMessage{text: text, phase: phase}}
 
   defp notice(method, params),
-    do: %Events.AppServerNotification{method: method, params: params}
+    do: Codex.AppServer.EventDecoder.decode(method, params)
 
   describe "the answer" do
     test "is the last message of the phase final_answer, else the last message" do

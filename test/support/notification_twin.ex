@@ -14,12 +14,12 @@ defmodule Codex.NotificationTwin do
   }
 
   # Method: wire type of the event, and names of its fields as the app-server spells them.
-  @events (for %{app: [{method, []} | _], types: [{type, _} | _]} = spec <- Schema.specs(:events),
+  @events (for %{app: [{method, []} | _], names: [{type, _} | _]} = spec <- Schema.specs(:events),
                into: %{} do
              {method, {type, spec.fields |> Enum.flat_map(& &1.wire) |> Enum.uniq()}}
            end)
 
-  @items (for %{app: [{type, _} | _], types: [{own, _} | _]} = spec <- Schema.specs(:items),
+  @items (for %{app: [{type, _} | _], names: [{own, _} | _]} = spec <- Schema.specs(:items),
               into: %{} do
             {type, {own, Enum.flat_map(spec.fields, & &1.wire)}}
           end)
@@ -44,7 +44,8 @@ defmodule Codex.NotificationTwin do
     event = %ThreadTokenUsageUpdated{
       usage: usage(total),
       delta: usage["last"] && usage(usage["last"]),
-      extra: Map.drop(usage, ["total", "last"])
+      model_context_window: usage["modelContextWindow"],
+      extra: Map.drop(usage, ["total", "last", "modelContextWindow"])
     }
 
     ids(event, params)
@@ -67,6 +68,9 @@ defmodule Codex.NotificationTwin do
     params = %{params | "item" => item(item)}
     parse(method, params)
   end
+
+  defp read("thread/started", %{"thread" => %{"id" => id} = thread}),
+    do: %Events.ThreadStarted{thread_id: id, metadata: thread}
 
   defp read("turn/started", params), do: ids(%Events.TurnStarted{}, params)
 

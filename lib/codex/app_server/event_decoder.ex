@@ -1,10 +1,10 @@
 defmodule Codex.AppServer.EventDecoder do
   @moduledoc false
-  # Decodes notifications of the app-server to events: the same structs as on the exec transport,
-  # by the column of this dialect in the table of events. Pure.
+  # Decodes notifications of the app-server to events, by the column of this dialect in the table of
+  # events. Kinds that `codex exec` sends, too, are the same structs there. Pure.
 
   alias Codex.{Events, Native}
-  alias Codex.Events.{AppServerNotification, ItemAgentMessageDelta, Schema}
+  alias Codex.Events.{AppServerNotification, ItemAgentMessageDelta, Schema, ThreadStarted}
 
   # The dialect's index in the table of the NIF.
   @dialect 0
@@ -30,6 +30,10 @@ defmodule Codex.AppServer.EventDecoder do
       extra: extra(params)
     }
   end
+
+  # The object is both a field and the place of another one.
+  def decode("thread/started", %{"thread" => %{"id" => id} = thread} = params),
+    do: %ThreadStarted{thread_id: id, metadata: thread, extra: Map.delete(params, "thread")}
 
   def decode(method, params) when is_map_key(@methods, method) do
     case read(method, params) do

@@ -7,13 +7,18 @@ defmodule Codex.Events.Dialects do
   import Codex.Items.Rows, only: [enums: 0, records: 0]
 
   # The variants of a table in the order of their tags: a row and the values that its type fixes.
-  defp variants(specs), do: for(spec <- specs, {_, consts} <- spec.types, do: {spec, consts})
+  # Rows without a type in the exec dialect come last.
+  defp variants(specs) do
+    for(spec <- specs, {_, consts} <- spec.types, do: {spec, consts}) ++
+      for %{types: []} = spec <- specs, do: {spec, []}
+  end
 
   @doc """
   Returns the tables as the NIF takes them when it loads: `{lines, dialects}`.
 
   The NIF hands over a decoded object of a union as `{tag, field…, extra}`. The tag counts the types
-  of the exec dialect through the table, whatever the dialect of the object.
+  of the exec dialect through the table, then the rows without one, whatever the dialect of the
+  object.
   """
   @spec native() :: {tuple(), [tuple()]}
   def native, do: {lines(), [app()]}
@@ -38,7 +43,7 @@ defmodule Codex.Events.Dialects do
     do: for({_, values} <- enums(), do: Enum.map(values, &{Atom.to_string(&1), &1}))
 
   defp union(specs) do
-    fields = for spec <- specs, field <- spec.fields, field.wire != [], do: field
+    fields = for spec <- specs, field <- spec.fields, field.wire != [] and field.exec, do: field
     slots = fields |> Enum.map(&hd(&1.wire)) |> Enum.uniq()
 
     native_fields =
@@ -47,10 +52,18 @@ defmodule Codex.Events.Dialects do
         {same |> Enum.flat_map(& &1.wire) |> Enum.uniq(), code(hd(same).kind)}
       end
 
+    # The last slot, without a name on the wire, is that of all fields of other dialects.
+    native_fields = native_fields ++ [{[], {0, 0}}]
+
     variants =
       for spec <- specs, {type, _} <- spec.types do
         sent = sent(spec)
-        at = fn field -> Enum.find_index(slots, &(&1 == hd(field.wire))) end
+
+        at = fn
+          %{exec: false} -> length(slots)
+          field -> Enum.find_index(slots, &(&1 == hd(field.wire)))
+        end
+
         required = for field <- sent, field.required, do: at.(field)
         {type, Enum.map(sent, &{at.(&1), code(&1.kind)}), required}
       end
@@ -76,7 +89,7 @@ defmodule Codex.Events.Dialects do
   end
 
   defp row(spec, type, opts, variants) do
-    {rules, consts} = Keyword.split(opts, [:when, :whole, :drop])
+    {rules, consts} = Keyword.split(opts, [:when, :whole, :drop, :known])
 
     {sent, unsent} =
       Enum.split_with(consts, fn {name, _} -> name in Enum.map(sent(spec), & &1.name) end)
@@ -171,7 +184,7 @@ defmodule Codex.Events.Dialects do
     do: quote(do: if(unquote(var) == nil, do: unquote(Macro.escape(default)), else: unquote(var)))
 
   # Only a row with stand-ins pays for looking for them, and only reasoning for its text.
-  defp completed(%{types: [{"reasoning", []}]}, struct), do: quote(do: finish(unquote(struct)))
+  defp completed(%{names: [{"reasoning", []}]}, struct), do: quote(do: finish(unquote(struct)))
 
   defp completed(spec, struct) do
     case for field <- spec.fields, field.or, do: {field.name, field.or, field.default} do

@@ -5,7 +5,10 @@ defmodule Codex.Events.Rows do
   # A row: module, wire types by dialect, documentation, fields. Dialects:
   #
   #   * `exec:` - lines of `codex exec --json`. `Codex.Events.to_map/1` writes the first type.
-  #   * `app:`  - notifications of the app-server.
+  #   * `app:`  - notifications of the app-server. A row for these alone has `name:`, the type in
+  #     maps of `parse!/1` and `to_map/1`.
+  #
+  # `Codex.Events.Schema` adds rows and fields for the rest of the app-server's protocol.
   #
   # A type is a text, or `{text, opts}`: values of fields that the type fixes, and
   #
@@ -13,6 +16,7 @@ defmodule Codex.Events.Rows do
   #   * `whole: name`        - an object that paths lead into also stays in `extra`
   #   * `drop: name`         - such an object leaves nothing in `extra`; by default the members that
   #     no path names do
+  #   * `known: names`       - members that `Codex.AppServer.EventDecoder` reads itself
   #
   # A field: name, Elixir type, then
   #
@@ -26,6 +30,8 @@ defmodule Codex.Events.Rows do
   #     one. `:plan` is JSON as it stands, too, and written as records are
   #   * `app:`           - the paths in a notification, best first, instead of the name in camel
   #     case; a dot leads into an object
+  #   * `exec: false`    - the exec dialect does not have the field
+  #   * `doc:`           - the meaning, if the name does not tell it
   #   * `app_kind:`      - the kind there: one of those, `:word` (a word in camel case), `:counts`
   #     (an object of integers) or `{:object, name}` (members of these names are converted)
 
@@ -43,7 +49,7 @@ defmodule Codex.Events.Rows do
   @delta {:delta, "String.t()", enforce: true, default: ""}
 
   @rows [
-    {ThreadStarted, [exec: "thread.started", app: "thread/started"],
+    {ThreadStarted, [exec: "thread.started", app: {"thread/started", known: "thread"}],
      """
      The thread exists; its id is the argument of `Codex.resume_thread/3`. The first event of a
      run.
@@ -94,8 +100,14 @@ defmodule Codex.Events.Rows do
      [
        exec: ["thread/tokenUsage/updated", "thread.tokenUsage.updated"],
        app: "thread/tokenUsage/updated"
-     ], "Tokens of the thread so far, and of the last response.",
+     ],
+     """
+     Tokens of the thread so far, and of the last response. `model_context_window` is the most that
+     the model takes.
+     """,
      [
+       {:model_context_window, "non_neg_integer() | nil",
+        app: "tokenUsage.modelContextWindow", exec: false},
        {:usage, "map()",
         enforce: true, default: %{}, or: "token_usage", app: "tokenUsage.total", app_kind: :counts},
        {:delta, "map() | nil", or: "usage_delta", app: "tokenUsage.last", app_kind: :counts}
@@ -141,7 +153,11 @@ defmodule Codex.Events.Rows do
      "An item changed before it ended. Today's CLI sends it for the plan.", [@item | @ids]},
     {ItemCompleted, [exec: "item.completed", app: "item/completed"],
      "An item ended. Messages and reasoning arrive whole in this event only.", [@item | @ids]},
-    {ItemAgentMessageDelta, [exec: "item.agent_message.delta", app: "item/agentMessage/delta"],
+    {ItemAgentMessageDelta,
+     [
+       exec: "item.agent_message.delta",
+       app: {"item/agentMessage/delta", known: ["itemId", "delta"]}
+     ],
      """
      A piece of a message: `item` has `"id"`, `"type"` and, of the piece, `"text"`. Not sent by
      `codex exec`.
@@ -216,6 +232,17 @@ defmodule Codex.Events.Rows do
        app: "rawResponseItem/completed"
      ], "An item as the model sent it; see `Codex.Items.parse_raw_response_item/1`.",
      [{:item, "Codex.Items.t() | map()", enforce: true, default: %{}, kind: :raw_item} | @ids]},
+    {RawResponseCompleted, [name: "rawResponse/completed", app: "rawResponse/completed"],
+     """
+     The provider ended a response, with its id and tokens. Sent to threads with
+     `experimental_raw_events: true`.
+     """,
+     [
+       {:response_id, "String.t()", enforce: true, also: ["responseId"], exec: false},
+       {:usage, "map() | nil", app_kind: :counts, exec: false},
+       {:usage_metadata, "map() | nil", also: ["usageMetadata"], exec: false}
+       | @ids
+     ]},
     {Error, [exec: "error", app: "error"],
      """
      An error. It does not end the turn: the CLI also announces retries this way, and a failed turn

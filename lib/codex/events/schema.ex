@@ -1,8 +1,16 @@
 defmodule Codex.Events.Schema do
   @moduledoc false
   # Derives the struct modules of events and items from their tables, and reads and writes maps.
+  #
+  # The protocol of the app-server completes the tables: a kind without a row gets one, and a row
+  # gets the fields that it lacks.
 
+  alias Codex.Events.Protocol
   alias Codex.Items.Rows
+
+  @path Path.expand("../../../priv/protocol/app_server.exs", __DIR__)
+  @external_resource @path
+  @kinds @path |> File.read!() |> Code.string_to_quoted!() |> Protocol.kinds()
 
   @type field :: %{
           name: atom() | String.t(),
@@ -15,12 +23,19 @@ defmodule Codex.Events.Schema do
           enforce: boolean(),
           omit: boolean(),
           app: [String.t()],
-          app_kind: term()
+          app_kind: term(),
+          exec: boolean(),
+          doc: String.t() | nil
         }
   @type wire_type :: {String.t(), keyword()}
+  @typedoc """
+  A row with every default filled in. `types` are those of the exec dialect. `names` are the types
+  that `parse!/1` reads; `to_map/1` writes the first.
+  """
   @type spec :: %{
           module: module(),
           types: [wire_type()],
+          names: [wire_type()],
           app: [wire_type()],
           doc: String.t(),
           fields: [field()]
@@ -29,21 +44,52 @@ defmodule Codex.Events.Schema do
   # Modules of rows, by table. A namespace is text: this module must not depend on the structs.
   @tables [events: {Codex.Events.Rows, "Codex.Events"}, items: {Codex.Items.Rows, "Codex.Items"}]
 
-  @doc "Returns the specs of a table, rows with every default filled in."
+  @doc "Returns the specs of a table, then those of the kinds that only the protocol has."
   @spec specs(:events | :items) :: [spec()]
   def specs(table) do
     {rows, namespace} = @tables[table]
     id = if table == :items, do: [{:id, "String.t() | nil", []}], else: []
+    own = for {name, types, doc, fields} <- rows.rows(), do: {name, types, doc, id ++ fields}
+    own = Enum.map(own, &(&1 |> spec(namespace) |> complete(@kinds[table])))
+    typed = for spec <- own, {type, _} <- spec.app, do: type
+    taken = for spec <- own, do: spec.module
 
-    for {name, types, doc, fields} <- rows.rows() do
-      %{
-        module: Module.concat(namespace, name),
-        types: types(types[:exec]),
-        app: types(types[:app]),
-        doc: String.trim_trailing(doc),
-        fields: Enum.map(id ++ fields, &field/1)
-      }
-    end
+    own ++
+      for kind <- @kinds[table], kind.type not in typed do
+        type = if table == :items, do: Macro.underscore(kind.type), else: kind.type
+        name = if Module.concat(namespace, kind.name) in taken, do: "Server", else: ""
+        types = [name: type, app: kind.type]
+        spec({name <> kind.name, types, kind.doc, id ++ kind.fields}, namespace)
+      end
+  end
+
+  defp spec({name, types, doc, fields}, namespace) do
+    %{
+      module: Module.concat(namespace, name),
+      types: types(types[:exec]),
+      names: types(types[:exec] || types[:name]),
+      app: types(types[:app]),
+      doc: String.trim_trailing(doc),
+      fields: Enum.map(fields, &field/1)
+    }
+  end
+
+  # A field of the protocol is missing if no path of the row leads to it or into it.
+  defp complete(spec, kinds) do
+    rules = [:whole, :drop, :known]
+    opened = for {_, opts} <- spec.app, rule <- rules, name <- List.wrap(opts[rule]), do: name
+    paths = for field <- spec.fields, path <- field.app, do: hd(String.split(path, "."))
+    names = for field <- spec.fields, do: field.name
+
+    missing =
+      for {type, _} <- spec.app,
+          %{type: ^type, fields: fields} <- kinds,
+          {name, text, opts} <- fields,
+          hd(opts[:app]) not in (opened ++ paths) and name not in names,
+          # `codex exec` does not send it, nor do servers of other versions.
+          do: field({name, Protocol.optional(text), Keyword.delete(opts, :enforce)})
+
+    %{spec | fields: spec.fields ++ Enum.uniq_by(missing, & &1.name)}
   end
 
   defp types(types),
@@ -64,7 +110,9 @@ defmodule Codex.Events.Schema do
       enforce: opts[:required] || opts[:enforce] || false,
       omit: Keyword.get(opts, :omit, false),
       app: List.wrap(opts[:app] || app_names(wire)),
-      app_kind: Keyword.get(opts, :app_kind, kind)
+      app_kind: Keyword.get(opts, :app_kind, kind),
+      exec: Keyword.get(opts, :exec, true),
+      doc: opts[:doc]
     }
   end
 
@@ -78,7 +126,7 @@ defmodule Codex.Events.Schema do
 
   @doc "Returns the `type` of an item: an atom made from our own table, not from the wire."
   @spec type_atom(spec()) :: atom()
-  def type_atom(%{types: [{type, _} | _]}), do: String.to_atom(type)
+  def type_atom(%{names: [{type, _} | _]}), do: String.to_atom(type)
 
   @doc "Returns the fields of a spec that the NIF hands over, in their order in the tuple."
   @spec sent(spec()) :: [field()]
@@ -107,17 +155,36 @@ defmodule Codex.Events.Schema do
     end
   end
 
-  defp module_doc(spec, fields) do
-    names = fn types -> Enum.map_join(types, ", ", fn {type, _} -> "`#{type}`" end) end
-    app = if spec.app != [], do: " App-server: #{names.(spec.app)}.", else: ""
+  @doc "Returns a line of Markdown for each struct of a table."
+  @spec guide(:events | :items) :: [String.t()]
+  def guide(table) do
+    for spec <- Enum.sort_by(specs(table), & &1.module) do
+      name = spec.module |> Module.split() |> List.last()
+      text = spec.doc |> String.split("\n\n") |> hd()
 
+      case for(%{name: name} <- spec.fields, name != :id, do: "`#{name}`") do
+        [] -> "`#{name}`: #{text} #{sent_as(spec)}"
+        fields -> "`#{name}`: #{text} Fields: #{Enum.join(fields, ", ")}. #{sent_as(spec)}"
+      end
+    end
+  end
+
+  defp sent_as(spec) do
+    names = fn types -> Enum.map_join(types, ", ", fn {type, _} -> "`#{type}`" end) end
+    exec = if spec.types != [], do: ["JSONL: #{names.(spec.types)}."], else: []
+    app = if spec.app != [], do: ["App-server: #{names.(spec.app)}."], else: []
+    Enum.join(exec ++ app, " ")
+  end
+
+  defp module_doc(spec, fields) do
     rows =
       Enum.map_join(fields, "\n", fn field ->
         default = if field.default != nil, do: ", default `#{inspect(field.default)}`", else: ""
-        "  * `#{field.name}` - `#{field.type}`#{default}"
+        doc = if field.doc, do: ", " <> field.doc, else: ""
+        "  * `#{field.name}` - `#{field.type}`#{default}#{doc}"
       end)
 
-    "#{spec.doc}\n\nJSONL: #{names.(spec.types)}.#{app}\n\n#{rows}\n"
+    "#{spec.doc}\n\n#{sent_as(spec)}\n\n#{rows}\n"
   end
 
   ## Reading maps

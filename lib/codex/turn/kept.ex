@@ -7,11 +7,16 @@ defmodule Codex.Turn.Kept do
   # always kept.
 
   alias Codex.Events
+  alias Codex.Events.Schema
 
   @max_events 100_000
   @max_event_bytes 128 * 1024 * 1024
 
-  @pieces [Events.ItemAgentMessageDelta, Events.ItemUpdated]
+  # Pieces are the notifications of this name, and plans, which come whole each time.
+  deltas =
+    for %{app: [{method, _} | _]} = spec <- Schema.specs(:events), method =~ ~r/delta$/i, do: spec
+
+  @pieces Map.from_keys([Events.ItemUpdated | Enum.map(deltas, & &1.module)], true)
   @ends [Events.TurnCompleted, Events.TurnFailed]
 
   defstruct events: [],
@@ -79,7 +84,7 @@ defmodule Codex.Turn.Kept do
     end
   end
 
-  defp piece?(%type{}) when type in @pieces, do: true
+  defp piece?(%type{}) when is_map_key(@pieces, type), do: true
 
   defp piece?(%Events.AppServerNotification{method: method}) when is_binary(method),
     do: String.ends_with?(method, ["delta", "Delta"])

@@ -4,12 +4,13 @@ defmodule Codex.Turn.Warnings do
   # These events are warnings:
   #
   #   * `%Codex.Events.ItemCompleted{item: %Codex.Items.Error{message: text}}`, as `codex exec` does
-  #   * `%Codex.Events.AppServerNotification{method: "warning", params: %{"message" => text}}`
+  #   * `%Codex.Events.Warning{message: text}` and the like, as an app-server does
   #
   # A transport may also return the element `{:warnings, texts}`.
 
   alias Codex.{Events, Items, Text}
-  alias Codex.Events.{AppServerNotification, DeprecationNotice, ItemCompleted}
+  alias Codex.Events.{ConfigWarning, DeprecationNotice, GuardianWarning, ItemCompleted}
+  alias Codex.Events.{McpServerStartupStatusUpdated, Warning}
 
   # A server may repeat itself: each text counts once, up to this number of texts.
   @most 64
@@ -68,25 +69,17 @@ defmodule Codex.Turn.Warnings do
   # A line that was dropped because of its length: the turn may lack a message.
   def text(%Events.Error{additional_details: %{"line_bytes" => _}, message: text}), do: text
 
-  def text(%AppServerNotification{method: "mcpServer/startupStatus/updated", params: params}),
-    do: startup(params)
+  def text(%McpServerStartupStatusUpdated{status: "failed", name: name, error: error})
+      when is_binary(name),
+      do: sentences(["MCP server #{name} did not start", error])
 
-  def text(%AppServerNotification{method: "configWarning", params: params}),
-    do: sentences([params["summary"], params["details"], place(params)])
+  def text(%ConfigWarning{} = event), do: sentences([event.summary, event.details, event.path])
 
-  def text(%AppServerNotification{method: method, params: %{"message" => text}})
-      when method in ["warning", "guardianWarning"] and is_binary(text),
+  def text(%warning{message: text})
+      when warning in [Warning, GuardianWarning] and is_binary(text),
       do: text
 
   def text(_event), do: nil
-
-  defp startup(%{"status" => "failed", "name" => name} = params) when is_binary(name),
-    do: sentences(["MCP server #{name} did not start", params["error"]])
-
-  defp startup(_params), do: nil
-
-  defp place(%{"path" => path}) when is_binary(path), do: path
-  defp place(_params), do: nil
 
   defp sentences(parts) do
     case Enum.filter(parts, &(is_binary(&1) and &1 != "")) do

@@ -205,7 +205,7 @@ defmodule Codex.AppServer.BackendTest do
 
     assert %Items.FileChange{status: :in_progress, changes: [change]} = item
     assert change == %{path: "/a", kind: :update, diff: "d", move_path: "/b"}
-    new = %{"type" => "sleep", "id" => "s"}
+    new = %{"type" => "hologram", "id" => "s"}
 
     assert %{item: %Items.Unknown{raw: ^new}} =
              EventDecoder.decode("item/started", %{"item" => new})

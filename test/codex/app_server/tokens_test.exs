@@ -67,12 +67,7 @@ defmodule Codex.AppServer.TokensTest do
     assert_received {:codex_event, ^conn, %Events.ItemAgentMessageDelta{}}
     assert_received {:codex_event, ^conn, %Events.TurnCompleted{status: "completed"}}
 
-    # What has no struct comes whole.
-    assert_received {:codex_event, ^conn,
-                     %Events.AppServerNotification{
-                       method: "thread/status/changed",
-                       params: %{"status" => _}
-                     }}
+    assert_received {:codex_event, ^conn, %Events.ThreadStatusChanged{status: %{"type" => _}}}
 
     refute_received {:codex_notification, _, _}
   end
