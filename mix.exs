@@ -16,6 +16,7 @@ defmodule CodexSdk.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       package: package(),
+      docs: docs(),
       deps: deps()
     ]
   end
@@ -51,6 +52,117 @@ defmodule CodexSdk.MixProject do
 
   defp elixirc_paths(_),
     do: if(hex_tools?(), do: ["lib", "dev"], else: ["lib", "dev", "dev_tasks"])
+
+  # Options of ex_doc, for `bin/docs` and for `mix docs`.
+  defp docs do
+    [
+      main: "readme",
+      source_ref: "v#{@version}",
+      extras: extras(),
+      groups_for_extras: [
+        "Using the SDK": ~r"^guides/(ways|long|app|options|errors|models|telemetry)",
+        "In production": ~r"^guides/"
+      ],
+      assets: %{"examples" => "examples"},
+      filter_modules: fn module, _metadata -> in_lib?(module) end,
+      groups_for_modules: groups_for_modules(),
+      nest_modules_by_prefix: [
+        Codex.AppServer.Request,
+        Codex.Events,
+        Codex.Items,
+        Codex.StreamEvent
+      ]
+    ]
+  end
+
+  defp extras do
+    guides =
+      ~w(app_server auth configuration errors models options production telemetry upgrading)
+
+    [{"README.md", [title: "Overview"]}] ++
+      Enum.map(guides, &"guides/#{&1}.md") ++
+      ["CHANGELOG.md", {"LICENSE", [title: "License"]}]
+  end
+
+  # Development tools are not documented for users.
+  defp in_lib?(module) do
+    source = to_string(module.module_info(:compile)[:source])
+    path = source |> String.split("/lib/") |> List.last()
+    File.exists?(Path.join([__DIR__, "lib", path]))
+  end
+
+  defp groups_for_modules do
+    [
+      "Running turns": [
+        Codex,
+        Codex.Thread,
+        Codex.Input,
+        Codex.Turn.Result,
+        Codex.Turn.Running,
+        Codex.RunResultStreaming,
+        Codex.Stream,
+        Codex.StreamEvent,
+        ~r/^Codex\.StreamEvent\./,
+        Codex.Exec,
+        Codex.Review,
+        Codex.Review.Finding
+      ],
+      Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
+      "Approvals and tools": [
+        Codex.Approvals,
+        Codex.Approvals.Hook,
+        Codex.Approvals.StaticPolicy,
+        Codex.Tool
+      ],
+      "App-server and stored threads": [
+        Codex.AppServer,
+        Codex.AppServer.Mcp,
+        Codex.AppServer.RequestHandler,
+        Codex.Threads,
+        Codex.AppServer.Request,
+        ~r/^Codex\.AppServer\.Request\./
+      ],
+      "Credentials and models": ~r/^Codex\.(Auth|Login|Models)(\.|$)/,
+      Configuration: [
+        Codex.Config,
+        Codex.Config.Core,
+        Codex.Config.Error,
+        Codex.Config.Helpers,
+        Codex.Config.Key,
+        Codex.Config.Layer,
+        Codex.Config.Schema,
+        Codex.Home,
+        Codex.Home.Isolated
+      ],
+      "Errors, retries and limits": [
+        Codex.Error,
+        Codex.Reason,
+        Codex.OptionError,
+        Codex.TransportError,
+        Codex.ApprovalError,
+        Codex.GuardrailError,
+        ~r/^Codex\.(Retry|RateLimit)(\.|$)/
+      ],
+      "Diagnosis and telemetry": ~r/^Codex\.(Doctor|Telemetry)(\.|$)/,
+      Testing: ~r/^Codex\.Test(\.|$)/,
+      "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,
+      Events: ~r/^Codex\.Events(\.|$)/,
+      Items: ~r/^Codex\.Items(\.|$)/,
+      "Kept for callers of 0.4.5": [
+        CodexSdk,
+        Codex.AppServer.V1,
+        Codex.Approvals.Registry,
+        Codex.Config.Constrained,
+        Codex.Config.ConstraintError,
+        Codex.Config.LayerStack,
+        Codex.Config.Overrides,
+        Codex.OutputSchemaFile,
+        Codex.Realtime,
+        Codex.Voice
+      ],
+      "Mix tasks": ~r/^Mix\.Tasks\./
+    ]
+  end
 
   defp package do
     [

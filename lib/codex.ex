@@ -9,9 +9,7 @@ defmodule Codex do
 
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
   @type reason ::
-          Codex.OptionError.t()
-          | Flags.reason()
-          | ThreadParams.reason()
+          Codex.Reason.option() | Codex.Reason.output_schema() | Codex.AppServer.reason()
 
   @doc """
   Makes a new thread. No process starts yet: the CLI starts with the first turn.

@@ -3,13 +3,8 @@ defmodule Codex.DocsTest do
   use ExUnit.Case, async: true
 
   @root Path.expand("..", __DIR__)
-  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++
-               for(
-                 guide <-
-                   ~w(app_server auth configuration errors models options production) ++
-                     ~w(telemetry upgrading),
-                 do: "guides/#{guide}.md"
-               )
+  @guides for path <- Path.wildcard(@root <> "/guides/*.md"), do: Path.relative_to(path, @root)
+  @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++ @guides
 
   defp read(path), do: File.read!(Path.join(@root, path))
   defp version, do: Mix.Project.config()[:version]
@@ -75,6 +70,15 @@ defmodule Codex.DocsTest do
       assert text =~ "Elixir #{elixir} or newer"
     end
   end
+
+  test "the documentation has every guide, and the README links to each" do
+    extras = for extra <- Mix.Project.config()[:docs][:extras], do: path(extra)
+    assert Enum.sort(@guides) == extras |> Enum.filter(&(&1 =~ "guides/")) |> Enum.sort()
+    for guide <- @guides, do: assert(read("README.md") =~ "](#{guide})", guide)
+  end
+
+  defp path({path, _}), do: path
+  defp path(path), do: path
 
   test "no document repeats a paragraph" do
     for document <- @documents do

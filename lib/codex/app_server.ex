@@ -65,12 +65,26 @@ defmodule Codex.AppServer do
   @typedoc "Options of a method. See the documentation of its function."
   @type options :: keyword() | map() | nil
 
+  @typedoc "The time limit of one request, in milliseconds (default 30_000)."
   @type request_option :: {:timeout_ms, pos_integer() | :infinity}
 
+  @typedoc """
+  The reason of a failed request:
+
+    * `Codex.OptionError` - an argument or an option is invalid
+    * `{:experimental, names}` - the connection needs `experimental_api: true` for these options
+    * `:not_ready` - the connection is being set up again (`reconnect`)
+    * `{:overflow, :requests, limit}` - so many requests are open already
+    * `{:timeout, method, ms}` - the server did not answer in time
+    * `{:app_server_down, info}` - the server or the connection ended
+    * `{:cli_unsupported, names, since, found}` - the server is older than the method or the option
+    * a map with string keys - the error that the server returned: `"code"`, `"message"` and perhaps
+      `"data"`
+  """
   @type reason ::
           OptionError.t()
           | {:experimental, [String.t()]}
-          | Codex.CLI.Since.reason()
+          | Codex.Reason.unsupported_cli()
           | :not_ready
           | {:overflow, :requests, pos_integer()}
           | {:timeout, String.t(), pos_integer()}
@@ -167,8 +181,27 @@ defmodule Codex.AppServer do
 
   alias Codex.AppServer.{BearerToken, Connect, Request, RequestId, Subscribers}
 
-  @typedoc "The reason of a failed connection."
-  @type connect_reason :: Connect.reason()
+  @typedoc """
+  The reason of a failed connection:
+
+    * the types of `Codex.Reason`, and `Codex.Home.Isolated` for `isolation` - nothing was started
+    * `{:not_started, error}` - the CLI did not start, with a `Codex.Subprocess.Error`
+    * `{:initialize_refused, error}`, `{:login_refused, error}` - the server's own error
+    * `{:app_server_down, info}` - the server ended while it started
+    * `{:already_started, pid}` - another process has the `name`
+  """
+  @type connect_reason ::
+          Codex.Reason.program()
+          | Codex.Reason.option()
+          | Codex.Reason.socket()
+          | Codex.Home.Isolated.error()
+          | Codex.Config.Error.t()
+          | {:invalid_working_directory, Path.t()}
+          | {:not_started, Codex.Subprocess.Error.t()}
+          | {:initialize_refused, map()}
+          | {:login_refused, map()}
+          | {:app_server_down, map()}
+          | {:already_started, pid()}
 
   @doc """
   Starts a `codex app-server` and connects to it.

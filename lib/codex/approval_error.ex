@@ -9,6 +9,7 @@ defmodule Codex.ApprovalError do
 
   defexception [:message, :tool, :reason]
 
+  @typedoc "A denied approval."
   @type t :: %__MODULE__{message: String.t(), tool: term(), reason: term()}
 
   @doc """

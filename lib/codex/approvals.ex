@@ -57,7 +57,12 @@ defmodule Codex.Approvals do
   alias Codex.Approvals.{Crash, Spans, StaticPolicy}
   alias Codex.Options.Schema
 
+  @typedoc """
+  A module with the callbacks of `Codex.Approvals.Hook`, a function of the event, or a static
+  policy.
+  """
   @type policy :: module() | function() | StaticPolicy.t()
+  @typedoc "The decision of a policy, with options of `:allow` or the reason of `:deny`. See above."
   @type decision :: :allow | {:allow, keyword() | map()} | {:deny, term()}
 
   @callbacks %{

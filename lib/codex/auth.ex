@@ -59,7 +59,7 @@ defmodule Codex.Auth do
       the configuration forbids the login
     * `Codex.Config.Error` - the configuration or the home cannot be read
   """
-  @type reason :: Store.reason() | Rules.violation() | Config.Error.t()
+  @type reason :: Codex.Reason.store() | Codex.Reason.login_rule() | Config.Error.t()
 
   @doc """
   Returns the stored login: `{:ok, credentials}`, `{:ok, nil}` if there is no login, or
@@ -216,7 +216,7 @@ defmodule Codex.Auth do
   @doc false
   # Checks the rules before `codex exec` runs, which would delete a login that breaks a rule.
   # Without rules no credential is read. If it cannot be read here, the CLI cannot read it either.
-  @spec allow(keyword()) :: :ok | {:error, Rules.violation()}
+  @spec allow(keyword()) :: :ok | {:error, Codex.Reason.login_rule()}
   def allow(opts) do
     with {:ok, context} <- Context.new(opts),
          true <- Rules.any?(Rules.new(context.config)),

@@ -15,12 +15,6 @@ defmodule Codex.CLI do
 
   @variables ["CODEX_PATH", "CODEX_BINARY"]
 
-  @type path_error ::
-          :codex_binary_not_found
-          | {:codex_binary_missing, Path.t()}
-          | {:codex_binary_not_regular, Path.t()}
-          | {:codex_binary_not_executable, Path.t()}
-
   @doc "Returns the newest version of the CLI that this package is tested with."
   @spec tested_version() :: String.t()
   defdelegate tested_version, to: Range, as: :newest
@@ -33,7 +27,7 @@ defmodule Codex.CLI do
   Finds the program: the given path, else the path in the environment, else `codex` on the PATH. For
   the wrapper that npm installs, returns the native program behind it.
   """
-  @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, path_error()}
+  @spec find(Path.t() | nil) :: {:ok, Path.t()} | {:error, Codex.Reason.program()}
   def find(given) do
     variables = Map.new(@variables, &{&1, System.get_env(&1)})
 

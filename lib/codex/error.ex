@@ -72,8 +72,9 @@ defmodule Codex.Error do
   ]
 
   @typedoc "A kind of the list above."
-  @type kind :: Kinds.kind()
+  @type kind :: unquote(Enum.reduce(Kinds.all(), &{:|, [], [&1, &2]}))
 
+  @typedoc "A failure. Fields: see above."
   @type t :: %__MODULE__{
           message: String.t(),
           kind: kind(),

@@ -31,6 +31,7 @@ defmodule Codex.Events do
     """
     defstruct [:type, :raw, :error, lossy: false]
 
+    @typedoc "An event of unknown type, or a line that is not JSON."
     @type t :: %__MODULE__{
             type: String.t() | nil,
             raw: term(),
@@ -43,6 +44,7 @@ defmodule Codex.Events do
     @moduledoc "A notification of the app-server that this version of the SDK does not know."
     @enforce_keys [:method]
     defstruct [:method, params: %{}, lossy: false]
+    @typedoc "A notification."
     @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
   end
 

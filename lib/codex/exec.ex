@@ -44,14 +44,17 @@ defmodule Codex.Exec do
   """
 
   alias Codex.{Error, Events, Input, OptionError, Review, TransportError, Turn}
-  alias Codex.Exec.{Argv, Options}
+  alias Codex.Exec.Options
   alias Codex.Turn.{Cancellation, Driver, Job, Kept, Listener}
 
-  @type reason :: Options.reason() | Argv.reason() | Codex.Auth.Rules.violation()
+  @typedoc "Why a call was not started. See the list above."
+  @type reason :: Options.reason() | Codex.Reason.command() | Codex.Reason.login_rule()
 
   @typedoc "The result of a call that waits for the end of the turn."
   @type result :: {:ok, collected()} | {:error, failure()}
+  @typedoc "The events of a turn, and the number of events that a limit dropped."
   @type collected :: %{events: [Events.t()], events_dropped: non_neg_integer()}
+  @typedoc "Why a call failed. See `run/2`."
   @type failure ::
           {:turn_failed, Error.t()}
           | {:codex_timeout, pos_integer()}

@@ -27,17 +27,6 @@ defmodule Codex.FileSystem do
           owner: non_neg_integer()
         }
 
-  @typedoc """
-  The reason why a file was not read or written; `message/1` formats it. `:unknown` is an error
-  number without a name.
-  """
-  @type reason ::
-          {:not_regular, kind()}
-          | {:too_large, pos_integer()}
-          | :timeout
-          | {:native, String.t()}
-          | :file.posix()
-
   @typedoc "`:timeout`, `:deadline`; `:limit` in bytes for reading."
   @type opts :: [timeout: pos_integer(), deadline: integer(), limit: pos_integer()]
 
@@ -50,30 +39,30 @@ defmodule Codex.FileSystem do
   def deadline(ms), do: System.monotonic_time(:millisecond) + ms
 
   @doc "Reads a file."
-  @spec read(Path.t(), opts()) :: {:ok, binary()} | {:error, reason()}
+  @spec read(Path.t(), opts()) :: {:ok, binary()} | {:error, Codex.Reason.file()}
   def read(path, opts \\ []) do
     [result] = read_all([path], opts)
     result
   end
 
   @doc "Reads files, with one result for each. They share the time."
-  @spec read_all([Path.t()], opts()) :: [{:ok, binary()} | {:error, reason()}]
+  @spec read_all([Path.t()], opts()) :: [{:ok, binary()} | {:error, Codex.Reason.file()}]
   def read_all(paths, opts \\ []), do: [] |> look(paths, opts) |> elem(1)
 
   @doc "Reads the last bytes of a file, at most `limit`."
-  @spec tail(Path.t(), pos_integer(), opts()) :: {:ok, binary()} | {:error, reason()}
+  @spec tail(Path.t(), pos_integer(), opts()) :: {:ok, binary()} | {:error, Codex.Reason.file()}
   def tail(path, limit, opts \\ []),
     do: call(&Native.file_tail(&1, &2, text(path), limit), opts)
 
   @doc "Returns facts about a file."
-  @spec stat(Path.t(), opts()) :: {:ok, stat()} | {:error, reason()}
+  @spec stat(Path.t(), opts()) :: {:ok, stat()} | {:error, Codex.Reason.file()}
   def stat(path, opts \\ []) do
     [result] = stat_all([path], opts)
     result
   end
 
   @doc "Returns facts about files, one result for each."
-  @spec stat_all([Path.t()], opts()) :: [{:ok, stat()} | {:error, reason()}]
+  @spec stat_all([Path.t()], opts()) :: [{:ok, stat()} | {:error, Codex.Reason.file()}]
   def stat_all(paths, opts \\ []), do: paths |> look([], opts) |> elem(0)
 
   @doc """
@@ -81,7 +70,8 @@ defmodule Codex.FileSystem do
   are one call, which takes little longer than that for one file.
   """
   @spec look([Path.t()], [Path.t()], opts()) ::
-          {[{:ok, stat()} | {:error, reason()}], [{:ok, binary()} | {:error, reason()}]}
+          {[{:ok, stat()} | {:error, Codex.Reason.file()}],
+           [{:ok, binary()} | {:error, Codex.Reason.file()}]}
   def look(stats, texts, opts \\ [])
   def look([], [], _opts), do: {[], []}
 
@@ -127,7 +117,7 @@ defmodule Codex.FileSystem do
   defp without_native(_path, error), do: error
 
   @doc "Returns the current directory of the VM without access to a file system."
-  @spec cwd() :: {:ok, Path.t()} | {:error, reason()}
+  @spec cwd() :: {:ok, Path.t()} | {:error, Codex.Reason.file()}
   def cwd do
     case Code.ensure_loaded(Native) do
       {:module, Native} -> Native.file_cwd()
@@ -156,14 +146,14 @@ defmodule Codex.FileSystem do
   def exists?(path, opts \\ []), do: match?({:ok, _}, stat(path, opts))
 
   @doc "Lists the names in a directory, sorted, at most #{@max_names}."
-  @spec list(Path.t(), opts()) :: {:ok, [String.t()]} | {:error, reason()}
+  @spec list(Path.t(), opts()) :: {:ok, [String.t()]} | {:error, Codex.Reason.file()}
   def list(path, opts \\ []),
     do: call(&Native.file_list(&1, &2, text(path), @max_names), opts)
 
   @doc """
   Follows the links of a path to a file that need not exist. Makes the directory of a link's target.
   """
-  @spec target(Path.t(), opts()) :: {:ok, Path.t()} | {:error, reason()}
+  @spec target(Path.t(), opts()) :: {:ok, Path.t()} | {:error, Codex.Reason.file()}
   def target(path, opts \\ []),
     do: call(&Native.file_target(&1, &2, text(path)), opts)
 
@@ -172,12 +162,12 @@ defmodule Codex.FileSystem do
   holds an empty text. A link stays a link, and the mode of the file stays; a new file has mode
   0600.
   """
-  @spec swap(Path.t(), binary(), binary(), opts()) :: :ok | :moved | {:error, reason()}
+  @spec swap(Path.t(), binary(), binary(), opts()) :: :ok | :moved | {:error, Codex.Reason.file()}
   def swap(path, before, text, opts \\ []),
     do: call(&Native.file_swap(&1, &2, text(path), before, text), opts)
 
   @doc "Takes the lock of a file if it is free. Makes a missing file. `unlock/1` releases it."
-  @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | reason()}
+  @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | Codex.Reason.file()}
   def lock(path, opts \\ []),
     do: call(&Native.file_lock(&1, &2, text(path)), opts)
 
@@ -187,7 +177,7 @@ defmodule Codex.FileSystem do
   @doc """
   Makes a directory of mode 0700, and missing parent directories. An existing directory is an error.
   """
-  @spec make_private(Path.t(), opts()) :: :ok | {:error, reason()}
+  @spec make_private(Path.t(), opts()) :: :ok | {:error, Codex.Reason.file()}
   def make_private(path, opts \\ []) do
     with {:ok, :ok} <- call(&Native.file_make_private(&1, &2, text(path)), opts),
          do: :ok
@@ -197,7 +187,8 @@ defmodule Codex.FileSystem do
   Makes a file of mode 0600 in a new directory of mode 0700 below `parent`. Both have these modes
   from the beginning.
   """
-  @spec hand_over(Path.t(), String.t(), iodata(), opts()) :: {:ok, Path.t()} | {:error, reason()}
+  @spec hand_over(Path.t(), String.t(), iodata(), opts()) ::
+          {:ok, Path.t()} | {:error, Codex.Reason.file()}
   def hand_over(parent, name, content, opts \\ []) do
     content = IO.iodata_to_binary(content)
     call(&Native.file_hand_over(&1, &2, text(parent), name, content), opts)
@@ -211,7 +202,7 @@ defmodule Codex.FileSystem do
       iex> Codex.FileSystem.message(:enoent)
       "no such file or directory"
   """
-  @spec message(reason()) :: String.t()
+  @spec message(Codex.Reason.file()) :: String.t()
   def message({:not_regular, kind}), do: "it is not a regular file but #{kind_words(kind)}"
   def message({:too_large, limit}), do: "it is larger than the limit of #{limit} bytes"
   def message(:timeout), do: "the file system did not answer in time"

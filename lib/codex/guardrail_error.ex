@@ -10,6 +10,7 @@ defmodule Codex.GuardrailError do
 
   defexception [:stage, :guardrail, :message, type: :tripwire]
 
+  @typedoc "A run that was stopped."
   @type t :: %__MODULE__{
           stage: atom(),
           guardrail: term(),

@@ -23,6 +23,7 @@ defmodule Codex.Input do
 
   @typedoc "A block, as made by the functions of this module. Keys may also be strings."
   @type block :: %{required(:type) => atom(), optional(atom()) => term()}
+  @typedoc "Text, or a list of texts and blocks."
   @type t :: String.t() | [String.t() | block() | map()]
 
   @doc """
@@ -81,12 +82,8 @@ defmodule Codex.Input do
   def mention(name, path) when is_binary(name) and is_binary(path),
     do: %{type: :mention, name: name, path: path}
 
-  @typedoc false
-  @type reason ::
-          {:invalid_input, term()}
-          | {:input_too_large, pos_integer(), pos_integer()}
-          | {:image_not_found, Path.t()}
-          | {:image_too_large, Path.t(), pos_integer()}
+  @typedoc "An invalid input. See `t:Codex.Reason.input/0`."
+  @type reason :: Codex.Reason.input()
 
   @doc false
   # Checks an input and returns its blocks as the app-server has them.

@@ -14,6 +14,7 @@ defmodule Codex.Items do
   defmodule Unknown do
     @moduledoc "An item of a type that this version of the SDK does not know; `raw` is its map."
     defstruct [:id, :type, raw: %{}]
+    @typedoc "An item of unknown type."
     @type t :: %__MODULE__{id: String.t() | nil, type: String.t() | nil, raw: term()}
   end
 
@@ -21,6 +22,7 @@ defmodule Codex.Items do
     @moduledoc "A raw item of the model's answer: its `type` as text and the rest of its map."
     @enforce_keys [:type, :payload]
     defstruct [:type, :payload]
+    @typedoc "A raw item."
     @type t :: %__MODULE__{type: String.t(), payload: map()}
   end
 

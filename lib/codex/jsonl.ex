@@ -32,6 +32,7 @@ defmodule Codex.JSONL do
   @enforce_keys [:ref]
   defstruct [:ref]
 
+  @typedoc "A decoder, with the bytes of an incomplete line."
   @opaque t :: %__MODULE__{ref: reference()}
 
   @schema Schema.new([

@@ -76,9 +76,10 @@ defmodule Codex.Login do
   @typedoc "A login in progress."
   @opaque t :: reference()
 
+  @typedoc "Why a login, a logout or a status failed. See the list above."
   @type reason ::
-          CLI.path_error()
-          | Rules.violation()
+          Codex.Reason.program()
+          | Codex.Reason.login_rule()
           | Codex.Config.Error.t()
           | {:login_failed, non_neg_integer(), String.t()}
           | {:killed, atom() | pos_integer()}

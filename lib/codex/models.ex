@@ -68,8 +68,11 @@ defmodule Codex.Models do
           extra: %{String.t() => term()}
         }
 
+  @typedoc "A known reasoning effort."
+  @type known_effort :: unquote(Enum.reduce(Effort.all(), &{:|, [], [&1, &2]}))
+
   @typedoc "A known effort is an atom. An effort that only a catalog names is a string."
-  @type effort :: Effort.t() | String.t()
+  @type effort :: known_effort() | String.t()
 
   @typedoc "The successor of a model. Fields that the CLI does not have are nil."
   @type upgrade :: %{
@@ -81,6 +84,7 @@ defmodule Codex.Models do
           migration_markdown: String.t() | nil
         }
 
+  @typedoc "The kind of login that a list of models is for."
   @type auth_mode :: :api | :chatgpt
 
   # --- Catalogs ---------------------------------------------------------------------------------
@@ -272,7 +276,7 @@ defmodule Codex.Models do
       iex> Codex.Models.reasoning_efforts()
       [:none, :minimal, :low, :medium, :high, :xhigh, :max, :ultra]
   """
-  @spec reasoning_efforts() :: [Effort.t()]
+  @spec reasoning_efforts() :: [known_effort()]
   def reasoning_efforts, do: Effort.all()
 
   @doc """
@@ -287,7 +291,7 @@ defmodule Codex.Models do
       {:error, {:invalid_reasoning_effort, "turbo"}}
   """
   @spec normalize_reasoning_effort(term()) ::
-          {:ok, Effort.t() | nil} | {:error, {:invalid_reasoning_effort, term()}}
+          {:ok, known_effort() | nil} | {:error, {:invalid_reasoning_effort, term()}}
   def normalize_reasoning_effort(nil), do: {:ok, nil}
 
   def normalize_reasoning_effort(value) do

@@ -40,9 +40,11 @@ defmodule Codex.OptionError do
 
   defexception [:reason, :key, :value, :expected, :nearest, path: []]
 
+  @typedoc "The kind of the mistake. See above."
   @type reason ::
           :invalid | :unknown | :misplaced | :missing | :unsupported | :not_options | :argument
 
+  @typedoc "An invalid option or argument. Fields: see above."
   @type t :: %__MODULE__{
           reason: reason(),
           key: term(),

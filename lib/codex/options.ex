@@ -18,6 +18,7 @@ defmodule Codex.Options do
 
   defstruct Table.defaults(:global)
 
+  @typedoc "Options of a client."
   @type t :: %__MODULE__{
           api_key: String.t() | nil,
           base_url: String.t(),
@@ -64,7 +65,7 @@ defmodule Codex.Options do
   Errors: `:codex_binary_not_found`, `{:codex_binary_missing, path}`,
   `{:codex_binary_not_regular, path}`, `{:codex_binary_not_executable, path}`.
   """
-  @spec codex_path(t()) :: {:ok, Path.t()} | {:error, CLI.path_error()}
+  @spec codex_path(t()) :: {:ok, Path.t()} | {:error, Codex.Reason.program()}
   def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)
 
   defimpl Inspect do

@@ -23,6 +23,7 @@ defmodule Codex.Retry do
   alias Codex.Options.Type
   alias Codex.Retry.Options
 
+  @typedoc "An option. See the list above."
   @type option ::
           {:max_attempts, pos_integer()}
           | {:base_delay_ms, non_neg_integer()}
@@ -36,6 +37,7 @@ defmodule Codex.Retry do
           | {:resume_prompt, String.t()}
           | {:telemetry_prefix, [atom(), ...]}
 
+  @typedoc "Options as a keyword list or a map."
   @type options :: [option()] | map()
 
   @doc """

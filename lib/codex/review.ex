@@ -58,6 +58,7 @@ defmodule Codex.Review do
           source: :json | :rendered
         }
 
+  @typedoc "An answer that is not a review. `error.details.raw` has its text."
   @type unreadable :: {:review_unreadable, Error.t()}
 
   @typedoc "The subject of a review."

@@ -28,6 +28,7 @@ defmodule Codex.RunResultStreaming do
   @enforce_keys [:stream, :raw, :token, :usage, :progress]
   defstruct [:stream, :raw, :token, :usage, :progress]
 
+  @typedoc "A turn to read once."
   @type t :: %__MODULE__{
           stream: Enumerable.t(),
           raw: Enumerable.t(),

@@ -15,12 +15,14 @@ defmodule Codex.StreamEvent do
     """
     @enforce_keys [:type, :event]
     defstruct [:type, :event]
+    @typedoc "An event with its category."
     @type t :: %__MODULE__{type: atom(), event: Codex.Events.t()}
   end
 
   defmodule AgentUpdated do
     @moduledoc "The agent that runs; both fields are nil if no agent was given."
     defstruct [:agent, :run_config]
+    @typedoc "The agent and its configuration."
     @type t :: %__MODULE__{agent: term(), run_config: term()}
   end
 
@@ -32,6 +34,7 @@ defmodule Codex.StreamEvent do
     @enforce_keys [:events, :usage]
     defstruct [:events, :usage, :thread, usage_scope: :turn, events_dropped: 0]
 
+    @typedoc "The end of a turn. Fields: see above."
     @type t :: %__MODULE__{
             events: [Codex.Events.t()],
             usage: map() | nil,
@@ -58,6 +61,7 @@ defmodule Codex.StreamEvent do
     @enforce_keys [:stage, :guardrail, :result]
     defstruct [:stage, :guardrail, :result, :message]
 
+    @typedoc "The result of a guardrail."
     @type t :: %__MODULE__{
             stage: atom(),
             guardrail: String.t(),
@@ -71,6 +75,7 @@ defmodule Codex.StreamEvent do
     @enforce_keys [:tool_name, :call_id, :decision]
     defstruct [:tool_name, :call_id, :decision, :reason]
 
+    @typedoc "A decision about a tool."
     @type t :: %__MODULE__{
             tool_name: String.t(),
             call_id: String.t(),
@@ -79,6 +84,7 @@ defmodule Codex.StreamEvent do
           }
   end
 
+  @typedoc "Any of the elements."
   @type t ::
           RunItem.t()
           | AgentUpdated.t()

@@ -72,6 +72,7 @@ defmodule Codex.Subprocess do
             seen: non_neg_integer
           }
 
+  @typedoc "A signal by its name."
   @type signal_name ::
           :hup
           | :int
@@ -93,6 +94,7 @@ defmodule Codex.Subprocess do
           | :tstp
           | :winch
 
+  @typedoc "Output of the child, the end of a stream, or the end of the child."
   @type output ::
           {:stdout, binary}
           | {:stderr, binary}

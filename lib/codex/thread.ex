@@ -97,12 +97,16 @@ defmodule Codex.Thread do
           transport: :exec | {:app_server, GenServer.server()}
         }
 
+  @typedoc """
+  Why a turn failed, or was not started (`t:Codex.Exec.reason/0`, `t:Codex.AppServer.reason/0`). See
+  `run/3`.
+  """
   @type failure ::
           {:turn_failed, Error.t()}
           | {:exec_failed, Error.t()}
           | {:max_attempts_reached, pos_integer(), map()}
           | Exec.reason()
-          | Backend.reason()
+          | Codex.AppServer.reason()
 
   @doc """
   Runs a turn and waits for its end.
@@ -312,7 +316,12 @@ defmodule Codex.Thread do
   def steer(%__MODULE__{} = thread, input), do: Driver.steer(transport(thread), thread, input)
   def steer(other, _input), do: no_thread(other)
 
-  @type steer_reason :: {:unsupported, :exec} | Backend.steer_reason()
+  @typedoc "Why a running turn got no input. See `steer/2`."
+  @type steer_reason ::
+          {:unsupported, :exec}
+          | Codex.Reason.turn()
+          | Codex.Input.reason()
+          | Codex.AppServer.reason()
 
   @doc """
   Interrupts the turn that runs in this thread, from any process. Its reader gets an error of the
@@ -416,7 +425,7 @@ defmodule Codex.Thread do
           | {:error,
              Codex.Config.Error.t()
              | Codex.Exec.reason()
-             | Backend.reason()
+             | Codex.AppServer.reason()
              | {:unsupported, :remote}}
   def preflight(%__MODULE__{transport: {:app_server, _conn}} = thread),
     do: Backend.preflight(thread)

@@ -34,7 +34,9 @@ defmodule Codex.Threads do
   alias Codex.AppServer.{Compaction, Connection}
   alias Codex.Options.Schema
 
+  @typedoc "A thread over an app-server, or a connection and the id of a thread."
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
+  @typedoc "Why a call failed: a thread without an id, a thread of `codex exec`, or a failed request."
   @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
 
   # --- Lists --------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ defmodule Codex.TransportError do
     reason_code: :crashed
   ]
 
+  @typedoc "A failed run. Fields: see above."
   @type t :: %__MODULE__{
           message: String.t(),
           reason_code: Codex.Error.kind(),

@@ -26,7 +26,7 @@ defmodule Codex.AreasTest do
   @parts %{
     "events" => ~w(events items),
     "exceptions" =>
-      ~w(approval_error guardrail_error transport_error) ++
+      ~w(approval_error guardrail_error transport_error reason) ++
         ~w(config/error subprocess/error compat/constraint_error),
     "schema" =>
       ~w(option_error options/schema options/type options/keywords options/places) ++

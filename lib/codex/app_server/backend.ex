@@ -17,9 +17,9 @@ defmodule Codex.AppServer.Backend do
   @type reason ::
           ThreadParams.reason()
           | Input.reason()
-          | Target.reason()
+          | Codex.Reason.review_target()
           | {:invalid_working_directory, Path.t()}
-          | Since.reason()
+          | Codex.Reason.unsupported_cli()
 
   ## Before a turn
 
@@ -277,10 +277,7 @@ defmodule Codex.AppServer.Backend do
   ## While a turn runs
 
   @type steer_reason ::
-          :missing_thread_id
-          | {:no_turn, String.t()}
-          | Input.reason()
-          | AppServer.reason()
+          Codex.Reason.turn() | Input.reason() | AppServer.reason()
 
   @doc "Sends more input to the turn that runs in a thread, within the thread's request timeout."
   @spec steer(Codex.Thread.t(), Input.t()) :: :ok | {:error, steer_reason()}

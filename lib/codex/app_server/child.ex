@@ -12,11 +12,9 @@ defmodule Codex.AppServer.Child do
   @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
 
   @type reason ::
-          CLI.path_error()
+          Codex.Reason.program()
           | Config.Error.t()
-          | Flags.reason()
-          | Secrets.reason()
-          | Codex.OptionError.t()
+          | Codex.Reason.option()
           | {:invalid_working_directory, Path.t()}
 
   @doc """

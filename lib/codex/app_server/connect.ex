@@ -8,24 +8,12 @@ defmodule Codex.AppServer.Connect do
   alias Codex.JSONRPC.Socket.Address
   alias Codex.Options.Table
 
-  @typedoc "Reasons of a failed connection."
-  @type reason ::
-          Codex.OptionError.t()
-          | Child.reason()
-          | Codex.Home.Isolated.error()
-          | {:not_started, Codex.Subprocess.Error.t()}
-          | Socket.Connect.reason()
-          | {:init_timeout, pos_integer()}
-          | {:initialize_refused, map()}
-          | {:login_refused, map()}
-          | {:app_server_down, map()}
-          | {:already_started, pid()}
-
   @typedoc "Supervised by this package, or linked to the caller."
   @type start :: :supervised | :linked
 
   @doc "Starts a server, and a connection to it."
-  @spec child(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
+  @spec child(term(), term(), start()) ::
+          {:ok, pid()} | {:error, Codex.AppServer.connect_reason()}
   def child(client, options, start \\ :supervised) do
     with {:ok, client} <- Codex.Options.new(client),
          {:ok, options} <- Options.new(options, :child) do
@@ -76,7 +64,8 @@ defmodule Codex.AppServer.Connect do
   end
 
   @doc "Connects to a server that listens."
-  @spec remote(term(), term(), start()) :: {:ok, pid()} | {:error, reason()}
+  @spec remote(term(), term(), start()) ::
+          {:ok, pid()} | {:error, Codex.AppServer.connect_reason()}
   def remote(url, options, start \\ :supervised) do
     with {:ok, options} <- Options.new(options, :remote),
          {:ok, url} <- default_socket(url, options),

@@ -71,6 +71,7 @@ defmodule Codex.AppServer.Request do
       """
       @enforce_keys [:method, :params]
       defstruct Keyword.keys(types)
+      @typedoc "The request. Fields: see above."
       @type t :: unquote({:%, [], [{:__MODULE__, [], Elixir}, {:%{}, [], types}]})
     end
   end
@@ -83,6 +84,7 @@ defmodule Codex.AppServer.Request do
                 {method, {Module.concat(__MODULE__, row.struct), wire}}
               end)
 
+  @typedoc "Any request of the server."
   @type t ::
           unquote(
             @modules

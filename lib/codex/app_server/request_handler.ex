@@ -33,6 +33,7 @@ defmodule Codex.AppServer.RequestHandler do
   `approval_timeout_ms`; the first two are logged. The idle timeout is suspended until the answer.
   """
 
+  @doc "Returns an answer to the request, `:later` or `:ignore`, as above."
   @callback handle_request(request :: Codex.AppServer.Request.t(), context :: map()) ::
               :later | :ignore | term()
 end

@@ -24,12 +24,7 @@ defmodule Codex.AppServer.ThreadParams do
   @type params :: {map(), [String.t()]}
 
   @type reason ::
-          {:unsupported_option, atom()}
-          | {:unsupported_option, atom(), term()}
-          | Merge.reason()
-          | Codex.OptionError.t()
-          | {:invalid_output_schema, {:not_encodable, term(), list()}}
-          | AppServer.reason()
+          Codex.Reason.option() | Codex.Reason.output_schema() | AppServer.reason()
 
   @doc "Returns how these settings are sent; `turn_opts` are the options of the turn alone."
   @spec new(map(), map()) :: {:ok, t()} | {:error, reason()}

@@ -7,6 +7,7 @@ defmodule Codex.Approvals.Hook do
   left.
   """
 
+  @typedoc "The decision of a callback. `:later` and `{:async, …}` postpone it; see `Codex.Approvals`."
   @type decision ::
           Codex.Approvals.decision() | :later | {:async, term()} | {:async, term(), term()}
 

@@ -13,6 +13,7 @@ defmodule Codex.Approvals.StaticPolicy do
 
   defstruct mode: :deny, reason: "denied"
 
+  @typedoc "A decision, with the reason of a denial."
   @type t :: %__MODULE__{mode: :allow | :deny, reason: term()}
 
   @doc "Returns a policy that allows everything. `opts` is ignored."

@@ -9,11 +9,10 @@ defmodule Codex.Auth.Context do
   @enforce_keys [:home, :store, :env, :timeout]
   defstruct [:home, :store, :env, :timeout, :config, prompt: true, mcp_store: :auto]
 
-  @type store :: :file | :keyring | :auto | :ephemeral | :encrypted
   @type t :: %__MODULE__{
           home: Path.t(),
-          store: store(),
-          mcp_store: store(),
+          store: Credentials.store(),
+          mcp_store: Credentials.store(),
           env: %{String.t() => String.t()},
           timeout: pos_integer(),
           config: Config.t() | nil,

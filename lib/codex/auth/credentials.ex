@@ -38,6 +38,7 @@ defmodule Codex.Auth.Credentials do
     renewable?: false
   ]
 
+  @typedoc "The kind of a login."
   @type method ::
           :api_key
           | :chatgpt
@@ -47,8 +48,16 @@ defmodule Codex.Auth.Credentials do
           | :bedrock_api_key
           | :bedrock_access_keys
 
+  @typedoc """
+  The place of logins, by the setting `cli_auth_credentials_store`. `:encrypted` is the CLI's own
+  store of the feature `secret_auth_storage`.
+  """
+  @type store :: :file | :keyring | :auto | :ephemeral | :encrypted
+
+  @typedoc "The store that a login was read from."
   @type source :: {:file, Path.t()} | {:keyring, String.t()} | :memory
 
+  @typedoc "A login. Fields: see above."
   @type t :: %__MODULE__{
           method: method(),
           source: source() | nil,

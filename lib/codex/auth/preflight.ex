@@ -61,10 +61,10 @@ defmodule Codex.Auth.Preflight do
   """
   @type error ::
           :no_credentials
-          | Store.reason()
+          | Codex.Reason.store()
           | {:invalid_access_token, String.t()}
           | {:missing_env, String.t()}
-          | Rules.violation()
+          | Codex.Reason.login_rule()
           | {:unknown_provider, String.t()}
 
   @typedoc """
@@ -88,8 +88,10 @@ defmodule Codex.Auth.Preflight do
           | :ephemeral
           | :access_token_unchecked
 
+  @typedoc "The command whose rules apply: `codex exec` or `codex app-server`."
   @type lane :: :exec | :app_server
 
+  @typedoc "The result of a check. Fields: see above."
   @type t :: %__MODULE__{
           lane: lane(),
           ready?: boolean(),
@@ -110,7 +112,7 @@ defmodule Codex.Auth.Preflight do
           workspace_id: String.t() | nil,
           expires_at: DateTime.t() | nil,
           renewable?: boolean(),
-          store: Context.store(),
+          store: Credentials.store(),
           remote_models?: boolean(),
           warnings: [%{code: code(), message: String.t()}]
         }

@@ -12,9 +12,6 @@ defmodule Codex.Auth.Rules do
 
   @type t :: %__MODULE__{method: :chatgpt | :api | nil, workspaces: [String.t()]}
   @type method :: :chatgpt | :api_key
-  @type violation ::
-          {:forced_login_method, :chatgpt | :api, method()}
-          | {:forced_chatgpt_workspace_id, [String.t()], String.t() | nil}
 
   @spec new(Config.t() | nil) :: t()
   def new(nil), do: %__MODULE__{}
@@ -100,7 +97,7 @@ defmodule Codex.Auth.Rules do
   def any?(rules), do: rules != %__MODULE__{}
 
   @doc "Checks a credential by its method and its workspace."
-  @spec check(t(), atom(), String.t() | nil) :: :ok | {:error, violation()}
+  @spec check(t(), atom(), String.t() | nil) :: :ok | {:error, Codex.Reason.login_rule()}
   def check(rules, method, workspace) do
     kind = kind(method)
 
@@ -109,7 +106,7 @@ defmodule Codex.Auth.Rules do
   end
 
   @doc "Checks the method of a login before it is tried, when its workspace is not known yet."
-  @spec check_method(:chatgpt | :api | nil, method()) :: :ok | {:error, violation()}
+  @spec check_method(:chatgpt | :api | nil, method()) :: :ok | {:error, Codex.Reason.login_rule()}
   def check_method(:chatgpt, :api_key), do: {:error, {:forced_login_method, :chatgpt, :api_key}}
   def check_method(:api, :chatgpt), do: {:error, {:forced_login_method, :api, :chatgpt}}
   def check_method(_forced, _kind), do: :ok

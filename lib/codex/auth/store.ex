@@ -10,20 +10,14 @@ defmodule Codex.Auth.Store do
   require Logger
 
   @type slot :: :login | {:mcp, server :: String.t(), url :: String.t()}
-  @type reason ::
-          :keyring_unavailable
-          | :encrypted_store
-          | {:keyring, :locked | :timeout | :ambiguous | :other, String.t()}
-          | {:invalid_credentials, Credentials.source(), String.t()}
-          | {:unreadable, Path.t(), String.t()}
-          | {:lock_held, Path.t()}
-          | {:native, String.t()}
 
   @typedoc "The failure of a keyring: kind and words."
   @type fault :: {atom(), String.t()} | nil
 
   @spec load(slot(), Context.t()) ::
-          {:ok, term(), Credentials.source(), fault()} | {:none, fault()} | {:error, reason()}
+          {:ok, term(), Credentials.source(), fault()}
+          | {:none, fault()}
+          | {:error, Codex.Reason.store()}
   def load(:login, %Context{store: :ephemeral} = context) do
     with {:ok, account} <- account(context) do
       case Runtime.get(account) do
@@ -42,7 +36,7 @@ defmodule Codex.Auth.Store do
   end
 
   @spec save(slot(), String.t(), Context.t()) ::
-          {:ok, Credentials.source(), fault()} | {:error, reason()}
+          {:ok, Credentials.source(), fault()} | {:error, Codex.Reason.store()}
   def save(:login, document, %Context{store: :ephemeral} = context) do
     with {:ok, account} <- account(context) do
       :ok = Runtime.put(account, document)
@@ -55,7 +49,8 @@ defmodule Codex.Auth.Store do
   end
 
   @doc "Removes the credentials. Returns whether the keyring and the file had them."
-  @spec delete(slot(), Context.t()) :: {:ok, boolean(), boolean(), fault()} | {:error, reason()}
+  @spec delete(slot(), Context.t()) ::
+          {:ok, boolean(), boolean(), fault()} | {:error, Codex.Reason.store()}
   def delete(:login, %Context{store: :ephemeral} = context) do
     with {:ok, account} <- account(context), do: {:ok, Runtime.delete(account), false, nil}
   end
@@ -74,7 +69,8 @@ defmodule Codex.Auth.Store do
   end
 
   @doc "Lists the servers with tokens in the file."
-  @spec mcp_servers(Context.t()) :: {:ok, [{String.t(), String.t()}]} | {:error, reason()}
+  @spec mcp_servers(Context.t()) ::
+          {:ok, [{String.t(), String.t()}]} | {:error, Codex.Reason.store()}
   def mcp_servers(context) do
     call = &Native.auth_mcp_servers(&1, &2, context.home, context.timeout)
     with {:error, why} <- NativePool.call(call), do: {:error, reason(why)}

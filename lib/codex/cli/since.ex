@@ -21,9 +21,6 @@ defmodule Codex.CLI.Since do
   @typedoc "What a CLI lacks; nil if it lacks nothing."
   @type lacks :: nil | %{found: String.t(), requests: %{String.t() => [tuple()]}}
 
-  @type reason ::
-          {:cli_unsupported, names :: [String.t()], since :: String.t(), found :: String.t()}
-
   @doc """
   Returns what the app-server of a version lacks. An unknown version (nil) lacks nothing.
 
@@ -55,7 +52,7 @@ defmodule Codex.CLI.Since do
       iex> Codex.CLI.Since.check(lacks, "thread/items/read", %{})
       {:error, {:cli_unsupported, ["thread/items/read"], "0.163.0", "0.160.1"}}
   """
-  @spec check(lacks(), String.t(), map() | nil) :: :ok | {:error, reason()}
+  @spec check(lacks(), String.t(), map() | nil) :: :ok | {:error, Codex.Reason.unsupported_cli()}
   def check(nil, _method, _params), do: :ok
 
   def check(%{found: found, requests: requests}, method, params) do
@@ -91,7 +88,8 @@ defmodule Codex.CLI.Since do
   def names, do: @names
 
   @doc "Checks the versions that the parts of a request need: pairs of a name and a version."
-  @spec check_parts([{String.t(), String.t()}], found :: String.t()) :: :ok | {:error, reason()}
+  @spec check_parts([{String.t(), String.t()}], found :: String.t()) ::
+          :ok | {:error, Codex.Reason.unsupported_cli()}
   def check_parts(parts, found) do
     case for {name, version} <- parts, older?(found, version), do: {name, version} do
       [] ->

@@ -8,6 +8,7 @@ defmodule Codex.AppServer.V1 do
 
   alias Codex.AppServer
 
+  @typedoc "The result of every function: the method, and its replacement."
   @type error :: {:error, {:unsupported, String.t()}}
 
   # Function, arguments after the connection (`\\` if the last one is optional), method,

@@ -13,6 +13,10 @@ defmodule Codex.Approvals.Registry do
 
   alias Codex.Options.Schema
 
+  @doc false
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts), do: super(opts)
+
   @doc "Starts a registry. Option: `:name` (default: this module)."
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts \\ []) do

@@ -17,6 +17,7 @@ defmodule Codex.Config.Constrained do
   @enforce_keys [:value, :constraint]
   defstruct [:value, :constraint]
 
+  @typedoc "A value with its constraint."
   @type t :: %__MODULE__{value: term(), constraint: :any | {:only, [term()]} | {:not, [term()]}}
 
   @doc "Allows every value. The first value is not checked, here and below."

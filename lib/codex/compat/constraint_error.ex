@@ -7,6 +7,7 @@ defmodule Codex.Config.ConstraintError do
   """
   defexception [:type, :candidate, :allowed, :disallowed, :field_name]
 
+  @typedoc "A refused value."
   @type t :: %__MODULE__{
           type: :invalid_value | :empty_field,
           candidate: String.t() | nil,

@@ -8,7 +8,8 @@ defmodule Codex.OutputSchemaFile do
 
   alias Codex.{FileSystem, JSON}
 
-  @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), FileSystem.reason()}
+  @typedoc "The schema is not JSON, or the file was not written."
+  @type error :: {:not_encodable, term(), list()} | {:write_failed, Path.t(), Codex.Reason.file()}
 
   @doc """
   Writes the file. Returns its path and a function that removes it; without a schema, nil and a

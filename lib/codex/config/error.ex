@@ -37,6 +37,7 @@ defmodule Codex.Config.Error do
 
   alias Codex.Text
 
+  @typedoc "The kind of the problem. See the list above."
   @type reason ::
           :empty_home
           | :missing_home
@@ -56,6 +57,7 @@ defmodule Codex.Config.Error do
           | :bad_value
           | :unwritable
 
+  @typedoc "A problem of a configuration. Fields: see above."
   @type t :: %__MODULE__{
           reason: reason(),
           file: Path.t() | nil,

@@ -19,6 +19,7 @@ defmodule Codex.Config.Helpers do
   @http Schema.new([@protocol | @otel])
   @grpc Schema.new(@otel)
 
+  @typedoc "The changed file and its new version, or an error."
   @type result :: {:ok, %{file: Path.t(), version: String.t()}} | {:error, Error.t()}
 
   @doc "Enables a feature. A table of settings is kept, with `enabled = true` in it."

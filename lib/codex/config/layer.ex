@@ -21,6 +21,7 @@ defmodule Codex.Config.Layer do
   """
   @type name :: :managed | :session_flags | :project | :profile | :user | :system
 
+  @typedoc "A source of configuration. Fields: see above."
   @type t :: %__MODULE__{
           name: name(),
           file: Path.t() | nil,

@@ -11,6 +11,7 @@ defmodule Codex.Doctor.Check do
       nil, atoms, and lists of these
   """
 
+  @typedoc "The subject of a check."
   @type name ::
           :native
           | :cli
@@ -21,9 +22,12 @@ defmodule Codex.Doctor.Check do
           | :keyring
           | :sandbox
           | :environment
+  @typedoc "The result, from good to bad; `:skipped` if an earlier check failed."
   @type status :: :ok | :warning | :error | :skipped
+  @typedoc "A fact behind a result."
   @type detail :: %{:text => String.t(), optional(atom()) => term()}
 
+  @typedoc "A check. Fields: see above."
   @type t :: %__MODULE__{
           name: name(),
           status: status(),

@@ -151,6 +151,7 @@ defmodule Codex.Events.Schema do
       @moduledoc unquote(module_doc(spec, fields))
       @enforce_keys unquote(enforce)
       defstruct unquote(defaults)
+      @typedoc "The struct. Fields: see above."
       @type t :: %__MODULE__{unquote_splicing(types)}
     end
   end

@@ -44,23 +44,8 @@ defmodule Codex.Exec.Argv do
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
-  @type reason ::
-          CLI.path_error()
-          | Input.reason()
-          | {:unsupported_input, :exec}
-          | {:invalid_working_directory, Path.t()}
-          | Flags.reason()
-          | CLI.Since.reason()
-          | Secrets.reason()
-          | Codex.OptionError.t()
-          | {:invalid_profile, String.t()}
-          | Codex.Config.Error.t()
-          | {:invalid_output_schema,
-             {:not_encodable, term(), list()} | {:unreadable, Path.t(), String.t()}}
-          | Codex.Review.Target.reason()
-
   @doc "Returns the command line of a job."
-  @spec build(Job.t()) :: {:ok, t()} | {:error, reason()}
+  @spec build(Job.t()) :: {:ok, t()} | {:error, Codex.Reason.command()}
   def build(%Job{task: {:run, input}, settings: settings} = job) do
     with {:ok, prompt, images} <- prompt(input),
          {:ok, images} <- Input.existing_images(images ++ settings.images) do

@@ -20,17 +20,11 @@ defmodule Codex.Exec.Flags do
           env: %{String.t() => String.t()}
         }
 
-  @type reason ::
-          {:unsupported_option, atom()}
-          | {:unsupported_option, atom(), term()}
-          | Merge.reason()
-          | Codex.OptionError.t()
-
   @doc "Returns how long one text may be in an argument, in bytes."
   def max_argument, do: @max_argument
 
   @doc "Returns how these settings are sent. An override of kind `:file` has the content of a file."
-  @spec all(map()) :: {:ok, t()} | {:error, reason()}
+  @spec all(map()) :: {:ok, t()} | {:error, Codex.Reason.option()}
   def all(settings) do
     Enum.reduce_while(Table.rows(), {:ok, %__MODULE__{}}, fn row, {:ok, sent} ->
       value = settings[row.name]
@@ -47,7 +41,8 @@ defmodule Codex.Exec.Flags do
   end
 
   @doc "Checks the options of a thread before its first turn."
-  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) :: :ok | {:error, reason()}
+  @spec check(Codex.Options.t(), Codex.Thread.Options.t()) ::
+          :ok | {:error, Codex.Reason.option()}
   def check(client, thread) do
     with {:ok, settings} <- Merge.settings(client, thread, %{}),
          {:ok, sent} <- all(settings),
@@ -77,7 +72,7 @@ defmodule Codex.Exec.Flags do
   Checks that the CLI has the flags of these settings. Its version is asked for only if a setting
   needs a certain version.
   """
-  @spec check_version(map(), Path.t()) :: :ok | {:error, Since.reason()}
+  @spec check_version(map(), Path.t()) :: :ok | {:error, Codex.Reason.unsupported_cli()}
   def check_version(settings, program) do
     parts =
       for {name, version} <- @since,

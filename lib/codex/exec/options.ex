@@ -29,6 +29,7 @@ defmodule Codex.Exec.Options do
     tool_failures: []
   ]
 
+  @typedoc "Options of one call."
   @type t :: %__MODULE__{
           codex_opts: Codex.Options.t(),
           thread: struct() | nil,
@@ -40,6 +41,7 @@ defmodule Codex.Exec.Options do
           run_token: String.t() | nil
         }
 
+  @typedoc "The reason of invalid options."
   @type reason :: :missing_options | OptionError.t()
 
   @turn [:env, :clear_env?, :cancellation_token, :timeout_ms, :stream_idle_timeout_ms]

@@ -21,17 +21,13 @@ defmodule Codex.Exec.Secrets do
           servers: %{String.t() => %{String.t() => String.t()}}
         }
 
-  @type reason ::
-          Codex.OptionError.t()
-          | {:unsupported_option, :mcp_servers, String.t()}
-
   @tables ~w(mcp_servers model_providers)
 
   @doc """
   Splits overrides into those that may stand in the arguments, the variables of the CLI, and the
   variables of each MCP server. An error has the path of the value that cannot be handed over.
   """
-  @spec hide([Overrides.t() | tuple()]) :: {:ok, t()} | {:error, reason()}
+  @spec hide([Overrides.t() | tuple()]) :: {:ok, t()} | {:error, Codex.Reason.option()}
   def hide(overrides) do
     overrides
     |> Enum.reduce_while({:ok, %__MODULE__{}}, fn override, {:ok, hidden} ->

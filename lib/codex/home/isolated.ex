@@ -19,10 +19,11 @@ defmodule Codex.Home.Isolated do
   alias Codex.{FileSystem, TemporaryDirectories}
   alias Codex.Options.{Overrides, Schema}
 
+  @typedoc "Why no home was made: invalid configuration or option, or a file that was not written."
   @type error ::
           {:invalid_config, term()}
           | Codex.OptionError.t()
-          | {:write_failed, Path.t(), FileSystem.reason()}
+          | {:write_failed, Path.t(), Codex.Reason.file()}
 
   @schema Schema.new(
             [

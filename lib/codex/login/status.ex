@@ -13,6 +13,7 @@ defmodule Codex.Login.Status do
   @enforce_keys [:logged_in?, :message, :exit_status]
   defstruct [:logged_in?, :method, :key_hint, :error, :message, :exit_status]
 
+  @typedoc "The stored login, as the CLI reports it."
   @type t :: %__MODULE__{
           logged_in?: boolean(),
           method: :api_key | :chatgpt | :bedrock | :other | nil,

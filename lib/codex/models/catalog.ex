@@ -21,7 +21,9 @@ defmodule Codex.Models.Catalog do
   @enforce_keys [:source, :fetched_at]
   defstruct [:source, :fetched_at, :cli_version, age_ms: 0, presets: [], skipped: 0]
 
+  @typedoc "The origin of a catalog."
   @type source :: :cli | :cache | :model_list | :file
+  @typedoc "A list of models. Fields: see above."
   @type t :: %__MODULE__{
           source: source(),
           fetched_at: DateTime.t(),

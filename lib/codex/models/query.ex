@@ -54,7 +54,7 @@ defmodule Codex.Models.Query do
           bundled: boolean(),
           timeout: pos_integer(),
           home: Path.t() | nil,
-          program: {:ok, Path.t()} | {:error, CLI.path_error()} | nil,
+          program: {:ok, Path.t()} | {:error, Codex.Reason.program()} | nil,
           cwd: Path.t() | nil,
           env: [{String.t(), String.t()}]
         }

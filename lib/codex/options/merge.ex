@@ -4,8 +4,6 @@ defmodule Codex.Options.Merge do
 
   alias Codex.Options.{Overrides, Table}
 
-  @type reason :: Codex.OptionError.t() | {:dangerous, atom()}
-
   # The CLI refuses to change these.
   @built_in ~w(openai ollama lmstudio amazon-bedrock)
 
@@ -20,7 +18,7 @@ defmodule Codex.Options.Merge do
   dangerous options without `dangerous: true`.
   """
   @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) ::
-          {:ok, map()} | {:error, reason()}
+          {:ok, map()} | {:error, Codex.Reason.option()}
   def settings(client, thread, turn) do
     settings = merge(client, thread, turn)
 

@@ -38,6 +38,7 @@ defmodule Codex.RateLimit.Snapshot do
     raw: %{}
   ]
 
+  @typedoc "The limits of an account. Fields: see above."
   @type t :: %__MODULE__{
           limit_id: String.t() | nil,
           limit_name: String.t() | nil,

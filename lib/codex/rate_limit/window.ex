@@ -11,6 +11,7 @@ defmodule Codex.RateLimit.Window do
 
   defstruct [:used_percent, :window_minutes, :resets_at]
 
+  @typedoc "A window. Fields: see above."
   @type t :: %__MODULE__{
           used_percent: number() | nil,
           window_minutes: non_neg_integer() | nil,

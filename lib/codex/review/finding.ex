@@ -18,11 +18,13 @@ defmodule Codex.Review.Finding do
 
   defstruct [:title, :body, :priority, :confidence, :location, :problem]
 
+  @typedoc "The place of a finding. Lines begin with 1; unknown parts are nil."
   @type location :: %{
           path: String.t() | nil,
           start_line: non_neg_integer() | nil,
           end_line: non_neg_integer() | nil
         }
+  @typedoc "A finding. Fields: see above."
   @type t :: %__MODULE__{
           title: String.t() | nil,
           body: String.t() | nil,

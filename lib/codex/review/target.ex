@@ -18,21 +18,6 @@ defmodule Codex.Review.Target do
     "LC_ALL" => "C"
   }
 
-  @typedoc """
-  The reason of a refused target; `details` are Git's own words, if it printed any:
-
-    * `:no_repository` - `directory` is in no repository, or Git does not trust it
-    * `:no_branch`, `:no_commit` - the repository has no such branch or commit
-    * `:no_answer` - Git did not answer in time
-  """
-  @type missing :: %{
-          target: Codex.Review.target(),
-          reason: :no_repository | :no_branch | :no_commit | :no_answer,
-          directory: Path.t(),
-          details: String.t() | nil
-        }
-  @type reason :: {:invalid_review_target, missing() | term()}
-
   @doc "Checks the form of a target."
   @spec form(term()) :: :ok | {:error, {:invalid_review_target, term()}}
   def form(target) do
@@ -60,7 +45,7 @@ defmodule Codex.Review.Target do
   Without Git on this machine, nothing is checked.
   """
   @spec exists(Codex.Review.target(), Path.t() | nil) ::
-          :ok | {:error, {:invalid_review_target, missing()}}
+          :ok | {:error, {:invalid_review_target, Codex.Reason.missing_target()}}
   def exists(target, directory) do
     directory = Path.expand(directory || ".")
 

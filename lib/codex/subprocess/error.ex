@@ -36,6 +36,7 @@ defmodule Codex.Subprocess.Error do
   @codes ~w(enoent eacces eisdir enoexec etxtbsy e2big bad_cwd unwritable enomem eagain emfile)a ++
            ~w(spawn_failed terminated unkillable protocol)a
 
+  @typedoc "Why a call of `Codex.Subprocess` failed. See above."
   @type reason ::
           :enoent
           | :eacces
@@ -60,6 +61,7 @@ defmodule Codex.Subprocess.Error do
           | :exited
           | :stop_timeout
 
+  @typedoc "A failure of a child process."
   @type t :: %__MODULE__{reason: reason, text: nil | String.t()}
 
   defexception [:reason, :text]

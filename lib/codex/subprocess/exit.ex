@@ -9,6 +9,7 @@ defmodule Codex.Subprocess.Exit do
       too slow.
   """
 
+  @typedoc "The end of a child. Fields: see above."
   @type t :: %__MODULE__{
           status: nil | 0..255,
           signal: nil | Codex.Subprocess.signal_name() | 1..64,

@@ -11,6 +11,7 @@ defmodule Codex.Thread.Options do
 
   defstruct Table.defaults(:thread)
 
+  @typedoc "Options of a thread."
   @type t :: %__MODULE__{}
 
   @doc """

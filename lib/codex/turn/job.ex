@@ -40,7 +40,7 @@ defmodule Codex.Turn.Job do
           turn_opts: map()
         }
 
-  @type reason :: Merge.reason() | Target.reason() | {:unsupported_option, :images}
+  @type reason :: Codex.Reason.option() | Codex.Reason.review_target()
 
   @doc "Merges the options of a turn and checks the rules of all transports."
   @spec new(tuple(), Codex.Options.t(), struct() | nil, map(), keyword()) ::

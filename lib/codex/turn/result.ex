@@ -48,6 +48,7 @@ defmodule Codex.Turn.Result do
     attempts: 1
   ]
 
+  @typedoc "The result of a turn. Fields: see above."
   @type t :: %__MODULE__{
           thread: struct(),
           events: [Codex.Events.t()],

@@ -18,6 +18,7 @@ defmodule Codex.Turn.Running do
   @enforce_keys [:ref, :pid, :kind, :transport, :started_at]
   defstruct [:ref, :pid, :thread_id, :thread_ref, :kind, :transport, :cwd, :started_at]
 
+  @typedoc "A turn that runs. Fields: see above."
   @type t :: %__MODULE__{
           ref: reference(),
           pid: pid(),

@@ -6,13 +6,6 @@ defmodule Codex.JSONRPC.Socket.Connect do
   alias Codex.JSONRPC.Socket.{Address, Handshake, TLS}
   alias Codex.OptionError
 
-  @type reason ::
-          {:not_connected, :inet.posix() | :closed | {:tls, atom(), String.t()}}
-          | {:ca_certificate, Path.t(), Codex.FileSystem.reason() | :no_certificate}
-          | OptionError.t()
-          | {:init_timeout, pos_integer()}
-          | Handshake.reason()
-
   # Bytes that wait in the VM for the kernel; with more, a send blocks.
   @watermark 1024 * 1024
   @chunk 64 * 1024
@@ -21,7 +14,7 @@ defmodule Codex.JSONRPC.Socket.Connect do
   Connects and shakes hands. Returns the module and the socket, with the bytes that followed the
   handshake. Takes the options of `Codex.JSONRPC.Socket.open/1`.
   """
-  @spec open(map()) :: {:ok, :gen_tcp | :ssl, term(), binary()} | {:error, reason()}
+  @spec open(map()) :: {:ok, :gen_tcp | :ssl, term(), binary()} | {:error, Codex.Reason.socket()}
   def open(%{address: address} = options) do
     deadline = now() + options.init_timeout_ms
 

@@ -9,7 +9,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
   @doc "Returns options for `:ssl.connect/4` from the `:tls` option of a connection."
   @spec options(Address.t(), keyword()) ::
           {:ok, keyword()}
-          | {:error, {:ca_certificate, Path.t(), FileSystem.reason() | :no_certificate}}
+          | {:error, {:ca_certificate, Path.t(), Codex.Reason.file() | :no_certificate}}
   def options(%Address{} = address, given) do
     {file, given} = Keyword.pop(given, :cacertfile)
 
