@@ -4,6 +4,7 @@ Code.require_file("support.exs", __DIR__)
 
 defmodule Bench.AppServer do
   alias Codex.{AppServer, Test, Thread}
+  alias Codex.Test.Steps
 
   @flood Path.expand("children/notifications.sh", __DIR__)
 
@@ -22,7 +23,7 @@ defmodule Bench.AppServer do
 
   # Runs one thread after the other, each with one turn; the model answers immediately.
   defp turns(n) do
-    model = Test.start!([], default: Codex.Test.Steps.message("done"))
+    model = Test.start!([], default: Steps.message("done"))
     {:ok, conn} = AppServer.connect(Test.options(model), cwd: model.workspace)
     {:ok, exec} = Codex.start_thread(Test.options(model), Test.thread_options(model))
 

@@ -77,9 +77,7 @@ defmodule Bench.Decode do
       for {label, _} <- [null | variants] do
         seconds = Bench.median(measured[label])
 
-        against = fn other ->
-          if measured[other], do: Bench.show(Bench.ratio(measured, other, label)), else: "-"
-        end
+        against = &Bench.share(measured, &1, label)
 
         [
           label,
@@ -119,14 +117,12 @@ defmodule Bench.Decode do
 
   defp lines_by(decode_line) do
     fn chunks ->
-      Enum.reduce(chunks, 0, fn chunk, n ->
-        events =
-          for line <- :binary.split(chunk, "\n", [:global]), line != "", do: decode_line.(line)
-
-        n + length(events)
-      end)
+      Enum.reduce(chunks, 0, fn chunk, n -> n + length(events_of(chunk, decode_line)) end)
     end
   end
+
+  defp events_of(chunk, decode_line),
+    do: for(line <- :binary.split(chunk, "\n", [:global]), line != "", do: decode_line.(line))
 
   defp jiffy_event(line), do: line |> :jiffy.decode([:return_maps, :use_nil]) |> Lean.event()
 
@@ -138,14 +134,13 @@ defmodule Bench.Decode do
 
   # Results must be equal; otherwise the comparison is meaningless.
   defp same!(name, chunks, decoders) do
-    for chunk <- Enum.take(chunks, 20) do
-      ours = JSONL.decode(chunk)
-
-      for {label, _, _} <- decoders, not String.starts_with?(label, "SDK") do
-        event = if label =~ "jiffy", do: &jiffy_event/1, else: &json_event/1
-        theirs = chunk |> String.split("\n", trim: true) |> Enum.map(event)
-        if ours != theirs, do: raise("#{name}: #{label} decodes to something else")
-      end
+    for chunk <- Enum.take(chunks, 20),
+        ours = JSONL.decode(chunk),
+        {label, _, _} <- decoders,
+        not String.starts_with?(label, "SDK") do
+      event = if label =~ "jiffy", do: &jiffy_event/1, else: &json_event/1
+      theirs = chunk |> String.split("\n", trim: true) |> Enum.map(event)
+      if ours != theirs, do: raise("#{name}: #{label} decodes to something else")
     end
   end
 end

@@ -55,9 +55,8 @@ defmodule Bench.Pipe do
         seconds = Bench.median(measured[label])
 
         [label, Bench.number(bytes / seconds / 1.0e6), Bench.number(events / seconds / 1.0e3)] ++
-          for other <- ["TypeScript SDK", "bare port, bytes only"] do
-            if measured[other], do: Bench.show(Bench.ratio(measured, other, label)), else: "-"
-          end
+          for other <- ["TypeScript SDK", "bare port, bytes only"],
+              do: Bench.share(measured, other, label)
       end
 
     Bench.table(["", "MB/s", "1000 events/s", "x TypeScript", "share of the bare port"], rows)
@@ -127,13 +126,12 @@ defmodule Bench.Pipe do
     path = Corpora.path(:mixed, 50)
     env = env(path, 20)
 
-    ours =
-      for _ <- 1..3 do
-        most(seconds, fn sleep ->
-          {:ok, stream} = Exec.run_stream("go", codex_opts: options(env))
-          Enum.reduce_while(stream, nil, fn _, _ -> {:halt, sleep.()} end)
-        end)
-      end
+    read_one = fn sleep ->
+      {:ok, stream} = Exec.run_stream("go", codex_opts: options(env))
+      Enum.reduce_while(stream, nil, fn _, _ -> {:halt, sleep.()} end)
+    end
+
+    ours = for _ <- 1..3, do: most(seconds, read_one)
 
     # A fifth of it, because a port has no limit.
     bare =
@@ -171,10 +169,7 @@ defmodule Bench.Pipe do
     {_, most} =
       Bench.fresh(fn ->
         me = self()
-
-        fun.(fn ->
-          send(me, for(_ <- 1..(seconds * 10), do: Process.sleep(100) && held()))
-        end)
+        fun.(fn -> send(me, samples(seconds)) end)
 
         receive do
           samples when is_list(samples) -> samples
@@ -184,6 +179,8 @@ defmodule Bench.Pipe do
     {vm, rss} = Enum.unzip(most)
     {max(Enum.max(vm) - elem(before, 0), 0), max(Enum.max(rss) - elem(before, 1), 0)}
   end
+
+  defp samples(seconds), do: for(_ <- 1..(seconds * 10), do: Process.sleep(100) && held())
 
   defp held, do: {:erlang.memory(:total), rss()}
 

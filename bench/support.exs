@@ -39,18 +39,16 @@ defmodule Bench do
   round is a warm-up. Returns `%{name => [measured]}`, with the lists in the order of repetitions.
   """
   def interleave(variants, repetitions) do
-    for round <- 0..repetitions, reduce: %{} do
+    for round <- 0..repetitions, {name, fun} <- order(variants, round), reduce: %{} do
       acc ->
-        order = if rem(round, 2) == 0, do: variants, else: Enum.reverse(variants)
-
-        for {name, fun} <- order, reduce: acc do
-          acc ->
-            :erlang.garbage_collect()
-            measured = fun.()
-            if round == 0, do: acc, else: Map.update(acc, name, [measured], &[measured | &1])
-        end
+        :erlang.garbage_collect()
+        measured = fun.()
+        if round == 0, do: acc, else: Map.update(acc, name, [measured], &[measured | &1])
     end
   end
+
+  defp order(variants, round),
+    do: if(rem(round, 2) == 0, do: variants, else: Enum.reverse(variants))
 
   @doc "Seconds that `fun` takes in a process of its own, and what it returns."
   def fresh(fun, spawn_opts \\ []) do
@@ -84,6 +82,10 @@ defmodule Bench do
     ratios = Enum.zip_with(measured[over], measured[under], &(&1 / &2))
     {median(ratios), quantile(ratios, 0.25), quantile(ratios, 0.75)}
   end
+
+  @doc "Shows the ratio of two variants, or `-` if the first one was not measured."
+  def share(measured, over, under),
+    do: if(measured[over], do: show(ratio(measured, over, under)), else: "-")
 
   def show({median, low, high}), do: "#{number(median)} (#{number(low)}..#{number(high)})"
 

@@ -55,6 +55,8 @@ defmodule Answer do
 end
 
 defmodule Desk do
+  alias Codex.Turn.Result
+
   @orders %{"17" => %{status: "sent", carrier: "by bike"}, "18" => %{status: "open"}}
 
   def main([question]) do
@@ -85,7 +87,7 @@ defmodule Desk do
              metadata: %{tool_context: %{orders: @orders}}
            ),
          {:ok, result} <- Codex.Thread.run(thread, question, output_schema: Answer.schema()),
-         {:ok, decoded} <- Codex.Turn.Result.json(result),
+         {:ok, decoded} <- Result.json(result),
          do: Answer.new(decoded)
   end
 end

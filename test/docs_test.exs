@@ -2,6 +2,10 @@ defmodule Codex.DocsTest do
   # The documents agree with the code.
   use ExUnit.Case, async: true
 
+  alias Codex.Config.Schema
+  alias Codex.Error.Kinds
+  alias Codex.Options.Table
+
   @root Path.expand("..", __DIR__)
   @guides for path <- Path.wildcard(@root <> "/guides/*.md"), do: Path.relative_to(path, @root)
   @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++ @guides
@@ -27,7 +31,7 @@ defmodule Codex.DocsTest do
   test "priv/cli/version, the configuration keys and the README name the same version" do
     tested = String.trim(read("priv/cli/version"))
     assert Codex.CLI.tested_version() == tested
-    assert Codex.Config.Schema.cli_version() == tested
+    assert Schema.cli_version() == tested
     assert read("README.md") =~ "version #{Codex.CLI.Range.lowest()} to version #{tested}"
 
     for [_, version] <- Regex.scan(~r/@openai\/codex@([\d.]*\d)/, read("README.md")),
@@ -37,7 +41,7 @@ defmodule Codex.DocsTest do
   test "the list of options in the guide equals the rows of the code" do
     [_, list, _] = String.split(read("guides/options.md"), "<!-- OPTIONS -->")
 
-    assert String.trim(list) == Mix.CodexList.render(Codex.Options.Table.reach()),
+    assert String.trim(list) == Mix.CodexList.render(Table.reach()),
            "run `mix codex.options --write guides/options.md`"
   end
 
@@ -53,7 +57,7 @@ defmodule Codex.DocsTest do
   test "the list of kinds of errors in the guide equals the rows of the code" do
     [_, list, _] = String.split(read("guides/errors.md"), "<!-- KINDS -->")
 
-    assert String.trim(list) == Mix.CodexList.render(Codex.Error.Kinds.guide()),
+    assert String.trim(list) == Mix.CodexList.render(Kinds.guide()),
            "run `mix codex.errors --write guides/errors.md`"
   end
 

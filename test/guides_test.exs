@@ -7,6 +7,8 @@ defmodule Codex.GuidesTest do
   alias Codex.{AppServer, Events, Test, Thread}
 
   @moduletag :codex_cli
+  # The tests define it.
+  @compile {:no_warn_undefined, MyApp.Agent}
 
   @guide File.read!(Path.expand("../guides/app_server.md", __DIR__))
   @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code
@@ -131,7 +133,7 @@ defmodule Codex.GuidesTest do
     Process.register(conn, MyApp.Codex)
     test = self()
     began = &send(test, {:began, &1})
-    agent = Task.async(fn -> apply(MyApp.Agent, :run, [MyApp.Codex, "go", began]) end)
+    agent = Task.async(fn -> MyApp.Agent.run(MyApp.Codex, "go", began) end)
     assert_receive {:began, id}, 10_000
 
     first = page(view, id, self())
@@ -169,7 +171,7 @@ defmodule Codex.GuidesTest do
     Process.register(conn, MyApp.Codex)
     test = self()
     began = &send(test, {:began, &1})
-    agent = Task.async(fn -> apply(MyApp.Agent, :run, [MyApp.Codex, "go", began]) end)
+    agent = Task.async(fn -> MyApp.Agent.run(MyApp.Codex, "go", began) end)
     assert_receive {:began, id}, 10_000
 
     page = page(MyAppWeb.AgentLive, id, self())

@@ -174,6 +174,7 @@ defmodule Codex.CLI.EnvironmentTest do
   use ExUnit.Case, async: false
 
   alias Codex.{CLI, Stub}
+  alias Codex.Test.Executable
 
   @moduletag :tmp_dir
 
@@ -198,7 +199,7 @@ defmodule Codex.CLI.EnvironmentTest do
     assert CLI.find(other) == {:ok, other}
     System.put_env("CODEX_PATH", "")
     assert CLI.find(nil) == {:ok, one}
-    assert Codex.Test.Executable.find() == {:ok, one}
+    assert Executable.find() == {:ok, one}
     System.put_env("CODEX_PATH", other)
     assert CLI.find(nil) == {:ok, other}
     System.put_env(%{"CODEX_PATH" => "", "CODEX_BINARY" => Path.join(dir, "none")})

@@ -2,7 +2,7 @@ defmodule Codex.ConfigTest do
   use ExUnit.Case, async: true
 
   alias Codex.{Config, JSON}
-  alias Codex.Config.{Error, LayerStack}
+  alias Codex.Config.{Error, LayerStack, Schema}
 
   @moduletag :tmp_dir
   @fixtures Path.expand("../fixtures/config", __DIR__)
@@ -277,8 +277,7 @@ defmodule Codex.ConfigTest do
       overrides = for {key, value} <- config, do: key <> "=" <> Codex.ConfigStacks.inline(value)
       {:ok, tree} = Codex.Native.config_overrides(overrides)
 
-      assert {_, _, ^version, _, _} =
-               Codex.Native.config_prepare(Codex.Config.Schema.ref(), tree, "/", "/")
+      assert {_, _, ^version, _, _} = Codex.Native.config_prepare(Schema.ref(), tree, "/", "/")
     end
 
     assert %{version: "sha256:44136fa3" <> _} = List.last(Config.layers(load!(context)))
@@ -322,6 +321,8 @@ defmodule Codex.Config.SystemPathTest do
   # The application environment is that of the whole VM.
   use ExUnit.Case, async: false
 
+  alias Codex.Config.LayerStack
+
   @moduletag :tmp_dir
 
   test "system_config_path names a file", %{tmp_dir: dir} do
@@ -332,7 +333,7 @@ defmodule Codex.Config.SystemPathTest do
     on_exit(fn -> Application.delete_env(:codex_sdk, :system_config_path) end)
 
     assert {:ok, [%{source: :system, path: ^file, config: config} | _]} =
-             Codex.Config.LayerStack.load(dir, dir)
+             LayerStack.load(dir, dir)
 
     assert config == %{"features" => %{"remote_models" => true}}
   end

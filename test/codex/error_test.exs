@@ -370,42 +370,31 @@ defmodule Codex.ErrorTest do
       Enum.take_random(all, :rand.uniform(length(all)))
     end
 
-    defp value do
-      case :rand.uniform(9) do
-        1 ->
-          nil
+    defp value, do: value(:rand.uniform(9))
 
-        2 ->
-          :rand.uniform(1_000_000) - 500_000
+    defp value(1), do: nil
+    defp value(2), do: :rand.uniform(1_000_000) - 500_000
+    defp value(3), do: 10 ** :rand.uniform(60)
+    defp value(4), do: :rand.normal() * 10 ** :rand.uniform(30)
+    defp value(5), do: [value()]
+    defp value(6), do: %{text() => value()}
 
-        3 ->
-          10 ** :rand.uniform(60)
+    defp value(7) do
+      unit = Enum.random(~w(s m : ms h))
+      "try again #{Enum.random(~w(in at))} #{:rand.uniform(99)}#{unit}#{text()}"
+    end
 
-        4 ->
-          :rand.normal() * 10 ** :rand.uniform(30)
+    defp value(8), do: text()
 
-        5 ->
-          [value()]
-
-        6 ->
-          %{text() => value()}
-
-        7 ->
-          "try again #{Enum.random(~w(in at))} #{:rand.uniform(99)}#{Enum.random(~w(s m : ms h))}#{text()}"
-
-        8 ->
-          text()
-
-        9 ->
-          Enum.random([
-            true,
-            :atom,
-            "rate_limit",
-            "unexpected status 429 x",
-            "{\"error\":",
-            <<0xFF, 0>>
-          ])
-      end
+    defp value(9) do
+      Enum.random([
+        true,
+        :atom,
+        "rate_limit",
+        "unexpected status 429 x",
+        ~S({"error":),
+        <<0xFF, 0>>
+      ])
     end
 
     defp text, do: :crypto.strong_rand_bytes(:rand.uniform(200))

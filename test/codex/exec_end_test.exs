@@ -15,7 +15,7 @@ defmodule Codex.ExecEndTest do
       assert result.final_response.text == "Hello"
     end
 
-    assert Stub.running("yes {\"type\":\"error\",\"message\":\"again\"}") == []
+    assert Stub.running(~S(yes {"type":"error","message":"again"})) == []
   end
 
   test "the total holds after stdout was closed, too", %{tmp_dir: dir} do

@@ -3,8 +3,10 @@ defmodule Codex.ExecMcpTest do
   use ExUnit.Case, async: false
 
   import Codex.Test.Steps
+  alias Codex.Config.Helpers
   alias Codex.Exec.McpLog
   alias Codex.{Items, Thread}
+  alias Codex.Options.Overrides
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
@@ -128,13 +130,13 @@ defmodule Codex.ExecMcpTest do
       %{path: Path.join(dir, "seen")}
     end
 
-    defp toml(value), do: elem(Codex.Options.Overrides.toml(value), 1)
+    defp toml(value), do: elem(Overrides.toml(value), 1)
 
     defp trust!(model) do
       {_, 0} = System.cmd("git", ["init", "-q", model.workspace])
       project = Path.join(model.workspace, ".codex")
       File.mkdir_p!(project)
-      {:ok, _} = Codex.Config.Helpers.put_trust(model.workspace, :trusted, codex_home: model.home)
+      {:ok, _} = Helpers.put_trust(model.workspace, :trusted, codex_home: model.home)
       Path.join(project, "config.toml")
     end
 

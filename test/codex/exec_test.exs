@@ -11,6 +11,7 @@ defmodule Codex.ExecTest do
 
   import Codex.Stub, only: [thread: 2, alive?: 1, eventually: 1]
   alias Codex.{Error, Events, Exec, Stub, Thread, TransportError}
+  alias Codex.Turn.Result
 
   @moduletag :tmp_dir
 
@@ -311,7 +312,7 @@ defmodule Codex.ExecTest do
 
       assert File.read!(Path.join(dir, "copy")) == ~S({"type":"object"})
       assert result.final_response.parsed == %{"a" => [1]}
-      assert Codex.Turn.Result.json(result) == {:ok, %{"a" => [1]}}
+      assert Result.json(result) == {:ok, %{"a" => [1]}}
       refute File.exists?(schema_path(dir))
 
       {:error, _} =
@@ -399,9 +400,9 @@ defmodule Codex.ExecTest do
     test "answers that are not JSON are said to be none", %{tmp_dir: dir} do
       {:ok, result} = dir |> thread(~S(echo "$turn")) |> Thread.run("hi", output_schema: @schema)
       assert result.final_response.parsed == nil
-      assert Codex.Turn.Result.json(result) == {:error, {:invalid_json, {:syntax, 0}}}
+      assert Result.json(result) == {:error, {:invalid_json, {:syntax, 0}}}
       {:ok, result} = dir |> thread(~S(echo "$turn")) |> Thread.run("hi")
-      assert Codex.Turn.Result.json(result) == {:error, :not_structured}
+      assert Result.json(result) == {:error, :not_structured}
     end
   end
 

@@ -18,6 +18,8 @@ defmodule Codex.FileSystemTest do
     Thread
   }
 
+  alias Codex.Review.Session
+
   @moduletag :tmp_dir
   @moduletag :capture_log
 
@@ -195,7 +197,7 @@ defmodule Codex.FileSystemTest do
     File.mkdir_p!(folder)
 
     with_each(Path.join(folder, "rollout-#{id}.jsonl"), fn _kind ->
-      assert {:error, _} = Codex.Review.Session.output(home, id)
+      assert {:error, _} = Session.output(home, id)
     end)
   end
 

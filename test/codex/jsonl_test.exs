@@ -5,6 +5,7 @@ defmodule Codex.JSONLTest do
   doctest Codex.Items
 
   alias Codex.{Events, Fixtures, Items, JSONL}
+  alias Codex.Events.Schema
 
   defp decode_in_pieces(stream, size) do
     decoder = JSONL.new()
@@ -127,7 +128,7 @@ defmodule Codex.JSONLTest do
       cases = [
         {"thread panicked", :syntax, 0},
         {"{\"type\":", :eof, 8},
-        {"{\"type\":\"turn.started\"} x", :trailing, 24},
+        {~S({"type":"turn.started"} x), :trailing, 24},
         {"[1,]", :syntax, 3},
         {"{\"a\":01}", :number, 7},
         {"{\"a\":1e999}", :number_range, 10},
@@ -388,7 +389,7 @@ defmodule Codex.JSONLTest do
     end
 
     test "every row of the table survives a round trip, NIF and twin alike" do
-      for spec <- Codex.Events.Schema.specs(:events), {type, _} <- spec.types do
+      for spec <- Schema.specs(:events), {type, _} <- spec.types do
         map =
           for %{exec: true} = field <- spec.fields,
               [key | _] <- [field.wire],
@@ -410,7 +411,7 @@ defmodule Codex.JSONLTest do
         assert Map.delete(Events.to_map(event), "type") == Map.delete(map, "type")
       end
 
-      for spec <- Codex.Events.Schema.specs(:items), {type, _} <- spec.types do
+      for spec <- Schema.specs(:items), {type, _} <- spec.types do
         map =
           for %{exec: true} = field <- spec.fields,
               [key | _] <- [field.wire],

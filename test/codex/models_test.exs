@@ -4,7 +4,7 @@ defmodule Codex.ModelsTest do
   import Codex.ModelsCase
   import ExUnit.CaptureLog
   alias Codex.{Error, Models, Stub}
-  alias Codex.Models.Catalog
+  alias Codex.Models.{Catalog, Query}
 
   @moduletag :tmp_dir
 
@@ -191,7 +191,7 @@ defmodule Codex.ModelsTest do
     end
 
     test "a query shows no variable", %{home: home} do
-      {:ok, query} = Codex.Models.Query.new(codex_home: home, env: %{"KEY" => "sk-secret"})
+      {:ok, query} = Query.new(codex_home: home, env: %{"KEY" => "sk-secret"})
       refute inspect(query) =~ "sk-secret"
     end
   end

@@ -5,6 +5,8 @@ defmodule Codex.OptionsCanaryTest do
 
   import ExUnit.CaptureLog
 
+  alias Codex.Auth.{Credentials, MCP}
+
   @canary "sk-CANARY-of-options"
   # Arguments that are options, by their names in the documentation.
   @options ~w(opts options request_options settings thread_opts thread_options turn_opts attrs)a
@@ -69,31 +71,26 @@ defmodule Codex.OptionsCanaryTest do
     [strings, @canary, {@canary}, [@canary], [{:api_key, @canary} | @canary]] ++ misspelt ++ typed
   end
 
-  defp arguments(name, options, thread, gone) do
-    cond do
-      name in @options -> options
-      name == :conn -> gone
-      name == :client -> "ws://127.0.0.1:9"
-      name in [:plan, :pieces, :items] -> []
-      name in [:ms, :status] -> 1
-      name in [:info, :event, :context] -> %{}
-      name == :policy -> fn _event -> :allow end
-      name == :reply -> %{"data" => []}
-      name == :thread -> thread
-      name == :what -> options
-      name == :exporter -> {:otlp_http, [endpoint: "http://127.0.0.1:9/"]}
-      name == :edits -> [{:put, "model", "m"}]
-      name == :login -> Codex.Auth.Credentials.api_key("sk-other")
-      name == :tokens -> %Codex.Auth.MCP{server: "s", url: "u", client_id: "c", access_token: "a"}
-      name == :level -> :trusted
-      name == :fun -> fn -> {:ok, 1} end
-      name == :attempt -> 1
-      name == :checks -> []
-      name == :server -> %{command: "x"}
-      name == :argv -> ["true"]
-      true -> "x"
-    end
-  end
+  defp arguments(name, options, _thread, _gone) when name in [:what | @options], do: options
+  defp arguments(:conn, _options, _thread, gone), do: gone
+  defp arguments(:thread, _options, thread, _gone), do: thread
+  defp arguments(name, _options, _thread, _gone), do: argument(name)
+
+  defp argument(:client), do: "ws://127.0.0.1:9"
+  defp argument(name) when name in [:plan, :pieces, :items, :checks], do: []
+  defp argument(name) when name in [:ms, :status, :attempt], do: 1
+  defp argument(name) when name in [:info, :event, :context], do: %{}
+  defp argument(:policy), do: fn _event -> :allow end
+  defp argument(:reply), do: %{"data" => []}
+  defp argument(:exporter), do: {:otlp_http, [endpoint: "http://127.0.0.1:9/"]}
+  defp argument(:edits), do: [{:put, "model", "m"}]
+  defp argument(:login), do: Credentials.api_key("sk-other")
+  defp argument(:tokens), do: %MCP{server: "s", url: "u", client_id: "c", access_token: "a"}
+  defp argument(:level), do: :trusted
+  defp argument(:fun), do: fn -> {:ok, 1} end
+  defp argument(:server), do: %{command: "x"}
+  defp argument(:argv), do: ["true"]
+  defp argument(_name), do: "x"
 
   # A process of its own: some calls link, and some exit.
   defp call(fun) do

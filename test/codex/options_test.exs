@@ -7,8 +7,11 @@ defmodule Codex.OptionsTest do
     def invoke(arguments, _context), do: {:ok, inspect(arguments)}
   end
 
-  alias Codex.AppServer.ThreadParams
+  alias Codex.Approvals.StaticPolicy
+  alias Codex.AppServer.{Subscribers, ThreadParams}
   alias Codex.Exec.{Argv, Secrets}
+  alias Codex.Home.Isolated
+  alias Codex.Subprocess.Launcher
   import Codex.OptionErrors, only: [short: 1]
 
   doctest Codex.OptionError
@@ -259,8 +262,8 @@ defmodule Codex.OptionsTest do
 
     defp values(%{type: :boolean}), do: [true, false]
     defp values(%{type: type}) when type in @numbers, do: [1]
-    defp values(%{name: :approval_policy}), do: [Codex.Approvals.StaticPolicy.deny()]
-    defp values(%{name: :approval_hook}), do: [Codex.Approvals.StaticPolicy.deny()]
+    defp values(%{name: :approval_policy}), do: [StaticPolicy.deny()]
+    defp values(%{name: :approval_hook}), do: [StaticPolicy.deny()]
     defp values(%{name: :request_handler}), do: [fn _ -> :ignore end]
     defp values(%{name: :on_event}), do: [fn _ -> :ok end]
     defp values(%{name: :tools}), do: [[Echo]]
@@ -624,7 +627,7 @@ defmodule Codex.OptionsTest do
       servers = Enum.find(texts, &String.starts_with?(&1, "mcp_servers={"))
       {:ok, tree} = Codex.Native.config_overrides([servers])
       servers = Codex.Native.config_term(tree)["mcp_servers"]
-      launcher = Codex.Subprocess.Launcher.path()
+      launcher = Launcher.path()
 
       assert servers["a"] == %{
                "command" => launcher,
@@ -840,11 +843,11 @@ defmodule Codex.OptionsTest do
              [:client, :thread, :turn]},
             {Codex.AppServer.connect_remote("unix:///x", isolation: :hermetic), :isolation,
              [:thread, :connection]},
-            {Codex.AppServer.Subscribers.filter(model: "m"), :model, [:client, :thread, :turn]},
+            {Subscribers.filter(model: "m"), :model, [:client, :thread, :turn]},
             {Codex.AppServer.thread_start(self(), timeout_ms: 1), :timeout_ms, [:turn]},
             {Codex.AppServer.request(self(), "x", %{}, model: "m"), :model,
              [:client, :thread, :turn]},
-            {Codex.Home.Isolated.create(codex_home: "/x"), :codex_home, [:client, :remote]}
+            {Isolated.create(codex_home: "/x"), :codex_home, [:client, :remote]}
           ] do
         assert short(given) == {:error, {:misplaced, [option], nil}}
 

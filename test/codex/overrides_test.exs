@@ -1,6 +1,6 @@
 defmodule Codex.OverridesTest do
-  # What the CLI reads back equals what was given: values of every form, under names of every form, told with `--config` to
-  # the real app-server and read with `config/read`.
+  # The CLI reads back the values that were given: values of every form, under names of every form,
+  # passed with `--config` to the real app-server and read with `config/read`.
   use ExUnit.Case, async: true
 
   alias Codex.{JSON, Subprocess}

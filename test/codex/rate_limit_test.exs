@@ -3,6 +3,7 @@ defmodule Codex.RateLimitTest do
 
   import ExUnit.CaptureLog
   alias Codex.{Error, Events, RateLimit, Thread, TransportError}
+  alias Codex.Options.Merge
   alias Codex.RateLimit.{Options, Snapshot, Window}
 
   doctest Codex.RateLimit
@@ -408,7 +409,7 @@ defmodule Codex.RateLimitTest do
   describe "accounts" do
     defp account_of(opts, thread_opts \\ []) do
       {:ok, thread} = Codex.start_thread(opts, thread_opts)
-      RateLimit.account(Codex.Options.Merge.merge(thread.codex_opts, thread.thread_opts, %{}))
+      RateLimit.account(Merge.merge(thread.codex_opts, thread.thread_opts, %{}))
     end
 
     test "are distinguished by credential, without the key" do
@@ -433,7 +434,7 @@ defmodule Codex.RateLimitTest do
       {:ok, thread} = Codex.start_thread(api_key: "sk-#{account()}")
       assert Thread.rate_limits(thread) == nil
 
-      settings = Codex.Options.Merge.merge(thread.codex_opts, thread.thread_opts, %{})
+      settings = Merge.merge(thread.codex_opts, thread.thread_opts, %{})
       RateLimit.observe(RateLimit.account(settings), %{"primary" => %{"usedPercent" => 7}})
       assert %Snapshot{primary: %{used_percent: 7}} = Thread.rate_limits(thread)
 

@@ -5,8 +5,12 @@ defmodule Codex.TelemetryTest do
   import Codex.Test.Steps
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
-  alias Codex.{AppServer, Approvals, Events, Exec, Items, Stub, Telemetry, Test, Thread}
+  alias Codex.{Approvals, AppServer, Events, Exec, Items, Stub, Telemetry, Test, Thread}
   alias Codex.Telemetry.Table
+  alias Codex.Turn.{Job, Span}
+
+  # `Codex.TelemetryStandIn` defines it.
+  @compile {:no_warn_undefined, :telemetry}
 
   doctest Codex.Telemetry
 
@@ -458,11 +462,10 @@ defmodule Codex.TelemetryTest do
       ]
 
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, self()})
-      {:ok, job} = Codex.Turn.Job.new({:run, "x"}, thread.codex_opts, thread, %{})
-      span = Codex.Turn.Span.start(job)
+      {:ok, job} = Job.new({:run, "x"}, thread.codex_opts, thread, %{})
+      span = Span.start(job)
 
-      :ok =
-        events |> Enum.reduce(span, &Codex.Turn.Span.observe(&2, &1)) |> Codex.Turn.Span.finish()
+      :ok = events |> Enum.reduce(span, &Span.observe(&2, &1)) |> Span.finish()
 
       told = check!(told())
       refute inspect(told) =~ "private"
@@ -534,18 +537,18 @@ defmodule Codex.TelemetryTest do
 
     test "a handler that fails ends no run", %{tmp_dir: dir} do
       fail = fn _, _, _, _ -> raise "mine" end
-      :ok = apply(:telemetry, :attach_many, ["fails", Telemetry.events(), fail, nil])
+      :ok = :telemetry.attach_many("fails", Telemetry.events(), fail, nil)
       assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), @prompt)
     end
 
     test "events of an application are emitted like those of the SDK" do
       :ok =
-        apply(:telemetry, :attach, [
+        :telemetry.attach(
           "own",
           [:my, :step],
           fn _, m, d, test -> send(test, {:own, m, d}) end,
           self()
-        ])
+        )
 
       duration = System.convert_time_unit(1_500, :millisecond, :native)
       Telemetry.emit([:my, :step], %{duration: duration}, %{warnings: ["C:\\a", "C:/a", "b"]})

@@ -3,7 +3,8 @@ defmodule Codex.TemporaryDirectoriesTest do
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [eventually: 2]
-  alias Codex.{TemporaryDirectories, OtherVM}
+  alias Codex.Home.Isolated
+  alias Codex.{OtherVM, TemporaryDirectories}
 
   @moduletag :tmp_dir
   @moduletag timeout: 120_000
@@ -35,15 +36,15 @@ defmodule Codex.TemporaryDirectoriesTest do
   end
 
   test "an owner that is not a process is an error, and no other home is removed", %{tmp_dir: dir} do
-    {:ok, home} = Codex.Home.Isolated.create(dir: dir)
+    {:ok, home} = Isolated.create(dir: dir)
 
     for wrong <- [[owner: "x"], [owner: 5], [owner: :nobody], [dir: 5], [dir: ""]] do
-      assert {:error, %Codex.OptionError{key: key}} = Codex.Home.Isolated.create(wrong)
+      assert {:error, %Codex.OptionError{key: key}} = Isolated.create(wrong)
       assert [key] == Keyword.keys(wrong)
     end
 
     assert TemporaryDirectories.known?(home)
-    assert :ok = Codex.Home.Isolated.remove(home)
+    assert :ok = Isolated.remove(home)
   end
 
   test "a VM that stops in order leaves none", %{tmp_dir: dir} do

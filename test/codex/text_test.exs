@@ -1,6 +1,8 @@
 defmodule Codex.TextTest do
   use ExUnit.Case, async: true
 
+  alias Codex.Approvals.Crash
+  alias Codex.Telemetry.DefaultLogger
   alias Codex.Text
 
   doctest Codex.Text
@@ -150,9 +152,9 @@ defmodule Codex.TextTest do
     test "the log of a function of the host that failed" do
       log =
         ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
-          Codex.Approvals.Crash.log("f", :error, %RuntimeError{message: @hostile}, [])
-          Codex.Approvals.Crash.invalid("f", "answered " <> @hostile)
-          Codex.Approvals.Crash.invalid("f", {:invalid, @hostile})
+          Crash.log("f", :error, %RuntimeError{message: @hostile}, [])
+          Crash.invalid("f", "answered " <> @hostile)
+          Crash.invalid("f", {:invalid, @hostile})
         end)
 
       plain!(log)
@@ -165,7 +167,7 @@ defmodule Codex.TextTest do
 
       log =
         ExUnit.CaptureLog.capture_log([colors: [enabled: false]], fn ->
-          Codex.Telemetry.DefaultLogger.handle(
+          DefaultLogger.handle(
             [:codex, :tool, :success],
             %{duration_ms: 1},
             metadata,

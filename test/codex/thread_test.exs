@@ -6,6 +6,7 @@ defmodule Codex.ThreadTest do
   import Codex.Test.Steps
   import Codex.Stub, only: [eventually: 1, eventually: 2, running: 1]
   alias Codex.{Error, Events, Exec, Items, OtherVM, RunResultStreaming, StreamEvent, Thread}
+  alias Codex.Turn.Result
 
   @moduletag :codex_cli
   @moduletag timeout: 60_000
@@ -134,7 +135,7 @@ defmodule Codex.ThreadTest do
       }
 
       {:ok, result} = Thread.run(thread, "?", output_schema: schema)
-      assert Codex.Turn.Result.json(result) == {:ok, %{"answer" => 42}}
+      assert Result.json(result) == {:ok, %{"answer" => 42}}
       assert result.final_response.parsed == %{"answer" => 42}
 
       assert [%{body: %{"text" => %{"format" => %{"type" => "json_schema", "schema" => sent}}}}] =
@@ -147,7 +148,7 @@ defmodule Codex.ThreadTest do
       text = "```json\n{\"answer\":42}\n```"
       {_model, thread} = start([message(text)])
       {:ok, result} = Thread.run(thread, "?", output_schema: %{type: "object"})
-      assert Codex.Turn.Result.json(result) == {:ok, %{"answer" => 42}}
+      assert Result.json(result) == {:ok, %{"answer" => 42}}
       assert %{text: ^text, parsed: %{"answer" => 42}} = result.final_response
     end
 

@@ -3,6 +3,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   use ExUnit.Case, async: false
 
   alias Codex.Surface
+  alias Mix.Tasks.Codex.Cli
 
   @moduletag :tmp_dir
 
@@ -12,7 +13,7 @@ defmodule Mix.Tasks.Codex.CliTest do
     on_exit(fn -> Mix.shell(shell) end)
   end
 
-  defp run(argv), do: Mix.Tasks.Codex.Cli.run(argv)
+  defp run(argv), do: Cli.run(argv)
 
   defp output do
     assert_received {:mix_shell, :info, [text]}
@@ -48,8 +49,8 @@ defmodule Mix.Tasks.Codex.CliTest do
         "type: {\"TurnInterruptParams\", {:fields, [optional: {\"gone\", :null}, optional: "
       )
       |> String.replace(
-        "type: {\"SortDirection\", {:one_of, [word: \"asc\", word: \"desc\"]}}",
-        "type: {\"SortDirection\", {:one_of, [word: \"asc\", word: \"up\"]}}"
+        ~S(type: {"SortDirection", {:one_of, [word: "asc", word: "desc"]}}),
+        ~S(type: {"SortDirection", {:one_of, [word: "asc", word: "up"]}})
       )
 
     File.write!(path, doctored)

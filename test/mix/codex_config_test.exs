@@ -2,6 +2,8 @@ defmodule Mix.Tasks.Codex.ConfigTest do
   # Mix.shell/1 belongs to the VM.
   use ExUnit.Case, async: false
 
+  alias Mix.Tasks.Codex.Config
+
   @moduletag :tmp_dir
 
   setup %{tmp_dir: dir} do
@@ -15,7 +17,7 @@ defmodule Mix.Tasks.Codex.ConfigTest do
   end
 
   defp run(dir, argv) do
-    Mix.Tasks.Codex.Config.run(argv ++ ["--codex-home", dir, "--cwd", dir])
+    Config.run(argv ++ ["--codex-home", dir, "--cwd", dir])
     assert_received {:mix_shell, :info, [text]}
     text
   end

@@ -3,6 +3,7 @@ defmodule Mix.Tasks.Codex.DoctorTest do
   use ExUnit.Case, async: false
 
   alias Codex.{Logins, Stub}
+  alias Mix.Tasks.Codex.Doctor
 
   @moduletag :tmp_dir
   @moduletag timeout: 180_000
@@ -17,7 +18,7 @@ defmodule Mix.Tasks.Codex.DoctorTest do
   end
 
   defp run(argv) do
-    Mix.Tasks.Codex.Doctor.run(argv)
+    Doctor.run(argv)
     output()
   end
 

@@ -131,19 +131,17 @@ defmodule Codex.ConfigStacks do
   defp value(:skills),
     do: for(_ <- 1..:rand.uniform(2), do: %{"path" => value(:path), "enabled" => chance(50)})
 
-  defp value(:anything) do
-    case :rand.uniform(9) do
-      1 -> value(:integer)
-      2 -> -3.5
-      3 -> value(:boolean)
-      4 -> value(:strings)
-      5 -> %{"k" => value(:string), "l.m" => [1, 2]}
-      6 -> [%{"k" => 1}, %{"k" => 2, "n" => %{"o" => value(:string)}}]
-      7 -> {:date, one_of(["2020-01-01", "1979-05-27T07:32:00Z", "07:32:00"])}
-      8 -> 1.0e20
-      9 -> value(:text)
-    end
-  end
+  defp value(:anything), do: anything(:rand.uniform(9))
+
+  defp anything(1), do: value(:integer)
+  defp anything(2), do: -3.5
+  defp anything(3), do: value(:boolean)
+  defp anything(4), do: value(:strings)
+  defp anything(5), do: %{"k" => value(:string), "l.m" => [1, 2]}
+  defp anything(6), do: [%{"k" => 1}, %{"k" => 2, "n" => %{"o" => value(:string)}}]
+  defp anything(7), do: {:date, one_of(["2020-01-01", "1979-05-27T07:32:00Z", "07:32:00"])}
+  defp anything(8), do: 1.0e20
+  defp anything(9), do: value(:text)
 
   # --- Writing ------------------------------------------------------------------------------------------------------
 
@@ -181,9 +179,7 @@ defmodule Codex.ConfigStacks do
 
     header = if flat == [] and deep != [], do: [], else: ["[", key(head), "]", tail(), "\n"]
 
-    body =
-      for {path, value} <- flat,
-          do: [noise(), one_of(["", "  "]), key(path), "=", form(value), tail(), "\n"]
+    body = Enum.map(flat, &member/1)
 
     below =
       for {name, pairs} <- Enum.group_by(deep, fn {[name | _], _} -> name end),
@@ -194,6 +190,9 @@ defmodule Codex.ConfigStacks do
 
     [header, body, below, elements]
   end
+
+  defp member({path, value}),
+    do: [noise(), one_of(["", "  "]), key(path), "=", form(value), tail(), "\n"]
 
   defp tables?([%{} | _] = list), do: Enum.all?(list, &is_map/1)
   defp tables?(_value), do: false

@@ -3,6 +3,7 @@ defmodule Codex.Failures do
 
   alias Codex.{Error, Events, Fixtures, JSONL}
   alias Codex.Error.Classifier
+  alias Codex.Subprocess.Signal
 
   @dir Path.expand("../fixtures", __DIR__)
 
@@ -34,8 +35,7 @@ defmodule Codex.Failures do
   end
 
   defp signal_number("SIG" <> name),
-    do:
-      name |> String.downcase() |> String.to_existing_atom() |> Codex.Subprocess.Signal.number!()
+    do: name |> String.downcase() |> String.to_existing_atom() |> Signal.number!()
 
   @doc "`{name, error}` of every failed turn, `error` notification and refused request of the app-server, each once."
   def app_server do

@@ -138,11 +138,12 @@ defmodule Codex.NotificationTwin do
   defp item(item), do: item
 
   defp inner(item, own) do
-    Enum.reduce(@words, item, fn field, item ->
-      # Names of tools are the server's or the host's.
-      if own in ["mcp_tool_call", "dynamic_tool_call"] and field == "tool",
-        do: item,
-        else: with(%{^field => word} <- item, do: %{item | field => word(word)})
+    # Names of tools are the server's or the host's.
+    words = if own in ["mcp_tool_call", "dynamic_tool_call"], do: @words -- ["tool"], else: @words
+
+    words
+    |> Enum.reduce(item, fn field, item ->
+      with %{^field => word} <- item, do: %{item | field => word(word)}
     end)
     |> more(own)
   end

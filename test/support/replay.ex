@@ -5,8 +5,8 @@ defmodule Codex.Replay do
   """
 
   alias Codex.AppServer.{Ids, State, Turns}
-  alias Codex.JSONRPC.Message
   alias Codex.JSONL
+  alias Codex.JSONRPC.Message
 
   @dir Path.expand("../fixtures/app_server", __DIR__)
 

@@ -5,8 +5,8 @@ defmodule Codex.AppServer.ApprovalsTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.Test.Steps
   import ExUnit.CaptureLog
-  alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.Approvals.StaticPolicy
+  alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.AppServer.EventDecoder
 
   @moduletag capture_log: true

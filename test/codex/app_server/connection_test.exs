@@ -5,6 +5,7 @@ defmodule Codex.AppServer.ConnectionTest do
   import Codex.Stub, only: [alive?: 1, eventually: 1, eventually: 2]
   import Codex.Test.Steps
   alias Codex.{AppServer, Stub, Test}
+  alias Codex.Auth.MCP
 
   @moduletag :tmp_dir
 
@@ -447,8 +448,8 @@ defmodule Codex.AppServer.ConnectionTest do
       assert {:ok, %{"codexHome" => ^home}} = AppServer.server_info(conn)
       alias Codex.AppServer.Mcp
       assert Mcp.oauth_tokens(conn, "tiny") == {:ok, nil}
-      tokens = %Codex.Auth.MCP{server: "tiny", url: url, client_id: "c", access_token: "a"}
-      assert Codex.Auth.MCP.write(tokens, codex_home: home, cwd: false, store: :file) == :ok
+      tokens = %MCP{server: "tiny", url: url, client_id: "c", access_token: "a"}
+      assert MCP.write(tokens, codex_home: home, cwd: false, store: :file) == :ok
       assert {:ok, %{access_token: "a"}} = Mcp.oauth_tokens(conn, "tiny")
       assert Mcp.oauth_logout(conn, "tiny") == :ok
       assert Mcp.oauth_tokens(conn, "tiny") == {:ok, nil}

@@ -53,9 +53,10 @@ defmodule Codex.AppServer.EventDecoderTest do
       params = params(fields) |> Map.put("newField", 1)
 
       params =
-        with {path, text} <- opts[:when],
-             do: put_in(params, String.split(path, "."), text),
-             else: (_ -> params)
+        case opts[:when] do
+          {path, text} -> put_in(params, String.split(path, "."), text)
+          nil -> params
+        end
 
       event = EventDecoder.decode(method, params)
       assert event.__struct__ == spec.module

@@ -19,8 +19,8 @@ defmodule Codex.AppServer.OrderTest do
     {id, state}
   end
 
-  # Anything may happen at any time. What must hold: everybody is answered once, ids are used once, the server gets one answer to
-  # each question, and nothing grows past its cap.
+  # Anything may happen at any time. Every caller is answered once, ids are used once, the server
+  # gets one answer to each question, and no list grows past its limit.
   describe "whatever happens" do
     @caps [max_requests: 6, max_asked: 4, max_subscribers: 2, max_turns: 3]
 
@@ -176,21 +176,25 @@ defmodule Codex.AppServer.OrderTest do
       ids = for {:send, %{"id" => id, "method" => _}} <- actions, do: id
       assert ids == Enum.sort(ids) and ids == Enum.uniq(ids)
 
+      check_asked(actions, world)
+      assert state.peer.sent == %{} and state.peer.received == %{} and state.turns.running == %{}
+      assert State.deadline(state) == :infinity
+    end
+
+    # One answer for each time that a request arrived and was not taken back, except for those that
+    # were open at the end.
+    defp check_asked(actions, world) do
       answers =
         for {:send, %{"id" => id} = sent} <- actions, not is_map_key(sent, "method"), do: id
 
       notes = for {:note, {:duplicate_request, id, _}} <- actions, do: id
       taken_back = for {:note, {:resolved, id, _}} <- actions, do: id
 
-      # One answer for each time that it was asked and not taken back, but for those that were open at the end.
       for id <- Enum.uniq(world.asked) do
         count = fn list -> Enum.count(list, &(&1 === id)) end
         left = count.(world.asked) - count.(answers) - count.(notes) - count.(taken_back)
         assert left == if(is_map_key(world.state.peer.received, id), do: 1, else: 0)
       end
-
-      assert state.peer.sent == %{} and state.peer.received == %{} and state.turns.running == %{}
-      assert State.deadline(state) == :infinity
     end
   end
 

@@ -5,7 +5,7 @@ defmodule Codex.AppServer.RemoteTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.Test.Steps
   alias Codex.{AppServer, Subprocess, Test}
-  alias Codex.AppServer.DefaultSocket
+  alias Codex.AppServer.{BearerToken, DefaultSocket}
 
   doctest Codex.AppServer.DefaultSocket
 
@@ -264,7 +264,7 @@ defmodule Codex.AppServer.RemoteTest do
           AppServer.signed_token(secret, Keyword.put(good, :issuer, "others")),
           AppServer.signed_token(secret, Keyword.delete(good, :audience)),
           AppServer.signed_token(secret <> "x", good),
-          Codex.AppServer.BearerToken.sign(secret, -3_600, [{"iss", "tests"}, {"aud", "app"}])
+          BearerToken.sign(secret, -3_600, [{"iss", "tests"}, {"aud", "app"}])
         ] do
       assert {:error, {:handshake_refused, 401, _}} = AppServer.connect_remote(url, token: token)
     end

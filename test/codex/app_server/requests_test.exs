@@ -7,13 +7,14 @@ defmodule Codex.AppServer.RequestsTest do
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.AppServer.{Answer, Request}
+  alias Codex.Tool.Arguments
 
   @moduletag capture_log: true
 
   doctest Codex.AppServer.ServerRequest.Answer
   doctest Codex.AppServer.Request
   doctest Codex.Tool
-  doctest Codex.Tool.Arguments
+  doctest Arguments
 
   @mcp Path.expand("../../children/mcp.sh", __DIR__)
 
@@ -184,7 +185,7 @@ defmodule Codex.AppServer.RequestsTest do
         "$defs" => %{"id" => %{"type" => ["string", "integer"]}}
       }
 
-      check = &Codex.Tool.Arguments.check(Map.put_new(&1, "id", 1), schema)
+      check = &Arguments.check(Map.put_new(&1, "id", 1), schema)
 
       for good <- [
             %{},
@@ -213,7 +214,7 @@ defmodule Codex.AppServer.RequestsTest do
           ],
           do: assert({bad, check.(bad)} == {bad, {:error, text}})
 
-      assert Codex.Tool.Arguments.check([], schema) ==
+      assert Arguments.check([], schema) ==
                {:error, "the arguments: must be an object, got an array"}
     end
 

@@ -4,6 +4,7 @@ defmodule Codex.AppServer.StateTest do
   alias Codex.AppServer.{ServerRequest, State, Subscribers, Turns}
   alias Codex.JSONRPC.Message
   alias Codex.Protocol
+  alias Codex.Turn.Failure
 
   doctest Codex.JSONRPC.Message
   doctest Codex.AppServer.Ids
@@ -312,10 +313,10 @@ defmodule Codex.AppServer.StateTest do
       {actions, _state} = message(state, Message.from_line(event))
       reason = {:overflow, :nodes, 3}
       assert actions == [{:reply, :a, {:error, reason}}, {:stop, reason}]
-      error = Codex.Turn.Failure.error(reason)
+      error = Failure.error(reason)
       assert error.kind == :overflow
       assert error.message =~ "over 3 values and keys (max_message_nodes)"
-      error = Codex.Turn.Failure.error({:overflow, :line, 9, 8})
+      error = Failure.error({:overflow, :line, 9, 8})
       assert error.message =~ "9 bytes, over the limit of 8 bytes (max_message_bytes"
     end
 

@@ -6,6 +6,7 @@ defmodule Codex.AppServer.ThreadTest do
   import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Error, Events, Items, Test, Thread}
+  alias Codex.Turn.Result
 
   doctest Codex.Stream
 
@@ -192,7 +193,7 @@ defmodule Codex.AppServer.ThreadTest do
       {_model, _conn, thread} = start([respond([answer, message("Well.", phase: "commentary")])])
       {:ok, result} = Thread.run(thread, "Hi", output_schema: %{"type" => "object"})
       assert %{phase: "final_answer", parsed: %{"a" => 1}} = result.final_response
-      assert Codex.Turn.Result.json(result) == {:ok, %{"a" => 1}}
+      assert Result.json(result) == {:ok, %{"a" => 1}}
     end
 
     test "return the server's warnings, and MCP servers that did not start" do
@@ -297,7 +298,7 @@ defmodule Codex.AppServer.ThreadTest do
       )
 
       {:ok, first} = Thread.run(thread, "Hi", output_schema: schema, images: [image])
-      assert Codex.Turn.Result.json(first) == {:ok, %{"n" => 1}}
+      assert Result.json(first) == {:ok, %{"n" => 1}}
       assert first.final_response.parsed == %{"n" => 1}
       {:ok, second} = Thread.run(first.thread, "again")
       assert second.final_response.parsed == nil
@@ -382,7 +383,7 @@ defmodule Codex.AppServer.ThreadTest do
                error
 
       assert info != nil
-      assert %Codex.Turn.Result{thread: %{thread_id: id} = next} = error.result
+      assert %Result{thread: %{thread_id: id} = next} = error.result
       assert is_binary(id)
       assert {:ok, %{final_response: %{text: "fine"}}} = Thread.run(next, "again")
       assert mailbox() == [] and followed(conn).running == %{}

@@ -1,5 +1,6 @@
 defmodule Codex.AppServer.TokensTest do
-  # What the server asks, answered by its token: later, by another process, by another node, or by nobody; and subscriptions with structs.
+  # Requests of the server, answered by their token: later, by another process, by another node, or
+  # by nobody; and subscriptions with structs.
   use ExUnit.Case, async: true
 
   import Codex.Connected

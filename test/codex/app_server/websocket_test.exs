@@ -5,7 +5,7 @@ defmodule Codex.AppServer.WebSocketTest do
   import Codex.Stub, only: [eventually: 1]
   import Codex.WebSocketServer
   alias Codex.AppServer
-  alias Codex.JSONRPC.Socket.{Address, Handshake}
+  alias Codex.JSONRPC.Socket.{Address, Handshake, Writer}
 
   doctest Address
 
@@ -257,7 +257,7 @@ defmodule Codex.AppServer.WebSocketTest do
 
       refute_receive :taken, 1_000
       transport = :sys.get_state(conn).transport
-      assert Codex.JSONRPC.Socket.Writer.waiting(transport.writer) < 16 * 1024 * 1024
+      assert Writer.waiting(transport.writer) < 16 * 1024 * 1024
       assert AppServer.disconnect(conn) == :ok
     end
 

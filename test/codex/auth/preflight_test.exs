@@ -3,6 +3,8 @@ defmodule Codex.Auth.PreflightTest do
   use ExUnit.Case, async: true
 
   alias Codex.{AppServerClient, Auth, JSON, Logins, Subprocess, Test, Thread}
+  alias Codex.Auth.Credentials
+  alias Codex.Test.Steps
 
   alias Codex.Auth.Credentials
 
@@ -120,7 +122,7 @@ defmodule Codex.Auth.PreflightTest do
       assert %{ready?: false, error: :no_credentials, method: :api_key} = preflight(home)
       Logins.put!(home, @key)
       # The CLI does not see a login in the memory of this VM.
-      key = Codex.Auth.Credentials.api_key("sk-in-memory-0123")
+      key = Credentials.api_key("sk-in-memory-0123")
       :ok = Auth.write(key, codex_home: home, cwd: false, store: :ephemeral)
       found = preflight(home, store: :ephemeral)
       assert %{ready?: false, error: :no_credentials} = found
@@ -406,7 +408,7 @@ defmodule Codex.Auth.PreflightTest do
 
   defp thread!(env, overrides) do
     config = "model_providers.mock.requires_openai_auth = true\nfeatures.apps = false"
-    model = Test.start!([], default: Codex.Test.Steps.message("paid"), config: config)
+    model = Test.start!([], default: Steps.message("paid"), config: config)
     config = Path.join(model.home, "config.toml")
     File.write!(config, "chatgpt_base_url = \"#{model.url}\"\n" <> File.read!(config))
     keys = %{"CODEX_API_KEY" => nil, "OPENAI_API_KEY" => nil, "CODEX_ACCESS_TOKEN" => nil}

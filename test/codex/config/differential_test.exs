@@ -114,12 +114,7 @@ defmodule Codex.Config.DifferentialTest do
       folder = Path.join(place.work, name)
       File.rm_rf!(folder)
 
-      if ConfigStacks.chance(60) do
-        File.mkdir_p!(folder)
-
-        if ConfigStacks.chance(85),
-          do: File.write!(Path.join(folder, "config.toml"), broken(4) <> ConfigStacks.file(8))
-      end
+      if ConfigStacks.chance(60), do: write_project(folder)
     end
 
     File.mkdir_p!(Path.join(place.work, "sub/deep"))
@@ -135,6 +130,13 @@ defmodule Codex.Config.DifferentialTest do
 
     write_user(place, user_file(), Enum.join(trust ++ markers ++ [broken(6)], "\n"))
     Path.join(place.work, ConfigStacks.one_of(["", "sub", "sub/deep", "sub/nothing/here"]))
+  end
+
+  defp write_project(folder) do
+    File.mkdir_p!(folder)
+
+    if ConfigStacks.chance(85),
+      do: File.write!(Path.join(folder, "config.toml"), broken(4) <> ConfigStacks.file(8))
   end
 
   defp broken(percent),

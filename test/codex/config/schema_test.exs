@@ -101,8 +101,8 @@ defmodule Codex.Config.SchemaTest do
   defp listed?(["tools", "web_search" | _]), do: true
   defp listed?(_path), do: false
 
-  # Anything may stand below `desktop`; elsewhere ours warns. A value of another type may be right by chance, where a key
-  # takes several.
+  # Any value may stand below `desktop`; elsewhere the SDK warns. A value of another type may be valid
+  # by chance if a key takes several types.
   defp silent?(["desktop" | _], config), do: Config.warnings(config) == []
 
   defp silent?(path, config) do

@@ -1,6 +1,6 @@
 defmodule Codex.Error.RecordedTest do
-  # The classification of every recorded failure: kind, whether it is retryable, and how long to wait (ms; `:clock` where the
-  # message names a time of day).
+  # The classification of every recorded failure: kind, whether it is retryable, and the wait in ms
+  # (`:clock` if the message names a time of day).
   use ExUnit.Case, async: true
 
   alias Codex.Failures

@@ -2,7 +2,7 @@ defmodule Codex.Options.EffortTest do
   use ExUnit.Case, async: true
 
   alias Codex.Models
-  alias Codex.Options.Effort
+  alias Codex.Options.{Effort, Table}
 
   doctest Codex.Options.Effort
 
@@ -65,6 +65,6 @@ defmodule Codex.Options.EffortTest do
 
     # The documentation is made of the same list.
     for effort <- Effort.all(),
-        do: assert(Codex.Options.Table.docs(:global) =~ "`#{inspect(effort)}`")
+        do: assert(Table.docs(:global) =~ "`#{inspect(effort)}`")
   end
 end

@@ -9,11 +9,12 @@ defmodule Codex.Retry.RunTest do
     RateLimit,
     RunResultStreaming,
     StreamEvent,
+    Stub,
     Thread,
     TransportError
   }
 
-  alias Codex.Stub
+  alias Codex.Thread.Options
 
   @moduletag :tmp_dir
   @fast [base_delay_ms: 1, jitter: false]
@@ -170,7 +171,7 @@ defmodule Codex.Retry.RunTest do
       assert prompt(dir, 2) == "hi"
 
       File.rm!(Path.join(dir, "n"))
-      {:ok, thread_opts} = Codex.Thread.Options.new(ephemeral: true)
+      {:ok, thread_opts} = Options.new(ephemeral: true)
 
       thread = %{
         thread(dir, [~s(echo "$started"; #{@turn}; #{@command}; exit 75)])

@@ -3,6 +3,7 @@ defmodule Codex.Retry.TelemetryTest do
   use ExUnit.Case, async: false
 
   alias Codex.{Error, RateLimit, Retry, Stub, Telemetry, Thread}
+  alias Codex.Telemetry.Table
 
   doctest Codex.Telemetry
 
@@ -107,7 +108,7 @@ defmodule Codex.Retry.TelemetryTest do
     for name <- [[:retry, :attempt], [:rate_limit, :rate_limited]] do
       event = [:codex | name]
       assert_received {:event, ^event, measurements, metadata}
-      {told, known, _content} = Codex.Telemetry.Table.keys(name)
+      {told, known, _content} = Table.keys(name)
       assert Enum.sort(Map.keys(measurements)) == Enum.sort(told)
       assert Enum.sort(Map.keys(metadata)) == Enum.sort(known)
     end

@@ -3,6 +3,7 @@ defmodule Codex.Turn.DriverTest do
   use ExUnit.Case, async: true
 
   alias Codex.{Error, Events, Items}
+  alias Codex.Options.Table
   alias Codex.Turn.{Driver, Failure, Job}
 
   defmodule Scripted do
@@ -64,7 +65,7 @@ defmodule Codex.Turn.DriverTest do
 
   defp job(attempts, turn_opts) do
     {:ok, thread} = Codex.start_thread()
-    {:ok, turn_opts} = Codex.Options.Table.check(:turn, turn_opts)
+    {:ok, turn_opts} = Table.check(:turn, turn_opts)
     {:ok, job} = Job.new({:run, "hi"}, thread.codex_opts, thread, turn_opts)
     agent = start_supervised!({Agent, fn -> attempts end}, id: make_ref())
     %{job | plan: %{attempts: agent, test: self()}}
