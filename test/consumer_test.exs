@@ -53,6 +53,22 @@ defmodule Codex.ConsumerTest do
            ]
   end
 
+  test "mix codex_sdk.install prints the steps, and marks those that are done", context do
+    assert {output, 0} = mix(context, ["codex_sdk.install"], [])
+
+    assert output =~
+             ~s([x] In the dependencies of mix.exs:\n\n    {:codex_sdk, [path: "../package"]})
+
+    assert output =~ "[ ] In test/test_helper.exs"
+    assert output =~ "    {Codex.AppServer, name: Consumer.Codex, reconnect: true}\n"
+
+    write(context.app, "test/test_helper.exs", "Codex.Test.guard!()\nExUnit.start()\n")
+    assert {output, 0} = mix(context, ["codex_sdk.install"], [])
+    assert output =~ "[x] In test/test_helper.exs"
+    assert {output, 1} = mix(context, ["codex_sdk.install", "--conection"], [])
+    assert output =~ "--conection : Unknown option"
+  end
+
   describe "a release" do
     setup context do
       release = Path.join(context.dir, "installed/my app")
