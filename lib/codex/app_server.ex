@@ -30,6 +30,9 @@ defmodule Codex.AppServer do
     * `:timeout_ms` - the time limit of the answer, in ms, or `:infinity` (default 30_000; 10_000
       for configuration methods, 300_000 for `turn_start` and `review_start`; for a command, its own
       `timeout_ms` and 5_000 more)
+    * `:trace` - the W3C Trace Context of the request: a `traceparent`, a map or keyword with
+      `traceparent` and if wanted `tracestate`, or `false`; default that of the calling process in
+      OpenTelemetry, if the application has `:opentelemetry_api`
 
   ## Errors
 
@@ -56,7 +59,7 @@ defmodule Codex.AppServer do
 
   alias Codex.AppServer.{Calls, Connection, Docs, Pages}
   alias Codex.OptionError
-  alias Codex.Options.Schema
+  alias Codex.Options.{Cast, Schema}
   alias Codex.Protocol
 
   @typedoc "The process of a connection."
@@ -65,8 +68,13 @@ defmodule Codex.AppServer do
   @typedoc "Options of a method. See the documentation of its function."
   @type options :: keyword() | map() | nil
 
-  @typedoc "The time limit of one request, in milliseconds (default 30_000)."
-  @type request_option :: {:timeout_ms, pos_integer() | :infinity}
+  @typedoc """
+  The time limit of one request, in milliseconds (default 30_000), or its W3C Trace Context: a
+  `traceparent`, a map or keyword with `traceparent` and perhaps `tracestate`, or `false`.
+  """
+  @type request_option ::
+          {:timeout_ms, pos_integer() | :infinity}
+          | {:trace, String.t() | keyword(String.t()) | map() | false}
 
   @typedoc """
   The reason of a failed request:
@@ -106,8 +114,8 @@ defmodule Codex.AppServer do
 
   defp call(conn, row, args, options, request_options) do
     with {:ok, params, experimental} <- Calls.params(row, args, options),
-         {:ok, timeout} <- timeout(request_options, Calls.timeout(row, params)),
-         opts = [timeout_ms: timeout, experimental: experimental],
+         {:ok, opts} <- request_options(request_options, Calls.timeout(row, params)),
+         opts = [experimental: experimental] ++ opts,
          {:ok, result} <- Connection.request(conn, row.method, params, opts) do
       if row.returns == :ok, do: :ok, else: {:ok, result}
     end
@@ -119,7 +127,7 @@ defmodule Codex.AppServer do
 
       Codex.AppServer.request(conn, "thread/clone", %{"threadId" => id})
 
-  Option: `:timeout_ms` (default 30_000). Returns `{:ok, result}` or `{:error, reason}`; for an
+  Options: `:timeout_ms` (default 30_000), `:trace`. Returns `{:ok, result}` or `{:error, reason}`; for an
   unknown method, the reason is the server's error.
   """
   @spec request(conn(), String.t(), map() | nil, [request_option()]) ::
@@ -127,8 +135,8 @@ defmodule Codex.AppServer do
   def request(conn, method, params \\ nil, request_options \\ []) when is_binary(method) do
     with :ok <- utf8(method),
          :ok <- json(params),
-         {:ok, timeout} <- timeout(request_options, 30_000) do
-      Connection.request(conn, method, params, timeout_ms: timeout)
+         {:ok, opts} <- request_options(request_options, 30_000) do
+      Connection.request(conn, method, params, opts)
     end
   end
 
@@ -151,12 +159,20 @@ defmodule Codex.AppServer do
   defp json(_params), do: {:error, OptionError.argument(:params, "[redacted]", "a map or nil")}
 
   @pending Schema.new([{:thread_id, :text, "the thread of the requests"}])
-  @request Schema.new([{:timeout_ms, :timeout, "the limit of the answer"}], places: true)
+  @request Schema.new(
+             [
+               {:timeout_ms, :timeout, "the limit of the answer"},
+               {:trace, :trace, "a trace context",
+                expected: "a traceparent, a map or keyword with traceparent, or false"}
+             ],
+             places: true
+           )
 
-  defp timeout([], default), do: {:ok, default}
+  defp request_options([], default), do: {:ok, [timeout_ms: default]}
 
-  defp timeout(options, default) do
-    with {:ok, %{timeout_ms: ms}} <- Schema.validate(@request, options), do: {:ok, ms || default}
+  defp request_options(options, default) do
+    with {:ok, set} <- Schema.set(@request, options, &Cast.cast/2),
+         do: {:ok, set |> Map.put_new(:timeout_ms, default) |> Map.to_list()}
   end
 
   @doc """

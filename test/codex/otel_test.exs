@@ -104,4 +104,66 @@ defmodule Codex.OtelTest do
     traced = for %{"trace" => trace} <- records, trace != "", uniq: true, do: trace
     assert traced == ["0af7651916cd43dd8448eb211c80319c"]
   end
+
+  # Each conversation of the records, with its traces.
+  defp traces(records) do
+    for %{"conversation.id" => id, "trace" => trace} <- records, trace != "", reduce: %{} do
+      traces -> Map.update(traces, id, [trace], &Enum.uniq([trace | &1]))
+    end
+  end
+
+  test "two turns at once on one server go on in two traces" do
+    test = self()
+
+    url =
+      Http.start!(fn
+        "/v1/logs", body ->
+          send(test, {:logs, body})
+          {200, %{}}
+
+        "/v1/traces", _spans ->
+          {200, %{}}
+      end)
+
+    config = """
+    otel.metrics_exporter = "none"
+    otel.exporter.otlp-http.endpoint = "#{url}/v1/logs"
+    otel.exporter.otlp-http.protocol = "json"
+    otel.trace_exporter.otlp-http.endpoint = "#{url}/v1/traces"
+    otel.trace_exporter.otlp-http.protocol = "json"
+    """
+
+    # Each turn waits for the other.
+    answer = fn _request ->
+      send(test, {:asked, self()})
+      receive(do: (:go -> "done"))
+    end
+
+    model = Test.start!([], config: config, default: answer)
+    {:ok, conn} = Codex.AppServer.connect(Test.options(model), cwd: model.workspace)
+    options = Test.thread_options(model) ++ [transport: {:app_server, conn}]
+
+    turns =
+      for trace <- ["1af7651916cd43dd8448eb211c80319c", "2af7651916cd43dd8448eb211c80319c"] do
+        Task.async(fn ->
+          {:ok, thread} = Codex.start_thread([], options)
+          parent = "00-#{trace}-b7ad6b7169203331-01"
+          {:ok, result} = Thread.run(thread, @prompt, trace: parent)
+          {result.thread.thread_id, [trace]}
+        end)
+      end
+
+    assert_receive {:asked, one}, 30_000
+    assert_receive {:asked, other}, 30_000
+    for answering <- [one, other], do: send(answering, :go)
+    expected = turns |> Task.await_many(60_000) |> Map.new()
+
+    # The server sends the last batch at its end.
+    ended = Process.monitor(conn)
+    :ok = Codex.AppServer.disconnect(conn)
+    assert_receive {:DOWN, ^ended, :process, _, _}, 10_000
+    records = records()
+    assert traces(named(records, "codex.user_prompt")) == expected
+    assert traces(records) == expected
+  end
 end

@@ -3,6 +3,7 @@ defmodule Codex.AppServer.Connection do
   # Calls to the process of a connection.
 
   alias Codex.OptionError
+  alias Codex.Telemetry.Trace
 
   @type conn :: GenServer.server()
   @type down :: %{
@@ -17,11 +18,13 @@ defmodule Codex.AppServer.Connection do
 
   Options: `:timeout_ms` (positive integer or `:infinity`, default 30_000), `:experimental` (the
   parts of the parameters that need `experimental_api: true`, default `[]`), `:follow` (the caller
-  reads the turn that the request starts).
+  reads the turn that the request starts), `:trace` (a trace context; default that of the caller).
   """
   @spec request(conn(), String.t(), map() | nil, keyword()) ::
           {:ok, term()} | {:error, Codex.AppServer.reason()}
   def request(conn, method, params \\ nil, opts \\ []) do
+    opts = Keyword.put_new_lazy(opts, :trace, &Trace.current/0)
+
     with {:ok, answer} <- call(conn, {:request, method, params, opts}), do: answer
   end
 

@@ -79,7 +79,7 @@ defmodule Codex.AppServer.State do
     * `:start` - sends `initialize`
     * `:await` - replies `{:ok, answer to initialize}` when the connection is ready
     * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`;
-      `:experimental`, the parts that need `experimental_api`; `:follow`, the reader of the turn
+      `:experimental`, the parts that need `experimental_api`; `:trace`, a trace context; `:follow`, the reader of the turn
       that it starts. A thread has one such turn at a time:
       `{:error, {:turn_running, thread_id, turn_id | :starting}}`
     * `:refuse` - the request could not be sent
@@ -421,8 +421,9 @@ defmodule Codex.AppServer.State do
   end
 
   defp send_request(state, from, method, params, opts, now) do
-    timeout = [timeout_ms: opts[:timeout_ms] || 30_000]
-    {actions, state} = peer(state, {:request, from, method, params, timeout}, now)
+    members = if trace = opts[:trace], do: %{"trace" => trace}, else: %{}
+    options = [timeout_ms: opts[:timeout_ms] || 30_000, members: members]
+    {actions, state} = peer(state, {:request, from, method, params, options}, now)
 
     with [{:send, %{"id" => id}}] <- actions,
          who when who != nil <- opts[:follow],

@@ -168,6 +168,9 @@ defmodule Codex.AppServer.ThreadParams do
        when how == :refused or elem(how, 0) == :always,
        do: {:halt, {:error, {:unsupported_option, row.name}}}
 
+  # The connection sends it with each request.
+  defp reach(:trace, _value, _row, _settings, sent), do: {:cont, {:ok, sent}}
+
   defp reach(param, value, row, settings, sent) when is_binary(param),
     do: {:cont, {:ok, put_in(sent.params[param], value(row.name, value, settings))}}
 

@@ -104,7 +104,8 @@ defmodule Codex.AppServer.Turn do
 
     with false <- cancelled?.(),
          {:ok, ms} <- left(run) do
-      request_while_wanted(run, method, params, [timeout_ms: ms] ++ opts, cancelled?)
+      opts = [timeout_ms: ms, trace: run.job.settings.trace] ++ opts
+      request_while_wanted(run, method, params, opts, cancelled?)
     else
       true -> {:error, {:cause, :cancelled}}
       {:error, reason} -> {:error, reason}

@@ -6,6 +6,7 @@ defmodule Codex.Exec.Flags do
   alias Codex.CLI
   alias Codex.CLI.Since
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
+  alias Codex.Telemetry.Trace
 
   import Merge, only: [override: 2]
 
@@ -126,6 +127,9 @@ defmodule Codex.Exec.Flags do
       flags: ignore(settings, [:ignore_user_config, :ignore_rules]),
       overrides: [override("project_doc_max_bytes", 0)]
     ]
+
+  defp reach(:trace, trace, _name, _settings),
+    do: [env: if(trace, do: Trace.env(trace), else: %{})]
 
   defp reach(:base_url, url, _name, _settings),
     do: [overrides: [override("openai_base_url", url)]]

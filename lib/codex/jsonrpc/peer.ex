@@ -43,6 +43,7 @@ defmodule Codex.JSONRPC.Peer do
           caller: term(),
           method: String.t(),
           params: map() | nil,
+          members: map(),
           timeout: timeout(),
           deadline: time(),
           limit: time(),
@@ -63,8 +64,8 @@ defmodule Codex.JSONRPC.Peer do
         }
 
   @typedoc """
-    * `:request` - sends a request. Options: `:timeout_ms`, `:limit_ms` (for `:extend`), and
-      `cancel?: false` for a request that must not be cancelled
+    * `:request` - sends a request. Options: `:timeout_ms`, `:limit_ms` (for `:extend`), `:members`
+      beside method and parameters, and `cancel?: false` for a request that must not be cancelled
     * `:extend` - the request has made progress: its timeout begins anew, up to its limit
     * `:cancel` - the caller does not wait any more
     * `:refuse` - the request could not be sent
@@ -151,6 +152,7 @@ defmodule Codex.JSONRPC.Peer do
       caller: caller,
       method: method,
       params: params,
+      members: Keyword.get(opts, :members, %{}),
       timeout: timeout,
       deadline: at(now, timeout),
       limit: at(now, Keyword.get(opts, :limit_ms, timeout)),
@@ -296,7 +298,8 @@ defmodule Codex.JSONRPC.Peer do
     do: {[{:answer, nil, entry.caller, {:error, {:overflow, :requests, most}}}], peer}
 
   defp send_request(%{next: id} = peer, entry) do
-    request = put_params(%{"id" => id, "method" => entry.method}, entry.params)
+    request = Map.merge(entry.members, %{"id" => id, "method" => entry.method})
+    request = put_params(request, entry.params)
     {[message(peer, request)], wait(%{peer | next: id + 1}, id, entry)}
   end
 

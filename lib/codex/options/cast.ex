@@ -74,6 +74,9 @@ defmodule Codex.Options.Cast do
   def cast(:retry, value) when value in [:resume, "resume"], do: {:ok, :resume}
   def cast(:retry, value), do: Type.cast(:boolean, value)
 
+  def cast(:trace, false), do: {:ok, false}
+  def cast(:trace, value), do: Codex.Telemetry.Trace.cast(value)
+
   def cast(:retry_opts, value), do: options(Codex.Retry.Options.check(value), value)
   def cast(:rate_limit_opts, value), do: options(Codex.RateLimit.Options.check(value), value)
 

@@ -376,6 +376,10 @@ defmodule Codex.Options.Rows do
        "`rate_limit_opts` are set, unless false", exec: :host, app: :host},
     {:rate_limit_opts, [:thread, :turn], :rate_limit_opts, "the options of `Codex.RateLimit`",
      exec: :host, app: :host},
+    {:trace, [:thread, :turn], :trace,
+     "the W3C Trace Context that Codex continues in its own export (`[otel]`): see " <>
+       "`guides/telemetry.md`. Without it, that of the calling process in OpenTelemetry, if the " <>
+       "application has `:opentelemetry_api`; `false` sends none", exec: :trace, app: :trace},
     # The host may keep anything there.
     {:metadata, [:thread], :map, "for the host; not sent",
      default: %{}, exec: :host, app: :host, secret: true},
@@ -423,6 +427,9 @@ defmodule Codex.Options.Rows do
     request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
     opts: "a map or keyword",
     retry: "a boolean or `:resume`",
+    trace:
+      "a `traceparent` (`00-<trace id>-<span id>-<flags>`), a map or keyword with `traceparent` " <>
+        "and if wanted `tracestate`, or `false`",
     retry_opts: "a map or keyword of the options of `Codex.Retry`",
     rate_limit_opts: "a map or keyword of the options of `Codex.RateLimit`",
     transport: "`:exec` or `{:app_server, conn}`"

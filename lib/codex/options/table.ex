@@ -181,6 +181,7 @@ defmodule Codex.Options.Table do
 
   defp app_doc(param, _exec) when is_binary(param), do: "`#{param}`"
   defp app_doc(:config, exec), do: exec_doc(exec) |> String.replace("`-c ", "`config` `")
+  defp app_doc(:trace, _exec), do: "`trace` of each request"
   defp app_doc(:connection, _exec), do: "that of the connection"
   defp app_doc(:overrides, _exec), do: "`config`"
   defp app_doc(:bundle, _exec), do: "`sandbox`, `approvalPolicy`"
@@ -197,6 +198,7 @@ defmodule Codex.Options.Table do
   defp exec_doc({:table, key}), do: "`-c #{key}.…=…`"
   defp exec_doc({:provider, key}), do: "`-c model_providers.<id>.#{key}=…`"
   defp exec_doc({:env, names}), do: "environment: #{Enum.map_join(names, ", ", &"`#{&1}`")}"
+  defp exec_doc(:trace), do: "environment: `TRACEPARENT`, `TRACESTATE`"
   defp exec_doc(:overrides), do: "`-c …=…`"
 
   defp exec_doc(:isolation),

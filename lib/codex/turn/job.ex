@@ -4,6 +4,7 @@ defmodule Codex.Turn.Job do
 
   alias Codex.Options.Merge
   alias Codex.Review.Target
+  alias Codex.Telemetry.Trace
 
   @enforce_keys [:task, :settings]
   defstruct [
@@ -49,6 +50,7 @@ defmodule Codex.Turn.Job do
     with {:ok, settings} <- Merge.settings(client, thread && thread.thread_opts, turn_opts),
          settings = Map.merge(settings, %{output_schema_path: more[:output_schema_path]}),
          settings = %{settings | images: (more[:images] || []) ++ settings.images},
+         settings = %{settings | trace: Trace.of_run(settings.trace, settings.env)},
          :ok <- check(task, settings) do
       {:ok,
        %__MODULE__{
