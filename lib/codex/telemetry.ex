@@ -174,7 +174,7 @@ defmodule Codex.Telemetry do
   @spec attach_opentelemetry(keyword()) ::
           :ok | {:error, :already_exists | :no_telemetry | :opentelemetry_unavailable}
   def attach_opentelemetry(opts \\ []) do
-    opts = Codex.Options.Schema.validate!(@opentelemetry, opts)
+    opts = Schema.validate!(@opentelemetry, opts)
 
     cond do
       not Code.ensure_loaded?(:telemetry) ->

@@ -93,12 +93,14 @@ defmodule Codex.Surface.Flags do
         String.split(words, ~r/,\s*/)
 
       nil ->
-        case String.split(text, "Possible values:\n") do
-          [_, list] -> for [_, word] <- Regex.scan(~r/^ +- ([\w-]+):/m, list), do: word
-          _none -> []
-        end
+        listed_values(String.split(text, "Possible values:\n"))
     end
   end
+
+  defp listed_values([_, list]),
+    do: for([_, word] <- Regex.scan(~r/^ +- ([\w-]+):/m, list), do: word)
+
+  defp listed_values(_none), do: []
 
   defp subcommands(help) do
     case Regex.run(~r/^Commands:\n((?:  .*\n)+)/m, help) do

@@ -31,9 +31,7 @@ defmodule Codex.CLI.Since do
   def lacks(nil), do: nil
 
   def lacks(found) do
-    if not older?(found, @newest) do
-      nil
-    else
+    if older?(found, @newest) do
       rows = for {_, _, version, _} = row <- @requests, older?(found, version), do: row
       %{found: found, requests: Enum.group_by(rows, &elem(&1, 0), &Tuple.delete_at(&1, 0))}
     end

@@ -5,6 +5,9 @@ defmodule Codex.Telemetry.MetricsTest do
   alias Codex.{Stub, Telemetry, TelemetryStandIn, Thread}
   alias Codex.Telemetry.Table
 
+  # `Codex.TelemetryStandIn` defines it.
+  @compile {:no_warn_undefined, :telemetry}
+
   # Stands in for the package telemetry_metrics.
   @source """
   defmodule Telemetry.Metrics do
@@ -59,7 +62,7 @@ defmodule Codex.Telemetry.MetricsTest do
       send(test, {:event, event, measurements, meta})
     end
 
-    :ok = apply(:telemetry, :attach_many, ["record", Telemetry.events(), record, nil])
+    :ok = :telemetry.attach_many("record", Telemetry.events(), record, nil)
     assert {:ok, _} = Thread.run(Stub.thread(dir, ~s(cat >/dev/null; echo "$turn")), "Hello")
     events = events()
 
