@@ -1,6 +1,6 @@
 [
   inputs: [
-    "{mix,.formatter}.exs",
+    "{mix,.formatter,.credo}.exs",
     "native/*.exs",
     "{lib,dev,dev_tasks,test,bench,examples}/**/*.{ex,exs}"
   ]

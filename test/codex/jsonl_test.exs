@@ -5,7 +5,7 @@ defmodule Codex.JSONLTest do
   doctest Codex.Items
 
   alias Codex.{Events, Fixtures, Items, JSONL}
-  alias Codex.Events.Schema
+  alias Codex.Events.{Schema}
 
   defp decode_in_pieces(stream, size) do
     decoder = JSONL.new()
@@ -428,7 +428,7 @@ defmodule Codex.JSONLTest do
 
     test "maps of all rows and fields survive a round trip, those of the app-server included" do
       for {table, module} <- [events: Events, items: Items],
-          spec <- Codex.Events.Schema.specs(table),
+          spec <- Schema.specs(table),
           {type, _} <- spec.names do
         item = %{"type" => "sleep", "duration_ms" => 5}
 

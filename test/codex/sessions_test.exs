@@ -1,7 +1,7 @@
 defmodule Codex.SessionsTest do
   use ExUnit.Case, async: true
 
-  alias Codex.{OptionError, SessionStores, Sessions}
+  alias Codex.{OptionError, Sessions, SessionStores}
 
   @moduletag :tmp_dir
 

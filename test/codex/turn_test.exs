@@ -2,6 +2,7 @@ defmodule Codex.TurnTest do
   # Results of events, without a CLI.
   use ExUnit.Case, async: true
 
+  alias Codex.AppServer.EventDecoder
   alias Codex.{Error, Events, Items, Turn}
   alias Codex.JSON.Answer
   alias Codex.Turn.Result
@@ -24,7 +25,7 @@ defmodule Codex.TurnTest do
     do: %Events.ItemCompleted{item: %Items.AgentMessage{text: text, phase: phase}}
 
   defp notice(method, params),
-    do: Codex.AppServer.EventDecoder.decode(method, params)
+    do: EventDecoder.decode(method, params)
 
   describe "the answer" do
     test "is the last message of the phase final_answer, else the last message" do

@@ -116,10 +116,9 @@ defmodule Codex.Events.Names do
   """
   @spec struct(String.t()) :: String.t()
   def struct(type) do
-    with :error <- Map.fetch(@structs, type) do
-      type |> String.split(~r/\W+/, trim: true) |> Enum.map_join(&Macro.camelize/1)
-    else
+    case Map.fetch(@structs, type) do
       {:ok, name} -> name
+      :error -> type |> String.split(~r/\W+/, trim: true) |> Enum.map_join(&Macro.camelize/1)
     end
   end
 

@@ -159,14 +159,16 @@ defmodule Codex.Events.Schema do
   @doc "Returns a line of Markdown for each struct of a table."
   @spec guide(:events | :items) :: [String.t()]
   def guide(table) do
-    for spec <- Enum.sort_by(specs(table), & &1.module) do
-      name = spec.module |> Module.split() |> List.last()
-      text = spec.doc |> String.split("\n\n") |> hd()
+    table |> specs() |> Enum.sort_by(& &1.module) |> Enum.map(&guide_line/1)
+  end
 
-      case for(%{name: name} <- spec.fields, name != :id, do: "`#{name}`") do
-        [] -> "`#{name}`: #{text} #{sent_as(spec)}"
-        fields -> "`#{name}`: #{text} Fields: #{Enum.join(fields, ", ")}. #{sent_as(spec)}"
-      end
+  defp guide_line(spec) do
+    name = spec.module |> Module.split() |> List.last()
+    text = spec.doc |> String.split("\n\n") |> hd()
+
+    case for(%{name: name} <- spec.fields, name != :id, do: "`#{name}`") do
+      [] -> "`#{name}`: #{text} #{sent_as(spec)}"
+      fields -> "`#{name}`: #{text} Fields: #{Enum.join(fields, ", ")}. #{sent_as(spec)}"
     end
   end
 

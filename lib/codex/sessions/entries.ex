@@ -95,19 +95,20 @@ defmodule Codex.Sessions.Entries do
   end
 
   defp first_line(path) do
+    with {:ok, text} <- beginning(path),
+         [line | _] = :binary.split(text, "\n"),
+         {:ok, %{} = map} <- JSON.decode(line) do
+      map
+    else
+      _unreadable_or_not_json -> %{}
+    end
+  end
+
+  defp beginning(path) do
     with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
       text = :file.read(file, @max_line)
       _ = :file.close(file)
-
-      with {:ok, text} <- text,
-           [line | _] = :binary.split(text, "\n"),
-           {:ok, %{} = map} <- JSON.decode(line) do
-        map
-      else
-        _empty_or_not_json -> %{}
-      end
-    else
-      {:error, _reason} -> %{}
+      text
     end
   end
 end

@@ -29,19 +29,17 @@ defmodule Codex.Sessions.Filter do
   def new(opts) do
     set = for {key, value} <- Map.take(opts, @keys), value != nil, into: %{}, do: {key, value}
 
-    Enum.reduce_while([:since, :until], {:ok, set}, fn key, {:ok, set} ->
-      case set do
-        %{^key => value} ->
-          case time(value) do
-            {:ok, text} -> {:cont, {:ok, Map.put(set, key, text)}}
-            :error -> {:halt, {:error, invalid(key, value)}}
-          end
-
-        _not_set ->
-          {:cont, {:ok, set}}
-      end
-    end)
+    with {:ok, set} <- put_time(set, :since), do: put_time(set, :until)
   end
+
+  defp put_time(set, key) when is_map_key(set, key) do
+    case time(set[key]) do
+      {:ok, text} -> {:ok, Map.put(set, key, text)}
+      :error -> {:error, invalid(key, set[key])}
+    end
+  end
+
+  defp put_time(set, _key), do: {:ok, set}
 
   defp invalid(key, value) do
     expected = "a Date, a DateTime or text such as \"2026-11-26\" or \"2026-11-26T20:00:00Z\""
@@ -52,9 +50,10 @@ defmodule Codex.Sessions.Filter do
   defp time(%Date{} = date), do: {:ok, Date.to_iso8601(date)}
 
   defp time(%DateTime{} = time) do
-    with {:ok, utc} <- DateTime.shift_zone(time, "Etc/UTC"),
-         do: {:ok, utc |> DateTime.to_iso8601() |> String.trim_trailing("Z")},
-         else: (_ -> :error)
+    case DateTime.shift_zone(time, "Etc/UTC") do
+      {:ok, utc} -> {:ok, utc |> DateTime.to_iso8601() |> String.trim_trailing("Z")}
+      {:error, _reason} -> :error
+    end
   end
 
   defp time(text) when is_binary(text) do

@@ -100,6 +100,6 @@ defmodule Codex.Sessions.Problem do
   defp printable(text), do: Codex.Text.line(text)
 
   defimpl String.Chars do
-    def to_string(problem), do: Codex.Sessions.Problem.message(problem)
+    def to_string(problem), do: @for.message(problem)
   end
 end

@@ -64,7 +64,10 @@ defmodule Codex.Sessions.Store do
     <<"rollout-", time::binary-19, "-", thread::binary-36, rest::binary>> = Path.basename(path)
 
     rollout =
-      with(<<"_", segment::binary-36, _::binary>> <- rest, do: segment, else: (_ -> thread))
+      case rest do
+        <<"_", segment::binary-36, _::binary>> -> segment
+        _whole -> thread
+      end
 
     %{
       path: path,

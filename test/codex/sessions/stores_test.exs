@@ -2,7 +2,7 @@ defmodule Codex.Sessions.StoresTest do
   # Recorded homes of eleven versions of the CLI, against the answers of the script that drove it.
   use ExUnit.Case, async: true
 
-  alias Codex.{SessionStores, Sessions}
+  alias Codex.{Sessions, SessionStores}
 
   @moduletag :tmp_dir
 
