@@ -17,6 +17,8 @@ defmodule CodexSdk.MixProject do
       start_permanent: Mix.env() == :prod,
       package: package(),
       docs: docs(),
+      dialyzer: dialyzer(),
+      aliases: ["deps.get": &get_deps/1],
       deps: deps()
     ]
   end
@@ -28,8 +30,8 @@ defmodule CodexSdk.MixProject do
     [extra_applications: applications, mod: {Codex.Application, []}]
   end
 
-  # Tools of those who work on this package. They need Hex, and are declared once somebody asked for
-  # them: `CODEX_SDK_DEV=1 mix deps.get`. Applications that depend on this package never see them.
+  # Tools of those who work on this package. Hex has them, so they are declared once they were
+  # fetched. Applications that depend on this package never see them.
   defp deps do
     if hex_tools?() do
       [
@@ -44,6 +46,22 @@ defmodule CodexSdk.MixProject do
 
   defp hex_tools?,
     do: System.get_env("CODEX_SDK_DEV") == "1" or File.dir?(Path.join(__DIR__, "deps/credo"))
+
+  # If Hex is installed, `mix deps.get` fetches the tools. The package works without them.
+  defp get_deps(args) do
+    if hex_tools?() or not Code.ensure_loaded?(Hex) do
+      Mix.Task.run("deps.get", args)
+    else
+      options = [env: [{"CODEX_SDK_DEV", "1"}], into: IO.stream()]
+
+      with {_output, status} when status != 0 <- System.cmd("mix", ["deps.get" | args], options),
+           do: Mix.shell().error("credo, dialyxir and ex_doc are missing: Hex did not fetch them")
+    end
+  end
+
+  # Options of dialyxir; `mix dialyzer` without dialyxir has the same.
+  defp dialyzer,
+    do: [plt_add_apps: [:inets, :mix, :ex_unit], flags: [:unmatched_returns, :unknown]]
 
   # dev/ has development tools of this package, and dev_tasks/ the tasks of tools that are missing.
   # Applications compile the package as :prod, without them.

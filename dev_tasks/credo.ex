@@ -1,14 +1,17 @@
 defmodule Mix.Tasks.Credo do
-  @moduledoc "Says how to get credo, which is not installed."
-  @shortdoc @moduledoc
+  @moduledoc """
+  Fails with a line that tells how to get credo. `mix deps.get` fetches credo if Hex is installed;
+  then the task of credo runs instead of this one.
+  """
+  @shortdoc "Tells how to get credo, which is not installed"
   use Mix.Task
 
   @dialyzer {:no_return, run: 1}
   @impl true
   def run(_args) do
     Mix.raise(
-      "credo is not installed. It comes from Hex: run `CODEX_SDK_DEV=1 mix deps.get` once, " <>
-        "then `MIX_ENV=test mix credo --strict`"
+      "credo is not installed, so nothing was checked. It comes from Hex: run " <>
+        "`mix local.hex --force`, `mix deps.get`, then `MIX_ENV=test mix credo --strict`"
     )
   end
 end

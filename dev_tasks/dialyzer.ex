@@ -3,8 +3,8 @@ defmodule Mix.Tasks.Dialyzer do
   Runs OTP's Dialyzer over the modules of this package, with unmatched results and unknown functions
   as errors.
 
-  The analysis of OTP and Elixir takes a minute. `.plt/` keeps it for each pair of versions. Where
-  dialyxir is installed (`CODEX_SDK_DEV=1 mix deps.get`), its task of this name runs instead.
+  The analysis of OTP and Elixir takes a minute. `.plt/` keeps it for each pair of versions. If
+  dialyxir is installed (`mix deps.get` with Hex), its task of this name runs instead.
   """
   @shortdoc "Runs OTP's Dialyzer over the modules of this package"
   use Mix.Task
