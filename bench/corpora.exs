@@ -31,7 +31,7 @@ defmodule Bench.Corpora do
 
   defp cut(bytes, size) do
     at = end_of_lines(bytes, min(size, byte_size(bytes)))
-    <<chunk::binary-size(at), rest::binary>> = bytes
+    {chunk, rest} = :erlang.split_binary(bytes, at)
     [:binary.copy(chunk) | cut(rest, size)]
   end
 

@@ -76,7 +76,7 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
     end
 
     defp inputs(choice),
-      do: digest(sources() ++ ready_files(choice)) <> :erlang.term_to_binary(identity(choice))
+      do: digest(sources() ++ ready_files(choice)) <> encode(identity(choice))
 
     # The same archive is the same from any place.
     defp identity({:prebuilt, source}), do: {:prebuilt, source.name, source.sum}
@@ -277,9 +277,12 @@ unless Code.ensure_loaded?(Mix.Tasks.Compile.CodexNative) do
           {:error, reason} -> {path, reason}
         end
       end)
-      |> :erlang.term_to_binary()
+      |> encode()
       |> :erlang.md5()
     end
+
+    # The same bytes with every OTP: OTP 26 has another default.
+    defp encode(term), do: :erlang.term_to_binary(term, minor_version: 2)
 
     defp error(message) do
       Mix.shell().error("** " <> message)

@@ -4,7 +4,7 @@ defmodule Codex.ConsumerTest do
   # Without the Codex CLI, a script stands in for it.
   use ExUnit.Case, async: true
 
-  alias Codex.{Http, Stub, WithoutRust}
+  alias Codex.{Git, Http, Stub, WithoutRust}
 
   @moduletag timeout: 300_000
 
@@ -39,7 +39,7 @@ defmodule Codex.ConsumerTest do
   @tag :codex_cli
   test "runs the first example of the README", context do
     # The CLI wants the current directory to be a Git repository.
-    {_, 0} = System.cmd("git", ["init", "--quiet", context.app])
+    Git.run!(context.app, ~w(init --quiet))
     model = Codex.Test.start!(["It says hello."])
     {:ok, codex} = Codex.Test.codex_path()
     env = [{"CODEX_PATH", codex}, {"CODEX_HOME", model.home} | Enum.to_list(model.env)]

@@ -4,7 +4,7 @@ defmodule Codex.ExamplesTest do
   use ExUnit.Case, async: true
 
   import Codex.Test.Steps
-  alias Codex.{OtherVM, Test}
+  alias Codex.{Git, OtherVM, Test}
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
@@ -44,9 +44,8 @@ defmodule Codex.ExamplesTest do
   describe "ci_review.exs" do
     defp repository(script) do
       model = Test.start!(script, git: true)
-      git = &System.cmd("git", ["-C", model.workspace | &1], stderr_to_stdout: true)
-      {_, 0} = git.(~w(commit -q --allow-empty -m first))
-      {_, 0} = git.(~w(branch -f base))
+      Git.commit!(model.workspace)
+      Git.run!(model.workspace, ~w(branch -f base))
       File.write!(Path.join(model.workspace, "a.ex"), "new\n")
       model
     end

@@ -4,7 +4,7 @@ defmodule Codex.GuidesTest do
 
   import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{AppServer, Events, Test, Thread}
+  alias Codex.{AppServer, Events, Git, Test, Thread}
 
   @moduletag :codex_cli
   # The tests define it.
@@ -44,9 +44,8 @@ defmodule Codex.GuidesTest do
   # Runs the review gate of the guide. Returns its exit status and its output.
   defp gate(step, branch) do
     model = Test.start!(List.wrap(step), git: true)
-    git = &System.cmd("git", ["-C", model.workspace | &1], stderr_to_stdout: true)
-    {_, 0} = git.(~w(commit -q --allow-empty -m first))
-    {_, 0} = git.(~w(branch -f main))
+    Git.commit!(model.workspace)
+    Git.run!(model.workspace, ~w(branch -f main))
     {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model))
     code = Enum.find(@blocks, &(&1 =~ "System.halt"))
     code = code |> String.replace("System.halt(", "exit(") |> String.replace(~s("main"), branch)

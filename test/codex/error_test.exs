@@ -34,7 +34,7 @@ defmodule Codex.ErrorTest do
 
       for {place, reason} <- reasons,
           tag = if(is_tuple(reason), do: elem(reason, 0), else: reason),
-          is_atom(tag) and tag not in @inside and not is_nil(tag) do
+          is_atom(tag) and tag not in @inside do
         for term <- [reason, {:error, reason}] do
           error = Error.normalize(term)
           refute error.message =~ inspect(reason), "#{place}: #{inspect(reason)} has no words"
@@ -113,8 +113,10 @@ defmodule Codex.ErrorTest do
           {:app_server_down, 1},
           {},
           {nil}
-        ],
-        do: assert(%Error{message: message} = Error.normalize(odd)) && assert(is_binary(message))
+        ] do
+      assert %Error{message: message} = Error.normalize(odd)
+      assert is_binary(message)
+    end
   end
 
   describe "kinds" do

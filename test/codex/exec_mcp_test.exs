@@ -5,7 +5,7 @@ defmodule Codex.ExecMcpTest do
   import Codex.Test.Steps
   alias Codex.Config.Helpers
   alias Codex.Exec.McpLog
-  alias Codex.{Items, Thread}
+  alias Codex.{Git, Items, Thread}
   alias Codex.Options.Overrides
 
   @moduletag :codex_cli
@@ -133,7 +133,7 @@ defmodule Codex.ExecMcpTest do
     defp toml(value), do: elem(Overrides.toml(value), 1)
 
     defp trust!(model) do
-      {_, 0} = System.cmd("git", ["init", "-q", model.workspace])
+      Git.run!(model.workspace, ~w(init --quiet))
       project = Path.join(model.workspace, ".codex")
       File.mkdir_p!(project)
       {:ok, _} = Helpers.put_trust(model.workspace, :trusted, codex_home: model.home)

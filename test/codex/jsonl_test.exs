@@ -9,9 +9,14 @@ defmodule Codex.JSONLTest do
 
   defp decode_in_pieces(stream, size) do
     decoder = JSONL.new()
-    pieces = for <<piece::binary-size(size) <- stream>>, do: piece
-    tail = binary_part(stream, byte_size(stream), -rem(byte_size(stream), size))
-    Enum.flat_map(pieces ++ [tail], &JSONL.feed(decoder, &1)) ++ JSONL.finish(decoder)
+    Enum.flat_map(pieces(stream, size), &JSONL.feed(decoder, &1)) ++ JSONL.finish(decoder)
+  end
+
+  defp pieces(stream, size) when byte_size(stream) <= size, do: [stream]
+
+  defp pieces(stream, size) do
+    {piece, rest} = :erlang.split_binary(stream, size)
+    [piece | pieces(rest, size)]
   end
 
   # A field that the wire sends as null is nil in the struct and not written again.
@@ -234,12 +239,7 @@ defmodule Codex.JSONLTest do
 
       for size <- [1, 7, 100, 10_000] do
         decoder = JSONL.new(max_line_bytes: 100)
-
-        events =
-          for(<<piece::binary-size(size) <- stream>>, do: piece) ++
-            [binary_part(stream, byte_size(stream), -rem(byte_size(stream), size))]
-
-        events = Enum.flat_map(events, &JSONL.feed(decoder, &1))
+        events = Enum.flat_map(pieces(stream, size), &JSONL.feed(decoder, &1))
         assert [%Events.TurnStarted{}, %Events.Error{} = error, %Events.TurnStarted{}] = events
         assert error.additional_details == %{"line_bytes" => 502}
         assert error.message =~ "502 bytes"

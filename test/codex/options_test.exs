@@ -1245,11 +1245,7 @@ defmodule Codex.OptionsTest do
 
     test "works in a worktree, resumes over folders, and writes the last message" do
       model = Codex.Test.start!(["One.", "Two.", "Three."], git: true)
-      git = &System.cmd("git", &1, cd: model.workspace, stderr_to_stdout: true)
-
-      {_, 0} =
-        git.(["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--allow-empty", "-qm", "x"])
-
+      Codex.Git.commit!(model.workspace)
       last = Path.join(model.home, "last.txt")
 
       {:ok, thread} =

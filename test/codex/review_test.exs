@@ -4,7 +4,7 @@ defmodule Codex.ReviewTest do
 
   import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{AppServer, Error, Events, Exec, Items, Review, Test, Thread}
+  alias Codex.{AppServer, Error, Events, Exec, Git, Items, Review, Test, Thread}
   alias Codex.Review.Finding
 
   doctest Codex.Review
@@ -122,10 +122,6 @@ defmodule Codex.ReviewTest do
     {model, thread}
   end
 
-  defp git!(model, args) do
-    {_, 0} = System.cmd("git", ["-C", model.workspace] ++ args, stderr_to_stdout: true)
-  end
-
   describe "a review" do
     @describetag :codex_cli
 
@@ -238,8 +234,8 @@ defmodule Codex.ReviewTest do
 
       test "on #{lane} has a target that exists" do
         {model, thread} = start([], unquote(lane))
-        git!(model, ~w(commit -q --allow-empty -m first))
-        {sha, 0} = System.cmd("git", ["-C", model.workspace, "rev-parse", "HEAD"])
+        Git.commit!(model.workspace)
+        sha = Git.run!(model.workspace, ["rev-parse", "HEAD"])
         blob = String.duplicate("1", 40)
 
         for {target, why} <- [
@@ -317,8 +313,8 @@ defmodule Codex.ReviewTest do
       test "on #{lane} looks at each target" do
         script = for _ <- @targets, do: json(@output)
         {model, thread} = start(script, unquote(lane))
-        git!(model, ~w(commit -q --allow-empty -m first))
-        git!(model, ~w(branch -f main))
+        Git.commit!(model.workspace)
+        Git.run!(model.workspace, ~w(branch -f main))
         for target <- @targets, do: assert({:ok, _} = Thread.review(thread, target))
 
         asked =
@@ -380,7 +376,7 @@ defmodule Codex.ReviewTest do
 
     test "runs nothing of the repository that it asks for its target" do
       {model, thread} = start([json(@output)], :exec)
-      git!(model, ~w(commit -q --allow-empty -m first))
+      Git.commit!(model.workspace)
       mark = Path.join(model.workspace, "ran")
       missing = String.duplicate("1", 40)
 
@@ -393,7 +389,7 @@ defmodule Codex.ReviewTest do
             {"remote.origin.promisor", "true"},
             {"protocol.ext.allow", "always"}
           ],
-          do: git!(model, ["config", key, value])
+          do: Git.run!(model.workspace, ["config", key, value])
 
       assert {:error, {:invalid_review_target, %{reason: :no_commit}}} =
                Thread.review(thread, {:commit, missing})

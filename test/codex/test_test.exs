@@ -18,7 +18,7 @@ defmodule Codex.TestTest do
     headers = for {k, v} <- headers, do: {to_charlist(k), to_charlist(v)}
 
     request =
-      if method == :get, do: {url, headers}, else: {url, headers, 'application/json', body}
+      if method == :get, do: {url, headers}, else: {url, headers, ~c"application/json", body}
 
     {:ok, {{_, status, _}, headers, body}} =
       :httpc.request(method, request, [timeout: 30_000], body_format: :binary)

@@ -361,7 +361,11 @@ defmodule Codex.ThreadsTest do
 
     assert {:error, %Codex.OptionError{path: [:thread], value: "abc"}} = Threads.delete("abc")
     assert_raise Error, ~r/needs a thread over an app-server/, fn -> Threads.turns(exec) end
-    assert_raise Error, ~r/must be a Codex.Thread.*got: "abc"/, fn -> Threads.items("abc") end
+
+    assert_raise Error, ~r/must be a Codex.Thread.*got: "abc"/, fn ->
+      for thread <- ["abc"], do: Threads.items(thread)
+    end
+
     assert_raise Error, ~r/limt/, fn -> Threads.list(self(), limt: 1) end
     assert_raise Error, fn -> Threads.list(self(), :odd) end
 

@@ -110,6 +110,11 @@ defmodule Mix.Tasks.Codex.DoctorTest do
     Logins.put!(home, nil)
     assert {json, 1} = mix.(["codex.doctor", "--json" | argv])
     assert {:ok, %{"healthy" => false}} = Codex.JSON.decode(String.trim(json))
+
+    # Compiling after a change writes nothing to stdout either.
+    File.write!(Path.join(dir, "lib/asker.ex"), "defmodule Asker do\n  def ask, do: 1\nend\n")
+    assert {json, 0} = mix.(["codex.config", "get", "model", "--json", "--codex-home", home])
+    assert {:ok, %{"key" => "model"}} = Codex.JSON.decode(String.trim(json))
   end
 
   test "an error ends the task" do

@@ -149,7 +149,7 @@ defmodule Codex.Surface.Flags do
   end
 
   defp full(rows),
-    do: for(row <- rows, do: if(tuple_size(row) == 3, do: Tuple.append(row, []), else: row))
+    do: for(row <- rows, do: if(tuple_size(row) == 3, do: Tuple.insert_at(row, 3, []), else: row))
 
   defp sent(facts) do
     case facts[:exec] do

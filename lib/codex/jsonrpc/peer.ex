@@ -36,7 +36,7 @@ defmodule Codex.JSONRPC.Peer do
   @unsupported {:error, %{"code" => -32_601, "message" => "method not found"}}
 
   @enforce_keys [:config]
-  defstruct [:config, next: 0, sent: %{}, received: %{}, deadlines: :gb_sets.new()]
+  defstruct [:config, :deadlines, next: 0, sent: %{}, received: %{}]
 
   @typedoc "A request that was sent. `retry_at` is set until it is sent again."
   @type sent :: %{
@@ -126,7 +126,8 @@ defmodule Codex.JSONRPC.Peer do
     config =
       Enum.reduce(opts, @defaults, fn {key, value}, all -> Map.replace!(all, key, value) end)
 
-    %__MODULE__{config: config}
+    # Not a default of the struct: newer Dialyzers take the literal for a broken opaque term.
+    %__MODULE__{config: config, deadlines: :gb_sets.new()}
   end
 
   @doc "Returns when `:tick` is due."

@@ -53,7 +53,7 @@ defmodule Codex.Test.Server do
       home: home,
       script: script,
       acceptor: nil,
-      connections: MapSet.new(),
+      connections: [],
       started: now(),
       # Newest first.
       requests: [],
@@ -99,7 +99,7 @@ defmodule Codex.Test.Server do
 
   @impl true
   def handle_info({:accepted, pid}, %{acceptor: pid} = state),
-    do: {:noreply, accept_next(%{state | connections: MapSet.put(state.connections, pid)})}
+    do: {:noreply, accept_next(%{state | connections: [pid | state.connections]})}
 
   def handle_info({:await_over, from}, state) do
     GenServer.reply(from, {:error, :timeout})
@@ -111,15 +111,15 @@ defmodule Codex.Test.Server do
 
   # A connection ended. If it crashed, its report is in the log and the client got a broken stream.
   def handle_info({:EXIT, pid, _reason}, state),
-    do: {:noreply, %{state | connections: MapSet.delete(state.connections, pid)}}
+    do: {:noreply, %{state | connections: List.delete(state.connections, pid)}}
 
   def handle_info(_other, state), do: {:noreply, state}
 
   @impl true
   def terminate(_reason, state) do
     :gen_tcp.close(state.listener)
-    for pid <- [state.acceptor | MapSet.to_list(state.connections)], do: Process.exit(pid, :kill)
-    Home.remove(state.home, MapSet.size(state.connections) > 0)
+    for pid <- [state.acceptor | state.connections], do: Process.exit(pid, :kill)
+    Home.remove(state.home, state.connections != [])
   end
 
   defp accept_next(state),

@@ -37,7 +37,7 @@ defmodule Mix.Tasks.Codex.Config do
   @impl true
   def run(argv) do
     # Builds the native library. The application need not be started.
-    Mix.Task.run("compile")
+    Mix.CodexCompile.run("compile")
 
     case OptionParser.parse(argv, strict: @switches) do
       {opts, arguments, []} -> arguments |> answer(opts) |> Mix.shell().info()

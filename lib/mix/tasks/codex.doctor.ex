@@ -81,34 +81,22 @@ defmodule Mix.Tasks.Codex.Doctor do
   end
 
   defp checks(opts) do
-    compile(opts[:json] == true)
+    Mix.CodexCompile.run("app.config")
 
     # Reading credentials needs this application, but not that of the project.
-    with {:error, {application, why}} <- Application.ensure_all_started(:codex_sdk),
-         do: Mix.raise("#{application} does not start: #{inspect(why)}")
+    case Application.ensure_all_started(:codex_sdk) do
+      {:ok, _started} -> :ok
+      {:error, {application, why}} -> Mix.raise("#{application} does not start: #{inspect(why)}")
+    end
 
     opts = Keyword.drop(opts, [:json, :color])
     Doctor.run(for {name, value} <- opts, do: {Map.get(@options, name, name), value})
   end
 
-  defp compile(false), do: Mix.Task.run("app.config")
-
-  # Messages of compilers go to stderr, so that stdout has the object only.
-  defp compile(true) do
-    leader = Process.group_leader()
-    Process.group_leader(self(), Process.whereis(:standard_error))
-
-    try do
-      Mix.Task.run("app.config")
-    after
-      Process.group_leader(self(), leader)
-    end
-  end
-
-  # The log goes to stdout, too. The checks contain its warnings.
+  # The log goes to stdout, too. The checks contain its warnings. Nothing here logs an emergency.
   defp without_log(fun) do
     level = Logger.level()
-    Logger.configure(level: :none)
+    Logger.configure(level: :emergency)
 
     try do
       fun.()

@@ -197,7 +197,7 @@ defmodule Codex.AppServer.ConnectionTest do
       Process.flag(:trap_exit, true)
       {:ok, conn} = AppServer.start_link(client: Test.options(model), cwd: model.workspace)
       os_pid = os_pid(conn)
-      :sys.replace_state(conn, fn server -> %{server | state: :broken} end)
+      :sys.replace_state(conn, fn server -> %{server | state: {:broken}} end)
 
       log =
         ExUnit.CaptureLog.capture_log(fn ->

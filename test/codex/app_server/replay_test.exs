@@ -13,7 +13,7 @@ defmodule Codex.AppServer.ReplayTest do
 
   defp random(bytes) do
     size = min(:rand.uniform(700), byte_size(bytes))
-    <<chunk::binary-size(size), rest::binary>> = bytes
+    {chunk, rest} = :erlang.split_binary(bytes, size)
     [chunk | random(rest)]
   end
 

@@ -219,6 +219,8 @@ defmodule Codex.AppServer.TokensTest do
     reader = spawn(fn -> Thread.run(thread, "go") end)
     assert_receive {:deciding, pid}, 10_000
     monitor = Process.monitor(pid)
+    # The answer comes after the monitor has reached the process.
+    assert Process.alive?(pid)
     Process.exit(reader, :kill)
     assert_receive {:DOWN, ^monitor, :process, _, :killed}, 5_000
   end

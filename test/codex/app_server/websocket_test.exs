@@ -288,6 +288,8 @@ defmodule Codex.AppServer.WebSocketTest do
         )
 
       ref = Process.monitor(conn)
+      # The answer comes after the monitor has reached the process.
+      assert Process.alive?(conn)
       send(owner, :end)
       assert_receive {:DOWN, ^ref, :process, _, :normal}, 5_000
       assert_receive {:close, {0x88, _}}, 5_000
@@ -579,7 +581,7 @@ defmodule Codex.AppServer.WebSocketTest do
             {"sk-canary", [expires_in: 0]},
             {"sk-canary", [isuer: "x"]},
             {"sk-canary", [issuer: 1]},
-            {'sk-canary', []},
+            {~c"sk-canary", []},
             {"", []}
           ] do
         error =

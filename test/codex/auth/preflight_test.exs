@@ -235,10 +235,8 @@ defmodule Codex.Auth.PreflightTest do
 
   for {name, document, env, overrides, header} <- @cases do
     @tag :codex_cli
-    test "exec: #{name}" do
-      {document, env, overrides, header} =
-        unquote(Macro.escape({document, env, overrides, header}))
-
+    @tag example: {document, env, overrides, header}
+    test "exec: #{name}", %{example: {document, env, overrides, header}} do
       {model, thread} = thread!(env, overrides)
       Logins.put!(model.home, document)
       {:ok, preflight} = Thread.preflight(thread)
@@ -257,8 +255,8 @@ defmodule Codex.Auth.PreflightTest do
         {"a key that is forbidden", @key, %{}, {:forced, "chatgpt"}}
       ] do
     @tag :codex_cli
-    test "app-server: #{name}", %{tmp_dir: dir} do
-      {document, env, account} = unquote(Macro.escape({document, env, account}))
+    @tag example: {document, env, account}
+    test "app-server: #{name}", %{tmp_dir: dir, example: {document, env, account}} do
       home = Logins.home!(dir)
       Logins.put!(home, document)
 
@@ -300,8 +298,9 @@ defmodule Codex.Auth.PreflightTest do
     ]
 
     for {name, login, env, overrides, why} <- @violations do
-      test "#{name}: an error instead of a login that is gone" do
-        {login, env, overrides, why} = unquote(Macro.escape({login, env, overrides, why}))
+      @tag example: {login, env, overrides, why}
+      test "#{name}: an error instead of a login that is gone", context do
+        {login, env, overrides, why} = context.example
         {model, thread} = thread!(env, overrides)
         document = if login == :key, do: @key, else: Logins.chatgpt()
         Logins.put!(model.home, document)
