@@ -14,6 +14,7 @@ defmodule Codex.Telemetry.Trace do
 
   # The application may lack the package, which is called by this name.
   @propagator :otel_propagator_text_map
+  @compile {:no_warn_undefined, @propagator}
 
   @doc """
   Checks a trace context: a `traceparent`, or a map, keyword or list of pairs with `traceparent` and
