@@ -79,7 +79,7 @@ defmodule CodexSdk.MixProject do
       source_ref: "v#{@version}",
       extras: extras(),
       groups_for_extras: [
-        "Using the SDK": ~r"^guides/(ways|long|app|options|errors|models|telemetry)",
+        "Using the SDK": ~r"^guides/(ways|long|app|options|errors|events|models|telemetry)",
         "In production": ~r"^guides/"
       ],
       assets: %{"examples" => "examples"},
@@ -96,7 +96,7 @@ defmodule CodexSdk.MixProject do
 
   defp extras do
     guides =
-      ~w(app_server auth configuration errors models options production telemetry upgrading)
+      ~w(app_server auth configuration errors events models options production telemetry upgrading)
 
     [{"README.md", [title: "Overview"]}] ++
       Enum.map(guides, &"guides/#{&1}.md") ++

@@ -29,7 +29,7 @@ defmodule Codex.CredoTest do
 
   unless File.dir?(Path.join(@root, "deps/credo")) do
     test "without credo, the task fails with one line that tells how to get credo" do
-      error = assert_raise Mix.Error, fn -> Mix.Tasks.Credo.run(["--strict"]) end
+      error = assert_raise Mix.Error, fn -> Mix.Task.run("credo", ["--strict"]) end
       assert error.message =~ ~r/\Acredo is not installed, .*`mix deps.get`.*\z/
     end
   end

@@ -5,7 +5,7 @@ defmodule Codex.JSONLTest do
   doctest Codex.Items
 
   alias Codex.{Events, Fixtures, Items, JSONL}
-  alias Codex.Events.{Schema}
+  alias Codex.Events.Schema
 
   defp decode_in_pieces(stream, size) do
     decoder = JSONL.new()

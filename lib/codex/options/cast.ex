@@ -4,6 +4,7 @@ defmodule Codex.Options.Cast do
 
   alias Codex.OptionError
   alias Codex.Options.{Effort, Overrides, Sandbox, Schema, Type}
+  alias Codex.Telemetry.Trace
 
   @shell Schema.new([
            {:inherit, {:one_of, [:core, :all, :none]}, "the variables that commands inherit"},
@@ -75,7 +76,7 @@ defmodule Codex.Options.Cast do
   def cast(:retry, value), do: Type.cast(:boolean, value)
 
   def cast(:trace, false), do: {:ok, false}
-  def cast(:trace, value), do: Codex.Telemetry.Trace.cast(value)
+  def cast(:trace, value), do: Trace.cast(value)
 
   def cast(:retry_opts, value), do: options(Codex.Retry.Options.check(value), value)
   def cast(:rate_limit_opts, value), do: options(Codex.RateLimit.Options.check(value), value)
