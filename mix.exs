@@ -118,6 +118,7 @@ defmodule CodexSdk.MixProject do
         Codex.Input,
         Codex.Turn.Result,
         Codex.Turn.Running,
+        Codex.Turn.Child,
         Codex.RunResultStreaming,
         Codex.Stream,
         Codex.StreamEvent,

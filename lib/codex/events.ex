@@ -48,6 +48,17 @@ defmodule Codex.Events do
     @type t :: %__MODULE__{method: String.t(), params: map(), lossy: boolean()}
   end
 
+  defmodule Child do
+    @moduledoc """
+    An event of a sub-agent, with the option `children: true` over an app-server. `thread_id` is the
+    thread of the sub-agent, `event` the event of that thread. Sub-agents of a sub-agent are not
+    nested: their events are in an event with their own thread.
+    """
+    @enforce_keys [:thread_id, :event]
+    defstruct [:thread_id, :event]
+    @type t :: %__MODULE__{thread_id: String.t(), event: Codex.Events.t()}
+  end
+
   specs = Schema.specs(:events)
   common = [{:extra, "map()", default: %{}}, {:lossy, "boolean()", default: false}]
 
@@ -55,8 +66,8 @@ defmodule Codex.Events do
     Module.create(spec.module, Schema.module_body(spec, common), Macro.Env.location(__ENV__))
   end
 
-  for spec <- specs do
-    defimpl Inspect, for: spec.module do
+  for module <- [Child | Enum.map(specs, & &1.module)] do
+    defimpl Inspect, for: module do
       def inspect(event, opts), do: Codex.ShortInspect.data(event, opts)
     end
   end
@@ -64,10 +75,13 @@ defmodule Codex.Events do
   @typedoc "Any event."
   @type t ::
           unquote(
-            Enum.reduce(specs, quote(do: Unknown.t() | AppServerNotification.t()), fn spec,
-                                                                                      union ->
-              quote(do: unquote(spec.module).t() | unquote(union))
-            end)
+            Enum.reduce(
+              specs,
+              quote(do: Unknown.t() | AppServerNotification.t() | Child.t()),
+              fn spec, union ->
+                quote(do: unquote(spec.module).t() | unquote(union))
+              end
+            )
           )
 
   @doc """
@@ -90,6 +104,9 @@ defmodule Codex.Events do
   for spec <- specs, {type, consts} <- spec.names do
     defp parse(unquote(type), map), do: read(unquote(Macro.escape(spec)), unquote(consts), map)
   end
+
+  defp parse("child", %{"thread_id" => id, "event" => %{} = event}),
+    do: %Child{thread_id: id, event: parse!(event)}
 
   # Compaction names its stage in the type; an unknown stage stays text.
   compaction = Enum.find(specs, &(&1.module == Codex.Events.TurnCompaction))
@@ -124,6 +141,9 @@ defmodule Codex.Events do
 
   def to_map(%AppServerNotification{method: method, params: params}),
     do: %{"method" => method, "params" => params}
+
+  def to_map(%Child{thread_id: id, event: event}),
+    do: %{"type" => "child", "thread_id" => id, "event" => to_map(event)}
 
   def to_map(%Codex.Events.TurnCompaction{stage: stage} = event),
     do: write(unquote(Macro.escape(compaction)), "turn/compaction/#{stage}", event)

@@ -5,7 +5,7 @@ defmodule Codex.Turn do
   alias Codex.{Error, Events, Items, Review}
   alias Codex.JSON.Answer
   alias Codex.RateLimit.Snapshot
-  alias Codex.Turn.{Kept, Listener, Result, Warnings}
+  alias Codex.Turn.{Child, Kept, Listener, Result, Usage, Warnings}
 
   @enforce_keys [:thread, :structured?, :baseline]
   defstruct [
@@ -25,6 +25,7 @@ defmodule Codex.Turn do
     attempts: 1,
     extras: %{},
     kept: %Kept{},
+    children: %{},
     warnings: %Warnings{},
     keep?: true,
     pruned?: false
@@ -66,7 +67,8 @@ defmodule Codex.Turn do
     kept = if turn.keep?, do: Kept.add(turn.kept, event), else: turn.kept
     warnings = Warnings.note(turn.warnings, event)
     review = turn.review && Review.keep(event, turn.review)
-    {event, take(%{turn | kept: kept, warnings: warnings, review: review}, event)}
+    turn = %{turn | kept: kept, warnings: warnings, review: review}
+    {event, take(%{turn | children: Child.note(turn.children, event)}, event)}
   end
 
   @doc "Adds an element in `Enum.reduce_while/3`: `on_event` may end the turn."
@@ -116,7 +118,7 @@ defmodule Codex.Turn do
          %{baseline: :unknown} = turn,
          %Events.ThreadTokenUsageUpdated{usage: %{} = usage, delta: %{} = delta}
        ) do
-    {before, _scope} = share(usage, delta)
+    {before, _scope} = Usage.share(usage, delta)
     total(%{turn | baseline: before}, usage)
   end
 
@@ -240,7 +242,7 @@ defmodule Codex.Turn do
   @spec so_far(%__MODULE__{}) :: Result.t()
   def so_far(turn) do
     events = Kept.events(turn.kept)
-    {usage, scope} = share(turn.total, turn.baseline)
+    {usage, scope} = Usage.share(turn.total, turn.baseline)
 
     %Result{
       thread: turn.thread,
@@ -248,6 +250,7 @@ defmodule Codex.Turn do
       events_dropped: turn.kept.dropped,
       final_response: response(turn),
       warnings: Warnings.list(turn.warnings),
+      children: Child.list(turn.children),
       usage: usage,
       usage_scope: scope,
       last_response_id: turn.response_id,
@@ -262,26 +265,4 @@ defmodule Codex.Turn do
         })
     }
   end
-
-  @doc """
-  Returns the part of the running total that came after `baseline`, and the scope `:turn`. A total
-  below the baseline belongs to another count: then it is returned with the scope `:thread`.
-  """
-  def share(nil, _baseline), do: {nil, :turn}
-  def share(total, :unknown), do: {total, :thread}
-
-  def share(total, baseline) do
-    share =
-      Map.new(total, fn
-        {key, n} when is_integer(n) -> {key, n - integer(baseline[key])}
-        other -> other
-      end)
-
-    if Enum.any?(share, fn {_, n} -> is_integer(n) and n < 0 end),
-      do: {total, :thread},
-      else: {share, :turn}
-  end
-
-  defp integer(n) when is_integer(n), do: n
-  defp integer(_other), do: 0
 end

@@ -88,6 +88,13 @@ defmodule Codex.OptionsTest do
     {:web_search_mode, :live, ["--config", ~S(web_search="live")]},
     {:web_search_enabled, true, ["--config", ~S(web_search="live")]},
     {:tool_output_token_limit, 900, ["--config", "tool_output_token_limit=900"]},
+    {:agents, %{"r" => %{description: "d", nickname_candidates: ["A"]}},
+     [
+       "--config",
+       ~S(agents.r.description="d"),
+       "--config",
+       ~S(agents.r.nickname_candidates=["A"])
+     ]},
     {:agent_max_threads, 2, ["--config", "agents.max_threads=2"]},
     {:approvals_reviewer, :auto_review, ["--config", ~S(approvals_reviewer="auto_review")]},
     {:view_image_tool_enabled, false, ["--config", "features.view_image=false"]},
@@ -234,6 +241,7 @@ defmodule Codex.OptionsTest do
       disable: ["a"],
       web_search_mode: :live,
       mcp_servers: %{"s" => %{"command" => "c"}},
+      agents: %{"r" => %{"description" => "d"}},
       history_persistence: "none",
       config: %{"a" => 1},
       config_overrides: %{"a" => 1},

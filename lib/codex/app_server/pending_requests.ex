@@ -55,9 +55,13 @@ defmodule Codex.AppServer.PendingRequests do
     do: [{:turn, reader, thread_id, turn_id, what}]
 
   # Parameters with a thread alone are about the turn that runs in it. A review has two turn ids.
+  # Sub-agents ask for the turn that follows them.
   defp turn(state, params) do
     thread = Ids.thread_id(params)
+    Turns.parent(state.turns, thread) || turn(state, thread, params)
+  end
 
+  defp turn(state, thread, params) do
     case {Ids.turn_id(params), Turns.running_in(state.turns, thread)} do
       {named, {turn, active}} when named in [nil, active] -> {thread, turn}
       {named, _} -> {thread, named}

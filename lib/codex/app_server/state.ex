@@ -79,8 +79,9 @@ defmodule Codex.AppServer.State do
     * `:start` - sends `initialize`
     * `:await` - replies `{:ok, answer to initialize}` when the connection is ready
     * `:request` - sends a request; the reply is its result. Options: `:timeout_ms`;
-      `:experimental`, the parts that need `experimental_api`; `:trace`, a trace context; `:follow`, the reader of the turn
-      that it starts. A thread has one such turn at a time:
+      `:experimental`, the parts that need `experimental_api`; `:trace`, a trace context; `:follow`,
+      the reader of the turn that it starts; `:children`, whether that reader gets the
+      notifications of sub-agents. A thread has one such turn at a time:
       `{:error, {:turn_running, thread_id, turn_id | :starting}}`
     * `:refuse` - the request could not be sent
     * `:receive` - a message of the server
@@ -428,7 +429,8 @@ defmodule Codex.AppServer.State do
     with [{:send, %{"id" => id}}] <- actions,
          who when who != nil <- opts[:follow],
          %{"threadId" => thread_id} <- params do
-      {actions, %{state | turns: Turns.start(state.turns, id, who, thread_id)}}
+      children? = opts[:children] == true
+      {actions, %{state | turns: Turns.start(state.turns, id, who, thread_id, children?)}}
     else
       _ -> {actions, state}
     end

@@ -11,7 +11,7 @@ defmodule Codex.AppServer.Turn do
   alias Codex.AppServer.{Backend, Connection, EventDecoder, RequestHandlers, TurnStart}
   alias Codex.Error.Redact
   alias Codex.Events
-  alias Codex.Turn.{Cancellation, Extras, Warnings}
+  alias Codex.Turn.{Cancellation, Extras, Usage, Warnings}
 
   # How long a reader waits for the end of a turn that it does not want any more.
   @grace 700
@@ -104,7 +104,9 @@ defmodule Codex.AppServer.Turn do
 
     with false <- cancelled?.(),
          {:ok, ms} <- left(run) do
-      opts = [timeout_ms: ms, trace: run.job.settings.trace] ++ opts
+      settings = run.job.settings
+      children? = settings.children == true
+      opts = [timeout_ms: ms, trace: settings.trace, children: children?] ++ opts
       request_while_wanted(run, method, params, opts, cancelled?)
     else
       true -> {:error, {:cause, :cancelled}}
@@ -198,6 +200,11 @@ defmodule Codex.AppServer.Turn do
     received(events, run)
   end
 
+  defp receive_message({:child, thread_id, method, params}, run) do
+    event = %Events.Child{thread_id: thread_id, event: EventDecoder.decode(method, params)}
+    received([event], run)
+  end
+
   defp receive_message({:request, request, others?}, run) do
     handler = run.job.plan.handler
 
@@ -250,14 +257,14 @@ defmodule Codex.AppServer.Turn do
   # The first report of a turn shows the tokens that the thread had used before: its total less the
   # last response.
   defp used(%{usage: total, delta: delta}, %{before: nil} = run) do
-    before = if is_map(delta), do: total |> Codex.Turn.share(delta) |> elem(0), else: :unknown
+    before = if is_map(delta), do: total |> Usage.share(delta) |> elem(0), else: :unknown
     %{run | total: total, before: before}
   end
 
   defp used(%{usage: total}, run), do: %{run | total: total}
 
   defp completed(turn, run) do
-    {usage, scope} = Codex.Turn.share(run.total, run.before)
+    {usage, scope} = Usage.share(run.total, run.before)
 
     %Events.TurnCompleted{
       status: turn["status"],

@@ -8,6 +8,9 @@ defmodule Codex.AppServer.Turns do
   # `turn/started` names a second id, with the first one as its root. Interrupts need the second
   # id.
   #
+  # The turns of sub-agents have threads of their own, and the id of the first agent's turn as their
+  # root. A reader that wants them gets all notifications of these threads, too, until its turn ends.
+  #
   # Functions return messages for readers, as `{reader, thread_id, turn_id, what}`. The message
   # `:abandoned`, with nil as reader, is for the connection: the turn is to be interrupted.
 
@@ -16,12 +19,16 @@ defmodule Codex.AppServer.Turns do
   # Notifications kept for a turn until its id is known.
   @most_early 256
 
-  defstruct [:most, running: %{}, starting: %{}, orphans: []]
+  # Threads of sub-agents that readers get at the same time.
+  @most_children 4096
+
+  defstruct [:most, running: %{}, starting: %{}, orphans: [], children: %{}]
 
   @typedoc "The turn and the error that the server reported last."
   @type summary :: %{turn: map() | nil, error: map() | nil}
   @type what ::
           {:notification, String.t(), map()}
+          | {:child, thread_id :: String.t(), String.t(), map()}
           | {:request, Request.t(), others? :: boolean()}
           | {:answered, token :: String.t()}
           | {:completed, summary()}
@@ -34,12 +41,14 @@ defmodule Codex.AppServer.Turns do
     * `starting` - turns without an id, by the id of their request. Those without a reader are
       orphaned when their id is known
     * `orphans` - turns to interrupt when they begin
+    * `children` - the turn of the first agent, by the thread id of a sub-agent
   """
   @type t :: %__MODULE__{
           most: pos_integer(),
           running: map(),
           starting: map(),
-          orphans: [key()]
+          orphans: [key()],
+          children: %{String.t() => key()}
         }
   @type key :: {thread_id :: String.t() | nil, turn_id :: String.t() | nil}
 
@@ -50,10 +59,21 @@ defmodule Codex.AppServer.Turns do
 
   # --- Beginning --------------------------------------------------------------------------------
 
-  @doc "Adds the turn that a request starts. Its notifications are kept until its id is known."
-  @spec start(t(), request_id :: term(), reader :: term(), String.t()) :: t()
-  def start(turns, request_id, reader, thread_id) do
-    start = %{reader: reader, thread_id: thread_id, late?: false, early: [], count: 0}
+  @doc """
+  Adds the turn that a request starts. Its notifications are kept until its id is known. With
+  `children?`, the reader gets those of sub-agents, too.
+  """
+  @spec start(t(), request_id :: term(), reader :: term(), String.t(), boolean()) :: t()
+  def start(turns, request_id, reader, thread_id, children? \\ false) do
+    start = %{
+      reader: reader,
+      thread_id: thread_id,
+      children?: children?,
+      late?: false,
+      early: [],
+      count: 0
+    }
+
     put_in(turns.starting[request_id], start)
   end
 
@@ -123,7 +143,8 @@ defmodule Codex.AppServer.Turns do
 
   defp follow(turns, start, turn_id) do
     key = {start.thread_id, turn_id}
-    turns = put_in(turns.running[key], %{reader: start.reader, summary: @empty})
+    run = %{reader: start.reader, children?: start.children?, summary: @empty}
+    turns = put_in(turns.running[key], run)
 
     Enum.flat_map_reduce(Enum.reverse(start.early), turns, fn
       {^turn_id, method, params}, turns -> pass_on(turns, key, method, params)
@@ -154,7 +175,9 @@ defmodule Codex.AppServer.Turns do
     id = Ids.thread_id(params)
     {gone, running} = Enum.split_with(turns.running, fn {{thread, _}, _} -> thread == id end)
     orphans = for {thread, _turn} = key <- turns.orphans, thread != id, do: key
-    {lost(gone, method), %{turns | running: Map.new(running), orphans: orphans}}
+    {child, turns} = child(turns, id, method, params)
+    turns = %{turns | orphans: orphans, children: Map.delete(turns.children, id)}
+    {child ++ lost(gone, method), running(turns, Map.new(running))}
   end
 
   def observe(%{running: none, starting: none, orphans: []} = turns, _method, _params)
@@ -164,7 +187,12 @@ defmodule Codex.AppServer.Turns do
   def observe(turns, method, params) do
     thread_id = Ids.thread_id(params)
     turn_id = turn_id(method, params)
+    {child, turns} = child(turns, thread_id, method, params)
+    {messages, turns} = own(turns, thread_id, turn_id, method, params)
+    {child ++ messages, turns}
+  end
 
+  defp own(turns, thread_id, turn_id, method, params) do
     if is_binary(thread_id) and is_binary(turn_id) do
       key = {thread_id, turn_id}
       {abandoned, turns} = turns |> keep_early(key, method, params) |> begin(key, method, params)
@@ -179,6 +207,50 @@ defmodule Codex.AppServer.Turns do
     do: root
 
   defp turn_id(_method, params), do: Ids.turn_id(params)
+
+  # A sub-agent is known by the root of its first turn.
+  defp child(
+         turns,
+         thread_id,
+         "turn/started" = method,
+         %{"turn" => %{"rootTurnId" => root}} = params
+       )
+       when is_binary(root) and is_binary(thread_id) do
+    with false <- is_map_key(turns.children, thread_id),
+         true <- map_size(turns.children) < @most_children,
+         {key, _run} <- Enum.find(turns.running, &parent?(&1, thread_id, root)) do
+      pass_child(put_in(turns.children[thread_id], key), thread_id, method, params)
+    else
+      _known_or_none -> pass_child(turns, thread_id, method, params)
+    end
+  end
+
+  defp child(%{children: none} = turns, _thread_id, _method, _params) when none == %{},
+    do: {[], turns}
+
+  defp child(turns, thread_id, method, params), do: pass_child(turns, thread_id, method, params)
+
+  defp parent?({{thread, turn}, run}, thread_id, root),
+    do: run.children? and turn == root and thread != thread_id
+
+  defp pass_child(turns, thread_id, method, params) do
+    case turns.children do
+      %{^thread_id => {parent, turn} = key} ->
+        {[{reader(turns, key), parent, turn, {:child, thread_id, method, params}}], turns}
+
+      _ ->
+        {[], turns}
+    end
+  end
+
+  # Sub-agents of turns that are not followed any more are nobody's.
+  defp running(%{children: none} = turns, running) when none == %{},
+    do: %{turns | running: running}
+
+  defp running(turns, running) do
+    children = for {id, key} <- turns.children, is_map_key(running, key), into: %{}, do: {id, key}
+    %{turns | running: running, children: children}
+  end
 
   # The server may report a turn before it answers the request that starts it.
   defp keep_early(%{starting: none} = turns, _, _, _) when none == %{}, do: turns
@@ -221,7 +293,7 @@ defmodule Codex.AppServer.Turns do
         case note(run.summary, method, params) do
           {:completed, summary} ->
             completed = {run.reader, thread_id, turn_id, {:completed, summary}}
-            {[message, completed], %{turns | running: Map.delete(turns.running, key)}}
+            {[message, completed], running(turns, Map.delete(turns.running, key))}
 
           nil ->
             {[message], turns}
@@ -259,6 +331,10 @@ defmodule Codex.AppServer.Turns do
     end
   end
 
+  @doc "Returns the turn whose reader gets the notifications of a sub-agent's thread, or nil."
+  @spec parent(t(), String.t() | nil) :: key() | nil
+  def parent(turns, thread_id), do: turns.children[thread_id]
+
   @doc "Returns the readers of turns that run or start."
   @spec readers(t()) :: [term()]
   def readers(turns) do
@@ -272,7 +348,7 @@ defmodule Codex.AppServer.Turns do
     key = {thread_id, turn_id}
 
     if reader(turns, key) == reader,
-      do: %{turns | running: Map.delete(turns.running, key)},
+      do: running(turns, Map.delete(turns.running, key)),
       else: turns
   end
 
@@ -316,7 +392,7 @@ defmodule Codex.AppServer.Turns do
   defp abandon(turns, reader) do
     {own, others} = Enum.split_with(turns.running, fn {_, run} -> run.reader == reader end)
 
-    Enum.flat_map_reduce(Enum.sort(own), %{turns | running: Map.new(others)}, fn
+    Enum.flat_map_reduce(Enum.sort(own), running(turns, Map.new(others)), fn
       {key, %{summary: %{turn: nil}}}, turns ->
         {[], orphan(turns, key)}
 

@@ -81,7 +81,9 @@ defmodule Codex.Events.Protocol do
   defp members(_none), do: []
 
   defp merge(forms) do
-    for {_, {wire, type}} <- forms |> Enum.concat() |> Enum.uniq_by(fn {_, {wire, _}} -> wire end) do
+    fields = forms |> Enum.concat() |> Enum.uniq_by(fn {_, {wire, _}} -> wire end)
+
+    for {_, {wire, type}} <- fields do
       required? = Enum.all?(forms, &({:required, {wire, type}} in &1))
       {if(required?, do: :required, else: :optional), {wire, type}}
     end

@@ -86,7 +86,8 @@ defmodule Codex.Items.Rows do
      """
      A call that starts or steers another agent (`spawn_agent`, `wait`, `send_input`,
      `close_agent`); `agents_states` has the state of each by thread id. The events of the other
-     agent are not in the stream, nor are its tokens in the usage.
+     agent are in the stream with the option `children: true` only, and its tokens are not in the
+     usage: see `Codex.Turn.Child`.
      """,
      [
        {:tool, "String.t()", required: true, app_kind: :word},

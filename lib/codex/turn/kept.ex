@@ -84,6 +84,7 @@ defmodule Codex.Turn.Kept do
     end
   end
 
+  defp piece?(%Events.Child{event: event}), do: piece?(event)
   defp piece?(%type{}) when is_map_key(@pieces, type), do: true
 
   defp piece?(%Events.AppServerNotification{method: method}) when is_binary(method),

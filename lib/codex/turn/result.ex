@@ -13,6 +13,8 @@ defmodule Codex.Turn.Result do
     * `warnings` - texts of the CLI that do not fail the turn, each once: unknown settings,
       deprecations, MCP servers that did not start, output that was dropped. In the
       events, a warning is a `Codex.Events.ItemCompleted` with a `Codex.Items.Error`
+    * `children` - the sub-agents of the turn, as `Codex.Turn.Child`: model, effort, status, answer;
+      with the option `children: true` over an app-server also tokens
     * `usage` - tokens, by the names of the CLI (`"input_tokens"`, `"output_tokens"`, …; over an
       app-server also `"total_tokens"`), or nil if none were reported
     * `usage_scope` - `:turn` if `usage` is this turn's. `:thread` if it is the running total of the
@@ -44,6 +46,7 @@ defmodule Codex.Turn.Result do
     usage_scope: :turn,
     events_dropped: 0,
     warnings: [],
+    children: [],
     raw: %{},
     attempts: 1
   ]
@@ -57,6 +60,7 @@ defmodule Codex.Turn.Result do
           usage: map() | nil,
           usage_scope: :turn | :thread,
           warnings: [String.t()],
+          children: [Codex.Turn.Child.t()],
           raw: map(),
           attempts: pos_integer(),
           review: Codex.Review.t() | nil,
@@ -90,6 +94,7 @@ defmodule Codex.Turn.Result do
         usage: result.usage,
         usage_scope: if(result.usage_scope != :turn, do: result.usage_scope),
         warnings: result.warnings,
+        children: result.children,
         events: length(result.events),
         events_dropped: if(result.events_dropped > 0, do: result.events_dropped),
         attempts: result.attempts,
