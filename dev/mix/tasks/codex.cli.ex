@@ -62,7 +62,7 @@ defmodule Mix.Tasks.Codex.Cli do
     {new, changes} = read(opts[:codex], stored)
 
     if opts[:json], do: json(stored, new, changes), else: lines(stored, new, changes)
-    if opts[:write], do: Surface.write!(root, new)
+    _ = if opts[:write], do: Surface.write!(root, new)
     if opts[:check] && changes != [], do: exit({:shutdown, 1})
   end
 
