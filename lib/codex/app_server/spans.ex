@@ -44,10 +44,13 @@ defmodule Codex.AppServer.Spans do
 
   @doc "Emits that the server asks for an approval. Other requests of the server have no events."
   @spec opened(prefix(), Request.t()) :: :ok
+  def opened(nil, _request), do: :ok
+
   def opened(prefix, request) do
-    if meta = prefix && approval(request),
-      do: emit(prefix, [:approval, :requested], %{}, meta),
-      else: :ok
+    case approval(request) do
+      nil -> :ok
+      meta -> emit(prefix, [:approval, :requested], %{}, meta)
+    end
   end
 
   @doc "Emits the end of an approval, `ms` after its beginning."
