@@ -91,6 +91,12 @@ need_keyring() {
   apt_install "A keyring for the tests" dbus gnome-keyring libsecret-tools
 }
 
+# Installs a browser for the tests of exported pages, which are left out without one.
+need_chromium() {
+  if have chromium || ! have apt-get || ! may_be_root; then return; fi
+  (apt_install "A browser for the tests" chromium) || say "Left out: tests with a browser"
+}
+
 # Finds the CLI: the program of CODEX_PATH, or the newest tested version, which is installed.
 need_cli() {
   if [ -n "${CODEX_PATH:-}" ]; then

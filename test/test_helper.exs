@@ -1,5 +1,5 @@
-# Tests that need the Codex CLI or a keyring run if these are found. bin/test installs and requires
-# both.
+# Tests that need the Codex CLI, a keyring or a browser run if these are found. bin/test installs
+# all of them, and requires the first two.
 missing = [
   codex_cli:
     case Codex.Test.codex_path() do
@@ -10,13 +10,18 @@ missing = [
     case Enum.reject(Codex.Keyring.programs(), &System.find_executable/1) do
       [] -> nil
       names -> "Tests with a keyring are left out: there is no #{Enum.join(names, ", ")} on PATH"
-    end
+    end,
+  chromium:
+    if(Codex.Test.Chromium.present?(),
+      do: nil,
+      else: "Tests with a browser are left out: there is no chromium on PATH"
+    )
 ]
 
 exclude =
   for {tag, message} <- missing, message != nil do
     if System.get_env("CODEX_SDK_REQUIRE_CLI") == "1" and
-         (tag == :codex_cli or :os.type() == {:unix, :linux}),
+         (tag == :codex_cli or (tag == :keyring and :os.type() == {:unix, :linux})),
        do: raise(message)
 
     IO.puts(message)

@@ -284,6 +284,68 @@ defmodule Codex.Error.Words do
 
   def reason(:not_a_directory), do: "the folder of the sessions is not a directory"
 
+  def reason({:session_in_use, id}),
+    do: "the thread #{show(id)} is open in a CLI: end that one, or wait until it is idle"
+
+  def reason({:session_referenced, id, ids}),
+    do: "the files of #{show(id)} hold the history of other threads (force: true): #{show(ids)}"
+
+  def reason({:wrong_session_file, path, id}),
+    do: "the first line of #{show(path)} names another thread: #{show(id)}"
+
+  def reason({:already_archived, id}), do: "the thread #{show(id)} is archived already"
+  def reason({:not_archived, id}), do: "the thread #{show(id)} is not archived"
+  def reason({:file_exists, path}), do: "a file with the name #{show(path)} is there already"
+
+  # --- File changes that are applied or taken back ----------------------------------------------
+
+  def reason(:git_not_found), do: "there is no git on the PATH: install it"
+  def reason(:empty_patch), do: "the diff is empty: there is nothing to apply"
+
+  def reason(why) when why in [:invalid_apply_input, :invalid_undo_input],
+    do: "expected a diff, file changes, a turn or a result"
+
+  def reason({:invalid_apply_input, change}),
+    do: "expected a diff or a file change with path, kind and diff, got: #{show(change)}"
+
+  def reason({:missing_diff, change}),
+    do: "the change holds no diff, as codex exec reports changes: #{show(change)}"
+
+  def reason({:invalid_change_path, change}),
+    do: "the path is not below the directory of the option from: #{show(change)}"
+
+  def reason({:outside_cwd, paths}),
+    do: "the diff changes files outside of the working directory: #{list(paths)}"
+
+  def reason({:apply_failed, result}) do
+    stderr = if is_map(result), do: Map.get(result, :stderr)
+    "the diff does not apply, nothing was written#{git_words(stderr)}"
+  end
+
+  def reason({:exec_start_failed, reason}), do: "git could not run: #{failure(reason)}"
+
+  def reason({:undo_conflict, paths, stderr}) do
+    "these files are not as the turn left them, nothing was changed: " <>
+      "#{list(paths)}#{git_words(stderr)}"
+  end
+
+  def reason({:changed_meanwhile, path}),
+    do: "#{show(path)} was written by another program meanwhile, nothing was changed"
+
+  def reason(:missing_ghost_commit_id), do: "the snapshot names no commit"
+
+  def reason(:invalid_ghost_snapshot),
+    do: "expected a snapshot with a commit id and lists of paths"
+
+  def reason({:ghost_commit_missing, id}),
+    do: "the repository has no commit #{show(id)}: git has removed it, or it is of another one"
+
+  def reason({:not_a_git_repo, _status, stderr}),
+    do: "the working directory is in no repository#{git_words(stderr)}"
+
+  def reason({:git_restore_failed, _status, stderr}),
+    do: "git could not read the snapshot, nothing was changed#{git_words(stderr)}"
+
   # --- The program ------------------------------------------------------------------------------
 
   def reason(:codex_binary_not_found),
@@ -448,6 +510,11 @@ defmodule Codex.Error.Words do
   end
 
   defp last_words(_none), do: ""
+
+  defp git_words(stderr) when is_binary(stderr) and stderr != "",
+    do: ": " <> cut(Codex.Text.line(String.trim(stderr)))
+
+  defp git_words(_none), do: ""
 
   # The error of a server, as it came.
   defp server_message(%{"message" => text}) when is_binary(text), do: text

@@ -3,20 +3,10 @@ defmodule Codex.Review.Target do
   # Checks that the target of a review exists before anything is started, because a reviewer without
   # a branch or a repository reports no findings.
 
-  alias Codex.CLI.Command
+  alias Codex.CLI.{Command, Git}
   alias Codex.Review.Finding
 
   @patience 10_000
-
-  # The repository may be hostile: nothing of its configuration runs, and nothing is fetched.
-  @options ~w(--no-pager -c core.fsmonitor=false -c core.hooksPath=/dev/null)
-  @env %{
-    "GIT_ALLOW_PROTOCOL" => "none",
-    "GIT_NO_LAZY_FETCH" => "1",
-    "GIT_OPTIONAL_LOCKS" => "0",
-    "GIT_TERMINAL_PROMPT" => "0",
-    "LC_ALL" => "C"
-  }
 
   @doc "Checks the form of a target."
   @spec form(term()) :: :ok | {:error, {:invalid_review_target, term()}}
@@ -87,18 +77,12 @@ defmodule Codex.Review.Target do
   defp seen(:no_answer), do: {:no_answer, nil}
 
   defp git(args, dir) do
-    case System.find_executable("git") do
-      nil -> :ok
-      git -> rev_parse(git, args, dir)
-    end
-  end
+    opts = [timeout: @patience, most: 64 * 1024]
 
-  defp rev_parse(git, args, dir) do
-    opts = [cwd: dir, env: @env, timeout: @patience, most: 64 * 1024]
-
-    case Command.run([git | @options ++ ["rev-parse" | args]], opts) do
-      {:ok, %{exit: %{status: 0}}} -> :ok
+    case Git.run(["rev-parse" | args], dir, opts) do
+      {:ok, %{exit_code: 0}} -> :ok
       {:ok, %{stderr: stderr}} -> {:error, stderr |> Command.text() |> Finding.text()}
+      {:error, :git_not_found} -> :ok
       {:error, {:not_started, %{reason: :bad_cwd} = error}} -> {:error, Exception.message(error)}
       {:error, _reason} -> :no_answer
     end

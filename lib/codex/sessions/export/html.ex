@@ -1,0 +1,214 @@
+defmodule Codex.Sessions.Export.HTML do
+  @moduledoc false
+  # A session as one page that needs nothing else and asks nobody: styles and script are part of it.
+  # A session is hostile input, so every text is escaped, and the page has a content security policy
+  # that runs nothing but its own script, by hash, and loads nothing but the images inside.
+
+  alias Codex.Format
+  alias Codex.Sessions.Export.{Entry, Markdown}
+
+  @folder Path.join(__DIR__, ".")
+  @external_resource Path.join(@folder, "page.css")
+  @external_resource Path.join(@folder, "page.js")
+  @css File.read!(Path.join(@folder, "page.css"))
+  @js File.read!(Path.join(@folder, "page.js"))
+
+  hash = fn text -> "'sha256-" <> Base.encode64(:crypto.hash(:sha256, text)) <> "'" end
+
+  @policy "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; " <>
+            "style-src #{hash.(@css)}; script-src #{hash.(@js)}"
+
+  @doc "Returns the beginning of a page, up to the content below the title."
+  @spec open(String.t()) :: iodata()
+  def open(title) do
+    """
+    <!doctype html>
+    <html lang="en">
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta http-equiv="Content-Security-Policy" content="#{escape(@policy)}">
+    <meta name="referrer" content="no-referrer">
+    <title>#{escape(title)}</title>
+    <style>#{@css}</style>
+    <h1>#{escape(title)}</h1>
+    """
+  end
+
+  @doc "Returns the facts, the chart of tokens, and the field for searches."
+  @spec head(map(), [map()]) :: iodata()
+  def head(session, turns) do
+    facts =
+      for {name, value} <- Markdown.facts(session),
+          do: ["<dt>", name, "<dd>", escape(value), "\n"]
+
+    [
+      open(Markdown.title(session)),
+      ["<dl>\n", facts, "</dl>\n"],
+      chart(turns),
+      """
+      <div class="search" hidden>
+      <input type="search" placeholder="Search (press /)" aria-label="Search">
+      <output class="muted"></output>
+      </div>
+      <main>
+      """
+    ]
+  end
+
+  @doc "Returns the end of a page."
+  @spec close() :: iodata()
+  def close, do: ["</main>\n<script>", @js, "</script>\n</html>\n"]
+
+  @doc "Returns a turn of the page."
+  @spec turn(map(), pos_integer(), [Entry.t()]) :: iodata()
+  def turn(turn, number, entries) do
+    facts = [Markdown.time(turn.started), turn.model, turn.usage && Markdown.usage(turn.usage)]
+
+    [
+      [~s(<section class="turn), if(turn.reverted, do: " reverted", else: ""), ~s(" id="turn-)],
+      [Integer.to_string(number), ~s(">\n<header><h2>Turn #{number}</h2>)],
+      badge(turn.status != :unknown && turn.status),
+      if(turn.reverted, do: ~s(<span class="badge">reverted</span>), else: ""),
+      for(fact <- facts, fact, do: [~s(<span class="muted">), escape(fact), "</span>"]),
+      "</header>\n",
+      Enum.map(entries, &entry/1),
+      "</section>\n"
+    ]
+  end
+
+  defp badge(status) when status in [nil, false], do: ""
+
+  defp badge(status),
+    do: [~s(<span class="badge #{status}">), Markdown.status(status), "</span>"]
+
+  defp entry(entry) do
+    {shown, folded} = Enum.split_with(entry.parts, &(elem(&1, 0) in [:prose, :image]))
+    title = [~s(<span class="title">), escape(entry.title), "</span> ", badge(entry.status)]
+    ms = if entry.ms, do: [~s( <span class="muted">), duration(entry.ms), "</span>"], else: ""
+
+    [
+      ~s(<div class="entry #{entry.kind}">),
+      if(folded == [],
+        do: [title, ms],
+        else: [
+          "<details><summary>",
+          title,
+          ms,
+          "</summary>",
+          Enum.map(folded, &part/1),
+          "</details>"
+        ]
+      ),
+      Enum.map(shown, &part/1),
+      "</div>\n"
+    ]
+  end
+
+  defp duration(ms) when ms < 1_000, do: "#{ms} ms"
+  defp duration(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
+
+  defp part({:prose, text}), do: [~s(<p class="prose">), escape(text), "</p>"]
+  defp part({:image, name, nil}), do: [~s(<p class="muted">Image ), escape(name || ""), "</p>"]
+
+  defp part({:image, name, data}),
+    do: [
+      ~s(<img loading="lazy" alt="),
+      escape(name || "image"),
+      ~s(" src="),
+      escape(data),
+      ~s(">)
+    ]
+
+  defp part({:text, name, text}) do
+    label = if name, do: [~s( aria-label="), escape(name), ~s(")], else: ""
+    ["<pre", label, ">", escape(text), "</pre>"]
+  end
+
+  defp part({:diff, name, text}) do
+    lines = for line <- String.split(text, "\n"), do: diff_line(line)
+    [~s(<div class="muted">), escape(name), "</div><pre>", lines, "</pre>"]
+  end
+
+  defp diff_line("+" <> _ = line), do: diff_line("add", line)
+  defp diff_line("-" <> _ = line), do: diff_line("delete", line)
+  defp diff_line("@@" <> _ = line), do: diff_line("hunk", line)
+  defp diff_line(line), do: [escape(line), "\n"]
+  defp diff_line(class, line), do: [~s(<span class="#{class}">), escape(line), "\n</span>"]
+
+  # --- Tokens by turn ---------------------------------------------------------------------------
+
+  @width 900
+  @height 160
+
+  defp chart(turns) do
+    bars = for {%{usage: %{} = usage}, n} <- Enum.with_index(turns, 1), do: {n, parts(usage)}
+    most = bars |> Enum.map(fn {_, parts} -> total(parts) end) |> Enum.max(fn -> 0 end)
+
+    if most > 0 do
+      step = @width / length(turns)
+
+      [
+        ~s(<figure><svg viewBox="0 0 #{@width} #{@height}" role="img" ),
+        ~s(aria-label="Tokens of each turn">\n),
+        for({n, parts} <- bars, do: bar(n, parts, step, most)),
+        "</svg><figcaption>Tokens by turn, at most #{Format.exact(most)}:",
+        for(
+          class <- ~w(input cached output),
+          do: ~s( <span class="label"><span class="key #{class}"></span>#{class}</span>)
+        ),
+        "</figcaption></figure>\n"
+      ]
+    else
+      ""
+    end
+  end
+
+  defp parts(usage) do
+    cached = usage["cached_input_tokens"] || 0
+
+    [
+      {"cached", cached},
+      {"input", max((usage["input_tokens"] || 0) - cached, 0)},
+      {"output", usage["output_tokens"] || 0}
+    ]
+  end
+
+  defp total(parts), do: parts |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+
+  defp bar(number, parts, step, most) do
+    left = number(step * (number - 1) + step * 0.1)
+    width = number(min(step * 0.8, 60))
+
+    {rects, _top} =
+      Enum.map_reduce(parts, @height, fn {class, count}, bottom ->
+        height = count / most * (@height - 4)
+        top = bottom - height
+
+        rect =
+          ~s(<rect class="#{class}" x="#{left}" width="#{width}" y="#{number(top)}" ) <>
+            ~s(height="#{number(height)}"/>)
+
+        {rect, top}
+      end)
+
+    title = Enum.map_join(parts, ", ", fn {class, count} -> "#{Format.exact(count)} #{class}" end)
+    [~s(<a href="#turn-#{number}"><title>Turn #{number}: ), title, "</title>", rects, "</a>\n"]
+  end
+
+  defp number(n), do: :erlang.float_to_binary(n / 1, decimals: 2)
+
+  @doc "Escapes text for elements and quoted attributes."
+  @spec escape(String.t()) :: iodata()
+  def escape(text) do
+    if :binary.match(text, ["&", "<", ">", "\"", "'"]) == :nomatch,
+      do: text,
+      else: for(<<byte <- text>>, into: "", do: entity(byte))
+  end
+
+  defp entity(?&), do: "&amp;"
+  defp entity(?<), do: "&lt;"
+  defp entity(?>), do: "&gt;"
+  defp entity(?"), do: "&quot;"
+  defp entity(?'), do: "&#39;"
+  defp entity(byte), do: <<byte>>
+end

@@ -1,0 +1,217 @@
+defmodule Codex.Sessions.Moves do
+  @moduledoc false
+  # Archives, unarchives and deletes threads: all files of a thread or none.
+  #
+  # A CLI that has a thread open holds the lock of a file named after it, and makes and removes
+  # such files under a lock of their folder. Both locks are taken before anything moves. CLI
+  # versions before 0.163 take no lock.
+
+  alias Codex.FileSystem
+  alias Codex.Sessions.{Problem, Record, Session, Store}
+
+  @locks "thread-writer-locks"
+  @coordination ".coordination.lock"
+  @wait_ms 2_000
+  @again_ms 20
+
+  @typedoc """
+  The result: the files before and after (`to` is nil for a deleted one), paths from the home on, and
+  the ids of threads that name this one as parent or base.
+  """
+  @type done :: %{
+          id: String.t(),
+          files: [%{from: Path.t(), to: Path.t() | nil}],
+          referrers: [String.t()] | nil
+        }
+  @type error ::
+          {:session_in_use, String.t()}
+          | {:session_referenced, String.t(), [String.t()]}
+          | {:wrong_session_file, Path.t(), String.t()}
+          | {:already_archived, String.t()}
+          | {:not_archived, String.t()}
+          | {:file_exists, Path.t()}
+          | {:write_failed, Path.t(), FileSystem.reason()}
+
+  @type job :: :archive | :unarchive | :delete
+
+  @doc """
+  Runs a job for a thread. Options: `:referrers`, whether to look for threads that refer to it;
+  `:force`, deletes a thread that holds the history of others.
+  """
+  @spec run(job(), Store.t(), String.t(), map()) :: {:ok, done()} | {:error, error()}
+  def run(job, store, id, opts) do
+    copies = copies(store, id)
+
+    with {:ok, moves} <- plan(job, id, copies),
+         :ok <- belongs(store, id),
+         {:ok, referrers} <- referrers(job, store, id, opts) do
+      locked(store.home, id, fn ->
+        with :ok <- free(store.home, moves),
+             :ok <- carry_out(store.home, moves, []),
+             do: {:ok, %{id: id, files: moves, referrers: referrers}}
+      end)
+    end
+  end
+
+  # Also the copies that readers leave out: a copy that stays would take the place of the file.
+  defp copies(store, id) do
+    others =
+      for %Problem{kind: kind, session: ^id, path: path} <- store.problems,
+          kind in [:duplicate, :shadowed],
+          do: path
+
+    Enum.map(store.threads[id], & &1.path) ++ others
+  end
+
+  defp plan(:delete, _id, paths), do: {:ok, for(path <- paths, do: %{from: path, to: nil})}
+
+  defp plan(:archive, id, paths) do
+    case for("sessions/" <> _ = from <- paths, do: %{from: from, to: archived(from)}) do
+      [] -> {:error, {:already_archived, id}}
+      moves -> {:ok, moves}
+    end
+  end
+
+  defp plan(:unarchive, id, paths) do
+    case for("archived_sessions/" <> _ = from <- paths, do: %{from: from, to: live(from)}) do
+      [] -> {:error, {:not_archived, id}}
+      moves -> {:ok, moves}
+    end
+  end
+
+  defp archived(path), do: Path.join("archived_sessions", Path.basename(path))
+
+  # The folder of the day that the name tells.
+  defp live(path) do
+    name = Path.basename(path)
+    "rollout-" <> <<year::binary-4, "-", month::binary-2, "-", day::binary-2, _::binary>> = name
+    Path.join(["sessions", year, month, day, name])
+  end
+
+  # A file whose first line names another thread is not moved with this one.
+  defp belongs(store, id) do
+    [record] = store |> Record.stream([id]) |> Enum.to_list()
+
+    case Enum.find(Record.problems(record, store), &(&1.kind == :wrong_id)) do
+      nil -> :ok
+      %Problem{path: path, detail: other} -> {:error, {:wrong_session_file, path, other}}
+    end
+  end
+
+  defp referrers(:delete, store, id, opts) do
+    {parents, bases} = find_referrers(store, id)
+
+    cond do
+      bases != [] and not opts.force -> {:error, {:session_referenced, id, bases}}
+      true -> {:ok, Enum.uniq(bases ++ parents)}
+    end
+  end
+
+  defp referrers(_job, _store, _id, %{referrers: false}), do: {:ok, nil}
+
+  defp referrers(_job, store, id, _opts) do
+    {parents, bases} = find_referrers(store, id)
+    {:ok, Enum.uniq(bases ++ parents)}
+  end
+
+  # Threads that have this one as parent, and those that hold their history in its files.
+  defp find_referrers(store, id) do
+    rollouts = for file <- store.threads[id], into: MapSet.new(), do: file.rollout
+
+    sessions =
+      store
+      |> Record.stream(List.delete(store.order, id))
+      |> Stream.map(&{Record.session(&1, store), bases(&1)})
+      |> Enum.to_list()
+
+    parents = for {%Session{parent: ^id, id: child}, _bases} <- sessions, do: child
+    based = for {child, bases} <- sessions, Enum.any?(bases, &(&1 in rollouts)), do: child.id
+    {parents, based}
+  end
+
+  defp bases(record) do
+    for {_file, %{meta: %{history_base: {base, _, _}}}} <- Record.summaries(record), do: base
+  end
+
+  # --- Locks ------------------------------------------------------------------------------------
+
+  defp locked(home, id, fun) do
+    folder = Path.join(home, @locks)
+    deadline = System.monotonic_time(:millisecond) + @wait_ms
+    _ = :file.make_dir(folder)
+
+    with {:ok, coordination} <- lock(Path.join(folder, @coordination), deadline, id) do
+      try do
+        with_writer_lock(Path.join(folder, id <> ".lock"), id, fun)
+      after
+        FileSystem.unlock(coordination)
+      end
+    end
+  end
+
+  # Nobody else may open the thread meanwhile, because the folder is locked, too.
+  defp with_writer_lock(path, id, fun) do
+    with {:ok, writer} <- lock(path, System.monotonic_time(:millisecond), id) do
+      try do
+        fun.()
+      after
+        _ = :file.delete(path)
+        FileSystem.unlock(writer)
+      end
+    end
+  end
+
+  defp lock(path, deadline, id) do
+    case FileSystem.lock(path) do
+      {:ok, lock} ->
+        {:ok, lock}
+
+      {:error, :held} ->
+        if System.monotonic_time(:millisecond) >= deadline do
+          {:error, {:session_in_use, id}}
+        else
+          Process.sleep(@again_ms)
+          lock(path, deadline, id)
+        end
+
+      {:error, reason} ->
+        {:error, {:write_failed, path, reason}}
+    end
+  end
+
+  # --- Files ------------------------------------------------------------------------------------
+
+  defp free(home, moves) do
+    Enum.find_value(moves, :ok, fn %{to: to} ->
+      if to && FileSystem.exists?(Path.join(home, to)), do: {:error, {:file_exists, to}}
+    end)
+  end
+
+  # Deleted files are renamed first, and removed when all of them could be.
+  defp carry_out(home, moves, done) do
+    case moves do
+      [] ->
+        for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
+        :ok
+
+      [move | rest] ->
+        from = Path.join(home, move.from)
+        to = Path.join(home, move.to || doomed(move.from))
+
+        with :ok <- :filelib.ensure_dir(to),
+             :ok <- :file.rename(from, to) do
+          carry_out(home, rest, [move | done])
+        else
+          {:error, reason} ->
+            for move <- done, do: put_back(home, move)
+            {:error, {:write_failed, from, reason}}
+        end
+    end
+  end
+
+  defp put_back(home, move),
+    do: :file.rename(Path.join(home, move.to || doomed(move.from)), Path.join(home, move.from))
+
+  # Not the name of a rollout, in the same folder.
+  defp doomed(path), do: Path.join(Path.dirname(path), ".deleted-" <> Path.basename(path))
+end
