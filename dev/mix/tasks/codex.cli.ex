@@ -56,7 +56,7 @@ defmodule Mix.Tasks.Codex.Cli do
     opts = parse(argv)
 
     # Scripted runs need the application.
-    Mix.Task.run("app.start")
+    Mix.CodexCompile.run("app.start")
     root = opts[:data] || File.cwd!()
     stored = stored(root)
     {new, changes} = read(opts[:codex], stored)
