@@ -40,7 +40,8 @@ defmodule Mix.Tasks.Dialyzer do
     unless File.exists?(plt), do: Mix.raise("Dialyzer built no #{plt}")
   end
 
-  # Dialyzer reads the debug information of Elixir with code of Elixir.
+  # Dialyzer reads the debug information of Elixir with code of Elixir. With --quiet, it would hide
+  # unknown types and functions.
   defp dialyzer(args, into) do
     unless System.find_executable("dialyzer") do
       Mix.raise("there is no `dialyzer` on PATH: install it with OTP (Debian: erlang-dialyzer)")
@@ -48,7 +49,7 @@ defmodule Mix.Tasks.Dialyzer do
 
     env = [{"ERL_LIBS", :elixir |> :code.lib_dir() |> to_string() |> Path.dirname()}]
     options = [env: env, into: into, stderr_to_stdout: true]
-    {_, status} = System.cmd("dialyzer", ["--quiet" | args], options)
+    {_, status} = System.cmd("dialyzer", args, options)
     status
   end
 end

@@ -3,6 +3,7 @@ defmodule Codex.Auth.Context do
   # The facts that all functions about credentials need: home, store, rules and timeout. They come
   # from the configuration of a run.
 
+  alias Codex.Auth.Credentials
   alias Codex.{Config, FileSystem, Home}
   alias Codex.Options.Schema
 

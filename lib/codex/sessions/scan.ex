@@ -16,7 +16,7 @@ defmodule Codex.Sessions.Scan do
   models and directories by their index.
   """
   @type summary :: map()
-  @type reason :: :damaged | :stopped | Codex.FileSystem.reason()
+  @type reason :: :damaged | :stopped | Codex.Reason.file()
   @type result :: {Store.file(), {:ok, summary()} | {:error, reason()}}
 
   @doc """
