@@ -78,10 +78,7 @@ defmodule CodexSdk.MixProject do
       main: "readme",
       source_ref: "v#{@version}",
       extras: extras(),
-      groups_for_extras: [
-        "Using the SDK": ~r"^guides/(ways|long|app|options|errors|events|models|telemetry)",
-        "In production": ~r"^guides/"
-      ],
+      groups_for_extras: groups_for_extras(),
       assets: %{"examples" => "examples"},
       filter_modules: fn module, _metadata -> in_lib?(module) end,
       groups_for_modules: groups_for_modules(),
@@ -95,13 +92,20 @@ defmodule CodexSdk.MixProject do
   end
 
   defp extras do
-    guides =
-      ~w(app_server auth configuration errors events models options production telemetry upgrading)
-
     [{"README.md", [title: "Overview"]}] ++
-      Enum.map(guides, &"guides/#{&1}.md") ++
-      ["CHANGELOG.md", {"LICENSE", [title: "License"]}]
+      (groups_for_extras() |> Keyword.values() |> List.flatten()) ++
+      ["CHANGELOG.md", "usage-rules.md", {"LICENSE", [title: "License"]}]
   end
+
+  defp groups_for_extras do
+    [
+      "Running turns": guides(~w(ways_to_run options app_server events long_runs jobs)),
+      "Models, credentials, configuration": guides(~w(models auth configuration costs)),
+      Operation: guides(~w(deployment errors debugging telemetry upgrading))
+    ]
+  end
+
+  defp guides(names), do: Enum.map(names, &"guides/#{&1}.md")
 
   # Development tools are not documented for users.
   defp in_lib?(module) do
@@ -166,6 +170,7 @@ defmodule CodexSdk.MixProject do
       "Diagnosis and telemetry": ~r/^Codex\.(Doctor|Telemetry)(\.|$)/,
       Testing: ~r/^Codex\.Test(\.|$)/,
       "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,
+      "Recorded threads": ~r/^Codex\.Sessions(\.|$)/,
       Events: ~r/^Codex\.Events(\.|$)/,
       Items: ~r/^Codex\.Items(\.|$)/,
       "Kept for callers of 0.4.5": [

@@ -139,6 +139,9 @@ defmodule Codex do
   def stop(target), do: Cancellation.stop(target)
 
   @doc "Lists the recorded threads of a folder; see `Codex.Sessions.list_sessions/1`."
+  @spec list_sessions(keyword() | map()) ::
+          {:ok, [Codex.Sessions.Entries.entry()]}
+          | {:error, Codex.Sessions.reason() | :not_a_directory}
   defdelegate list_sessions(opts \\ []), to: Codex.Sessions
 
   defp build(opts, thread_opts, extra) do

@@ -1,5 +1,5 @@
 defmodule Codex.GuidesTest do
-  # Runs the modules of `guides/app_server.md` with the real server. `MyAppWeb` stands in for Phoenix.
+  # Runs code of the guides with the real CLI. `MyAppWeb` stands in for Phoenix, and `Oban` for itself.
   use ExUnit.Case, async: true
 
   import Codex.Connected
@@ -10,8 +10,11 @@ defmodule Codex.GuidesTest do
   # The tests define it.
   @compile {:no_warn_undefined, MyApp.Agent}
 
-  @guide File.read!(Path.expand("../guides/app_server.md", __DIR__))
-  @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code
+  @root Path.expand("..", __DIR__)
+  @documents [Path.join(@root, "README.md") | Path.wildcard(@root <> "/guides/*.md")]
+  @blocks for path <- @documents,
+              [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, File.read!(path)),
+              do: code
 
   defmodule Elixir.MyAppWeb do
     defmacro __using__(:live_view), do: quote(do: import(MyAppWeb))
@@ -20,11 +23,33 @@ defmodule Codex.GuidesTest do
     def put_flash(socket, kind, text), do: Map.put(socket, kind, text)
   end
 
+  defmodule Elixir.Oban.Worker do
+    @callback perform(struct()) :: term()
+    @callback timeout(struct()) :: timeout()
+    defmacro __using__(_options), do: quote(do: @behaviour(Oban.Worker))
+  end
+
+  defmodule Elixir.Oban.Job do
+    defstruct [:id, args: %{}]
+  end
+
+  # A table with a row for each job.
+  defmodule Elixir.MyApp.Runs do
+    use Agent
+    def start_link(_options), do: Agent.start_link(fn -> %{} end, name: __MODULE__)
+    def answer(id), do: get({:answer, id})
+    def thread_id(id), do: get({:thread, id})
+    def put_answer(id, text), do: put({:answer, id}, text)
+    def put_thread_id(id, thread_id), do: put({:thread, id}, thread_id)
+    defp get(key), do: Agent.get(__MODULE__, & &1[key])
+    defp put(key, value), do: Agent.update(__MODULE__, &Map.put(&1, key, value))
+  end
+
+  defp block!(text), do: Enum.find(@blocks, &(&1 =~ text)) || flunk("no block has #{text}")
+
   # Defines the modules of the block that contains this text.
   defp define!(text) do
-    block = Enum.find(@blocks, &(&1 =~ text)) || flunk("no block has #{text}")
-
-    case Code.string_to_quoted!(block) do
+    case Code.string_to_quoted!(block!(text)) do
       {:__block__, _, forms} -> forms
       form -> [form]
     end
@@ -39,6 +64,8 @@ defmodule Codex.GuidesTest do
 
   setup_all do
     define!("defmodule MyAppWeb.AgentLive")
+    define!("defmodule MyApp.AgentWorker")
+    :ok
   end
 
   # Runs the review gate of the guide. Returns its exit status and its output.
@@ -47,8 +74,11 @@ defmodule Codex.GuidesTest do
     Git.commit!(model.workspace)
     Git.run!(model.workspace, ~w(branch -f main))
     {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model))
-    code = Enum.find(@blocks, &(&1 =~ "System.halt"))
-    code = code |> String.replace("System.halt(", "exit(") |> String.replace(~s("main"), branch)
+
+    code =
+      block!("System.halt")
+      |> String.replace("System.halt(", "exit(")
+      |> String.replace(~s("main"), branch)
 
     ExUnit.CaptureIO.with_io(fn ->
       ExUnit.CaptureIO.with_io(:stderr, fn ->
@@ -192,5 +222,115 @@ defmodule Codex.GuidesTest do
     assert Enum.any?(result.events, &match?(%Events.ItemCompleted{}, &1))
     %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
     assert inspect(List.last(input)["output"]) =~ "sent"
+  end
+
+  # Evaluates a block that starts its own thread, with the scripted model. Returns its output.
+  defp output(model, text, given) do
+    thread = Test.thread_options(model)
+
+    code =
+      text
+      |> block!()
+      |> String.replace(given, "start_thread(client, [sandbox: :read_only] ++ thread)")
+
+    ExUnit.CaptureIO.capture_io(fn ->
+      Code.eval_string(code, client: Test.options(model), thread: thread)
+    end)
+  end
+
+  test "the first code of the README runs" do
+    model = Test.start!(["A web shop.", "The cart."])
+    given = "start_thread([], sandbox: :read_only)"
+    assert output(model, "What does this project do?", given) == "A web shop.\nThe cart.\n"
+  end
+
+  describe "the worker of the guide" do
+    setup do
+      start_supervised!(MyApp.Runs)
+      :ok
+    end
+
+    defp perform(job), do: apply(MyApp.AgentWorker, :perform, [job])
+
+    defp job(script) do
+      model = Test.start!(script)
+      Application.put_env(:my_app, :codex, Test.options(model))
+      on_exit(fn -> Application.delete_env(:my_app, :codex) end)
+      {model, struct!(Oban.Job, id: 1, args: %{"prompt" => "Sort the list"})}
+    end
+
+    defp prompts(model) do
+      for %{body: %{"input" => input}} <- Test.requests(model) do
+        for %{"role" => "user", "content" => [%{"text" => text}]} <- input,
+            text in ["Sort the list", "Continue."],
+            do: text
+      end
+    end
+
+    test "repeats a job in its thread, and a job that is done not at all" do
+      {model, job} = job([http_error(500, "busy"), "Sorted."])
+      assert {:error, _words} = perform(job)
+      assert MyApp.Runs.thread_id(1)
+      assert perform(job) == :ok
+      assert MyApp.Runs.answer(1) == "Sorted."
+      assert List.last(prompts(model)) == ["Sort the list", "Continue."]
+
+      assert perform(job) == :ok
+      assert length(prompts(model)) == 2
+    end
+
+    test "cancels requests that cannot succeed, and forgets a thread that is not stored" do
+      {_model, job} = job([http_error(400, "no such thing")])
+      assert perform(job) == {:cancel, "no such thing"}
+
+      MyApp.Runs.put_thread_id(1, "01a1f6cd-1111-7222-8333-48b5fcaa07af")
+      assert {:error, _not_found} = perform(job)
+      assert MyApp.Runs.thread_id(1) == nil
+    end
+  end
+
+  test "the pool of the guide gives a conversation the same connection" do
+    define!("defmodule MyApp.CodexPool")
+    pool = MyApp.CodexPool
+    model = Test.start!(["One.", "Two."])
+    start_supervised!({pool, client: Test.options(model), cwd: model.workspace})
+    assert Supervisor.count_children(pool).active == 4
+
+    names = for id <- 1..50, do: apply(pool, :connection, [id])
+    assert names == for(id <- 1..50, do: apply(pool, :connection, [id]))
+    assert names |> Enum.uniq() |> length() == 4
+
+    {:ok, thread} = Codex.start_thread([], transport: {:app_server, hd(names)})
+    assert {:ok, %{thread: thread}} = Thread.run(thread, "Count")
+    assert {:ok, %{final_response: %{text: "Two."}}} = Thread.run(thread, "Go on")
+  end
+
+  test "the price of the guide counts cached tokens once" do
+    define!("defmodule MyApp.Price")
+
+    usage = %{
+      "input_tokens" => 1_000_000,
+      "cached_input_tokens" => 400_000,
+      "output_tokens" => 10_000
+    }
+
+    assert_in_delta apply(MyApp.Price, :of, [usage]), 0.75 + 0.05 + 0.1, 0.000_001
+  end
+
+  test "the budget of the guide stops a turn over an app-server" do
+    {model, conn} = connect([shell("true"), "Done."])
+    code = block!("{:halt, :budget}") |> String.replace("100_000", "50")
+    thread = thread!(model, conn)
+    {result, _} = Code.eval_string(code, thread: thread)
+    assert {:error, reason} = result
+    assert Codex.Error.normalize(reason).kind == :interrupted
+  end
+
+  test "the guide on debugging reads stderr and JSON lines" do
+    model = Test.start!(["A project."])
+    model = %{model | env: Map.put(model.env, "RUST_LOG", "info")}
+    output = output(model, "RUST_LOG", ~S[start_thread(env: %{"RUST_LOG" => "info"})])
+    assert output =~ "INFO codex"
+    assert output =~ ~s({"type":"turn.completed")
   end
 end

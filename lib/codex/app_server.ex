@@ -106,6 +106,7 @@ defmodule Codex.AppServer do
     result = if row.returns == :ok, do: :ok, else: quote(do: {:ok, map()})
 
     @doc Docs.of(row)
+    @doc group: "Methods of the protocol"
     @spec unquote(row.name)(conn(), unquote_splicing(types), options(), [request_option()]) ::
             unquote(result) | {:error, reason()}
     def unquote(row.name)(conn, unquote_splicing(args), options \\ [], request_options \\ []),

@@ -92,7 +92,7 @@ defmodule Codex.Reason do
         }
 
   @typedoc """
-  A run of `codex exec` that was not started. Besides the types above:
+  A run of `codex exec` that was not started. Besides other types of this module:
 
     * `{:unsupported_input, :exec}` - blocks of a kind that only an app-server takes
     * `{:invalid_working_directory, path}` - there is no such directory

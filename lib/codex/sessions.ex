@@ -31,6 +31,7 @@ defmodule Codex.Sessions do
   alias Codex.Sessions.{Filter, History, Listing, Moves, Page, Patches, Record, Session, Store}
   alias Codex.Sessions.Turn
 
+  @typedoc "Why no thread was read. See the list above."
   @type reason ::
           Codex.Config.Error.t()
           | OptionError.t()

@@ -10,6 +10,7 @@ defmodule Codex.Sessions.Page do
 
   defstruct sessions: [], next: nil, problems: []
 
+  @typedoc "A page of threads. Fields: see above."
   @type t :: %__MODULE__{
           sessions: [Codex.Sessions.Session.t()],
           next: String.t() | nil,

@@ -32,6 +32,7 @@ defmodule Codex.Sessions.Problem do
   @enforce_keys [:kind, :path]
   defstruct [:kind, :path, :session, :detail, count: 1]
 
+  @typedoc "The kind of a problem. See the list above."
   @type kind ::
           :bad_lines
           | :salvaged_lines
@@ -47,6 +48,7 @@ defmodule Codex.Sessions.Problem do
           | :missing_base
           | :wrong_id
 
+  @typedoc "A problem of a recorded thread. Fields: see above."
   @type t :: %__MODULE__{
           kind: kind(),
           path: Path.t(),

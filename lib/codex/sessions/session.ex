@@ -65,7 +65,9 @@ defmodule Codex.Sessions.Session do
     salvaged_lines: 0
   ]
 
+  @typedoc "Numbers of tokens, with the names of the CLI."
   @type usage :: %{String.t() => non_neg_integer()}
+  @typedoc "A recorded thread. Fields: see above."
   @type t :: %__MODULE__{
           id: String.t(),
           files: [Path.t()],

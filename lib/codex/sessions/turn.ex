@@ -31,7 +31,9 @@ defmodule Codex.Sessions.Turn do
     events: []
   ]
 
+  @typedoc "How a turn ended, if it did."
   @type status :: :completed | :failed | :interrupted | :in_progress | :unknown
+  @typedoc "A recorded turn. Fields: see above."
   @type t :: %__MODULE__{
           id: String.t() | nil,
           status: status(),
