@@ -56,6 +56,7 @@ defmodule Codex.Events do
     """
     @enforce_keys [:thread_id, :event]
     defstruct [:thread_id, :event]
+    @typedoc "An event of a sub-agent."
     @type t :: %__MODULE__{thread_id: String.t(), event: Codex.Events.t()}
   end
 

@@ -32,6 +32,7 @@ defmodule Codex.Turn.Child do
     :usage
   ]
 
+  @typedoc "A sub-agent of a turn. Fields: see above."
   @type t :: %__MODULE__{
           thread_id: String.t(),
           parent_thread_id: String.t() | nil,
