@@ -136,7 +136,7 @@ defmodule Codex.Sessions do
           | {:session_referenced, String.t(), [String.t()]}
           | {:wrong_session_file, Path.t(), String.t()}
           | {:file_exists, Path.t()}
-          | {:write_failed, Path.t(), Codex.FileSystem.reason()}
+          | {:write_failed, Path.t(), Codex.Reason.file()}
 
   @move Schema.new([
           @home,
@@ -198,7 +198,7 @@ defmodule Codex.Sessions do
   """
   @spec history(keyword() | map()) ::
           {:ok, %{prompts: [prompt()], problems: [Codex.Sessions.Problem.t()]}}
-          | {:error, reason() | Codex.FileSystem.reason()}
+          | {:error, reason() | Codex.Reason.file()}
   def history(opts \\ []) do
     with {:ok, opts} <- Schema.validate(@one, opts),
          {:ok, home} <- home(opts),

@@ -25,7 +25,7 @@ defmodule Codex.Sessions.Apply do
           | {:apply_failed, result()}
           | {:invalid_working_directory, Path.t()}
           | {:outside_cwd, [binary()]}
-          | {:unreadable, Path.t(), FileSystem.reason()}
+          | {:unreadable, Path.t(), Codex.Reason.file()}
           | {:exec_start_failed, term()}
 
   # Limits of the names in a diff, and of the output of git.

@@ -20,7 +20,7 @@ defmodule Codex.Sessions.History do
   @type entry :: %{session_id: String.t(), time: DateTime.t(), text: String.t()}
 
   @doc "Reads the prompts, the oldest first. Lines that are no prompts are a problem."
-  @spec read(Path.t()) :: {:ok, [entry()], [Problem.t()]} | {:error, FileSystem.reason()}
+  @spec read(Path.t()) :: {:ok, [entry()], [Problem.t()]} | {:error, Codex.Reason.file()}
   def read(home) do
     path = Home.path(home, :history)
 
@@ -59,7 +59,7 @@ defmodule Codex.Sessions.History do
           | {:error,
              Config.Error.t()
              | {:lock_held, Path.t()}
-             | {:write_failed, Path.t(), FileSystem.reason()}}
+             | {:write_failed, Path.t(), Codex.Reason.file()}}
   def append(home, entry) do
     with {:ok, config} <- Config.load(codex_home: home, cwd: false) do
       case Config.Core.history(config) do

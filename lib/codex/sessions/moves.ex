@@ -30,7 +30,7 @@ defmodule Codex.Sessions.Moves do
           | {:already_archived, String.t()}
           | {:not_archived, String.t()}
           | {:file_exists, Path.t()}
-          | {:write_failed, Path.t(), FileSystem.reason()}
+          | {:write_failed, Path.t(), Codex.Reason.file()}
 
   @type job :: :archive | :unarchive | :delete
 

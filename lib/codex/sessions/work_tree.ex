@@ -18,7 +18,7 @@ defmodule Codex.Sessions.WorkTree do
   @type state ::
           :missing | {:file, hash :: binary(), mode :: non_neg_integer()} | {:link, binary()}
   @type t :: %__MODULE__{root: Path.t(), scratch: Path.t(), states: %{binary() => state()}}
-  @type error :: {:unreadable, Path.t(), FileSystem.reason()} | {:write_failed, Path.t(), term()}
+  @type error :: {:unreadable, Path.t(), Codex.Reason.file()} | {:write_failed, Path.t(), term()}
 
   @doc "Calls `fun` with a work tree of `root`, and removes the copies afterwards."
   @spec with_copies(Path.t(), (t() -> result)) :: result | {:error, error()} when result: term()
@@ -144,7 +144,7 @@ defmodule Codex.Sessions.WorkTree do
   end
 
   @doc "Checks that no directory on the way from `root` to a path is a link."
-  @spec inside(Path.t(), binary()) :: :ok | {:error, {:unreadable, Path.t(), FileSystem.reason()}}
+  @spec inside(Path.t(), binary()) :: :ok | {:error, {:unreadable, Path.t(), Codex.Reason.file()}}
   def inside(root, path) do
     parts = :binary.split(path, "/", [:global])
     parents = parts |> Enum.drop(-1) |> Enum.scan(fn part, parent -> parent <> "/" <> part end)
