@@ -34,8 +34,9 @@ defmodule Codex.DocsTest do
     assert Schema.cli_version() == tested
     assert read("README.md") =~ "version #{Codex.CLI.Range.lowest()} to version #{tested}"
 
-    for [_, version] <- Regex.scan(~r/@openai\/codex@([\d.]*\d)/, read("README.md")),
-        do: assert(version == tested)
+    for document <- ["README.md" | @guides],
+        [_, version] <- Regex.scan(~r/@openai\/codex@([\d.]*\d)/, read(document)),
+        do: assert(version == tested, document)
   end
 
   test "the list of options in the guide equals the rows of the code" do
