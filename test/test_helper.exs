@@ -1,10 +1,19 @@
 # Tests that need the Codex CLI, a keyring or a browser run if these are found. bin/test installs
-# all of them, and requires the first two.
+# all of them, and requires the first two. Tests of the newest tested CLI itself run with that version
+# only.
+newest = Codex.CLI.Range.newest()
+
 missing = [
   codex_cli:
     case Codex.Test.codex_path() do
       {:ok, _path} -> nil
       {:error, message} -> "Tests with the Codex CLI are left out: #{message}"
+    end,
+  cli_pin:
+    case Codex.FoundCLI.version() do
+      {:ok, ^newest} -> nil
+      {:ok, version} -> "Tests of codex-cli #{newest} itself are left out: this is #{version}"
+      {:error, _no_cli} -> "Tests of codex-cli #{newest} itself are left out: it is missing"
     end,
   keyring:
     case Enum.reject(Codex.Keyring.programs(), &System.find_executable/1) do

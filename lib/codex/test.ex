@@ -140,7 +140,8 @@ defmodule Codex.Test do
 
   Options: see the module. Raises `Codex.OptionError` for an invalid option, `ArgumentError` for an
   invalid step. Returns a `File.Error` or `RuntimeError` if a directory cannot be made, Git fails,
-  or there is no loopback port; the error also ends a caller that does not trap exits.
+  or there is no loopback port; the error also ends a caller that does not trap exits. Returns a
+  `RuntimeError` if the CLI is older than 0.80.0, which this module needs.
   """
   @spec start([Codex.Test.Steps.step()], keyword()) :: {:ok, t()} | {:error, Exception.t()}
   def start(script \\ [], opts \\ []) do
@@ -188,7 +189,10 @@ defmodule Codex.Test do
   """
   @spec start_link([Codex.Test.Steps.step()] | {[Codex.Test.Steps.step()], keyword()}) ::
           GenServer.on_start()
-  def start_link(arg), do: GenServer.start_link(Server, configure(arg))
+  def start_link(arg) do
+    {_script, config} = configured = configure(arg)
+    with :ok <- Executable.check(config.codex_path), do: GenServer.start_link(Server, configured)
+  end
 
   @doc """
   Returns a child specification without restart, because a new server would have another port. The

@@ -244,6 +244,26 @@ defmodule Codex.TestTest do
     end
   end
 
+  describe "the CLI" do
+    @describetag :tmp_dir
+
+    test "may not be too old", %{tmp_dir: dir} do
+      cli = fn version ->
+        path = Path.join(dir, version)
+        File.write!(path, "#!/bin/sh\necho codex-cli #{version}\n")
+        File.chmod!(path, 0o755)
+        path
+      end
+
+      assert {:error, error} = Codex.Test.start([], codex_path: cli.("0.42.0"))
+      assert Exception.message(error) =~ "needs codex-cli 0.80.0 or newer, and #{dir}"
+      assert Exception.message(error) =~ "0.42.0 is 0.42.0: run `npm install"
+      assert {:ok, model} = Codex.Test.start([], codex_path: cli.("0.81.0"))
+      assert Codex.Test.options(model)[:codex_path] == cli.("0.81.0")
+      assert {:ok, _model} = Codex.Test.start([], codex_path: Path.join(dir, "none"))
+    end
+  end
+
   describe "requests" do
     test "are kept in order, decoded or as they came" do
       model = Test.start!([], default: "ok")

@@ -7,6 +7,26 @@ defmodule Codex.Test.Executable do
   @newest Codex.CLI.tested_version()
   @install "npm install --prefix .codex-cli @openai/codex@#{@newest}"
 
+  # Older CLIs run no turn with the configuration and the answers of a server.
+  @lowest "0.80.0"
+
+  @doc "Checks that a CLI (nil: the one that is found) is not too old. A missing CLI is no error."
+  @spec check(Path.t() | nil) :: :ok | {:error, Exception.t()}
+  def check(given) do
+    with {:ok, path} <- if(given, do: {:ok, Path.expand(given)}, else: find()),
+         {:ok, path} <- CLI.find(path),
+         {:ok, version} <- CLI.known_version(path),
+         :lt <- Version.compare(version, @lowest) do
+      message =
+        "Codex.Test needs codex-cli #{@lowest} or newer, and #{path} is #{version}: " <>
+          "run `#{@install}`, or set CODEX_PATH to another program"
+
+      {:error, RuntimeError.exception(message)}
+    else
+      _new_enough_or_unknown -> :ok
+    end
+  end
+
   @doc """
   Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH. The newest
   tested version may have a directory of its own in `.codex-cli`, beside others.

@@ -33,7 +33,10 @@ defmodule Codex.Test.Home do
     truncation_policy: %{mode: "tokens", limit: 10_000},
     experimental_supported_tools: [],
     input_modalities: ["text", "image"],
-    context_window: 272_000
+    context_window: 272_000,
+    # Required by CLIs up to 0.145, and unknown to later ones.
+    supports_parallel_tool_calls: true,
+    supports_reasoning_summaries: true
   }
 
   @doc "Makes the directories and the configuration for a server that listens at `url`."
