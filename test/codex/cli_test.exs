@@ -162,6 +162,7 @@ defmodule Codex.CLITest do
   end
 
   @tag :codex_cli
+  @tag :cli_pin
   test "the installed CLI is the tested one" do
     {:ok, path} = Codex.Test.codex_path()
     {:ok, path} = CLI.find(path)

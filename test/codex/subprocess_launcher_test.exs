@@ -191,7 +191,7 @@ defmodule Codex.Subprocess.LauncherTest do
   end
 
   defp eventually(fun, deadline \\ nil) do
-    deadline = deadline || System.monotonic_time(:millisecond) + 3_000
+    deadline = deadline || System.monotonic_time(:millisecond) + 30_000
 
     cond do
       fun.() ->

@@ -28,6 +28,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   end
 
   @tag :codex_cli
+  @tag :cli_pin
   test "the data is the one of the pinned CLI" do
     run(["--check"])
     version = Codex.CLI.tested_version()
@@ -35,6 +36,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   end
 
   @tag :codex_cli
+  @tag :cli_pin
   test "prints the differences, ends with status 1, and writes the data", %{tmp_dir: dir} do
     copy!(dir)
     path = Path.join(dir, "priv/protocol/app_server.exs")

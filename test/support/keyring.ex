@@ -78,7 +78,7 @@ defmodule Codex.Keyring do
   end
 
   defp await_exit(sub) do
-    {:ok, sub, outputs} = Subprocess.next(sub, 10_000)
+    {:ok, sub, outputs} = Subprocess.next(sub, 60_000)
 
     case List.keyfind(outputs, :exit, 0) do
       {:exit, exit} -> exit
@@ -116,7 +116,7 @@ defmodule Codex.Keyring do
     {:ok, sub} = Subprocess.write(sub, stdin)
     {:ok, sub} = Subprocess.close_stdin(sub)
     keyring = %{keyring | daemon: flush(sub)}
-    await_service(keyring, 100)
+    await_service(keyring, 1_000)
     keyring
   end
 
@@ -125,7 +125,7 @@ defmodule Codex.Keyring do
     if Subprocess.pending(sub) == 0 do
       sub
     else
-      {:ok, sub, _} = Subprocess.next(sub, 5_000)
+      {:ok, sub, _} = Subprocess.next(sub, 60_000)
       flush(sub)
     end
   end
@@ -167,7 +167,7 @@ defmodule Codex.Keyring do
   end
 
   defp line(sub, said) do
-    {:ok, sub, outputs} = Subprocess.next(sub, 10_000)
+    {:ok, sub, outputs} = Subprocess.next(sub, 60_000)
     said = said <> for({:stdout, bytes} <- outputs, into: "", do: bytes)
     if said =~ "\n", do: {sub, said}, else: line(sub, said)
   end

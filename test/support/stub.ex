@@ -51,7 +51,7 @@ defmodule Codex.Stub do
   end
 
   @doc "Waits until `fun` is true; says what it last was when that takes more than `timeout` ms."
-  def eventually(fun, timeout \\ 5_000) do
+  def eventually(fun, timeout \\ 30_000) do
     deadline = System.monotonic_time(:millisecond) + timeout
     poll(fun, deadline)
   end

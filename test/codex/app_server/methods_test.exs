@@ -30,6 +30,7 @@ defmodule Codex.AppServer.MethodsTest do
     assert AppServerMethods.rows() |> Enum.map(&elem(&1, 0)) |> Enum.sort() == stable()
   end
 
+  @tag :cli_pin
   test "each answers a valid call as the table says; bad ones are refused before they are sent",
        %{tmp_dir: dir} do
     review = %{

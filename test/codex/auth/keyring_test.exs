@@ -94,6 +94,8 @@ defmodule Codex.Auth.KeyringTest do
     Keyring.stop!(keyring)
   end
 
+  # Each state starts a program; a busy machine takes minutes.
+  @tag timeout: 600_000
   test "every state in every mode agrees with `codex login status`", %{
     short: short,
     home: home,

@@ -37,11 +37,11 @@ defmodule Codex.Doctor.RealTest do
   end
 
   describe "the CLI" do
-    test "has the known version, and a sandbox if this machine has one", context do
+    test "has a tested version, and a sandbox if this machine has one", context do
       Logins.put!(context.home, ~s({"OPENAI_API_KEY":"sk-1"}))
       env = Logins.env(context.home)
       checks = run(context, env)
-      version = Codex.CLI.tested_version()
+      version = Codex.FoundCLI.version!()
       assert %{status: :ok, details: [%{version: ^version, tested: true}]} = checks.cli
 
       {said, status} =

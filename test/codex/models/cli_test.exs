@@ -18,7 +18,7 @@ defmodule Codex.Models.CLITest do
     test = Codex.Test.start!([], models: ["one", "two"])
     assert {:ok, catalog} = Models.fetch(Codex.Test.options(test))
     assert %{source: :cli, skipped: 0} = catalog
-    assert catalog.cli_version == Codex.CLI.tested_version()
+    assert catalog.cli_version == Codex.FoundCLI.version!()
     assert models(catalog) == ["one", "two"]
     assert Catalog.default(catalog, :api).model == "one"
     assert Codex.Test.requests(test) == []
@@ -89,7 +89,7 @@ defmodule Codex.Models.CLITest do
 
     opts = [codex_home: test.home]
     assert {:ok, cached} = Models.fetch([source: :cache] ++ opts)
-    assert {cached.source, cached.cli_version} == {:cache, Codex.CLI.tested_version()}
+    assert {cached.source, cached.cli_version} == {:cache, Codex.FoundCLI.version!()}
     assert cached.presets == catalog.presets
 
     # Without the CLI, the cache is the only source.
@@ -223,6 +223,6 @@ defmodule Codex.Models.CLITest do
 
     output = capture_io(fn -> Code.eval_string(Enum.join(code, "\n")) end)
     assert output =~ "codex-test  low medium high xhigh\n"
-    assert output =~ "from cli, CLI #{Codex.CLI.tested_version()}"
+    assert output =~ "from cli, CLI #{Codex.FoundCLI.version!()}"
   end
 end

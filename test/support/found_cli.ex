@@ -1,0 +1,16 @@
+defmodule Codex.FoundCLI do
+  @moduledoc "The CLI that the tests run: any version of the range, see `CODEX_PATH`."
+
+  @doc "Returns its version, or an error if it is missing."
+  def version do
+    with {:ok, path} <- Codex.Test.codex_path(),
+         {:ok, path} <- Codex.CLI.find(path),
+         do: Codex.CLI.version(path)
+  end
+
+  @doc "Returns its version."
+  def version! do
+    {:ok, version} = version()
+    version
+  end
+end
