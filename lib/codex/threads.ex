@@ -31,7 +31,7 @@ defmodule Codex.Threads do
   """
 
   alias Codex.{AppServer, Error, OptionError, Thread}
-  alias Codex.AppServer.{Compaction, Connection}
+  alias Codex.AppServer.{Compaction, Connection, TurnStart}
   alias Codex.Options.Schema
 
   @typedoc "A thread over an app-server, or a connection and the id of a thread."
@@ -321,12 +321,18 @@ defmodule Codex.Threads do
 
   # The server ignores null here; a collaboration mode resets the effort.
   defp default_effort(thread, options) do
-    with {:ok, known} <- read(thread) do
-      model = options[:model] || known["model"]
+    with {:ok, model} <- model(thread, options) do
       settings = %{model: model, reasoning_effort: nil, developer_instructions: ""}
       options = Map.put(options, :collaboration_mode, %{mode: "default", settings: settings})
       done(checked(thread, "thread/settings/update", options))
     end
+  end
+
+  defp model(_thread, %{model: model}) when model != nil, do: {:ok, model}
+
+  defp model(thread, _options) do
+    with {:ok, conn, id} <- ids(thread),
+         do: TurnStart.model(id, &Connection.request(conn, &1, &2, &3))
   end
 
   # --- Calls --------------------------------------------------------------------------------------

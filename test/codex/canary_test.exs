@@ -221,6 +221,7 @@ defmodule Codex.CanaryTest do
   end
 
   @tag :codex_cli
+  @tag :cli_pin
   test "a real run: output of `ps`, echoes of a provider, and the environment of commands" do
     {global, more} = secrets()
 

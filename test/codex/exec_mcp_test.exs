@@ -54,6 +54,7 @@ defmodule Codex.ExecMcpTest do
     result
   end
 
+  @tag :cli_pin
   test "each server gets its own variables; the CLI, its commands and ps none", %{tmp_dir: dir} do
     model = Codex.Test.start!([shell("/usr/bin/env"), "One.", shell("/usr/bin/env"), "Two."])
     a = Path.join(dir, "a")
@@ -299,6 +300,7 @@ defmodule Codex.ExecMcpTest do
       Enum.find(result.warnings, &(&1 =~ "MCP server #{name} did not start: "))
     end
 
+    @tag :cli_pin
     test "is a warning of the result, with the reason", %{tmp_dir: dir} do
       model =
         Codex.Test.start!([], default: "Done.", config: "mcp_servers.old.command = '/nope/old'")
@@ -342,6 +344,7 @@ defmodule Codex.ExecMcpTest do
       refute error.stderr =~ "codex_mcp::rmcp_client"
     end
 
+    @tag :cli_pin
     test "leaves RUST_LOG of commands as it was, and other runs alone" do
       for {env, servers, seen} <- [
             {%{}, %{docs: %{command: "/nope/mcp"}}, ["RUST_LOG="]},

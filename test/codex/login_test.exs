@@ -103,6 +103,7 @@ defmodule Codex.LoginTest do
       assert {:error, {:timeout, 10}} = Login.await(make_ref(), 10)
     end
 
+    @tag :cli_pin
     test "waits for a browser on this machine", %{home: home} do
       # A port that is taken is the CLI's own error.
       {:ok, login} = Login.chatgpt(opts(home, env: %{"BROWSER" => "true"}))

@@ -1191,7 +1191,15 @@ defmodule Codex.OptionsTest do
       {[config_overrides: %{"projects" => %{"/a.b \"c\"" => %{"trust_level" => :trusted}}}], nil}
     ]
 
+    # Options whose flags only a part of the tested versions has.
+    @newer for row <- Codex.Options.Table.rows(),
+               {_kind, flag} when is_binary(flag) <- [row.opts[:exec]],
+               Codex.CLI.Since.first(flag) != nil,
+               do: row.name
+
     for {{options, effect}, index} <- Enum.with_index(@contract) do
+      if Enum.any?(@newer, &Keyword.has_key?(options, &1)), do: @tag(:cli_pin)
+
       test "takes #{index} #{options |> Keyword.keys() |> Enum.join(" ")}" do
         model = Codex.Test.start!(["Done."])
 
@@ -1251,6 +1259,7 @@ defmodule Codex.OptionsTest do
       assert Enum.filter(File.ls!(model.home) -- before, &(&1 =~ "config.toml")) == []
     end
 
+    @tag :cli_pin
     test "works in a worktree, resumes over folders, and writes the last message" do
       model = Codex.Test.start!(["One.", "Two.", "Three."], git: true)
       Codex.Git.commit!(model.workspace)

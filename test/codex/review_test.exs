@@ -397,6 +397,7 @@ defmodule Codex.ReviewTest do
       refute File.exists?(mark)
     end
 
+    @tag :cli_pin
     test "over an app-server is entered, exited, and not steered" do
       {_model, thread} = start([silence(2_000), "Fine."], :app_server)
       test = self()

@@ -152,6 +152,7 @@ defmodule Codex.ThreadTest do
       assert %{text: ^text, parsed: %{"answer" => 42}} = result.final_response
     end
 
+    @tag :cli_pin
     test "return the CLI's warnings" do
       {_model, thread} = start(["fine"], [], config: %{"modle" => "x"})
       assert {:ok, %{warnings: [warning]}} = Thread.run(thread, "hi")

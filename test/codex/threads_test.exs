@@ -29,6 +29,7 @@ defmodule Codex.ThreadsTest do
   describe "threads" do
     @describetag :codex_cli
 
+    @tag :cli_pin
     test "are listed page by page, on demand" do
       {_model, conn, thread} = start(["1", "2", "3", "4", "5"])
 

@@ -16,6 +16,8 @@ defmodule Mix.Tasks.Codex.Cli do
     * `priv/cli/version` - the version
     * `priv/protocol/app_server.exs` - methods and types of the app-server, stable and experimental.
       `Codex.AppServer` is generated from it
+    * `priv/cli/since.exs` - the names that the CLI has gained since the lowest tested version.
+      `--write` adds those that are new
     * `dev/cli/flags.json` - the flags of commands. A flag without an option of this package, and an
       option without a flag, is a note
 
@@ -62,8 +64,13 @@ defmodule Mix.Tasks.Codex.Cli do
     {new, changes} = read(opts[:codex], stored)
 
     if opts[:json], do: json(stored, new, changes), else: lines(stored, new, changes)
-    _ = if opts[:write], do: Surface.write!(root, new)
+    _ = if opts[:write], do: write(root, stored, new)
     if opts[:check] && changes != [], do: exit({:shutdown, 1})
+  end
+
+  defp write(root, stored, new) do
+    Surface.Since.write!(root, stored, new)
+    Surface.write!(root, new)
   end
 
   defp parse(argv) do

@@ -110,11 +110,24 @@ defmodule Codex.AppServer.TurnStart do
 
   # A collaboration mode names a model; without one of the host's, it is the thread's.
   defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, id, ask) do
-    with {:ok, model} <- read(id, "model", ask),
+    with {:ok, model} <- model(id, ask),
          do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
   end
 
   defp with_model(turn, _id, _ask), do: {:ok, turn}
+
+  @doc "Returns the model of a thread that the server has loaded."
+  @spec model(String.t(), ask()) :: {:ok, String.t()} | {:error, reason()}
+  def model(id, ask) do
+    with {:error, {:no_id, _method, _thread}} <- read(id, "model", ask),
+         {:ok, answer} <- ask.("thread/resume", thread_of(id), []) do
+      # CLIs below 0.160 name the model only here.
+      case answer do
+        %{"model" => model} when is_binary(model) -> {:ok, model}
+        other -> {:error, {:no_id, "thread/resume", other}}
+      end
+    end
+  end
 
   @doc "Checks that the server knows the skills of an input: it ignores unknown ones."
   @spec skills([map()], String.t() | nil, String.t(), ask()) :: :ok | {:error, reason()}

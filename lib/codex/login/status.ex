@@ -30,6 +30,8 @@ defmodule Codex.Login.Status do
       iex> status = Codex.Login.Status.parse(text, 0)
       iex> {status.logged_in?, status.method, status.key_hint}
       {true, :api_key, "sk-test-***a1234"}
+      iex> Codex.Login.Status.parse("Logged in using an API key - sk-***1234", 0).key_hint
+      "sk-***1234"
       iex> Codex.Login.Status.parse("Not logged in", 1).logged_in?
       false
       iex> Codex.Login.Status.parse("Error checking login status: no bus", 1).error
@@ -48,7 +50,8 @@ defmodule Codex.Login.Status do
 
   defp parsed(message, 0) do
     cond do
-      match = Regex.run(~r/^API key configured - (\S+)/m, message) ->
+      # The words of the current CLI, and of those up to 0.160 or later.
+      match = Regex.run(~r/^(?:API key configured|Logged in using an API key) - (\S+)/m, message) ->
         [method: :api_key, key_hint: Enum.at(match, 1)]
 
       message =~ ~r/^Logged in using ChatGPT/m ->

@@ -149,6 +149,7 @@ defmodule Codex.AppServer.RemoteTest do
     assert AppServer.alive?(conn)
   end
 
+  @tag :cli_pin
   test "a Unix socket without a path is that of the home, whichever way it is named" do
     model = Test.start!([])
     link = model.workspace <> "-home"

@@ -456,6 +456,7 @@ defmodule Codex.AppServer.RequestsTest do
   describe "approvals of MCP tools" do
     @describetag :codex_cli
 
+    @tag :cli_pin
     test "are the policy's, for once or for the session" do
       test = self()
 

@@ -753,6 +753,7 @@ defmodule Codex.AppServer.ThreadTest do
       binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
     end
 
+    @tag :cli_pin
     test "hear of a server that was ended in plain words" do
       for {signal, kind, words} <- [
             {"TERM", :crashed, "SIGTERM"},

@@ -42,6 +42,7 @@ defmodule Codex.Config.DifferentialTest do
     %{dir: dir}
   end
 
+  @tag :cli_pin
   test "#{@stacks} stacks", %{dir: dir} do
     counts =
       1..div(@stacks, @per_server)

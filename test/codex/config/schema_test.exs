@@ -44,6 +44,7 @@ defmodule Codex.Config.SchemaTest do
     |> Enum.map(fn {:ok, result} -> result end)
   end
 
+  @tag :cli_pin
   test "200 good configurations", %{dir: dir, schema: schema} do
     each(200, dir, fn home ->
       {text, _} = schema |> ConfigSchemaCases.good() |> ConfigSchemaCases.text(@base_lines)
@@ -52,6 +53,7 @@ defmodule Codex.Config.SchemaTest do
     end)
   end
 
+  @tag :cli_pin
   test "200 with one thing wrong", %{dir: dir, schema: schema} do
     results = each(200, dir, &broken(&1, schema))
     # Cases without a message of the CLI stay rare, and so do different lines.

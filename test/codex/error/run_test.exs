@@ -144,6 +144,7 @@ defmodule Codex.Error.RunTest do
       error
     end
 
+    @tag :cli_pin
     test "fails with kinds" do
       body = &%{error: Map.new(&1)}
 

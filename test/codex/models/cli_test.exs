@@ -14,6 +14,7 @@ defmodule Codex.Models.CLITest do
 
   defp common(presets), do: Enum.map(presets, &Map.drop(&1, [:extra, :supported_in_api]))
 
+  @tag :cli_pin
   test "the models of the configuration, and the version of the CLI" do
     test = Codex.Test.start!([], models: ["one", "two"])
     assert {:ok, catalog} = Models.fetch(Codex.Test.options(test))

@@ -69,6 +69,7 @@ defmodule Codex.Retry.CLITest do
     end
   end
 
+  @tag :cli_pin
   test "a request that cannot succeed is sent once" do
     for {step, kind} <- [
           {http_error(401, %{error: %{message: "bad key"}}), :unauthorized},
