@@ -10,6 +10,7 @@ defmodule Codex.Events do
   Over an app-server the beginning and the end are the same. Between them are also the user's own
   message, a started item for each completed one, pieces of text and output, and
   `ThreadTokenUsageUpdated` after each response. A review enters its mode before `TurnStarted`.
+  Events of sub-agents are in `Child`, if the turn has the option `children: true`.
 
   Each struct has `extra`, the fields that this version of the SDK does not know, and `lossy`. That
   is true if invalid UTF-8 or lone surrogates in the line were replaced by U+FFFD. An event of an

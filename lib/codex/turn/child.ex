@@ -57,8 +57,9 @@ defmodule Codex.Turn.Child do
   @spec note(seen(), Codex.Events.t() | term()) :: seen()
   def note(seen, %{item: %Items.CollabToolCall{} = call}), do: call(seen, call)
 
-  def note(seen, %{item: %Items.SubAgentActivity{} = item}) do
+  def note(seen, %{item: %Items.SubAgentActivity{} = item} = event) do
     update(seen, item.agent_thread_id, %{
+      parent_thread_id: if(item.kind == "started", do: event.thread_id),
       agent_path: item.agent_path,
       model: item.model,
       reasoning_effort: item.reasoning_effort,

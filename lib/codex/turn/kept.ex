@@ -12,7 +12,7 @@ defmodule Codex.Turn.Kept do
   @max_events 100_000
   @max_event_bytes 128 * 1024 * 1024
 
-  # Pieces are the notifications of this name, and plans, which come whole each time.
+  # Notifications of this name, and plans of `codex exec`, which come whole each time.
   deltas =
     for %{app: [{method, _} | _]} = spec <- Schema.specs(:events), method =~ ~r/delta$/i, do: spec
 

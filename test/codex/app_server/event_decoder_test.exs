@@ -2,7 +2,7 @@ defmodule Codex.AppServer.EventDecoderTest do
   use ExUnit.Case, async: true
 
   alias Codex.AppServer.EventDecoder
-  alias Codex.{Events, Items, NotificationTwin}
+  alias Codex.{Events, Items, NotificationTwin, Protocol}
   alias Codex.Events.Schema
 
   doctest EventDecoder
@@ -25,6 +25,9 @@ defmodule Codex.AppServer.EventDecoderTest do
     for {method, params} <- recorded do
       event = EventDecoder.decode(method, params)
       assert event == NotificationTwin.decode(method, params)
+
+      assert is_struct(event, Events.AppServerNotification) ==
+               method not in Protocol.notifications()
 
       # A member more, at any place that has a name: it arrives.
       marked = Map.put(params, "newMember", [method])

@@ -4,8 +4,8 @@ defmodule Codex.AppServer.MethodsTest do
 
   import Codex.Connected, only: [connect!: 1]
   import Codex.Test.Steps
-  alias Codex.{AppServer, AppServerMethods, Http, Protocol, Recorder}
-  alias Codex.AppServer.{Calls, Mcp}
+  alias Codex.{AppServer, AppServerMethods, Events, Http, Protocol, Recorder}
+  alias Codex.AppServer.{Calls, EventDecoder, Mcp}
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
@@ -70,6 +70,23 @@ defmodule Codex.AppServer.MethodsTest do
 
     assert AppServer.disconnect(conn) == :ok
     assert :gen_tcp.accept(proxy, 0) == {:error, :timeout}
+
+    # Every notification that came has a struct, with a field for each member.
+    events = for {method, params} <- notifications([]), do: EventDecoder.decode(method, params)
+
+    for event <- events,
+        do: refute(is_struct(event, Events.AppServerNotification), inspect(event))
+
+    assert length(Enum.uniq_by(events, & &1.__struct__)) >= 10
+    for %{extra: extra} <- events, do: assert(extra == %{} or Map.keys(extra) == ["turn"])
+  end
+
+  defp notifications(done) do
+    receive do
+      {:codex_notification, method, params} -> notifications([{method, params} | done])
+    after
+      0 -> done
+    end
   end
 
   # A skill, a marketplace with a plugin, and a file to find.
