@@ -108,7 +108,7 @@ defmodule Codex.OptionsTest do
     {:color, :never, ["--color", "never"]}
   ]
 
-  # Those with a test of their own below.
+  # Those with a test of their own, below or in `telemetry/trace_test.exs`.
   @apart [
     :api_key,
     :base_url,
@@ -123,7 +123,8 @@ defmodule Codex.OptionsTest do
     :sandbox_policy,
     :dangerously_bypass_approvals_and_sandbox,
     :dangerously_bypass_hook_trust,
-    :mcp_servers
+    :mcp_servers,
+    :trace
   ]
 
   describe "reach" do
@@ -263,7 +264,8 @@ defmodule Codex.OptionsTest do
       base_url: "http://127.0.0.1:1",
       codex_path_override: "/bin/false",
       codex_home: "/",
-      telemetry_prefix: [:mine]
+      telemetry_prefix: [:mine],
+      trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     }
 
     @numbers [:positive, :count, :milliseconds, :timeout, :bytes]
@@ -329,7 +331,7 @@ defmodule Codex.OptionsTest do
               error = {:error, {:unsupported_option, row.name}}
               assert told == if(default?, do: {:ok, unset}, else: error)
 
-            {how, told} when how in [:host, :connection, :input, :resume_all] ->
+            {how, told} when how in [:host, :connection, :input, :resume_all, :trace] ->
               assert {row.name, elem(told, 0)} == {row.name, :ok}
 
             {_sent, {:ok, told}} ->
