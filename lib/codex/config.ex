@@ -25,7 +25,8 @@ defmodule Codex.Config do
 
   A file with invalid TOML or with a value of the wrong type is an error, as for the CLI. Unknown
   keys are warnings, even if the CLI ignores them. With `strict: true`, the unknown keys that the
-  CLI then refuses are errors.
+  CLI then refuses are errors. If the installed CLI is newer than the data of this package, the
+  warning says that codex_sdk does not know the key, and `strict: true` asks that CLI.
 
   Merging moves an old name of a key to its current name: `agents.max_threads` becomes
   `agents.max_concurrent_threads_per_session`. Names below `features` stay as they are written.
@@ -33,7 +34,7 @@ defmodule Codex.Config do
   Defaults that are built into the CLI are not included: a key that no layer sets has no value.
   """
 
-  alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Writer}
+  alias Codex.Config.{Error, Explain, Key, Layer, Loader, Schema, Unknown, Writer}
   alias Codex.{FileSystem, Home, Native}
   alias Codex.Options.Schema, as: Options
   alias Codex.Options.Type
@@ -142,14 +143,16 @@ defmodule Codex.Config do
     strict =
       for {layer, problems, _} <- loaded, counts?(layer), {:strict, error} <- problems, do: error
 
-    case {errors, opts.strict and strict != []} do
+    strict = if opts.strict and errors == [], do: Unknown.confirmed(strict, opts), else: []
+
+    case {errors, strict} do
       {[error | _], _} ->
         {:error, error}
 
-      {[], true} ->
-        {:error, hd(strict)}
+      {[], [error | _]} ->
+        {:error, error}
 
-      {[], false} ->
+      {[], []} ->
         warnings = for {_, problems, _} <- loaded, {_weight, error} <- problems, do: error
 
         {:ok,
@@ -158,7 +161,7 @@ defmodule Codex.Config do
            cwd: opts.cwd,
            layers: layers,
            tree: tree,
-           warnings: warnings,
+           warnings: Unknown.reworded(warnings),
            requirements: requirements
          }}
     end

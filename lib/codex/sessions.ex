@@ -198,7 +198,7 @@ defmodule Codex.Sessions do
   """
   @spec history(keyword() | map()) ::
           {:ok, %{prompts: [prompt()], problems: [Codex.Sessions.Problem.t()]}}
-          | {:error, reason() | {:unreadable, Path.t(), Codex.Reason.file()}}
+          | {:error, reason() | Codex.Reason.file()}
   def history(opts \\ []) do
     with {:ok, opts} <- Schema.validate(@one, opts),
          {:ok, home} <- home(opts),

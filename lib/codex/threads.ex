@@ -31,7 +31,7 @@ defmodule Codex.Threads do
   """
 
   alias Codex.{AppServer, Error, OptionError, Thread}
-  alias Codex.AppServer.{Compaction, Connection, TurnStart}
+  alias Codex.AppServer.{Compaction, Connection, SearchStream, TurnStart}
   alias Codex.Options.Schema
 
   @typedoc "A thread over an app-server, or a connection and the id of a thread."
@@ -132,6 +132,22 @@ defmodule Codex.Threads do
       items = if direction == "desc", do: Enum.reverse(items), else: items
       Enum.map(items, &%{"item" => &1, "turnId" => turn})
     end)
+  end
+
+  @doc """
+  Streams the threads that contain a term lazily, as the server finds them: maps with `"thread"` (as
+  `list/2` has it) and `"snippet"`, each thread once. Needs CLI 0.171 or newer and a connection with
+  `experimental_api: true`. Options are those of `Codex.AppServer.thread_search_stream/3`;
+  `:limit` is the size of a page. A stream that is not read to its end cancels the search.
+
+      conn |> Codex.Threads.search("release notes") |> Enum.take(3)
+  """
+  @spec search(AppServer.conn(), String.t(), keyword() | map()) :: Enumerable.t()
+  def search(conn, term, options \\ []) do
+    case Schema.pairs(options) do
+      {:ok, pairs} -> SearchStream.stream(conn, Map.put(Map.new(pairs), :search_term, term))
+      {:error, error} -> raise Error.normalize(error)
+    end
   end
 
   defp pages(thread, method, options) do

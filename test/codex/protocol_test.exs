@@ -17,7 +17,7 @@ defmodule Codex.ProtocolTest do
         end)
       end
 
-      assert {count.(:request, false), count.(:request, true)} == {109, 75}
+      assert {count.(:request, false), count.(:request, true)} == {110, 79}
       assert {count.(:server_request, false), count.(:server_request, true)} == {10, 1}
       assert Map.keys(Data.entries(@data, :client_notification)) == ["initialized"]
       assert Protocol.cli_version() == Codex.CLI.tested_version()

@@ -58,6 +58,35 @@ defmodule Codex.ThreadsTest do
       assert recorder |> Threads.list() |> Enum.to_list() == page
     end
 
+    test "are searched as the server finds them" do
+      {_model, conn, thread} = start(["1", "2", "3"])
+      {:ok, codex} = Test.codex_path()
+      {:ok, version} = Codex.CLI.version(codex)
+
+      for text <- ["a pelican", "a heron", "two pelicans"],
+          do: {:ok, _result} = Thread.run(thread, text)
+
+      if Version.match?(version, ">= 0.171.0") do
+        found = conn |> Threads.search("pelican") |> Enum.to_list()
+        assert [%{"snippet" => snippet}, _] = found
+        assert snippet =~ "pelican"
+        ids = for %{"thread" => %{"id" => id}} <- found, do: id
+        assert ids == Enum.uniq(ids)
+
+        # Two searches at once; one is left early, and leaves no message and no subscription.
+        assert [_one] = conn |> Threads.search("pelican") |> Enum.take(1)
+        assert [_heron] = conn |> Threads.search("heron", limit: 1) |> Enum.to_list()
+        assert [_, _] = conn |> Threads.search("pelican", limit: 1) |> Enum.to_list()
+        assert [] = conn |> Threads.search("flamingo") |> Enum.to_list()
+        refute_received _message
+      else
+        error = assert_raise Error, fn -> conn |> Threads.search("pelican") |> Enum.to_list() end
+        assert error.kind == :cli_unsupported
+      end
+
+      assert_raise Error, ~r/nosuch/, fn -> Threads.search(conn, "pelican", nosuch: 1) end
+    end
+
     test "of every source are listed" do
       {model, conn, _thread} = start(["1"])
       {:ok, exec} = Codex.start_thread(Test.options(model), Test.thread_options(model))

@@ -73,7 +73,8 @@ defmodule Codex.Surface.Protocol do
   defp method(method) do
     result = if method[:result], do: " -> " <> method[:result], else: ""
     mark = if method[:experimental], do: " (experimental)", else: ""
-    Diff.leaf(notation(method[:params]) <> result <> mark)
+    until = if method[:until], do: " (until #{method[:until]})", else: ""
+    Diff.leaf(notation(method[:params]) <> result <> mark <> until)
   end
 
   defp tree_node(type), do: {own(type), notation(type), below(type)}

@@ -18,6 +18,8 @@ defmodule Mix.Tasks.Codex.Cli do
       `Codex.AppServer` is generated from it
     * `priv/cli/since.exs` - the names that the CLI has gained since the lowest tested version.
       `--write` adds those that are new
+    * `priv/config/schema.json` - the configuration keys, with types, words and ranges, and the
+      features with stage and default
     * `dev/cli/flags.json` - the flags of commands. A flag without an option of this package, and an
       option without a flag, is a note
 

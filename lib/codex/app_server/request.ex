@@ -30,6 +30,9 @@ defmodule Codex.AppServer.Request do
   * `TokenRefresh` - new tokens, if the host logged in with its own. The answer is a keyword list of
     `access_token`, `chatgpt_account_id` and `chatgpt_plan_type`.
   * `CurrentTime` - the time (experimental). The answer is a `DateTime`, or seconds since 1970.
+    Servers up to CLI 0.169 ask for it. Newer servers refuse to start a thread if
+    `features.current_time_reminder.clock_source` is `"external"`: an error of the kind
+    `:cli_unsupported`.
   * `Attestation` - an attestation of the client. The answer is its text.
   * `Unknown` - a method without a struct in this version. The answer has the members of the result,
     as map or keyword.

@@ -425,6 +425,7 @@ defmodule Codex.AppServer.State do
     members = if trace = opts[:trace], do: %{"trace" => trace}, else: %{}
     options = [timeout_ms: opts[:timeout_ms] || 30_000, members: members]
     {actions, state} = peer(state, {:request, from, method, params, options}, now)
+    actions = announce(actions, opts[:announce])
 
     with [{:send, %{"id" => id}}] <- actions,
          who when who != nil <- opts[:follow],
@@ -435,6 +436,12 @@ defmodule Codex.AppServer.State do
       _ -> {actions, state}
     end
   end
+
+  # Tells a subscriber the id of its request, which notifications repeat.
+  defp announce([{:send, %{"id" => id}}] = actions, who) when who != nil,
+    do: actions ++ [{:notify, who, {:codex_request_sent, id}}]
+
+  defp announce(actions, _nobody), do: actions
 
   # The server answers at once, or ends.
   defp send_for(state, caller, method, params, now),

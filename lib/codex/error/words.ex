@@ -76,6 +76,16 @@ defmodule Codex.Error.Words do
   def reason({:unsupported_option, name, :resume}),
     do: "option #{show(name)} has no effect on a thread that is resumed#{hint(name)}"
 
+  def reason({:unsupported_option, name, :remote}),
+    do:
+      "option #{show(name)} does not go with :remote, where the agent is the server's: " <>
+        "configure it there"
+
+  def reason({:unsupported_option, :remote, thread}) when thread in [:fork, :last, :review],
+    do:
+      "option :remote runs new threads, and threads that are resumed by their id, got: " <>
+        inspect(thread)
+
   def reason({:unsupported_option, :local_provider, :not_oss}),
     do: "option :local_provider has no effect without oss: true"
 
@@ -394,10 +404,7 @@ defmodule Codex.Error.Words do
   def reason({:invalid_credentials, _keyring, words}),
     do: "the keyring holds no login that the CLI accepts: #{text(words)}"
 
-  def reason({:unreadable, path, words}) when is_binary(words),
-    do: "#{text(path)}: #{text(words)}"
-
-  def reason({:unreadable, path, why}), do: "#{text(path)}: #{posix(why)}"
+  def reason({:unreadable, path, words}), do: "#{text(path)}: #{text(words)}"
   def reason({:lock_held, path}), do: "another process holds the lock #{text(path)}: try again"
   def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
 

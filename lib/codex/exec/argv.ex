@@ -98,6 +98,8 @@ defmodule Codex.Exec.Argv do
 
     with {:ok, program} <- CLI.find(settings.codex_path_override),
          :ok <- Home.guard(home_env(settings)),
+         :ok <-
+           Flags.check_remote(settings, if(hd(command) == "review", do: :review, else: resume)),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
          :ok <- FileSystem.working_directory(settings.working_directory),

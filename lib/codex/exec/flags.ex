@@ -87,6 +87,40 @@ defmodule Codex.Exec.Flags do
     end
   end
 
+  # The options that `--remote` leaves to the client: those of the output. The CLI refuses all
+  # others, as the agent is the server's.
+  @with_remote [
+    :remote,
+    :remote_auth_token_env,
+    :output_last_message,
+    :color,
+    :skip_git_repo_check
+  ]
+  @sends for row <- Table.rows(),
+             row.name not in @with_remote,
+             row.opts[:exec] not in [:host, :refused, :resume_all, :trace],
+             not match?({how, _} when how in [:env, :always], row.opts[:exec]),
+             do: {row.name, row.default}
+
+  @doc "Checks that settings and thread go with `remote`."
+  @spec check_remote(map(), nil | :last | :review | {:fork, String.t()} | String.t()) ::
+          :ok | {:error, Codex.Reason.option()}
+  def check_remote(%{remote: nil}, _thread), do: :ok
+  def check_remote(_settings, :review), do: {:error, {:unsupported_option, :remote, :review}}
+  def check_remote(_settings, {:fork, _id}), do: {:error, {:unsupported_option, :remote, :fork}}
+  def check_remote(_settings, :last), do: {:error, {:unsupported_option, :remote, :last}}
+
+  def check_remote(settings, _thread) do
+    none = [nil, false, :inherit, [], %{}]
+    own = Enum.find(@sends, fn {name, default} -> settings[name] not in [default | none] end)
+
+    case {own, settings.below} do
+      {nil, []} -> :ok
+      {nil, _config_of_the_client} -> {:error, {:unsupported_option, :config, :remote}}
+      {{name, _default}, _below} -> {:error, {:unsupported_option, name, :remote}}
+    end
+  end
+
   defp add(sent, more) do
     %{
       sent

@@ -114,6 +114,18 @@ defmodule Codex.Options.Rows do
      hint: "fork the thread with Codex.fork_thread/3 and ephemeral: true"},
     {:thread_source, [:thread], :string, "a word that classifies new threads",
      exec: {:flag, "--thread-source"}, app: "threadSource"},
+    {:remote, [:thread, :turn], :string,
+     "run the turn in the app-server at this address: `ws://host:port`, `wss://host:port`, " <>
+       "`unix://` or `unix://PATH`. Model, provider, sandbox, working directory, home and " <>
+       "session file are those of the server: only `output_last_message`, `color`, " <>
+       "`skip_git_repo_check` and the options of the SDK itself go with it. Works for new " <>
+       "threads and for those that are resumed by their id",
+     exec: {:flag, "--remote"}, app: :refused, hint: "use Codex.AppServer.connect_remote/2"},
+    {:remote_auth_token_env, [:thread, :turn], :string,
+     "the name of the variable that holds the bearer token of `remote`",
+     exec: {:flag, "--remote-auth-token-env"},
+     app: :refused,
+     hint: "give token to Codex.AppServer.connect_remote/2"},
     {:resume_all, [:thread], :boolean,
      "for `Codex.resume_thread/3` with `:last` alone: the newest thread of any folder",
      exec: :resume_all, flags: ["resume --all"], app: :host}

@@ -134,6 +134,28 @@ defmodule Codex.Error.RecordedTest do
   # Two failures have the same word, and different names of the CLI.
   @blocked [{"cyberPolicy", :content_policy}, {"other", :invalid_request}]
 
+  # These say nothing about the failure, or its words say more.
+  @plain ~w(other threadRollbackFailed sandboxError tooManyDenials)
+
+  test "every word of codexErrorInfo in the protocol has a row" do
+    {:one_of, members} = Codex.Protocol.types()["CodexErrorInfo"]
+
+    words =
+      for member <- members, member != :any do
+        case member do
+          {:word, word} -> word
+          {:object, names, _required, _rest} -> hd(for {_, {wire, _, _, _, _}} <- names, do: wire)
+        end
+      end
+
+    assert "bioPolicy" in words
+
+    for word <- words -- @plain do
+      error = Codex.Error.normalize(%{"message" => "zz", "codexErrorInfo" => word})
+      assert {word, error.kind != :unknown} == {word, true}
+    end
+  end
+
   test "on codex exec" do
     expected = for {what, names} <- @exec, name <- names, into: %{}, do: {name, what}
     found = Failures.exec()

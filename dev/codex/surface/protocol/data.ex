@@ -8,7 +8,12 @@ defmodule Codex.Surface.Protocol.Data do
 
   alias Codex.Protocol.Check
 
-  @type method :: [params: Check.type(), result: String.t(), experimental: true]
+  @type method :: [
+          params: Check.type(),
+          result: String.t(),
+          experimental: true,
+          until: String.t()
+        ]
   @type kind :: :request | :client_notification | :notification | :server_request
   @type t :: [
           {kind(), {String.t(), method()}}
@@ -64,7 +69,7 @@ defmodule Codex.Surface.Protocol.Data do
 
   defp entry?({kind, {name, method}}) when kind in @kinds do
     is_binary(name) and Keyword.keyword?(method) and type?(method[:params]) and
-      is_binary(method[:result] || "")
+      is_binary(method[:result] || "") and is_binary(method[:until] || "")
   end
 
   defp entry?(_other), do: false

@@ -33,6 +33,7 @@ defmodule Codex.Surface.Protocol.Schema do
           method <- methods(all, now, union, overlay["results"] || %{}),
           do: {kind, method}
 
+    methods = methods ++ older(methods, overlay["older"] || %{})
     stable = for {name, schema} <- types(now), into: %{}, do: {name, type(schema, name)}
 
     types =
@@ -42,6 +43,18 @@ defmodule Codex.Surface.Protocol.Schema do
 
     types = for type <- Map.take(types, reached(methods, types)), do: {:type, type}
     known(methods ++ types)
+  end
+
+  # Methods that the CLI has no longer, and that older ones send.
+  defp older(methods, older) do
+    known = for {kind, {name, _method}} <- methods, do: {Atom.to_string(kind), name}
+
+    for {kind, entries} <- older,
+        {name, method} <- entries,
+        {kind, name} not in known do
+      facts = [result: method["result"], experimental: true, until: method["until"]]
+      {String.to_existing_atom(kind), {name, [params: {:ref, method["params"]}] ++ facts}}
+    end
   end
 
   # Replaces `{:unknown, place, schema}` by `:any`.
