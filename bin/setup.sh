@@ -97,6 +97,12 @@ need_chromium() {
   (apt_install "A browser for the tests" chromium) || say "Left out: tests with a browser"
 }
 
+# Installs the programs that make stores of sessions for the tests.
+need_generator() {
+  if have python3 && have zstd; then return; fi
+  apt_install "A generator of sessions for the tests" python3 zstd
+}
+
 # Finds the CLI: the program of CODEX_PATH, or the newest tested version, which is installed.
 need_cli() {
   if [ -n "${CODEX_PATH:-}" ]; then

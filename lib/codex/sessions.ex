@@ -9,7 +9,7 @@ defmodule Codex.Sessions do
       {:ok, thread} = Codex.resume_thread(session.id)
 
   All four generations of rollout files are read, plain or compressed, live or archived. Files are
-  scanned by native threads; a scan keeps one line of each file in memory. Nothing is written.
+  scanned by native threads; a scan keeps one line of each file in memory.
 
   `:codex_home` names the home; by default it is looked up on each call (`Codex.Home.resolve/1`). An
   unreadable file or a broken line never fails a call: results have `problems`, a list of
@@ -26,10 +26,10 @@ defmodule Codex.Sessions do
 
   import Kernel, except: [apply: 2]
 
-  alias Codex.{Home, OptionError}
+  alias Codex.{FileSystem, Home, OptionError}
   alias Codex.Options.Schema
-  alias Codex.Sessions.{Filter, History, Listing, Moves, Page, Patches, Record, Session, Store}
-  alias Codex.Sessions.Turn
+  alias Codex.Sessions.{Filter, History, Index, Listing, Moves, Page, Patches, Prices, Record}
+  alias Codex.Sessions.{Search, Session, Store, Transcript, Turn, Usage}
 
   @typedoc "Why no thread was read. See the list above."
   @type reason ::
@@ -39,15 +39,51 @@ defmodule Codex.Sessions do
           | {:ambiguous_session, String.t(), [String.t()]}
           | {:native, String.t()}
 
+  @session "a session, or its id, name or beginning of its id"
+
   @home {:codex_home, :os_path, "the home of the CLI", shown: "`CODEX_HOME`, else `~/.codex`"}
+
+  @index {:index, :os_path,
+          "a file in which sums of unchanged files are kept, so that the next call reads only " <>
+            "files that changed. It must be outside the home, and is made if it is missing",
+          shown: "none"}
 
   @list Schema.new([
           @home,
+          @index,
           {:limit, :positive, "the most sessions of a page", default: 100},
           {:after, :string, "continues after the page with this `next`"}
           | Filter.rows()
         ])
   @one Schema.new([@home])
+  @usage Schema.new([
+           @home,
+           @index,
+           {:scope, {:one_of, [:turn, :thread, :tree, :store]},
+            "the parts that the rows sum up: turns, threads, trees (a thread with its agents " <>
+              "and reviews, and theirs) or all of it",
+            shown: "`:store`, or `:thread` for one session"},
+           {:by, {:one_of, [:day, :model, :cwd]}, "splits each row by day, model or directory"},
+           {:prices, :map,
+            "other prices: `%{\"model\" => {input, cached_input, output}}` in dollars per " <>
+              "million tokens", shown: "`Codex.Sessions.Prices`"}
+         ])
+  @parts [:prompt, :answer, :command, :patch]
+  @search Schema.new([
+            @home,
+            {:session, :any, "only this session", expected: "a session or text as for `find/2`"},
+            {:parts, {:list, {:one_of, @parts}}, "only these parts",
+             shown: "`[:prompt, :answer, :command, :patch]`"},
+            {:context, :count, "characters before and after the match", default: 60}
+          ])
+  @read Schema.new([
+          @home,
+          {:images, {:one_of, [:skip, :bytes]},
+           "`:bytes` for images of prompts with their `\"bytes\"`", default: :skip},
+          {:inherited, :boolean,
+           "whether turns of the thread that this one came from are among the turns",
+           default: false}
+        ])
 
   @doc """
   Lists sessions, the newest first.
@@ -74,17 +110,50 @@ defmodule Codex.Sessions do
   """
   @spec find(String.t(), keyword() | map()) :: {:ok, Session.t()} | {:error, reason()}
   def find(text, opts \\ []) do
-    with {:ok, opts} <- Schema.validate(@one, opts),
-         {:ok, store} <- open(opts),
-         {:ok, id} <- Listing.id(store, text) do
+    with {:ok, _opts, store, id} <- one(@one, text, opts) do
       [record] = store |> Record.stream([id]) |> Enum.to_list()
       {:ok, Record.session(record, store)}
     end
   end
 
   @doc """
-  Returns the turns of a session, the oldest first, without their events. Turns that were copied
-  from its parent are not among them; reverted ones are.
+  Reads a session with its turns and their events, as a `Codex.Sessions.Transcript`.
+
+  Events and items are the structs that both transports deliver. Lines of older CLI versions become
+  the same items: a command with its output, a patch with its changes. Turns that were copied from
+  the parent are left out, as are copies of events in the form of the model's interface.
+
+  The session is a `Codex.Sessions.Session`, or text as `find/2` takes it.
+
+  Options:
+
+  #{Schema.docs(@read)}
+  """
+  @spec read(Session.t() | String.t(), keyword() | map()) ::
+          {:ok, Transcript.t()} | {:error, reason()}
+  def read(session, opts \\ []) do
+    with {:ok, opts, store, id} <- one(@read, session, opts),
+         do: {:ok, Transcript.read(store, id, Map.to_list(opts))}
+  end
+
+  @doc """
+  Streams the events of a session lazily, the oldest first, in little memory. Reads the file while
+  the stream runs.
+
+  Session and options are those of `read/2`. Raises `Codex.Error` for an unknown session or invalid
+  options, and when a file turns out to be unreadable.
+  """
+  @spec stream(Session.t() | String.t(), keyword() | map()) :: Enumerable.t()
+  def stream(session, opts \\ []) do
+    case one(@read, session, opts) do
+      {:ok, opts, store, id} -> Transcript.stream(store, id, Map.to_list(opts))
+      {:error, reason} -> raise Codex.Error.normalize(reason)
+    end
+  end
+
+  @doc """
+  Returns the turns of a session, the oldest first, without their events, which `read/2` adds.
+  Turns that were copied from the parent are left out; reverted turns are not.
 
   The session is a `Codex.Sessions.Session`, or text as `find/2` takes it. The option is
   `:codex_home`.
@@ -92,12 +161,115 @@ defmodule Codex.Sessions do
   @spec turns(Session.t() | String.t(), keyword() | map()) ::
           {:ok, [Turn.t()]} | {:error, reason()}
   def turns(session, opts \\ []) do
-    with {:ok, opts} <- Schema.validate(@one, opts),
-         {:ok, store} <- open(opts),
-         {:ok, id} <- Listing.id(store, session) do
+    with {:ok, _opts, store, id} <- one(@one, session, opts) do
       [record] = store |> Record.stream([id], turns: true) |> Enum.to_list()
       {:ok, Record.turns(record)}
     end
+  end
+
+  @doc """
+  Searches prompts, answers, commands and patches for a text or a regular expression, in the newest
+  session first. Returns a lazy stream of `Codex.Sessions.Match` structs.
+
+      Codex.Sessions.search("release notes", parts: [:prompt]) |> Enum.take(10)
+
+  A text is found as it stands, in the same case. Outputs of commands are not searched, nor are
+  turns that were copied from a parent. Raises `Codex.Error` for invalid arguments.
+
+  Options:
+
+  #{Schema.docs(@search)}
+  """
+  @spec search(String.t() | Regex.t(), keyword() | map()) :: Enumerable.t()
+  def search(pattern, opts \\ []) do
+    with :ok <- pattern(pattern),
+         {:ok, opts} <- Schema.validate(@search, opts),
+         {:ok, store} <- open(opts),
+         {:ok, ids} <- searched(store, opts.session) do
+      Search.stream(store, ids, pattern, %{opts | parts: opts.parts || @parts})
+    else
+      {:error, reason} -> raise Codex.Error.normalize(reason)
+    end
+  end
+
+  defp searched(store, nil), do: {:ok, store.order}
+
+  defp searched(store, session),
+    do: with({:ok, id} <- Listing.id(store, session), do: {:ok, [id]})
+
+  defp pattern(%Regex{}), do: :ok
+
+  defp pattern(text) do
+    if is_binary(text) and text != "" and String.valid?(text),
+      do: :ok,
+      else: {:error, OptionError.argument(:pattern, text, "a text or a regular expression")}
+  end
+
+  @doc """
+  Sums up the tokens of all sessions, or of one, as a `Codex.Sessions.Usage`.
+
+      {:ok, usage} = Codex.Sessions.usage(scope: :thread, by: :model)
+      {:ok, usage} = Codex.Sessions.usage(session, scope: :tree)
+
+  Each call of a model counts once: for the thread that made it, also if its turn was reverted.
+  Copies of calls in forks and agents do not count, running totals are not trusted.
+
+  The session is a `Codex.Sessions.Session`, or text as `find/2` takes it. With the scope `:tree`,
+  the tree that the session belongs to is summed up.
+
+  Options:
+
+  #{Schema.docs(@usage)}
+  """
+  @spec usage(Session.t() | String.t() | keyword() | map(), keyword() | map()) ::
+          {:ok, Usage.t()} | {:error, reason()}
+  def usage(session_or_opts \\ [], opts \\ [])
+
+  def usage(session, opts) when is_binary(session) or is_struct(session, Session) do
+    with {:ok, opts, store, id} <- one(@usage, session, opts),
+         :ok <- Prices.check(opts.prices),
+         do: {:ok, Usage.of(store, [id], with_scope(opts, :thread))}
+  end
+
+  def usage(opts, []) do
+    with {:ok, opts} <- Schema.validate(@usage, opts),
+         :ok <- Prices.check(opts.prices),
+         {:ok, store} <- open(opts),
+         do: {:ok, Usage.of(store, :all, with_scope(opts, :store))}
+  end
+
+  def usage(other, _opts), do: {:error, OptionError.argument(:session, other, @session)}
+
+  defp with_scope(opts, default), do: %{opts | scope: opts.scope || default}
+
+  @doc """
+  Lists the log files of the CLI in the home, the last changed first, as
+  `%{path: path, size: bytes, modified: seconds}`. The option is `:codex_home`.
+  """
+  @spec log_files(keyword() | map()) ::
+          {:ok, [%{path: Path.t(), size: non_neg_integer(), modified: integer()}]}
+          | {:error, reason() | {:unreadable, Path.t(), String.t()}}
+  def log_files(opts \\ []) do
+    with {:ok, opts} <- Schema.validate(@one, opts),
+         {:ok, home} <- home(opts) do
+      folder = Home.path(home, :logs)
+
+      case FileSystem.list(folder) do
+        {:ok, names} -> {:ok, files(Enum.map(names, &Path.join(folder, &1)))}
+        {:error, :enoent} -> {:ok, []}
+        {:error, reason} -> {:error, {:unreadable, folder, FileSystem.message(reason)}}
+      end
+    end
+  end
+
+  defp files(paths) do
+    stats = Enum.zip(paths, FileSystem.stat_all(paths))
+
+    for(
+      {path, {:ok, %{kind: :regular, size: size, modified: modified}}} <- stats,
+      do: %{path: path, size: size, modified: modified}
+    )
+    |> Enum.sort_by(& &1.modified, :desc)
   end
 
   @doc "Lists the recorded threads of a folder by their first lines; see `Codex.Sessions.Entries`."
@@ -302,7 +474,19 @@ defmodule Codex.Sessions do
 
   defp home(opts), do: Home.resolve(Map.to_list(Map.take(opts, [:codex_home])))
 
+  defp one(schema, session, opts) do
+    with {:ok, opts} <- Schema.validate(schema, opts),
+         {:ok, store} <- open(opts),
+         {:ok, id} <- Listing.id(store, session),
+         do: {:ok, opts, store, id}
+  end
+
   defp open(opts) do
-    with {:ok, home} <- home(opts), do: Store.open(home)
+    index = opts[:index]
+
+    with {:ok, home} <- home(opts),
+         :ok <- Index.check(index, home),
+         {:ok, store} <- Store.open(home),
+         do: {:ok, %{store | index: index}}
   end
 end

@@ -102,4 +102,54 @@ defmodule Codex.SessionsTest do
     defp without_home({:ok, entries}),
       do: {:ok, Enum.reject(entries, &(&1.path =~ "names_archive"))}
   end
+
+  describe "log_files/1" do
+    test "lists the files of the folder, the last changed first", %{home: home} do
+      assert Sessions.log_files(codex_home: home) == {:ok, []}
+      log = Path.join(home, "log")
+      File.mkdir_p!(Path.join(log, "folder"))
+      for name <- ~w(a.log b.log), do: File.write!(Path.join(log, name), "12345")
+      File.touch!(Path.join(log, "a.log"), 5)
+
+      assert {:ok, [%{size: 5}, %{modified: 5, path: path}]} =
+               Sessions.log_files(codex_home: home)
+
+      assert path == Path.join(log, "a.log")
+    end
+  end
+
+  describe "usage/2" do
+    test "prices tokens, and says what has no price", %{home: home} do
+      prices = %{"mock-large" => {1.0, 0.5, 2.0}}
+      {:ok, usage} = Sessions.usage(codex_home: home, prices: prices)
+      %{"input_tokens" => input, "cached_input_tokens" => cached} = usage.usage
+      dollars = (input - cached + cached * 0.5 + usage.usage["output_tokens"] * 2.0) / 1_000_000
+      assert_in_delta usage.cost.usd, dollars, 1.0e-12
+      assert %{estimate: true, lower_bound: false, unpriced: [], prices: %Date{}} = usage.cost
+
+      {:ok, usage} = Sessions.usage(codex_home: home)
+      assert %{usd: 0.0, lower_bound: true, unpriced: ["mock-large"]} = usage.cost
+      assert inspect(usage) =~ "input_tokens"
+    end
+
+    test "tells what was counted, and what not", %{tmp_dir: folder} do
+      home = SessionStores.unpack!(folder, "0.120.0/subfork")
+      {:ok, %{audit: audit}} = Sessions.usage(codex_home: home, scope: :turn)
+      assert audit.counted.usage["input_tokens"] == 9332
+      assert audit.inherited.usage["input_tokens"] > 0
+      assert audit.repeated.calls > 0
+      assert audit.reverted == %{calls: 0, usage: audit.other_threads.usage}
+
+      home = SessionStores.unpack!(folder, "0.171.0/revert")
+      {:ok, %{audit: audit}} = Sessions.usage(codex_home: home, scope: :turn)
+      assert %{calls: 1, usage: %{"input_tokens" => 1111}} = audit.reverted
+    end
+
+    test "reports invalid options", %{home: home} do
+      wrong = &Sessions.usage([codex_home: home] ++ &1)
+      assert {:error, %OptionError{key: :scope}} = wrong.(scope: :galaxy)
+      assert {:error, %OptionError{path: [:prices, "m"]}} = wrong.(prices: %{"m" => 5})
+      assert {:error, {:session_not_found, "none"}} = Sessions.usage("none", codex_home: home)
+    end
+  end
 end

@@ -89,6 +89,7 @@ defmodule Codex.Error.Reasons do
     already_started: :invalid_request,
     session_not_found: :invalid_request,
     ambiguous_session: :invalid_request,
+    unreadable_session: :invalid_request,
     session_in_use: :thread_busy,
     session_referenced: :invalid_request,
     wrong_session_file: :invalid_request,

@@ -292,6 +292,12 @@ defmodule Codex.Error.Words do
   def reason({:ambiguous_session, name, ids}),
     do: "#{show(name)} names several recorded threads; use an id: #{show(ids)}"
 
+  def reason({:unreadable_session, path, :damaged}),
+    do: "the session #{show(path)} cannot be read: its compressed content is cut or invalid"
+
+  def reason({:unreadable_session, path, reason}),
+    do: "the session #{show(path)} cannot be read: #{posix(reason)}"
+
   def reason(:not_a_directory), do: "the folder of the sessions is not a directory"
 
   def reason({:session_in_use, id}),

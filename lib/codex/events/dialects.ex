@@ -21,7 +21,7 @@ defmodule Codex.Events.Dialects do
   object.
   """
   @spec native() :: {tuple(), [tuple()]}
-  def native, do: {lines(), [app()]}
+  def native, do: {lines(), [other(:app, true), other(:rollout, false)]}
 
   # The lines of `codex exec --json`: `{unions, enums, records}`, with kinds as `{code, index}`.
   defp lines do
@@ -71,24 +71,29 @@ defmodule Codex.Events.Dialects do
     {native_fields, variants}
   end
 
-  # The notifications of the app-server: `{unions, enums, records, camel_case?}`.
-  defp app do
+  # Another column, for objects that are decoded already: `{unions, enums, records, camel_case?}`.
+  defp other(column, camel_case) do
     records =
       for {name, _} <- records() do
-        for field <- record(name), do: {field.name, source(field, [])}
+        for field <- record(name), do: {field.name, source(field, [], column)}
       end
 
-    {[rows(specs(:events)), rows(specs(:items))], words(), records, true}
+    {[rows(specs(:events), column), rows(specs(:items), column)], words(), records, camel_case}
   end
 
   # Rows with a condition come first.
-  defp rows(specs) do
+  defp rows(specs, column) do
     variants = variants(specs)
-    rows = for spec <- specs, {type, opts} <- spec.app, do: row(spec, type, opts, variants)
+
+    rows =
+      for spec <- specs,
+          {type, opts} <- Map.fetch!(spec, column),
+          do: row(spec, type, opts, variants, column)
+
     Enum.sort_by(rows, fn {_type, condition, _tag, _fields, _keep} -> condition == nil end)
   end
 
-  defp row(spec, type, opts, variants) do
+  defp row(spec, type, opts, variants, column) do
     {rules, consts} = Keyword.split(opts, [:when, :whole, :drop, :known])
 
     {sent, unsent} =
@@ -97,15 +102,22 @@ defmodule Codex.Events.Dialects do
     tag = Enum.find_index(variants, &(&1 == {spec, unsent}))
     condition = with({at, text} <- rules[:when], do: {path(at), text})
     keep = for {rule, code} <- [whole: 1, drop: 2], name = rules[rule], do: {name, code}
-    {type, condition, tag, Enum.map(sent(spec), &source(&1, sent)), keep}
+    {type, condition, tag, Enum.map(sent(spec), &source(&1, sent, column)), keep}
   end
 
-  defp source(field, consts) do
+  defp source(field, consts, column) do
     case List.keyfind(consts, field.name, 0) do
-      {_name, value} -> {[], {5, value}, false}
-      nil -> {Enum.map(field.app, &path/1), code(field.app_kind), field.required}
+      {_name, value} ->
+        {[], {5, value}, false}
+
+      nil ->
+        {paths, kind} = place(field, column)
+        {Enum.map(paths, &path/1), code(kind), field.required}
     end
   end
+
+  defp place(field, :app), do: {field.app, field.app_kind}
+  defp place(field, :rollout), do: {field.rollout, field.rollout_kind}
 
   defp path(text) do
     case String.split(text, ".") do
@@ -120,6 +132,12 @@ defmodule Codex.Events.Dialects do
   defp code({:object, name}), do: {4, index(records(), name)}
   defp code(:word), do: code({:enum, :word})
   defp code(:counts), do: {6, 0}
+  defp code(:text), do: {7, 0}
+  defp code(:command), do: {8, 0}
+  defp code(:place), do: {9, 0}
+  defp code(:millis), do: {10, 0}
+  defp code({:changes, name}), do: {11, index(records(), name)}
+  defp code(:states), do: {12, 0}
   defp code(_as_it_stands), do: {0, 0}
 
   defp index(keyword, name), do: Enum.find_index(keyword, fn {key, _} -> key == name end)

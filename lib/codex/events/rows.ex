@@ -7,6 +7,8 @@ defmodule Codex.Events.Rows do
   #   * `exec:` - lines of `codex exec --json`. `Codex.Events.to_map/1` writes the first type.
   #   * `app:`  - notifications of the app-server. A row for these alone has `name:`, the type in
   #     maps of `parse!/1` and `to_map/1`.
+  #   * `rollout:` - payloads of events in rollout files, as the last generation of the CLI writes
+  #     them.
   #
   # `Codex.Events.Schema` adds rows and fields for the rest of the app-server's protocol.
   #
@@ -34,6 +36,11 @@ defmodule Codex.Events.Rows do
   #   * `doc:`           - the meaning, if the name does not tell it
   #   * `app_kind:`      - the kind there: one of those, `:word` (a word in camel case), `:counts`
   #     (an object of integers) or `{:object, name}` (members of these names are converted)
+  #   * `rollout:`       - the paths in a rollout, instead of the name
+  #   * `rollout_kind:`  - the kind there: one of those, `:text` (a list of objects with a text),
+  #     `:command` (a list of words), `:place` (the URL of a file), `:millis` (an object of seconds
+  #     and nanoseconds), `{:changes, name}` (an object of changes by path) or `:states` (an object
+  #     of states of agents)
 
   @ids [
     {:thread_id, "String.t() | nil", also: ["threadId"]},
@@ -58,7 +65,8 @@ defmodule Codex.Events.Rows do
        {:thread_id, "String.t()", required: true, also: ["threadId"]},
        {:metadata, "map()", default: %{}, omit: true}
      ]},
-    {TurnStarted, [exec: "turn.started", app: {"turn/started", drop: "turn"}],
+    {TurnStarted,
+     [exec: "turn.started", app: {"turn/started", drop: "turn"}, rollout: "task_started"],
      "The model was asked.", @ids_of_turn},
     {TurnContinuation, [exec: "turn.continuation"],
      "The turn goes on in another run. Not sent by today's CLI.",
@@ -69,7 +77,12 @@ defmodule Codex.Events.Rows do
        {:retryable, "boolean()", default: false},
        {:reason, "String.t() | nil", []}
      ]},
-    {TurnCompleted, [exec: "turn.completed", app: {"turn/completed", whole: "turn"}],
+    {TurnCompleted,
+     [
+       exec: "turn.completed",
+       app: {"turn/completed", whole: "turn"},
+       rollout: ["task_complete", "turn_aborted"]
+     ],
      """
      The turn ended. `usage_scope` is the scope of `usage`: `:turn` over an app-server, `:thread` on
      `codex exec`, whose usage is the thread's running total. `Codex.Turn.Result` has both. The
@@ -99,7 +112,8 @@ defmodule Codex.Events.Rows do
     {ThreadTokenUsageUpdated,
      [
        exec: ["thread/tokenUsage/updated", "thread.tokenUsage.updated"],
-       app: "thread/tokenUsage/updated"
+       app: "thread/tokenUsage/updated",
+       rollout: "token_count"
      ],
      """
      Tokens of the thread so far, and of the last response. `model_context_window` is the most that
@@ -109,8 +123,17 @@ defmodule Codex.Events.Rows do
        {:model_context_window, "non_neg_integer() | nil",
         app: "tokenUsage.modelContextWindow", exec: false},
        {:usage, "map()",
-        enforce: true, default: %{}, or: "token_usage", app: "tokenUsage.total", app_kind: :counts},
-       {:delta, "map() | nil", or: "usage_delta", app: "tokenUsage.last", app_kind: :counts}
+        enforce: true,
+        default: %{},
+        or: "token_usage",
+        app: "tokenUsage.total",
+        app_kind: :counts,
+        rollout: "info.total_token_usage"},
+       {:delta, "map() | nil",
+        or: "usage_delta",
+        app: "tokenUsage.last",
+        app_kind: :counts,
+        rollout: "info.last_token_usage"}
        | @ids
      ]},
     {TurnDiffUpdated,
@@ -137,7 +160,8 @@ defmodule Codex.Events.Rows do
          {"turn.compaction.started", stage: :started},
          {"turn.compaction.failed", stage: :failed}
        ],
-       app: {"thread/compacted", stage: :completed}
+       app: {"thread/compacted", stage: :completed},
+       rollout: {"context_compacted", stage: :completed}
      ],
      """
      The history was made shorter. A stage other than the three atoms is the text that was sent.
@@ -151,7 +175,7 @@ defmodule Codex.Events.Rows do
      "An item began: a command runs, a tool was called.", [@item | @ids]},
     {ItemUpdated, [exec: "item.updated"],
      "An item changed before it ended. Today's CLI sends it for the plan.", [@item | @ids]},
-    {ItemCompleted, [exec: "item.completed", app: "item/completed"],
+    {ItemCompleted, [exec: "item.completed", app: "item/completed", rollout: "item_completed"],
      "An item ended. Messages and reasoning arrive whole in this event only.", [@item | @ids]},
     {ItemAgentMessageDelta,
      [

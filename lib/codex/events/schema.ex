@@ -25,7 +25,9 @@ defmodule Codex.Events.Schema do
           app: [String.t()],
           app_kind: term(),
           exec: boolean(),
-          doc: String.t() | nil
+          doc: String.t() | nil,
+          rollout: [String.t()],
+          rollout_kind: term()
         }
   @type wire_type :: {String.t(), keyword()}
   @typedoc """
@@ -37,6 +39,7 @@ defmodule Codex.Events.Schema do
           types: [wire_type()],
           names: [wire_type()],
           app: [wire_type()],
+          rollout: [wire_type()],
           doc: String.t(),
           fields: [field()]
         }
@@ -69,6 +72,7 @@ defmodule Codex.Events.Schema do
       types: types(types[:exec]),
       names: types(types[:exec] || types[:name]),
       app: types(types[:app]),
+      rollout: types(types[:rollout]),
       doc: String.trim_trailing(doc),
       fields: Enum.map(fields, &field/1)
     }
@@ -112,7 +116,9 @@ defmodule Codex.Events.Schema do
       app: List.wrap(opts[:app] || app_names(wire)),
       app_kind: Keyword.get(opts, :app_kind, kind),
       exec: Keyword.get(opts, :exec, true),
-      doc: opts[:doc]
+      doc: opts[:doc],
+      rollout: List.wrap(opts[:rollout] || Enum.take(wire, 1)),
+      rollout_kind: Keyword.get(opts, :rollout_kind, kind)
     }
   end
 

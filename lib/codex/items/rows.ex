@@ -6,53 +6,58 @@ defmodule Codex.Items.Rows do
   @status {:status, ":in_progress | :completed | :failed | :declined | String.t()",
            default: :in_progress, kind: {:enum, :status}}
 
+  @duration {:duration_ms, "non_neg_integer() | nil", rollout: "duration", rollout_kind: :millis}
+
   @rows [
-    {AgentMessage, [exec: "agent_message", app: "agentMessage"],
+    {AgentMessage, [exec: "agent_message", app: "agentMessage", rollout: "AgentMessage"],
      """
      A message of the agent. A turn may have several. `phase` is `"final_answer"` or
      `"commentary"`, or nil if the server names none, as `codex exec` does. If the turn has an
      output schema, `parsed` is the decoded text. `to_string/1` returns the text.
      """,
      [
-       {:text, "String.t()", enforce: true, default: ""},
+       {:text, "String.t()",
+        enforce: true, default: "", rollout: ["content", "text"], rollout_kind: :text},
        {:phase, "String.t() | nil", []},
        {:parsed, "term()", wire: false}
      ]},
-    {Reasoning, [exec: "reasoning", app: "reasoning"],
+    {Reasoning, [exec: "reasoning", app: "reasoning", rollout: "Reasoning"],
      "A summary of the model's reasoning. The raw reasoning is never sent.",
      [
        {:text, "String.t()", enforce: true},
-       {:summary, "[String.t()]", default: [], omit: true},
-       {:content, "[String.t()]", default: [], omit: true}
+       {:summary, "[String.t()]", default: [], omit: true, rollout: "summary_text"},
+       {:content, "[String.t()]", default: [], omit: true, rollout: "raw_content"}
      ]},
-    {CommandExecution, [exec: "command_execution", app: "commandExecution"],
+    {CommandExecution,
+     [exec: "command_execution", app: "commandExecution", rollout: "CommandExecution"],
      """
      A command that ran: stdout and stderr merged, at most 1 MiB of it. `exit_code` is nil while it
      runs; another exit code than 0 makes the status `:failed`. A command that the sandbox denied
      has no item.
      """,
      [
-       {:command, "String.t()", required: true},
-       {:cwd, "String.t() | nil", []},
+       {:command, "String.t()", required: true, rollout_kind: :command},
+       {:cwd, "String.t() | nil", rollout_kind: :place},
        {:process_id, "String.t() | nil", []},
-       {:command_actions, "[map()]", default: [], omit: true},
+       {:command_actions, "[map()]", default: [], omit: true, rollout: "parsed_cmd"},
        {:aggregated_output, "String.t()", default: ""},
        {:exit_code, "integer() | nil", []},
        @status,
-       {:duration_ms, "non_neg_integer() | nil", []}
+       @duration
      ]},
-    {FileChange, [exec: "file_change", app: "fileChange"],
+    {FileChange, [exec: "file_change", app: "fileChange", rollout: "FileChange"],
      """
      Files that were written, as
      `%{path: absolute, kind: :add | :update | :delete, diff: nil, move_path: nil}`. A move shows as
      an update of the old path; `codex exec` sends no diff.
      """,
      [
-       {:changes, "[map()]", enforce: true, default: [], kind: {:records, :change}},
+       {:changes, "[map()]",
+        enforce: true, default: [], kind: {:records, :change}, rollout_kind: {:changes, :change}},
        {:status, ":in_progress | :completed | :failed | :declined | String.t()",
         enforce: true, default: :completed, kind: {:enum, :status}}
      ]},
-    {McpToolCall, [exec: "mcp_tool_call", app: "mcpToolCall"],
+    {McpToolCall, [exec: "mcp_tool_call", app: "mcpToolCall", rollout: "McpToolCall"],
      """
      A call of an MCP tool. A tool that reports an error has status `:failed` with `result` set; a
      call that did not work has `error`. `mcp_app_resource_uri` names the user interface that the
@@ -65,10 +70,11 @@ defmodule Codex.Items.Rows do
        {:result, "map() | nil", app_kind: {:object, :mcp_result}},
        {:error, "map() | nil", []},
        @status,
-       {:duration_ms, "non_neg_integer() | nil", []},
+       @duration,
        {:mcp_app_resource_uri, "String.t() | nil", []}
      ]},
-    {DynamicToolCall, [exec: "dynamic_tool_call", app: "dynamicToolCall"],
+    {DynamicToolCall,
+     [exec: "dynamic_tool_call", app: "dynamicToolCall", rollout: "DynamicToolCall"],
      """
      A call of a tool of the host (`Codex.Tool`). `content_items` and `success` are its answer, nil
      while it runs. App-server only.
@@ -80,9 +86,10 @@ defmodule Codex.Items.Rows do
        {:content_items, "[map()] | nil", []},
        {:success, "boolean() | nil", []},
        @status,
-       {:duration_ms, "non_neg_integer() | nil", []}
+       @duration
      ]},
-    {CollabToolCall, [exec: "collab_tool_call", app: "collabAgentToolCall"],
+    {CollabToolCall,
+     [exec: "collab_tool_call", app: "collabAgentToolCall", rollout: "CollabAgentToolCall"],
      """
      A call that starts or steers another agent (`spawn_agent`, `wait`, `send_input`,
      `close_agent`); `agents_states` has the state of each by thread id. The events of the other
@@ -94,26 +101,34 @@ defmodule Codex.Items.Rows do
        {:sender_thread_id, "String.t() | nil", []},
        {:receiver_thread_ids, "[String.t()]", default: []},
        {:prompt, "String.t() | nil", []},
-       {:agents_states, "map()", default: %{}},
+       {:agents_states, "map()", default: %{}, rollout_kind: :states},
        @status
      ]},
-    {UserMessage, [exec: "user_message", app: "userMessage"], "A message of the user.",
-     [{:content, "[map()]", enforce: true, default: []}]},
-    {ImageView, [exec: "image_view", app: "imageView"], "The agent looked at an image.",
-     [{:path, "String.t()", required: true}]},
-    {Plan, [exec: "plan", app: "plan"],
+    {UserMessage, [exec: "user_message", app: "userMessage", rollout: "UserMessage"],
+     "A message of the user.", [{:content, "[map()]", enforce: true, default: []}]},
+    {ImageView, [exec: "image_view", app: "imageView", rollout: "ImageView"],
+     "The agent looked at an image.", [{:path, "String.t()", required: true}]},
+    {Plan, [exec: "plan", app: "plan", rollout: "Plan"],
      """
      The proposal of the agent in plan mode; its message comes without it. App-server only.
      """, [{:text, "String.t()", enforce: true, default: ""}]},
-    {ContextCompaction, [exec: "context_compaction", app: "contextCompaction"],
+    {ContextCompaction,
+     [exec: "context_compaction", app: "contextCompaction", rollout: "ContextCompaction"],
      "The server sums up the conversation to make room. App-server only.", []},
     {ReviewMode,
      [
        exec: "review_mode",
-       app: [{"enteredReviewMode", entered: true}, {"exitedReviewMode", entered: false}]
+       app: [{"enteredReviewMode", entered: true}, {"exitedReviewMode", entered: false}],
+       rollout: [{"EnteredReviewMode", entered: true}, {"ExitedReviewMode", entered: false}]
      ], "A review began or ended.",
-     [{:entered, "boolean()", default: true}, {:review, "String.t()", enforce: true, default: ""}]},
-    {WebSearch, [exec: "web_search", app: "webSearch"],
+     [
+       {:entered, "boolean()", default: true},
+       {:review, "String.t()",
+        enforce: true,
+        default: "",
+        rollout: ["review", "user_facing_hint", "review_output.overall_explanation"]}
+     ]},
+    {WebSearch, [exec: "web_search", app: "webSearch", rollout: "WebSearch"],
      """
      A web search. `action` is
      `%{"type" => "search" | "open_page" | "find_in_page" | "other", …}`. `codex exec` sends the key

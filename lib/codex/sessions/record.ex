@@ -2,7 +2,7 @@ defmodule Codex.Sessions.Record do
   @moduledoc false
   # One thread as it was read: the sums of its files, and the values made of them.
 
-  alias Codex.Sessions.{Chain, Problem, Scan, Session, Store, Tokens, Turn}
+  alias Codex.Sessions.{Chain, Index, Problem, Scan, Session, Store, Tokens, Turn}
 
   @enforce_keys [:id, :results]
   defstruct [:id, results: []]
@@ -14,13 +14,20 @@ defmodule Codex.Sessions.Record do
   @spec stream(Store.t(), [String.t()], keyword()) :: Enumerable.t()
   def stream(store, ids, opts \\ []) do
     files = Stream.flat_map(ids, &Map.fetch!(store.threads, &1))
-    scan = opts[:scan] || (&Scan.stream/3)
 
-    scan.(store, files, opts)
+    store
+    |> scan(files, opts)
     |> Stream.chunk_by(fn {file, _result} -> file.thread end)
     |> Stream.map(fn [{file, _} | _] = results ->
       %__MODULE__{id: file.thread, results: results}
     end)
+  end
+
+  # The index keeps no turns.
+  defp scan(%{index: path} = store, files, opts) do
+    if path == nil or opts[:turns],
+      do: Scan.stream(store, files, opts),
+      else: Index.stream(path, store, files, opts)
   end
 
   @doc "Returns the summaries of the files that were read, with their files."
@@ -130,7 +137,9 @@ defmodule Codex.Sessions.Record do
     end
   end
 
-  defp turn(turn, summary, recorded, reverted) do
+  @doc "Returns a turn of a summary; `recorded` tells whether its thread recorded calls."
+  @spec turn(map(), Scan.summary(), boolean(), boolean()) :: Turn.t()
+  def turn(turn, summary, recorded, reverted) do
     %Turn{
       id: turn.id,
       status: turn.status,
@@ -142,6 +151,38 @@ defmodule Codex.Sessions.Record do
       started: if(turn.started != "", do: turn.started),
       ended: turn.ended
     }
+  end
+
+  @doc "Returns a cell of tokens with the names of its model and directory."
+  @spec named(tuple(), Scan.summary()) :: tuple()
+  def named({day, model, cwd, calls, tokens}, summary) do
+    model = model && Enum.at(summary.models, model)
+    {day, model, (cwd && Enum.at(summary.cwds, cwd)) || summary.meta.cwd, calls, tokens}
+  end
+
+  @doc """
+  Returns the cells of each turn with its id. Calls before the first turn have the id nil. The
+  record was read with `turns: true`.
+  """
+  @spec spent_by_turn(t()) :: [{String.t() | nil, tuple()}]
+  def spent_by_turn(record) do
+    for {_file, summary} <- summaries(record),
+        {id, cells} <- [{nil, summary.before} | Enum.map(summary.turns, &{&1.id, &1.spent})],
+        cell <- cells,
+        do: {id, named(cell, summary)}
+  end
+
+  @doc "Returns the cells of reverted turns with their ids."
+  @spec spent_in_reverted(t()) :: [{String.t() | nil, tuple()}]
+  def spent_in_reverted(record) do
+    summaries = summaries(record)
+    reverted = Chain.reverted(summaries)
+
+    for {file, summary} <- summaries,
+        turn <- summary.turns,
+        turn.reverted or reverted.(file, turn),
+        cell <- turn.spent,
+        do: {turn.id, named(cell, summary)}
   end
 
   @doc "Returns the problems of a thread."

@@ -7,7 +7,7 @@ defmodule Codex.Sessions.Store do
   alias Codex.Sessions.Problem
 
   @enforce_keys [:home]
-  defstruct [:home, names: %{}, threads: %{}, rollouts: %{}, order: [], problems: []]
+  defstruct [:home, :index, names: %{}, threads: %{}, rollouts: %{}, order: [], problems: []]
 
   @typedoc """
   A rollout file: its path from the home on, the ids of its thread and of itself, the start as its
@@ -28,6 +28,7 @@ defmodule Codex.Sessions.Store do
   @typedoc "`order` has the ids, the newest thread first; the oldest file of a thread is first."
   @type t :: %__MODULE__{
           home: Path.t(),
+          index: Path.t() | nil,
           names: %{String.t() => String.t()},
           threads: %{String.t() => [file()]},
           rollouts: %{String.t() => file()},
@@ -38,7 +39,7 @@ defmodule Codex.Sessions.Store do
   @max_index 64 * 1024 * 1024
 
   @doc "Lists the files of a home."
-  @spec open(Path.t()) :: {:ok, t()} | {:error, {:native, String.t()} | :stopped}
+  @spec open(Path.t()) :: {:ok, t()} | {:error, {:native, String.t()}}
   def open(home) do
     with {entries, skipped} when is_list(entries) <-
            NativePool.call(&Native.rollout_walk(&1, &2, home)) do

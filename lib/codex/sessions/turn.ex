@@ -11,6 +11,8 @@ defmodule Codex.Sessions.Turn do
     * `model` - the model, or nil
     * `usage` - tokens of its calls by the names of the CLI; nil if the thread recorded none
     * `reverted` - whether it was taken out of the history of the thread. Its tokens were spent
+    * `inherited` - whether it is a turn of the thread that this one came from; functions return
+      such turns only if they are asked to
     * `started`, `ended` - the times of its first line and of the line that ended it, as text
       (ISO 8601, UTC), or nil
     * `events` - its events in order, with the structs of both transports: empty unless the function
@@ -28,6 +30,7 @@ defmodule Codex.Sessions.Turn do
     :started,
     :ended,
     reverted: false,
+    inherited: false,
     events: []
   ]
 
@@ -42,6 +45,7 @@ defmodule Codex.Sessions.Turn do
           model: String.t() | nil,
           usage: Codex.Sessions.Session.usage() | nil,
           reverted: boolean(),
+          inherited: boolean(),
           started: String.t() | nil,
           ended: String.t() | nil,
           events: [Codex.Events.t()]

@@ -30,6 +30,19 @@ pub enum Value {
     Counts,
     /// A name that the type itself says: the field is not read.
     Const(u32),
+    /// A list of objects becomes their texts, one after the other.
+    Text,
+    /// A list of words becomes a line of a shell.
+    Command,
+    /// A URL of a file becomes its path.
+    Place,
+    /// An object of seconds and nanoseconds becomes milliseconds.
+    Millis,
+    /// An object of changes by path becomes a list of maps by this record, whose fields are the
+    /// path, the kind, the diff and the new path. It is sorted by path.
+    Changes(u16),
+    /// An object of states becomes one of objects with the members `status` and `message`.
+    States,
 }
 
 /// A member of an object, or a member of an object that is a member.
@@ -160,13 +173,17 @@ impl Dialect {
     /// reading ends whatever the objects hold.
     fn check(&self, (unions, enums, records): (usize, usize, usize)) -> Result<(), SchemaError> {
         let inside = |value: &Value, nested: bool| match *value {
-            Value::Union(_) | Value::Records(_) | Value::Object(_) if nested => {
+            Value::Union(_) | Value::Records(_) | Value::Object(_) | Value::Changes(_)
+                if nested =>
+            {
                 Err(SchemaError::Nested)
             }
             Value::Union(0) => Err(SchemaError::Nested),
             Value::Union(i) if usize::from(i) >= unions => Err(SchemaError::Dangling),
             Value::Enum(i) if usize::from(i) >= enums => Err(SchemaError::Dangling),
-            Value::Records(i) | Value::Object(i) if usize::from(i) >= records => {
+            Value::Records(i) | Value::Object(i) | Value::Changes(i)
+                if usize::from(i) >= records =>
+            {
                 Err(SchemaError::Dangling)
             }
             _ => Ok(()),
@@ -194,7 +211,18 @@ impl Dialect {
         object: S::Term,
         work: u64,
     ) -> Result<Option<S::Term>, TooLong> {
-        Reader::new(self, sink, work).event(wire_type, object)
+        Reader::new(self, sink, work).event(wire_type, object, false)
+    }
+
+    /// The same for an object that has its type as the member `type`, which is not an extra one.
+    pub fn read_typed<S: Tree>(
+        &self,
+        sink: &mut S,
+        wire_type: &[u8],
+        object: S::Term,
+        work: u64,
+    ) -> Result<Option<S::Term>, TooLong> {
+        Reader::new(self, sink, work).event(wire_type, object, true)
     }
 }
 

@@ -26,6 +26,7 @@
 
 pub mod auth;
 pub mod config;
+mod convert;
 pub mod dialect;
 pub mod errors;
 pub mod files;

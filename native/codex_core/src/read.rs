@@ -1,5 +1,6 @@
 //! Reads an object by its row of a [`Dialect`].
 
+use crate::convert;
 use crate::dialect::{Dialect, Keep, Key, Member, Place, Selected, Shape, TooLong, Value};
 use crate::schema::MAX_FIELDS;
 use crate::sink::Tree;
@@ -47,13 +48,18 @@ impl<'r, S: Tree> Reader<'r, S> {
         Reader { dialect, sink, work, members, keys: Vec::new(), values: Vec::with_capacity(16) }
     }
 
-    pub(crate) fn event(mut self, wire_type: &[u8], object: S::Term) -> Read<Option<S::Term>> {
+    pub(crate) fn event(
+        mut self,
+        wire_type: &[u8],
+        object: S::Term,
+        typed: bool,
+    ) -> Read<Option<S::Term>> {
         let dialect = self.dialect;
         let Some(rows) = dialect.unions.first().and_then(|events| events.get(wire_type)) else {
             return Ok(None);
         };
         match self.open(object)? {
-            true => self.variant(rows, 0, false),
+            true => self.variant(rows, 0, typed),
             false => Ok(None),
         }
     }
@@ -206,6 +212,15 @@ impl<'r, S: Tree> Reader<'r, S> {
             Value::Object(record) => self.record(record, term)?,
             Value::Records(record) => self.records(record, term)?,
             Value::Counts => return self.counts(term),
+            Value::Text => convert::text(self.sink, term),
+            Value::Command => convert::command(self.sink, term),
+            Value::Place => convert::place(self.sink, term),
+            Value::Millis => convert::millis(self.sink, term),
+            Value::States => convert::states(self.sink, term),
+            Value::Changes(record) => {
+                let (keys, shape) = &self.dialect.records[usize::from(record)];
+                convert::changes(self.sink, self.dialect, (keys, &shape.values), term)
+            }
         }))
     }
 

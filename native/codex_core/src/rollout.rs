@@ -15,6 +15,8 @@
 //! assert_eq!((summary.lines, summary.bad_lines), (1, 0));
 //! ```
 
+mod find;
+mod finders;
 mod head;
 mod lines;
 mod name;
@@ -28,6 +30,7 @@ mod walk;
 use std::io::Read;
 use std::path::Path;
 
+pub use find::contains;
 pub use head::Head;
 pub use lines::{BLOCK, Line, Lines, MAX_LINE};
 pub use name::Name;

@@ -59,6 +59,8 @@ pub trait Tree: Sink {
     fn is_null(&self, value: Self::Term) -> bool;
     /// Whether the value is an integer.
     fn is_integer(&self, value: Self::Term) -> bool;
+    /// An integer of 64 signed bits.
+    fn integer(&self, value: Self::Term) -> Option<i64>;
 }
 
 /// Builds nothing: only the cost of parsing remains.

@@ -17,6 +17,7 @@ mod lock;
 mod overrides;
 mod pool;
 mod rollout;
+mod rollout_reader;
 mod sink;
 mod table;
 mod websocket;

@@ -19,10 +19,10 @@ mod atoms {
         completed, failed, interrupted, in_progress, unknown,
         meta, generation, models, cwds, title, ended, images, compactions,
         lines, bad_lines, salvaged_lines, long_lines, first_bad,
-        rate_limits, turns, spent, audit,
+        rate_limits, turns, spent, before, audit,
         id, started, cwd, originator, cli_version, source, model_provider, git,
         forked_from, parent, history_base,
-        status, prompt, answer, model, reverted, ordinal, offset
+        status, prompt, answer, model, reverted, inherited, ordinal, offset
     }
 }
 
@@ -82,6 +82,24 @@ fn rollout_scan<'a>(
     })
 }
 
+/// Tells for each rollout whether its plain content holds these bytes. A file that cannot be read
+/// may hold them.
+#[rustler::nif]
+fn rollout_contains<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    files: Vec<Binary<'a>>,
+    bytes: Binary<'a>,
+) -> Call {
+    let (files, bytes): (Vec<_>, _) = (files.iter().map(path).collect(), bytes.to_vec());
+    let work = move |guard: &dyn Fn() -> bool| {
+        let contains = |file: &PathBuf| rollout::contains(file, &bytes, guard).unwrap_or(true);
+        files.iter().map(contains).collect::<Vec<_>>()
+    };
+    answer_guarded(env, &pool, reference, work, |env, results| results.encode(env))
+}
+
 /// An error without a number is that of the decompressor.
 pub fn scan_error(env: Env<'_>, error: ScanError) -> Term<'_> {
     match error {
@@ -118,6 +136,7 @@ pub fn summary_term<'e>(env: Env<'e>, summary: &Summary, turns: bool) -> Term<'e
             (atoms::rate_limits(), json(env, summary.rate_limits.as_deref())),
             (atoms::turns(), turns.encode(env)),
             (atoms::spent(), cells(env, &summary.spent())),
+            (atoms::before(), cells(env, &summary.before)),
             (atoms::audit(), audit_term(env, &summary.audit)),
         ],
     )
@@ -164,6 +183,7 @@ fn turn_term<'e>(env: Env<'e>, turn: &Turn) -> Term<'e> {
             (atoms::model(), turn.model.encode(env)),
             (atoms::cwd(), turn.cwd.encode(env)),
             (atoms::reverted(), turn.reverted.encode(env)),
+            (atoms::inherited(), turn.inherited.encode(env)),
             (atoms::spent(), cells(env, &turn.spent)),
             (atoms::ordinal(), turn.ordinal.encode(env)),
             (atoms::offset(), turn.offset.encode(env)),
@@ -186,7 +206,7 @@ fn cells<'e>(env: Env<'e>, cells: &[Cell]) -> Term<'e> {
     cells.collect::<Vec<_>>().encode(env)
 }
 
-fn tokens<'e>(env: Env<'e>, tokens: &Tokens) -> Term<'e> {
+pub fn tokens<'e>(env: Env<'e>, tokens: &Tokens) -> Term<'e> {
     let [input, cached, cache_write, output, reasoning] = tokens.values();
     (input, cached, cache_write, output, reasoning).encode(env)
 }

@@ -300,4 +300,8 @@ impl Tree for TermSink<'_, '_> {
     fn is_integer(&self, value: ErlNifTerm) -> bool {
         self.term(value).is_integer()
     }
+
+    fn integer(&self, value: ErlNifTerm) -> Option<i64> {
+        self.term(value).decode().ok()
+    }
 }

@@ -152,6 +152,12 @@ fn source((paths, (code, of), required): OtherField, names: &mut Names) -> NifRe
         4 => Value::Object(of.decode()?),
         5 => Value::Const(names.add(of.decode()?)),
         6 => Value::Counts,
+        7 => Value::Text,
+        8 => Value::Command,
+        9 => Value::Place,
+        10 => Value::Millis,
+        11 => Value::Changes(of.decode()?),
+        12 => Value::States,
         _ => return Err(Error::BadArg),
     };
     Ok(Source { paths, value, required })

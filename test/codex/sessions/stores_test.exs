@@ -6,6 +6,10 @@ defmodule Codex.Sessions.StoresTest do
 
   @moduletag :tmp_dir
 
+  doctest Codex.Sessions.Images
+  doctest Codex.Sessions.Legacy
+  doctest Codex.Sessions.Patch
+  doctest Codex.Sessions.Prices
   doctest Codex.Sessions.Problem
 
   # Members of an expected thread that a session has under the same name.
@@ -91,6 +95,170 @@ defmodule Codex.Sessions.StoresTest do
       ignored = for problem <- of.(:ignored_name), do: Path.basename(problem.path)
       assert Enum.sort(ignored) == Enum.sort(Map.get(expected, "ignored_names", []))
       for problem <- page.problems, do: assert(to_string(problem) =~ ": ")
+    end
+  end
+
+  test "usage of every store, thread and tree is what the files hold", %{tmp_dir: folder} do
+    for {name, home, expected} <- SessionStores.unpack!(folder) do
+      {:ok, store} = Sessions.usage(codex_home: home)
+      assert {name, store.usage || zero()} == {name, expected["usage_store"] || zero()}
+
+      {:ok, threads} = Sessions.usage(codex_home: home, scope: :thread)
+      got = Map.new(threads.rows, &{&1.id, &1.usage})
+      wanted = for %{"usage" => %{} = usage, "id" => id} <- expected["threads"], do: {id, usage}
+      assert {name, got} == {name, Map.new(wanted)}
+      unrecorded = for %{"usage" => nil, "id" => id} <- expected["threads"], do: id
+      assert Enum.sort(threads.unrecorded) == Enum.sort(unrecorded)
+
+      {:ok, trees} = Sessions.usage(codex_home: home, scope: :tree)
+      trees = Map.new(trees.rows, &{&1.id, &1.usage})
+
+      for {root, %{} = usage} <- expected["usage_tree"] || %{} do
+        assert {name, root, trees[root]} == {name, root, usage}
+        {:ok, one} = Sessions.usage(root, codex_home: home, scope: :tree)
+        assert one.usage == usage
+      end
+
+      {:ok, turns} = Sessions.usage(codex_home: home, scope: :turn)
+      assert turns.usage == store.usage
+
+      for by <- [:day, :model, :cwd] do
+        {:ok, split} = Sessions.usage(codex_home: home, by: by)
+        assert split.usage == store.usage
+        assert split.rows |> Enum.map(& &1.calls) |> Enum.sum() == store.calls
+      end
+    end
+  end
+
+  defp zero, do: Codex.Sessions.Tokens.to_map(Codex.Sessions.Tokens.zero())
+
+  describe "read/2" do
+    # Events that have no struct.
+    @other ~w(thread_settings_applied thread_rolled_back thread_name_updated brand_new_line)
+
+    test "events tell the same as the turns, for every thread of every store", %{tmp_dir: folder} do
+      for {name, home, expected} <- SessionStores.unpack!(folder),
+          thread <- expected["threads"] do
+        {:ok, transcript} = Sessions.read(thread["id"], codex_home: home)
+        {:ok, turns} = Sessions.turns(thread["id"], codex_home: home)
+        where = {name, thread["id"]}
+
+        assert {where, Enum.map(transcript.turns, &%{&1 | events: []})} == {where, turns}
+
+        for turn <- transcript.turns do
+          assert {where, prompt(turn) || turn.prompt} == {where, turn.prompt}
+          assert {where, answer(turn)} == {where, turn.final}
+          assert {where, outcome(turn)} in [{where, turn.status}, {where, nil}]
+          others = for %Codex.Events.Unknown{type: type} <- turn.events, do: type
+          assert {where, Enum.reject(others, &(&1 in @other))} == {where, []}
+        end
+
+        events = thread["id"] |> stream(home) |> Enum.count()
+        assert {where, events} == {where, length(Sessions.Transcript.events(transcript))}
+      end
+    end
+
+    defp stream(id, home) do
+      if match?(
+           {:ok, %{problems: [%{kind: :unreadable} | _]}},
+           Sessions.read(id, codex_home: home)
+         ),
+         do: [],
+         else: Sessions.stream(id, codex_home: home)
+    end
+
+    defp prompt(turn) do
+      Enum.find_value(Sessions.Turn.items(turn), fn
+        %Codex.Items.UserMessage{content: content} ->
+          texts = for %{"type" => "text", "text" => text} <- content, do: text
+          text = Enum.join(texts)
+          if String.starts_with?(text, "<environment_context>"), do: nil, else: text
+
+        _item ->
+          nil
+      end)
+    end
+
+    defp answer(turn) do
+      messages = for %Codex.Items.AgentMessage{text: text} <- Sessions.Turn.items(turn), do: text
+      List.last(messages)
+    end
+
+    defp outcome(turn) do
+      Enum.find_value(turn.events, fn
+        %Codex.Events.TurnFailed{} ->
+          :failed
+
+        %Codex.Events.TurnCompleted{status: "interrupted"} ->
+          :interrupted
+
+        %Codex.Events.TurnCompleted{} ->
+          if turn.status == :unknown, do: :unknown, else: :completed
+
+        _event ->
+          nil
+      end)
+    end
+
+    test "commands and patches of all versions are the same items", %{tmp_dir: folder} do
+      stores =
+        for {name, home, _} <- SessionStores.unpack!(folder), name =~ "/tools", do: {name, home}
+
+      assert length(stores) == 10
+
+      for {name, home} <- stores do
+        {:ok, page} = Sessions.list(codex_home: home)
+        {:ok, transcript} = Sessions.read(hd(page.sessions), codex_home: home)
+        items = Enum.flat_map(transcript.turns, &Sessions.Turn.items/1)
+
+        [command | _] = for %Codex.Items.CommandExecution{} = item <- items, do: item
+        assert {name, command.aggregated_output, command.exit_code} == {name, "one\ntwo\n", 0}
+        assert command.command =~ "echo one; echo two"
+        assert command.status == :completed
+
+        # Two versions took the patch for a command and recorded no change.
+        for %Codex.Items.FileChange{changes: changes} <- items do
+          kinds = for change <- changes, do: {Path.basename(change.path), change.kind}
+          assert {name, kinds} == {name, [{"a.txt", :update}, {"new.txt", :add}]}
+          assert hd(changes).diff =~ "-alpha\n+ALPHA\n"
+          assert List.last(changes).diff == "hello\n"
+        end
+      end
+    end
+
+    test "history of a fork is read on demand", %{tmp_dir: folder} do
+      for version <- ~w(0.120.0 0.145.0 0.163.0 0.171.0) do
+        home = SessionStores.unpack!(folder, version <> "/fork2")
+        {:ok, page} = Sessions.list(codex_home: home)
+        fork = Enum.find(page.sessions, &(&1.title == "fork two"))
+        {:ok, own} = Sessions.read(fork, codex_home: home)
+        {:ok, all} = Sessions.read(fork, codex_home: home, inherited: true)
+
+        assert Enum.map(own.turns, & &1.prompt) == ["fork two"]
+        prompts = ["please do the work", "and now the second part", "fork one", "fork two"]
+        assert {version, Enum.map(all.turns, & &1.prompt)} == {version, prompts}
+        assert Enum.map(all.turns, & &1.inherited) == [true, true, true, false]
+      end
+    end
+
+    test "images have their bytes on demand", %{tmp_dir: folder} do
+      for version <- ~w(0.20.0 0.63.0 0.120.0 0.171.0) do
+        home = SessionStores.unpack!(folder, version <> "/image")
+        {:ok, %{sessions: [session]}} = Sessions.list(codex_home: home)
+
+        images = fn opts ->
+          {:ok, transcript} = Sessions.read(session, [codex_home: home] ++ opts)
+
+          for turn <- transcript.turns,
+              %Codex.Items.UserMessage{content: content} <- Sessions.Turn.items(turn),
+              %{"type" => type} = part when type in ["image", "local_image"] <- content,
+              do: part
+        end
+
+        assert [skipped] = images.([])
+        refute is_map_key(skipped, "bytes")
+        assert [%{"bytes" => <<0x89, "PNG", _::binary>>}] = images.(images: :bytes)
+      end
     end
   end
 end

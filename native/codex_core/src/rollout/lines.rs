@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 /// The bytes that are read at a time. A block stays in the cache of a core while its lines are
 /// looked at.
@@ -16,6 +16,8 @@ pub const MAX_LINE: usize = 256 * 1024 * 1024;
 pub enum Line<'a> {
     /// A line that ends in a newline.
     Whole(&'a [u8], u64),
+    /// A line that ends in a newline and has a null byte, which JSON cannot have.
+    Null(&'a [u8], u64),
     /// The rest of a file that does not end in a newline.
     Unended(&'a [u8], u64),
     /// A line over the limit: its bytes are not kept.
@@ -26,7 +28,8 @@ impl Line<'_> {
     /// The position of the first byte.
     pub fn offset(&self) -> u64 {
         match *self {
-            Line::Whole(_, offset) | Line::Unended(_, offset) | Line::TooLong(offset) => offset,
+            Line::Whole(_, offset) | Line::Null(_, offset) => offset,
+            Line::Unended(_, offset) | Line::TooLong(offset) => offset,
         }
     }
 }
@@ -41,6 +44,8 @@ pub struct Lines<R> {
     end: usize,
     /// Up to here there is no newline.
     searched: usize,
+    /// There is a null byte.
+    null: bool,
     /// The position of `start` in the source.
     offset: u64,
     max_line: usize,
@@ -51,7 +56,17 @@ impl<R: Read> Lines<R> {
     /// Lines of at most `max_line` bytes.
     pub fn new(source: R, max_line: usize) -> Self {
         let (buffer, offset, ended) = (vec![0; BLOCK], 0, false);
-        Lines { source, buffer, start: 0, end: 0, searched: 0, offset, max_line, ended }
+        Lines {
+            source,
+            buffer,
+            start: 0,
+            end: 0,
+            searched: 0,
+            null: false,
+            offset,
+            max_line,
+            ended,
+        }
     }
 
     /// Reads on at this position, which the source is at: the beginning of a line.
@@ -64,10 +79,16 @@ impl<R: Read> Lines<R> {
     #[allow(clippy::should_implement_trait)] // a line borrows the buffer
     pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
-            if let Some(at) = memchr(b'\n', &self.buffer[self.searched..self.end]) {
-                let (from, to) = (self.start, self.searched + at);
+            if let Some(at) = memchr2(b'\n', 0, &self.buffer[self.searched..self.end]) {
+                let (from, to, null) = (self.start, self.searched + at, self.null);
+                if self.buffer[to] == 0 {
+                    (self.null, self.searched) = (true, to + 1);
+                    continue;
+                }
                 let offset = self.take(to + 1);
-                return Ok(Some(Line::Whole(without_return(&self.buffer[from..to]), offset)));
+                let line = without_return(&self.buffer[from..to]);
+                let kind = if null { Line::Null } else { Line::Whole };
+                return Ok(Some(kind(line, offset)));
             }
             self.searched = self.end;
             if self.ended {
@@ -89,7 +110,7 @@ impl<R: Read> Lines<R> {
     fn take(&mut self, to: usize) -> u64 {
         let offset = self.offset;
         self.offset += (to - self.start) as u64;
-        (self.start, self.searched) = (to, to);
+        (self.start, self.searched, self.null) = (to, to, false);
         offset
     }
 
@@ -131,7 +152,7 @@ impl<R: Read> Lines<R> {
         self.buffer.truncate(BLOCK);
         self.buffer.shrink_to_fit();
         self.offset += (self.end - self.start) as u64;
-        (self.start, self.end, self.searched) = (0, 0, 0);
+        (self.start, self.end, self.searched, self.null) = (0, 0, 0, false);
         loop {
             let read = self.read()?;
             if self.ended {
@@ -174,6 +195,7 @@ mod tests {
         while let Some(line) = lines.next().expect("memory") {
             out.push(match line {
                 Line::Whole(bytes, at) => ('w', bytes.to_vec(), at),
+                Line::Null(bytes, at) => ('n', bytes.to_vec(), at),
                 Line::Unended(bytes, at) => ('u', bytes.to_vec(), at),
                 Line::TooLong(at) => ('l', Vec::new(), at),
             });
@@ -194,6 +216,15 @@ mod tests {
         ];
         for step in [1 << 20, BLOCK, 4099] {
             assert!(all(&text, step, MAX_LINE) == wanted, "{step}");
+        }
+    }
+
+    #[test]
+    fn null_bytes_are_noticed() {
+        for step in [1, 4099] {
+            let kinds = all(b"a\n\0\0\nb\0c\nd\n\0", step, MAX_LINE);
+            let kinds: String = kinds.into_iter().map(|(kind, _, _)| kind).collect();
+            assert_eq!(kinds, "wnnwu");
         }
     }
 

@@ -173,7 +173,7 @@ pub(super) struct Info {
 pub(super) struct Record<'a> {
     #[serde(borrow, default)]
     pub thread_id: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub turn_id: Option<String>,
+    #[serde(borrow, default)]
+    pub turn_id: Option<Cow<'a, str>>,
     pub usage: Tokens,
 }

@@ -6,6 +6,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::finders::{BEGIN, Finders};
 use super::head::Head;
 use super::lines::Line;
 use super::payload::{
@@ -40,9 +41,6 @@ pub enum Seen {
     Salvaged(usize, Option<usize>),
 }
 
-/// The beginning of a line with an envelope.
-const BEGIN: &[u8] = br#"{"timestamp":""#;
-
 /// Reads lines in their order.
 pub struct Scanner {
     texts: Texts,
@@ -53,6 +51,8 @@ pub struct Scanner {
     met: bool,
     /// The lines are a copy of another thread's.
     inherited: bool,
+    /// Copied lines make turns, too.
+    history: bool,
     /// The lines are those of a reviewer's thread.
     reviewing: bool,
     /// The running total of the last report.
@@ -64,7 +64,9 @@ pub struct Scanner {
     cwd: Option<u16>,
     /// The last line with rate limits.
     limits: Vec<u8>,
-    begin: memmem::Finder<'static>,
+    /// Every line is parsed.
+    strict: bool,
+    finders: Finders,
     seen: Seen,
 }
 
@@ -84,21 +86,54 @@ impl Scanner {
             id: thread.to_string(),
             met: false,
             inherited: false,
+            history: false,
             reviewing: false,
             total: Tokens::default(),
             records: false,
             model: None,
             cwd: None,
             limits: Vec::new(),
-            begin: memmem::Finder::new(BEGIN),
+            strict: false,
+            finders: Finders::default(),
             seen: Seen::Blank,
         }
+    }
+
+    /// Turns of lines that were copied from another thread are turns as well. Their tokens do not
+    /// count.
+    pub fn with_history(mut self) -> Self {
+        self.history = true;
+        self
+    }
+
+    /// Parses every line. Otherwise a damaged line without facts may pass for a whole one if its
+    /// ends are those of a line.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// The tokens of a turn so far; nothing if no call of the thread was recorded yet.
+    pub fn tokens(&self, turn: usize) -> Option<Tokens> {
+        let turn = self.turns.all.get(turn)?;
+        self.summary.has_usage().then(|| turn.tokens())
+    }
+
+    /// The generation of the lines so far.
+    pub fn generation(&self) -> u8 {
+        self.summary.generation
+    }
+
+    /// Lines that belong to another thread and are not wanted.
+    fn hidden(&self) -> bool {
+        self.inherited && !self.history
     }
 
     /// Reads a line of a file.
     pub fn read(&mut self, line: Line<'_>) -> Seen {
         match line {
             Line::Whole(bytes, offset) => self.line(bytes, offset),
+            Line::Null(bytes, offset) => self.damaged(bytes, offset),
             Line::Unended(bytes, offset) if is_json(bytes) => self.line(bytes, offset),
             Line::Unended(bytes, offset) => self.damaged(bytes, offset),
             Line::TooLong(offset) => {
@@ -132,9 +167,8 @@ impl Scanner {
     fn is_whole(&self, line: &[u8]) -> bool {
         line.first() == Some(&b'{')
             && line.last() == Some(&b'}')
-            && memchr::memchr(0, line).is_none()
             && simdutf8::basic::from_utf8(line).is_ok()
-            && (self.begin.find(&line[1..]).is_none() || is_json(line))
+            && ((!self.strict && self.finders.begin.find(&line[1..]).is_none()) || is_json(line))
     }
 
     fn bad(&mut self, offset: u64) -> Seen {
@@ -164,7 +198,8 @@ impl Scanner {
         if !self.limits.is_empty()
             && let Ok(line) = serde_json::from_slice::<Payload<TokenCount>>(&self.limits)
         {
-            self.summary.rate_limits = line.payload.rate_limits.map(|limits| limits.get().into());
+            let limits = line.payload.rate_limits.map(|limits| limits.get().to_string());
+            self.summary.rate_limits = limits.filter(|limits| limits.contains(":{"));
         }
         self.summary.turns = self.turns.all;
         self.summary
@@ -172,7 +207,7 @@ impl Scanner {
 
     /// The index of the turn that the lines belong to.
     fn own(&self) -> Seen {
-        match self.inherited || self.reviewing {
+        match self.hidden() || self.reviewing {
             true => Seen::Other,
             false => Seen::Own(self.turns.current),
         }
@@ -187,12 +222,13 @@ impl Scanner {
         if head.ordinal.is_some() {
             self.summary.generation = 4;
         }
-        let start = Start { time: head.time, ordinal: head.ordinal, offset };
+        let inherited = self.inherited;
+        let start = Start { time: head.time, ordinal: head.ordinal, offset, inherited };
         match (head.kind, head.payload_kind) {
             ("session_meta", _) => self.meta(payload(line)?),
             ("turn_context", _) => self.context(payload(line)?, &start),
             ("token_usage_record", _) => self.record(line, &start)?,
-            ("compacted", _) if !self.inherited => self.summary.compactions += 1,
+            ("compacted", _) if !self.hidden() => self.summary.compactions += 1,
             ("event_msg", kind) => self.event(kind, line, &start)?,
             _ => {}
         }
@@ -208,7 +244,7 @@ impl Scanner {
             "token_count" => self.token_count(line, start)?,
             "task_started" => self.task_started(payload(line)?, start),
             "item_completed" => self.item(line, start)?,
-            _ if self.inherited => {}
+            _ if self.hidden() => {}
             "entered_review_mode" => self.enter_review(None, start),
             "exited_review_mode" => self.reviewing = false,
             _ if self.reviewing => {}
@@ -262,7 +298,7 @@ impl Scanner {
     /// Lines of the first generation have no envelope; the first line is the thread.
     fn bare(&mut self, line: &[u8], head: &Head<'_>, offset: u64) -> Option<()> {
         self.summary.generation = self.summary.generation.max(1);
-        let start = Start { time: "", ordinal: None, offset };
+        let start = Start { time: "", ordinal: None, offset, inherited: false };
         match head.kind {
             "" if !self.met => {
                 let meta = serde_json::from_slice(line).ok()?;
@@ -321,8 +357,8 @@ impl Scanner {
             self.summary.generation = 3;
         }
         self.begins(&id);
-        if !self.inherited && !self.reviewing {
-            self.turns.enter(&id, start);
+        if !self.hidden() && !self.reviewing {
+            self.turns.enter(&id, &Start { inherited: self.inherited, ..*start });
         }
     }
 
@@ -330,12 +366,12 @@ impl Scanner {
         if let Some(id) = &context.turn_id {
             self.begins(id);
         }
-        if self.inherited || self.reviewing {
+        if self.hidden() || self.reviewing {
             return;
         }
         // The line that began the turn may be lost.
         if let Some(id) = &context.turn_id {
-            self.turns.enter(id, start);
+            self.turns.enter(id, &Start { inherited: self.inherited, ..*start });
         }
         self.model = context.model.and_then(|model| index(&mut self.summary.models, &model));
         self.cwd = context.cwd.and_then(|cwd| index(&mut self.summary.cwds, &cwd));
@@ -409,7 +445,7 @@ impl Scanner {
         }
         let ItemCompleted { thread_id, turn_id, item } = payload(line)?;
         match &*item.kind {
-            _ if self.inherited => {}
+            _ if self.hidden() => {}
             "EnteredReviewMode" => self.enter_review(turn_id, start),
             "ExitedReviewMode" => self.reviewing = false,
             // The items of the reviewer stand in this file, too.
@@ -450,7 +486,7 @@ impl Scanner {
     /// The record of one call.
     fn record(&mut self, line: &[u8], start: &Start<'_>) -> Option<()> {
         self.records = true;
-        let record = match quick_record(line, &self.id) {
+        let record = match self.finders.record(line, &self.id) {
             Some(record) => record,
             None => payload::<Record>(line)?,
         };
@@ -466,7 +502,7 @@ impl Scanner {
 
     /// The running total, and the last call. It is written again when the next request starts.
     fn token_count(&mut self, line: &[u8], start: &Start<'_>) -> Option<()> {
-        if has_limits(line) {
+        if self.finders.has_limits(line) {
             self.limits.clear();
             self.limits.extend_from_slice(line);
         }
@@ -474,7 +510,7 @@ impl Scanner {
             self.summary.audit.covered += 1;
             return Some(());
         }
-        let (total, last) = match quick_count(line) {
+        let (total, last) = match self.finders.count(line) {
             Some(pair) => pair,
             None => {
                 let TokenCount { info, .. } = payload(line)?;
@@ -566,33 +602,4 @@ fn is_context(text: &str) -> bool {
         "<user_action>",
     ];
     BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
-}
-
-/// Values of members that the CLI writes in a fixed form. In a line of tokens, no string can hold
-/// these bytes: its quotes would be escaped.
-fn after<'a>(line: &'a [u8], member: &[u8]) -> Option<&'a [u8]> {
-    memmem::find(line, member).map(|at| &line[at + member.len()..])
-}
-
-fn quick_record<'a>(line: &'a [u8], id: &str) -> Option<Record<'a>> {
-    let usage = Tokens::read(after(line, br#","usage":"#)?)?;
-    let text = |rest: &'a [u8]| std::str::from_utf8(rest.get(..id.len())?).ok();
-    let thread_id = text(after(line, br#""thread_id":""#)?)?;
-    let turn = after(line, br#""turn_id":""#)?;
-    let end = memchr::memchr(b'"', turn)?;
-    let turn_id = std::str::from_utf8(&turn[..end]).ok()?.to_string();
-    Some(Record { thread_id: Some(Cow::Borrowed(thread_id)), turn_id: Some(turn_id), usage })
-}
-
-fn quick_count(line: &[u8]) -> Option<(Tokens, Tokens)> {
-    let total = Tokens::read(after(line, br#""total_token_usage":"#)?)?;
-    let last = Tokens::read(after(line, br#""last_token_usage":"#)?)?;
-    Some((total, last))
-}
-
-fn has_limits(line: &[u8]) -> bool {
-    let Some(limits) = after(line, br#""rate_limits":{"#) else { return false };
-    [&br#""primary":{"#[..], br#""secondary":{"#, br#""credits":{"#]
-        .iter()
-        .any(|member| memmem::find(limits, member).is_some())
 }

@@ -35,6 +35,8 @@ pub struct Turn {
     pub cwd: Option<u16>,
     /// It was taken out of the history of the thread by a line of the same file.
     pub reverted: bool,
+    /// Its lines were copied from another thread.
+    pub inherited: bool,
     /// The tokens of its calls.
     pub spent: Vec<Cell>,
     /// The ordinal of its first line.
@@ -56,6 +58,7 @@ pub(super) struct Start<'a> {
     pub time: &'a str,
     pub ordinal: Option<u64>,
     pub offset: u64,
+    pub inherited: bool,
 }
 
 impl Turn {
@@ -112,6 +115,7 @@ impl Turns {
             model: None,
             cwd: None,
             reverted: false,
+            inherited: start.inherited,
             spent: Vec::new(),
             ordinal: start.ordinal,
             offset: start.offset,

@@ -102,6 +102,10 @@ impl Tree for ValueSink {
     fn is_null(&self, value: usize) -> bool {
         self.take(value).is_null()
     }
+    fn integer(&self, value: usize) -> Option<i64> {
+        self.take(value).as_i64()
+    }
+
     fn is_integer(&self, value: usize) -> bool {
         self.take(value).is_i64()
     }
