@@ -90,6 +90,8 @@ defmodule Codex.Error.Reasons do
     session_not_found: :invalid_request,
     ambiguous_session: :invalid_request,
     unreadable_session: :invalid_request,
+    not_regular: :config,
+    too_large: :config,
     session_in_use: :thread_busy,
     session_referenced: :invalid_request,
     wrong_session_file: :invalid_request,

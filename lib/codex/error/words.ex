@@ -298,6 +298,9 @@ defmodule Codex.Error.Words do
   def reason({:unreadable_session, path, reason}),
     do: "the session #{show(path)} cannot be read: #{posix(reason)}"
 
+  def reason({tag, _detail} = reason) when tag in [:not_regular, :too_large],
+    do: "a file of the home cannot be read: #{posix(reason)}"
+
   def reason(:not_a_directory), do: "the folder of the sessions is not a directory"
 
   def reason({:session_in_use, id}),
