@@ -13,7 +13,9 @@ defmodule Codex.Sessions.Match do
   @enforce_keys [:session, :part, :text]
   defstruct [:session, :turn, :number, :part, :text, :item, before: "", after: ""]
 
+  @typedoc "The kind of text."
   @type part :: :prompt | :answer | :command | :patch
+  @typedoc "A found place. Fields: see above."
   @type t :: %__MODULE__{
           session: String.t(),
           turn: String.t() | nil,

@@ -13,6 +13,7 @@ defmodule Codex.Sessions.Transcript do
   @enforce_keys [:session]
   defstruct [:session, turns: [], events: [], problems: []]
 
+  @typedoc "A session that was read. Fields: see above."
   @type t :: %__MODULE__{
           session: Session.t(),
           turns: [Turn.t()],

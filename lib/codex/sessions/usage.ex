@@ -58,8 +58,11 @@ defmodule Codex.Sessions.Usage do
     problems: []
   ]
 
+  @typedoc "The parts that rows sum up."
   @type scope :: :turn | :thread | :tree | :store
+  @typedoc "The split of a row."
   @type by :: :day | :model | :cwd
+  @typedoc "An estimate in dollars. See above."
   @type cost :: %{
           usd: float(),
           estimate: true,
@@ -67,6 +70,7 @@ defmodule Codex.Sessions.Usage do
           unpriced: [String.t() | nil],
           prices: Date.t()
         }
+  @typedoc "The sum of a part. See above."
   @type row :: %{
           id: String.t() | nil,
           thread: String.t() | nil,
@@ -75,7 +79,9 @@ defmodule Codex.Sessions.Usage do
           calls: pos_integer(),
           cost: cost()
         }
+  @typedoc "Reports of usage of one kind."
   @type report :: %{calls: non_neg_integer(), usage: Session.usage()}
+  @typedoc "Tokens of threads. Fields: see above."
   @type t :: %__MODULE__{
           scope: scope(),
           by: by() | nil,
