@@ -63,6 +63,7 @@ defmodule Codex.AppServerMethods do
          [%{key_path: "model_verbosity", value: "low"}],
          [expected_version: &1.results["config/value/write"]["version"]]
        ], {:ok, %{"status" => "ok"}}},
+      {"modelProvider/default/set", [[provider_id: "mock"]], {:ok, ["status", "version"]}},
       {"config/mcpServer/reload", [], {:ok, []}},
       {"skills/list", &[[cwds: [&1.workspace], force_reload: true]], {:ok, ["data"]}},
       {"skills/config/write", &[[path: Path.join(&1.dir, "skills/one/SKILL.md"), enabled: false]],
