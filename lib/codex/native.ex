@@ -125,7 +125,7 @@ defmodule Codex.Native do
   def pool_new, do: not_loaded()
   def rollout_contains(_pool, _ref, _files, _bytes), do: not_loaded()
   def rollout_next(_pool, _ref, _reader, _bytes), do: not_loaded()
-  def rollout_open(_pool, _ref, _file, _thread, _history, _end, _images), do: not_loaded()
+  def rollout_open(_pool, _ref, _file, _thread, _wanted), do: not_loaded()
   def rollout_scan(_pool, _ref, _files, _turns), do: not_loaded()
   def rollout_walk(_pool, _ref, _home), do: not_loaded()
   def websocket_close(_socket), do: not_loaded()

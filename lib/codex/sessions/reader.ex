@@ -74,7 +74,9 @@ defmodule Codex.Sessions.Reader do
     history = other or opts[:inherited] == true
     images = opts[:images] == true
 
-    case NativePool.call(&Native.rollout_open(&1, &2, path, file.thread, history, stop, images)) do
+    wanted = {history, stop, images}
+
+    case NativePool.call(&Native.rollout_open(&1, &2, path, file.thread, wanted)) do
       {:error, :enoent} -> reopen(store, part, opts)
       opened -> opened
     end

@@ -36,9 +36,10 @@ pub struct ReaderResource(Mutex<Option<Reader>>);
 
 impl Resource for ReaderResource {}
 
-/// Opens a rollout for `rollout_next`: `{ok, Reader}`. With `history`, lines that were copied from
-/// another thread are among the lines; `end` is the position at which to stop, or 0. With `images`,
-/// messages of the user stand in the lines once more, with the bytes of their images.
+/// Opens a rollout for `rollout_next`: `{ok, Reader}`. `wanted` is `{History, End, Images}`: with
+/// `History`, lines that were copied from another thread are among the lines; `End` is the position
+/// at which to stop, or 0. With `Images`, messages of the user stand in the lines once more, with the
+/// bytes of their images.
 #[rustler::nif]
 fn rollout_open<'a>(
     env: Env<'a>,
@@ -46,11 +47,10 @@ fn rollout_open<'a>(
     reference: Term<'a>,
     file: Binary<'a>,
     thread: String,
-    history: bool,
-    end: u64,
-    images: bool,
+    wanted: (bool, u64, bool),
 ) -> Call {
     let file = path(&file);
+    let (history, end, images) = wanted;
     let work = move |_guard: &dyn Fn() -> bool| rollout::open(&file);
     answer_guarded(env, &pool, reference, work, move |env, source| match source {
         Ok(source) => {
