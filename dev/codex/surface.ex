@@ -5,7 +5,12 @@ defmodule Codex.Surface do
 
   alias Codex.Surface.{Diff, Program}
 
-  @parts [Codex.Surface.Protocol, Codex.Surface.Config, Codex.Surface.Flags]
+  @parts [
+    Codex.Surface.Protocol,
+    Codex.Surface.Config,
+    Codex.Surface.Flags,
+    Codex.Surface.Shapes
+  ]
   @version "priv/cli/version"
 
   @typedoc "The version and the data of each part, in the order of the parts."

@@ -22,6 +22,8 @@ defmodule Mix.Tasks.Codex.Cli do
       features with stage and default
     * `dev/cli/flags.json` - the flags of commands. A flag without an option of this package, and an
       option without a flag, is a note
+    * `dev/cli/shapes.json` - the messages of scripted runs: for each event and item of `exec`, and
+      each notification, item and request of the app-server, the paths of the keys and their types
 
   `dev/cli/overlay.json` has the facts that no CLI tells.
 

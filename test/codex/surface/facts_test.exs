@@ -77,7 +77,11 @@ defmodule Codex.Surface.FactsTest do
     "+ flags of exec --remote <ADDR>",
     "+ flags of exec --remote-auth-token-env <ENV_VAR>",
     "+ flags of exec resume --remote <ADDR>",
-    "+ flags of sandbox --transparent-tcp"
+    "+ flags of sandbox --transparent-tcp",
+    # Messages.
+    "+ shape of item mcpToolCall.environmentId null",
+    "+ shape of notification mcpServer/startupStatus/updated.environmentId null",
+    "+ shape of request mcpServer/elicitation/request.environmentId null"
   ]
 
   # Lines that begin like this, as their ends repeat the overlay or a long type.
@@ -113,5 +117,9 @@ defmodule Codex.Surface.FactsTest do
 
     # Nothing that a new version only looks like it lost.
     assert for("- config" <> _ = line <- lines, do: line) == []
+
+    # The runs of the two versions differ in nothing else.
+    shapes = for line <- lines, line =~ " shape of ", do: line
+    assert shapes -- @lines == []
   end
 end
