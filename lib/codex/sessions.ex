@@ -28,8 +28,8 @@ defmodule Codex.Sessions do
 
   alias Codex.{FileSystem, Home, OptionError}
   alias Codex.Options.Schema
-  alias Codex.Sessions.{Filter, History, Index, Listing, Moves, Page, Patches, Prices, Record}
-  alias Codex.Sessions.{Search, Session, Store, Transcript, Turn, Usage}
+  alias Codex.Sessions.{Export, Filter, History, Index, Listing, Moves, Page, Patches}
+  alias Codex.Sessions.{Prices, Record, Search, Session, Store, Transcript, Turn, Usage}
 
   @typedoc "Why no thread was read. See the list above."
   @type reason ::
@@ -447,7 +447,13 @@ defmodule Codex.Sessions do
   @doc """
   Takes the file changes of turns back, all or none.
 
+      {:ok, done} = Codex.Sessions.undo(session, after: turn_id)
+      for command <- done.not_undone, do: IO.puts(command.command)
+
   `input` is one of:
+
+    * a `Codex.Sessions.Session`, with the option `:turn` for one turn or `:after` for all turns after
+      one. A snapshot of that time is used if the repository has it, otherwise the recorded changes
 
     * a turn, a result, its events or items: the recorded changes are reversed, the newest first
     * a list of turns: all of them are taken back, given in the order in which they ran
@@ -463,14 +469,67 @@ defmodule Codex.Sessions do
   `{:changed_meanwhile, path}`, `{:ghost_commit_missing, id}`, `:missing_ghost_commit_id`,
   `:invalid_ghost_snapshot`, `:invalid_undo_input`, `{:not_a_git_repo, status, words}`,
   `{:git_restore_failed, status, words}`, `{:unreadable, path, reason}`,
-  `{:write_failed, path, reason}`, and those of `apply/2` about changes and git.
+  `{:write_failed, path, reason}`, `{:turn_not_found, id}`, and those of `apply/2` about changes and
+  git.
 
   Options:
 
   #{Patches.undo_docs()}
+
+  Options with a session, whose `cwd` is then the default of `:cwd` and `:from`:
+
+  #{Patches.session_docs()}
   """
   @spec undo(term(), keyword() | map()) :: {:ok, map()} | {:error, term()}
-  def undo(input, opts \\ []), do: Patches.undo(input, opts)
+  def undo(input, opts \\ [])
+
+  def undo(%Session{} = session, opts) do
+    with {:ok, opts} <- Patches.session_options(opts),
+         {:ok, transcript} <- read(session, Map.take(opts, [:codex_home])),
+         do: Patches.undo_turns(transcript, opts)
+  end
+
+  def undo(input, opts), do: Patches.undo(input, opts)
+
+  @export Schema.new([
+            @home,
+            {:format, {:one_of, [:markdown, :html, :json]}, "the kind of document",
+             default: :markdown},
+            {:to, :os_path, "the file that is written, with mode 0600", shown: "none"},
+            {:images, {:one_of, [:skip, :bytes]}, "`:bytes` for pages with the images of prompts",
+             default: :skip},
+            {:max_text_bytes, :positive,
+             "the length at which an output, diff or message is cut. JSON is whole",
+             default: 65_536}
+          ])
+
+  @doc """
+  Writes a session as a document, for people or programs.
+
+      {:ok, _path} = Codex.Sessions.export(session, format: :html, to: "session.html")
+
+  A page is one file that loads nothing: turns with their messages, commands, diffs and tokens, a
+  chart, and a search (`page.html#search=text` begins one). All texts of the session are escaped, and
+  the page runs no other script than its own. JSON is one object: the fields of
+  `Codex.Sessions.Session` and `turns`, each with its fields and `items`.
+
+  Returns `{:ok, iodata}`, or with `:to` `{:ok, path}`. Errors: the list above,
+  `{:write_failed, path, reason}`.
+
+  Options:
+
+  #{Schema.docs(@export)}
+  """
+  @spec export(Session.t() | String.t(), keyword() | map()) ::
+          {:ok, iodata() | Path.t()} | {:error, reason() | {:write_failed, Path.t(), atom()}}
+  def export(session, opts \\ []) do
+    with {:ok, opts, store, id} <- one(@export, session, opts) do
+      # The bytes of images are for pages; a document of text has none.
+      images = if opts.format == :html, do: opts.images, else: :skip
+      read = Transcript.read(store, id, images: images)
+      Export.run(opts.format, read.session, read.turns, opts.max_text_bytes, opts.to)
+    end
+  end
 
   defp home(opts), do: Home.resolve(Map.to_list(Map.take(opts, [:codex_home])))
 

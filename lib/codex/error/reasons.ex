@@ -96,6 +96,7 @@ defmodule Codex.Error.Reasons do
     session_referenced: :invalid_request,
     wrong_session_file: :invalid_request,
     already_archived: :invalid_request,
+    turn_not_found: :invalid_request,
     not_archived: :invalid_request,
     file_exists: :invalid_request,
     invalid_apply_input: :invalid_request,

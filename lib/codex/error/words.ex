@@ -312,6 +312,7 @@ defmodule Codex.Error.Words do
   def reason({:wrong_session_file, path, id}),
     do: "the first line of #{show(path)} names another thread: #{show(id)}"
 
+  def reason({:turn_not_found, id}), do: "the session has no turn #{show(id)}"
   def reason({:already_archived, id}), do: "the thread #{show(id)} is archived already"
   def reason({:not_archived, id}), do: "the thread #{show(id)} is not archived"
   def reason({:file_exists, path}), do: "a file with the name #{show(path)} is there already"

@@ -2,27 +2,54 @@ defmodule Codex.Sessions.Export do
   @moduledoc false
   # Writes a session as a document, a turn after the other, so that a long one needs little memory.
 
-  alias Codex.{Events, Items, JSON}
+  alias Codex.{Items, JSON}
   alias Codex.Sessions.{Session, Turn}
   alias Codex.Sessions.Export.{Entry, HTML, Markdown}
 
   @type format :: :markdown | :html | :json
 
+  @doc "Makes a document, and writes it to a file if `path` names one."
+  @spec run(format(), Session.t(), [Turn.t()], pos_integer(), Path.t() | nil) ::
+          {:ok, iodata() | Path.t()} | {:error, {:write_failed, Path.t(), atom()}}
+  def run(format, session, turns, most, nil),
+    do: {:ok, Enum.to_list(stream(format, session, turns, most))}
+
+  def run(format, session, turns, most, path) do
+    parts = stream(format, session, turns, most)
+
+    with {:ok, file} <- :file.open(path, [:write, :raw, :delayed_write]),
+         :ok <- :file.change_mode(path, 0o600),
+         :ok <- write(file, parts),
+         :ok <- :file.close(file) do
+      {:ok, path}
+    else
+      {:error, reason} -> {:error, {:write_failed, path, reason}}
+    end
+  end
+
+  defp write(file, parts) do
+    Enum.reduce_while(parts, :ok, fn part, :ok ->
+      case :file.write(file, part) do
+        :ok -> {:cont, :ok}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
   @doc """
-  Streams the parts of a document. `outline` are the turns without their events, `turns` the same
-  with them, lazily. Texts are cut at `most` bytes; JSON is whole.
+  Streams the parts of a document. Texts are cut at `most` bytes; JSON is whole.
   """
-  @spec stream(format(), Session.t(), [Turn.t()], Enumerable.t(), pos_integer()) :: Enumerable.t()
-  def stream(:markdown, session, _outline, turns, most) do
+  @spec stream(format(), Session.t(), [Turn.t()], pos_integer()) :: Enumerable.t()
+  def stream(:markdown, session, turns, most) do
     Stream.concat([Markdown.head(session)], numbered(turns, &Markdown.turn/3, most))
   end
 
-  def stream(:html, session, outline, turns, most) do
-    [[HTML.head(session, outline)], numbered(turns, &HTML.turn/3, most), [HTML.close()]]
+  def stream(:html, session, turns, most) do
+    [[HTML.head(session, turns)], numbered(turns, &HTML.turn/3, most), [HTML.close()]]
     |> Stream.concat()
   end
 
-  def stream(:json, session, _outline, turns, _most) do
+  def stream(:json, session, turns, _most) do
     head = session |> fields() |> JSON.encode!() |> String.replace_suffix("}", "")
 
     body =
@@ -40,12 +67,10 @@ defmodule Codex.Sessions.Export do
   end
 
   defp entries(turn, most),
-    do: for(item <- items(turn), entry = Entry.new(item, most), do: entry)
-
-  defp items(turn), do: for(%Events.ItemCompleted{item: item} <- turn.events, do: item)
+    do: for(item <- Turn.items(turn), entry = Entry.new(item, most), do: entry)
 
   defp json_turn(turn) do
-    items = Enum.map(items(turn), &Items.to_map/1)
+    items = Enum.map(Turn.items(turn), &Items.to_map/1)
     turn |> Map.delete(:events) |> fields() |> Map.put("items", items) |> JSON.encode!()
   end
 

@@ -19,9 +19,21 @@ defmodule Codex.Sessions.Patches do
              ]
          )
   @undo Schema.new(@cwd)
+  @undo_session Schema.new(
+                  [
+                    {:codex_home, :os_path, "the home of the CLI",
+                     shown: "`CODEX_HOME`, else `~/.codex`"},
+                    {:turn, :string, "the id of the only turn to take back"},
+                    {:after, :string, "the id of the turn after which all are taken back"}
+                  ] ++ @cwd
+                )
 
   def apply_docs, do: Schema.docs(@apply)
   def undo_docs, do: Schema.docs(@undo)
+  def session_docs, do: Schema.docs(@undo_session)
+
+  @doc "Checks the options of an undo in a session."
+  def session_options(opts), do: Schema.validate(@undo_session, opts)
 
   @type apply_error :: Apply.error() | Changes.error() | :invalid_apply_input | OptionError.t()
   @type undo_error :: Undo.error() | Changes.error() | :invalid_undo_input | OptionError.t()
@@ -81,6 +93,65 @@ defmodule Codex.Sessions.Patches do
         error -> error
       end
     end
+  end
+
+  @doc """
+  Takes back turns of a session: one, or all after one. The snapshot before the first of them is used
+  if no later turn stays, and if the repository still has it.
+  """
+  @spec undo_turns(Codex.Sessions.Transcript.t(), map()) ::
+          {:ok, undone()} | {:error, undo_error() | {:turn_not_found, String.t()}}
+  def undo_turns(transcript, opts) do
+    with {:ok, turns, last?} <- chosen(transcript.turns, opts) do
+      cwd = opts.cwd || transcript.session.cwd
+      from = opts.from || transcript.session.cwd || cwd
+      opts = [cwd: cwd, from: from, timeout_ms: opts.timeout_ms]
+
+      case if(last?, do: snapshot(turns)) do
+        nil -> undo(turns, opts)
+        ghost -> by_snapshot(ghost, turns, opts)
+      end
+    end
+  end
+
+  defp by_snapshot(ghost, turns, opts) do
+    case undo(ghost, opts) do
+      {:ok, done} ->
+        {:ok, %{done | not_undone: turns |> Enum.flat_map(&all_items/1) |> effects()}}
+
+      {:error, {:ghost_commit_missing, _id}} ->
+        undo(turns, opts)
+
+      error ->
+        error
+    end
+  end
+
+  # Turns, and whether no turn that stays follows them.
+  defp chosen(turns, %{turn: id, after: nil}) when id != nil do
+    case Enum.drop_while(turns, &(&1.id != id)) do
+      [turn | later] -> {:ok, [turn], later == []}
+      [] -> {:error, {:turn_not_found, id}}
+    end
+  end
+
+  defp chosen(turns, %{turn: nil, after: id}) when id != nil do
+    case Enum.drop_while(turns, &(&1.id != id)) do
+      [_turn | later] -> {:ok, later, true}
+      [] -> {:error, {:turn_not_found, id}}
+    end
+  end
+
+  defp chosen(_turns, %{turn: turn}),
+    do: {:error, OptionError.invalid(:turn, turn, "either `:turn` or `:after`, the id of a turn")}
+
+  defp snapshot(turns) do
+    Enum.find_value(Enum.take(turns, 1), fn turn ->
+      Enum.find_value(turn.events, fn
+        %{item: %Items.GhostSnapshot{} = snapshot} -> snapshot
+        _event -> nil
+      end)
+    end)
   end
 
   # Each change is a step of its own: a later one may have changed the same file.

@@ -85,7 +85,7 @@ defmodule Codex.Sessions.ExportTest do
 
   defp export(format, most \\ 65_536) do
     format
-    |> Export.stream(session(), turns(), turns(), most)
+    |> Export.stream(session(), turns(), most)
     |> Enum.to_list()
     |> IO.iodata_to_binary()
   end
@@ -163,7 +163,7 @@ defmodule Codex.Sessions.ExportTest do
 
     assert {:ok, empty} =
              JSON.decode(
-               IO.iodata_to_binary(Enum.to_list(Export.stream(:json, session(), [], [], 1)))
+               IO.iodata_to_binary(Enum.to_list(Export.stream(:json, session(), [], 1)))
              )
 
     assert empty["turns"] == []

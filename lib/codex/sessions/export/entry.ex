@@ -124,12 +124,24 @@ defmodule Codex.Sessions.Export.Entry do
 
   defp content(%{"type" => type} = part, _most) when type in ~w(image localImage local_image) do
     url = part["url"] || part["image_url"]
-    data = if is_binary(url) and String.starts_with?(url, "data:image/"), do: url
-    name = part["path"] || if(data == nil, do: url)
-    [{:image, is_binary(name) && short(name), data}]
+    name = part["path"] || if(is_binary(url) and not data?(url), do: url)
+    [{:image, is_binary(name) && short(name), data(part, url)}]
   end
 
   defp content(_other, _most), do: []
+
+  defp data?(url), do: String.starts_with?(url, "data:")
+
+  # Pages show no other kinds than these.
+  @shown ~w(image/png image/jpeg image/gif image/webp)
+
+  defp data(%{"bytes" => bytes, "media_type" => type}, _url) when type in @shown,
+    do: "data:#{type};base64," <> Base.encode64(bytes)
+
+  defp data(_part, url) do
+    if is_binary(url) and Enum.any?(@shown, &String.starts_with?(url, "data:#{&1};base64,")),
+      do: url
+  end
 
   defp command(item, most) do
     script =
