@@ -46,6 +46,22 @@ defmodule Codex.SmokeTest do
     end
   end
 
+  test "plan mode in a new thread, and in the same thread again" do
+    model = Test.start!(["A plan.", "Another."])
+
+    {:ok, conn} =
+      AppServer.connect(Test.options(model), cwd: model.workspace, experimental_api: true)
+
+    options = [transport: {:app_server, conn}, collaboration_mode: :plan]
+
+    {:ok, thread} = Codex.start_thread([], Test.thread_options(model) ++ options)
+    assert {:ok, %{final_response: %{text: "A plan."}} = result} = Thread.run(thread, "How?")
+    assert {:ok, %{final_response: %{text: "Another."}}} = Thread.run(result.thread, "And?")
+
+    for %{body: %{"input" => input}} <- Test.requests(model),
+        do: assert(inspect(input, limit: :infinity, printable_limit: :infinity) =~ "Plan Mode")
+  end
+
   test "a failure has its kind" do
     busy = http_error(429, %{error: %{message: "slow"}}, [{"retry-after", "1"}])
 

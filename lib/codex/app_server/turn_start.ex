@@ -33,12 +33,13 @@ defmodule Codex.AppServer.TurnStart do
   @doc "Begins a turn and returns the ids of thread and turn."
   @spec open(t(), ask()) :: {:ok, {String.t(), String.t()}} | {:error, reason()}
   def open(start, ask) do
-    with {:ok, thread_id} <- thread(start.thread, start, ask),
-         {:ok, turn_id} <- begin(start, thread_id, ask),
+    with {:ok, {thread_id, _model} = thread} <- thread(start.thread, start, ask),
+         {:ok, turn_id} <- begin(start, thread, ask),
          do: {:ok, {thread_id, turn_id}}
   end
 
-  defp thread({:loaded, id}, _start, _ask), do: {:ok, id}
+  # Returns the thread's id and its model, which is nil if no answer named it.
+  defp thread({:loaded, id}, _start, _ask), do: {:ok, {id, nil}}
   defp thread(:start, start, ask), do: new(start, "thread/start", %{}, ask)
   defp thread({:resume, id}, start, ask), do: new(start, "thread/resume", thread_of(id), ask)
   defp thread({:fork, id}, start, ask), do: new(start, "thread/fork", thread_of(id), ask)
@@ -60,7 +61,7 @@ defmodule Codex.AppServer.TurnStart do
   defp new(start, method, ids, ask) do
     with {:ok, {params, experimental}} <- params(start, method) do
       case ask.(method, Map.merge(params, ids), experimental: experimental) do
-        {:ok, %{"thread" => %{"id" => id}}} -> {:ok, id}
+        {:ok, %{"thread" => %{"id" => id}} = answer} -> {:ok, {id, answer["model"]}}
         {:ok, other} -> {:error, {:no_id, method, other}}
         {:error, reason} -> {:error, reason}
       end
@@ -71,22 +72,23 @@ defmodule Codex.AppServer.TurnStart do
   defp params(start, method), do: ThreadParams.thread(start.sent, method)
 
   # A thread that this connection had may have been closed since.
-  defp begin(%{thread: {:loaded, id}} = start, id, ask) do
-    with {:error, %{"message" => _} = error} <- turn(start, id, ask) do
+  defp begin(%{thread: {:loaded, id}} = start, thread, ask) do
+    with {:error, %{"message" => _} = error} <- turn(start, thread, ask) do
       if Error.normalize(error).kind == :thread_not_found,
         do: resume_and_begin(start, id, ask),
         else: {:error, error}
     end
   end
 
-  defp begin(start, id, ask), do: turn(start, id, ask)
+  defp begin(start, thread, ask), do: turn(start, thread, ask)
 
   defp resume_and_begin(start, id, ask) do
-    with {:ok, ^id} <- thread({:resume, id}, start, ask), do: turn(start, id, ask)
+    with {:ok, {^id, _model} = thread} <- thread({:resume, id}, start, ask),
+         do: turn(start, thread, ask)
   end
 
-  defp turn(%{begin: {method, params}} = start, id, ask) do
-    with {:ok, {more, experimental}} <- settings(start, id, ask) do
+  defp turn(%{begin: {method, params}} = start, {id, _model} = thread, ask) do
+    with {:ok, {more, experimental}} <- settings(start, thread, ask) do
       params = more |> Map.merge(params) |> Map.put("threadId", id)
 
       case ask.(method, params, follow: :own, experimental: experimental) do
@@ -98,23 +100,26 @@ defmodule Codex.AppServer.TurnStart do
   end
 
   # A review has no options.
-  defp settings(%{begin: {"turn/start", %{"input" => input}}} = start, id, ask) do
+  defp settings(%{begin: {"turn/start", %{"input" => input}}} = start, {id, _} = thread, ask) do
     {params, experimental} = start.turn
 
-    with {:ok, params} <- with_model(params, id, ask),
+    with {:ok, params} <- with_model(params, thread, ask),
          :ok <- skills(input, start.working_directory, id, ask),
          do: {:ok, {params, experimental}}
   end
 
-  defp settings(_review, _id, _ask), do: {:ok, {%{}, []}}
+  defp settings(_review, _thread, _ask), do: {:ok, {%{}, []}}
 
   # A collaboration mode names a model; without one of the host's, it is the thread's.
-  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, id, ask) do
-    with {:ok, model} <- model(id, ask),
+  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, thread, ask) do
+    with {:ok, model} <- model_of(thread, ask),
          do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
   end
 
-  defp with_model(turn, _id, _ask), do: {:ok, turn}
+  defp with_model(turn, _thread, _ask), do: {:ok, turn}
+
+  defp model_of({_id, model}, _ask) when is_binary(model), do: {:ok, model}
+  defp model_of({id, _none}, ask), do: model(id, ask)
 
   @doc "Returns the model of a thread that the server has loaded."
   @spec model(String.t(), ask()) :: {:ok, String.t()} | {:error, reason()}
