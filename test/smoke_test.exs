@@ -1,6 +1,6 @@
 defmodule Codex.SmokeTest do
-  # The things that must work with each tested version of the CLI. `bin/test` runs this file with all
-  # of them.
+  # The things that must work with each tested version of the CLI. `bin/test` runs this file with
+  # all of them.
   use ExUnit.Case, async: true
 
   import Codex.Test.Steps

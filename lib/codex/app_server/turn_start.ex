@@ -111,12 +111,12 @@ defmodule Codex.AppServer.TurnStart do
   defp settings(_review, _thread, _ask), do: {:ok, {%{}, []}}
 
   # A collaboration mode names a model; without one of the host's, it is the thread's.
-  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, thread, ask) do
-    with {:ok, model} <- model_of(thread, ask),
+  defp with_model(%{"collaborationMode" => %{"settings" => %{"model" => ""}}} = turn, begun, ask) do
+    with {:ok, model} <- model_of(begun, ask),
          do: {:ok, put_in(turn["collaborationMode"]["settings"]["model"], model)}
   end
 
-  defp with_model(turn, _thread, _ask), do: {:ok, turn}
+  defp with_model(turn, _begun, _ask), do: {:ok, turn}
 
   defp model_of({_id, model}, _ask) when is_binary(model), do: {:ok, model}
   defp model_of({id, _none}, ask), do: model(id, ask)

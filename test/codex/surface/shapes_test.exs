@@ -37,6 +37,20 @@ defmodule Codex.Surface.ShapesTest do
     assert two == one
   end
 
+  @tag :tmp_dir
+  test "a program that writes no events is an error with its output", %{tmp_dir: dir} do
+    for {command, words} <- [
+          {"echo 9.9.9 nope", ~r/wrote a line that is no event: .*9\.9\.9 nope/},
+          {"test $1 = --version && echo 9.9.9 || { echo kaput >&2; exit 1; }", ~r/failed: kaput/}
+        ] do
+      path = Path.join(dir, "codex")
+      File.write!(path, "#!/bin/sh\n#{command}\n")
+      File.chmod!(path, 0o755)
+      assert {:error, text} = Program.open(Path.expand(path), &Runs.messages/1)
+      assert text =~ words
+    end
+  end
+
   @tag :codex_cli
   @tag :cli_pin
   test "runs of the pinned CLI differ from changed data by one line for each change" do

@@ -69,7 +69,7 @@ defmodule Codex.Surface.Shapes.Runs do
       respond([
         reasoning("think", deltas: ["th", "ink"], content: "thought"),
         update_plan([{"a", :in_progress}, "b"]),
-        shell("echo hi; sleep 0.3; exit 3")
+        shell("for i in 1 2 3 4; do sleep 0.2; echo $i; done; exit 3")
       ]),
       respond([update_plan([{"a", :completed}, "b"]), apply_patch(@patch), shell("echo hi")]),
       respond([
@@ -115,12 +115,16 @@ defmodule Codex.Surface.Shapes.Runs do
   end
 
   defp events(out) do
-    decoded = out |> String.split("\n", trim: true) |> Enum.map(&JSON.decode/1)
+    Enum.reduce_while(String.split(out, "\n", trim: true), {:ok, []}, fn line, {:ok, events} ->
+      case JSON.decode(line) do
+        {:ok, %{"type" => _} = event} ->
+          {:cont, {:ok, [event | events]}}
 
-    case Enum.reject(decoded, &match?({:ok, %{"type" => _}}, &1)) do
-      [] -> {:ok, Enum.map(decoded, &elem(&1, 1))}
-      [odd | _] -> {:error, "`codex exec --json` wrote a line that is no event: #{inspect(odd)}"}
-    end
+        _other ->
+          text = "`codex exec --json` wrote a line that is no event: "
+          {:halt, {:error, text <> String.slice(line, 0, 200)}}
+      end
+    end)
   end
 
   ## app-server
