@@ -42,7 +42,7 @@ defmodule Codex.Surface.Config do
 
   # Lines of three columns; the home of every probe sets some features itself.
   defp features(program) do
-    Probe.write_base!(program.model.home)
+    _config = Probe.write_base!(program.model.home)
 
     with {:ok, out} <- Program.run(program, ["features", "list"]) do
       lines = for line <- String.split(out, "\n", trim: true), do: String.split(line, ~r/ {2,}/)

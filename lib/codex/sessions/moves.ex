@@ -191,7 +191,7 @@ defmodule Codex.Sessions.Moves do
   defp carry_out(home, moves, done) do
     case moves do
       [] ->
-        for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
+        _ = for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
         :ok
 
       [move | rest] ->
@@ -203,7 +203,7 @@ defmodule Codex.Sessions.Moves do
           carry_out(home, rest, [move | done])
         else
           {:error, reason} ->
-            for move <- done, do: put_back(home, move)
+            _ = for move <- done, do: put_back(home, move)
             {:error, {:write_failed, from, reason}}
         end
     end

@@ -122,6 +122,6 @@ defmodule Codex.Sessions.Search do
     # Some bytes more than the characters can have, so that a long text is not walked through.
     size = byte_size(text)
     near = binary_part(text, max(size - 4 * count, 0), min(4 * count, size))
-    near |> Codex.Text.utf8() |> String.slice(-count, count) || ""
+    near |> Codex.Text.utf8() |> String.slice(-count, count)
   end
 end

@@ -258,8 +258,7 @@ defmodule Mix.Tasks.Codex.Sessions do
 
   defp info(text), do: Mix.shell().info(text)
 
-  defp problems(problems),
-    do: for(problem <- problems, do: Mix.shell().error("#{problem}"))
+  defp problems(problems), do: Enum.each(problems, &Mix.shell().error("#{&1}"))
 
   defp ok({:ok, value}), do: value
   defp ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
