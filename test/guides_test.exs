@@ -7,8 +7,8 @@ defmodule Codex.GuidesTest do
   alias Codex.{AppServer, Events, Git, Test, Thread}
 
   @moduletag :codex_cli
-  # The tests define it.
-  @compile {:no_warn_undefined, MyApp.Agent}
+  # The tests define them.
+  @compile {:no_warn_undefined, [MyApp.Agent, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
 
   @root Path.expand("..", __DIR__)
   @documents [Path.join(@root, "README.md") | Path.wildcard(@root <> "/guides/*.md")]
@@ -250,7 +250,7 @@ defmodule Codex.GuidesTest do
       :ok
     end
 
-    defp perform(job), do: apply(MyApp.AgentWorker, :perform, [job])
+    defp perform(job), do: MyApp.AgentWorker.perform(job)
 
     defp job(script) do
       model = Test.start!(script)
@@ -291,13 +291,12 @@ defmodule Codex.GuidesTest do
 
   test "the pool of the guide gives a conversation the same connection" do
     define!("defmodule MyApp.CodexPool")
-    pool = MyApp.CodexPool
     model = Test.start!(["One.", "Two."])
-    start_supervised!({pool, client: Test.options(model), cwd: model.workspace})
-    assert Supervisor.count_children(pool).active == 4
+    start_supervised!({MyApp.CodexPool, client: Test.options(model), cwd: model.workspace})
+    assert Supervisor.count_children(MyApp.CodexPool).active == 4
 
-    names = for id <- 1..50, do: apply(pool, :connection, [id])
-    assert names == for(id <- 1..50, do: apply(pool, :connection, [id]))
+    names = for id <- 1..50, do: MyApp.CodexPool.connection(id)
+    assert names == for(id <- 1..50, do: MyApp.CodexPool.connection(id))
     assert names |> Enum.uniq() |> length() == 4
 
     {:ok, thread} = Codex.start_thread([], transport: {:app_server, hd(names)})
@@ -314,7 +313,7 @@ defmodule Codex.GuidesTest do
       "output_tokens" => 10_000
     }
 
-    assert_in_delta apply(MyApp.Price, :of, [usage]), 0.75 + 0.05 + 0.1, 0.000_001
+    assert_in_delta MyApp.Price.of(usage), 0.75 + 0.05 + 0.1, 0.000_001
   end
 
   test "the budget of the guide stops a turn over an app-server" do

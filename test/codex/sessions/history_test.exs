@@ -1,10 +1,11 @@
 defmodule Codex.Sessions.HistoryTest do
   use ExUnit.Case, async: true
 
+  alias Codex.Home.Isolated
   alias Codex.Sessions.History
 
   setup do
-    {:ok, home} = Codex.Home.Isolated.create()
+    {:ok, home} = Isolated.create()
     %{home: home, path: Path.join(home, "history.jsonl")}
   end
 

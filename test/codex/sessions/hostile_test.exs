@@ -2,7 +2,7 @@ defmodule Codex.Sessions.HostileTest do
   # Files that are damaged, huge or on the move.
   use ExUnit.Case, async: true
 
-  alias Codex.{SessionStores, Sessions}
+  alias Codex.{Sessions, SessionStores}
   alias Codex.Sessions.{Problem, Transcript}
 
   @moduletag :tmp_dir

@@ -137,7 +137,7 @@ defmodule Codex.Sessions.LiveTest do
 
     {:ok, session} = Sessions.find(one.thread_id, store(model))
     {:ok, turns} = Sessions.turns(session, store(model))
-    assert Enum.count(turns, & &1.reverted) > 0
+    assert Enum.any?(turns, & &1.reverted)
     {:ok, usage} = Sessions.usage(store(model))
     requests = Enum.count(Test.requests(model), &String.ends_with?(&1.path, "/responses"))
     assert usage.calls == requests

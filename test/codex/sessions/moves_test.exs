@@ -2,9 +2,10 @@ defmodule Codex.Sessions.MovesTest do
   use ExUnit.Case, async: true
 
   alias Codex.{FileSystem, Sessions, Threads}
+  alias Codex.Home.Isolated
 
   setup do
-    {:ok, home} = Codex.Home.Isolated.create()
+    {:ok, home} = Isolated.create()
     %{home: home, opts: [codex_home: home]}
   end
 

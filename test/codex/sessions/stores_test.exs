@@ -3,6 +3,7 @@ defmodule Codex.Sessions.StoresTest do
   use ExUnit.Case, async: true
 
   alias Codex.{Sessions, SessionStores}
+  alias Codex.Sessions.Tokens
 
   @moduletag :tmp_dir
 
@@ -130,7 +131,7 @@ defmodule Codex.Sessions.StoresTest do
     end
   end
 
-  defp zero, do: Codex.Sessions.Tokens.to_map(Codex.Sessions.Tokens.zero())
+  defp zero, do: Tokens.to_map(Tokens.zero())
 
   describe "read/2" do
     # Events that have no struct.

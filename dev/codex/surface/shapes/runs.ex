@@ -245,17 +245,18 @@ defmodule Codex.Surface.Shapes.Runs do
 
   defp turns(conn, id, turns) do
     Enum.reduce_while(turns, {:ok, []}, fn {method, params, _steps}, {:ok, seen} ->
-      case AppServer.request(conn, method, Map.put(params, "threadId", id)) do
-        {:ok, _started} ->
-          case collect(conn, id, []) do
-            {:ok, more} -> {:cont, {:ok, seen ++ more}}
-            {:error, text} -> {:halt, {:error, "#{text} of #{method}"}}
-          end
-
-        other ->
-          {:halt, failed_request(method, other)}
+      case turn(conn, id, method, params) do
+        {:ok, more} -> {:cont, {:ok, seen ++ more}}
+        error -> {:halt, error}
       end
     end)
+  end
+
+  defp turn(conn, id, method, params) do
+    case AppServer.request(conn, method, Map.put(params, "threadId", id)) do
+      {:ok, _started} -> collect(conn, id, method, [])
+      other -> failed_request(method, other)
+    end
   end
 
   defp failed_request(method, {:error, error}),
@@ -265,19 +266,19 @@ defmodule Codex.Surface.Shapes.Runs do
     do: {:error, "#{method} has an unexpected answer: #{inspect(other)}"}
 
   # The messages until the turn of the thread is over.
-  defp collect(conn, id, seen) do
+  defp collect(conn, id, started, seen) do
     receive do
       {:codex_notification, "turn/completed" = method, %{"threadId" => ^id} = params} ->
         {:ok, Enum.reverse([{:notification, method, params} | seen])}
 
       {:codex_notification, method, params} ->
-        collect(conn, id, [{:notification, method, params || %{}} | seen])
+        collect(conn, id, started, [{:notification, method, params || %{}} | seen])
 
       {:codex_request, request, method, params} ->
         _ = AppServer.respond(conn, request, answer(method))
-        collect(conn, id, [{:request, method, params} | seen])
+        collect(conn, id, started, [{:request, method, params} | seen])
     after
-      20_000 -> {:error, "the app-server sent no turn/completed"}
+      20_000 -> {:error, "the app-server sent no turn/completed of #{started}"}
     end
   end
 
