@@ -133,38 +133,41 @@ defmodule Codex.Config do
   defp user_home(nil), do: System.user_home() || "/"
   defp user_home(env), do: env["HOME"] || "/"
 
-  # The CLI checks the merged result: a wrong value below a valid one does no harm, so warn only.
   defp merged(loaded, requirements, opts) do
     layers = for {layer, _, _} <- loaded, do: layer
     tree = Loader.merge(layers)
-    problems = Native.config_check(Schema.ref(), tree)
-    errors = for {:error, error} <- Loader.problems(problems, source(loaded)), do: error
 
+    with [] <- invalid(tree, loaded),
+         [] <- unknown(loaded, opts) do
+      warnings = for {_, problems, _} <- loaded, {_weight, error} <- problems, do: error
+
+      {:ok,
+       %__MODULE__{
+         home: opts.home,
+         cwd: opts.cwd,
+         layers: layers,
+         tree: tree,
+         warnings: Unknown.reworded(warnings),
+         requirements: requirements
+       }}
+    else
+      [error | _] -> {:error, error}
+    end
+  end
+
+  # The CLI checks the merged result: a wrong value below a valid one does no harm, so warn only.
+  defp invalid(tree, loaded) do
+    problems = Native.config_check(Schema.ref(), tree)
+    for {:error, error} <- Loader.problems(problems, source(loaded)), do: error
+  end
+
+  defp unknown(_loaded, %{strict: false}), do: []
+
+  defp unknown(loaded, opts) do
     strict =
       for {layer, problems, _} <- loaded, counts?(layer), {:strict, error} <- problems, do: error
 
-    strict = if opts.strict and errors == [], do: Unknown.confirmed(strict, opts), else: []
-
-    case {errors, strict} do
-      {[error | _], _} ->
-        {:error, error}
-
-      {[], [error | _]} ->
-        {:error, error}
-
-      {[], []} ->
-        warnings = for {_, problems, _} <- loaded, {_weight, error} <- problems, do: error
-
-        {:ok,
-         %__MODULE__{
-           home: opts.home,
-           cwd: opts.cwd,
-           layers: layers,
-           tree: tree,
-           warnings: Unknown.reworded(warnings),
-           requirements: requirements
-         }}
-    end
+    Unknown.confirmed(strict, opts)
   end
 
   defp counts?(layer), do: layer.disabled_reason == nil

@@ -102,17 +102,9 @@ defmodule Codex.Sessions.Apply do
 
   defp check(%{index?: true} = job, paths) do
     with {:ok, three_way} <- git_apply(job, ["--3way", "--check"]) do
-      if clean?(three_way) do
-        {:ok, ["--3way"], report(three_way, true, :three_way, paths)}
-      else
-        case check_work_tree(job, paths) do
-          {:error, {:apply_failed, _}} when three_way.exit_code == 0 ->
-            {:error, {:apply_failed, report(three_way, false, :three_way, paths)}}
-
-          other ->
-            other
-        end
-      end
+      if clean?(three_way),
+        do: {:ok, ["--3way"], report(three_way, true, :three_way, paths)},
+        else: job |> check_work_tree(paths) |> or_conflicts(three_way, paths)
     end
   end
 
@@ -125,6 +117,12 @@ defmodule Codex.Sessions.Apply do
         else: {:error, {:apply_failed, report(result, false, :work_tree, paths)}}
     end
   end
+
+  # If the diff does not apply either way, the report of a merge with conflicts says more.
+  defp or_conflicts({:error, {:apply_failed, _}}, %{exit_code: 0} = three_way, paths),
+    do: {:error, {:apply_failed, report(three_way, false, :three_way, paths)}}
+
+  defp or_conflicts(checked, _three_way, _paths), do: checked
 
   # With `--check`, a merge that will conflict is told in words alone.
   defp clean?(result),

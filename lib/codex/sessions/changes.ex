@@ -74,15 +74,17 @@ defmodule Codex.Sessions.Changes do
   # A kind is a word, or a map with a word and the new path of a file that moved.
   defp kind(record) do
     kind = field(record, :kind) || field(record, :type)
-    nested = if is_map(kind) and not is_struct(kind), do: kind, else: %{}
-    move = field(record, :move_path) || field(nested, :move_path)
+    move = field(record, :move_path) || nested(kind, :move_path)
 
-    case word(field(nested, :type) || kind) do
+    case word(nested(kind, :type) || kind) do
       :update -> {:ok, :update, move}
       kind when kind in [:add, :delete] and move == nil -> {:ok, kind, nil}
       _ -> {:error, {:invalid_apply_input, record}}
     end
   end
+
+  defp nested(kind, key) when is_map(kind) and not is_struct(kind), do: field(kind, key)
+  defp nested(_kind, _key), do: nil
 
   defp word(kind) when kind in [:add, :update, :delete], do: kind
   defp word(kind), do: @kinds[kind]

@@ -3,8 +3,8 @@ defmodule Codex.Sessions.Export do
   # Writes a session as a document, a turn after the other, so that a long one needs little memory.
 
   alias Codex.{Items, JSON}
-  alias Codex.Sessions.{Session, Turn}
   alias Codex.Sessions.Export.{Entry, HTML, Markdown}
+  alias Codex.Sessions.{Session, Turn}
 
   @type format :: :markdown | :html | :json
 

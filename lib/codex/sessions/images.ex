@@ -40,17 +40,20 @@ defmodule Codex.Sessions.Images do
   defp image(part, [], _images), do: {part, []}
 
   defp with_data(part, "data:" <> rest, images) do
-    with [type, data] <- :binary.split(rest, ";base64,") do
-      part = Map.put(part, "media_type", type)
-
-      case images == :bytes and Base.decode64(data) do
-        {:ok, bytes} -> Map.put(part, "bytes", bytes)
-        _skipped_or_invalid -> part
-      end
-    else
+    case :binary.split(rest, ";base64,") do
+      [type, data] -> part |> Map.put("media_type", type) |> with_bytes(data, images)
       _no_data -> part
     end
   end
 
   defp with_data(part, _url, _images), do: part
+
+  defp with_bytes(part, _data, :skip), do: part
+
+  defp with_bytes(part, data, :bytes) do
+    case Base.decode64(data) do
+      {:ok, bytes} -> Map.put(part, "bytes", bytes)
+      :error -> part
+    end
+  end
 end

@@ -44,13 +44,9 @@ defmodule Codex.Sessions.Moves do
 
     with {:ok, moves} <- plan(job, id, copies),
          :ok <- belongs(store, id),
-         {:ok, referrers} <- referrers(job, store, id, opts) do
-      locked(store.home, id, fn ->
-        with :ok <- free(store.home, moves),
-             :ok <- carry_out(store.home, moves, []),
-             do: {:ok, %{id: id, files: moves, referrers: referrers}}
-      end)
-    end
+         {:ok, referrers} <- referrers(job, store, id, opts),
+         :ok <- locked(store.home, id, fn -> move(store.home, moves) end),
+         do: {:ok, %{id: id, files: moves, referrers: referrers}}
   end
 
   # Also the copies that readers leave out: a copy that stays would take the place of the file.
@@ -101,10 +97,9 @@ defmodule Codex.Sessions.Moves do
   defp referrers(:delete, store, id, opts) do
     {parents, bases} = find_referrers(store, id)
 
-    cond do
-      bases != [] and not opts.force -> {:error, {:session_referenced, id, bases}}
-      true -> {:ok, Enum.uniq(bases ++ parents)}
-    end
+    if bases != [] and not opts.force,
+      do: {:error, {:session_referenced, id, bases}},
+      else: {:ok, Enum.uniq(bases ++ parents)}
   end
 
   defp referrers(_job, _store, _id, %{referrers: false}), do: {:ok, nil}
@@ -181,6 +176,10 @@ defmodule Codex.Sessions.Moves do
 
   # --- Files ------------------------------------------------------------------------------------
 
+  defp move(home, moves) do
+    with :ok <- free(home, moves), do: carry_out(home, moves, [])
+  end
+
   defp free(home, moves) do
     Enum.find_value(moves, :ok, fn %{to: to} ->
       if to && FileSystem.exists?(Path.join(home, to)), do: {:error, {:file_exists, to}}
@@ -188,24 +187,22 @@ defmodule Codex.Sessions.Moves do
   end
 
   # Deleted files are renamed first, and removed when all of them could be.
-  defp carry_out(home, moves, done) do
-    case moves do
-      [] ->
-        _ = for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
-        :ok
+  defp carry_out(home, [], done) do
+    _ = for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
+    :ok
+  end
 
-      [move | rest] ->
-        from = Path.join(home, move.from)
-        to = Path.join(home, move.to || doomed(move.from))
+  defp carry_out(home, [move | rest], done) do
+    from = Path.join(home, move.from)
+    to = Path.join(home, move.to || doomed(move.from))
 
-        with :ok <- :filelib.ensure_dir(to),
-             :ok <- :file.rename(from, to) do
-          carry_out(home, rest, [move | done])
-        else
-          {:error, reason} ->
-            _ = for move <- done, do: put_back(home, move)
-            {:error, {:write_failed, from, reason}}
-        end
+    with :ok <- :filelib.ensure_dir(to),
+         :ok <- :file.rename(from, to) do
+      carry_out(home, rest, [move | done])
+    else
+      {:error, reason} ->
+        Enum.each(done, &put_back(home, &1))
+        {:error, {:write_failed, from, reason}}
     end
   end
 

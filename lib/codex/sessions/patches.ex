@@ -105,17 +105,15 @@ defmodule Codex.Sessions.Patches do
     with {:ok, turns, last?} <- chosen(transcript.turns, opts) do
       cwd = opts.cwd || transcript.session.cwd
       from = opts.from || transcript.session.cwd || cwd
-      opts = [cwd: cwd, from: from, timeout_ms: opts.timeout_ms]
-
-      case if(last?, do: snapshot(turns)) do
-        nil -> undo(turns, opts)
-        ghost -> by_snapshot(ghost, turns, opts)
-      end
+      snapshot = if last?, do: snapshot(turns)
+      undo_turns(turns, snapshot, cwd: cwd, from: from, timeout_ms: opts.timeout_ms)
     end
   end
 
-  defp by_snapshot(ghost, turns, opts) do
-    case undo(ghost, opts) do
+  defp undo_turns(turns, nil, opts), do: undo(turns, opts)
+
+  defp undo_turns(turns, snapshot, opts) do
+    case undo(snapshot, opts) do
       {:ok, done} ->
         {:ok, %{done | not_undone: turns |> Enum.flat_map(&all_items/1) |> effects()}}
 
@@ -207,26 +205,33 @@ defmodule Codex.Sessions.Patches do
   defp ghost(%{ghost_commit: commit}), do: ghost(commit)
 
   defp ghost(%{} = commit) when not is_struct(commit) do
-    files = commit["preexisting_untracked_files"] || commit[:preexisting_untracked_files]
-    dirs = commit["preexisting_untracked_dirs"] || commit[:preexisting_untracked_dirs]
-    id = commit["id"] || commit[:id]
+    files = member(commit, :preexisting_untracked_files)
+    dirs = member(commit, :preexisting_untracked_dirs)
 
-    cond do
-      files == nil and dirs == nil and not ghost_keys?(commit) -> :none
-      id in [nil, ""] -> {:error, :missing_ghost_commit_id}
-      not (is_binary(id) and id =~ ~r/\A[0-9a-f]{4,64}\z/i) -> {:error, :invalid_ghost_snapshot}
-      not (paths?(files) and paths?(dirs)) -> {:error, :invalid_ghost_snapshot}
-      true -> {:ok, %{id: id, untracked_files: files || [], untracked_dirs: dirs || []}}
-    end
+    if files == nil and dirs == nil and not ghost_keys?(commit),
+      do: :none,
+      else: ghost(member(commit, :id), files, dirs)
   end
 
   defp ghost(_other), do: :none
+
+  defp ghost(id, _files, _dirs) when id in [nil, ""], do: {:error, :missing_ghost_commit_id}
+
+  defp ghost(id, files, dirs) do
+    if commit_id?(id) and paths?(files) and paths?(dirs),
+      do: {:ok, %{id: id, untracked_files: files || [], untracked_dirs: dirs || []}},
+      else: {:error, :invalid_ghost_snapshot}
+  end
 
   # A commit alone, without the members of a change.
   defp ghost_keys?(map) do
     keys = Map.keys(map) |> Enum.map(&to_string/1)
     keys -- ~w(id parent) == []
   end
+
+  defp member(map, key), do: map[Atom.to_string(key)] || map[key]
+
+  defp commit_id?(id), do: is_binary(id) and id =~ ~r/\A[0-9a-f]{4,64}\z/i
 
   defp paths?(nil), do: true
   defp paths?(list), do: is_list(list) and Enum.all?(list, &is_binary/1)

@@ -32,24 +32,23 @@ defmodule Codex.Sessions.Reader do
     if opts[:inherited], do: before(store, hd(own), own, []), else: {own, []}
   end
 
-  # A history that leads in a circle ends there.
   defp before(store, {file, _end, _other}, parts, missing) do
     with [{_file, {:ok, summary}}] <- store |> Scan.stream([file]) |> Enum.to_list(),
          {base, _ordinal, position} <- summary.meta.history_base do
       case store.rollouts do
-        %{^base => older} ->
-          part = {older, position, true}
-
-          if Enum.any?(parts, fn {file, _, _} -> file.rollout == base end),
-            do: {parts, missing},
-            else: before(store, part, [part | parts], missing)
-
-        _not_there ->
-          {parts, [base | missing]}
+        %{^base => older} -> with_older(store, {older, position, true}, parts, missing)
+        _not_there -> {parts, [base | missing]}
       end
     else
       _no_base_or_unreadable -> {parts, missing}
     end
+  end
+
+  # A history that leads in a circle ends there.
+  defp with_older(store, {older, _, _} = part, parts, missing) do
+    if Enum.any?(parts, fn {file, _, _} -> file.rollout == older.rollout end),
+      do: {parts, missing},
+      else: before(store, part, [part | parts], missing)
   end
 
   @doc """

@@ -34,14 +34,16 @@ defmodule Codex.Sessions.Search do
   defp candidates(files, store, bytes) do
     files
     |> Stream.chunk_every(@batch)
-    |> Stream.flat_map(fn batch ->
-      paths = for file <- batch, do: Path.join(store.home, file.path)
+    |> Stream.flat_map(&holders(&1, store, bytes))
+  end
 
-      case NativePool.call(&Native.rollout_contains(&1, &2, paths, bytes)) do
-        results when is_list(results) -> for {file, true} <- Enum.zip(batch, results), do: file
-        {:error, _reason} -> batch
-      end
-    end)
+  defp holders(files, store, bytes) do
+    paths = for file <- files, do: Path.join(store.home, file.path)
+
+    case NativePool.call(&Native.rollout_contains(&1, &2, paths, bytes)) do
+      results when is_list(results) -> for {file, true} <- Enum.zip(files, results), do: file
+      {:error, _reason} -> files
+    end
   end
 
   # A file that cannot be read to its end has the matches of the lines before.

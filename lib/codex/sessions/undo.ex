@@ -30,13 +30,14 @@ defmodule Codex.Sessions.Undo do
     deadline = System.monotonic_time(:millisecond) + timeout
     paths = for step <- steps, c <- step, p <- [c.path, c.move_path], p, uniq: true, do: p
 
-    with :ok <- FileSystem.working_directory(cwd) do
-      WorkTree.with_copies(cwd, fn tree ->
-        with {:ok, tree} <- WorkTree.copy(tree, paths),
-             :ok <- reverse_all(steps, tree, deadline),
-             do: WorkTree.commit(tree)
-      end)
-    end
+    with :ok <- FileSystem.working_directory(cwd),
+         do: WorkTree.with_copies(cwd, &reverse_copies(&1, paths, steps, deadline))
+  end
+
+  defp reverse_copies(tree, paths, steps, deadline) do
+    with {:ok, tree} <- WorkTree.copy(tree, paths),
+         :ok <- reverse_all(steps, tree, deadline),
+         do: WorkTree.commit(tree)
   end
 
   defp reverse_all([], _tree, _deadline), do: :ok
@@ -63,22 +64,23 @@ defmodule Codex.Sessions.Undo do
 
     with :ok <- FileSystem.working_directory(cwd),
          {:ok, prefix} <- prefix(cwd, deadline),
-         :ok <- present(ghost.id, cwd, deadline) do
-      WorkTree.with_copies(cwd, fn tree ->
-        run =
-          &git(&1, cwd, deadline, env: %{"GIT_INDEX_FILE" => tree.scratch <> "/index"}, stdin: &2)
+         :ok <- present(ghost.id, cwd, deadline),
+         do: WorkTree.with_copies(cwd, &restore_copies(&1, ghost, prefix, deadline))
+  end
 
-        with {:ok, _} <- ok(run.(["read-tree", ghost.id], "")),
-             # Exits with 1 if a file differs.
-             {:ok, _} <- run.(~w(update-index -q --really-refresh), ""),
-             {:ok, changed} <- paths(run.(~w(diff-files --name-only -z --relative), "")),
-             {:ok, made} <- paths(run.(~w(ls-files --others --exclude-standard -z), "")),
-             made = Enum.reject(made, &there_before?(prefix <> &1, ghost)),
-             {:ok, tree} <- WorkTree.look(tree, changed ++ made),
-             {:ok, _} <- ok(check_out(run, changed, tree)),
-             do: WorkTree.commit(tree, prefix)
-      end)
-    end
+  defp restore_copies(tree, ghost, prefix, deadline) do
+    index = %{"GIT_INDEX_FILE" => tree.scratch <> "/index"}
+    run = &git(&1, tree.root, deadline, env: index, stdin: &2)
+
+    with {:ok, _} <- ok(run.(["read-tree", ghost.id], "")),
+         # Exits with 1 if a file differs.
+         {:ok, _} <- run.(~w(update-index -q --really-refresh), ""),
+         {:ok, changed} <- paths(run.(~w(diff-files --name-only -z --relative), "")),
+         {:ok, made} <- paths(run.(~w(ls-files --others --exclude-standard -z), "")),
+         made = Enum.reject(made, &there_before?(prefix <> &1, ghost)),
+         {:ok, tree} <- WorkTree.look(tree, changed ++ made),
+         {:ok, _} <- ok(check_out(run, changed, tree)),
+         do: WorkTree.commit(tree, prefix)
   end
 
   defp prefix(cwd, deadline) do

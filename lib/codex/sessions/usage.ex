@@ -100,20 +100,19 @@ defmodule Codex.Sessions.Usage do
   def of(store, ids, opts) do
     records = records(store, ids, opts)
     roots = if opts.scope == :tree, do: roots(records), else: %{}
-    only = if is_list(ids) and opts.scope == :tree, do: Map.get(roots, hd(ids), hd(ids))
-    records = Enum.filter(records, &(only == nil or root(roots, &1.id) == only))
+    records = asked_for(records, ids, opts.scope, roots)
     prices = Map.merge(Prices.all(), opts.prices || %{})
     cells = for record <- records, cell <- cells(record, opts, roots), do: cell
+    spent = Enum.map(cells, &elem(&1, 1))
     general = if ids == :all, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
 
     %__MODULE__{
       scope: opts.scope,
       by: opts.by,
-      usage:
-        if(cells != [], do: cells |> Enum.map(&elem(&1, 1)) |> Tokens.sum() |> Tokens.to_map()),
-      calls: cells |> Enum.map(fn {_key, cell} -> elem(cell, 3) end) |> Enum.sum(),
+      usage: if(spent != [], do: spent |> Tokens.sum() |> Tokens.to_map()),
+      calls: spent |> Enum.map(&elem(&1, 3)) |> Enum.sum(),
       rows: rows(cells, prices),
-      cost: cost(Enum.map(cells, &elem(&1, 1)), prices),
+      cost: cost(spent, prices),
       audit: audit(records),
       unrecorded: for(%{recorded: false, id: id} <- records, do: id),
       problems: general ++ Enum.flat_map(records, & &1.problems)
@@ -166,6 +165,14 @@ defmodule Codex.Sessions.Usage do
   end
 
   defp root(roots, id), do: Map.get(roots, id, id)
+
+  # The records of a tree are among those of all threads.
+  defp asked_for(records, [id | _], :tree, roots) do
+    tree = root(roots, id)
+    Enum.filter(records, &(root(roots, &1.id) == tree))
+  end
+
+  defp asked_for(records, _ids, _scope, _roots), do: records
 
   # --- Rows ---------------------------------------------------------------------------------------
 

@@ -110,12 +110,13 @@ defmodule Codex.Sessions.WorkTree do
 
   defp unchanged(tree, plan) do
     each(plan, fn {path, _new} ->
-      case {inside(tree.root, path), state(tree.root, path)} do
-        {:ok, {:ok, state}} ->
-          if state == tree.states[path], do: :ok, else: {:error, {:changed_meanwhile, path}}
+      before = Map.fetch!(tree.states, path)
 
-        _ ->
-          {:error, {:changed_meanwhile, path}}
+      with :ok <- inside(tree.root, path),
+           {:ok, ^before} <- state(tree.root, path) do
+        :ok
+      else
+        _changed -> {:error, {:changed_meanwhile, path}}
       end
     end)
   end
