@@ -49,10 +49,12 @@ defmodule Codex.Sessions.Prices do
       {1.25, 0.125, 10.0}
   """
   @spec of(String.t() | nil, %{String.t() => price()}) :: price() | nil
-  def of(nil, _prices), do: nil
+  def of(nil, prices) when is_map(prices), do: nil
 
-  def of(model, prices),
-    do: prices[model] || prices[String.replace(model, ~r/-\d{4}-\d\d-\d\d\z/, "")]
+  def of(model, prices) when is_binary(model) and is_map(prices) do
+    undated = String.replace(model, ~r/-\d{4}-\d\d-\d\d\z/, "")
+    Map.get(prices, model) || Map.get(prices, undated)
+  end
 
   @doc false
   # Checks prices that a caller gave.

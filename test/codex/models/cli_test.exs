@@ -26,7 +26,7 @@ defmodule Codex.Models.CLITest do
 
     # The built-in catalog is the recorded one.
     assert {:ok, bundled} = Models.fetch([bundled: true] ++ Codex.Test.options(test))
-    {:ok, recorded} = Models.fetch(source: {:file, path("debug_models.json")})
+    {:ok, recorded} = Models.fetch(source: {:file, path("bundled_models.json")})
     assert common(bundled.presets) == common(recorded.presets)
     assert Codex.Test.requests(test) == []
   end
