@@ -40,17 +40,20 @@ defmodule Codex.ConsumerTest do
   test "runs the first example of the README", context do
     # The CLI wants the current directory to be a Git repository.
     Git.run!(context.app, ~w(init --quiet))
-    model = Codex.Test.start!(["It says hello."])
+    model = Codex.Test.start!(["It says hello.", "The second one."])
     {:ok, codex} = Codex.Test.codex_path()
     env = [{"CODEX_PATH", codex}, {"CODEX_HOME", model.home} | Enum.to_list(model.env)]
 
     assert {output, 0} = mix(context, ["run", "-e", "Consumer.run()"], env)
-    assert output |> String.split("\n", trim: true) |> List.last() == "It says hello."
-    assert [%{body: %{"input" => input}}] = Codex.Test.requests(model)
+    lines = String.split(output, "\n", trim: true)
+    assert Enum.take(lines, -2) == ["It says hello.", "The second one."]
 
-    assert List.last(input)["content"] == [
-             %{"type" => "input_text", "text" => "What does this project do?"}
-           ]
+    questions =
+      for %{body: %{"input" => input}} <- Codex.Test.requests(model),
+          do: List.last(input)["content"]
+
+    assert [[%{"text" => "What does this project do?"}], [%{"text" => "Which part" <> _}]] =
+             questions
   end
 
   test "mix codex_sdk.install prints the steps, and marks those that are done", context do
@@ -191,11 +194,12 @@ defmodule Codex.ConsumerTest do
     [_, code] = Regex.run(~r/```elixir\n(.*?)```/s, File.read!(Path.join(@root, "README.md")))
 
     assert [
-             "{:ok, thread} = Codex.start_thread()",
-             "{:ok, result} = Codex.Thread.run(" <> _,
+             "{:ok, thread} = Codex.start_thread(" <> _,
+             "{:ok, result} = Codex.Thread.run(thread, " <> _,
+             "IO.puts(result.final_response.text)",
              "",
-             "IO.puts(result.final_response.text)"
-           ] = String.split(code, "\n", trim: false) |> Enum.drop(-1)
+             "case Codex.Thread.run(result.thread, " <> _ | _
+           ] = String.split(code, "\n")
 
     code
   end

@@ -414,7 +414,10 @@ defmodule Codex.Error.Words do
   def reason({:invalid_credentials, _keyring, words}),
     do: "the keyring holds no login that the CLI accepts: #{text(words)}"
 
-  def reason({:unreadable, path, words}), do: "#{text(path)}: #{text(words)}"
+  def reason({:unreadable, path, words}) when is_binary(words),
+    do: "#{text(path)}: #{text(words)}"
+
+  def reason({:unreadable, path, why}), do: "#{text(path)}: #{posix(why)}"
   def reason({:lock_held, path}), do: "another process holds the lock #{text(path)}: try again"
   def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
 

@@ -33,7 +33,7 @@ defmodule Codex.Sessions.History do
       {:ok, entries, problem(length(bad))}
     else
       {:error, reason} when reason in [:enoent, :enotdir] -> {:ok, [], []}
-      {:error, reason} -> {:error, reason}
+      {:error, reason} -> {:error, {:unreadable, path, reason}}
     end
   end
 
