@@ -26,10 +26,9 @@ defmodule Codex.Sessions do
 
   import Kernel, except: [apply: 2]
 
-  alias Codex.{FileSystem, Home, OptionError}
-  alias Codex.Options.Schema
-  alias Codex.Sessions.{Export, Filter, History, Index, Listing, Moves, Page, Patches}
-  alias Codex.Sessions.{Prices, Record, Search, Session, Store, Transcript, Turn, Usage}
+  alias Codex.{Home, OptionError}
+  alias Codex.Sessions.{Export, Filter, History, Index, Listing, LogFiles, Moves, Options, Page}
+  alias Codex.Sessions.{Patches, Prices, Record, Search, Session, Store, Transcript, Turn, Usage}
 
   @typedoc "Why no thread was read. See the list above."
   @type reason ::
@@ -41,50 +40,6 @@ defmodule Codex.Sessions do
 
   @session "a session, or its id, name or beginning of its id"
 
-  @home {:codex_home, :os_path, "the home of the CLI", shown: "`CODEX_HOME`, else `~/.codex`"}
-
-  @index {:index, :os_path,
-          "a file in which sums of unchanged files are kept, so that the next call reads only " <>
-            "files that changed. It must be outside the home, and is made if it is missing",
-          shown: "none"}
-
-  @list Schema.new([
-          @home,
-          @index,
-          {:limit, :positive, "the most sessions of a page", default: 100},
-          {:after, :string, "continues after the page with this `next`"}
-          | Filter.rows()
-        ])
-  @one Schema.new([@home])
-  @usage Schema.new([
-           @home,
-           @index,
-           {:scope, {:one_of, [:turn, :thread, :tree, :store]},
-            "the parts that the rows sum up: turns, threads, trees (a thread with its agents " <>
-              "and reviews, and theirs) or all of it",
-            shown: "`:store`, or `:thread` for one session"},
-           {:by, {:one_of, [:day, :model, :cwd]}, "splits each row by day, model or directory"},
-           {:prices, :map,
-            "other prices: `%{\"model\" => {input, cached_input, output}}` in dollars per " <>
-              "million tokens", shown: "`Codex.Sessions.Prices`"}
-         ])
-  @parts [:prompt, :answer, :command, :patch]
-  @search Schema.new([
-            @home,
-            {:session, :any, "only this session", expected: "a session or text as for `find/2`"},
-            {:parts, {:list, {:one_of, @parts}}, "only these parts",
-             shown: "`[:prompt, :answer, :command, :patch]`"},
-            {:context, :count, "characters before and after the match", default: 60}
-          ])
-  @read Schema.new([
-          @home,
-          {:images, {:one_of, [:skip, :bytes]},
-           "`:bytes` for images of prompts with their `\"bytes\"`", default: :skip},
-          {:inherited, :boolean,
-           "whether turns of the thread that this one came from are among the turns",
-           default: false}
-        ])
-
   @doc """
   Lists sessions, the newest first.
 
@@ -93,11 +48,11 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@list)}
+  #{Options.docs(:list)}
   """
   @spec list(keyword() | map()) :: {:ok, Page.t()} | {:error, reason()}
   def list(opts \\ []) do
-    with {:ok, opts} <- Schema.validate(@list, opts),
+    with {:ok, opts} <- Options.validate(:list, opts),
          {:ok, filter} <- Filter.new(opts),
          {:ok, store} <- open(opts),
          do: {:ok, Listing.page(store, filter, opts)}
@@ -110,7 +65,7 @@ defmodule Codex.Sessions do
   """
   @spec find(String.t(), keyword() | map()) :: {:ok, Session.t()} | {:error, reason()}
   def find(text, opts \\ []) do
-    with {:ok, _opts, store, id} <- one(@one, text, opts) do
+    with {:ok, _opts, store, id} <- one(:home, text, opts) do
       [record] = store |> Record.stream([id]) |> Enum.to_list()
       {:ok, Record.session(record, store)}
     end
@@ -127,12 +82,12 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@read)}
+  #{Options.docs(:read)}
   """
   @spec read(Session.t() | String.t(), keyword() | map()) ::
           {:ok, Transcript.t()} | {:error, reason()}
   def read(session, opts \\ []) do
-    with {:ok, opts, store, id} <- one(@read, session, opts),
+    with {:ok, opts, store, id} <- one(:read, session, opts),
          do: {:ok, Transcript.read(store, id, Map.to_list(opts))}
   end
 
@@ -145,7 +100,7 @@ defmodule Codex.Sessions do
   """
   @spec stream(Session.t() | String.t(), keyword() | map()) :: Enumerable.t()
   def stream(session, opts \\ []) do
-    case one(@read, session, opts) do
+    case one(:read, session, opts) do
       {:ok, opts, store, id} -> Transcript.stream(store, id, Map.to_list(opts))
       {:error, reason} -> raise Codex.Error.normalize(reason)
     end
@@ -161,7 +116,7 @@ defmodule Codex.Sessions do
   @spec turns(Session.t() | String.t(), keyword() | map()) ::
           {:ok, [Turn.t()]} | {:error, reason()}
   def turns(session, opts \\ []) do
-    with {:ok, _opts, store, id} <- one(@one, session, opts) do
+    with {:ok, _opts, store, id} <- one(:home, session, opts) do
       [record] = store |> Record.stream([id], turns: true) |> Enum.to_list()
       {:ok, Record.turns(record)}
     end
@@ -178,15 +133,15 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@search)}
+  #{Options.docs(:search)}
   """
   @spec search(String.t() | Regex.t(), keyword() | map()) :: Enumerable.t()
   def search(pattern, opts \\ []) do
     with :ok <- pattern(pattern),
-         {:ok, opts} <- Schema.validate(@search, opts),
+         {:ok, opts} <- Options.validate(:search, opts),
          {:ok, store} <- open(opts),
          {:ok, ids} <- searched(store, opts.session) do
-      Search.stream(store, ids, pattern, %{opts | parts: opts.parts || @parts})
+      Search.stream(store, ids, pattern, opts)
     else
       {:error, reason} -> raise Codex.Error.normalize(reason)
     end
@@ -219,20 +174,20 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@usage)}
+  #{Options.docs(:usage)}
   """
   @spec usage(Session.t() | String.t() | keyword() | map(), keyword() | map()) ::
           {:ok, Usage.t()} | {:error, reason()}
   def usage(session_or_opts \\ [], opts \\ [])
 
   def usage(session, opts) when is_binary(session) or is_struct(session, Session) do
-    with {:ok, opts, store, id} <- one(@usage, session, opts),
+    with {:ok, opts, store, id} <- one(:usage, session, opts),
          :ok <- Prices.check(opts.prices),
          do: {:ok, Usage.of(store, [id], with_scope(opts, :thread))}
   end
 
   def usage(opts, []) do
-    with {:ok, opts} <- Schema.validate(@usage, opts),
+    with {:ok, opts} <- Options.validate(:usage, opts),
          :ok <- Prices.check(opts.prices),
          {:ok, store} <- open(opts),
          do: {:ok, Usage.of(store, :all, with_scope(opts, :store))}
@@ -250,26 +205,9 @@ defmodule Codex.Sessions do
           {:ok, [%{path: Path.t(), size: non_neg_integer(), modified: integer()}]}
           | {:error, reason() | {:unreadable, Path.t(), String.t()}}
   def log_files(opts \\ []) do
-    with {:ok, opts} <- Schema.validate(@one, opts),
-         {:ok, home} <- home(opts) do
-      folder = Home.path(home, :logs)
-
-      case FileSystem.list(folder) do
-        {:ok, names} -> {:ok, files(Enum.map(names, &Path.join(folder, &1)))}
-        {:error, :enoent} -> {:ok, []}
-        {:error, reason} -> {:error, {:unreadable, folder, FileSystem.message(reason)}}
-      end
-    end
-  end
-
-  defp files(paths) do
-    stats = Enum.zip(paths, FileSystem.stat_all(paths))
-
-    for(
-      {path, {:ok, %{kind: :regular, size: size, modified: modified}}} <- stats,
-      do: %{path: path, size: size, modified: modified}
-    )
-    |> Enum.sort_by(& &1.modified, :desc)
+    with {:ok, opts} <- Options.validate(:home, opts),
+         {:ok, home} <- home(opts),
+         do: LogFiles.list(home)
   end
 
   @doc "Lists the recorded threads of a folder by their first lines; see `Codex.Sessions.Entries`."
@@ -310,18 +248,6 @@ defmodule Codex.Sessions do
           | {:file_exists, Path.t()}
           | {:write_failed, Path.t(), Codex.Reason.file()}
 
-  @move Schema.new([
-          @home,
-          {:referrers, :boolean,
-           "looks for threads that refer to this one, which reads all files of the home",
-           default: true}
-        ])
-  @delete Schema.new([
-            @home,
-            {:force, :boolean, "deletes a thread whose files hold the history of others",
-             default: false}
-          ])
-
   @doc """
   Archives a thread: all its files move to `archived_sessions`, or none. The CLI lists it as
   archived then, and does not resume it.
@@ -330,30 +256,30 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@move)}
+  #{Options.docs(:move)}
   """
   @spec archive(Session.t() | String.t(), keyword() | map()) ::
           {:ok, moved()} | {:error, move_reason()}
-  def archive(session, opts \\ []), do: move(:archive, session, @move, opts)
+  def archive(session, opts \\ []), do: move(:archive, session, :move, opts)
 
   @doc "Takes a thread out of the archive. Options and result are those of `archive/2`."
   @spec unarchive(Session.t() | String.t(), keyword() | map()) ::
           {:ok, moved()} | {:error, move_reason()}
-  def unarchive(session, opts \\ []), do: move(:unarchive, session, @move, opts)
+  def unarchive(session, opts \\ []), do: move(:unarchive, session, :move, opts)
 
   @doc """
   Deletes all files of a thread, or none, also its copies that readers leave out.
 
   Options:
 
-  #{Schema.docs(@delete)}
+  #{Options.docs(:delete)}
   """
   @spec delete(Session.t() | String.t(), keyword() | map()) ::
           {:ok, moved()} | {:error, move_reason()}
-  def delete(session, opts \\ []), do: move(:delete, session, @delete, opts)
+  def delete(session, opts \\ []), do: move(:delete, session, :delete, opts)
 
-  defp move(job, session, schema, opts) do
-    with {:ok, opts} <- Schema.validate(schema, opts),
+  defp move(job, session, set, opts) do
+    with {:ok, opts} <- Options.validate(set, opts),
          {:ok, store} <- open(opts),
          {:ok, id} <- Listing.id(store, session),
          do: Moves.run(job, store, id, opts)
@@ -372,17 +298,11 @@ defmodule Codex.Sessions do
           {:ok, %{prompts: [prompt()], problems: [Codex.Sessions.Problem.t()]}}
           | {:error, reason() | Codex.Reason.file()}
   def history(opts \\ []) do
-    with {:ok, opts} <- Schema.validate(@one, opts),
+    with {:ok, opts} <- Options.validate(:home, opts),
          {:ok, home} <- home(opts),
          {:ok, prompts, problems} <- History.read(home),
          do: {:ok, %{prompts: prompts, problems: problems}}
   end
-
-  @append Schema.new([
-            @home,
-            {:session_id, :text, "the id of the thread", required: true},
-            {:time, :any, "the time", shown: "now", expected: "a `DateTime`"}
-          ])
 
   @doc """
   Appends a prompt to `history.jsonl`, under the lock of the CLI and with mode 0600.
@@ -393,14 +313,14 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@append)}
+  #{Options.docs(:append_history)}
   """
   @spec append_history(String.t(), keyword() | map()) ::
           {:ok, :recorded | :disabled}
           | {:error, reason() | {:lock_held, Path.t()} | {:write_failed, Path.t(), term()}}
   def append_history(text, opts) do
     with :ok <- prompt(text),
-         {:ok, opts} <- Schema.validate(@append, opts),
+         {:ok, opts} <- Options.validate(:append_history, opts),
          {:ok, time} <- time(opts.time),
          {:ok, home} <- home(opts),
          do: History.append(home, %{session_id: opts.session_id, time: time, text: text})
@@ -491,18 +411,6 @@ defmodule Codex.Sessions do
 
   def undo(input, opts), do: Patches.undo(input, opts)
 
-  @export Schema.new([
-            @home,
-            {:format, {:one_of, [:markdown, :html, :json]}, "the kind of document",
-             default: :markdown},
-            {:to, :os_path, "the file that is written, with mode 0600", shown: "none"},
-            {:images, {:one_of, [:skip, :bytes]}, "`:bytes` for pages with the images of prompts",
-             default: :skip},
-            {:max_text_bytes, :positive,
-             "the length at which an output, diff or message is cut. JSON is whole",
-             default: 65_536}
-          ])
-
   @doc """
   Writes a session as a document, for people or programs.
 
@@ -518,12 +426,12 @@ defmodule Codex.Sessions do
 
   Options:
 
-  #{Schema.docs(@export)}
+  #{Options.docs(:export)}
   """
   @spec export(Session.t() | String.t(), keyword() | map()) ::
           {:ok, iodata() | Path.t()} | {:error, reason() | {:write_failed, Path.t(), atom()}}
   def export(session, opts \\ []) do
-    with {:ok, opts, store, id} <- one(@export, session, opts) do
+    with {:ok, opts, store, id} <- one(:export, session, opts) do
       # The bytes of images are for pages; a document of text has none.
       images = if opts.format == :html, do: opts.images, else: :skip
       read = Transcript.read(store, id, images: images)
@@ -533,8 +441,8 @@ defmodule Codex.Sessions do
 
   defp home(opts), do: Home.resolve(Map.to_list(Map.take(opts, [:codex_home])))
 
-  defp one(schema, session, opts) do
-    with {:ok, opts} <- Schema.validate(schema, opts),
+  defp one(set, session, opts) do
+    with {:ok, opts} <- Options.validate(set, opts),
          {:ok, store} <- open(opts),
          {:ok, id} <- Listing.id(store, session),
          do: {:ok, opts, store, id}
