@@ -188,8 +188,8 @@ defmodule Codex.Sessions.Moves do
 
   # Deleted files are renamed first, and removed when all of them could be.
   defp carry_out(home, [], done) do
-    _ = for %{to: nil} = move <- done, do: :file.delete(Path.join(home, doomed(move.from)))
-    :ok
+    deleted = for %{to: nil, from: from} <- done, do: Path.join(home, doomed(from))
+    Enum.each(deleted, &:file.delete/1)
   end
 
   defp carry_out(home, [move | rest], done) do

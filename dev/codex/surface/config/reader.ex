@@ -90,7 +90,7 @@ defmodule Codex.Surface.Config.Reader do
   end
 
   defp member_words(%{"enum" => known} = node, words),
-    do: Map.put(node, "enum", (known -- known -- words) ++ (words -- known))
+    do: Map.put(node, "enum", Enum.filter(known, &(&1 in words)) ++ (words -- known))
 
   defp member_words(node, _words), do: node
 
