@@ -107,7 +107,8 @@ defmodule Codex.Sessions.Search do
     pattern
     |> places(text)
     |> Enum.map(fn {at, length} ->
-      <<before::binary-size(at), found::binary-size(length), rest::binary>> = text
+      {before, found_and_rest} = :erlang.split_binary(text, at)
+      {found, rest} = :erlang.split_binary(found_and_rest, length)
       {last(before, context), found, String.slice(rest, 0, context)}
     end)
   end
