@@ -1,5 +1,5 @@
-# Tests that need the Codex CLI, a keyring or a browser run if these are found. bin/test installs
-# all of them, and requires the first two. Tests of the newest tested CLI itself run with that version
+# Tests that need the Codex CLI, a keyring, a browser or the generator of sessions run if these are
+# found. bin/test installs all of them, and requires the first two. Tests of the newest tested CLI itself run with that version
 # only.
 newest = Codex.CLI.Range.newest()
 
@@ -24,7 +24,12 @@ missing = [
     if(Codex.Test.Chromium.present?(),
       do: nil,
       else: "Tests with a browser are left out: there is no chromium on PATH"
-    )
+    ),
+  generator:
+    case Enum.reject(~w(python3 zstd), &System.find_executable/1) do
+      [] -> nil
+      names -> "Tests with made sessions are left out: no #{Enum.join(names, ", ")} on PATH"
+    end
 ]
 
 exclude =
