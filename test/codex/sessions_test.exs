@@ -128,7 +128,8 @@ defmodule Codex.SessionsTest do
       assert %{estimate: true, lower_bound: false, unpriced: [], prices: %Date{}} = usage.cost
 
       {:ok, usage} = Sessions.usage(codex_home: home)
-      assert %{usd: 0.0, lower_bound: true, unpriced: ["mock-large"]} = usage.cost
+      assert %{usd: usd, lower_bound: true, unpriced: ["mock-large"]} = usage.cost
+      assert usd == 0
       assert inspect(usage) =~ "input_tokens"
     end
 
