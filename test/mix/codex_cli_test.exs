@@ -7,6 +7,9 @@ defmodule Mix.Tasks.Codex.CliTest do
 
   @moduletag :tmp_dir
 
+  # The whole of a CLI is read, which takes long on a loaded machine.
+  @moduletag timeout: 600_000
+
   setup do
     shell = Mix.shell()
     Mix.shell(Mix.Shell.Process)

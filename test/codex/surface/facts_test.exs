@@ -7,7 +7,7 @@ defmodule Codex.Surface.FactsTest do
   alias Codex.Surface.Diff
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
+  @moduletag timeout: 600_000
 
   @old "test/fixtures/cli/0.169.0"
 

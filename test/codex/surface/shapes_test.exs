@@ -1,6 +1,9 @@
 defmodule Codex.Surface.ShapesTest do
   use ExUnit.Case, async: true
 
+  # The whole of a CLI is read, which takes long on a loaded machine.
+  @moduletag timeout: 600_000
+
   alias Codex.Surface.{Diff, Program, Shapes}
   alias Codex.Surface.Shapes.Runs
 
