@@ -16,6 +16,7 @@ defmodule Codex.FileSystem do
   @max_bytes 16 * 1024 * 1024
   @max_names 100_000
   @timeout 5_000
+  @lock_poll 5
 
   @type kind :: :regular | :directory | :pipe | :socket | :device | :other
   @type stat :: %{
@@ -35,7 +36,7 @@ defmodule Codex.FileSystem do
   def max_bytes, do: @max_bytes
 
   @doc "Returns the deadline for calls that begin now and have so many milliseconds together."
-  @spec deadline(pos_integer()) :: integer()
+  @spec deadline(non_neg_integer()) :: integer()
   def deadline(ms), do: System.monotonic_time(:millisecond) + ms
 
   @doc "Reads a file."
@@ -170,6 +171,24 @@ defmodule Codex.FileSystem do
   @spec lock(Path.t(), opts()) :: {:ok, reference()} | {:error, :held | Codex.Reason.file()}
   def lock(path, opts \\ []),
     do: call(&Native.file_lock(&1, &2, text(path)), opts)
+
+  @doc """
+  Takes the lock of a file, and waits up to `timeout` ms for it: with 0, it has to be free.
+  """
+  @spec await_lock(Path.t(), non_neg_integer()) ::
+          {:ok, reference()} | {:error, :held | Codex.Reason.file()}
+  def await_lock(path, timeout), do: poll_lock(path, deadline(timeout))
+
+  defp poll_lock(path, deadline) do
+    with {:error, :held} <- lock(path),
+         true <- System.monotonic_time(:millisecond) < deadline do
+      Process.sleep(@lock_poll)
+      poll_lock(path, deadline)
+    else
+      false -> {:error, :held}
+      result -> result
+    end
+  end
 
   @spec unlock(reference()) :: :ok
   def unlock(lock), do: Native.config_unlock(lock)

@@ -68,7 +68,7 @@ defmodule Codex.Reason do
           | {:image_not_found, Path.t()}
           | {:image_too_large, Path.t(), pos_integer()}
 
-  @typedoc "An output schema that is not JSON, or a schema file that cannot be read, with the words."
+  @typedoc "An output schema that is not JSON, or a schema file that cannot be read."
   @type output_schema ::
           {:invalid_output_schema,
            {:not_encodable, term(), list()} | {:unreadable, Path.t(), String.t()}}
@@ -111,7 +111,7 @@ defmodule Codex.Reason do
           | {:invalid_profile, String.t()}
           | Codex.Config.Error.t()
 
-  @typedoc "A turn that does not run: the thread has no id yet, or no turn with this thread id runs."
+  @typedoc "A turn that does not run: the thread has no id, or no turn with this thread id runs."
   @type turn :: :missing_thread_id | {:no_turn, String.t()}
 
   @typedoc """

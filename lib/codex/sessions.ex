@@ -218,9 +218,9 @@ defmodule Codex.Sessions do
   # --- Changes of the home ------------------------------------------------------------------------
 
   @typedoc """
-  The result of a change: the thread, its files before and after (paths from the home on; `to` is nil
-  for a deleted file), and the ids of threads that name it as their parent or hold their history in
-  its files, or nil if nobody asked.
+  The result of a change: the thread, its files before and after (paths from the home on; `to` is
+  nil for a deleted file), and the ids of threads that name it as their parent or hold their history
+  in its files, or nil if nobody asked.
   """
   @type moved :: %{
           id: String.t(),
@@ -291,8 +291,8 @@ defmodule Codex.Sessions do
   @type prompt :: %{session_id: String.t(), time: DateTime.t(), text: String.t()}
 
   @doc """
-  Reads `history.jsonl` of the home, the oldest prompt first. Of a file above 64 MiB, the last 64 MiB
-  are read. The option is `:codex_home`.
+  Reads `history.jsonl` of the home, the oldest prompt first. Of a file above 64 MiB, the last 64
+  MiB are read. The option is `:codex_home`.
   """
   @spec history(keyword() | map()) ::
           {:ok, %{prompts: [prompt()], problems: [Codex.Sessions.Problem.t()]}}
@@ -309,7 +309,8 @@ defmodule Codex.Sessions do
 
   The user's configuration is honoured: with `history.persistence = "none"` the result is
   `{:ok, :disabled}`, and above `history.max_bytes` the oldest prompts go. Errors:
-  `{:lock_held, path}` if another program holds the file for 2 seconds, `{:write_failed, path, reason}`.
+  `{:lock_held, path}` if another program holds the file for 2 seconds, `{:write_failed, path,
+  reason}`.
 
   Options:
 
@@ -338,30 +339,77 @@ defmodule Codex.Sessions do
 
   # --- File changes -------------------------------------------------------------------------------
 
+  @typedoc "Why file changes were not read, or git did not run."
+  @type patch_reason ::
+          OptionError.t()
+          | {:invalid_apply_input, term()}
+          | {:invalid_change_path, term()}
+          | {:missing_diff, term()}
+          | {:invalid_working_directory, Path.t()}
+          | {:unreadable, Path.t(), Codex.Reason.file()}
+          | :git_not_found
+          | :timeout
+          | {:exec_start_failed, term()}
+
+  @typedoc "The result of `apply/2`. Paths are relative to the top of the repository."
+  @type applied :: %{
+          success: boolean(),
+          exit_code: non_neg_integer() | nil,
+          stdout: binary(),
+          stderr: binary(),
+          method: :three_way | :work_tree,
+          paths: [binary()]
+        }
+
+  @typedoc "Why nothing was applied."
+  @type apply_reason ::
+          patch_reason()
+          | :empty_patch
+          | :invalid_apply_input
+          | {:apply_failed, applied()}
+          | {:outside_cwd, [binary()]}
+
+  @typedoc "The result of `undo/2`. Paths are relative to the working directory."
+  @type undone :: %{
+          restored: [binary()],
+          removed_paths: [binary()],
+          not_undone: [Codex.Items.t()]
+        }
+
+  @typedoc "Why nothing was taken back."
+  @type undo_reason ::
+          reason()
+          | patch_reason()
+          | :invalid_undo_input
+          | :invalid_ghost_snapshot
+          | :missing_ghost_commit_id
+          | {:turn_not_found, String.t()}
+          | {:undo_conflict, [binary()], words :: binary()}
+          | {:changed_meanwhile, binary()}
+          | {:ghost_commit_missing, String.t()}
+          | {:not_a_git_repo, non_neg_integer() | nil, words :: binary()}
+          | {:git_restore_failed, non_neg_integer() | nil, words :: binary()}
+          | {:write_failed, Path.t(), Codex.Reason.file()}
+
   @doc """
   Applies file changes to a work tree with `git apply`.
 
-  `input` is a unified diff as text, a turn (`Codex.Sessions.Turn`, `Codex.Turn.Result`), its events,
-  `Codex.Items.FileChange` items, or their changes. The changes of `codex exec` hold no diff.
+  `input` is a unified diff as text, a turn (`Codex.Sessions.Turn`, `Codex.Turn.Result`), its
+  events, `Codex.Items.FileChange` items, or their changes. The changes of `codex exec` hold no
+  diff.
 
   In a repository, `--3way` is tried first: it merges, and stages the result. If a file differs from
   the index, the diff is applied to the work tree alone. All is checked before anything is written,
-  and a merge with conflicts writes nothing. Paths outside of `:cwd` are refused, also those behind a
-  link.
+  and a merge with conflicts writes nothing. Paths outside of `:cwd` are refused, also those behind
+  a link.
 
-  The result has `success`, `exit_code`, `stdout`, `stderr`, `method` (`:three_way` or
-  `:work_tree`) and `paths`, relative to the top of the repository. Names are bytes as git has them.
-
-  Errors: `{:apply_failed, result}`, `:empty_patch`, `:invalid_apply_input`,
-  `{:invalid_apply_input, value}`, `{:missing_diff, change}`, `{:invalid_change_path, change}`,
-  `{:outside_cwd, paths}`, `{:unreadable, path, reason}`, `{:invalid_working_directory, path}`,
-  `:git_not_found`, `:timeout`, `{:exec_start_failed, reason}`, `Codex.OptionError`.
+  Result and errors: `t:applied/0`, `t:apply_reason/0`. Names are bytes as git has them.
 
   Options:
 
   #{Patches.apply_docs()}
   """
-  @spec apply(term(), keyword() | map()) :: {:ok, map()} | {:error, term()}
+  @spec apply(term(), keyword() | map()) :: {:ok, applied()} | {:error, apply_reason()}
   def apply(input, opts \\ []), do: Patches.apply(input, opts)
 
   @doc """
@@ -372,9 +420,9 @@ defmodule Codex.Sessions do
 
   `input` is one of:
 
-    * a `Codex.Sessions.Session`, with the option `:turn` for one turn or `:after` for all turns after
-      one. A snapshot of that time is used if the repository has it, otherwise the recorded changes
-
+    * a `Codex.Sessions.Session`, with the option `:turn` for one turn or `:after` for all turns
+      after one. A snapshot of that time is used if the repository has it, otherwise the recorded
+      changes
     * a turn, a result, its events or items: the recorded changes are reversed, the newest first
     * a list of turns: all of them are taken back, given in the order in which they ran
     * a snapshot that an older CLI made before a turn (`Codex.Items.GhostSnapshot`, or a map with
@@ -382,15 +430,10 @@ defmodule Codex.Sessions do
       get the contents of that time, and files made since then are removed
 
   All is checked before anything is written; if a write fails, the files before it are put back. The
-  user's index stays as it is. The result has `restored` and `removed_paths` (relative to `:cwd`), and
-  `not_undone`: the items of commands and tools, whose effects nothing can take back.
+  user's index stays as it is. The result has `restored` and `removed_paths` (relative to `:cwd`),
+  and `not_undone`: the items of commands and tools, whose effects nothing can take back.
 
-  Errors: `{:undo_conflict, paths, words}` if a file is not as the turn left it,
-  `{:changed_meanwhile, path}`, `{:ghost_commit_missing, id}`, `:missing_ghost_commit_id`,
-  `:invalid_ghost_snapshot`, `:invalid_undo_input`, `{:not_a_git_repo, status, words}`,
-  `{:git_restore_failed, status, words}`, `{:unreadable, path, reason}`,
-  `{:write_failed, path, reason}`, `{:turn_not_found, id}`, and those of `apply/2` about changes and
-  git.
+  Errors: `t:undo_reason/0`; `{:undo_conflict, paths, words}` if a file is not as the turn left it.
 
   Options:
 
@@ -400,7 +443,7 @@ defmodule Codex.Sessions do
 
   #{Patches.session_docs()}
   """
-  @spec undo(term(), keyword() | map()) :: {:ok, map()} | {:error, term()}
+  @spec undo(term(), keyword() | map()) :: {:ok, undone()} | {:error, undo_reason()}
   def undo(input, opts \\ [])
 
   def undo(%Session{} = session, opts) do
@@ -417,8 +460,8 @@ defmodule Codex.Sessions do
       {:ok, _path} = Codex.Sessions.export(session, format: :html, to: "session.html")
 
   A page is one file that loads nothing: turns with their messages, commands, diffs and tokens, a
-  chart, and a search (`page.html#search=text` begins one). All texts of the session are escaped, and
-  the page runs no other script than its own. JSON is one object: the fields of
+  chart, and a search (`page.html#search=text` begins one). All texts of the session are escaped,
+  and the page runs no other script than its own. JSON is one object: the fields of
   `Codex.Sessions.Session` and `turns`, each with its fields and `items`.
 
   Returns `{:ok, iodata}`, or with `:to` `{:ok, path}`. Errors: the list above,

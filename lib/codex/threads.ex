@@ -36,7 +36,7 @@ defmodule Codex.Threads do
 
   @typedoc "A thread over an app-server, or a connection and the id of a thread."
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
-  @typedoc "Why a call failed: a thread without an id, a thread of `codex exec`, or a failed request."
+  @typedoc "Why a call failed: a thread without id, a thread of `codex exec`, or a failed request."
   @type reason :: :missing_thread_id | {:unsupported, :exec} | AppServer.reason()
 
   # --- Lists --------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 defmodule Mix.CodexTable do
   @moduledoc false
-  # Tables for people: columns as wide as their texts, the last one cut at the width of the terminal.
+  # Tables for people: columns as wide as their texts, lines cut at the width of the terminal.
   # Without a terminal, nothing is cut and nothing is coloured.
 
   @gap "  "

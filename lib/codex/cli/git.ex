@@ -16,6 +16,7 @@ defmodule Codex.CLI.Git do
 
   @type result :: %{exit_code: non_neg_integer() | nil, stdout: binary(), stderr: binary()}
   @type error :: :git_not_found | Command.reason()
+  @type failure :: :git_not_found | :timeout | {:exec_start_failed, Command.reason()}
 
   @doc """
   Runs git in a directory. Options: `:timeout` (ms), `:stdin`, `:most` (bytes of stdout), `:env` (a
@@ -33,6 +34,23 @@ defmodule Codex.CLI.Git do
 
         with {:ok, %{exit: exit} = ended} <- Command.run([git | @options ++ args], opts),
              do: {:ok, %{exit_code: exit.status, stdout: ended.stdout, stderr: ended.stderr}}
+    end
+  end
+
+  @doc """
+  Runs git with the time that is left until a deadline of `Codex.FileSystem.deadline/1`. Options are
+  those of `run/3` without `:timeout`.
+  """
+  @spec run_until([String.t()], Path.t(), integer(), keyword()) ::
+          {:ok, result()} | {:error, failure()}
+  def run_until(args, dir, deadline, opts) do
+    timeout = max(deadline - System.monotonic_time(:millisecond), 1)
+
+    case run(args, dir, [timeout: timeout] ++ opts) do
+      {:ok, result} -> {:ok, result}
+      {:error, :git_not_found} -> {:error, :git_not_found}
+      {:error, {:timeout, _ms}} -> {:error, :timeout}
+      {:error, reason} -> {:error, {:exec_start_failed, reason}}
     end
   end
 end

@@ -8,7 +8,6 @@ defmodule Codex.Config.Writer do
   alias Codex.Options.{Overrides, Type}
   alias Codex.Options.Schema, as: Options
 
-  @lock_poll 5
   @tries 20
 
   @typedoc "Path, JSON (nil deletes the key), and whether a table is merged."
@@ -127,7 +126,7 @@ defmodule Codex.Config.Writer do
   defp locked(file, timeout, fun) do
     path = Path.join(Path.dirname(file), ".#{Path.basename(file)}.lock")
 
-    case lock(path, System.monotonic_time(:millisecond) + timeout) do
+    case FileSystem.await_lock(path, timeout) do
       {:ok, lock} ->
         try do
           fun.()
@@ -135,26 +134,11 @@ defmodule Codex.Config.Writer do
           FileSystem.unlock(lock)
         end
 
-      {:error, reason} ->
-        unwritable(file, reason)
-    end
-  end
-
-  defp lock(path, deadline) do
-    case FileSystem.lock(path) do
-      {:ok, lock} ->
-        {:ok, lock}
-
       {:error, :held} ->
-        if System.monotonic_time(:millisecond) < deadline do
-          Process.sleep(@lock_poll)
-          lock(path, deadline)
-        else
-          {:error, "another writer holds #{path}"}
-        end
+        unwritable(file, "another writer holds #{path}")
 
       {:error, reason} ->
-        {:error, "#{path}: #{FileSystem.message(reason)}"}
+        unwritable(file, "#{path}: #{FileSystem.message(reason)}")
     end
   end
 

@@ -172,8 +172,8 @@ defmodule Codex.Options.Rows do
      "the number of tokens of a tool's output that the model gets",
      exec: {:config, "tool_output_token_limit"}, app: :config},
     {:agents, [:thread], {:tables, "agents"},
-     "roles of sub-agents by name: `%{\"reviewer\" => %{description: text, config_file: path}}`. " <>
-       "The model reads the description; the file is a configuration for the sub-agent: model, " <>
+     "roles of sub-agents by name: `%{\"reviewer\" => %{description: text, config_file: path}}`" <>
+       ". The model reads the description; the file is a configuration for the sub-agent: model, " <>
        "effort, instructions", exec: {:table, "agents"}, app: :config},
     {:agent_max_threads, [:global, :thread], :positive,
      "the number of agents that may work at once in a session",
@@ -375,8 +375,8 @@ defmodule Codex.Options.Rows do
        "and kept with it; needs a connection with `experimental_api: true`",
      exec: :refused, app: "dynamicTools", hint: @only_app},
     {:children, [:thread, :turn], :boolean,
-     "whether events of sub-agents are in the stream, as `Codex.Events.Child`; `children` of the " <>
-       "result then has their tokens", exec: {:always, false}, app: :host, hint: @only_app},
+     "whether events of sub-agents are in the stream, as `Codex.Events.Child`; `children` of " <>
+       "the result then has their tokens", exec: {:always, false}, app: :host, hint: @only_app},
     {:clean_background, [:thread, :turn], :boolean,
      "whether commands that an interrupted turn leaves running end, too; needs a connection " <>
        "with `experimental_api: true`; `codex exec` ends them always",

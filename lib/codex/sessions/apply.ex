@@ -38,7 +38,7 @@ defmodule Codex.Sessions.Apply do
   @spec run((binary() -> iodata()), Path.t(), check? :: boolean(), timeout :: pos_integer()) ::
           {:ok, result()} | {:error, error()}
   def run(diff, cwd, check?, timeout) do
-    deadline = System.monotonic_time(:millisecond) + timeout
+    deadline = FileSystem.deadline(timeout)
 
     with :ok <- FileSystem.working_directory(cwd),
          {:ok, place} <- place(cwd, deadline),
@@ -153,14 +153,6 @@ defmodule Codex.Sessions.Apply do
     }
   end
 
-  defp git(args, dir, deadline, stdin \\ "") do
-    timeout = max(deadline - System.monotonic_time(:millisecond), 1)
-
-    case Git.run(args, dir, timeout: timeout, stdin: stdin, most: @most) do
-      {:ok, result} -> {:ok, result}
-      {:error, :git_not_found} -> {:error, :git_not_found}
-      {:error, {:timeout, _}} -> {:error, :timeout}
-      {:error, reason} -> {:error, {:exec_start_failed, reason}}
-    end
-  end
+  defp git(args, dir, deadline, stdin \\ ""),
+    do: Git.run_until(args, dir, deadline, stdin: stdin, most: @most)
 end

@@ -15,7 +15,6 @@ defmodule Codex.Sessions.History do
   @kept 0.8
 
   @lock_ms 2_000
-  @again_ms 20
 
   @type entry :: %{session_id: String.t(), time: DateTime.t(), text: String.t()}
 
@@ -78,34 +77,20 @@ defmodule Codex.Sessions.History do
   defp append(home, line, most) do
     path = Home.path(home, :history)
 
-    with {:ok, lock} <- lock(path, System.monotonic_time(:millisecond) + @lock_ms) do
-      try do
-        case write(path, IO.iodata_to_binary(line), most) do
-          :ok -> {:ok, :recorded}
-          {:error, reason} -> {:error, {:write_failed, path, reason}}
-        end
-      after
-        FileSystem.unlock(lock)
-      end
+    case FileSystem.await_lock(path, @lock_ms) do
+      {:ok, lock} -> append(path, line, most, lock)
+      {:error, :held} -> {:error, {:lock_held, path}}
+      {:error, reason} -> {:error, {:write_failed, path, reason}}
     end
   end
 
-  defp lock(path, deadline) do
-    case FileSystem.lock(path) do
-      {:ok, lock} ->
-        {:ok, lock}
-
-      {:error, :held} ->
-        if System.monotonic_time(:millisecond) > deadline do
-          {:error, {:lock_held, path}}
-        else
-          Process.sleep(@again_ms)
-          lock(path, deadline)
-        end
-
-      {:error, reason} ->
-        {:error, {:write_failed, path, reason}}
+  defp append(path, line, most, lock) do
+    case write(path, IO.iodata_to_binary(line), most) do
+      :ok -> {:ok, :recorded}
+      {:error, reason} -> {:error, {:write_failed, path, reason}}
     end
+  after
+    FileSystem.unlock(lock)
   end
 
   # A writer that was killed may have left half a line.

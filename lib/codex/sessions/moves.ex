@@ -12,7 +12,6 @@ defmodule Codex.Sessions.Moves do
   @locks "thread-writer-locks"
   @coordination ".coordination.lock"
   @wait_ms 2_000
-  @again_ms 20
 
   @typedoc """
   The result: the files before and after (`to` is nil for a deleted one), paths from the home on, and
@@ -132,10 +131,9 @@ defmodule Codex.Sessions.Moves do
 
   defp locked(home, id, fun) do
     folder = Path.join(home, @locks)
-    deadline = System.monotonic_time(:millisecond) + @wait_ms
     _ = :file.make_dir(folder)
 
-    with {:ok, coordination} <- lock(Path.join(folder, @coordination), deadline, id) do
+    with {:ok, coordination} <- lock(Path.join(folder, @coordination), @wait_ms, id) do
       try do
         with_writer_lock(Path.join(folder, id <> ".lock"), id, fun)
       after
@@ -146,7 +144,7 @@ defmodule Codex.Sessions.Moves do
 
   # Nobody else may open the thread meanwhile, because the folder is locked, too.
   defp with_writer_lock(path, id, fun) do
-    with {:ok, writer} <- lock(path, System.monotonic_time(:millisecond), id) do
+    with {:ok, writer} <- lock(path, 0, id) do
       try do
         fun.()
       after
@@ -156,21 +154,11 @@ defmodule Codex.Sessions.Moves do
     end
   end
 
-  defp lock(path, deadline, id) do
-    case FileSystem.lock(path) do
-      {:ok, lock} ->
-        {:ok, lock}
-
-      {:error, :held} ->
-        if System.monotonic_time(:millisecond) >= deadline do
-          {:error, {:session_in_use, id}}
-        else
-          Process.sleep(@again_ms)
-          lock(path, deadline, id)
-        end
-
-      {:error, reason} ->
-        {:error, {:write_failed, path, reason}}
+  defp lock(path, timeout, id) do
+    case FileSystem.await_lock(path, timeout) do
+      {:ok, lock} -> {:ok, lock}
+      {:error, :held} -> {:error, {:session_in_use, id}}
+      {:error, reason} -> {:error, {:write_failed, path, reason}}
     end
   end
 

@@ -54,9 +54,13 @@ defmodule Codex.Sessions.Patches do
   end
 
   defp places(opts) do
-    with {:ok, here} <- FileSystem.cwd() do
-      cwd = Path.expand(opts.cwd || here)
-      {:ok, %{cwd: cwd, from: if(opts.from, do: Path.expand(opts.from), else: cwd)}}
+    case FileSystem.cwd() do
+      {:ok, here} ->
+        cwd = Path.expand(opts.cwd || here)
+        {:ok, %{cwd: cwd, from: if(opts.from, do: Path.expand(opts.from), else: cwd)}}
+
+      {:error, reason} ->
+        {:error, {:unreadable, ".", reason}}
     end
   end
 

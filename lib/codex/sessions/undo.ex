@@ -27,7 +27,7 @@ defmodule Codex.Sessions.Undo do
   @doc "Reverses changes, the newest first. Each list was one change of the work tree."
   @spec reverse([[Changes.t()]], Path.t(), pos_integer()) :: {:ok, done()} | {:error, error()}
   def reverse(steps, cwd, timeout) do
-    deadline = System.monotonic_time(:millisecond) + timeout
+    deadline = FileSystem.deadline(timeout)
     paths = for step <- steps, c <- step, p <- [c.path, c.move_path], p, uniq: true, do: p
 
     with :ok <- FileSystem.working_directory(cwd),
@@ -60,7 +60,7 @@ defmodule Codex.Sessions.Undo do
   """
   @spec restore(ghost(), Path.t(), pos_integer()) :: {:ok, done()} | {:error, error()}
   def restore(ghost, cwd, timeout) do
-    deadline = System.monotonic_time(:millisecond) + timeout
+    deadline = FileSystem.deadline(timeout)
 
     with :ok <- FileSystem.working_directory(cwd),
          {:ok, prefix} <- prefix(cwd, deadline),
@@ -126,14 +126,6 @@ defmodule Codex.Sessions.Undo do
          do: {:ok, :binary.split(result.stdout, "\0", [:global, :trim_all])}
   end
 
-  defp git(args, dir, deadline, opts \\ []) do
-    timeout = max(deadline - System.monotonic_time(:millisecond), 1)
-
-    case Git.run(args, dir, [timeout: timeout, most: @most] ++ opts) do
-      {:ok, result} -> {:ok, result}
-      {:error, :git_not_found} -> {:error, :git_not_found}
-      {:error, {:timeout, _}} -> {:error, :timeout}
-      {:error, reason} -> {:error, {:exec_start_failed, reason}}
-    end
-  end
+  defp git(args, dir, deadline, opts \\ []),
+    do: Git.run_until(args, dir, deadline, [most: @most] ++ opts)
 end

@@ -1,8 +1,8 @@
 defmodule Mix.Tasks.Codex.Events do
   @shortdoc "Prints every event and item with its fields"
   @moduledoc """
-  Prints two Markdown lists: the structs of `Codex.Events`, and those of `Codex.Items`, each with its
-  meaning, its types on the wire and its fields.
+  Prints two Markdown lists: the structs of `Codex.Events`, and those of `Codex.Items`, each with
+  its meaning, its types on the wire and its fields.
 
       mix codex.events
       mix codex.events --write guides/events.md

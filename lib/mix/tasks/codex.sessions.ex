@@ -19,15 +19,16 @@ defmodule Mix.Tasks.Codex.Sessions do
     * `--json` - prints one object on each line
 
   `list` takes `--cwd DIR`, `--since DAY`, `--until DAY`, `--model NAME`, `--source NAME`,
-  `--title TEXT`, `--archived`, `--no-archived` and `--limit N` (default: all). `list --json` has the
-  fields of `Codex.Sessions.Session`, and with `--turns` also `turns`, with the fields of
+  `--title TEXT`, `--archived`, `--no-archived` and `--limit N` (default: all). `list --json` has
+  the fields of `Codex.Sessions.Session`, and with `--turns` also `turns`, with the fields of
   `Codex.Sessions.Turn` without events.
 
   `search` takes `--regex`, `--session SESSION`, `--part prompt|answer|command|patch` (repeatable)
   and `--limit N` (default: 100).
 
   `export` takes `--format markdown|html|json` (default: by the ending of `--to`, else `markdown`),
-  `--to FILE` (default: standard output) and `--images`, which puts the images of prompts into pages.
+  `--to FILE` (default: standard output) and `--images`, which puts the images of prompts into
+  pages.
 
   `delete` takes `--force`, for a thread whose files hold the history of others.
 

@@ -27,8 +27,8 @@ defmodule Mix.Tasks.Codex.Usage do
   alias Mix.CodexTable
 
   @switches [by: :string, scope: :string, codex_home: :string, json: :boolean]
-  @usage "usage: mix codex.usage [SESSION] [--by day|model|cwd] [--scope turn|thread|tree|store] " <>
-           "[--codex-home DIR] [--json]"
+  @usage "usage: mix codex.usage [SESSION] [--by day|model|cwd] " <>
+           "[--scope turn|thread|tree|store] [--codex-home DIR] [--json]"
   @words %{by: ~w(day model cwd), scope: ~w(turn thread tree store)}
 
   @impl true
