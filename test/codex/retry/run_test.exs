@@ -201,7 +201,8 @@ defmodule Codex.Retry.RunTest do
 
       mend = fn 1, {:exec_failed, %Error{kind: kind}} ->
         send(test, {:kind, kind})
-        File.cp!(Stub.write!(dir, ~S(cat >/dev/null; echo "$turn")), path)
+        # A program that may be starting cannot be written, but it can be replaced.
+        File.rename!(Stub.write!(dir, ~S(cat >/dev/null; echo "$turn")), path)
       end
 
       opts = [retry: true, retry_opts: [on_retry: mend, retry_if: fn _ -> true end] ++ @fast]
