@@ -10,24 +10,6 @@ defmodule Codex.Sessions.Apply do
   alias Codex.FileSystem
   alias Codex.Sessions.WorkTree
 
-  @type result :: %{
-          success: boolean(),
-          exit_code: non_neg_integer() | nil,
-          stdout: binary(),
-          stderr: binary(),
-          method: :three_way | :work_tree,
-          paths: [binary()]
-        }
-  @type error ::
-          :empty_patch
-          | :git_not_found
-          | :timeout
-          | {:apply_failed, result()}
-          | {:invalid_working_directory, Path.t()}
-          | {:outside_cwd, [binary()]}
-          | {:unreadable, Path.t(), Codex.Reason.file()}
-          | {:exec_start_failed, term()}
-
   # Limits of the names in a diff, and of the output of git.
   @most 16 * 1024 * 1024
 
@@ -36,7 +18,7 @@ defmodule Codex.Sessions.Apply do
   returns the text. With `check?`, nothing is written.
   """
   @spec run((binary() -> iodata()), Path.t(), check? :: boolean(), timeout :: pos_integer()) ::
-          {:ok, result()} | {:error, error()}
+          {:ok, Codex.Sessions.applied()} | {:error, Codex.Sessions.apply_reason()}
   def run(diff, cwd, check?, timeout) do
     deadline = FileSystem.deadline(timeout)
 

@@ -13,31 +13,14 @@ defmodule Codex.Sessions.Moves do
   @coordination ".coordination.lock"
   @wait_ms 2_000
 
-  @typedoc """
-  The result: the files before and after (`to` is nil for a deleted one), paths from the home on, and
-  the ids of threads that name this one as parent or base.
-  """
-  @type done :: %{
-          id: String.t(),
-          files: [%{from: Path.t(), to: Path.t() | nil}],
-          referrers: [String.t()] | nil
-        }
-  @type error ::
-          {:session_in_use, String.t()}
-          | {:session_referenced, String.t(), [String.t()]}
-          | {:wrong_session_file, Path.t(), String.t()}
-          | {:already_archived, String.t()}
-          | {:not_archived, String.t()}
-          | {:file_exists, Path.t()}
-          | {:write_failed, Path.t(), Codex.Reason.file()}
-
   @type job :: :archive | :unarchive | :delete
 
   @doc """
   Runs a job for a thread. Options: `:referrers`, whether to look for threads that refer to it;
   `:force`, deletes a thread that holds the history of others.
   """
-  @spec run(job(), Store.t(), String.t(), map()) :: {:ok, done()} | {:error, error()}
+  @spec run(job(), Store.t(), String.t(), map()) ::
+          {:ok, Codex.Sessions.moved()} | {:error, Codex.Sessions.move_reason()}
   def run(job, store, id, opts) do
     copies = copies(store, id)
 

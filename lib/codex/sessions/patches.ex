@@ -35,17 +35,8 @@ defmodule Codex.Sessions.Patches do
   @doc "Checks the options of an undo in a session."
   def session_options(opts), do: Schema.validate(@undo_session, opts)
 
-  @type apply_error :: Apply.error() | Changes.error() | :invalid_apply_input | OptionError.t()
-  @type undo_error :: Undo.error() | Changes.error() | :invalid_undo_input | OptionError.t()
-
-  @typedoc "What was taken back, and what git knows nothing of."
-  @type undone :: %{
-          restored: [binary()],
-          removed_paths: [binary()],
-          not_undone: [Codex.Items.t()]
-        }
-
-  @spec apply(term(), keyword() | map()) :: {:ok, Apply.result()} | {:error, apply_error()}
+  @spec apply(term(), keyword() | map()) ::
+          {:ok, Codex.Sessions.applied()} | {:error, Codex.Sessions.apply_reason()}
   def apply(input, opts) do
     with {:ok, opts} <- Schema.validate(@apply, opts),
          {:ok, places} <- places(opts),
@@ -87,7 +78,8 @@ defmodule Codex.Sessions.Patches do
 
   defp items(_other), do: {:error, :invalid_apply_input}
 
-  @spec undo(term(), keyword() | map()) :: {:ok, undone()} | {:error, undo_error()}
+  @spec undo(term(), keyword() | map()) ::
+          {:ok, Codex.Sessions.undone()} | {:error, Codex.Sessions.undo_reason()}
   def undo(input, opts) do
     with {:ok, opts} <- Schema.validate(@undo, opts),
          {:ok, places} <- places(opts) do
@@ -104,7 +96,7 @@ defmodule Codex.Sessions.Patches do
   if no later turn stays, and if the repository still has it.
   """
   @spec undo_turns(Codex.Sessions.Transcript.t(), map()) ::
-          {:ok, undone()} | {:error, undo_error() | {:turn_not_found, String.t()}}
+          {:ok, Codex.Sessions.undone()} | {:error, Codex.Sessions.undo_reason()}
   def undo_turns(transcript, opts) do
     with {:ok, turns, last?} <- chosen(transcript.turns, opts) do
       cwd = opts.cwd || transcript.session.cwd

@@ -10,22 +10,12 @@ defmodule Codex.Sessions.Undo do
   @typedoc "A snapshot: the commit, and the untracked files that were there before."
   @type ghost :: %{id: String.t(), untracked_files: [binary()], untracked_dirs: [binary()]}
   @type done :: %{restored: [binary()], removed_paths: [binary()]}
-  @type error ::
-          WorkTree.error()
-          | :git_not_found
-          | :timeout
-          | {:changed_meanwhile, binary()}
-          | {:exec_start_failed, term()}
-          | {:ghost_commit_missing, String.t()}
-          | {:git_restore_failed, non_neg_integer() | nil, binary()}
-          | {:invalid_working_directory, Path.t()}
-          | {:not_a_git_repo, non_neg_integer() | nil, binary()}
-          | {:undo_conflict, [binary()], binary()}
 
   @most 256 * 1024 * 1024
 
   @doc "Reverses changes, the newest first. Each list was one change of the work tree."
-  @spec reverse([[Changes.t()]], Path.t(), pos_integer()) :: {:ok, done()} | {:error, error()}
+  @spec reverse([[Changes.t()]], Path.t(), pos_integer()) ::
+          {:ok, done()} | {:error, Codex.Sessions.undo_reason()}
   def reverse(steps, cwd, timeout) do
     deadline = FileSystem.deadline(timeout)
     paths = for step <- steps, c <- step, p <- [c.path, c.move_path], p, uniq: true, do: p
@@ -58,7 +48,8 @@ defmodule Codex.Sessions.Undo do
   Gives the files below `cwd` the contents of a snapshot, and removes files that are neither in it
   nor were there before. The user's index stays.
   """
-  @spec restore(ghost(), Path.t(), pos_integer()) :: {:ok, done()} | {:error, error()}
+  @spec restore(ghost(), Path.t(), pos_integer()) ::
+          {:ok, done()} | {:error, Codex.Sessions.undo_reason()}
   def restore(ghost, cwd, timeout) do
     deadline = FileSystem.deadline(timeout)
 
