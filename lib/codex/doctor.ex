@@ -10,7 +10,7 @@ defmodule Codex.Doctor do
      Are the Rust library and the launcher of this package there? `:error` if one of them is missing
      or has another version
      """},
-    {:cli, Codex.Doctor.Installation, [],
+    {:cli, Codex.Doctor.Installation, [native: "the launcher is needed to run it"],
      """
      Is there a CLI, and which version is it? `:error` if there is none, or if it does not tell its
      version; `:warning` if it is older or newer than the tested versions

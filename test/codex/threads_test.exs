@@ -44,6 +44,10 @@ defmodule Codex.ThreadsTest do
       assert [%{"preview" => "thread" <> _}] = Enum.take(listed, 1)
       assert [_] = Enum.to_list(Threads.list(conn, search_term: "thread 3"))
 
+      two = Enum.take(ids, 2)
+      included = conn |> Threads.list(included_thread_ids: two) |> Enum.map(& &1["id"])
+      assert Enum.sort(included) == Enum.sort(two)
+
       # A page has two; unread pages are not requested.
       page = [%{"id" => "1"}, %{"id" => "2"}]
       {:ok, recorder} = Recorder.start_link(answer: {:ok, %{"data" => page, "nextCursor" => "n"}})

@@ -31,6 +31,14 @@ defmodule Codex.AppServer.MethodsTest do
   end
 
   @tag :cli_pin
+  test "a call about an MCP server names the environment of the server" do
+    conn = connect!(Codex.Test.start!([]))
+
+    assert {:error, %{"message" => "environmentId requires serverName and threadId"}} =
+             call(conn, "mcpServerStatus/list", [[environment_id: "local"]])
+  end
+
+  @tag :cli_pin
   test "each answers a valid call as the table says; bad ones are refused before they are sent",
        %{tmp_dir: dir} do
     review = %{
