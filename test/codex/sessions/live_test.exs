@@ -110,12 +110,15 @@ defmodule Codex.Sessions.LiveTest do
 
     one = conn |> then(&thread!(model, &1)) |> run.("one") |> run.("two") |> run.("three")
     two = conn |> then(&thread!(model, &1)) |> run.("archived")
+    three = conn |> then(&thread!(model, &1)) |> run.("compressed")
     {:ok, fork} = Threads.fork(one)
     fork = run.(fork, "fork")
     [_, %{"id" => second}, _] = turns(conn, one.thread_id)
     :ok = Threads.archive(two)
     {:ok, _thread} = Threads.revert(one, second)
     run.(one, "four")
+    assert "jsonl.zst" = compress!(three.thread_id, store(model))
+    conn = connect!(model, experimental_api: true)
 
     for archived <- [false, true] do
       listed = for thread <- Threads.list(conn, archived: archived), do: thread["id"]
@@ -142,6 +145,15 @@ defmodule Codex.Sessions.LiveTest do
     requests = Enum.count(Test.requests(model), &String.ends_with?(&1.path, "/responses"))
     assert usage.calls == requests
     assert fork.thread_id != one.thread_id
+  end
+
+  # As the CLI compresses the file of a thread that nobody has used for some days.
+  defp compress!(id, store) do
+    {:ok, %{files: [path]}} = Sessions.find(id, store)
+    file = Path.join(store[:codex_home], path)
+    {_out, 0} = System.cmd("zstd", ["--rm", "-q", file])
+    {:ok, %{files: [packed]}} = Sessions.find(id, store)
+    packed |> Path.basename() |> String.split(".", parts: 2) |> List.last()
   end
 
   # The oldest turn first.
