@@ -168,6 +168,7 @@ defmodule CodexSdk.MixProject do
         ~r/^Codex\.(Retry|RateLimit)(\.|$)/
       ],
       "Diagnosis and telemetry": ~r/^Codex\.(Doctor|Telemetry)(\.|$)/,
+      "Skills, prompts, MCP servers": [Codex.Skills, Codex.Prompts, Codex.MCP.Config],
       Testing: ~r/^Codex\.Test(\.|$)/,
       "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,
       "Recorded threads": ~r/^Codex\.Sessions(\.|$)/,

@@ -128,6 +128,7 @@ defmodule Codex.Native do
   def rollout_open(_pool, _ref, _file, _thread, _wanted), do: not_loaded()
   def rollout_scan(_pool, _ref, _files, _turns), do: not_loaded()
   def rollout_walk(_pool, _ref, _home), do: not_loaded()
+  def skills_scan(_pool, _ref, _roots, _paths), do: not_loaded()
   def websocket_close(_socket), do: not_loaded()
   def websocket_feed(_socket, _chunk, _at), do: not_loaded()
   def websocket_feed_long(_socket, _chunk, _at), do: not_loaded()

@@ -8,6 +8,7 @@ defmodule Codex.AreasTest do
   @rows [
     ~w(mix application doctor test compat login),
     ~w(codex threads thread run_result_streaming stream stream_event),
+    ~w(skills prompts mcp_config),
     ~w(app_server exec),
     ~w(jsonrpc turn review),
     ~w(models auth),
@@ -22,9 +23,11 @@ defmodule Codex.AreasTest do
   @place @order |> Enum.with_index() |> Map.new()
 
   # Areas with files from several folders: exceptions and the schema of options are values that all
-  # others use; `toml` writes values and knows the keys of the CLI's configuration.
+  # others use; `toml` writes values and knows the keys of the CLI's configuration; `mcp_config` is
+  # the configuration of MCP servers, which a client of MCP does not need.
   @parts %{
     "events" => ~w(events items),
+    "mcp_config" => ~w(mcp/config),
     "exceptions" =>
       ~w(approval_error guardrail_error transport_error reason) ++
         ~w(config/error subprocess/error compat/constraint_error),

@@ -284,6 +284,17 @@ defmodule Codex.Error.Words do
   def reason(:server_not_found),
     do: "the configuration has no such MCP server: look at [mcp_servers] of config.toml"
 
+  def reason(:missing_server_config),
+    do: "expected an MCP server as a map or keyword list with `command` or `url`"
+
+  def reason(:missing_transport), do: "the MCP server has neither `command` nor `url`: give one"
+
+  def reason({:invalid_server_name, name}) do
+    "#{show(name)} is no name of an MCP server: use letters, digits, `-`, `_`, `:`, `@`, `/`, `.`"
+  end
+
+  def reason(:missing_path), do: "expected a listed skill or the path of its SKILL.md"
+
   # --- Recorded threads -------------------------------------------------------------------------
 
   def reason({:session_not_found, name}),

@@ -40,6 +40,7 @@ pub mod rollout;
 mod scan;
 mod schema;
 mod sink;
+pub mod skills;
 pub mod websocket;
 
 pub use json::{Fault, MAX_DEPTH, MAX_DIGITS, parse_document};

@@ -19,5 +19,6 @@ mod pool;
 mod rollout;
 mod rollout_reader;
 mod sink;
+mod skills;
 mod table;
 mod websocket;

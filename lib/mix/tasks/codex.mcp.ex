@@ -1,0 +1,181 @@
+defmodule Mix.Tasks.Codex.Mcp do
+  @shortdoc "Lists and changes the MCP servers of the Codex CLI"
+
+  @moduledoc """
+  Lists and changes the MCP servers of the Codex CLI's configuration. No CLI runs.
+
+      mix codex.mcp list
+      mix codex.mcp get NAME
+      mix codex.mcp add NAME --env TOKEN=abc -- npx -y server-filesystem /data
+      mix codex.mcp add NAME --url https://mcp.example.com/mcp --bearer-token-env-var TOKEN
+      mix codex.mcp remove|enable|disable NAME
+
+  `list` and `get` show the servers of all layers, with `*****` in place of the values of `env` and
+  `http_headers`. The other commands change the user's `config.toml`; comments and other servers
+  stay. `add` replaces a server of the same name, and writes nothing that the CLI would refuse.
+
+  Options of all commands:
+
+    * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
+    * `--json` - prints one object on each line: a server in the form of `codex mcp get --json`, or
+      the `file` and the `version` that a change made
+
+  `list` and `get` take `--cwd DIR`, the working directory of a run (default: the current
+  directory). `add` takes `--env NAME=VALUE` (repeatable) and `--cwd DIR` for commands, and
+  `--bearer-token-env-var NAME` and `--env-http-header NAME=VARIABLE` (repeatable) for URLs.
+
+  The exit status is 1 after an error.
+  """
+  use Mix.Task
+
+  alias Codex.{JSON, Text}
+  alias Codex.MCP.Config
+  alias Mix.CodexTable
+
+  @all [codex_home: :string, json: :boolean]
+  @switches %{
+    "list" => [cwd: :string],
+    "get" => [cwd: :string],
+    "add" => [
+      url: :string,
+      cwd: :string,
+      env: [:string, :keep],
+      bearer_token_env_var: :string,
+      env_http_header: [:string, :keep]
+    ],
+    "remove" => [],
+    "enable" => [],
+    "disable" => []
+  }
+  @usage "usage: mix codex.mcp list|get|add|remove|enable|disable " <>
+           "(mix help codex.mcp shows the options)"
+
+  @impl true
+  def run(argv) do
+    Mix.CodexCompile.run("compile")
+
+    {command, rest} =
+      case argv do
+        [command | rest] when is_map_key(@switches, command) -> {command, rest}
+        [] -> Mix.raise(@usage)
+        [other | _] -> Mix.raise("there is no command #{inspect(other)}\n#{@usage}")
+      end
+
+    case OptionParser.parse(rest, strict: @all ++ @switches[command]) do
+      {opts, arguments, []} -> run(command, arguments, opts)
+      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
+    end
+  end
+
+  defp run("list", [], opts) do
+    servers = :home |> Config.list_servers(reading_options(opts)) |> ok() |> Enum.sort()
+    shown = for {name, server} <- servers, do: Config.show(name, server)
+
+    cond do
+      opts[:json] -> Enum.each(shown, &print_json/1)
+      shown == [] -> info("There are no MCP servers.")
+      true -> info(CodexTable.format(["name", "status", "transport"], Enum.map(shown, &row/1)))
+    end
+  end
+
+  defp run("get", [name], opts) do
+    shown = Config.show(name, ok(Config.get_server(:home, name, reading_options(opts))))
+    if opts[:json], do: print_json(shown), else: print(shown)
+  end
+
+  defp run("add", [name | command], opts) do
+    server =
+      case {opts[:url], command} do
+        {nil, [program | args]} -> stdio(program, args, opts)
+        {url, []} when url != nil -> http(url, opts)
+        _both_or_none -> Mix.raise("expected --url URL, or a command after --\n#{@usage}")
+      end
+
+    changed(Config.add_server(:home, name, server, home(opts)), "Added #{Text.line(name)}", opts)
+  end
+
+  defp run("remove", [name], opts),
+    do: changed(Config.remove_server(:home, name, home(opts)), "Removed #{Text.line(name)}", opts)
+
+  defp run("enable", [name], opts),
+    do: changed(Config.enable_server(:home, name, home(opts)), "Enabled #{Text.line(name)}", opts)
+
+  defp run("disable", [name], opts),
+    do:
+      changed(Config.disable_server(:home, name, home(opts)), "Disabled #{Text.line(name)}", opts)
+
+  defp run(_command, _arguments, _opts), do: Mix.raise(@usage)
+
+  defp stdio(program, args, opts) do
+    refuse(opts, [:bearer_token_env_var, :env_http_header], "a command")
+
+    %{
+      command: program,
+      args: if(args != [], do: args),
+      env: pairs(opts, :env, "--env"),
+      cwd: opts[:cwd]
+    }
+  end
+
+  defp http(url, opts) do
+    refuse(opts, [:env, :cwd], "a URL")
+
+    %{
+      url: url,
+      bearer_token_env_var: opts[:bearer_token_env_var],
+      env_http_headers: pairs(opts, :env_http_header, "--env-http-header")
+    }
+  end
+
+  defp refuse(opts, names, kind) do
+    for name <- names, opts[name] do
+      switch = name |> Atom.to_string() |> String.replace("_", "-")
+      Mix.raise("--#{switch} is not an option of a server with #{kind}")
+    end
+  end
+
+  # A value may be a secret, so it is not shown.
+  defp pairs(opts, name, switch) do
+    pairs =
+      for text <- Keyword.get_values(opts, name) do
+        case String.split(text, "=", parts: 2) do
+          [key, value] when key != "" -> {key, value}
+          _other -> Mix.raise("expected #{switch} NAME=VALUE, got: [redacted]")
+        end
+      end
+
+    if pairs != [], do: Map.new(pairs)
+  end
+
+  defp changed(result, words, opts) do
+    done = ok(result)
+    if opts[:json], do: print_json(done), else: info("#{words} (#{done.file})")
+  end
+
+  defp home(opts), do: Keyword.take(opts, [:codex_home])
+  defp reading_options(opts), do: Keyword.take(opts, [:codex_home, :cwd])
+
+  defp row(%{"name" => name, "transport" => transport} = shown),
+    do: [name, if(shown["enabled"], do: "enabled", else: "disabled"), place(transport)]
+
+  defp place(%{"url" => url}), do: url
+  defp place(%{"command" => command, "args" => args}), do: Enum.join([command | args], " ")
+
+  defp print(%{"transport" => transport} = shown) do
+    rows = shown |> Map.delete("transport") |> Map.merge(transport) |> Map.delete("name")
+    info(Text.line(shown["name"]))
+
+    for {key, value} <- Enum.sort(rows), value not in [nil, []] do
+      text = if is_binary(value), do: value, else: JSON.encode!(value)
+      info("  #{key}: #{Text.line(text)}")
+    end
+  end
+
+  defp print_json(value), do: value |> JSON.encode!() |> Text.json() |> info()
+
+  defp info(text), do: Mix.shell().info(text)
+
+  defp ok({:ok, value}), do: value
+  defp ok({:error, %{__exception__: true} = error}), do: Mix.raise(Exception.message(error))
+  defp ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
+end

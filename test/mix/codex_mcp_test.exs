@@ -1,0 +1,89 @@
+defmodule Mix.Tasks.Codex.McpTest do
+  # Mix.shell/1 belongs to the VM.
+  use ExUnit.Case, async: false
+
+  alias Codex.JSON
+  alias Mix.Tasks.Codex.Mcp
+
+  @moduletag :tmp_dir
+
+  setup do
+    shell = Mix.shell()
+    Mix.shell(Mix.Shell.Process)
+    on_exit(fn -> Mix.shell(shell) end)
+  end
+
+  defp run(home, argv) do
+    {before, rest} = Enum.split_while(argv, &(&1 != "--"))
+    Mcp.run(before ++ ["--codex-home", home] ++ rest)
+    text([])
+  end
+
+  defp text(lines) do
+    receive do
+      {:mix_shell, :info, [line]} -> text([IO.iodata_to_binary(line) | lines])
+    after
+      0 -> lines |> Enum.reverse() |> Enum.join("\n")
+    end
+  end
+
+  test "adds, lists, shows, switches and removes servers without their secrets", %{tmp_dir: home} do
+    file = Path.join(home, "config.toml")
+    File.write!(file, "# mine\n[mcp_servers.old]\ncommand = \"o\" # kept\nrequired = false\n")
+    assert run(home, ~w(list --cwd) ++ [home]) =~ ~r/old +enabled +o$/m
+
+    added = run(home, ~w(add files --env TOKEN=s3cret --env B=x=y -- npx -y) ++ ["/data dir"])
+    assert added == "Added files (#{file})"
+    run(home, ~w(add web --url http://127.0.0.1:9/ --env-http-header X-A=VAR))
+    assert {:ok, %{"file" => ^file}} = JSON.decode(run(home, ~w(disable web --json)))
+
+    text = File.read!(file)
+    assert text =~ "# mine" and text =~ "\"o\" # kept" and text =~ "required = false"
+
+    shown = run(home, ~w(get files --cwd) ++ [home])
+    assert shown =~ ~s(args: ["-y","/data dir"]) and shown =~ ~s("TOKEN":"*****")
+    refute shown =~ "s3cret"
+
+    lines = run(home, ~w(list --json --cwd) ++ [home])
+    refute lines =~ "s3cret"
+    servers = for line <- String.split(lines, "\n"), {:ok, server} = JSON.decode(line), do: server
+
+    assert Enum.map(servers, &{&1["name"], &1["enabled"]}) == [
+             {"files", true},
+             {"old", true},
+             {"web", false}
+           ]
+
+    assert List.last(servers)["transport"]["env_http_headers"] == %{"X-A" => "VAR"}
+
+    for name <- ~w(files web none), do: assert(run(home, ["remove", name]) =~ "Removed #{name}")
+    assert run(home, ~w(enable old)) =~ "Enabled old"
+    run(home, ~w(remove old))
+    assert run(home, ~w(list --cwd) ++ [home]) == "There are no MCP servers."
+  end
+
+  test "says what was wrong", %{tmp_dir: home} do
+    for {argv, words} <- [
+          {[], "usage"},
+          {["tell"], "there is no command"},
+          {~w(add), "usage"},
+          {~w(add x), "expected --url URL, or a command"},
+          {~w(add x --url u -- c), "expected --url URL, or a command"},
+          {~w(add x --env s3cret -- c), "NAME=VALUE, got: [redacted]"},
+          {~w(add x --url u --env A=s3cret), "--env is not an option of a server with a URL"},
+          {~w(add x --bearer-token-env-var T -- c), "--bearer-token-env-var is not an option"},
+          {["add", "bad name!", "--", "c"], "is no name of an MCP server"},
+          {~w(get nope), "no such MCP server"},
+          {~w(disable nope), "no such MCP server"},
+          {~w(get nope --loud), "unknown or incomplete option --loud"}
+        ] do
+      error =
+        assert_raise Mix.Error, fn -> if argv == [], do: Mcp.run([]), else: run(home, argv) end
+
+      assert error.message =~ words
+      refute error.message =~ "s3cret"
+    end
+
+    refute File.exists?(Path.join(home, "config.toml"))
+  end
+end
