@@ -184,14 +184,14 @@ defmodule Codex.Prompts do
 
   defp pairs(args) do
     with {:ok, words} <- words(args) do
-      words
-      |> Enum.map(fn word ->
-        case String.split(word, "=", parts: 2) do
-          [name, value] when name != "" -> {name, value}
-          _other -> :error
-        end
-      end)
-      |> values()
+      words |> Enum.map(&named_word/1) |> values()
+    end
+  end
+
+  defp named_word(word) do
+    case String.split(word, "=", parts: 2) do
+      [name, value] when name != "" -> {name, value}
+      _other -> :error
     end
   end
 

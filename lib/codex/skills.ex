@@ -59,22 +59,12 @@ defmodule Codex.Skills do
   @cwds {:cwds, {:list, :text}, "the working directories, one entry of `\"data\"` for each",
          default: [], shown: "the current directory"}
   # Options of earlier releases: skills need no feature.
-  @ignored [
-    {:skills_enabled, :any, "ignored"},
-    {:config, :any, "ignored"},
-    {:cwd, :any, "ignored"}
-  ]
-  @offline Schema.new([@cwds, {:force_reload, :boolean, "ignored: files are always read"} | @home])
-  @online Schema.new(
-            [
-              @cwds,
-              {:force_reload, :boolean, "makes the server read the files again"},
-              {:app_server, :any, "a module in place of `Codex.AppServer`"},
-              {:codex_home, :any, "ignored"}
-              | @ignored
-            ],
-            duplicates: :first
-          )
+  @ignored for name <- [:skills_enabled, :config, :codex_home, :cwd], do: {name, :any, "ignored"}
+  @always {:force_reload, :boolean, "ignored: files are always read"}
+  @offline Schema.new([@cwds, @always | @home])
+  @reload {:force_reload, :boolean, "makes the server read the files again"}
+  @server {:app_server, :any, "a module in place of `Codex.AppServer`"}
+  @online Schema.new([@cwds, @reload, @server | @ignored])
   @write [:codex_home, :env, :profile, :timeout]
 
   @doc """

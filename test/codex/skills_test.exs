@@ -191,6 +191,20 @@ defmodule Codex.SkillsTest do
     assert Skills.load("/no/such/file") == {:error, :enoent}
   end
 
+  defmodule Fake do
+    def skills_list(conn, params), do: {:ok, %{"data" => [conn, params]}}
+    def skills_config_write(conn, params), do: {:ok, %{"was" => [conn, params]}}
+  end
+
+  test "shapes of calls with a connection; options of a feature gate are ignored" do
+    opts = [cwds: ["/a"], force_reload: true, skills_enabled: false, app_server: Fake]
+    assert {:ok, %{"data" => [:c, params]}} = Skills.list(:c, [config: %{}, cwd: "/"] ++ opts)
+    assert Enum.sort(params) == [cwds: ["/a"], force_reload: true]
+
+    assert {:ok, %{"was" => [:c, %{"path" => "/p", "enabled" => true}]}} =
+             Skills.enable(:c, %{"path" => "/p"}, app_server: Fake)
+  end
+
   test "a loop of links ends", context do
     write(Path.join(context.home, "skills/a/SKILL.md"), "---\ndescription: d\n---\n")
     File.ln_s!(Path.join(context.home, "skills"), Path.join(context.home, "skills/a/again"))

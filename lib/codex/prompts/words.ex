@@ -18,7 +18,7 @@ defmodule Codex.Prompts.Words do
   defp plain("", nil, words), do: {:ok, Enum.reverse(words)}
   defp plain("", word, words), do: {:ok, Enum.reverse([word | words])}
 
-  defp plain(<<char, rest::binary>>, word, words) when char in ' \t\r\n',
+  defp plain(<<char, rest::binary>>, word, words) when char in [?\s, ?\t, ?\r, ?\n],
     do: plain(rest, nil, if(word, do: [word | words], else: words))
 
   defp plain("'" <> rest, word, words) do

@@ -41,12 +41,8 @@ defmodule Codex.Skills.Rules do
   @spec apply([map()], [rule()]) :: [map()]
   def apply(skills, rules) do
     for skill <- skills do
-      enabled =
-        Enum.reduce(rules, true, fn {key, value, enabled}, before ->
-          if skill[key] == value, do: enabled, else: before
-        end)
-
-      %{skill | "enabled" => enabled}
+      own = for {key, value, enabled} <- rules, skill[key] == value, do: enabled
+      %{skill | "enabled" => List.last(own, true)}
     end
   end
 

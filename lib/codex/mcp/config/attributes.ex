@@ -47,14 +47,15 @@ defmodule Codex.MCP.Config.Attributes do
       {_tree, _config, _version, problems, _dropped} =
         Native.config_prepare(Schema.ref(), tree, "/", "/")
 
-      case for {_at, :error, error} <- Enum.map(problems, &problem/1), do: error do
-        [] -> :ok
-        [error | _] -> {:error, error}
-      end
+      first_error(Enum.map(problems, &problem/1))
     else
       _no_toml -> {:error, bad_value(path)}
     end
   end
+
+  defp first_error(problems),
+    do:
+      Enum.find_value(problems, :ok, fn {weight, error} -> weight == :error && {:error, error} end)
 
   defp problem({{reason, weight, _index, _place}, path, {message, found, expected, nearest}}) do
     error = %Error{
@@ -66,7 +67,7 @@ defmodule Codex.MCP.Config.Attributes do
       nearest: nearest
     }
 
-    {path, weight, if(secret?(path), do: redacted(error), else: error)}
+    {weight, if(secret?(path), do: redacted(error), else: error)}
   end
 
   @secrets ~w(env http_headers bearer_token oauth)
