@@ -4,7 +4,8 @@ defmodule Codex.Native do
   # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents),
   # `Codex.Config` and the modules below it (configuration), `Codex.Error.Classifier`, `Codex.Auth`
   # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
-  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.Sessions` and the modules below it
+  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.HTTP` (event
+  # streams, headers), `Codex.Sessions` and the modules below it
   # (rollouts), `Codex.Doctor` (facts of the library).
 
   alias Codex.Events.Dialects
@@ -114,6 +115,8 @@ defmodule Codex.Native do
   def file_swap(_pool, _ref, _path, _before, _text), do: not_loaded()
   def file_tail(_pool, _ref, _path, _limit), do: not_loaded()
   def file_target(_pool, _ref, _path), do: not_loaded()
+  def http_challenges(_value), do: not_loaded()
+  def http_header_value(_text), do: not_loaded()
   def image, do: not_loaded()
   def json_decode(_document, _max_nodes), do: not_loaded()
   def json_decode_long(_document, _max_nodes), do: not_loaded()
@@ -129,6 +132,9 @@ defmodule Codex.Native do
   def rollout_scan(_pool, _ref, _files, _turns), do: not_loaded()
   def rollout_walk(_pool, _ref, _home), do: not_loaded()
   def skills_scan(_pool, _ref, _roots, _paths), do: not_loaded()
+  def sse_feed(_decoder, _chunk, _at), do: not_loaded()
+  def sse_feed_long(_decoder, _chunk, _at), do: not_loaded()
+  def sse_new(_max_event), do: not_loaded()
   def websocket_close(_socket), do: not_loaded()
   def websocket_feed(_socket, _chunk, _at), do: not_loaded()
   def websocket_feed_long(_socket, _chunk, _at), do: not_loaded()

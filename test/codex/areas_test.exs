@@ -14,7 +14,7 @@ defmodule Codex.AreasTest do
     ~w(models auth),
     ~w(options tool approvals retry rate_limit telemetry),
     ~w(sessions config home temporary_directories cli protocol),
-    ~w(error jsonl input),
+    ~w(http error jsonl input),
     ~w(subprocess toml file_system native_pool),
     ~w(exceptions schema owner_monitor did_you_mean started format),
     ~w(json text native events short_inspect)

@@ -82,6 +82,11 @@ defmodule Codex.Error.Reasons do
     not_connected: :connection_refused,
     not_a_websocket: :protocol,
     ca_certificate: :config,
+    invalid_proxy: :config,
+    proxy_refused: :connection_refused,
+    invalid_response: :protocol,
+    response_too_large: :protocol,
+    redirected: :config,
     too_long: :protocol,
     forced_login_method: :login_forbidden,
     forced_chatgpt_workspace_id: :login_forbidden,
@@ -176,6 +181,8 @@ defmodule Codex.Error.Reasons do
   @spec kind(term()) :: atom() | nil
   # The server exists but is not trusted.
   def kind({:not_connected, {:tls, _alert, _text}}), do: :config
+
+  def kind({:http_error, status, body}), do: kind({:handshake_refused, status, body})
 
   def kind({:handshake_refused, status, _text}) when is_map_key(@statuses, status),
     do: @statuses[status]

@@ -279,6 +279,27 @@ defmodule Codex.Error.Words do
       "the file #{show(path)} of certificates (CODEX_CA_CERTIFICATE) cannot be read: " <>
         posix(reason)
 
+  # --- HTTP servers -----------------------------------------------------------------------------
+
+  def reason({:http_error, status, text}),
+    do: "the server answered with the HTTP status #{show(status)}: #{Codex.Text.line(text)}"
+
+  def reason({:invalid_proxy, name}),
+    do: "the variable #{text(name)} must hold an http:// URL of a proxy, such as http://host:3128"
+
+  def reason({:proxy_refused, status}),
+    do:
+      "the proxy does not connect to the server, it answered with the HTTP status " <>
+        "#{show(status)}: check HTTPS_PROXY, or exclude the host with NO_PROXY"
+
+  def reason({:invalid_response, words}), do: "the server did not answer as expected: #{words}"
+
+  def reason({:response_too_large, most}),
+    do: "the answer of the server exceeds the limit of #{show(most)} bytes: raise the limit"
+
+  def reason({:redirected, url}),
+    do: "the server redirects to #{show(url)}, which is not followed: use that URL"
+
   def reason(:missing_url), do: "the MCP server has no URL: logins are for servers with a URL"
 
   def reason(:server_not_found),

@@ -30,6 +30,7 @@ mod convert;
 pub mod dialect;
 pub mod errors;
 pub mod files;
+pub mod http_headers;
 mod json;
 mod keys;
 mod lines;
@@ -41,6 +42,7 @@ mod scan;
 mod schema;
 mod sink;
 pub mod skills;
+pub mod sse;
 pub mod websocket;
 
 pub use json::{Fault, MAX_DEPTH, MAX_DIGITS, parse_document};

@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod faults;
 mod files;
+mod http;
 mod json;
 mod lock;
 mod overrides;

@@ -3,12 +3,9 @@ defmodule Codex.JSONRPC.Socket.Connect do
   # Opens the socket of a WebSocket connection: TCP, Unix socket or TLS, and then the handshake.
 
   alias Codex.Error.Redact
-  alias Codex.JSONRPC.Socket.{Address, Handshake, TLS}
+  alias Codex.HTTP.{Socket, TLS}
+  alias Codex.JSONRPC.Socket.{Address, Handshake}
   alias Codex.OptionError
-
-  # Bytes that wait in the VM for the kernel; with more, a send blocks.
-  @watermark 1024 * 1024
-  @chunk 64 * 1024
 
   @doc """
   Connects and shakes hands. Returns the module and the socket, with the bytes that followed the
@@ -38,51 +35,20 @@ defmodule Codex.JSONRPC.Socket.Connect do
 
   # --- Sockets ----------------------------------------------------------------------------------
 
-  defp connect(%Address{scheme: :unix, host: path}, options, deadline),
-    do: tcp({:local, path}, 0, socket_options(options), deadline)
+  defp connect(%Address{scheme: :unix, host: path}, options, deadline) do
+    socket_options = Socket.options(options.send_timeout_ms)
 
-  defp connect(%Address{scheme: :ws, host: host, port: port}, options, deadline),
-    do: each_family(host, &tcp(name(host), port, [&1 | socket_options(options)], deadline))
-
-  defp connect(%Address{scheme: :wss, host: host, port: port} = address, options, deadline) do
-    with {:ok, tls} <- TLS.options(address, options.tls) do
-      each_family(host, &ssl(name(host), port, [&1 | socket_options(options)] ++ tls, deadline))
-    end
-  end
-
-  defp ssl(host, port, options, deadline) do
-    with {:ok, socket} <- :ssl.connect(host, port, options, left(deadline)),
-         do: {:ok, :ssl, socket}
-  end
-
-  defp tcp(host, port, options, deadline) do
-    with {:ok, socket} <- :gen_tcp.connect(host, port, options, left(deadline)),
+    with {:ok, socket} <- :gen_tcp.connect({:local, path}, 0, socket_options, left(deadline)),
          do: {:ok, :gen_tcp, socket}
   end
 
-  defp socket_options(options) do
-    [
-      :binary,
-      active: false,
-      buffer: @chunk,
-      high_watermark: @watermark,
-      low_watermark: div(@watermark, 2),
-      send_timeout: options.send_timeout_ms,
-      send_timeout_close: true
-    ]
-  end
+  defp connect(%Address{scheme: :ws, host: host, port: port}, options, deadline),
+    do: Socket.connect(:gen_tcp, host, port, Socket.options(options.send_timeout_ms), deadline)
 
-  defp name(host) when is_binary(host), do: String.to_charlist(host)
-  defp name(address), do: address
-
-  defp each_family(address, connect) when tuple_size(address) == 8, do: connect.(:inet6)
-  defp each_family(address, connect) when is_tuple(address), do: connect.(:inet)
-
-  defp each_family(_name, connect) do
-    with {:error, reason} when reason in [:nxdomain, :econnrefused, :ehostunreach, :enetunreach] <-
-           connect.(:inet),
-         {:error, _} <- connect.(:inet6) do
-      {:error, reason}
+  defp connect(%Address{scheme: :wss, host: host, port: port}, options, deadline) do
+    with {:ok, tls} <- TLS.options(host, options.tls) do
+      tls = Socket.options(options.send_timeout_ms) ++ tls
+      Socket.connect(:ssl, host, port, tls, deadline)
     end
   end
 
@@ -163,11 +129,8 @@ defmodule Codex.JSONRPC.Socket.Connect do
 
   @doc "Returns the reason of a closed socket, with a TLS alert as text."
   @spec reason(term()) :: term()
-  def reason({:tls_alert, {alert, text}}),
-    do: {:tls, alert, text |> to_string() |> Codex.Text.printable() |> String.trim()}
+  defdelegate reason(reason), to: Socket
 
-  def reason(reason), do: reason
-
-  defp left(deadline), do: max(deadline - now(), 1)
+  defp left(deadline), do: Socket.left(deadline)
   defp now, do: System.monotonic_time(:millisecond)
 end

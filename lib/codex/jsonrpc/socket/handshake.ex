@@ -2,6 +2,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   @moduledoc false
   # The handshake from HTTP to WebSocket (RFC 6455, 4.1), without a socket.
 
+  alias Codex.HTTP.Head
   alias Codex.JSONRPC.Socket.Address
 
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -38,7 +39,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   @spec answer(binary(), String.t(), :open | :closed) ::
           {:ok, binary()} | :more | {:error, reason()}
   def answer(bytes, key, state \\ :open) do
-    case head(bytes) do
+    case Head.parse(bytes) do
       {:ok, 101, headers, rest} -> upgraded(headers, key, rest)
       {:ok, status, headers, body} -> refused(status, headers, body, state)
       :more when byte_size(bytes) > @most -> none("its head has over #{@most} bytes")
@@ -48,53 +49,24 @@ defmodule Codex.JSONRPC.Socket.Handshake do
     end
   end
 
-  defp head(bytes) do
-    case :erlang.decode_packet(:http_bin, bytes, []) do
-      {:ok, {:http_response, _version, status, _words}, rest} when status in 100..599 ->
-        headers(rest, status, [])
-
-      {:more, _} ->
-        :more
-
-      _ ->
-        :error
-    end
-  end
-
-  defp headers(bytes, status, known) do
-    case :erlang.decode_packet(:httph_bin, bytes, []) do
-      {:ok, {:http_header, _, name, _, value}, rest} ->
-        headers(rest, status, [{name |> to_string() |> String.downcase(), value} | known])
-
-      {:ok, :http_eoh, rest} ->
-        {:ok, status, known, rest}
-
-      {:more, _} ->
-        :more
-
-      _ ->
-        :error
-    end
-  end
-
   defp upgraded(headers, key, rest) do
     accept = Base.encode64(:crypto.hash(:sha, key <> @guid))
 
     cond do
-      "websocket" not in words(headers, "upgrade") ->
+      "websocket" not in Head.words(headers, "upgrade") ->
         none("it answers without Upgrade: websocket")
 
-      "upgrade" not in words(headers, "connection") ->
+      "upgrade" not in Head.words(headers, "connection") ->
         none("it answers without Connection: Upgrade")
 
-      value(headers, "sec-websocket-accept") != accept ->
+      Head.value(headers, "sec-websocket-accept") != accept ->
         none("its Sec-WebSocket-Accept is not ours")
 
       # The request asked for neither of these two.
-      value(headers, "sec-websocket-extensions") ->
+      Head.value(headers, "sec-websocket-extensions") ->
         none("it names an extension")
 
-      value(headers, "sec-websocket-protocol") ->
+      Head.value(headers, "sec-websocket-protocol") ->
         none("it names a subprotocol")
 
       true ->
@@ -105,7 +77,7 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   # The text of a refusal ends with its length or with the connection.
   defp refused(status, headers, body, state) do
     length =
-      case Integer.parse(value(headers, "content-length") || "") do
+      case Integer.parse(Head.value(headers, "content-length") || "") do
         {length, ""} when length >= 0 -> min(length, @most)
         _ -> @most
       end
@@ -119,14 +91,4 @@ defmodule Codex.JSONRPC.Socket.Handshake do
   end
 
   defp none(text), do: {:error, {:not_a_websocket, text}}
-
-  defp value(headers, name) do
-    with {_, value} <- List.keyfind(headers, name, 0), do: value
-  end
-
-  defp words(headers, name) do
-    for {^name, value} <- headers,
-        word <- String.split(value, ","),
-        do: word |> String.trim() |> String.downcase()
-  end
 end

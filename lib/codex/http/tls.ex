@@ -1,16 +1,18 @@
-defmodule Codex.JSONRPC.Socket.TLS do
+defmodule Codex.HTTP.TLS do
   @moduledoc false
   # Options of `:ssl`. The certificate of a server is always verified, with the authorities of the
   # system and those of a file.
 
   alias Codex.FileSystem
-  alias Codex.JSONRPC.Socket.Address
 
-  @doc "Returns options for `:ssl.connect/4` from the `:tls` option of a connection."
-  @spec options(Address.t(), keyword()) ::
+  @doc """
+  Returns options for `:ssl.connect/4` from the name or IP address of the server and the `:tls`
+  option of a connection.
+  """
+  @spec options(String.t() | :inet.ip_address(), keyword()) ::
           {:ok, keyword()}
           | {:error, {:ca_certificate, Path.t(), Codex.Reason.file() | :no_certificate}}
-  def options(%Address{} = address, given) do
+  def options(host, given) do
     {file, given} = Keyword.pop(given, :cacertfile)
 
     with {:ok, authorities} <- authorities(file || variable()),
@@ -24,7 +26,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
          customize_hostname_check: [
            match_fun: :public_key.pkix_verify_hostname_match_fun(:https)
          ]
-       ] ++ name(address) ++ given}
+       ] ++ name(host) ++ given}
     end
   end
 
@@ -39,9 +41,7 @@ defmodule Codex.JSONRPC.Socket.TLS do
   end
 
   # IP addresses are no server names.
-  defp name(%Address{host: host}) when is_binary(host),
-    do: [server_name_indication: String.to_charlist(host)]
-
+  defp name(host) when is_binary(host), do: [server_name_indication: String.to_charlist(host)]
   defp name(_address), do: []
 
   # The CLI reads the same variable.
