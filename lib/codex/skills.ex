@@ -7,8 +7,8 @@ defmodule Codex.Skills do
       {:ok, _} = Codex.Skills.disable(:home, {:name, "deploy"})
 
   The first argument is a connection to an app-server, or `:home` for the files of this machine.
-  Both give the same list, except for skills of plugins, which only a server knows. With `:home`, no
-  CLI runs.
+  Both give the same list, except for skills of installed plugins, which only a server lists. With
+  `:home`, no CLI runs.
 
   Skills are searched at most 6 folders below these roots; hidden folders are left out:
 
@@ -20,7 +20,8 @@ defmodule Codex.Skills do
     * scope `"admin"`: `/etc/codex/skills`
 
   The front matter of a skill needs a `description`; its `name` (default: the folder) has at most 64
-  characters.
+  characters. A skill in a folder of a plugin (`.codex-plugin/plugin.json`) is called
+  `plugin:skill`.
   """
 
   alias Codex.{AppServer, Config, FileSystem, JSON, Native, NativePool}

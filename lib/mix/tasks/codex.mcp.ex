@@ -128,7 +128,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   end
 
   defp refuse(opts, names, kind) do
-    for name <- names, opts[name] do
+    if name = Enum.find(names, &opts[&1]) do
       switch = name |> Atom.to_string() |> String.replace("_", "-")
       Mix.raise("--#{switch} is not an option of a server with #{kind}")
     end

@@ -5,6 +5,7 @@
 
 mod front_matter;
 mod interface;
+mod namespace;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use serde::Serialize;
 use crate::files;
 pub use interface::{Dependencies, Interface, Tool};
 
+/// The limit of a name with the name of its plugin.
+const MAX_QUALIFIED: usize = 129;
+
 /// The name of the file that makes a folder a skill.
 pub const FILE: &str = "SKILL.md";
 
@@ -21,7 +25,7 @@ pub const FILE: &str = "SKILL.md";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Skill {
-    /// The name in the front matter, else that of the folder.
+    /// The name in the front matter, else that of the folder; after the name of its plugin, if any.
     pub name: String,
     /// The description, on one line.
     pub description: String,
@@ -109,6 +113,15 @@ fn read(path: &Path, problems: &mut Vec<Problem>) -> Result<Skill, Problem> {
     let folder = path.parent().unwrap_or(path);
     let header = front_matter::read(&text, || folder_name(folder))
         .map_err(|(reason, message)| Problem::new(path, reason, message))?;
+    let name = match namespace::of(folder) {
+        Some(plugin) => format!("{plugin}:{}", header.name),
+        None => header.name,
+    };
+    if name.chars().count() > MAX_QUALIFIED {
+        let words =
+            format!("invalid qualified name: exceeds maximum length of {MAX_QUALIFIED} characters");
+        return Err(Problem::new(path, Reason::InvalidField, words));
+    }
     let file = folder.join("agents").join("openai.yaml");
     let (interface, dependencies) = match interface::read(&file, folder) {
         Ok(found) => found,
@@ -118,7 +131,7 @@ fn read(path: &Path, problems: &mut Vec<Problem>) -> Result<Skill, Problem> {
         }
     };
     Ok(Skill {
-        name: header.name,
+        name,
         description: header.description,
         short_description: header.short_description,
         interface,
