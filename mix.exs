@@ -148,6 +148,7 @@ defmodule CodexSdk.MixProject do
         ~r/^Codex\.AppServer\.Request\./
       ],
       "Credentials and models": ~r/^Codex\.(Auth|Login|Models)(\.|$)/,
+      "MCP servers": ~r/^Codex\.MCP(\.|$)/,
       Configuration: [
         Codex.Config,
         Codex.Config.Core,

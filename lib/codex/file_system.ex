@@ -173,17 +173,19 @@ defmodule Codex.FileSystem do
     do: call(&Native.file_lock(&1, &2, text(path)), opts)
 
   @doc """
-  Takes the lock of a file, and waits up to `timeout` ms for it: with 0, it has to be free.
+  Takes the lock of a file, and waits up to `timeout` ms for it: with 0, it has to be free. A lock
+  that is held is tried again each `poll` ms.
   """
-  @spec await_lock(Path.t(), non_neg_integer()) ::
+  @spec await_lock(Path.t(), non_neg_integer(), pos_integer()) ::
           {:ok, reference()} | {:error, :held | Codex.Reason.file()}
-  def await_lock(path, timeout), do: poll_lock(path, deadline(timeout))
+  def await_lock(path, timeout, poll \\ @lock_poll),
+    do: poll_lock(path, deadline(timeout), poll)
 
-  defp poll_lock(path, deadline) do
+  defp poll_lock(path, deadline, poll) do
     with {:error, :held} <- lock(path),
          true <- System.monotonic_time(:millisecond) < deadline do
-      Process.sleep(@lock_poll)
-      poll_lock(path, deadline)
+      Process.sleep(poll)
+      poll_lock(path, deadline, poll)
     else
       false -> {:error, :held}
       result -> result

@@ -9,7 +9,7 @@ defmodule Codex.AreasTest do
     ~w(mix application doctor test compat login),
     ~w(codex threads thread run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
-    ~w(app_server exec),
+    ~w(app_server exec mcp),
     ~w(jsonrpc turn review),
     ~w(models auth),
     ~w(options tool approvals retry rate_limit telemetry),

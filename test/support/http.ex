@@ -6,7 +6,16 @@ defmodule Codex.Http do
   `{status, body}`; a map is sent as JSON. Returns the URL.
   """
   @spec start!((String.t(), binary() -> {pos_integer(), binary() | map()})) :: String.t()
-  def start!(answer) do
+  def start!(answer) when is_function(answer, 2) do
+    start!(fn request ->
+      {status, body} = answer.(request.path, request.body)
+      {status, [], body}
+    end)
+  end
+
+  # As above, with the whole request `%{method, path, query, headers, body}`, and with headers in the
+  # answer. Names of headers are in lower case.
+  def start!(answer) when is_function(answer, 1) do
     opts = [:binary, packet: :http_bin, active: false, ip: {127, 0, 0, 1}, backlog: 128]
     {:ok, listen} = :gen_tcp.listen(0, opts)
     {:ok, port} = :inet.port(listen)
@@ -31,16 +40,20 @@ defmodule Codex.Http do
   end
 
   defp serve(socket, answer) do
-    with {:ok, {:http_request, _method, {:abs_path, path}, _}} <-
+    with {:ok, {:http_request, method, {:abs_path, path}, _}} <-
            :gen_tcp.recv(socket, 0, 10_000),
-         {:ok, length} <- headers(socket, 0),
+         {:ok, headers} <- headers(socket, %{}),
          :ok <- :inet.setopts(socket, packet: :raw),
-         {:ok, body} <- body(socket, length) do
-      {status, answer} = answer.(path |> String.split("?") |> hd(), body)
+         {:ok, body} <- body(socket, String.to_integer(headers["content-length"] || "0")) do
+      [path | query] = String.split(path, "?", parts: 2)
+      query = Enum.join(query)
+      request = %{method: "#{method}", path: path, query: query, headers: headers, body: body}
+      {status, more, answer} = answer.(request)
       answer = if is_map(answer), do: Codex.JSON.encode!(answer), else: answer
 
       :gen_tcp.send(socket, [
         "HTTP/1.1 #{status} X\r\ncontent-type: application/json\r\n",
+        for({name, value} <- more, do: "#{name}: #{value}\r\n"),
         "content-length: #{byte_size(answer)}\r\nconnection: close\r\n\r\n",
         answer
       ])
@@ -52,16 +65,13 @@ defmodule Codex.Http do
   defp body(_socket, 0), do: {:ok, ""}
   defp body(socket, length), do: :gen_tcp.recv(socket, length, 10_000)
 
-  defp headers(socket, length) do
+  defp headers(socket, found) do
     case :gen_tcp.recv(socket, 0, 10_000) do
       {:ok, :http_eoh} ->
-        {:ok, length}
+        {:ok, found}
 
-      {:ok, {:http_header, _, :"Content-Length", _, value}} ->
-        headers(socket, String.to_integer(value))
-
-      {:ok, {:http_header, _, _, _, _}} ->
-        headers(socket, length)
+      {:ok, {:http_header, _, name, _, value}} ->
+        headers(socket, Map.put(found, String.downcase("#{name}"), value))
 
       other ->
         other

@@ -89,13 +89,17 @@ defmodule Codex.Auth.Context do
 
   @doc "Makes the home if it is missing, before a login is stored."
   @spec make_home(t()) :: :ok | {:error, {:unreadable, Path.t(), String.t()}}
-  def make_home(%__MODULE__{home: home}) do
-    with false <- FileSystem.dir?(home),
-         {:error, reason} <- FileSystem.make_private(home) do
+  def make_home(%__MODULE__{home: home}), do: make_folder(home)
+
+  @doc "Makes a folder of mode 0700 if it is missing."
+  @spec make_folder(Path.t()) :: :ok | {:error, {:unreadable, Path.t(), String.t()}}
+  def make_folder(folder) do
+    with false <- FileSystem.dir?(folder),
+         {:error, reason} <- FileSystem.make_private(folder) do
       # Another process may have made it in the meantime.
-      if FileSystem.dir?(home),
+      if FileSystem.dir?(folder),
         do: :ok,
-        else: {:error, {:unreadable, home, FileSystem.message(reason)}}
+        else: {:error, {:unreadable, folder, FileSystem.message(reason)}}
     else
       _there -> :ok
     end

@@ -11,12 +11,12 @@ defmodule Codex.Auth.MCP do
   for each server, under the service `Codex MCP Credentials`; the file is `.credentials.json` in the
   home. A server is identified by its name in the configuration together with its URL.
 
-  Options and errors are those of `Codex.Auth`. `codex mcp login` gets tokens, and the CLI renews
-  them.
+  Options and errors are those of `Codex.Auth`. `Codex.MCP.OAuth` and `codex mcp login` get tokens,
+  and renew them.
   """
 
   alias Codex.Auth.{Context, Store}
-  alias Codex.{JSON, Native}
+  alias Codex.{FileSystem, JSON, Native}
   alias Codex.OptionError
   alias Codex.Options.Schema
 
@@ -138,6 +138,57 @@ defmodule Codex.Auth.MCP do
   """
   @spec account(String.t(), String.t()) :: String.t()
   def account(server, url), do: Native.auth_mcp_account(server, url)
+
+  # As long as the CLI waits.
+  @lock_ms 60_000
+  @lock_poll 50
+
+  @doc false
+  # Calls `fun` under the lock of one login, which the CLI holds while it logs in or renews tokens.
+  # `read/3`, `write/2` and `delete/3` may be called in it: they take another lock. The lock
+  # `{:login, timeout}` is not the CLI's: it keeps two programs from asking one person twice.
+  @spec locked(
+          String.t(),
+          String.t(),
+          keyword(),
+          :tokens | {:login, pos_integer()},
+          (() -> result)
+        ) ::
+          result | {:error, Codex.Auth.reason()}
+        when result: term()
+  def locked(server, url, opts, lock \\ :tokens, fun) do
+    with {:ok, context} <- context(opts),
+         :ok <- Context.make_home(context),
+         folder = Path.join(context.home, "mcp-oauth-locks"),
+         :ok <- Context.make_folder(folder),
+         path = Path.join(folder, lock_name(account(server, url), lock)),
+         {:ok, lock} <- take(path, lock) do
+      try do
+        fun.()
+      after
+        FileSystem.unlock(lock)
+      end
+    end
+  end
+
+  defp lock_name(account, lock) do
+    digest = Base.encode16(:crypto.hash(:sha256, account), case: :lower)
+    if lock == :tokens, do: digest <> ".lock", else: digest <> ".login"
+  end
+
+  defp take(path, lock) do
+    {timeout, poll} =
+      case lock do
+        :tokens -> {@lock_ms, @lock_poll}
+        {:login, timeout} -> {timeout, 5 * @lock_poll}
+      end
+
+    case FileSystem.await_lock(path, timeout, poll) do
+      {:ok, lock} -> {:ok, lock}
+      {:error, :held} -> {:error, {:lock_held, path}}
+      {:error, reason} -> {:error, {:unreadable, path, FileSystem.message(reason)}}
+    end
+  end
 
   # MCP tokens have no encrypted store: the CLI keeps them in the file then.
   defp context(opts) do

@@ -5,7 +5,7 @@ defmodule Codex.Error.Words do
   #
   # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
-  alias Codex.Error.Classifier
+  alias Codex.Error.{Classifier, OAuthWords}
   alias Codex.OptionError
 
   @longest 1_000
@@ -507,7 +507,16 @@ defmodule Codex.Error.Words do
   def reason(:opentelemetry_unavailable),
     do: "the package :opentelemetry_api is not available: add it to the dependencies"
 
-  def reason(reason) when is_atom(reason), do: known_posix(reason)
+  def reason({:oauth_request_failed, url, {:status, status}}),
+    do: "#{text(url)} answered with status #{show(status)}"
+
+  def reason({:oauth_request_failed, url, :invalid_json}),
+    do: "#{text(url)} answered without a JSON object"
+
+  def reason({:oauth_request_failed, url, reason}),
+    do: "the request to #{text(url)} failed: #{failure(reason)}"
+
+  def reason(reason) when is_atom(reason), do: known_posix(reason) || OAuthWords.reason(reason)
 
   def reason(%OptionError{} = error), do: Exception.message(error)
 
@@ -518,11 +527,11 @@ defmodule Codex.Error.Words do
   def reason({tag, value}) when is_atom(tag) do
     case Atom.to_string(tag) do
       "invalid_" <> name -> "option :#{name} is invalid, got: #{show(value)}"
-      _other -> nil
+      _other -> OAuthWords.reason({tag, value})
     end
   end
 
-  def reason(_other), do: nil
+  def reason(other), do: OAuthWords.reason(other)
 
   @doc "Inspects a value for a sentence: short, whatever the value is."
   @spec show(term()) :: String.t()

@@ -1,0 +1,56 @@
+defmodule Codex.MCP.OAuth.Options do
+  @moduledoc false
+  # The options of logins: their own, and those of `Codex.Auth` for the store.
+
+  alias Codex.MCP.OAuth.Browser
+  alias Codex.Options.Schema
+
+  @schema Schema.new([
+            {:open, {:fun, 1},
+             "opens the address of the authorization server. Returns `:ok`; `{:redirect, url}` " <>
+               "with the address that the browser was sent to, if it cannot reach this machine; " <>
+               "or `{:error, reason}`", shown: "prints the address, and opens it in a browser"},
+            {:scopes, {:list, :string}, "the scopes to ask for",
+             shown: "those of the server's challenge, else those that it publishes"},
+            {:client_id, :string, "a client that is registered at the authorization server"},
+            {:client_secret, :string, "the secret of that client", secret: true},
+            {:private_key, :string,
+             "the private key (PEM, P-256 or RSA) of that client, for `private_key_jwt`",
+             secret: true},
+            {:client_issuer, :string,
+             "the issuer at which the client is registered; another one is an error",
+             shown: "any"},
+            {:client_metadata_url, :string,
+             "the address of a client id metadata document, for servers that take one"},
+            {:client_name, :string, "the name in a registration", default: "Codex"},
+            {:grant, {:one_of, [:code, :client_credentials]},
+             "`:client_credentials` logs the client in without a person", default: :code},
+            {:port, {:integer, 0, 65_535}, "the port on 127.0.0.1 to return to; 0 is a free one",
+             default: 0},
+            {:login_timeout, :milliseconds, "the time that a person has", default: 300_000},
+            {:request_timeout, :milliseconds, "the limit of one request", default: 30_000},
+            {:login, :boolean,
+             "for `bearer/3`: a refused request may start a login. With `:client_credentials` " <>
+               "it always may", default: false}
+          ])
+
+  @names Enum.flat_map(@schema.rows, &[&1.name, Atom.to_string(&1.name)])
+
+  @derive {Inspect, except: [:client_secret, :private_key, :auth]}
+  defstruct Enum.map(@schema.rows, & &1.name) ++ [:auth]
+
+  @typedoc "Checked options. `auth` are those of `Codex.Auth`."
+  @type t :: %__MODULE__{}
+
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
+
+  @doc "Checks options. Raises `Codex.OptionError`."
+  @spec new!(keyword() | map()) :: t()
+  def new!(opts) do
+    {own, auth} = opts |> Schema.pairs!() |> Enum.split_with(&(elem(&1, 0) in @names))
+    own = Schema.validate!(@schema, own)
+    struct!(__MODULE__, Map.merge(own, %{auth: auth, open: own.open || (&Browser.open/1)}))
+  end
+end
