@@ -147,15 +147,9 @@ defmodule Codex.Auth.MCP do
   # Calls `fun` under the lock of one login, which the CLI holds while it logs in or renews tokens.
   # `read/3`, `write/2` and `delete/3` may be called in it: they take another lock. The lock
   # `{:login, timeout}` is not the CLI's: it keeps two programs from asking one person twice.
-  @spec locked(
-          String.t(),
-          String.t(),
-          keyword(),
-          :tokens | {:login, pos_integer()},
-          (() -> result)
-        ) ::
+  @spec locked(String.t(), String.t(), keyword(), lock, (... -> result)) ::
           result | {:error, Codex.Auth.reason()}
-        when result: term()
+        when result: term(), lock: :tokens | {:login, pos_integer()}
   def locked(server, url, opts, lock \\ :tokens, fun) do
     with {:ok, context} <- context(opts),
          :ok <- Context.make_home(context),
