@@ -133,6 +133,8 @@ defmodule Codex.MCP.OAuthTest do
       server = OAuthServer.start!(metadata: %{scopes_supported: ["offline_access"]})
       assert {:ok, _tokens} = login(server, context.auth, scopes: ["a", "b"])
       assert opened()["scope"] == "a b offline_access"
+      assert {:ok, _tokens} = login(server, context.auth, resource: "urn:mine")
+      assert opened()["resource"] == "urn:mine"
     end
 
     test "takes a registered client, its secret, or a metadata document", context do

@@ -18,7 +18,9 @@ defmodule Codex.MCP.OAuth.Discovery do
   def find(url, challenge, issuer, opts) do
     with {:ok, how, resource} <- resource(url, challenge, opts) do
       asked = if issuer in resource.issuers, do: issuer, else: hd(resource.issuers)
-      server(url, asked, how, resource, opts)
+
+      with {:ok, metadata} <- server(url, asked, how, resource, opts),
+           do: {:ok, %{metadata | resource: opts.resource || metadata.resource}}
     end
   end
 

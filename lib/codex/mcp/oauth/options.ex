@@ -12,6 +12,8 @@ defmodule Codex.MCP.OAuth.Options do
                "or `{:error, reason}`", shown: "prints the address, and opens it in a browser"},
             {:scopes, {:list, :string}, "the scopes to ask for",
              shown: "those of the server's challenge, else those that it publishes"},
+            {:resource, :string, "the resource to name to the authorization server",
+             shown: "the one that the MCP server publishes"},
             {:client_id, :string, "a client that is registered at the authorization server"},
             {:client_secret, :string, "the secret of that client", secret: true},
             {:private_key, :string,
