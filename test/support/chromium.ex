@@ -10,6 +10,7 @@ defmodule Codex.Test.Chromium do
   def present?, do: System.find_executable("chromium") != nil
 
   @doc "Returns the elements of a page after its script has run."
+  def dom!("http" <> _ = url), do: run!(["--dump-dom", url])
   def dom!(file), do: run!(["--dump-dom", "file://" <> file])
 
   @doc "Takes a picture of a page, and returns its file and the brightness of its upper corner."

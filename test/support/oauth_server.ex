@@ -64,6 +64,26 @@ defmodule Codex.OAuthServer do
     {page.status, page.body}
   end
 
+  @doc """
+  An `:open` function that follows the redirect as a browser does, apart from its process. The caller
+  gets `{:opened, url}` and `{:page, {status, page}}`.
+  """
+  def browser do
+    test = self()
+
+    fn url ->
+      send(test, {:opened, url})
+      spawn(fn -> send(test, {:page, browse(url)}) end)
+      :ok
+    end
+  end
+
+  @doc "Logs in to the server, by the name `web`, with `browser/0`."
+  def login(server, auth, more \\ []) do
+    opts = Keyword.merge([open: browser(), login_timeout: 20_000], more) ++ auth
+    Codex.MCP.OAuth.login("web", server.url, opts)
+  end
+
   defp answer(agent, request) do
     Agent.get_and_update(agent, fn state ->
       respond(request, %{state | requests: [request | state.requests]})
