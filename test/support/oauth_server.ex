@@ -65,8 +65,8 @@ defmodule Codex.OAuthServer do
   end
 
   @doc """
-  An `:open` function that follows the redirect as a browser does, apart from its process. The caller
-  gets `{:opened, url}` and `{:page, {status, page}}`.
+  An `:open` function that follows the redirect as a browser does, apart from its process. The
+  caller gets `{:opened, url}` and `{:page, {status, page}}`.
   """
   def browser do
     test = self()

@@ -1,7 +1,7 @@
 defmodule Codex.MCP.OAuthTest do
   use ExUnit.Case, async: true
 
-  import Codex.OAuthServer, only: [browser: 0, login: 2, login: 3]
+  import Codex.OAuthServer, only: [login: 2, login: 3]
   alias Codex.Auth.MCP, as: Tokens
   alias Codex.MCP.OAuth
   alias Codex.MCP.OAuth.Callback
