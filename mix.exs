@@ -148,7 +148,6 @@ defmodule CodexSdk.MixProject do
         ~r/^Codex\.AppServer\.Request\./
       ],
       "Credentials and models": ~r/^Codex\.(Auth|Login|Models)(\.|$)/,
-      "MCP servers": ~r/^Codex\.MCP(\.|$)/,
       Configuration: [
         Codex.Config,
         Codex.Config.Core,
@@ -170,7 +169,12 @@ defmodule CodexSdk.MixProject do
         ~r/^Codex\.(Retry|RateLimit)(\.|$)/
       ],
       "Diagnosis and telemetry": ~r/^Codex\.(Doctor|Telemetry)(\.|$)/,
-      "Skills, prompts, MCP servers": [Codex.Skills, Codex.Prompts, Codex.MCP.Config],
+      "Skills, prompts, MCP servers": [
+        Codex.Skills,
+        Codex.Prompts,
+        Codex.MCP.Config,
+        Codex.MCP.OAuth
+      ],
       Testing: ~r/^Codex\.Test(\.|$)/,
       "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,
       "Recorded threads": ~r/^Codex\.Sessions(\.|$)/,
