@@ -14,6 +14,7 @@ defmodule Codex.OAuthServer do
   """
 
   alias Codex.{Http, JSON}
+  alias Codex.MCP.OAuth
 
   @defaults %{
     expires: 3600,
@@ -81,7 +82,7 @@ defmodule Codex.OAuthServer do
   @doc "Logs in to the server, by the name `web`, with `browser/0`."
   def login(server, auth, more \\ []) do
     opts = Keyword.merge([open: browser(), login_timeout: 20_000], more) ++ auth
-    Codex.MCP.OAuth.login("web", server.url, opts)
+    OAuth.login("web", server.url, opts)
   end
 
   defp answer(agent, request) do

@@ -50,7 +50,7 @@ defmodule Codex.MCP.OAuth do
   """
 
   alias Codex.Auth.MCP
-  alias Codex.MCP.OAuth.{Authorization, Bearer, Login, Options, Refresh}
+  alias Codex.MCP.OAuth.{Authorization, Bearer, Login, Metadata, Options, Refresh}
   alias Codex.OptionError
 
   @typedoc """
@@ -260,13 +260,13 @@ defmodule Codex.MCP.OAuth do
   def refresh_if_needed(tokens, url, opts \\ []) do
     opts = Options.new!(opts)
 
-    with {:ok, given} <- tokens |> Map.put(:url, url) |> from_map() do
-      if Refresh.due?(given) and Refresh.possible?(given) do
-        with {:ok, renewed} <- Refresh.run(given.server, url, nil, given, opts),
-             do: {:ok, to_map(renewed)}
-      else
-        {:ok, tokens}
-      end
+    with {:ok, given} <- tokens |> Map.put(:url, url) |> from_map(),
+         true <- Refresh.due?(given) and Refresh.possible?(given),
+         {:ok, renewed} <- Refresh.run(given.server, url, nil, given, opts) do
+      {:ok, to_map(renewed)}
+    else
+      false -> {:ok, tokens}
+      {:error, reason} -> {:error, reason}
     end
   end
 
@@ -321,7 +321,7 @@ defmodule Codex.MCP.OAuth do
     if not (is_binary(server) and server != ""),
       do: raise(OptionError.argument(:server, server, "the name of an MCP server"))
 
-    if not (is_binary(url) and Codex.MCP.OAuth.Metadata.web?(url)),
+    if not (is_binary(url) and Metadata.web?(url)),
       do: raise(OptionError.argument(:url, url, "an HTTP URL"))
 
     :ok

@@ -4,8 +4,8 @@ defmodule Codex.MCP.OAuthCliTest do
 
   alias Codex.Auth.MCP, as: Tokens
   alias Codex.CLI.Command
-  alias Codex.MCP.OAuth
   alias Codex.{FileSystem, Keyring, OAuthServer, OtherVM, Subprocess}
+  alias Codex.MCP.OAuth
 
   @moduletag :codex_cli
   @moduletag :tmp_dir

@@ -1,11 +1,13 @@
 defmodule Codex.MCP.OAuthTest do
   use ExUnit.Case, async: true
 
+  import Codex.Stub, only: [eventually: 1]
   import Codex.OAuthServer, only: [login: 2, login: 3]
   alias Codex.Auth.MCP, as: Tokens
   alias Codex.MCP.OAuth
   alias Codex.MCP.OAuth.Callback
   alias Codex.OAuthServer
+  alias Codex.Test.Chromium
 
   @moduletag :tmp_dir
 
@@ -233,7 +235,7 @@ defmodule Codex.MCP.OAuthTest do
     test "shows its page in a real browser", context do
       server = OAuthServer.start!()
       test = self()
-      open = fn url -> spawn(fn -> send(test, {:page, Codex.Test.Chromium.dom!(url)}) end) end
+      open = fn url -> spawn(fn -> send(test, {:page, Chromium.dom!(url)}) end) end
       assert {:ok, _tokens} = login(server, context.auth, open: open, login_timeout: 60_000)
       assert_receive {:page, page}, 60_000
       assert page =~ "You are logged in to web."
@@ -283,7 +285,10 @@ defmodule Codex.MCP.OAuthTest do
       Process.exit(caller, :kill)
       assert_receive {:DOWN, ^monitor, _, _, _}
       assert_receive {:DOWN, ^opener, _, _, _}
-      assert {:error, :econnrefused} = :gen_tcp.connect({127, 0, 0, 1}, uri.port, [])
+      # The VM closes the ports of a process just after its end.
+      assert eventually(fn ->
+               :gen_tcp.connect({127, 0, 0, 1}, uri.port, []) == {:error, :econnrefused}
+             end)
     end
   end
 

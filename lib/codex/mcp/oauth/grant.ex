@@ -5,7 +5,7 @@ defmodule Codex.MCP.OAuth.Grant do
 
   alias Codex.Auth.MCP
   alias Codex.JSON
-  alias Codex.MCP.OAuth.{Authorization, Client, Endpoint, Metadata}
+  alias Codex.MCP.OAuth.{Assertion, Authorization, Client, Endpoint, Metadata}
 
   @assertion "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
   # Members of a stored entry that the CLI has no place for, in one object.
@@ -98,7 +98,7 @@ defmodule Codex.MCP.OAuth.Grant do
   end
 
   defp proof(%{auth: :jwt} = client, metadata) do
-    with {:ok, jwt} <- Codex.MCP.OAuth.Assertion.new(client, metadata.issuer) do
+    with {:ok, jwt} <- Assertion.new(client, metadata.issuer) do
       {:ok, [], [client_id: client.id, client_assertion_type: @assertion, client_assertion: jwt]}
     end
   end

@@ -4,9 +4,9 @@ defmodule Codex.MCP.OAuth.Login do
   # caller, and leaves nothing if that ends: the port and the opener end with it.
 
   alias Codex.Auth.MCP
+  alias Codex.Error.Words
   alias Codex.MCP.OAuth.{Authorization, Browser, Callback, Client, Discovery, Endpoint, Grant}
   alias Codex.MCP.OAuth.Options
-  alias Codex.Error.Words
 
   @doc """
   Logs in and stores the tokens. `challenge` are the parameters of `WWW-Authenticate`; nil asks the
