@@ -101,7 +101,7 @@ defmodule CodexSdk.MixProject do
     [
       "Running turns": guides(~w(ways_to_run options app_server events long_runs jobs)),
       "Models, credentials, configuration":
-        guides(~w(models auth configuration skills_prompts costs)),
+        guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment errors debugging telemetry sessions upgrading))
     ]
   end

@@ -55,14 +55,18 @@ defmodule Codex.OAuthServer do
         do: request
   end
 
-  @doc "An `:open` function that follows the redirect of `/authorize`, as a browser does."
+  @doc "Follows the redirect of `/authorize`. Returns status and text of the page."
   def browse(url) do
+    {:ok, page} = Codex.HTTP.request("GET", location(url), [], "", timeout_ms: 30_000)
+    {page.status, page.body}
+  end
+
+  @doc "Returns the address to which `/authorize` sends a browser."
+  def location(url) do
     {:ok, %{status: 302, headers: headers}} =
       Codex.HTTP.request("GET", url, [], "", timeout_ms: 10_000)
 
-    {"location", back} = List.keyfind(headers, "location", 0)
-    {:ok, page} = Codex.HTTP.request("GET", back, [], "", timeout_ms: 30_000)
-    {page.status, page.body}
+    headers |> List.keyfind("location", 0) |> elem(1)
   end
 
   @doc """

@@ -12,32 +12,17 @@ defmodule Codex.MCP.OAuthCliTest do
   @moduletag timeout: 300_000
 
   setup %{tmp_dir: dir} do
-    home = Codex.Logins.home!(dir)
     server = OAuthServer.start!()
 
-    File.write!(
-      Path.join(home, "config.toml"),
-      """
-
+    home =
+      Codex.Logins.home!(dir, """
       mcp_oauth_credentials_store = "file"
       mcp_servers.web.url = "#{server.url}"
-      """,
-      [:append]
-    )
+      """)
 
     {:ok, cli} = Codex.Test.codex_path()
     env = %{"CODEX_HOME" => home, "HOME" => dir, "BROWSER" => "/bin/true", "DISPLAY" => nil}
     %{server: server, cli: cli, env: env, auth: [codex_home: home, cwd: false]}
-  end
-
-  # The configuration's tables end with that of a provider, so the keys above need the root.
-  defp root!(home) do
-    path = Path.join(home, "config.toml")
-
-    {own, rest} =
-      path |> File.read!() |> String.split("\n") |> Enum.split_with(&(&1 =~ ~r/^mcp_/))
-
-    File.write!(path, Enum.join(own ++ rest, "\n"))
   end
 
   defp status(context) do
@@ -129,7 +114,6 @@ defmodule Codex.MCP.OAuthCliTest do
   end
 
   test "a login made by the CLI works here, and renews here", context do
-    root!(context.auth[:codex_home])
     assert {0, _text} = cli_login(context)
 
     assert {:ok, %{state: :logged_in} = status} =
@@ -150,7 +134,6 @@ defmodule Codex.MCP.OAuthCliTest do
   end
 
   test "a login made here works for the CLI, which renews it", context do
-    root!(context.auth[:codex_home])
     assert status(context) == "not_logged_in"
     # A secret is a member that the CLI does not know.
     OAuthServer.set(context.server, secret: "kept")
@@ -168,7 +151,6 @@ defmodule Codex.MCP.OAuthCliTest do
   end
 
   test "two VMs and the CLI renew a rotating token once", context do
-    root!(context.auth[:codex_home])
     open = fn url -> spawn(fn -> OAuthServer.browse(url) end) end
     assert {:ok, _} = OAuth.login("web", context.server.url, [open: open] ++ context.auth)
     expire!(context)
@@ -204,7 +186,6 @@ defmodule Codex.MCP.OAuthCliTest do
   end
 
   test "the lock is the CLI's, and what changed meanwhile is taken over", context do
-    root!(context.auth[:codex_home])
     assert {0, _text} = cli_login(context)
     url = context.server.url
     account = Tokens.account("web", url)
@@ -237,7 +218,6 @@ defmodule Codex.MCP.OAuthCliTest do
     File.chmod!(short, 0o700)
     on_exit(fn -> File.rm_rf!(short) end)
     keyring = Keyring.start!(short)
-    root!(context.auth[:codex_home])
     config = Path.join(context.auth[:codex_home], "config.toml")
     File.write!(config, config |> File.read!() |> String.replace(~s("file"), ~s("keyring")))
     env = Map.merge(Keyring.env(keyring), context.env)
@@ -268,7 +248,6 @@ defmodule Codex.MCP.OAuthCliTest do
   end
 
   test "a logout here is one for the CLI", context do
-    root!(context.auth[:codex_home])
     assert {0, _text} = cli_login(context)
     assert {:ok, true} = OAuth.logout("web", context.server.url, context.auth)
     assert status(context) == "not_logged_in"

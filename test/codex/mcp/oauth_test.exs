@@ -219,11 +219,7 @@ defmodule Codex.MCP.OAuthTest do
       assert login(server, context.auth, open: fn _url -> {:error, :no_screen} end) ==
                {:error, {:oauth_browser, :no_screen}}
 
-      by_hand = fn url ->
-        {:ok, %{headers: headers}} = Codex.HTTP.request("GET", url, [], "", timeout_ms: 10_000)
-        {:redirect, headers |> List.keyfind("location", 0) |> elem(1)}
-      end
-
+      by_hand = fn url -> {:redirect, OAuthServer.location(url)} end
       assert {:ok, _tokens} = login(server, context.auth, open: by_hand)
       foreign = fn _url -> {:redirect, "http://127.0.0.1:1/callback/x?code=1&state=2"} end
 

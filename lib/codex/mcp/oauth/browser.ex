@@ -41,11 +41,14 @@ defmodule Codex.MCP.OAuth.Browser do
   @spec start((String.t() -> term()), String.t()) :: {reference(), pid()}
   def start(open, url) do
     owner = self()
+    terminal = Process.group_leader()
     key = make_ref()
 
     {:ok, pid} =
       Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
         _ = OwnerMonitor.start(owner)
+        # The function may print, and ask, where the caller does.
+        true = Process.group_leader(self(), terminal)
         receive(do: ({^key, ref} -> send(owner, {ref, open.(url)})))
       end)
 
