@@ -173,7 +173,8 @@ defmodule CodexSdk.MixProject do
         Codex.Skills,
         Codex.Prompts,
         Codex.MCP.Config,
-        Codex.MCP.OAuth
+        Codex.MCP.OAuth,
+        Codex.MCP.Transport.StreamableHTTP
       ],
       Testing: ~r/^Codex\.Test(\.|$)/,
       "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,

@@ -1,10 +1,11 @@
 defmodule Codex.HTTPServer do
   @moduledoc """
-  A server on loopback whose answers are functions: each connection has a process, which reads the requests, and calls `answer` with the
-  connection and the request. The function sends bytes with `send/2`, and returns `:keep` for the next request, or anything to close.
+  A server on loopback whose answers are functions. Each connection has a process, which reads the
+  requests and calls `answer` with the connection and the request. The function sends bytes, and
+  returns `:keep` for the next request, or anything else to close.
   """
 
-  @doc "Starts one, linked to the caller. Options: `:tls` (options of `:ssl.listen/2`). Returns its URL."
+  @doc "Starts a server, linked to the caller. `:tls` are options of `:ssl`. Returns the URL."
   def start!(answer, opts \\ []) do
     {module, more} = if tls = opts[:tls], do: {:ssl, tls}, else: {:gen_tcp, []}
     options = [:binary, active: false, ip: {127, 0, 0, 1}, backlog: 256, reuseaddr: true]
@@ -95,7 +96,8 @@ defmodule Codex.HTTPServer do
   end
 
   defp body(_conn, request, bytes, length) when byte_size(bytes) >= length do
-    <<body::binary-size(length), rest::binary>> = bytes
+    body = binary_part(bytes, 0, length)
+    rest = binary_part(bytes, length, byte_size(bytes) - length)
     {:ok, Map.put(request, :body, body), rest}
   end
 

@@ -54,7 +54,7 @@ defmodule Codex.HTTP.Body do
     do: {:data, bytes, {:length, left - byte_size(bytes)}, ""}
 
   def next({:length, left}, bytes) do
-    <<data::binary-size(left), rest::binary>> = bytes
+    {data, rest} = split(bytes, left)
     {:data, data, :done, rest}
   end
 
@@ -66,7 +66,7 @@ defmodule Codex.HTTP.Body do
     do: {:data, bytes, {:chunk, left - byte_size(bytes)}, ""}
 
   def next({:chunk, left}, bytes) do
-    <<data::binary-size(left), rest::binary>> = bytes
+    {data, rest} = split(bytes, left)
     {:data, data, {:chunk, 0}, rest}
   end
 
@@ -77,6 +77,9 @@ defmodule Codex.HTTP.Body do
       [_cut] -> {:more, state, bytes}
     end
   end
+
+  defp split(bytes, at),
+    do: {binary_part(bytes, 0, at), binary_part(bytes, at, byte_size(bytes) - at)}
 
   defp line(:trailer, "", rest), do: {:done, rest}
   defp line(:trailer, _header, rest), do: next(:trailer, rest)

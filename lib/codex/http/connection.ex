@@ -3,11 +3,11 @@ defmodule Codex.HTTP.Connection do
   # A connection to an HTTP/1.1 server, as a value of the process that opened it. It carries one
   # request after the other.
   #
-  # The process reads an answer piece by piece with `read/2`. Between two calls nothing is read: the
-  # buffers of the kernel fill, and the server waits. The connection closes with its process.
+  # The process reads an answer piece by piece with `read/2`. Between two calls nothing is read:
+  # the buffers of the kernel fill, and the server waits. The connection closes with its process.
   #
-  # The client is not `:httpc`, which holds every answer in memory whose status is not 200 or 206: an
-  # endless answer of status 500 took 1.3 GB in three seconds. With status 200 and one piece on
+  # The client is not `:httpc`, which holds every answer in memory whose status is not 200 or 206:
+  # an endless answer of status 500 took 1.3 GB in three seconds. With status 200 and one piece on
   # demand, both hold less than 1 MB of a flood.
 
   alias Codex.HTTP.{Body, Head, Proxy, Socket, Target, TLS}
@@ -256,6 +256,10 @@ defmodule Codex.HTTP.Connection do
     do: match?({:error, :timeout}, conn.module.recv(conn.socket, 0, 0))
 
   def open?(_conn), do: false
+
+  @doc "Returns whether the connection reaches the server of a target."
+  @spec to?(t(), Target.t()) :: boolean()
+  def to?(conn, target), do: Target.same_origin?(conn.target, target)
 
   @spec close(t()) :: :ok
   def close(conn) do

@@ -1,7 +1,9 @@
 defmodule Codex.HTTP.Proxy do
   @moduledoc false
-  # Proxies of the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, each also in
-  # lower case. The lower case wins. Loopback is always reached directly.
+  # Proxies of the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, each also
+  # in lower case. The lower case wins. Loopback is always reached directly.
+
+  import Bitwise
 
   alias Codex.HTTP.Target
 
@@ -118,21 +120,15 @@ defmodule Codex.HTTP.Proxy do
 
   defp within?(address, {:ok, network}, {bits, ""})
        when tuple_size(address) == tuple_size(network) and bits >= 0 do
-    {one, other} = {bits(address), bits(network)}
-    bits <= bit_size(one) and prefix(one, bits) == prefix(other, bits)
+    width = if tuple_size(address) == 4, do: 8, else: 16
+    other = width * tuple_size(address) - bits
+    other >= 0 and number(address, width) >>> other == number(network, width) >>> other
   end
 
   defp within?(_address, _network, _bits), do: false
 
-  defp prefix(address, bits) do
-    <<prefix::bitstring-size(bits), _::bitstring>> = address
-    prefix
-  end
-
-  defp bits(address) do
-    width = if tuple_size(address) == 4, do: 8, else: 16
-    for part <- Tuple.to_list(address), into: <<>>, do: <<part::size(width)>>
-  end
+  defp number(address, width),
+    do: address |> Tuple.to_list() |> Enum.reduce(0, &((&2 <<< width) + &1))
 
   defp address(text), do: text |> String.to_charlist() |> :inet.parse_strict_address()
 end

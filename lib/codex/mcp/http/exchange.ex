@@ -1,0 +1,400 @@
+defmodule Codex.MCP.HTTP.Exchange do
+  @moduledoc false
+  # A process with one HTTP connection, which carries one job of a transport after the other: to
+  # post a message and read its answer, or to listen to a stream. Tokens, sockets, streams and JSON
+  # are its work, so that the process of the transport never waits.
+  #
+  # It sends `{tag, pid, event}` to the process of the transport. After `{:messages, …}` it reads
+  # nothing more until that process sends `{tag, :grant}`.
+
+  alias Codex.{HTTP, JSON}
+  alias Codex.HTTP.{Connection, Head, Socket, Target}
+  alias Codex.JSONRPC.Message
+  alias Codex.MCP.HTTP.Events
+
+  @typedoc """
+    * `kind` - `:post`; `:listen` for messages without a request; `:endpoint` for an old server
+    * `id` - the id of a request, else nil
+    * `resume?` - whether a stream that ends too early is opened again
+    * `session` - the session id of the headers, or nil
+    * `elsewhere?` - whether the answer of a request comes on another stream
+  """
+  @type job :: %{
+          required(:kind) => :post | :listen | :endpoint,
+          required(:target) => Target.t(),
+          required(:headers) => [Head.header()],
+          required(:id) => Message.id() | nil,
+          required(:body) => iodata() | nil,
+          required(:resume?) => boolean(),
+          required(:session) => String.t() | nil,
+          required(:elsewhere?) => boolean(),
+          optional(atom()) => term()
+        }
+  @type outcome :: :answered | :accepted | :no_stream | :session_lost | {:lost, term()}
+  @type event ::
+          {:session, String.t() | nil}
+          | {:endpoint, Target.t()}
+          | {:messages, [Message.t()], bytes :: non_neg_integer()}
+          | {:ended, outcome()}
+
+  @post [
+    {"content-type", "application/json"},
+    {"accept", "application/json, text/event-stream"}
+  ]
+  # Servers close an idle connection after some seconds: Node after five.
+  @idle 2_000
+  # How long the end of an answer may take, so that the connection can be used again.
+  @drain 50
+  @longest_error 64 * 1024
+  # The text of an error that a reason keeps.
+  @longest_text 1_000
+  @most_redirects 3
+  # Attempts to open a stream again without an event in between.
+  @most_attempts 5
+  @retry 1_000
+  @longest_wait 60_000
+
+  @doc "Starts the process, linked to the caller, which gets the events."
+  @spec start(map(), reference()) :: pid()
+  def start(config, tag) do
+    owner = self()
+    spawn_link(fn -> loop(%{config: config, tag: tag, owner: owner, conn: nil}) end)
+  end
+
+  @spec run(pid(), reference(), job()) :: :ok
+  def run(pid, tag, job) do
+    _ = send(pid, {tag, :job, job})
+    :ok
+  end
+
+  defp loop(%{tag: tag} = state) do
+    receive do
+      {^tag, :job, job} ->
+        {outcome, state} = job(state, job)
+        tell(state, {:ended, outcome})
+        state |> drain() |> loop()
+
+      {^tag, :grant} ->
+        loop(state)
+    after
+      if(state.conn, do: @idle, else: :infinity) -> state |> close() |> loop()
+    end
+  end
+
+  defp tell(state, event), do: send(state.owner, {state.tag, self(), event})
+
+  # --- Jobs -------------------------------------------------------------------------------------
+
+  defp job(state, %{kind: :post} = job) do
+    case request(state, job, "POST", @post) do
+      {:ok, status, headers, state} when status in 200..299 -> accepted(state, job, headers)
+      {:ok, status, _headers, state} -> refused(state, job, status)
+      {:error, reason, state} -> {{:lost, reason}, state}
+    end
+  end
+
+  defp job(state, job) do
+    case open_stream(state, job, Events.new(state.config)) do
+      {:ok, events, state} ->
+        read(state, job, events)
+
+      {:refused, status, state} when job.kind == :endpoint ->
+        {{:lost, {:http_error, status, ""}}, state}
+
+      # A server without such a stream answers with 405.
+      {:refused, _status, state} ->
+        {:no_stream, state}
+
+      {:error, reason, state} when job.kind == :endpoint ->
+        {{:lost, reason}, state}
+
+      {:error, _reason, state} ->
+        {:no_stream, state}
+    end
+  end
+
+  defp accepted(state, job, headers) do
+    _ =
+      if job[:method] == "initialize",
+        do: tell(state, {:session, Head.value(headers, "mcp-session-id")})
+
+    case {job.id, type(headers)} do
+      {nil, _type} ->
+        {:accepted, state}
+
+      {_id, _none} when job.elsewhere? ->
+        {:accepted, state}
+
+      {_id, "text/event-stream"} ->
+        read(state, job, Events.new(state.config))
+
+      {_id, "application/json"} ->
+        json(state, job)
+
+      {_id, type} ->
+        words = "content type #{inspect(type)} in place of JSON or an event stream"
+        {{:lost, {:invalid_response, words}}, close(state)}
+    end
+  end
+
+  defp type(headers) do
+    with value when is_binary(value) <- Head.value(headers, "content-type"),
+         do: value |> String.split(";") |> hd() |> String.trim() |> String.downcase()
+  end
+
+  defp json(state, job) do
+    case read_all(state, state.config.max_message_bytes) do
+      {:ok, body, state} ->
+        message = Events.message(body, state.config)
+        tell(state, {:messages, [message], byte_size(body)})
+        if answer?(message, job.id), do: {:answered, state}, else: {no_answer(), state}
+
+      {:error, reason, state} ->
+        {{:lost, reason}, state}
+    end
+  end
+
+  defp no_answer, do: {:lost, {:invalid_response, "no answer to the request"}}
+
+  defp answer?({kind, id, _value}, id) when kind in [:result, :error], do: true
+  defp answer?({:batch, messages}, id), do: Enum.any?(messages, &answer?(&1, id))
+  defp answer?(_message, _id), do: false
+
+  # --- Refusals ---------------------------------------------------------------------------------
+
+  defp refused(state, job, status) do
+    {body, state} =
+      case read_all(state, @longest_error) do
+        {:ok, body, state} -> {body, state}
+        {:error, _reason, state} -> {"", state}
+      end
+
+    error = rpc_error(body)
+
+    cond do
+      session_lost?(job, status, error) ->
+        {:session_lost, state}
+
+      error != nil and job.id != nil ->
+        tell(state, {:messages, [{:error, job.id, error}], byte_size(body)})
+        {:answered, state}
+
+      true ->
+        text = body |> Codex.Text.printable() |> String.slice(0, @longest_text)
+        {{:lost, {:http_error, status, state.config.redact.(text)}}, state}
+    end
+  end
+
+  # The reference server of npm answers with 400 in place of 404.
+  defp session_lost?(%{session: nil}, _status, _error), do: false
+  defp session_lost?(_job, 404, _error), do: true
+
+  defp session_lost?(_job, 400, %{"code" => -32_000, "message" => text}) when is_binary(text),
+    do: text =~ ~r/session/i
+
+  defp session_lost?(_job, _status, _error), do: false
+
+  defp rpc_error(body) do
+    case JSON.decode(body, 10_000) do
+      {:ok, %{"error" => %{"code" => code} = error}} when is_integer(code) -> error
+      _other -> nil
+    end
+  end
+
+  # --- Streams ----------------------------------------------------------------------------------
+
+  defp open_stream(state, job, events) do
+    resumed = if events.last_id, do: [{"last-event-id", events.last_id}], else: []
+    get = %{job | body: nil}
+
+    case request(state, get, "GET", [{"accept", "text/event-stream"} | resumed]) do
+      {:ok, status, headers, state} ->
+        if status == 200 and type(headers) == "text/event-stream",
+          do: {:ok, Events.reopened(events, state.config), state},
+          else: {:refused, status, close(state)}
+
+      error ->
+        error
+    end
+  end
+
+  # Reads a stream up to the answer of the job's request.
+  defp read(state, job, events) do
+    case Connection.read(state.conn, :infinity) do
+      {:data, bytes, conn} ->
+        state |> put(conn) |> took(job, Events.feed(events, bytes, state.config))
+
+      {:done, conn} ->
+        state |> put(conn) |> broken(job, events, :closed)
+
+      {:error, reason} ->
+        state |> close() |> broken(job, events, reason)
+    end
+  end
+
+  defp took(state, job, {:ok, found, events}) do
+    endpoints(state, job, found)
+    messages = for {:message, message} <- found, do: message
+    answered? = job.id != nil and Enum.any?(messages, &answer?(&1, job.id))
+    too_long? = job.id != nil and Enum.any?(messages, &match?({:malformed, {:oversized, _}}, &1))
+    _ = if messages != [], do: tell(state, {:messages, messages, events.unread})
+
+    cond do
+      answered? ->
+        {:answered, state}
+
+      too_long? ->
+        {{:lost, {:response_too_large, state.config.max_message_bytes}}, close(state)}
+
+      true ->
+        if messages != [], do: await_grant(state)
+        events = if messages == [], do: events, else: %{events | unread: 0}
+        read(state, job, events)
+    end
+  end
+
+  # An old server names the URL to post to. It must be of its own origin.
+  defp endpoints(state, %{kind: :endpoint} = job, found) do
+    for {:endpoint, reference} <- found,
+        {:ok, target} <- [Target.merge(job.target, reference)],
+        Target.same_origin?(target, job.target),
+        do: tell(state, {:endpoint, target})
+  end
+
+  defp endpoints(_state, _job, _found), do: []
+
+  defp await_grant(%{tag: tag}), do: receive(do: ({^tag, :grant} -> :ok))
+
+  defp broken(state, %{resume?: true} = job, %{last_id: id} = events, reason)
+       when id != nil or job.kind == :listen,
+       do: resume(state, job, events, reason)
+
+  defp broken(state, _job, _events, reason), do: {{:lost, reason}, state}
+
+  defp resume(state, _job, %{attempts: @most_attempts}, reason), do: {{:lost, reason}, state}
+
+  defp resume(state, job, events, reason) do
+    wait = (events.retry || @retry) * Integer.pow(2, events.attempts)
+    Process.sleep(min(wait, max(events.retry || 0, @longest_wait)))
+    events = %{events | attempts: events.attempts + 1}
+
+    case open_stream(state, job, events) do
+      {:ok, events, state} -> read(state, job, events)
+      {:refused, 404, state} -> {:session_lost, state}
+      {:refused, status, state} -> {{:lost, {:http_error, status, ""}}, state}
+      {:error, _reason, state} -> resume(state, job, events, reason)
+    end
+  end
+
+  # --- Requests ---------------------------------------------------------------------------------
+
+  # A connection that the server has closed before it got the request is opened again.
+  defp request(state, job, method, headers),
+    do: request(state, job, method, headers, state.config.auth, @most_redirects)
+
+  defp request(state, job, method, headers, auth, redirects) do
+    with {:ok, token} <- token(auth),
+         {:ok, conn} <- connect(state, job.target),
+         all = headers ++ bearer(token) ++ job.headers,
+         {:ok, status, found, conn} <-
+           Connection.request(conn, method, job.target, all, job.body, :infinity) do
+      state = put(state, conn)
+
+      cond do
+        challenged?(auth, status, found) ->
+          challenge(state, job, method, headers, auth, redirects, {status, found, token})
+
+        status in [301, 302, 303, 307, 308] ->
+          redirect(state, job, method, headers, auth, redirects, {status, found})
+
+        true ->
+          {:ok, status, found, state}
+      end
+    else
+      {:error, reason} -> {:error, reason, close(state)}
+    end
+  end
+
+  defp connect(%{conn: nil} = state, target) do
+    deadline = Socket.deadline(state.config.connect_timeout_ms)
+    Connection.open(target, deadline, Map.to_list(Map.take(state.config, [:proxy, :tls])))
+  end
+
+  defp connect(%{conn: conn} = state, target) do
+    if Connection.open?(conn) and Connection.to?(conn, target),
+      do: {:ok, conn},
+      else: state |> close() |> connect(target)
+  end
+
+  defp bearer(nil), do: []
+  defp bearer(token), do: [{"authorization", "Bearer " <> token}]
+
+  defp token(nil), do: {:ok, nil}
+  defp token({module, arg}), do: guarded(fn -> module.token(arg) end)
+
+  defp challenged?(nil, _status, _headers), do: false
+  defp challenged?(_auth, 401, _headers), do: true
+
+  defp challenged?(_auth, 403, headers),
+    do: HTTP.bearer_challenge(headers)["error"] == "insufficient_scope"
+
+  defp challenged?(_auth, _status, _headers), do: false
+
+  defp challenge(state, job, method, headers, {module, arg}, redirects, {status, found, token}) do
+    state = drain(state)
+
+    case guarded(fn -> module.challenge(arg, status, HTTP.bearer_challenge(found), token) end) do
+      {:retry, arg} -> request(state, job, method, headers, {module, arg}, redirects)
+      {:error, reason} -> {:error, reason, state}
+    end
+  end
+
+  # A login calls functions of the application.
+  defp guarded(call) do
+    call.()
+  rescue
+    _error -> {:error, :crashed}
+  end
+
+  # Only a redirect to the same origin that keeps the method is followed.
+  defp redirect(state, job, method, headers, auth, redirects, {status, found}) do
+    with location when is_binary(location) <- Head.value(found, "location"),
+         {:ok, target} <- Target.merge(job.target, location) do
+      if status in [307, 308] and redirects > 0 and Target.same_origin?(target, job.target) do
+        request(drain(state), %{job | target: target}, method, headers, auth, redirects - 1)
+      else
+        [path | _query] = String.split(target.path, "?")
+        {:error, {:redirected, Target.origin(target) <> path}, close(state)}
+      end
+    else
+      _none -> {:error, {:invalid_response, "a redirect without a valid Location"}, close(state)}
+    end
+  end
+
+  # --- The connection ---------------------------------------------------------------------------
+
+  defp read_all(state, most) do
+    case Connection.read_all(state.conn, most, :infinity) do
+      {:ok, body, conn} -> {:ok, body, put(state, conn)}
+      {:error, reason} -> {:error, reason, close(state)}
+    end
+  end
+
+  # Reads the end of an answer. The connection is closed if it does not come at once.
+  defp drain(%{conn: nil} = state), do: state
+
+  defp drain(state) do
+    case Connection.read_all(state.conn, @longest_error, Socket.deadline(@drain)) do
+      {:ok, _rest, conn} -> put(state, conn)
+      {:error, _reason} -> close(state)
+    end
+  end
+
+  defp put(state, conn), do: %{state | conn: conn}
+  defp close(%{conn: nil} = state), do: state
+
+  defp close(state) do
+    :ok = Connection.close(state.conn)
+    %{state | conn: nil}
+  end
+end
