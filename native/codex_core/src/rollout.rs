@@ -27,8 +27,11 @@ mod tokens;
 mod turns;
 mod walk;
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::Path;
+
+use zstd::stream::read::Decoder;
+use zstd::zstd_safe::DCtx;
 
 pub use find::contains;
 pub use head::Head;
@@ -67,32 +70,80 @@ impl From<std::io::Error> for ScanError {
 /// The content of a rollout file, decompressed if its name ends in `.zst`.
 pub fn open(path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
     let (file, _) = files::open(path)?;
-    match path.extension().is_some_and(|extension| extension == "zst") {
-        true => Ok(Box::new(zstd::stream::read::Decoder::new(file)?)),
+    match is_compressed(path) {
+        true => Ok(Box::new(Decoder::new(file)?)),
         false => Ok(Box::new(file)),
     }
 }
 
+fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zst")
+}
+
+/// The memory of scans: the buffer of lines and the state of the decompressor. Scans of many files
+/// use one workspace: memory that is returned after each file costs more time than its lines.
+#[derive(Default)]
+pub struct Workspace {
+    buffer: Vec<u8>,
+    context: Option<DCtx<'static>>,
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("buffer", &self.buffer.len()).finish_non_exhaustive()
+    }
+}
+
+impl Workspace {
+    /// Returns unusual amounts of memory: those of a long line, of a large window.
+    fn shrink(&mut self) {
+        if self.buffer.len() > KEPT {
+            self.buffer = Vec::new();
+        }
+        self.context.take_if(|context| context.sizeof() > KEPT);
+    }
+}
+
+/// A part of a workspace that is larger is not kept.
+const KEPT: usize = 4 * 1024 * 1024;
+
+/// The compressed bytes that are read at a time.
+const INPUT: usize = 64 * 1024;
+
+/// The bytes after which the guard is asked again.
+const GUARDED: u64 = 1024 * 1024;
+
 /// Reads one rollout file to its end and sums it up. `thread` is the id of its name. The guard is
-/// asked about every [`BLOCK`] bytes whether to go on.
+/// asked about every MiB whether to go on.
 pub fn scan(
+    workspace: &mut Workspace,
     path: &Path,
     thread: &str,
     texts: Texts,
     guard: &dyn Fn() -> bool,
 ) -> Result<Summary, ScanError> {
-    let mut lines = Lines::new(open(path)?, MAX_LINE);
+    let (file, _) = files::open(path)?;
+    let source: Box<dyn Read + '_> = match is_compressed(path) {
+        true => {
+            let context = workspace.context.get_or_insert_with(DCtx::create);
+            Box::new(Decoder::with_context(BufReader::with_capacity(INPUT, file), context))
+        }
+        false => Box::new(file),
+    };
+    let mut lines = Lines::with_buffer(source, MAX_LINE, std::mem::take(&mut workspace.buffer));
     let mut scanner = Scanner::new(thread, texts);
-    let mut next = BLOCK as u64;
+    let mut next = GUARDED;
     while let Some(line) = lines.next()? {
         let at = line.offset();
         scanner.read(line);
         if at >= next {
-            next = at + BLOCK as u64;
+            next = at + GUARDED;
             if !guard() {
                 return Err(ScanError::Stopped);
             }
         }
     }
+    workspace.buffer = lines.into_buffer();
+    workspace.shrink();
     Ok(scanner.finish())
 }

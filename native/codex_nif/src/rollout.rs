@@ -1,11 +1,13 @@
 //! The rollouts of a home: listed and summed up on threads of the pool.
 
+use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use codex_core::files::FileError;
 use codex_core::rollout::{
     self, Audit, Cell, Found, Meta, Reason, ScanError, Status, Summary, Tally, Texts, Tokens, Turn,
+    Workspace,
 };
 use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
 
@@ -28,6 +30,11 @@ mod atoms {
 
 type Pool = ResourceArc<PoolResource>;
 type Call = ResourceArc<CallResource>;
+
+thread_local! {
+    /// Threads of the pool end when they are idle, and their memory with them.
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+}
 
 /// The rollouts of a home as `{Path, Archived, Size, Modified, Inode}`, and the skipped files as
 /// `{Path, Reason}`. Paths begin at the home.
@@ -70,8 +77,12 @@ fn rollout_scan<'a>(
     let files: Vec<_> = files.iter().map(|(file, thread)| (path(file), thread.clone())).collect();
     let texts = if turns { Texts::Turns } else { Texts::Title };
     let work = move |guard: &dyn Fn() -> bool| {
-        let scan = |(file, thread): &(PathBuf, String)| rollout::scan(file, thread, texts, guard);
-        files.iter().map(scan).collect::<Vec<_>>()
+        WORKSPACE.with_borrow_mut(|workspace| {
+            let scan = |(file, thread): &(PathBuf, String)| {
+                rollout::scan(workspace, file, thread, texts, guard)
+            };
+            files.iter().map(scan).collect::<Vec<_>>()
+        })
     };
     answer_guarded(env, &pool, reference, work, move |env, results| {
         let results = results.into_iter().map(|result| match result {

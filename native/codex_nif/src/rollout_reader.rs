@@ -157,7 +157,7 @@ fn body<'e>(
     generation: u8,
     images: bool,
 ) -> Option<Body<'e>> {
-    let head = Head::read(line)?;
+    let head = Head::read(std::str::from_utf8(line).ok()?)?;
     if !is_wanted(&head, generation, images) {
         return None;
     }

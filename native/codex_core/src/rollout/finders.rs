@@ -4,6 +4,7 @@
 //! escaped. A line of another form is left to the parser.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use memchr::memchr;
 use memchr::memmem::Finder;
@@ -23,10 +24,19 @@ pub(super) struct Finders {
     last: Finder<'static>,
     limits: Finder<'static>,
     open: Finder<'static>,
+    pub item: Finder<'static>,
 }
 
-impl Default for Finders {
-    fn default() -> Self {
+/// Made once for all files.
+pub(super) static FINDERS: LazyLock<Finders> = LazyLock::new(Finders::new);
+
+/// The bytes that follow the first place of a member.
+pub(super) fn after<'a>(line: &'a [u8], member: &Finder<'_>) -> Option<&'a [u8]> {
+    member.find(line).map(|at| &line[at + member.needle().len()..])
+}
+
+impl Finders {
+    fn new() -> Self {
         Finders {
             begin: Finder::new(BEGIN),
             usage: Finder::new(br#","usage":"#),
@@ -36,15 +46,10 @@ impl Default for Finders {
             last: Finder::new(br#""last_token_usage":"#),
             limits: Finder::new(br#""rate_limits":{"#),
             open: Finder::new(b":{"),
+            item: Finder::new(br#""item":{"type":""#),
         }
     }
-}
 
-fn after<'a>(line: &'a [u8], member: &Finder<'_>) -> Option<&'a [u8]> {
-    member.find(line).map(|at| &line[at + member.needle().len()..])
-}
-
-impl Finders {
     /// The record of a call.
     pub fn record<'a>(&self, line: &'a [u8], id: &str) -> Option<Record<'a>> {
         let thread = after(line, &self.thread)?;

@@ -1,5 +1,6 @@
 //! The beginning of a line, read without a parse of the line.
 
+use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,24 +22,24 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// Reads the head of a valid line. Lines as the CLI writes them are read by their first bytes;
     /// lines with another order of members are parsed.
-    pub fn read(line: &'a [u8]) -> Option<Head<'a>> {
+    pub fn read(line: &'a str) -> Option<Head<'a>> {
         Head::quick(line).or_else(|| Head::parsed(line))
     }
 
-    fn quick(line: &'a [u8]) -> Option<Head<'a>> {
-        let rest = line.strip_prefix(br#"{"timestamp":""#)?;
+    fn quick(line: &'a str) -> Option<Head<'a>> {
+        let rest = line.strip_prefix(r#"{"timestamp":""#)?;
         let (time, rest) = word(rest)?;
-        let (ordinal, rest) = match rest.strip_prefix(br#","ordinal":"#) {
+        let (ordinal, rest) = match rest.strip_prefix(r#","ordinal":"#) {
             Some(rest) => {
-                let count = rest.iter().take(19).take_while(|byte| byte.is_ascii_digit()).count();
+                let count = rest.bytes().take(19).take_while(u8::is_ascii_digit).count();
                 let (digits, rest) = rest.split_at(count);
-                (std::str::from_utf8(digits).ok()?.parse().ok(), rest)
+                (digits.parse().ok(), rest)
             }
             None => (None, rest),
         };
-        let (kind, rest) = word(rest.strip_prefix(br#","type":""#)?)?;
-        let rest = rest.strip_prefix(br#","payload":{"#)?;
-        let payload_kind = match rest.strip_prefix(br#""type":""#) {
+        let (kind, rest) = word(rest.strip_prefix(r#","type":""#)?)?;
+        let rest = rest.strip_prefix(r#","payload":{"#)?;
+        let payload_kind = match rest.strip_prefix(r#""type":""#) {
             Some(rest) => word(rest)?.0,
             // A payload that names its type later is parsed.
             None if kind == "event_msg" || kind == "response_item" => return None,
@@ -47,8 +48,8 @@ impl<'a> Head<'a> {
         Some(Head { time, ordinal, kind, payload_kind, envelope: true })
     }
 
-    fn parsed(line: &'a [u8]) -> Option<Head<'a>> {
-        let line: Envelope<'a> = serde_json::from_slice(line).ok()?;
+    fn parsed(line: &'a str) -> Option<Head<'a>> {
+        let line: Envelope<'a> = serde_json::from_str(line).ok()?;
         let payload_kind = line.payload.and_then(|payload| {
             let typed: Typed<'a> = serde_json::from_str(payload.get()).ok()?;
             typed.kind
@@ -64,11 +65,10 @@ impl<'a> Head<'a> {
 }
 
 /// A short string without escapes, up to its quote.
-fn word(text: &[u8]) -> Option<(&str, &[u8])> {
-    let length = text.iter().take(64).position(|byte| matches!(byte, b'"' | b'\\'))?;
+fn word(text: &str) -> Option<(&str, &str)> {
+    let length = memchr2(b'"', b'\\', &text.as_bytes()[..text.len().min(64)])?;
     let (word, rest) = text.split_at(length);
-    let rest = rest.strip_prefix(b"\"")?;
-    Some((std::str::from_utf8(word).ok()?, rest))
+    Some((word, rest.strip_prefix('"')?))
 }
 
 #[derive(Deserialize)]
@@ -101,20 +101,20 @@ mod tests {
             r#"{"timestamp":"T","type":"turn_context","payload":{"model":"m","b":{"type":"x"}}}"#,
             r#"{"timestamp":"T","type":"event_msg","payload":{"type":"a"},"metadata":{}}"#,
         ] {
-            let quick = Head::quick(line.as_bytes()).expect("the usual order");
-            assert_eq!(Some(quick), Head::parsed(line.as_bytes()), "{line}");
+            let quick = Head::quick(line).expect("the usual order");
+            assert_eq!(Some(quick), Head::parsed(line), "{line}");
         }
     }
 
     #[test]
     fn other_orders_are_parsed() {
-        let line = br#"{"type":"event_msg","payload":{"a":1,"type":"x"},"timestamp":"T"}"#;
+        let line = r#"{"type":"event_msg","payload":{"a":1,"type":"x"},"timestamp":"T"}"#;
         let head = Head::read(line).expect("an object");
         assert_eq!((head.time, head.kind, head.payload_kind), ("T", "event_msg", "x"));
-        let line = br#"{"timestamp":"T","type":"event_msg","payload":{"a":1,"type":"x"}}"#;
+        let line = r#"{"timestamp":"T","type":"event_msg","payload":{"a":1,"type":"x"}}"#;
         assert_eq!(Head::read(line).expect("an object").payload_kind, "x");
-        let bare = Head::read(br#"{"record_type":"state"}"#).expect("an object");
+        let bare = Head::read(r#"{"record_type":"state"}"#).expect("an object");
         assert_eq!((bare.kind, bare.envelope), ("state", false));
-        assert_eq!(Head::read(b"5"), None);
+        assert_eq!(Head::read("5"), None);
     }
 }

@@ -55,7 +55,15 @@ pub struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Lines of at most `max_line` bytes.
     pub fn new(source: R, max_line: usize) -> Self {
-        let (buffer, offset, ended) = (vec![0; BLOCK], 0, false);
+        Lines::with_buffer(source, max_line, Vec::new())
+    }
+
+    /// Lines that use the buffer of others, whose content is lost.
+    pub fn with_buffer(source: R, max_line: usize, mut buffer: Vec<u8>) -> Self {
+        if buffer.len() < BLOCK {
+            buffer.resize(BLOCK, 0);
+        }
+        let (offset, ended) = (0, false);
         Lines {
             source,
             buffer,
@@ -67,6 +75,11 @@ impl<R: Read> Lines<R> {
             max_line,
             ended,
         }
+    }
+
+    /// The buffer, for other lines.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// Reads on at this position, which the source is at: the beginning of a line.

@@ -6,14 +6,14 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::finders::{BEGIN, Finders};
+use super::finders::{BEGIN, FINDERS, Finders, after};
 use super::head::Head;
 use super::lines::Line;
 use super::payload::{
     AgentMessage, ItemCompleted, Message, Meta, Payload, Record, RolledBack, TaskComplete,
     TokenCount, TurnContext, TurnId, UserMessage, text_of,
 };
-use super::summary::{Cell, Summary, Tally, add};
+use super::summary::{Summary, Tally, add};
 use super::tokens::Tokens;
 use super::turns::{Start, Status, Turns};
 
@@ -63,10 +63,10 @@ pub struct Scanner {
     model: Option<u16>,
     cwd: Option<u16>,
     /// The last line with rate limits.
-    limits: Vec<u8>,
+    limits: String,
     /// Every line is parsed.
     strict: bool,
-    finders: Finders,
+    finders: &'static Finders,
     seen: Seen,
 }
 
@@ -92,9 +92,9 @@ impl Scanner {
             records: false,
             model: None,
             cwd: None,
-            limits: Vec::new(),
+            limits: String::new(),
             strict: false,
-            finders: Finders::default(),
+            finders: &FINDERS,
             seen: Seen::Blank,
         }
     }
@@ -134,7 +134,7 @@ impl Scanner {
         match line {
             Line::Whole(bytes, offset) => self.line(bytes, offset),
             Line::Null(bytes, offset) => self.damaged(bytes, offset),
-            Line::Unended(bytes, offset) if is_json(bytes) => self.line(bytes, offset),
+            Line::Unended(bytes, offset) if json(bytes).is_some() => self.line(bytes, offset),
             Line::Unended(bytes, offset) => self.damaged(bytes, offset),
             Line::TooLong(offset) => {
                 self.summary.lines += 1;
@@ -149,11 +149,9 @@ impl Scanner {
         if line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
             return Seen::Blank;
         }
-        if !self.is_whole(line) {
-            return self.damaged(line, offset);
-        }
+        let Some(text) = self.whole(line) else { return self.damaged(line, offset) };
         self.summary.lines += 1;
-        match self.accept(line, offset) {
+        match self.accept(text, offset) {
             Some(()) => self.seen,
             None => {
                 self.summary.lines -= 1;
@@ -162,13 +160,15 @@ impl Scanner {
         }
     }
 
-    /// Looks at the ends of a line and for bytes that JSON cannot have. A line with the beginning
-    /// of another one inside is parsed.
-    fn is_whole(&self, line: &[u8]) -> bool {
-        line.first() == Some(&b'{')
-            && line.last() == Some(&b'}')
-            && simdutf8::basic::from_utf8(line).is_ok()
-            && ((!self.strict && self.finders.begin.find(&line[1..]).is_none()) || is_json(line))
+    /// The text of a whole line. Looks at the ends of a line and for bytes that JSON cannot have. A
+    /// line with the beginning of another one inside is parsed.
+    fn whole<'a>(&self, line: &'a [u8]) -> Option<&'a str> {
+        if line.first() != Some(&b'{') || line.last() != Some(&b'}') {
+            return None;
+        }
+        let text = simdutf8::basic::from_utf8(line).ok()?;
+        let single = !self.strict && self.finders.begin.find(&line[1..]).is_none();
+        (single || is_object(text)).then_some(text)
     }
 
     fn bad(&mut self, offset: u64) -> Seen {
@@ -182,8 +182,8 @@ impl Scanner {
         self.summary.lines += 1;
         self.bad(offset);
         let Some(at) = memmem::rfind(line, BEGIN).filter(|at| *at > 0) else { return Seen::Bad };
-        let tail = &line[at..];
-        if !is_json(tail) || self.accept(tail, offset + at as u64).is_none() {
+        let tail = json(&line[at..]);
+        if tail.and_then(|tail| self.accept(tail, offset + at as u64)).is_none() {
             return Seen::Bad;
         }
         self.summary.salvaged_lines += 1;
@@ -196,7 +196,7 @@ impl Scanner {
     /// The sum of the lines.
     pub fn finish(mut self) -> Summary {
         if !self.limits.is_empty()
-            && let Ok(line) = serde_json::from_slice::<Payload<TokenCount>>(&self.limits)
+            && let Ok(line) = serde_json::from_str::<Payload<TokenCount>>(&self.limits)
         {
             let limits = line.payload.rate_limits.map(|limits| limits.get().to_string());
             self.summary.rate_limits = limits.filter(|limits| limits.contains(":{"));
@@ -214,7 +214,7 @@ impl Scanner {
     }
 
     /// Takes a whole line; nothing if it does not have the form of its type.
-    fn accept(&mut self, line: &[u8], offset: u64) -> Option<()> {
+    fn accept(&mut self, line: &str, offset: u64) -> Option<()> {
         let head = Head::read(line)?;
         if !head.envelope {
             return self.bare(line, &head, offset);
@@ -239,7 +239,7 @@ impl Scanner {
         Some(())
     }
 
-    fn event(&mut self, kind: &str, line: &[u8], start: &Start<'_>) -> Option<()> {
+    fn event(&mut self, kind: &str, line: &str, start: &Start<'_>) -> Option<()> {
         match kind {
             "token_count" => self.token_count(line, start)?,
             "task_started" => self.task_started(payload(line)?, start),
@@ -296,17 +296,17 @@ impl Scanner {
     }
 
     /// Lines of the first generation have no envelope; the first line is the thread.
-    fn bare(&mut self, line: &[u8], head: &Head<'_>, offset: u64) -> Option<()> {
+    fn bare(&mut self, line: &str, head: &Head<'_>, offset: u64) -> Option<()> {
         self.summary.generation = self.summary.generation.max(1);
         let start = Start { time: "", ordinal: None, offset, inherited: false };
         match head.kind {
             "" if !self.met => {
-                let meta = serde_json::from_slice(line).ok()?;
+                let meta = serde_json::from_str(line).ok()?;
                 self.met = true;
                 self.summary.meta = meta;
             }
             "message" => {
-                let Message { role, content } = serde_json::from_slice(line).ok()?;
+                let Message { role, content } = serde_json::from_str(line).ok()?;
                 let content = content.unwrap_or_default();
                 let text = text_of(&content);
                 let images = content.iter().filter(|part| part.is_image()).count() as u32;
@@ -439,7 +439,7 @@ impl Scanner {
         };
     }
 
-    fn item(&mut self, line: &[u8], start: &Start<'_>) -> Option<()> {
+    fn item(&mut self, line: &str, start: &Start<'_>) -> Option<()> {
         if !self.wants_item(line) {
             return Some(());
         }
@@ -470,10 +470,9 @@ impl Scanner {
     }
 
     /// Looks at the beginning of a line for the type of its item, to parse as few as possible.
-    fn wants_item(&self, line: &[u8]) -> bool {
-        let begin = &line[..line.len().min(400)];
-        let Some(at) = memmem::find(begin, br#""item":{"type":""#) else { return true };
-        let kind = &begin[at + 16..];
+    fn wants_item(&self, line: &str) -> bool {
+        let begin = &line.as_bytes()[..line.len().min(400)];
+        let Some(kind) = after(begin, &self.finders.item) else { return true };
         let is = |name: &[u8]| kind.starts_with(name);
         is(b"UserMessage\"")
             || is(b"EnteredReviewMode\"")
@@ -484,9 +483,9 @@ impl Scanner {
     // --- Usage --------------------------------------------------------------------------------
 
     /// The record of one call.
-    fn record(&mut self, line: &[u8], start: &Start<'_>) -> Option<()> {
+    fn record(&mut self, line: &str, start: &Start<'_>) -> Option<()> {
         self.records = true;
-        let record = match self.finders.record(line, &self.id) {
+        let record = match self.finders.record(line.as_bytes(), &self.id) {
             Some(record) => record,
             None => payload::<Record>(line)?,
         };
@@ -501,16 +500,16 @@ impl Scanner {
     }
 
     /// The running total, and the last call. It is written again when the next request starts.
-    fn token_count(&mut self, line: &[u8], start: &Start<'_>) -> Option<()> {
-        if self.finders.has_limits(line) {
+    fn token_count(&mut self, line: &str, start: &Start<'_>) -> Option<()> {
+        if self.finders.has_limits(line.as_bytes()) {
             self.limits.clear();
-            self.limits.extend_from_slice(line);
+            self.limits.push_str(line);
         }
         if self.records {
             self.summary.audit.covered += 1;
             return Some(());
         }
-        let (total, last) = match self.finders.count(line) {
+        let (total, last) = match self.finders.count(line.as_bytes()) {
             Some(pair) => pair,
             None => {
                 let TokenCount { info, .. } = payload(line)?;
@@ -554,20 +553,24 @@ impl Scanner {
         if let Some(turn) = &turn {
             (model, cwd) = (turn.model.or(model), turn.cwd.or(cwd));
         }
-        let day = time.get(..10).unwrap_or_default().to_string();
-        let cell = Cell { day, model, cwd, calls: 1, tokens: *tokens };
-        add(turn.map_or(&mut self.summary.before, |turn| &mut turn.spent), &cell);
+        let key = (time.get(..10).unwrap_or_default(), model, cwd);
+        let cells = turn.map_or(&mut self.summary.before, |turn| &mut turn.spent);
+        add(cells, key, 1, tokens);
     }
 }
 
-fn payload<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
-    serde_json::from_slice::<Payload<T>>(line).ok().map(|line| line.payload)
+fn payload<'a, T: Deserialize<'a>>(line: &'a str) -> Option<T> {
+    serde_json::from_str::<Payload<T>>(line).ok().map(|line| line.payload)
 }
 
-fn is_json(line: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(line).is_ok()
-        && line.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
-        && simdutf8::basic::from_utf8(line).is_ok()
+/// The text of a JSON object.
+fn json(line: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(line).ok().filter(|line| is_object(line))
+}
+
+fn is_object(line: &str) -> bool {
+    line.bytes().find(|byte| !byte.is_ascii_whitespace()) == Some(b'{')
+        && serde_json::from_str::<IgnoredAny>(line).is_ok()
 }
 
 /// The position of a text in a list; it is appended if it is new.

@@ -53,7 +53,10 @@ impl Summary {
     pub fn spent(&self) -> Vec<Cell> {
         let mut sum = Vec::new();
         let turns = self.turns.iter().flat_map(|turn| &turn.spent);
-        turns.chain(&self.before).for_each(|cell| add(&mut sum, cell));
+        for cell in turns.chain(&self.before) {
+            let key = (cell.day.as_str(), cell.model, cell.cwd);
+            add(&mut sum, key, cell.calls, &cell.tokens);
+        }
         sum
     }
 }
@@ -73,15 +76,20 @@ pub struct Cell {
     pub tokens: Tokens,
 }
 
-/// Adds a cell to the one of the same day, model and directory.
-pub(super) fn add(cells: &mut Vec<Cell>, more: &Cell) {
-    let key = |cell: &Cell| (cell.model, cell.cwd);
-    match cells.iter_mut().rev().find(|cell| key(cell) == key(more) && cell.day == more.day) {
+/// Adds calls to the cell of their day, model and directory.
+pub(super) fn add(
+    cells: &mut Vec<Cell>,
+    (day, model, cwd): (&str, Option<u16>, Option<u16>),
+    calls: u64,
+    tokens: &Tokens,
+) {
+    let same = |cell: &&mut Cell| cell.model == model && cell.cwd == cwd && cell.day == day;
+    match cells.iter_mut().rev().find(same) {
         Some(cell) => {
-            cell.calls += more.calls;
-            cell.tokens.add(&more.tokens);
+            cell.calls += calls;
+            cell.tokens.add(tokens);
         }
-        None => cells.push(more.clone()),
+        None => cells.push(Cell { day: day.to_string(), model, cwd, calls, tokens: *tokens }),
     }
 }
 
