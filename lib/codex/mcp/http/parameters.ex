@@ -5,7 +5,7 @@ defmodule Codex.MCP.HTTP.Parameters do
 
   alias Codex.HTTP
 
-  @primitive ~w(string integer number boolean)
+  @primitive ~w(string integer boolean)
   @largest_integer 9_007_199_254_740_991
   # Schemas come from servers.
   @most_nodes 10_000
@@ -18,7 +18,7 @@ defmodule Codex.MCP.HTTP.Parameters do
       :ok
       iex> schema = %{"properties" => %{"r" => %{"type" => "array", "x-mcp-header" => "Region"}}}
       iex> Codex.MCP.HTTP.Parameters.check(%{"inputSchema" => schema})
-      {:error, "x-mcp-header stands on a parameter that is no string, integer, number or boolean"}
+      {:error, "x-mcp-header stands on a parameter that is no string, integer or boolean"}
   """
   @spec check(map()) :: :ok | {:error, String.t()}
   def check(tool) do
@@ -37,8 +37,7 @@ defmodule Codex.MCP.HTTP.Parameters do
         {:error, "two parameters have the same x-mcp-header"}
 
       not Enum.all?(rules, fn {_path, _name, type} -> type in @primitive end) ->
-        {:error,
-         "x-mcp-header stands on a parameter that is no string, integer, number or boolean"}
+        {:error, "x-mcp-header stands on a parameter that is no string, integer or boolean"}
 
       true ->
         :ok
@@ -61,7 +60,6 @@ defmodule Codex.MCP.HTTP.Parameters do
       text when is_binary(text) -> text
       flag when is_boolean(flag) -> to_string(flag)
       number when is_integer(number) and abs(number) <= @largest_integer -> to_string(number)
-      number when is_float(number) -> Codex.JSON.encode!(number)
       _other -> nil
     end
   end

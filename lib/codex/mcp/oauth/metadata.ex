@@ -117,8 +117,8 @@ defmodule Codex.MCP.OAuth.Metadata do
   Checks the document of an authorization server against the issuer that was asked. `given` are the
   facts of the resource.
 
-  A server without a document of a resource has no published issuer: `:derived` accepts a final
-  slash more or less.
+  A server without a document of a resource has no published issuer: `:derived` accepts every path
+  of the origin that was asked.
   """
   @spec server(map(), String.t(), :published | :derived, resource()) ::
           {:ok, t()} | {:problem, problem()}
@@ -203,10 +203,8 @@ defmodule Codex.MCP.OAuth.Metadata do
 
   defp same_issuer?(issuer, asked, :published), do: is_binary(issuer) and issuer == asked
 
-  defp same_issuer?(issuer, asked, :derived) do
-    is_binary(issuer) and
-      String.trim_trailing(issuer, "/") == String.trim_trailing(asked, "/")
-  end
+  defp same_issuer?(issuer, asked, :derived),
+    do: is_binary(issuer) and web?(issuer) and origin(issuer) == origin(asked)
 
   defp endpoints(facts),
     do: Enum.reject([facts.authorize, facts.token, facts.register], &is_nil/1)
