@@ -25,6 +25,11 @@ missing = [
       do: nil,
       else: "Tests with a browser are left out: there is no chromium on PATH"
     ),
+  mcp_servers:
+    if(Codex.MCPServers.everything(),
+      do: nil,
+      else: "Tests with MCP servers of npm are left out: bin/conformance installs these"
+    ),
   generator:
     case Enum.reject(~w(python3 zstd), &System.find_executable/1) do
       [] -> nil
