@@ -7,7 +7,7 @@ defmodule Codex.Sessions.Index do
   alias Codex.OptionError
   alias Codex.Sessions.{Scan, Store}
 
-  @version 1
+  @version 2
 
   @doc "Checks the path of an index: it must be outside the home."
   @spec check(Path.t() | nil, Path.t()) :: :ok | {:error, OptionError.t()}
@@ -27,16 +27,15 @@ defmodule Codex.Sessions.Index do
     known = load(path, store.home)
 
     files
-    |> Stream.chunk_by(&match?({:ok, _}, lookup(known, &1)))
-    |> Stream.flat_map(fn [first | _] = chunk ->
-      case lookup(known, first) do
-        {:ok, _} -> Enum.map(chunk, &{&1, lookup(known, &1)})
-        :error -> Scan.stream(store, chunk, opts)
-      end
-    end)
+    |> Stream.map(&{&1, lookup(known, &1)})
+    |> Stream.chunk_by(fn {_file, found} -> found == :error end)
+    |> Stream.flat_map(&results(&1, store, opts))
     |> Stream.transform(
       fn -> %{} end,
-      fn {file, result}, fresh -> {[{file, result}], remember(fresh, known, file, result)} end,
+      fn
+        {result, :known}, fresh -> {[result], fresh}
+        {result, :read}, fresh -> {[result], remember(fresh, result)}
+      end,
       fn fresh -> save(path, store, known, fresh) end
     )
   end
@@ -45,20 +44,29 @@ defmodule Codex.Sessions.Index do
     wanted = key(file)
 
     case Map.get(known, file.path) do
-      {^wanted, summary} -> {:ok, summary}
+      {^wanted, bytes} -> {:ok, bytes}
       _unknown_or_changed -> :error
     end
   end
 
   defp key(file), do: {file.size, file.modified, file.inode}
 
-  defp remember(fresh, known, file, {:ok, summary}) do
-    if lookup(known, file) == :error,
-      do: Map.put(fresh, file.path, {key(file), summary}),
-      else: fresh
+  defp results([{_file, :error} | _] = chunk, store, opts) do
+    files = Enum.map(chunk, &elem(&1, 0))
+    store |> Scan.stream(files, opts) |> Stream.map(&{&1, :read})
   end
 
-  defp remember(fresh, _known, _file, _error), do: fresh
+  # A summary is decoded when it is asked for.
+  defp results(chunk, _store, _opts) do
+    Stream.map(chunk, fn {file, {:ok, bytes}} ->
+      {{file, {:ok, :erlang.binary_to_term(bytes)}}, :known}
+    end)
+  end
+
+  defp remember(fresh, {file, {:ok, summary}}),
+    do: Map.put(fresh, file.path, {key(file), :erlang.term_to_binary(summary)})
+
+  defp remember(fresh, {_file, _error}), do: fresh
 
   defp load(path, home) do
     with {:ok, <<crc::32, bytes::binary>>} <- File.read(path),
@@ -69,6 +77,11 @@ defmodule Codex.Sessions.Index do
       _missing_or_invalid -> %{}
     end
   end
+
+  # Nothing new was read, and no more files are known than there are.
+  defp save(_path, store, known, fresh)
+       when map_size(fresh) == 0 and map_size(known) <= map_size(store.rollouts),
+       do: :ok
 
   # Files that are gone are forgotten.
   defp save(path, store, known, fresh) do
