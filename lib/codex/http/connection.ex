@@ -25,7 +25,7 @@ defmodule Codex.HTTP.Connection do
     used?: false
   ]
 
-  @opaque t :: %__MODULE__{}
+  @type t :: %__MODULE__{}
 
   @typedoc """
   Reasons for a connection that failed:

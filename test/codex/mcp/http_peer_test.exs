@@ -147,10 +147,7 @@ defmodule Codex.MCP.HTTPPeerTest do
       {ids, t} =
         until(t, fn
           {:messages, messages, _} ->
-            for {:result, id, %{"content" => [%{"text" => text}]}} <- messages do
-              assert text == "Echo: #{id}"
-              id
-            end
+            echoed(messages)
 
           {:lost, id, reason} ->
             flunk("#{id}: #{inspect(reason)}")
@@ -160,6 +157,13 @@ defmodule Codex.MCP.HTTPPeerTest do
         end)
 
       collect(t, Enum.reduce(ids, left, &MapSet.delete(&2, &1)))
+    end
+  end
+
+  defp echoed(messages) do
+    for {:result, id, %{"content" => [%{"text" => text}]}} <- messages do
+      assert text == "Echo: #{id}"
+      id
     end
   end
 end

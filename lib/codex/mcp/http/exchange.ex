@@ -233,25 +233,29 @@ defmodule Codex.MCP.HTTP.Exchange do
   end
 
   defp took(state, job, {:ok, found, events}) do
-    endpoints(state, job, found)
+    _ = endpoints(state, job, found)
     messages = for {:message, message} <- found, do: message
-    answered? = job.id != nil and Enum.any?(messages, &answer?(&1, job.id))
-    too_long? = job.id != nil and Enum.any?(messages, &match?({:malformed, {:oversized, _}}, &1))
     _ = if messages != [], do: tell(state, {:messages, messages, events.unread})
 
-    cond do
-      answered? ->
-        {:answered, state}
-
-      too_long? ->
-        {{:lost, {:response_too_large, state.config.max_message_bytes}}, close(state)}
-
-      true ->
-        if messages != [], do: await_grant(state)
-        events = if messages == [], do: events, else: %{events | unread: 0}
-        read(state, job, events)
+    case ending(state, job, messages) do
+      nil when messages == [] -> read(state, job, events)
+      nil -> state |> await_grant() |> read(job, %{events | unread: 0})
+      :answered -> {:answered, state}
+      lost -> {lost, close(state)}
     end
   end
+
+  defp ending(_state, %{id: nil}, _messages), do: nil
+
+  defp ending(state, job, messages) do
+    cond do
+      Enum.any?(messages, &answer?(&1, job.id)) -> :answered
+      Enum.any?(messages, &match?({:malformed, {:oversized, _}}, &1)) -> too_large(state)
+      true -> nil
+    end
+  end
+
+  defp too_large(state), do: {:lost, {:response_too_large, state.config.max_message_bytes}}
 
   # An old server names the URL to post to. It must be of its own origin.
   defp endpoints(state, %{kind: :endpoint} = job, found) do
@@ -263,7 +267,7 @@ defmodule Codex.MCP.HTTP.Exchange do
 
   defp endpoints(_state, _job, _found), do: []
 
-  defp await_grant(%{tag: tag}), do: receive(do: ({^tag, :grant} -> :ok))
+  defp await_grant(%{tag: tag} = state), do: receive(do: ({^tag, :grant} -> state))
 
   defp broken(state, %{resume?: true} = job, %{last_id: id} = events, reason)
        when id != nil or job.kind == :listen,

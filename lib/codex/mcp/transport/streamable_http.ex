@@ -31,6 +31,7 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   @behaviour GenServer
 
   alias Codex.{DidYouMean, MCP, OptionError}
+  alias Codex.Error.Redact
 
   @names [:url, :server_name, :bearer_token, :bearer_token_env_var, :http_headers] ++
            [:env_http_headers, :oauth, :max_message_bytes, :connect_timeout_ms, :tls]
@@ -93,7 +94,7 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
          {:ok, token} <- token(opts) do
       headers = headers(opts, token)
       secrets = for {_name, value} <- headers, secret <- [value, last(value)], do: secret
-      redact = fn text -> Codex.Error.Redact.redact(text, Enum.filter(secrets, &(&1 != ""))) end
+      redact = fn text -> Redact.redact(text, Enum.filter(secrets, &(&1 != ""))) end
       own = %{headers: headers, redact: redact, auth: auth(opts, token)}
       {:ok, {MCP.HTTP, opts |> Keyword.take(@passed) |> Map.new() |> Map.merge(own)}}
     end
