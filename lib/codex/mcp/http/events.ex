@@ -88,4 +88,10 @@ defmodule Codex.MCP.HTTP.Events do
       {:error, _} -> {:malformed, :not_json}
     end
   end
+
+  @doc "Returns whether a message is the answer to a request, or a batch with it."
+  @spec answer?(Message.t(), Message.id()) :: boolean()
+  def answer?({kind, id, _value}, id) when kind in [:result, :error], do: true
+  def answer?({:batch, messages}, id), do: Enum.any?(messages, &answer?(&1, id))
+  def answer?(_message, _id), do: false
 end

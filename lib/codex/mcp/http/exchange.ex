@@ -147,7 +147,7 @@ defmodule Codex.MCP.HTTP.Exchange do
       {:ok, body, state} ->
         message = Events.message(body, state.config)
         tell(state, {:messages, [message], byte_size(body)})
-        if answer?(message, job.id), do: {:answered, state}, else: {no_answer(), state}
+        if Events.answer?(message, job.id), do: {:answered, state}, else: {no_answer(), state}
 
       {:error, reason, state} ->
         {{:lost, reason}, state}
@@ -155,10 +155,6 @@ defmodule Codex.MCP.HTTP.Exchange do
   end
 
   defp no_answer, do: {:lost, {:invalid_response, "no answer to the request"}}
-
-  defp answer?({kind, id, _value}, id) when kind in [:result, :error], do: true
-  defp answer?({:batch, messages}, id), do: Enum.any?(messages, &answer?(&1, id))
-  defp answer?(_message, _id), do: false
 
   # --- Refusals ---------------------------------------------------------------------------------
 
@@ -249,7 +245,7 @@ defmodule Codex.MCP.HTTP.Exchange do
 
   defp ending(state, job, messages) do
     cond do
-      Enum.any?(messages, &answer?(&1, job.id)) -> :answered
+      Enum.any?(messages, &Events.answer?(&1, job.id)) -> :answered
       Enum.any?(messages, &match?({:malformed, {:oversized, _}}, &1)) -> too_large(state)
       true -> nil
     end
