@@ -137,7 +137,8 @@ defmodule CodexSdk.MixProject do
         Codex.Approvals,
         Codex.Approvals.Hook,
         Codex.Approvals.StaticPolicy,
-        Codex.Tool
+        Codex.Tool,
+        ~r/^Codex\.Tools\./
       ],
       "App-server and stored threads": [
         Codex.AppServer,

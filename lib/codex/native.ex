@@ -4,9 +4,9 @@ defmodule Codex.Native do
   # (decoder), `Codex.AppServer.EventDecoder` (notifications), `Codex.JSON` (documents),
   # `Codex.Config` and the modules below it (configuration), `Codex.Error.Classifier`, `Codex.Auth`
   # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
-  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.HTTP` (event
-  # streams, headers), `Codex.Sessions` and the modules below it
-  # (rollouts), `Codex.Doctor` (facts of the library).
+  # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.HTTP` (event streams, headers),
+  # `Codex.Sessions` and the modules below it (rollouts), `Codex.Tools.ApplyPatchTool` (patches),
+  # `Codex.Doctor` (facts of the library).
 
   alias Codex.Events.Dialects
 
@@ -124,6 +124,9 @@ defmodule Codex.Native do
   def override_document(_overrides), do: not_loaded()
   def override_value(_value), do: not_loaded()
   def panic, do: not_loaded()
+  def patch_apply(_pool, _ref, _root, _folder, _text, _dry_run), do: not_loaded()
+  def patch_edit(_pool, _ref, _content, _hunks), do: not_loaded()
+  def patch_parse(_pool, _ref, _text), do: not_loaded()
   def pool_give_up(_call), do: not_loaded()
   def pool_new, do: not_loaded()
   def rollout_contains(_pool, _ref, _files, _bytes), do: not_loaded()

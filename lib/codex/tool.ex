@@ -62,7 +62,7 @@ defmodule Codex.Tool do
   The model gets the result: text unchanged, other terms as JSON. The call fails, and the model is
   informed, if the tool returns `{:error, reason}`, a term that JSON cannot express or anything
   else, if it crashes (which is logged), or if it exceeds its time limit. The model sees `reason`
-  only if it is a string.
+  only if it is a string, or the text that `c:error_text/1` makes of it.
 
   Images have the form `%{"type" => "input_image", "image_url" => url}`, in a list that may also
   contain `%{"type" => "input_text", "text" => text}`.
@@ -80,7 +80,13 @@ defmodule Codex.Tool do
   @doc "Returns the metadata of the tool."
   @callback metadata() :: map() | keyword()
 
-  @optional_callbacks metadata: 0
+  @doc """
+  Returns the words for the model about a failure of `c:invoke/2`. Without this callback, the model
+  sees reasons only if they are strings.
+  """
+  @callback error_text(reason :: term()) :: String.t()
+
+  @optional_callbacks metadata: 0, error_text: 1
 
   @default_timeout 60_000
 
@@ -209,7 +215,7 @@ defmodule Codex.Tool do
     with :ok <- allowed(args, tool) do
       case tool.module.invoke(args, context) do
         {:ok, output} -> encodable(output, tool)
-        {:error, reason} -> {:error, reason}
+        {:error, reason} -> {:error, error_text(tool.module, reason)}
         _other -> {:error, "the tool #{tool.name} returned no result"}
       end
     end
@@ -218,6 +224,12 @@ defmodule Codex.Tool do
     kind, reason ->
       Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
       {:error, "the tool #{tool.name} failed#{exception(kind, reason, __STACKTRACE__)}"}
+  end
+
+  defp error_text(module, reason) do
+    if not is_binary(reason) and loaded?(module, :error_text, 1),
+      do: module.error_text(reason),
+      else: reason
   end
 
   defp allowed(args, tool) do

@@ -19,6 +19,20 @@ defmodule Codex.Error.Words do
     no_answer: "Git gave no answer about the repository"
   }
 
+  # Reasons of a patch for one of its files.
+  @refusals %{
+    absolute_path_not_allowed: "absolute paths are not allowed",
+    path_traversal: "the path leads out of the directory",
+    invalid_path: "the path is empty or invalid",
+    multiple_operations: "multiple operations target this file",
+    move_onto_itself: "a file cannot be moved onto itself",
+    is_a_directory: "it is a directory",
+    not_a_file: "it is not a file",
+    not_text: "it is not UTF-8 text",
+    file_too_large: "it is larger than 16 MiB",
+    changed: "the file changed in the meantime"
+  }
+
   # The reasons of `Codex.JSON.decode/2`.
   @json %{
     eof: "it ends too early",
@@ -497,6 +511,20 @@ defmodule Codex.Error.Words do
 
   def reason(:rate_limit_attempts_exhausted),
     do: "the rate limit still holds after all attempts: wait, or raise max_attempts"
+
+  # --- Host tools -------------------------------------------------------------------------------
+
+  def reason({:missing_argument, name}), do: "the argument #{name} of the tool is missing"
+  def reason({:invalid_argument, name}), do: "the argument #{name} of the tool is invalid"
+  def reason({tag, words}) when tag in [:empty_patch, :parse_error], do: text(words)
+
+  def reason({tag, words}) when tag in [:context_mismatch, :missing_anchor],
+    do: "the patch does not fit the file: #{text(words)}"
+
+  def reason(refusal) when is_map_key(@refusals, refusal), do: @refusals[refusal]
+
+  def reason({:invalid_approval_response, value}),
+    do: "the approval answered #{show(value)}; expected :allow, :deny or {:deny, reason}"
 
   def reason({:approval_denied, reason}), do: "the approval was denied: #{text(reason)}"
   def reason(:already_exists), do: "a handler with this id is attached already"

@@ -35,6 +35,7 @@ mod json;
 mod keys;
 mod lines;
 pub mod overrides;
+pub mod patch;
 mod pool;
 mod read;
 pub mod rollout;

@@ -16,6 +16,7 @@ mod http;
 mod json;
 mod lock;
 mod overrides;
+mod patch;
 mod pool;
 mod rollout;
 mod rollout_reader;
