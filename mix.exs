@@ -173,6 +173,9 @@ defmodule CodexSdk.MixProject do
       "Skills, prompts, MCP servers": [
         Codex.Skills,
         Codex.Prompts,
+        Codex.MCP.Client,
+        Codex.MCP.Handler,
+        Codex.MCP.Transport.Stdio,
         Codex.MCP.Config,
         Codex.MCP.OAuth,
         Codex.MCP.Transport.StreamableHTTP

@@ -30,6 +30,11 @@ missing = [
       do: nil,
       else: "Tests with MCP servers of npm are left out: bin/conformance installs these"
     ),
+  python:
+    if(System.find_executable("python3"),
+      do: nil,
+      else: "Tests with MCP servers in Python are left out: there is no python3 on PATH"
+    ),
   generator:
     case Enum.reject(~w(python3 zstd), &System.find_executable/1) do
       [] -> nil

@@ -18,6 +18,7 @@ defmodule Codex.Application do
       Codex.TemporaryDirectories,
       Codex.AppServer.RequestId,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
+      {DynamicSupervisor, name: Codex.MCP.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
       Codex.RateLimit.Store
     ]

@@ -61,7 +61,12 @@ defmodule Codex.Error.Reasons do
     etimedout: :timeout,
     ehostunreach: :connection_refused,
     enetunreach: :connection_refused,
-    epipe: :stream_disconnected
+    epipe: :stream_disconnected,
+    missing_command: :invalid_request,
+    invalid_capabilities: :protocol,
+    invalid_tools_response: :protocol,
+    invalid_input_request: :protocol,
+    session_lost: :stream_disconnected
   }
 
   # The first element of a tuple.
@@ -181,7 +186,14 @@ defmodule Codex.Error.Reasons do
     number_range: :invalid_request,
     depth: :invalid_request,
     utf8: :invalid_request,
-    nodes: :invalid_request
+    nodes: :invalid_request,
+    command_not_found: :config,
+    server_down: :crashed,
+    unsupported_protocol: :unsupported,
+    tool_disabled: :invalid_request,
+    unknown_mcp_server: :config,
+    invalid_list: :protocol,
+    input_declined: :approval_denied
   }
 
   # Reasons of `Codex.Subprocess.Error`: kind, and whether the same call may succeed later.

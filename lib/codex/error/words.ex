@@ -57,6 +57,50 @@ defmodule Codex.Error.Words do
   """
   @spec reason(term()) :: String.t() | nil
 
+  # --- MCP servers ------------------------------------------------------------------------------
+
+  def reason(:missing_command), do: "option :command is missing; expected a program to start"
+
+  def reason({:command_not_found, program}),
+    do: "there is no program #{show(program)} on the PATH of the MCP server; name its full path"
+
+  def reason({:server_down, %{exit_status: status, signal: signal} = info}) do
+    how = if signal, do: "by the signal #{show(signal)}", else: "with the status #{show(status)}"
+    stderr = if info[:stderr] in [nil, ""], do: "no stderr", else: "stderr: #{text(info.stderr)}"
+    "the MCP server ended #{how}; #{stderr}"
+  end
+
+  def reason({:server_down, info}) when is_map(info),
+    do: "the MCP server cannot be reached any more: #{failure(info[:reason])}"
+
+  def reason({:server_down, other}), do: "the MCP server has ended: #{show(other)}"
+
+  def reason({:unsupported_protocol, ours, theirs}),
+    do:
+      "the MCP server answered #{show(ours)} with the protocol version #{show(theirs)}, " <>
+        "which this client does not know"
+
+  def reason(:invalid_capabilities),
+    do: "the MCP server's answer to the handshake has no capabilities; expected a map"
+
+  def reason(:invalid_tools_response),
+    do: "the MCP server's answer to tools/list has no list of tools"
+
+  def reason({:invalid_list, method}),
+    do: "the MCP server's answer to #{text(method)} has no list"
+
+  def reason(:invalid_input_request),
+    do: "the MCP server asked for input without saying which"
+
+  def reason({:input_declined, words}),
+    do: "the MCP server needs input that this client has declined: #{text(words || "")}"
+
+  def reason(:session_lost), do: "the MCP server has lost the session; repeat the call"
+  def reason({:tool_disabled, name}), do: "the tool #{show(name)} is disabled for this MCP server"
+
+  def reason({:unknown_mcp_server, name}),
+    do: "the configuration has no MCP server #{show(name)}; see mix codex.mcp list"
+
   # --- Options and arguments --------------------------------------------------------------------
 
   def reason(:missing_options),
@@ -259,6 +303,9 @@ defmodule Codex.Error.Words do
 
   def reason({:overflow, :nodes, most}),
     do: "a message of the app-server has over #{show(most)} values and keys (max_message_nodes)"
+
+  def reason({:overflow, what, size, most}),
+    do: "#{text(what)} of #{show(size)} exceeds the limit of #{show(most)}"
 
   def reason({:overflow, what, most}),
     do: "the app-server's #{text(what)} are over the limit of #{show(most)}"

@@ -142,6 +142,10 @@ defmodule Codex.JSONRPC.Peer do
   @spec put_data(t(), Message.id(), term()) :: t()
   def put_data(peer, id, data), do: put_in(peer.received[id].data, data)
 
+  @doc "Accepts batches of the other side from now on."
+  @spec accept_batches(t()) :: t()
+  def accept_batches(peer), do: put_in(peer.config.batches?, true)
+
   @doc "Runs one operation at the time `now`."
   @spec run(t(), operation(), integer()) :: {[action()], t()}
   def run(peer, {:receive, message}, now), do: receive_message(peer, message, now)

@@ -69,6 +69,12 @@ defmodule Codex.Telemetry.Table do
        "could answer, or `:down` if the connection was lost", @spent, @approval ++ [:reason]},
     {[:approval, :timeout], "the request expired without an answer, so it was denied", @spent,
      @approval},
+    {[:mcp, :tool_call, :start], "`Codex.MCP.Client.call_tool/4` begins", [:system_time],
+     [:originator, :tool, :server_name]},
+    {[:mcp, :tool_call, :success], "the server answered. `attempt` is the number of attempts",
+     @spent, [:originator, :tool, :server_name, :attempt]},
+    {[:mcp, :tool_call, :failure], "the call failed. `reason` is that of the returned error",
+     @spent, [:originator, :tool, :server_name, :attempt, :reason]},
     {[:retry, :attempt],
      "an attempt of a call with `retry` or `rate_limit`, or of `Codex.Retry`, ended. " <>
        "`delay_ms` is the wait that follows. `outcome` is `:ok`, `:retry` (another attempt " <>
@@ -90,7 +96,10 @@ defmodule Codex.Telemetry.Table do
     [:item, :completed] => [:item],
     [:tool, :start] => [:arguments],
     [:tool, :success] => [:arguments, :output],
-    [:tool, :failure] => [:arguments, :output]
+    [:tool, :failure] => [:arguments, :output],
+    [:mcp, :tool_call, :start] => [:arguments],
+    [:mcp, :tool_call, :success] => [:arguments],
+    [:mcp, :tool_call, :failure] => [:arguments]
   }
 
   @doc "Returns the names of all events, without their prefix."

@@ -1,0 +1,115 @@
+defmodule Codex.MCP.Handshake do
+  @moduledoc false
+  # Finds the era of a server. `server/discover` goes first; after an error of an unknown method, or
+  # silence for `probe_ms`, `initialize` follows. A server that starts slowly answers both: then the
+  # answer to `initialize` counts, as that handshake has happened.
+
+  alias Codex.MCP.Protocol
+
+  @enforce_keys [:deadline, :patience]
+  defstruct [
+    :deadline,
+    :patience,
+    :version,
+    at: :infinity,
+    discover: :unsent,
+    initialize: :unsent,
+    tried: []
+  ]
+
+  @type answer :: :off | :unsent | :waiting | {:ok, map()} | {:error, term()}
+  @type t :: %__MODULE__{}
+
+  @doc "Begins a handshake. `era` is the era of an earlier one on this connection, or nil."
+  @spec new(map(), Protocol.era() | nil, integer()) :: t()
+  def new(options, era, now) do
+    version = options.protocol_version
+    era = if version, do: Protocol.era(version), else: era
+
+    probe = %__MODULE__{
+      deadline: now + options.timeout_ms,
+      patience: options.probe_ms,
+      version:
+        if(era == :legacy, do: version || Protocol.newest_legacy(), else: Protocol.newest_legacy())
+    }
+
+    cond do
+      era == :legacy -> %{probe | discover: :off}
+      version != nil -> %{probe | initialize: :off}
+      true -> probe
+    end
+  end
+
+  @doc "Returns when the wait for `server/discover` is over."
+  @spec deadline(t() | nil) :: integer() | :infinity
+  def deadline(%{discover: :waiting, initialize: :unsent, at: at}), do: at
+  def deadline(_probe), do: :infinity
+
+  @doc "Returns the next step."
+  @spec next(t(), integer()) ::
+          {:discover
+           | :wait
+           | {:initialize, String.t()}
+           | {:modern, map()}
+           | {:legacy, String.t(), map()}
+           | {:fail, term()}, t()}
+  def next(%{discover: discover, initialize: initialize} = probe, now) do
+    case {discover, initialize} do
+      {:unsent, _} -> {:discover, %{probe | discover: :waiting, at: now + probe.patience}}
+      {_, {:ok, result}} -> {legacy(probe, result), probe}
+      {{:ok, result}, other} when other != :waiting -> modern(probe, result)
+      {{:error, reason}, :unsent} -> after_error(probe, reason)
+      {{:error, reason}, :off} -> {{:fail, reason}, probe}
+      {:waiting, :unsent} when probe.at <= now -> initialize(probe, probe.version)
+      {:waiting, _} -> {:wait, probe}
+      {:off, :unsent} -> initialize(probe, probe.version)
+      {_, {:error, reason}} -> again(probe, reason)
+      {_, :waiting} -> {:wait, probe}
+    end
+  end
+
+  defp initialize(probe, version) do
+    {{:initialize, version},
+     %{probe | initialize: :waiting, version: version, tried: [version | probe.tried]}}
+  end
+
+  defp after_error(probe, reason) do
+    case Protocol.after_discover(reason) do
+      {:initialize, version} -> initialize(probe, version)
+      :fail -> {{:fail, reason}, probe}
+    end
+  end
+
+  # A server may refuse a version, and name those that it supports.
+  defp again(probe, reason) do
+    supported = with %{"data" => %{"supported" => list}} <- reason, do: list
+    version = Protocol.common(supported)
+
+    if version != nil and version not in probe.tried,
+      do: initialize(probe, version),
+      else: {{:fail, reason}, probe}
+  end
+
+  defp modern(probe, result) do
+    supported = result["supportedVersions"]
+
+    cond do
+      not is_list(supported) or Protocol.modern() in supported ->
+        {{:modern, result}, probe}
+
+      probe.initialize == :unsent and Protocol.common(supported) ->
+        initialize(probe, Protocol.common(supported))
+
+      true ->
+        {{:fail, {:unsupported_protocol, Protocol.modern(), inspect(supported)}}, probe}
+    end
+  end
+
+  defp legacy(probe, %{"protocolVersion" => version} = result) do
+    if Protocol.era(version) == :legacy,
+      do: {:legacy, version, result},
+      else: {:fail, {:unsupported_protocol, probe.version, version}}
+  end
+
+  defp legacy(probe, _result), do: {:fail, {:unsupported_protocol, probe.version, nil}}
+end

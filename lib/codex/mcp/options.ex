@@ -1,0 +1,161 @@
+defmodule Codex.MCP.Options do
+  @moduledoc false
+  # The options of a client, and those that the configuration of the CLI has for a server.
+
+  alias Codex.MCP.{Handlers, Protocol, Transport}
+  alias Codex.{Config, OptionError}
+  alias Codex.Options.Schema
+
+  @rows [
+    {:name, :any, "a name of the process, as of `GenServer`", expected: "a name of a process"},
+    {:client, :string, "the name of this client", default: "codex-elixir"},
+    {:client_title, :string, "its title for people"},
+    {:version, :string, "its version", default: "0.0.0"},
+    {:capabilities, :map, "capabilities besides those of the handlers", default: %{}},
+    {:protocol_version, :protocol_version,
+     "the version to speak: one of #{Enum.map_join(Protocol.versions(), ", ", &"`\"#{&1}\"`")}. " <>
+       "Otherwise the client finds it", expected: "a known version of the protocol"},
+    {:server_name, :string, "the name of the server, for qualified names of tools"},
+    {:timeout_ms, :milliseconds, "the limit of the start", default: 10_000},
+    {:probe_ms, :wait,
+     "how long a server may be silent after `server/discover`, before `initialize` is sent",
+     default: 1_000},
+    {:elicitation, :any, "a function that answers like `c:Codex.MCP.Handler.elicit/2`"},
+    {:roots, :any, "a list of roots, or a function like `c:Codex.MCP.Handler.roots/1`"},
+    {:sampling, :any, "a function that answers like `c:Codex.MCP.Handler.sample/2`"},
+    {:handler, :module, "a module with the behaviour `Codex.MCP.Handler`"},
+    {:handler_timeout_ms, :milliseconds, "the limit of a handler", default: 300_000},
+    {:tool_timeout_ms, :milliseconds, "the default limit of a call", default: 60_000},
+    {:enabled_tools, {:list, :string}, "the only tools to list and call"},
+    {:disabled_tools, {:list, :string}, "tools that are neither listed nor called", default: []},
+    {:log_level, :string, "the least level of `notifications/message`, in the modern era"},
+    {:required, :boolean, "`false`: if the start fails, `start_link/1` returns `:ignore`",
+     default: true},
+    {:max_restarts, :count, "how often the server is started again within the window",
+     default: 0},
+    {:restart_window_ms, :milliseconds, "the window", default: 60_000},
+    {:max_requests, :positive, "how many requests may wait at once", default: 4_096},
+    {:max_queue, :positive, "messages in the mailbox of a subscriber above which it is full",
+     default: 1_000},
+    {:max_spool_bytes, :bytes, "bytes that wait for a full subscriber before it is cut off",
+     default: 8 * 1024 * 1024},
+    {:telemetry_prefix, :atoms, "the first part of event names", default: [:codex]},
+    {:telemetry_content, :boolean, "whether events have arguments", default: false}
+  ]
+  @schema Schema.new(@rows)
+  @names Enum.map(@rows, &elem(&1, 0))
+
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
+
+  @doc "Checks the options of a client."
+  @spec new(keyword() | map()) :: {:ok, map()} | {:error, OptionError.t()}
+  def new(opts) do
+    with {:ok, options} <- Schema.validate(@schema, opts, &cast/2) do
+      handlers = Handlers.new(options)
+      info = %{"name" => options.client, "version" => options.version}
+      info = if options.client_title, do: Map.put(info, "title", options.client_title), else: info
+      capabilities = Map.merge(Handlers.capabilities(handlers), options.capabilities)
+
+      {:ok,
+       options
+       |> Map.drop([:elicitation, :roots, :sampling, :handler, :client, :client_title, :version])
+       |> Map.merge(%{handlers: handlers, client_info: info, capabilities: capabilities})
+       |> Map.put(:max_message_bytes, nil)}
+    end
+  end
+
+  defp cast(:protocol_version, version),
+    do: if(Protocol.era(version), do: {:ok, version}, else: :error)
+
+  @doc """
+  Splits the options of `start_link/1`: the transport and the options of the client. A `:server` is
+  looked up in the configuration, and options of the call replace its values.
+  """
+  @spec split(keyword()) :: {:ok, Transport.opener(), keyword()} | {:error, term()}
+  def split(opts) do
+    {lookup, opts} = Keyword.split(opts, [:server, :codex_home])
+
+    with {:ok, configured} <- configured(lookup),
+         opts = Keyword.merge(configured, opts),
+         {client, rest} = Keyword.split(opts, @names),
+         {:ok, opener} <- opener(rest, client),
+         do: {:ok, opener, client}
+  end
+
+  defp opener(rest, client) do
+    case Keyword.pop(rest, :transport) do
+      {nil, rest} ->
+        if Keyword.has_key?(rest, :url),
+          do: http(Keyword.put(rest, :server_name, client[:server_name] || "server")),
+          else: Transport.Stdio.opener(rest)
+
+      {transport, []} ->
+        {:ok, of_transport(transport)}
+
+      {_transport, [{name, _} | _]} ->
+        {:error, OptionError.new(:unknown, name, expected: "no option beside :transport")}
+    end
+  end
+
+  @http Codex.MCP.Transport.StreamableHTTP
+  @compile {:no_warn_undefined, @http}
+
+  defp http(opts), do: @http.opener(opts)
+
+  @doc "Returns the opener of a transport `{module, state}`."
+  @spec of_transport({module(), term()}) :: Transport.opener()
+  def of_transport({module, state}) do
+    if Code.ensure_loaded?(module) and function_exported?(module, :held, 1),
+      do: module.held(state),
+      else: {Codex.MCP.Callbacks, {module, state}}
+  end
+
+  defp configured(lookup) do
+    case Keyword.fetch(lookup, :server) do
+      :error ->
+        {:ok, []}
+
+      {:ok, name} ->
+        home = if lookup[:codex_home], do: [codex_home: lookup[:codex_home]], else: []
+
+        with {:ok, config} <- Config.load(home) do
+          case Config.get(config, ["mcp_servers", name]) do
+            %{} = server -> {:ok, [server_name: name] ++ values(server)}
+            nil -> {:error, {:unknown_mcp_server, name}}
+          end
+        end
+    end
+  end
+
+  @keys %{
+    "command" => :command,
+    "args" => :args,
+    "env" => :env,
+    "env_vars" => :env_vars,
+    "cwd" => :cwd,
+    "url" => :url,
+    "bearer_token_env_var" => :bearer_token_env_var,
+    "http_headers" => :http_headers,
+    "env_http_headers" => :env_http_headers,
+    "enabled_tools" => :enabled_tools,
+    "disabled_tools" => :disabled_tools,
+    "required" => :required
+  }
+
+  defp values(server) do
+    known = for {key, value} <- server, name = @keys[key], value != nil, do: {name, value}
+
+    seconds =
+      for {key, name} <- [
+            {"startup_timeout_sec", :timeout_ms},
+            {"tool_timeout_sec", :tool_timeout_ms}
+          ],
+          seconds = server[key],
+          is_number(seconds) and seconds > 0,
+          do: {name, max(round(seconds * 1000), 1)}
+
+    known ++ seconds
+  end
+end
