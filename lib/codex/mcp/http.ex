@@ -85,6 +85,10 @@ defmodule Codex.MCP.HTTP do
     end
   end
 
+  @doc "Returns whether a tool can be called, and otherwise the rule that it breaks."
+  @spec accept_tool(map()) :: :ok | {:error, String.t()}
+  def accept_tool(tool), do: Codex.MCP.HTTP.Parameters.check(tool)
+
   # --- Sending ----------------------------------------------------------------------------------
 
   @doc "Sends a message. `meta` may have the definition of the tool that is called as `:tool`."

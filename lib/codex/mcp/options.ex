@@ -99,10 +99,7 @@ defmodule Codex.MCP.Options do
     end
   end
 
-  @http Codex.MCP.Transport.StreamableHTTP
-  @compile {:no_warn_undefined, @http}
-
-  defp http(opts), do: @http.opener(opts)
+  defp http(opts), do: Transport.StreamableHTTP.opener(opts)
 
   @doc "Returns the opener of a transport `{module, state}`."
   @spec of_transport({module(), term()}) :: Transport.opener()

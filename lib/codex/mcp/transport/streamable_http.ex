@@ -84,6 +84,11 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   end
 
   @doc false
+  # Returns the transport of this process for a connection of its own.
+  @spec held(pid()) :: {module(), map()}
+  def held(transport), do: GenServer.call(transport, :opener).()
+
+  @doc false
   # Returns the transport of a connection process.
   @spec opener(keyword()) ::
           {:ok, {module(), map()}} | {:error, OptionError.t() | {:missing_env, String.t()}}
@@ -161,10 +166,21 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   def init({module, arg}) do
     _ = Process.flag(:trap_exit, true)
     {:ok, transport} = module.open(arg)
-    {:ok, %{module: module, transport: transport, came: :queue.new(), waiting: :queue.new()}}
+    opener = fn -> {module, arg} end
+
+    {:ok,
+     %{
+       opener: opener,
+       module: module,
+       transport: transport,
+       came: :queue.new(),
+       waiting: :queue.new()
+     }}
   end
 
   @impl true
+  def handle_call(:opener, _from, state), do: {:reply, state.opener, state}
+
   def handle_call({:send, message}, _from, state) do
     transport = state.module.send(state.transport, message, %{})
     {:reply, :ok, %{state | transport: transport}}
