@@ -31,7 +31,7 @@ defmodule Codex.MCP.Raw do
   def call(raw, {:send, _message}, _from), do: {:reply, {:error, raw.down}, raw}
 
   def call(raw, {:recv, ms}, from) do
-    if ms != :infinity, do: Process.send_after(self(), {:expired, from}, ms)
+    _timer = if ms != :infinity, do: Process.send_after(self(), {:expired, from}, ms)
     {:noreply, deliver(%{raw | waiting: raw.waiting ++ [from]})}
   end
 
