@@ -3,6 +3,7 @@ defmodule Codex.AppServer.Connection do
   # Calls to the process of a connection.
 
   alias Codex.OptionError
+  alias Codex.Options.Type
   alias Codex.Telemetry.Trace
 
   @type conn :: GenServer.server()
@@ -83,22 +84,14 @@ defmodule Codex.AppServer.Connection do
     end
   end
 
-  @doc "Returns whether a term can be the pid or the name of a process."
-  @spec conn?(term()) :: boolean()
-  def conn?(pid) when is_pid(pid), do: true
-  def conn?({:global, _name}), do: true
-  def conn?({:via, module, _name}), do: is_atom(module)
-  def conn?({name, node}) when is_atom(node), do: conn?(name) and not is_pid(name)
-  def conn?(name), do: is_atom(name) and name not in [nil, true, false]
-
   @doc "Returns the process of a connection, or nil."
   @spec whereis(term()) :: pid() | {atom(), node()} | nil
-  def whereis(conn), do: if(conn?(conn), do: GenServer.whereis(conn))
+  def whereis(conn), do: if(Type.server?(conn), do: GenServer.whereis(conn))
 
   @doc "Checks that a term can be a connection."
   @spec check(term()) :: :ok | {:error, OptionError.t()}
   def check(conn) do
-    if conn?(conn),
+    if Type.server?(conn),
       do: :ok,
       else: {:error, OptionError.argument(:conn, conn, "a connection: its pid or its name")}
   end

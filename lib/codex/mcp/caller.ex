@@ -3,10 +3,12 @@ defmodule Codex.MCP.Caller do
   # The side of a caller: sends a request to the connection, and waits for the answer no longer than
   # the call may take, whatever the connection does.
 
-  alias Codex.JSON
+  alias Codex.{JSON, OptionError}
+  alias Codex.Options.Type
 
   # The connection ends a call itself. This is for one that is busy.
   @margin 50
+  @expected "a client: its struct, its pid or its name"
 
   @type result :: {:ok, term()} | {:error, term()}
 
@@ -94,7 +96,8 @@ defmodule Codex.MCP.Caller do
   end
 
   defp whereis(conn) do
-    case GenServer.whereis(conn) do
+    case Type.server?(conn) and GenServer.whereis(conn) do
+      false -> {:error, OptionError.argument(:client, Type.kind(conn), @expected)}
       nil -> {:error, down(:noproc)}
       pid -> {:ok, pid}
     end
@@ -104,7 +107,7 @@ defmodule Codex.MCP.Caller do
 
   defp encodable(params) do
     with {:error, {:not_encodable, value, path}} <- JSON.encode(params) do
-      {:error, Codex.OptionError.invalid(path, value, "a value that JSON has a form for")}
+      {:error, OptionError.invalid(path, value, "a value that JSON has a form for")}
     else
       {:ok, _json} -> :ok
     end

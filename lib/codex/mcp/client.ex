@@ -43,7 +43,7 @@ defmodule Codex.MCP.Client do
 
   alias Codex.MCP.{Caller, Connection, Lists, Options, ToolCall}
   alias Codex.OptionError
-  alias Codex.Options.Schema
+  alias Codex.Options.{Schema, Type}
 
   defstruct [
     :pid,
@@ -108,6 +108,9 @@ defmodule Codex.MCP.Client do
   Returns `{:ok, pid}`, `:ignore`, or `{:error, reason}`.
   """
   @spec start_link(keyword()) :: {:ok, pid()} | :ignore | {:error, reason()}
+  def start_link(opts)
+  def start_link(opts) when is_function(opts, 0), do: start_link(opts.())
+
   def start_link(opts) do
     Codex.Started.check!()
 
@@ -127,8 +130,10 @@ defmodule Codex.MCP.Client do
   @doc "Returns the specification of a child that is a client. The id is the name of the client."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(opts) do
-    id = opts[:name] || opts[:server_name] || opts[:server] || __MODULE__
-    %{id: {__MODULE__, id}, start: {__MODULE__, :start_link, [opts]}, type: :worker}
+    pairs = Map.new(Schema.pairs!(opts))
+    id = Enum.find_value([:name, :server_name, :server], __MODULE__, &pairs[&1])
+    # A function, because reports of supervisors show arguments, which may hold keys and tokens.
+    %{id: {__MODULE__, id}, start: {__MODULE__, :start_link, [fn -> opts end]}, type: :worker}
   end
 
   @doc """
@@ -140,10 +145,10 @@ defmodule Codex.MCP.Client do
   Options: those of `start_link/1` except for the server.
   """
   @spec initialize({module(), term()}, keyword()) :: {:ok, t()} | {:error, reason()}
-  def initialize({module, _state} = transport, opts \\ []) when is_atom(module) do
+  def initialize(transport, opts \\ []) do
     Codex.Started.check!()
 
-    with {:ok, options} <- Options.new(opts) do
+    with :ok <- transport(transport), {:ok, options} <- Options.new(opts) do
       args = args(Options.of_transport(transport), options, self(), nil)
 
       spec = %{
@@ -157,6 +162,11 @@ defmodule Codex.MCP.Client do
            do: {:ok, struct(pid, transport, about)}
     end
   end
+
+  defp transport({module, _state}) when is_atom(module), do: :ok
+
+  defp transport(other),
+    do: {:error, OptionError.argument(:transport, Type.kind(other), "`{module, state}`")}
 
   @doc "Starts a client as `initialize/2` does."
   @spec handshake({module(), term()}, keyword()) :: {:ok, t()} | {:error, reason()}
@@ -312,8 +322,12 @@ defmodule Codex.MCP.Client do
   """
   @spec stream(client(), :tools | :resources | :resource_templates | :prompts, keyword()) ::
           Enumerable.t()
-  def stream(client, kind, opts \\ []) when is_map_key(@streams, kind) do
+  def stream(client, kind, opts \\ []) do
     opts = Schema.validate!(@stream, opts)
+
+    if not is_map_key(@streams, kind),
+      do: OptionError.wrong!(:kind, kind, "one of #{inspect(Map.keys(@streams))}")
+
     Lists.stream(pid(client), @streams[kind], opts.timeout_ms, opts.max_items)
   end
 
@@ -332,12 +346,16 @@ defmodule Codex.MCP.Client do
   """
   @spec call_tool(client(), String.t(), map() | keyword() | nil, keyword()) ::
           {:ok, map()} | {:error, reason()}
-  def call_tool(client, tool, args \\ %{}, opts \\ []) when is_binary(tool),
-    do: ToolCall.run(pid(client), tool, args, opts)
+  def call_tool(client, tool, args \\ %{}, opts \\ []) do
+    if is_binary(tool),
+      do: ToolCall.run(pid(client), tool, args, opts),
+      else: {:error, OptionError.argument(:tool, Type.kind(tool), "the name of a tool")}
+  end
 
   @doc "Returns the name of a tool for a model: `mcp__<server>__<tool>`, at most 64 characters."
   @spec qualify_tool_name(String.t(), String.t()) :: String.t()
-  def qualify_tool_name(server, tool), do: Lists.qualify(server, tool)
+  def qualify_tool_name(server, tool) when is_binary(server) and is_binary(tool),
+    do: Lists.qualify(server, tool)
 
   @doc "Reads a resource: `{:ok, %{\"contents\" => list}}`. Options: see `request/4`."
   @spec read_resource(client(), String.t(), keyword()) :: {:ok, map()} | {:error, reason()}

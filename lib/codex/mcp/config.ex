@@ -60,7 +60,7 @@ defmodule Codex.MCP.Config do
   end
 
   def list_servers(conn, opts) do
-    {module, opts} = Keyword.pop(opts, :app_server, AppServer)
+    {module, opts} = module(opts)
 
     with {:ok, %{"config" => config}} <- module.config_read(conn, opts) do
       servers = with %{} = config <- config, do: config["mcp_servers"]
@@ -104,7 +104,11 @@ defmodule Codex.MCP.Config do
   Removes a server. A missing server is no error. Options and results: those of `add_server/4`.
   """
   @spec remove_server(target(), String.t(), keyword()) :: {:ok, map()} | {:error, reason()}
-  def remove_server(target, name, opts \\ []), do: write(target, ["mcp_servers", name], nil, opts)
+  def remove_server(target, name, opts \\ []) do
+    if is_binary(name) and name != "",
+      do: write(target, ["mcp_servers", name], nil, opts),
+      else: {:error, {:invalid_server_name, name}}
+  end
 
   @doc "Enables a server of the user's configuration. See `disable_server/3`."
   @spec enable_server(target(), String.t(), keyword()) :: {:ok, map()} | {:error, reason()}
@@ -122,13 +126,15 @@ defmodule Codex.MCP.Config do
   and of `http_headers` are `"*****"`; `secrets: true` shows them.
   """
   @spec show(String.t(), server(), keyword()) :: map()
-  def show(name, server, opts \\ []), do: Shown.of(name, server, opts)
+  def show(name, server, opts \\ [])
+      when is_binary(name) and is_map(server) and not is_struct(server),
+      do: Shown.of(name, server, opts)
 
   defp switch(target, name, enabled, opts) do
     reading =
       if target == :home,
         do: [cwd: false] ++ Keyword.take(Schema.pairs!(opts), [:codex_home, :env, :profile]),
-        else: Keyword.take(opts, [:app_server])
+        else: Keyword.take(Schema.pairs!(opts), [:app_server])
 
     with {:ok, _server} <- get_server(target, name, reading),
          do: write(target, ["mcp_servers", name, "enabled"], enabled, opts)
@@ -140,8 +146,13 @@ defmodule Codex.MCP.Config do
   end
 
   defp write(conn, path, value, opts) do
-    {module, opts} = Keyword.pop(opts, :app_server, AppServer)
+    {module, opts} = module(opts)
     module.config_write(conn, Key.format(path), value, opts)
+  end
+
+  defp module(opts) do
+    {module, rest} = Enum.split_with(Schema.pairs!(opts), &(elem(&1, 0) == :app_server))
+    {Keyword.get(module, :app_server, AppServer), rest}
   end
 
   defp named(name) do

@@ -260,7 +260,7 @@ defmodule Codex.MCP.OAuth do
   def refresh_if_needed(tokens, url, opts \\ []) do
     opts = Options.new!(opts)
 
-    with {:ok, given} <- tokens |> Map.put(:url, url) |> from_map(),
+    with {:ok, given} <- from_map(tokens, %{url: url}),
          true <- Refresh.due?(given) and Refresh.possible?(given),
          {:ok, renewed} <- Refresh.run(given.server, url, nil, given, opts) do
       {:ok, to_map(renewed)}
@@ -286,7 +286,11 @@ defmodule Codex.MCP.OAuth do
     }
   end
 
-  defp from_map(%{} = tokens) do
+  defp from_map(tokens, more \\ %{})
+
+  defp from_map(%{} = tokens, more) when not is_struct(tokens) do
+    tokens = Map.merge(tokens, more)
+
     case Enum.find([:server_name, :url, :client_id, :access_token], &(not is_binary(tokens[&1]))) do
       nil ->
         {:ok,
@@ -306,7 +310,7 @@ defmodule Codex.MCP.OAuth do
     end
   end
 
-  defp from_map(_other), do: raise(OptionError.argument(:tokens, "[redacted]", "a map"))
+  defp from_map(_other, _more), do: raise(OptionError.argument(:tokens, "[redacted]", "a map"))
 
   defp time(ms) when is_integer(ms) do
     case DateTime.from_unix(ms, :millisecond) do
@@ -335,5 +339,5 @@ defmodule Codex.MCP.OAuth do
       "/callback/epMNJ6P1xGQ9"
   """
   @spec callback_path(String.t()) :: String.t()
-  def callback_path(url), do: Authorization.callback_path(url)
+  def callback_path(url) when is_binary(url), do: Authorization.callback_path(url)
 end

@@ -4,7 +4,7 @@ defmodule Codex.MCP.Options do
 
   alias Codex.MCP.{Handlers, Protocol, Transport}
   alias Codex.{Config, OptionError}
-  alias Codex.Options.Schema
+  alias Codex.Options.{Schema, Type}
 
   @rows [
     {:name, :any, "a name of the process, as of `GenServer`", expected: "a name of a process"},
@@ -75,31 +75,48 @@ defmodule Codex.MCP.Options do
   """
   @spec split(keyword()) :: {:ok, Transport.opener(), keyword()} | {:error, term()}
   def split(opts) do
-    {lookup, opts} = Keyword.split(opts, [:server, :codex_home])
-
-    with {:ok, configured} <- configured(lookup),
-         opts = Keyword.merge(configured, opts),
-         {client, rest} = Keyword.split(opts, @names),
+    with {:ok, pairs} <- Schema.pairs(opts),
+         pairs = Enum.map(pairs, &named/1),
+         {lookup, opts} = Enum.split_with(pairs, &(elem(&1, 0) in [:server, :codex_home])),
+         {:ok, configured} <- configured(lookup),
+         opts =
+           Enum.reject(configured, fn {name, _} -> List.keymember?(opts, name, 0) end) ++ opts,
+         {client, rest} = Enum.split_with(opts, &(elem(&1, 0) in @names)),
          {:ok, opener} <- opener(rest, client),
          do: {:ok, opener, client}
   end
 
+  # Names as strings are taken, too.
+  defp named({name, value}) when is_binary(name),
+    do: {Enum.find(all(), name, &(Atom.to_string(&1) == name)), value}
+
+  defp named(pair), do: pair
+
+  defp all do
+    [:server, :codex_home, :transport | @names] ++
+      Transport.Stdio.names() ++ Transport.StreamableHTTP.names()
+  end
+
   defp opener(rest, client) do
-    case Keyword.pop(rest, :transport) do
-      {nil, rest} ->
-        if Keyword.has_key?(rest, :url),
-          do: http(Keyword.put(rest, :server_name, client[:server_name] || "server")),
+    case Enum.split_with(rest, &(elem(&1, 0) == :transport)) do
+      {[], rest} ->
+        if List.keymember?(rest, :url, 0),
+          do: Transport.StreamableHTTP.opener([{:server_name, server_name(client)} | rest]),
           else: Transport.Stdio.opener(rest)
 
-      {transport, []} ->
+      {[{_, {module, _state} = transport} | _], []} when is_atom(module) ->
         {:ok, of_transport(transport)}
+
+      {[{_, other} | _], []} ->
+        {:error, OptionError.invalid(:transport, Type.kind(other), "`{module, state}`")}
 
       {_transport, [{name, _} | _]} ->
         {:error, OptionError.new(:unknown, name, expected: "no option beside :transport")}
     end
   end
 
-  defp http(opts), do: Transport.StreamableHTTP.opener(opts)
+  defp server_name(client),
+    do: client |> List.keyfind(:server_name, 0, {nil, "server"}) |> elem(1)
 
   @doc "Returns the opener of a transport `{module, state}`."
   @spec of_transport({module(), term()}) :: Transport.opener()

@@ -1,7 +1,8 @@
 defmodule Codex.MCP.Raw do
   @moduledoc false
-  # Messages of a transport one by one, for processes that offer `send` and `recv`. The transport is
-  # opened with the first message, and reads on when its messages were fetched.
+  # The process of a transport that an application holds: messages one by one, by `send` and `recv`.
+  # The transport is opened with the first message, and reads on when its messages were fetched.
+  use GenServer
 
   alias Codex.MCP.Transport
 
@@ -10,41 +11,72 @@ defmodule Codex.MCP.Raw do
 
   @type t :: %__MODULE__{}
 
-  @doc "Makes a closed transport. The opener comes as a function, because it holds secrets."
-  @spec new((... -> Transport.opener())) :: t()
-  def new(opener), do: %__MODULE__{opener: opener}
+  @doc "Starts the process. The opener comes as a function, because it holds secrets."
+  @spec start_link((... -> Transport.opener())) :: GenServer.on_start()
+  def start_link(opener), do: GenServer.start_link(__MODULE__, opener)
 
-  @doc "Handles a call of the process that holds the transport."
-  @spec call(t(), term(), GenServer.from()) :: {:reply, term(), t()} | {:noreply, t()}
-  def call(raw, :opener, _from), do: {:reply, raw.opener, raw}
+  @doc "Sends a message, without waiting for the server."
+  @spec send(pid(), map()) :: :ok | {:error, term()}
+  def send(pid, message), do: ask(pid, {:send, message})
 
-  def call(%{transport: nil, down: nil} = raw, {:send, _} = call, from) do
+  @doc "Waits for the next message."
+  @spec recv(pid(), timeout()) :: {:ok, map()} | {:error, term()}
+  def recv(pid, timeout), do: ask(pid, {:recv, timeout})
+
+  @doc "Returns the opener, for a connection of its own."
+  @spec held(pid()) :: Transport.opener()
+  def held(pid), do: GenServer.call(pid, :opener, :infinity).()
+
+  defp ask(pid, call) do
+    GenServer.call(pid, call, :infinity)
+  catch
+    :exit, {reason, {GenServer, :call, _}} -> {:error, {:server_down, %{reason: reason}}}
+  end
+
+  @impl true
+  def init(opener) do
+    _ = Process.flag(:trap_exit, true)
+    {:ok, %__MODULE__{opener: opener}}
+  end
+
+  @impl true
+  def handle_call(call, from, raw), do: call(raw, call, from)
+
+  @impl true
+  def handle_info({:EXIT, _pid, reason}, raw), do: {:stop, reason, raw}
+  def handle_info(message, raw), do: {:noreply, info(raw, message)}
+
+  @impl true
+  def terminate(_reason, %{transport: nil}), do: :ok
+  def terminate(_reason, raw), do: Transport.stop(raw.transport)
+
+  defp call(raw, :opener, _from), do: {:reply, raw.opener, raw}
+
+  defp call(%{transport: nil, down: nil} = raw, {:send, _} = call, from) do
     case Transport.open(raw.opener.()) do
       {:ok, transport} -> call(%{raw | transport: transport}, call, from)
       {:error, reason} -> {:reply, {:error, reason}, raw}
     end
   end
 
-  def call(%{down: nil} = raw, {:send, message}, _from),
+  defp call(%{down: nil} = raw, {:send, message}, _from),
     do: {:reply, :ok, %{raw | transport: Transport.send(raw.transport, message, %{})}}
 
-  def call(raw, {:send, _message}, _from), do: {:reply, {:error, raw.down}, raw}
+  defp call(raw, {:send, _message}, _from), do: {:reply, {:error, raw.down}, raw}
 
-  def call(raw, {:recv, ms}, from) do
+  defp call(raw, {:recv, ms}, from) do
     _timer = if ms != :infinity, do: Process.send_after(self(), {:expired, from}, ms)
     {:noreply, deliver(%{raw | waiting: raw.waiting ++ [from]})}
   end
 
-  @doc "Handles another message of the process."
-  @spec info(t(), term()) :: t()
-  def info(raw, {:expired, from}) do
+  defp info(raw, {:expired, from}) do
     if from in raw.waiting, do: GenServer.reply(from, {:error, :timeout})
     %{raw | waiting: List.delete(raw.waiting, from)}
   end
 
-  def info(%{transport: nil} = raw, _message), do: raw
+  defp info(%{transport: nil} = raw, _message), do: raw
 
-  def info(raw, message) do
+  defp info(raw, message) do
     case Transport.stream(raw.transport, message) do
       {:ok, transport, outputs} ->
         outputs |> Enum.reduce(%{raw | transport: transport}, &output/2) |> deliver()
@@ -54,12 +86,10 @@ defmodule Codex.MCP.Raw do
     end
   end
 
-  @doc "Ends the server."
-  @spec stop(t()) :: :ok | {:behind, pid()}
-  def stop(%{transport: nil}), do: :ok
-  def stop(raw), do: Transport.stop(raw.transport)
-
   defp output({:messages, messages, bytes}, raw) do
+    messages =
+      Enum.flat_map(messages, &with({:batch, batch} <- &1, do: batch, else: (one -> [one])))
+
     came = for message <- messages, map = map(message), do: {:ok, map}
     came = Enum.reduce(came, raw.came, &:queue.in/2)
     %{raw | came: came, owed: raw.owed + bytes}

@@ -118,6 +118,14 @@ defmodule Codex.Options.Type do
   def pairs(%{} = map) when not is_struct(map), do: {:ok, Map.to_list(map)}
   def pairs(other), do: valid(list?(other, &match?({_, _}, &1)), other)
 
+  @doc "Returns whether a term can be the pid or the name of a process."
+  @spec server?(term()) :: boolean()
+  def server?(pid) when is_pid(pid), do: true
+  def server?({:global, _name}), do: true
+  def server?({:via, module, _name}), do: is_atom(module)
+  def server?({name, node}) when is_atom(node), do: server?(name) and not is_pid(name)
+  def server?(name), do: is_atom(name) and name not in [nil, true, false]
+
   @doc """
   Returns the kind of a value that an error must not show, because it can hold a secret.
 

@@ -133,7 +133,8 @@ defmodule Codex.Tools.ApplyPatchTool do
   """
   @impl true
   @spec invoke(map(), map()) :: {:ok, map()} | {:error, reason()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     metadata = Map.new(context[:metadata] || %{})
 
     with {:ok, text} <- text(args),

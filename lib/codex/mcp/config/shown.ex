@@ -2,11 +2,13 @@ defmodule Codex.MCP.Config.Shown do
   @moduledoc false
   # A server in the form of `codex mcp get --json`.
 
+  alias Codex.Options.Schema
+
   @mask "*****"
 
   @spec of(String.t(), map(), keyword()) :: map()
   def of(name, server, opts) do
-    secrets = Keyword.get(opts, :secrets, false)
+    secrets = List.keyfind(Schema.pairs!(opts), :secrets, 0, {:secrets, false}) |> elem(1)
 
     %{
       "name" => name,

@@ -12,8 +12,6 @@ defmodule Codex.MCP.Transport.Stdio do
   each client, or with the first `send/2`. It ends together with its client, the holder or the VM,
   and so do all processes that it started.
   """
-  use GenServer
-
   alias Codex.MCP.Raw
   alias Codex.OptionError
   alias Codex.Options.Schema
@@ -57,32 +55,40 @@ defmodule Codex.MCP.Transport.Stdio do
   or a `Codex.OptionError`.
   """
   @spec start_link(keyword()) :: {:ok, t()} | {:error, reason()}
+  def start_link(opts)
+  def start_link(opts) when is_function(opts, 0), do: start_link(opts.())
+
   def start_link(opts) do
     with {:ok, opener} <- opener(opts) do
-      fun = fn -> opener end
-      GenServer.start_link(__MODULE__, fun)
+      Raw.start_link(fn -> opener end)
     end
   end
 
   @doc "Returns the specification of a child that holds a command."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
-  def child_spec(opts), do: %{id: __MODULE__, start: {__MODULE__, :start_link, [opts]}}
+  def child_spec(opts) do
+    _ = Schema.pairs!(opts)
+    %{id: __MODULE__, start: {__MODULE__, :start_link, [fn -> opts end]}}
+  end
 
   @doc "Sends one message, a map of JSON, to the server. Returns without waiting for the server."
   @spec send(t(), map()) :: :ok | {:error, term()}
-  def send(transport, %{} = message), do: GenServer.call(transport, {:send, message}, :infinity)
+  def send(transport, %{} = message) when is_pid(transport) and not is_struct(message),
+    do: Raw.send(transport, message)
 
   @doc """
   Waits for the next message of the server. Returns `{:error, :timeout}` after `timeout_ms`
   milliseconds, and `{:error, {:server_down, info}}` if the server has ended.
   """
   @spec recv(t(), timeout()) :: {:ok, map()} | {:error, term()}
-  def recv(transport, timeout_ms \\ 30_000),
-    do: GenServer.call(transport, {:recv, timeout_ms}, :infinity)
+  def recv(transport, timeout_ms \\ 30_000)
+      when is_pid(transport) and
+             (timeout_ms == :infinity or (is_integer(timeout_ms) and timeout_ms >= 0)),
+      do: Raw.recv(transport, timeout_ms)
 
   @doc false
   @spec held(t()) :: Codex.MCP.Transport.opener()
-  def held(transport), do: GenServer.call(transport, :opener, :infinity).()
+  def held(transport), do: Raw.held(transport)
 
   @doc false
   # The names of the options.
@@ -140,22 +146,4 @@ defmodule Codex.MCP.Transport.Stdio do
       _other -> nil
     end
   end
-
-  # --- The process ------------------------------------------------------------------------------
-
-  @impl true
-  def init(fun) do
-    Process.flag(:trap_exit, true)
-    {:ok, Raw.new(fun)}
-  end
-
-  @impl true
-  def handle_call(call, from, raw), do: Raw.call(raw, call, from)
-
-  @impl true
-  def handle_info({:EXIT, _pid, reason}, raw), do: {:stop, reason, raw}
-  def handle_info(message, raw), do: {:noreply, Raw.info(raw, message)}
-
-  @impl true
-  def terminate(_reason, raw), do: Raw.stop(raw)
 end
