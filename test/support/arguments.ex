@@ -107,6 +107,10 @@ defmodule Codex.Arguments do
     kind, reason -> "#{kind} #{cut(inspect(reason))}"
   end
 
+  # A POSIX error alone has words, and no kind: it can be of any file.
+  defp words({:error, posix}) when posix in [:enoent, :eisdir, :enotdir],
+    do: if(Codex.Error.normalize(posix).message == inspect(posix), do: "no words", else: :ok)
+
   defp words({:error, reason}) when is_atom(reason) or is_tuple(reason) do
     error = Codex.Error.normalize(reason)
 
