@@ -14,6 +14,7 @@ defmodule Codex.MCP.Handshake do
     at: :infinity,
     discover: :unsent,
     initialize: :unsent,
+    repeated: false,
     tried: []
   ]
 
@@ -58,8 +59,7 @@ defmodule Codex.MCP.Handshake do
       {:unsent, _} -> {:discover, %{probe | discover: :waiting, at: now + probe.patience}}
       {_, {:ok, result}} -> {legacy(probe, result), probe}
       {{:ok, result}, other} when other != :waiting -> modern(probe, result)
-      {{:error, reason}, :unsent} -> after_error(probe, reason)
-      {{:error, reason}, :off} -> {{:fail, reason}, probe}
+      {{:error, reason}, other} when other in [:unsent, :off] -> after_error(probe, reason, now)
       {:waiting, :unsent} when probe.at <= now -> initialize(probe, probe.version)
       {:waiting, _} -> {:wait, probe}
       {:off, :unsent} -> initialize(probe, probe.version)
@@ -73,10 +73,16 @@ defmodule Codex.MCP.Handshake do
      %{probe | initialize: :waiting, version: version, tried: [version | probe.tried]}}
   end
 
-  defp after_error(probe, reason) do
+  defp after_error(probe, reason, now) do
     case Protocol.after_discover(reason) do
-      {:initialize, version} -> initialize(probe, version)
-      :fail -> {{:fail, reason}, probe}
+      :again when not probe.repeated ->
+        next(%{probe | discover: :unsent, repeated: true}, now)
+
+      {:initialize, version} when probe.initialize == :unsent ->
+        initialize(probe, version)
+
+      _ ->
+        {{:fail, reason}, probe}
     end
   end
 
@@ -94,6 +100,10 @@ defmodule Codex.MCP.Handshake do
     supported = result["supportedVersions"]
 
     cond do
+      # An answer to any method is none to this one.
+      not (is_list(supported) and is_map(result["capabilities"])) and probe.initialize == :unsent ->
+        initialize(probe, probe.version)
+
       not is_list(supported) or Protocol.modern() in supported ->
         {{:modern, result}, probe}
 

@@ -66,13 +66,18 @@ defmodule Codex.MCP.Protocol do
   def server(_result), do: {:error, :invalid_capabilities}
 
   @doc """
-  Returns the next step after a failed `server/discover`: `initialize` with a version, or the end.
+  Returns the next step after a failed `server/discover`: the same again, for a server that supports
+  the version that it refused, `initialize` with a version, or the end.
   """
-  @spec after_discover(term()) :: {:initialize, String.t()} | :fail
+  @spec after_discover(term()) :: :again | {:initialize, String.t()} | :fail
   def after_discover(%{"code" => -32_022} = error) do
-    case common(get_in(error, ["data", "supported"])) do
-      nil -> :fail
-      version -> {:initialize, version}
+    supported = with %{"data" => %{"supported" => list}} when is_list(list) <- error, do: list
+    version = common(supported)
+
+    cond do
+      is_list(supported) and @modern in supported -> :again
+      version != nil -> {:initialize, version}
+      true -> :fail
     end
   end
 
