@@ -19,6 +19,11 @@ defmodule Mix.Tasks.Codex.McpTest do
     text([])
   end
 
+  defp decode(json) do
+    {:ok, value} = JSON.decode(json)
+    value
+  end
+
   defp text(lines) do
     receive do
       {:mix_shell, :info, [line]} -> text([IO.iodata_to_binary(line) | lines])
@@ -60,6 +65,83 @@ defmodule Mix.Tasks.Codex.McpTest do
     assert run(home, ~w(enable old)) =~ "Enabled old"
     run(home, ~w(remove old))
     assert run(home, ~w(list --cwd) ++ [home]) == "There are no MCP servers."
+  end
+
+  @tag :python
+  test "lists and calls the tools of a server", %{tmp_dir: home} do
+    server = Path.expand("../children/mcp_server.py", __DIR__)
+    run(home, ["add", "odd", "--", "python3", server])
+
+    assert run(home, ~w(tools odd)) =~ ~r/^echo/m
+    tools = for line <- String.split(run(home, ~w(tools odd --json)), "\n"), do: decode(line)
+    assert "echo" in Enum.map(tools, & &1["name"])
+
+    # The output of a server cannot control the terminal.
+    said = run(home, ["call", "odd", "echo", ~S({"text": "one\ntwo \u001b[2J"})])
+    assert said =~ "one\ntwo"
+    refute said =~ "\e"
+
+    assert %{"content" => [%{"text" => "hi"}]} =
+             decode(run(home, ["call", "odd", "echo", ~S({"text": "hi"}), "--json"]))
+
+    for {argv, words} <- [
+          {["call", "odd", "none"], "no such tool"},
+          {["call", "odd", "echo", "[1]"], "expected the arguments as a JSON object"},
+          {["call", "nope", "echo"], "nope"},
+          {["login", "odd"], "odd has no URL"},
+          {["logout", "odd"], "odd has no URL"}
+        ] do
+      assert assert_raise(Mix.Error, fn -> run(home, argv) end).message =~ words
+    end
+  end
+
+  test "logs in to a server, and out", %{tmp_dir: home} do
+    # No desktop opens the address: the test reads it off the terminal, as a person does.
+    File.mkdir_p!(Path.join(home, "bin"))
+
+    for name <- ~w(xdg-open open), file = Path.join([home, "bin", name]) do
+      File.write!(file, "#!/bin/sh\nexit 0\n")
+      File.chmod!(file, 0o755)
+    end
+
+    path = System.get_env("PATH")
+    System.put_env("PATH", Path.join(home, "bin") <> ":" <> path)
+    on_exit(fn -> System.put_env("PATH", path) end)
+
+    server = Codex.OAuthServer.start!()
+    File.write!(Path.join(home, "config.toml"), "mcp_oauth_credentials_store = \"file\"\n")
+    run(home, ["add", "web", "--url", server.url])
+    assert run(home, ["logout", "web", "--cwd", home]) == "There was no login to web"
+
+    {:ok, terminal} = StringIO.open("")
+    test = self()
+
+    login =
+      Task.async(fn ->
+        Process.group_leader(self(), terminal)
+        Mix.shell(Mix.Shell.IO)
+        Mcp.run(["login", "web", "--codex-home", home, "--cwd", home])
+        send(test, :logged_in)
+      end)
+
+    assert {200, page} = terminal |> address() |> Codex.OAuthServer.browse()
+    assert page =~ "logged in"
+    Task.await(login, 30_000)
+    assert_received :logged_in
+    assert terminal |> StringIO.contents() |> elem(1) =~ "Logged in to web"
+    Mix.shell(Mix.Shell.Process)
+    assert run(home, ["logout", "web", "--cwd", home]) == "Logged out of web"
+  end
+
+  defp address(terminal) do
+    case Regex.run(~r"^http://\S+/authorize\S+$"m, terminal |> StringIO.contents() |> elem(1)) do
+      [url] ->
+        url
+
+      nil ->
+        Process.sleep(20)
+        address(terminal)
+    end
   end
 
   test "says what was wrong", %{tmp_dir: home} do

@@ -1,35 +1,42 @@
 defmodule Mix.Tasks.Codex.Mcp do
-  @shortdoc "Lists and changes the MCP servers of the Codex CLI"
+  @shortdoc "Lists, changes and calls the MCP servers of the Codex CLI"
 
   @moduledoc """
-  Lists and changes the MCP servers of the Codex CLI's configuration. No CLI runs.
+  Lists, changes and calls the MCP servers of the Codex CLI's configuration. No CLI runs.
 
       mix codex.mcp list
       mix codex.mcp get NAME
       mix codex.mcp add NAME --env TOKEN=abc -- npx -y server-filesystem /data
       mix codex.mcp add NAME --url https://mcp.example.com/mcp --bearer-token-env-var TOKEN
       mix codex.mcp remove|enable|disable NAME
+      mix codex.mcp tools NAME
+      mix codex.mcp call NAME TOOL '{"argument": "value"}'
+      mix codex.mcp login|logout NAME
 
   `list` and `get` show the servers of all layers, with `*****` in place of the values of `env` and
   `http_headers`. The other commands change the user's `config.toml`; comments and other servers
   stay. `add` replaces a server of the same name, and writes nothing that the CLI would refuse.
 
+  `tools` starts the server and lists its tools. `call` calls one, and prints the texts of the
+  result. `login` opens a browser for a server with a URL, and prints its address; the CLI uses the
+  same login.
+
   Options of all commands:
 
     * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
-    * `--json` - prints one object on each line: a server in the form of `codex mcp get --json`, or
-      the `file` and the `version` that a change made
+    * `--json` - prints one object on each line: a server in the form of `codex mcp get --json`, the
+      `file` and the `version` that a change made, a tool, or the result of a call
 
-  `list` and `get` take `--cwd DIR`, the working directory of a run (default: the current
+  `list`, `get`, `login` and `logout` take `--cwd DIR`, the working directory of a run (default: the current
   directory). `add` takes `--env NAME=VALUE` (repeatable) and `--cwd DIR` for commands, and
   `--bearer-token-env-var NAME` and `--env-http-header NAME=VARIABLE` (repeatable) for URLs.
 
-  The exit status is 1 after an error.
+  The exit status is 1 after an error, and if a tool says that it failed.
   """
   use Mix.Task
 
   alias Codex.{JSON, Text}
-  alias Codex.MCP.Config
+  alias Codex.MCP.{Client, Config, OAuth}
   alias Mix.CodexTable
 
   @all [codex_home: :string, json: :boolean]
@@ -45,9 +52,13 @@ defmodule Mix.Tasks.Codex.Mcp do
     ],
     "remove" => [],
     "enable" => [],
-    "disable" => []
+    "disable" => [],
+    "tools" => [],
+    "call" => [],
+    "login" => [cwd: :string],
+    "logout" => [cwd: :string]
   }
-  @usage "usage: mix codex.mcp list|get|add|remove|enable|disable " <>
+  @usage "usage: mix codex.mcp list|get|add|remove|enable|disable|tools|call|login|logout " <>
            "(mix help codex.mcp shows the options)"
 
   @impl true
@@ -104,7 +115,95 @@ defmodule Mix.Tasks.Codex.Mcp do
     do:
       changed(Config.disable_server(:home, name, home(opts)), "Disabled #{Text.line(name)}", opts)
 
+  defp run("tools", [name], opts) do
+    with_client(name, opts, fn client ->
+      {:ok, tools, _client} = client |> Client.list_tools() |> listed()
+
+      cond do
+        opts[:json] -> Enum.each(tools, &print_json/1)
+        tools == [] -> info("The server has no tools.")
+        true -> info(CodexTable.format(["name", "description"], Enum.map(tools, &tool_row/1)))
+      end
+    end)
+  end
+
+  defp run("call", [name, tool | rest], opts) when length(rest) < 2 do
+    arguments = arguments(rest)
+
+    with_client(name, opts, fn client ->
+      result = ok(Client.call_tool(client, tool, arguments))
+      if opts[:json], do: print_json(result), else: Enum.each(texts(result), &info/1)
+      if result["isError"] == true, do: Mix.raise("the tool #{Text.line(tool)} failed")
+    end)
+  end
+
+  defp run("login", [name], opts) do
+    started()
+    ok(OAuth.login(name, url(name, opts), reading_options(opts)))
+    info("Logged in to #{Text.line(name)}")
+  end
+
+  defp run("logout", [name], opts) do
+    words = if ok(OAuth.logout(name, url(name, opts), reading_options(opts))), do: "Logged out of"
+    info("#{words || "There was no login to"} #{Text.line(name)}")
+  end
+
   defp run(_command, _arguments, _opts), do: Mix.raise(@usage)
+
+  # --- Commands that reach a server -------------------------------------------------------------
+
+  defp started, do: {:ok, _} = Application.ensure_all_started(:codex_sdk)
+
+  # The client is linked: this process must outlive its failure to print the reason.
+  defp with_client(name, opts, fun) do
+    started()
+    trapped = Process.flag(:trap_exit, true)
+    client = ok(Client.start_link([server: name] ++ home(opts)))
+
+    try do
+      fun.(client)
+    after
+      Client.stop(client)
+      Process.flag(:trap_exit, trapped)
+    end
+  end
+
+  defp listed({:ok, _tools, _client} = listed), do: listed
+  defp listed(error), do: ok(error)
+
+  defp tool_row(tool) do
+    description = if is_binary(tool["description"]), do: tool["description"], else: ""
+    [tool["name"], description |> String.split("\n", parts: 2) |> hd() |> String.slice(0, 70)]
+  end
+
+  defp texts(%{"content" => content}) when is_list(content) do
+    for item <- content do
+      case item do
+        %{"type" => "text", "text" => text} when is_binary(text) -> Text.printable(text)
+        %{"type" => type} -> "[#{Text.line(to_string(type))}]"
+      end
+    end
+  end
+
+  defp texts(_result), do: []
+
+  defp arguments([]), do: %{}
+
+  defp arguments([json]) do
+    case JSON.decode(json) do
+      {:ok, %{} = arguments} -> arguments
+      _other -> Mix.raise("expected the arguments as a JSON object")
+    end
+  end
+
+  defp url(name, opts) do
+    case ok(Config.get_server(:home, name, reading_options(opts))) do
+      %{"url" => url} -> url
+      _command -> Mix.raise("#{Text.line(name)} has no URL: logins are for servers over HTTP")
+    end
+  end
+
+  # --- Output -----------------------------------------------------------------------------------
 
   defp stdio(program, args, opts) do
     refuse(opts, [:bearer_token_env_var, :env_http_header], "a command")
