@@ -30,8 +30,7 @@ defmodule Codex.MCP.Handshake do
     probe = %__MODULE__{
       deadline: now + options.timeout_ms,
       patience: options.probe_ms,
-      version:
-        if(era == :legacy, do: version || Protocol.newest_legacy(), else: Protocol.newest_legacy())
+      version: (era == :legacy && version) || Protocol.newest_legacy()
     }
 
     cond do
