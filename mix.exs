@@ -15,7 +15,10 @@ defmodule CodexSdk.MixProject do
       compilers: [:codex_native] ++ Mix.compilers(),
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
-      test_ignore_filters: [&String.starts_with?(&1, "test/fixtures/")],
+      test_ignore_filters: [
+        &String.starts_with?(&1, "test/fixtures/"),
+        &String.starts_with?(&1, "test/conformance/")
+      ],
       package: package(),
       docs: docs(),
       dialyzer: dialyzer(),

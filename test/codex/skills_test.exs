@@ -160,7 +160,9 @@ defmodule Codex.SkillsTest do
     assert {:ok, _} = Skills.enable(:home, {:name, "b"}, env: context.env)
     refute File.read!(file) =~ "enabled"
     assert before =~ "enabled"
-    assert_raise ArgumentError, fn -> Skills.disable(:home, "plain", env: context.env) end
+    # By a name that newer compilers do not check.
+    disable = :erlang.make_fun(Skills, :disable, 3)
+    assert_raise ArgumentError, fn -> disable.(:home, "plain", env: context.env) end
   end
 
   test "an administrator's skills, without bundled skills", context do

@@ -182,7 +182,10 @@ defmodule Codex.AppServer.ChildrenTest do
   defp assert_role(model) do
     sub_agent? = &({"x-openai-subagent", "collab_spawn"} in &1.headers)
     {[child], [first | _]} = Enum.split_with(Test.requests(model), sub_agent?)
-    assert inspect(first.body["tools"], printable_limit: :infinity) =~ "Reads changes."
+
+    assert inspect(first.body["tools"], limit: :infinity, printable_limit: :infinity) =~
+             "Reads changes."
+
     assert child.body["reasoning"]["effort"] == "high"
     assert inspect(child.body["input"], limit: :infinity) =~ "Be strict."
   end

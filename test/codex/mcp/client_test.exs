@@ -339,7 +339,10 @@ defmodule Codex.MCP.ClientTest do
     end
 
     defmodule Loop do
-      def send(pid, message), do: Kernel.send(pid, {:sent, message}) && :ok
+      def send(pid, message) do
+        Kernel.send(pid, {:sent, message})
+        :ok
+      end
 
       def recv(pid, ms) do
         Kernel.send(pid, {:want, self()})
