@@ -1,5 +1,5 @@
 defmodule Codex.CLITest do
-  use ExUnit.Case, async: true
+  use ExUnit.Case, async: false
   doctest Codex.CLI, import: true
   doctest Codex.CLI.Range
 

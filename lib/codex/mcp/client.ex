@@ -116,9 +116,10 @@ defmodule Codex.MCP.Client do
 
     with {:ok, opener, opts} <- Options.split(opts),
          {:ok, options} <- Options.new(opts) do
-      args = args(opener, options, nil, self())
+      ref = make_ref()
+      args = args(opener, options, %{parent: self(), starter: {self(), ref}})
 
-      case with({:ok, pid} <- Connection.start_link({args, options.name}), do: await(pid)) do
+      case with({:ok, pid} <- Connection.start_link({args, options.name}), do: await(pid, ref)) do
         {:ok, pid, _about} -> {:ok, pid}
         {:error, {:already_started, _} = reason} -> {:error, reason}
         {:error, _reason} when options.required == false -> :ignore
@@ -149,7 +150,9 @@ defmodule Codex.MCP.Client do
     Codex.Started.check!()
 
     with :ok <- transport(transport), {:ok, options} <- Options.new(opts) do
-      args = args(Options.of_transport(transport), options, self(), nil)
+      ref = make_ref()
+      opener = Options.of_transport(transport)
+      args = args(opener, options, %{owner: self(), starter: {self(), ref}})
 
       spec = %{
         id: Connection,
@@ -158,7 +161,7 @@ defmodule Codex.MCP.Client do
       }
 
       with {:ok, pid} <- DynamicSupervisor.start_child(Codex.MCP.Supervisor, spec),
-           {:ok, pid, about} <- await(pid),
+           {:ok, pid, about} <- await(pid, ref),
            do: {:ok, struct(pid, transport, about)}
     end
   end
@@ -172,16 +175,23 @@ defmodule Codex.MCP.Client do
   @spec handshake({module(), term()}, keyword()) :: {:ok, t()} | {:error, reason()}
   def handshake(transport, opts \\ []), do: initialize(transport, opts)
 
-  defp args({_module, arg} = opener, options, owner, parent) do
+  defp args({_module, arg} = opener, options, processes) do
     options = %{options | max_message_bytes: is_map(arg) && arg[:max_message_bytes]}
-    fn -> %{opener: fn -> opener end, options: options, owner: owner, parent: parent} end
+    args = %{opener: fn -> opener end, options: options, owner: nil, parent: nil}
+    fn -> Map.merge(args, processes) end
   end
 
-  defp await(pid) do
-    case Caller.call(pid, :await) do
-      {:ok, {:ok, about}} -> {:ok, pid, about}
-      {:ok, {:error, reason}} -> {:error, reason}
-      {:error, reason} -> {:error, reason}
+  # The connection tells the result before it ends.
+  defp await(pid, ref) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {^ref, result} ->
+        Process.demonitor(monitor, [:flush])
+        with {:ok, about} <- result, do: {:ok, pid, about}
+
+      {:DOWN, ^monitor, :process, _pid, reason} ->
+        {:error, {:server_down, %{reason: reason}}}
     end
   end
 

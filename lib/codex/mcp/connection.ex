@@ -23,10 +23,10 @@ defmodule Codex.MCP.Connection do
     :flow,
     :owner,
     :parent,
+    :starter,
     :timer,
     :poll,
     cache: %Cache{},
-    awaiting: [],
     callers: %{},
     refs: %{},
     jobs: %{},
@@ -39,7 +39,8 @@ defmodule Codex.MCP.Connection do
 
   @doc """
   Starts a connection. The arguments come as a function, because reports show arguments: a map with
-  `:opener`, `:options`, `:owner` (ends the connection) and `:parent` (is unlinked from a failure).
+  `:opener`, `:options`, `:owner` (ends the connection), `:parent` (is unlinked from a failure) and
+  `:starter`, a process with a reference: it gets `{ref, {:ok, about}}` or `{ref, {:error, reason}}`.
   """
   @spec start_link({(... -> map()), GenServer.name() | nil}) :: GenServer.on_start()
   def start_link({args, name}) do
@@ -56,7 +57,7 @@ defmodule Codex.MCP.Connection do
   @impl true
   def handle_continue(:open, args) do
     args = args.()
-    conn = struct!(__MODULE__, Map.take(args, [:opener, :options, :parent]))
+    conn = struct!(__MODULE__, Map.take(args, [:opener, :options, :parent, :starter]))
     owner = if args.owner, do: Process.monitor(args.owner)
     conn = %{conn | owner: owner, flow: Flow.new(args.options), state: State.new(args.options)}
 
@@ -70,6 +71,7 @@ defmodule Codex.MCP.Connection do
 
   # Unlink first: the caller of `start_link` gets the error as a return value.
   defp fail(conn, reason) do
+    conn = started(conn, {:error, reason})
     if conn.parent != nil and conn.state.server == nil, do: Process.unlink(conn.parent)
     {:stop, {:shutdown, reason}, conn}
   end
@@ -107,8 +109,6 @@ defmodule Codex.MCP.Connection do
   end
 
   @impl true
-  def handle_call(:await, from, conn), do: noreply(%{conn | awaiting: [from | conn.awaiting]})
-
   def handle_call({:cancel_tag, tag, reason}, _from, conn) do
     refs = for {ref, %{tag: ^tag}} <- conn.callers, do: ref
     conn = Enum.reduce(refs, conn, &step(&2, {:cancel, &1, reason}))
@@ -349,22 +349,20 @@ defmodule Codex.MCP.Connection do
     conn |> readers(method, params) |> Enum.reduce(conn, &deliver(&2, &1, message))
   end
 
-  defp act(:ready, conn) do
-    for from <- conn.awaiting, do: GenServer.reply(from, {:ok, about(conn)})
-    %{conn | awaiting: []}
-  end
-
-  defp act({:failed, reason}, conn), do: ended(conn, reason)
-  defp act({:down, reason}, conn), do: ended(conn, reason)
+  defp act(:ready, conn), do: started(conn, {:ok, about(conn)})
+  defp act({:failed, reason}, conn), do: started(conn, {:error, reason})
+  defp act({:down, reason}, conn), do: started(conn, {:error, reason})
 
   defp act(:reopen, conn) do
     _ = Transport.stop(conn.transport)
     reopen(conn)
   end
 
-  defp ended(conn, reason) do
-    for from <- conn.awaiting, do: GenServer.reply(from, {:error, reason})
-    %{conn | awaiting: []}
+  defp started(%{starter: nil} = conn, _result), do: conn
+
+  defp started(%{starter: {pid, ref}} = conn, result) do
+    send(pid, {ref, result})
+    %{conn | starter: nil}
   end
 
   defp forget_job(entry) do

@@ -369,6 +369,26 @@ defmodule Codex.MCP.ClientTest do
       end
     end
 
+    test "a connection tells its starter, however late that looks" do
+      loop = spawn_link(fn -> receive do: ({:want, pid} -> answer(pid)) end)
+      {:ok, options} = Codex.MCP.Options.new(protocol_version: "2025-06-18")
+      opener = Codex.MCP.Options.of_transport({Loop, loop})
+      {test, ref} = {self(), make_ref()}
+
+      args = fn ->
+        %{opener: fn -> opener end, options: options, owner: test, parent: nil}
+        |> Map.put(:starter, {test, ref})
+      end
+
+      {:ok, pid} = Codex.MCP.Connection.start_link({args, nil})
+      ready!(pid)
+      assert_received {^ref, {:ok, %{version: "2025-06-18"}}}
+    end
+
+    defp ready!(pid) do
+      if :sys.get_state(pid).state.phase != :ready, do: ready!(pid)
+    end
+
     test "a transport of the application" do
       loop = spawn_link(fn -> receive do: ({:want, pid} -> answer(pid)) end)
       {:ok, client} = Client.handshake({Loop, loop}, protocol_version: "2025-06-18")

@@ -580,8 +580,8 @@ defmodule Codex.Retry.RunTest do
     test "idle: an announcement that it tries again is nothing of the turn", %{tmp_dir: dir} do
       body = ~s(echo $$ > #{dir}/pid; echo "$started"; while :; do #{@trying}; sleep 0.05; done)
       thread = thread(dir, [body])
-      assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi", idle_timeout_ms: 400)
-      assert clock(error) == {:timeout, :idle, 400}
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "hi", idle_timeout_ms: 3_000)
+      assert clock(error) == {:timeout, :idle, 3_000}
       assert %Events.Error{message: "Reconnecting... 1/2"} = error.event
 
       refute Stub.alive?(

@@ -69,9 +69,12 @@ defmodule Codex.Sessions.HistoryTest do
 
   test "many writers lose nothing", %{home: home} do
     1..8
-    |> Task.async_stream(fn writer ->
-      for n <- 1..20, do: {:ok, :recorded} = History.append(home, entry("#{writer} #{n}"))
-    end)
+    |> Task.async_stream(
+      fn writer ->
+        for n <- 1..20, do: {:ok, :recorded} = History.append(home, entry("#{writer} #{n}"))
+      end,
+      timeout: :infinity
+    )
     |> Stream.run()
 
     assert {:ok, entries, []} = History.read(home)
