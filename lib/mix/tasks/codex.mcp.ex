@@ -117,7 +117,11 @@ defmodule Mix.Tasks.Codex.Mcp do
 
   defp run("tools", [name], opts) do
     with_client(name, opts, fn client ->
-      {:ok, tools, _client} = client |> Client.list_tools() |> listed()
+      tools =
+        case Client.list_tools(client) do
+          {:ok, tools, _client} -> tools
+          {:error, reason} -> failed(reason)
+        end
 
       cond do
         opts[:json] -> Enum.each(tools, &print_json/1)
@@ -138,8 +142,8 @@ defmodule Mix.Tasks.Codex.Mcp do
   end
 
   defp run("login", [name], opts) do
-    started()
-    ok(OAuth.login(name, url(name, opts), reading_options(opts)))
+    :ok = started()
+    _tokens = ok(OAuth.login(name, url(name, opts), reading_options(opts)))
     info("Logged in to #{Text.line(name)}")
   end
 
@@ -152,24 +156,24 @@ defmodule Mix.Tasks.Codex.Mcp do
 
   # --- Commands that reach a server -------------------------------------------------------------
 
-  defp started, do: {:ok, _} = Application.ensure_all_started(:codex_sdk)
+  defp started do
+    {:ok, _} = Application.ensure_all_started(:codex_sdk)
+    :ok
+  end
 
   # The client is linked: this process must outlive its failure to print the reason.
   defp with_client(name, opts, fun) do
-    started()
+    :ok = started()
     trapped = Process.flag(:trap_exit, true)
     client = ok(Client.start_link([server: name] ++ home(opts)))
 
     try do
       fun.(client)
     after
-      Client.stop(client)
+      :ok = Client.stop(client)
       Process.flag(:trap_exit, trapped)
     end
   end
-
-  defp listed({:ok, _tools, _client} = listed), do: listed
-  defp listed(error), do: ok(error)
 
   defp tool_row(tool) do
     description = if is_binary(tool["description"]), do: tool["description"], else: ""
@@ -275,6 +279,9 @@ defmodule Mix.Tasks.Codex.Mcp do
   defp info(text), do: Mix.shell().info(text)
 
   defp ok({:ok, value}), do: value
-  defp ok({:error, %{__exception__: true} = error}), do: Mix.raise(Exception.message(error))
-  defp ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
+  defp ok({:error, reason}), do: failed(reason)
+
+  @spec failed(term()) :: no_return()
+  defp failed(%{__exception__: true} = error), do: Mix.raise(Exception.message(error))
+  defp failed(reason), do: Mix.raise(Codex.Error.normalize(reason).message)
 end
