@@ -254,30 +254,24 @@ defmodule Codex.Threads do
   interrupted when the caller ends.
 
   The server would interrupt a running turn, so while a turn of this connection runs in the thread,
-  the result is `{:error, {:turn_running, thread_id, turn_id}}`. If the model fails, it is `{:error,
-  {:turn_failed, error}}` with a `Codex.Error`.
+  the result is `{:error, {:turn_running, thread_id, turn_id}}`, with `:starting` as its id before
+  the server has named it. If the model fails, it is `{:error, {:turn_failed, error}}` with a
+  `Codex.Error`.
   """
   @spec compact(thread(), timeout_ms: pos_integer()) ::
           :ok
           | {:error,
-             reason() | {:turn_running, String.t(), String.t()} | {:turn_failed, Error.t()}}
+             reason()
+             | {:turn_running, String.t(), String.t() | :starting}
+             | {:turn_failed, Error.t()}}
   def compact(thread, options \\ []) do
     with {:ok, conn, id} <- ids(thread),
-         {:ok, timeout} <- Compaction.timeout(options),
-         {:ok, nil} <- Connection.call(conn, {:running, id}) do
-      Compaction.run(
-        conn,
-        id,
-        timeout,
-        &loaded(thread, "thread/compact/start", %{}, timeout_ms: div(&1, 3) + 1)
-      )
-    else
-      {:ok, {turn_id, _active}} ->
-        {:ok, _conn, id} = ids(thread)
-        {:error, {:turn_running, id, turn_id}}
+         {:ok, timeout} <- Compaction.timeout(options) do
+      start = fn ms ->
+        loaded(thread, "thread/compact/start", %{}, timeout_ms: div(ms, 3) + 1, alone: true)
+      end
 
-      {:error, reason} ->
-        {:error, reason}
+      Compaction.run(conn, id, timeout, start)
     end
   end
 

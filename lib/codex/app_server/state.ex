@@ -82,7 +82,8 @@ defmodule Codex.AppServer.State do
       `:experimental`, the parts that need `experimental_api`; `:trace`, a trace context; `:follow`,
       the reader of the turn that it starts; `:children`, whether that reader gets the
       notifications of sub-agents. A thread has one such turn at a time:
-      `{:error, {:turn_running, thread_id, turn_id | :starting}}`
+      `{:error, {:turn_running, thread_id, turn_id | :starting}}`; `:alone`, the same error without
+      following a turn
     * `:refuse` - the request could not be sent
     * `:receive` - a message of the server
     * `:respond`, `:skip` - see `Codex.AppServer.PendingRequests`
@@ -412,7 +413,7 @@ defmodule Codex.AppServer.State do
   defp request_unless_busy(state, from, method, params, opts, now) do
     thread_id = Ids.thread_id(params)
 
-    case opts[:follow] && Turns.busy(state.turns, thread_id) do
+    case (opts[:follow] || opts[:alone]) && Turns.busy(state.turns, thread_id) do
       none when none in [nil, false] ->
         send_request(state, from, method, params, opts, now)
 

@@ -812,6 +812,9 @@ defmodule Codex.AppServer.StateTest do
 
       starting = {:turn_running, "t", :starting}
       assert {[{:reply, :b, {:error, ^starting}}], ^state} = again.(state)
+      # A compaction would interrupt the turn, also before the server has named it.
+      compact = {:request, :b, "thread/compact/start", opts[:params], [alone: true]}
+      assert {[{:reply, :b, {:error, ^starting}}], ^state} = State.run(state, compact, 0)
 
       {[{:reply, :a, {:ok, _}}], state} =
         message(state, {:result, id, %{"turn" => %{"id" => "u"}}})
