@@ -3,6 +3,10 @@
 
 RUST_VERSION=1.91
 ELIXIR_VERSION=1.14
+MCP_NPM_SERVERS="@modelcontextprotocol/server-everything@2026.8.31"
+MCP_NPM_SERVERS+=" @modelcontextprotocol/server-filesystem@2026.8.31"
+MCP_NPM_SERVERS+=" @modelcontextprotocol/server-memory@2026.8.31"
+MCP_PYTHON_VERSION=2.3.0
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CALLED_FROM=$PWD
@@ -101,6 +105,37 @@ need_chromium() {
 need_generator() {
   if have python3 && have zstd; then return; fi
   apt_install "A generator of sessions for the tests" python3 zstd
+}
+
+# Installs MCP servers of others for the tests, which are left out without them: those of npm, and
+# the Python package with which servers are written.
+need_mcp_servers() {
+  if ! mcp_npm_servers_found; then
+    say "Installing MCP servers with npm into .codex-cli/mcp/npm"
+    mkdir -p .codex-cli/mcp/npm
+    if ! have npm || ! npm install --prefix .codex-cli/mcp/npm --no-save --no-package-lock --ignore-scripts \
+      --no-audit --no-fund --no-progress --loglevel=error $MCP_NPM_SERVERS >&2 </dev/null ||
+      ! mcp_npm_servers_found; then
+      say "Left out: tests with MCP servers of npm"
+    fi
+  fi
+
+  local python=.codex-cli/mcp/python
+  if ! ls "$python/lib"/python*/site-packages/mcp-"$MCP_PYTHON_VERSION".dist-info >/dev/null 2>&1; then
+    say "Installing mcp $MCP_PYTHON_VERSION with pip into $python"
+    if ! have python3 || ! python3 -m venv --clear "$python" >&2 </dev/null ||
+      ! "$python/bin/pip" install --quiet --disable-pip-version-check "mcp==$MCP_PYTHON_VERSION" >&2 </dev/null; then
+      say "Left out: tests with MCP servers of the Python package"
+    fi
+  fi
+}
+
+mcp_npm_servers_found() {
+  local package
+  for package in $MCP_NPM_SERVERS; do
+    grep -q "\"version\": *\"${package##*@}\"" \
+      ".codex-cli/mcp/npm/node_modules/${package%@*}/package.json" 2>/dev/null || return 1
+  done
 }
 
 # Finds the CLI: the program of CODEX_PATH, or the newest tested version, which is installed.

@@ -26,9 +26,14 @@ missing = [
       else: "Tests with a browser are left out: there is no chromium on PATH"
     ),
   mcp_servers:
-    if(Codex.MCPServers.everything(),
+    if(Codex.MCPServers.npm?() and System.find_executable("node"),
       do: nil,
-      else: "Tests with MCP servers of npm are left out: bin/conformance installs these"
+      else: "Tests with MCP servers of npm are left out: bin/test installs these"
+    ),
+  mcp_python:
+    if(Codex.MCPServers.python?(),
+      do: nil,
+      else: "Tests with the Python package mcp are left out: bin/test installs it"
     ),
   python:
     if(System.find_executable("python3"),

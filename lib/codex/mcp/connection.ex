@@ -297,6 +297,8 @@ defmodule Codex.MCP.Connection do
 
       {caller, callers} ->
         Process.demonitor(caller.monitor, [:flush])
+        # The last progress comes before the answer.
+        with {:busy, %{} = params} <- caller.progress, do: send(ref, {ref, {:progress, params}})
         send(ref, {ref, {:answer, result}})
         %{conn | callers: callers, refs: Map.delete(conn.refs, caller.monitor)}
     end

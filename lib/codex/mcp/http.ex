@@ -33,8 +33,8 @@ defmodule Codex.MCP.HTTP do
 
   @typedoc """
     * `mode` - `:sse` for a server of version 2024-11-05, which has a stream and a URL for messages
-    * `gate` - `:initialize` without a session, `:initialized` until it is confirmed: other messages
-      wait
+    * `gate` - `:initialize` without a session, `:initialized` until it is confirmed, `:listen`
+      until the stream for requests of the server is open: other messages wait
     * `ids` - requests, and the processes of their jobs
     * `debts` - bytes that were given to the process, and the processes that wait for a grant
     * `fallback` - a refused `initialize`, while the older protocol is tried
@@ -72,6 +72,8 @@ defmodule Codex.MCP.HTTP do
 
   # Processes with a connection that wait for the next message.
   @most_idle 8
+  # How long the stream for requests of the server is waited for: some servers answer late.
+  @listen_timeout 1_000
   @delete_timeout 5_000
   # How long the end of a session is waited for.
   @goodbye 500
@@ -209,6 +211,12 @@ defmodule Codex.MCP.HTTP do
 
   defp event(t, _pid, _job, {:session, session}), do: {:ok, %{t | session: session}, []}
 
+  # A request of the server that a call causes would be lost without the stream.
+  defp event(%{gate: :listen, listener: pid} = t, pid, _job, :listening),
+    do: {:ok, flush(%{t | gate: nil}), []}
+
+  defp event(t, _pid, _job, :listening), do: {:ok, t, []}
+
   # The first endpoint only.
   defp event(%{fallback: %{} = job} = t, _pid, _job, {:endpoint, target}),
     do: {:ok, start(%{t | mode: :sse, target: target, fallback: nil}, job), []}
@@ -239,13 +247,15 @@ defmodule Codex.MCP.HTTP do
 
   # --- Ends of jobs -----------------------------------------------------------------------------
 
-  defp ended(t, %{method: "notifications/initialized"}, _outcome),
-    do: {:ok, %{t | gate: nil} |> flush() |> listen(), []}
+  defp ended(t, %{method: "notifications/initialized"}, _outcome), do: {:ok, listen(t), []}
 
   defp ended(t, %{kind: :listen} = job, :session_lost) do
     t = %{t | listener: nil}
     if job.session == t.session, do: lost_session(t), else: {:ok, t, []}
   end
+
+  defp ended(%{gate: :listen} = t, %{kind: :listen}, _outcome),
+    do: {:ok, flush(%{t | gate: nil, listener: nil}), []}
 
   defp ended(t, %{kind: :listen}, _outcome), do: {:ok, %{t | listener: nil}, []}
 
@@ -309,10 +319,11 @@ defmodule Codex.MCP.HTTP do
     _ = if is_map_key(t.jobs, t.listener), do: kill(t.listener)
     t = assign(%{t | jobs: Map.delete(t.jobs, t.listener)}, get(t, :listen))
     {pid, _job} = Enum.find(t.jobs, fn {_pid, job} -> job.kind == :listen end)
-    %{t | listener: pid}
+    _timer = Process.send_after(self(), {t.tag, pid, :listening}, @listen_timeout)
+    %{t | listener: pid, gate: :listen}
   end
 
-  defp listen(t), do: t
+  defp listen(t), do: flush(%{t | gate: nil})
 
   defp get(t, kind) do
     %{

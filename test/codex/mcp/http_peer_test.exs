@@ -1,36 +1,14 @@
 defmodule Codex.MCP.HTTPPeerTest do
-  # The reference server of npm, which bin/conformance installs.
+  # The reference server of npm, which bin/test installs.
   use ExUnit.Case, async: true
 
-  alias Codex.{MCP, Subprocess}
+  alias Codex.{MCP, MCPServers, Subprocess}
 
   @moduletag :mcp_servers
 
   defp server(port) do
-    {node, script} = Codex.MCPServers.everything()
-    loopback = Path.expand("test/conformance/loopback.cjs")
-    env = %{"PORT" => "#{port}", "NODE_OPTIONS" => "--require #{loopback}"}
-    {:ok, sub} = Subprocess.open([node, script, "streamableHttp"], env: env)
-    listening(port, 100)
+    {_url, sub} = MCPServers.serve!(:everything, port: port)
     sub
-  end
-
-  defp listening(port, attempts) do
-    case :gen_tcp.connect({127, 0, 0, 1}, port, []) do
-      {:ok, socket} ->
-        :gen_tcp.close(socket)
-
-      {:error, :econnrefused} when attempts > 0 ->
-        Process.sleep(100)
-        listening(port, attempts - 1)
-    end
-  end
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :ok = :gen_tcp.close(socket)
-    port
   end
 
   defp request(t, id, method, params \\ %{}) do
@@ -93,7 +71,7 @@ defmodule Codex.MCP.HTTPPeerTest do
   end
 
   test "calls work, and a restarted server leads to one new session, in which they go on" do
-    port = free_port()
+    port = MCPServers.free_port()
     sub = server(port)
     {:ok, t} = MCP.HTTP.open(%{url: "http://127.0.0.1:#{port}/mcp"})
     t = initialized(t, 0)
@@ -118,7 +96,7 @@ defmodule Codex.MCP.HTTPPeerTest do
   end
 
   test "1,000 calls, a hundred at a time" do
-    port = free_port()
+    port = MCPServers.free_port()
     sub = server(port)
     {:ok, t} = MCP.HTTP.open(%{url: "http://127.0.0.1:#{port}/mcp", listen: false})
     t = initialized(t, 0)

@@ -34,6 +34,7 @@ defmodule Codex.MCP.HTTP.Exchange do
   @type event ::
           {:session, String.t() | nil}
           | {:endpoint, Target.t()}
+          | :listening
           | {:messages, [Message.t()], bytes :: non_neg_integer()}
           | {:ended, outcome()}
 
@@ -96,20 +97,18 @@ defmodule Codex.MCP.HTTP.Exchange do
   defp job(state, job) do
     case open_stream(state, job, Events.new(state.config)) do
       {:ok, events, state} ->
+        _ = if job.kind == :listen, do: tell(state, :listening)
         read(state, job, events)
 
-      {:refused, status, state} when job.kind == :endpoint ->
+      # A server without such a stream answers with 405.
+      {_failed, _reason, state} when job.kind == :listen ->
+        {:no_stream, state}
+
+      {:refused, status, state} ->
         {{:lost, {:http_error, status, ""}}, state}
 
-      # A server without such a stream answers with 405.
-      {:refused, _status, state} ->
-        {:no_stream, state}
-
-      {:error, reason, state} when job.kind == :endpoint ->
+      {:error, reason, state} ->
         {{:lost, reason}, state}
-
-      {:error, _reason, state} ->
-        {:no_stream, state}
     end
   end
 
