@@ -141,7 +141,9 @@ defmodule CodexSdk.MixProject do
         Codex.Approvals.Hook,
         Codex.Approvals.StaticPolicy,
         Codex.Tool,
-        ~r/^Codex\.Tools\./
+        Codex.FunctionTool,
+        ~r/^Codex\.ToolOutput(\.|$)/,
+        ~r/^Codex\.Tools(\.|$)/
       ],
       "App-server and stored threads": [
         Codex.AppServer,

@@ -1,8 +1,8 @@
 defmodule Codex.Application do
   @moduledoc false
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
-  # directories to remove with their owners, the threads that read files and credentials, and the
-  # known limits of accounts. Each restarts alone after a crash.
+  # directories to remove with their owners, the threads that read files and credentials, the known
+  # limits of accounts, and the registered tools. Each restarts alone after a crash.
   use Application
 
   @impl true
@@ -20,7 +20,8 @@ defmodule Codex.Application do
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       {DynamicSupervisor, name: Codex.MCP.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
-      Codex.RateLimit.Store
+      Codex.RateLimit.Store,
+      Codex.Tools.Tables
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)

@@ -14,12 +14,14 @@ defmodule Codex.Reason do
     * `{:unsupported_option, option}`, `{:unsupported_option, option, detail}` - the transport or
       the CLI does not support the option, or not with this value
     * `{:dangerous, option}` - the option needs `dangerous: true`, too
+    * `{:invalid_tool, module, refusal}` - the thread cannot have this tool
   """
   @type option ::
           Codex.OptionError.t()
           | {:unsupported_option, atom()}
           | {:unsupported_option, atom(), term()}
           | {:dangerous, atom()}
+          | {:invalid_tool, module() | String.t() | term(), Codex.Tools.refusal()}
 
   @typedoc """
   A CLI that cannot be started: `codex` is not on the `PATH`, or the given path does not exist, is

@@ -118,8 +118,8 @@ defmodule Codex.Telemetry do
           ])
 
   @doc """
-  Logs a line for each turn, failed attempt and limit, and at level debug for each tool and process.
-  Failures have the level warning. Lines have no content of the turn.
+  Logs a line for each turn, failed attempt, limit and cut output of a host tool, and at level debug
+  for each tool and process. Failures have the level warning. Lines have no content of the turn.
 
   Options: `:handler_id` (default `"codex-default-logger"`), `:level` (of successful turns, default
   `:info`), `:prefix` (default `[:codex]`). Returns `:ok`, `{:error, :already_exists}`, or

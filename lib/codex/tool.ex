@@ -28,6 +28,15 @@ defmodule Codex.Tool do
   Host tools are experimental in the protocol (`dynamicTools`), so the connection needs
   `experimental_api: true`. `codex exec` does not support host tools.
 
+  An entry of `tools` is a module, `{module, options}` with options that are merged over the
+  metadata, the name of a tool that is registered with `Codex.Tools.register/2`, or its handle.
+  `Codex.FunctionTool` builds the schema from types.
+
+  A tool that the CLI could not call is refused before anything starts, with
+  `{:error, {:invalid_tool, module, reason}}` (`t:Codex.Tools.refusal/0`): the names of the CLI's own
+  tools (such as `view_image`) and names that begin with `mcp__` are reserved, and no two tools of a
+  thread have the same name.
+
   ## Metadata
 
   `use Codex.Tool` defines `c:metadata/0` from its options; a module may define it itself. Known
@@ -40,6 +49,11 @@ defmodule Codex.Tool do
       properties); `:schema` and `:input_schema` are other names of this key
     * `:timeout_ms` - the time limit of a call, in ms (default 60_000). The connection's
       `:answer_timeout_ms` (300_000) is the upper limit
+    * `:namespace` - the namespace of the name, or `{namespace, description}` (default: none)
+    * `:defer` - `true` shows the tool to the model only after a search for tools; the tool needs a
+      namespace, and the model the CLI's tool search (default `false`)
+    * `:enabled?`, `:on_error` - the switches of `Codex.Tools`
+    * `:checks_arguments` - `true` if `c:invoke/2` checks the arguments itself (default `false`)
 
   Other keys are kept: the tool finds them in `context.metadata`. A key that looks like a
   misspelling of a known key is refused.
@@ -49,27 +63,25 @@ defmodule Codex.Tool do
   Arguments are checked against `:parameters` before `c:invoke/2` is called, because the CLI does
   not check them. With invalid arguments the call fails: the model gets the path of the wrong value
   and the expected type, and can call again. The check covers types, properties, required members,
-  `enum`, `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits.
+  `enum`, `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits. The
+  model itself never sees limits, `pattern`, `format`, `default` and `not`, because the CLI drops
+  them: repeat them in the description.
 
-  Each call runs in its own process, several at a time, and ends with the turn. The context is a
-  map:
+  Each call runs in its own process, several at a time, and ends with the turn: an interrupt kills
+  the process. The context is a map:
 
     * `thread` - the `Codex.Thread`
     * `context` - the value of `:tool_context` in the thread's metadata (default `%{}`)
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
     * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
 
-  The model gets the result: text unchanged, other terms as JSON. The call fails, and the model is
-  informed, if the tool returns `{:error, reason}`, a term that JSON cannot express or anything
-  else, if it crashes (which is logged), or if it exceeds its time limit. The model sees `reason`
-  only if it is a string, or the text that `c:error_text/1` makes of it.
-
-  Images have the form `%{"type" => "input_image", "image_url" => url}`, in a list that may also
-  contain `%{"type" => "input_text", "text" => text}`.
+  The model gets the result: text unchanged, `Codex.ToolOutput` with images, other terms as JSON. It
+  sees about 48,000 bytes; the CLI leaves out the middle of a longer text, and the telemetry event
+  `[:codex, :tool, :output_cut]` reports it. The call fails, and the model is informed, if the
+  tool returns `{:error, reason}`, a term that JSON cannot express or anything else, if it crashes
+  (which is logged), or if it exceeds its time limit. The model sees `reason` only if it is a
+  string, or the text that `c:error_text/1` makes of it.
   """
-
-  alias Codex.Approvals.Crash
-  alias Codex.Tool.Arguments
 
   @typedoc "The description of a tool. See the section on metadata."
   @type metadata :: %{optional(atom()) => term()}
@@ -87,8 +99,6 @@ defmodule Codex.Tool do
   @callback error_text(reason :: term()) :: String.t()
 
   @optional_callbacks metadata: 0, error_text: 1
-
-  @default_timeout 60_000
 
   @doc false
   defmacro __using__(opts) do
@@ -110,181 +120,13 @@ defmodule Codex.Tool do
   """
   @spec metadata(module()) :: metadata()
   def metadata(module) when is_atom(module) do
-    if loaded?(module, :metadata, 0), do: Map.new(module.metadata()), else: %{}
+    if exports?(module, :metadata, 0), do: Map.new(module.metadata()), else: %{}
   end
 
-  defp loaded?(module, function, arity) do
+  @doc false
+  @spec exports?(module(), atom(), arity()) :: boolean()
+  def exports?(module, function, arity) do
     match?({:module, _}, Code.ensure_loaded(module)) and
       function_exported?(module, function, arity)
-  end
-
-  @typedoc "A checked tool of a thread."
-  @type t :: %{
-          module: module(),
-          name: String.t(),
-          metadata: metadata(),
-          timeout_ms: pos_integer(),
-          spec: map()
-        }
-
-  @doc false
-  # A tool in the form of the protocol; the error is a sentence.
-  @spec new(term()) :: {:ok, t()} | {:error, String.t()}
-  def new(module) when is_atom(module) and module not in [nil, true, false] do
-    cond do
-      not match?({:module, _}, Code.ensure_loaded(module)) ->
-        {:error, "there is no module #{inspect(module)}"}
-
-      not function_exported?(module, :invoke, 2) ->
-        {:error, "#{inspect(module)} has no invoke/2"}
-
-      true ->
-        new(module, metadata(module))
-    end
-  rescue
-    error -> {:error, "#{inspect(module)}.metadata/0 raised #{inspect(error.__struct__)}"}
-  end
-
-  def new(other), do: {:error, "a tool must be a module, got: #{inspect(other)}"}
-
-  defp new(module, metadata) do
-    name = to_string(metadata[:name] || default_name(module))
-    timeout = metadata[:timeout_ms] || @default_timeout
-
-    cond do
-      not (name =~ ~r/\A[a-zA-Z0-9_-]{1,64}\z/) ->
-        {:error,
-         "#{inspect(module)}: the name must have 1 to 64 letters, digits, _ or -, " <>
-           "got: #{inspect(name)}"}
-
-      not (is_integer(timeout) and timeout in 1..0xFFFFFFFF) ->
-        {:error,
-         "#{inspect(module)}: timeout_ms must be a positive integer, got: #{inspect(timeout)}"}
-
-      true ->
-        with :ok <- spelled(module, metadata), {:ok, schema} <- schema(module, metadata) do
-          tool = %{module: module, name: name, metadata: metadata, timeout_ms: timeout}
-          {:ok, Map.put(tool, :spec, spec(name, metadata, schema))}
-        end
-    end
-  end
-
-  @known [:name, :description, :parameters, :input_schema, :schema, :timeout_ms]
-
-  # Unknown keys are allowed, unless they look like a misspelled key.
-  defp spelled(module, metadata) do
-    Enum.find_value(Map.keys(metadata) -- @known, :ok, fn key ->
-      if nearest = Codex.DidYouMean.nearest(key, @known),
-        do:
-          {:error,
-           "#{inspect(module)}: unknown metadata #{inspect(key)}; " <>
-             "did you mean #{inspect(nearest)}?"}
-    end)
-  end
-
-  defp spec(name, metadata, schema) do
-    description = to_string(metadata[:description] || "")
-
-    %{
-      "type" => "function",
-      "name" => name,
-      "description" => description,
-      "inputSchema" => schema
-    }
-  end
-
-  defp default_name(module), do: module |> Module.split() |> List.last() |> Macro.underscore()
-
-  defp schema(module, metadata) do
-    schema = metadata[:parameters] || metadata[:input_schema] || metadata[:schema]
-
-    case schema && Codex.JSON.encode(schema) do
-      nil -> {:ok, %{"type" => "object", "properties" => %{}}}
-      {:ok, json} when is_map(schema) -> Codex.JSON.decode(json)
-      _ -> {:error, "#{inspect(module)}: the parameters must be a JSON schema (a map)"}
-    end
-  end
-
-  @doc false
-  # Runs one call in the caller's process and returns an answer for `Codex.AppServer.answer/2`.
-  @spec call(t(), term(), map()) :: {:ok, term()} | {:error, term()}
-  def call(tool, args, context) do
-    about = %{tool: Map.take(tool, [:name, :metadata]), metadata: tool.metadata}
-    context = Map.merge(context, about)
-
-    with :ok <- allowed(args, tool) do
-      case tool.module.invoke(args, context) do
-        {:ok, output} -> encodable(output, tool)
-        {:error, reason} -> {:error, error_text(tool.module, reason)}
-        _other -> {:error, "the tool #{tool.name} returned no result"}
-      end
-    end
-  catch
-    # The exception's text may be irrelevant to the model, or a secret: it goes to the host's log.
-    kind, reason ->
-      Crash.log("the tool #{tool.name}", kind, reason, __STACKTRACE__)
-      {:error, "the tool #{tool.name} failed#{exception(kind, reason, __STACKTRACE__)}"}
-  end
-
-  defp error_text(module, reason) do
-    if not is_binary(reason) and loaded?(module, :error_text, 1),
-      do: module.error_text(reason),
-      else: reason
-  end
-
-  defp allowed(args, tool) do
-    with {:error, text} <- Arguments.check(args, tool.spec["inputSchema"]),
-         do: {:error, "invalid arguments for #{tool.name}: #{text}"}
-  end
-
-  # Only the name of the exception.
-  defp exception(:error, reason, stacktrace),
-    do: ": " <> inspect(Exception.normalize(:error, reason, stacktrace).__struct__)
-
-  defp exception(_kind, _reason, _stacktrace), do: ""
-
-  defp encodable(text, _tool) when is_binary(text), do: {:ok, text}
-
-  defp encodable(output, tool) do
-    case Codex.JSON.encode(output) do
-      {:ok, _json} -> {:ok, output}
-      {:error, _} -> {:error, "the tool #{tool.name} returned a term that JSON cannot express"}
-    end
-  end
-
-  @doc false
-  # The result or the failure of a tool, in the form of the protocol.
-  @spec content(term(), boolean()) :: map()
-  def content(output, success?) do
-    output = if success? or is_binary(output), do: output, else: "the tool failed"
-    %{"contentItems" => items(output), "success" => success?}
-  end
-
-  defp items([_ | _] = list) do
-    if not List.improper?(list) and Enum.all?(list, &(item(&1) != nil)),
-      do: Enum.map(list, &item/1),
-      else: [text(list)]
-  end
-
-  defp items(output), do: [item(output) || text(output)]
-
-  defp item(%{"type" => "input_text", "text" => text}) when is_binary(text), do: text(text)
-
-  defp item(%{"type" => "input_image", "image_url" => url}) when is_binary(url),
-    do: %{"type" => "inputImage", "imageUrl" => url}
-
-  defp item(%{"type" => "input_image", "image_url" => %{"url" => url}}) when is_binary(url),
-    do: %{"type" => "inputImage", "imageUrl" => url}
-
-  defp item(_other), do: nil
-
-  defp text(text) when is_binary(text),
-    do: %{"type" => "inputText", "text" => Codex.Text.utf8(text)}
-
-  defp text(term) do
-    case Codex.JSON.encode(term) do
-      {:ok, json} -> %{"type" => "inputText", "text" => json}
-      {:error, _} -> %{"type" => "inputText", "text" => inspect(term)}
-    end
   end
 end

@@ -34,6 +34,7 @@ defmodule Codex.AreasTest do
     "schema" =>
       ~w(option_error options/schema options/type options/keywords options/places) ++
         ~w(options/rows options/sandbox options/effort),
+    "tool" => ~w(tool function_tool tool_output),
     "toml" => ~w(options/overrides config/key config/schema)
   }
 

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Backend do
   # Runs turns of threads over a connection: checks them before they begin, steers and interrupts
   # them. `Codex.AppServer.Turn` is the turn while it runs.
 
-  alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Retry, Tool}
+  alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Retry}
   alias Codex.AppServer.{Connect, Connection, Params, ThreadParams, TurnStart}
   alias Codex.CLI.Since
   alias Codex.Exec.Secrets
@@ -185,13 +185,7 @@ defmodule Codex.AppServer.Backend do
     %{
       policy: settings.approval_hook || settings.approval_policy,
       request_handler: settings.request_handler,
-      tools:
-        for(
-          m <- settings.tools || [],
-          {:ok, tool} = Tool.new(m),
-          into: %{},
-          do: {tool.name, tool}
-        ),
+      tools: settings.tools || [],
       context: %{thread: thread, metadata: thread.metadata, transport: :app_server},
       timeout_ms: settings.approval_timeout_ms
     }

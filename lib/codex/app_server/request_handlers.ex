@@ -5,19 +5,20 @@ defmodule Codex.AppServer.RequestHandlers do
   # the turn. The process answers by itself, so that a reader that pauses holds up no answer; if it
   # cannot, the reader declines the request.
 
-  alias Codex.{Approvals, OwnerMonitor, Tool}
+  alias Codex.{Approvals, OwnerMonitor}
   alias Codex.Approvals.Crash
   alias Codex.AppServer.{Connection, Request, ServerRequest}
+  alias Codex.Tools.{Call, Definition, Toolset}
 
   @typedoc """
   The handlers of a thread: `policy` decides approvals (nil: declined), `request_handler` answers
-  the other requests (nil: declined), `tools` are those of the host by name. `context` is passed to
-  all of them; `timeout_ms` limits policy and request handler.
+  the other requests (nil: declined), `tools` are those of the host. `context` is passed to all of
+  them; `timeout_ms` limits policy and request handler.
   """
   @type handlers :: %{
           policy: Approvals.policy() | nil,
           request_handler: module() | function() | nil,
-          tools: %{String.t() => Tool.t()},
+          tools: [Definition.t()],
           context: map(),
           timeout_ms: pos_integer()
         }
@@ -48,18 +49,19 @@ defmodule Codex.AppServer.RequestHandlers do
         Map.put(open, ref, entry)
 
       nil ->
-        leave(open, conn, request, others?)
+        # A resumed thread has the tools of the host that started it.
+        leave(open, conn, request, others?, "is unknown to this host")
     end
   end
 
   # The function that answers a request, and its time limit.
   defp handler(request, %{context: context} = handlers) do
     event = event(request)
-    tool = match?(%Request.ToolCall{}, request) && handlers.tools[request.tool]
+    tool = tool(request, handlers.tools)
 
     cond do
       tool ->
-        {fn _left -> Tool.call(tool, request.arguments, tool_context(context, request)) end,
+        {fn _left -> Call.answer(tool, request.arguments, tool_context(context, request)) end,
          tool.timeout_ms}
 
       event != nil and handlers.policy != nil ->
@@ -72,6 +74,11 @@ defmodule Codex.AppServer.RequestHandlers do
         nil
     end
   end
+
+  defp tool(%Request.ToolCall{tool: name, namespace: namespace}, tools),
+    do: Toolset.find(tools, namespace, name)
+
+  defp tool(_request, _tools), do: nil
 
   @events %{
     Request.CommandApproval =>
@@ -168,13 +175,15 @@ defmodule Codex.AppServer.RequestHandlers do
   end
 
   # Subscribers may answer as long as they live and the connection waits.
-  defp leave(open, conn, request, true) do
+  defp leave(open, conn, request, others?, why \\ "failed")
+
+  defp leave(open, conn, request, true, _why) do
     _ = Connection.call(conn, {:skip, request.token})
     wait_for_others(open, request)
   end
 
-  defp leave(open, conn, request, false) do
-    decline(conn, request, "failed")
+  defp leave(open, conn, request, false, why) do
+    decline(conn, request, why)
     open
   end
 
@@ -217,9 +226,19 @@ defmodule Codex.AppServer.RequestHandlers do
     end
   end
 
-  @doc "Ends all handlers."
-  @spec stop(t()) :: :ok
-  def stop(open), do: Enum.each(open, fn {ref, entry} -> kill(ref, entry) end)
+  @doc """
+  Ends all handlers, at the end of a turn. The server takes back its other requests, but not the
+  calls of tools: these are declined, which it ignores.
+  """
+  @spec stop(t(), pid()) :: :ok
+  def stop(open, conn) do
+    for {ref, %{request: request} = entry} <- open do
+      kill(ref, entry)
+      if match?(%Request.ToolCall{}, request), do: decline(conn, request, "was interrupted")
+    end
+
+    :ok
+  end
 
   defp kill({:others, _}, _entry), do: true
 

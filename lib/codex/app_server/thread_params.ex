@@ -4,9 +4,10 @@ defmodule Codex.AppServer.ThreadParams do
   # its like, as parameter of `turn/start`, or in the `config` of the thread. Pure; one pass over
   # the table of options.
 
-  alias Codex.{AppServer, Native, Protocol, Tool}
+  alias Codex.{AppServer, Native, Protocol}
   alias Codex.AppServer.Calls
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
+  alias Codex.Tools.Toolset
 
   import Merge, only: [override: 2]
 
@@ -188,9 +189,7 @@ defmodule Codex.AppServer.ThreadParams do
 
   defp more(sent, overrides), do: {:cont, {:ok, %{sent | config: sent.config ++ overrides}}}
 
-  defp value(:tools, modules, _settings) do
-    for module <- modules, {:ok, tool} = Tool.new(module), do: tool.spec
-  end
+  defp value(:tools, tools, _settings), do: Toolset.wire(tools)
 
   # The mode alone: its model is that of the thread, which is known when the turn starts
   # (`Codex.AppServer.TurnStart`).

@@ -317,7 +317,7 @@ defmodule Codex.AppServer.Turn do
   def close(run) do
     _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
     _ = if run.turn_id != nil, do: unfollow(run)
-    RequestHandlers.stop(run.asked)
+    RequestHandlers.stop(run.asked, run.conn)
     Process.demonitor(run.monitor, [:flush])
     run
   end

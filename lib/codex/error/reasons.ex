@@ -66,7 +66,13 @@ defmodule Codex.Error.Reasons do
     invalid_capabilities: :protocol,
     invalid_tools_response: :protocol,
     invalid_input_request: :protocol,
-    session_lost: :stream_disconnected
+    session_lost: :stream_disconnected,
+    missing_handler: :invalid_request,
+    not_a_tool: :invalid_request,
+    not_loaded: :invalid_request,
+    no_invoke: :invalid_request,
+    not_registered: :invalid_request,
+    defer_without_namespace: :invalid_request
   }
 
   # The first element of a tuple.
@@ -191,6 +197,17 @@ defmodule Codex.Error.Reasons do
     server_down: :crashed,
     unsupported_protocol: :unsupported,
     tool_disabled: :invalid_request,
+    already_registered: :invalid_request,
+    tool_exception: :crashed,
+    tool_failure: :crashed,
+    error_handler_failed: :crashed,
+    remote_image: :invalid_request,
+    unknown_metadata: :invalid_request,
+    metadata_failed: :crashed,
+    reserved_name: :invalid_request,
+    reserved_namespace: :invalid_request,
+    duplicate_name: :invalid_request,
+    unsupported_image_type: :invalid_request,
     unknown_mcp_server: :config,
     invalid_list: :protocol,
     input_declined: :approval_denied

@@ -5,8 +5,9 @@ defmodule Codex.Error.Words do
   #
   # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
-  alias Codex.Error.{Classifier, OAuthWords}
+  alias Codex.Error.{Classifier, OAuthWords, ToolWords}
   alias Codex.OptionError
+  alias Codex.Options.Type
 
   @longest 1_000
   @rows Map.new(Codex.Options.Rows.all(), fn {name, _type, _doc, facts} -> {name, facts} end)
@@ -96,7 +97,7 @@ defmodule Codex.Error.Words do
     do: "the MCP server needs input that this client has declined: #{text(words || "")}"
 
   def reason(:session_lost), do: "the MCP server has lost the session; repeat the call"
-  def reason({:tool_disabled, name}), do: "the tool #{show(name)} is disabled for this MCP server"
+  def reason({:tool_disabled, name}), do: "the tool #{show(name)} is disabled"
 
   def reason({:unknown_mcp_server, name}),
     do: "the configuration has no MCP server #{show(name)}; see mix codex.mcp list"
@@ -561,6 +562,36 @@ defmodule Codex.Error.Words do
 
   # --- Host tools -------------------------------------------------------------------------------
 
+  def reason({:invalid_tool, tool, reason}),
+    do: "option :tools: #{show(tool)} #{ToolWords.refusal(reason) || "is no tool"}"
+
+  def reason({:already_registered, name}),
+    do: "a tool is registered as #{show(name)} already; deregister it, or give another :name"
+
+  def reason({:invalid_arguments, words}), do: "the arguments are invalid: #{text(words)}"
+
+  def reason({tag, module, _failure}) when tag in [:tool_exception, :tool_failure],
+    do: "the tool #{show(module)} crashed"
+
+  def reason({:error_handler_failed, _error}), do: "the tool failed, and its :on_error raised"
+
+  def reason({tag, value}) when tag in [:invalid_tool_result, :invalid_function_tool_result],
+    do: "a tool must return {:ok, output} or {:error, reason}, got: #{kind(value)}"
+
+  def reason(:missing_handler),
+    do: "the function tool has no handler; give the option :handler, or define handle/2"
+
+  def reason({tag, _key, _value} = refusal) when tag in [:invalid_metadata, :unknown_metadata],
+    do: ToolWords.reason(refusal)
+
+  def reason({:remote_image, url}),
+    do: "the image #{show(url)} is remote; a model only takes data URLs: read the image first"
+
+  def reason({:invalid_image_path, reason}), do: "the image cannot be read: #{posix(reason)}"
+
+  def reason({:unsupported_image_type, extension}),
+    do: "a file of the type #{show(extension)} is no image that a model takes"
+
   def reason({:missing_argument, name}), do: "the argument #{name} of the tool is missing"
   def reason({:invalid_argument, name}), do: "the argument #{name} of the tool is invalid"
   def reason({tag, words}) when tag in [:empty_patch, :parse_error], do: text(words)
@@ -591,7 +622,8 @@ defmodule Codex.Error.Words do
   def reason({:oauth_request_failed, url, reason}),
     do: "the request to #{text(url)} failed: #{failure(reason)}"
 
-  def reason(reason) when is_atom(reason), do: known_posix(reason) || OAuthWords.reason(reason)
+  def reason(reason) when is_atom(reason),
+    do: known_posix(reason) || OAuthWords.reason(reason) || ToolWords.reason(reason)
 
   def reason(%OptionError{} = error), do: Exception.message(error)
 
@@ -602,7 +634,7 @@ defmodule Codex.Error.Words do
   def reason({tag, value}) when is_atom(tag) do
     case Atom.to_string(tag) do
       "invalid_" <> name -> "option :#{name} is invalid, got: #{show(value)}"
-      _other -> OAuthWords.reason({tag, value})
+      _other -> OAuthWords.reason({tag, value}) || ToolWords.reason({tag, value})
     end
   end
 
@@ -612,6 +644,9 @@ defmodule Codex.Error.Words do
   @spec show(term()) :: String.t()
   def show("[redacted]"), do: "[redacted]"
   def show(value), do: value |> inspect(limit: 10, printable_limit: 200) |> cut()
+
+  # A result may hold anything.
+  defp kind(value), do: if(is_atom(value), do: show(value), else: Type.kind(value))
 
   defp down(%{reason: reason}) when reason in [:noproc, :disconnected, :normal],
     do: "there is no such connection, or it was closed; connect again"

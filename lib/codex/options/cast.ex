@@ -48,9 +48,8 @@ defmodule Codex.Options.Cast do
   end
 
   def cast(:tools, value) do
-    if is_list(value) and not List.improper?(value),
-      do: with(:ok <- tools(value, []), do: {:ok, value}),
-      else: :error
+    # `Codex.Options.Merge` checks the tools, because registered names may change until then.
+    if is_list(value) and not List.improper?(value), do: {:ok, value}, else: :error
   end
 
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.
@@ -164,20 +163,6 @@ defmodule Codex.Options.Cast do
   defp exports?(module, name, arity) do
     is_atom(module) and match?({:module, _}, Code.ensure_loaded(module)) and
       function_exported?(module, name, arity)
-  end
-
-  defp tools([], _names), do: :ok
-
-  defp tools([module | rest], names) do
-    case Codex.Tool.new(module) do
-      {:ok, %{name: name}} ->
-        if name in names,
-          do: {:error, "tools with different names, not two tools #{name}"},
-          else: tools(rest, [name | names])
-
-      {:error, text} ->
-        {:error, "a list of modules that use Codex.Tool (#{text})"}
-    end
   end
 
   # The options stay as they are: the plan of a turn checks and completes them.

@@ -3,6 +3,7 @@ defmodule Codex.Options.Merge do
   # Merges the options of client, thread and turn, once for each turn and for every transport.
 
   alias Codex.Options.{Overrides, Table}
+  alias Codex.Tools.Toolset
 
   # The CLI refuses to change these.
   @built_in ~w(openai ollama lmstudio amazon-bedrock)
@@ -14,8 +15,9 @@ defmodule Codex.Options.Merge do
   client's, else its default. Lists and environments add up. `below` is the configuration of the
   client, which everything else wins over.
 
-  `full_auto` becomes the options that it stands for. Errors: options that exclude each other, and
-  dangerous options without `dangerous: true`.
+  `full_auto` becomes the options that it stands for, and `tools` a list of
+  `Codex.Tools.Definition`. Errors: options that exclude each other, dangerous options without
+  `dangerous: true`, and invalid tools.
   """
   @spec settings(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) ::
           {:ok, map()} | {:error, Codex.Reason.option()}
@@ -30,9 +32,15 @@ defmodule Codex.Options.Merge do
         {:error, {:dangerous, name}}
 
       true ->
-        {:ok, full_auto(settings, turn)}
+        with {:ok, settings} <- tools(settings), do: {:ok, full_auto(settings, turn)}
     end
   end
+
+  # As definitions, which every transport takes.
+  defp tools(%{tools: [_ | _] = entries} = settings),
+    do: with({:ok, tools} <- Toolset.new(entries), do: {:ok, %{settings | tools: tools}})
+
+  defp tools(settings), do: {:ok, settings}
 
   @doc "Returns the merged options as they are."
   @spec merge(Codex.Options.t(), Codex.Thread.Options.t() | nil, map()) :: map()

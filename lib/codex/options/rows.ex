@@ -371,8 +371,8 @@ defmodule Codex.Options.Rows do
      "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
     {:tools, [:thread], :tools,
-     "tools of the host: modules as `Codex.Tool` describes them. Sent when a thread is started, " <>
-       "and kept with it; needs a connection with `experimental_api: true`",
+     "tools of the host, as `Codex.Tool` describes them. Sent when a thread is started, and kept " <>
+       "with it; needs a connection with `experimental_api: true`",
      exec: :refused, app: "dynamicTools", hint: @only_app},
     {:children, [:thread, :turn], :boolean,
      "whether events of sub-agents are in the stream, as `Codex.Events.Child`; `children` of " <>
@@ -441,7 +441,8 @@ defmodule Codex.Options.Rows do
         "and `set`",
     image: "a list of paths, or of maps with a `:path`",
     tables: "a map or keyword of tables by name",
-    tools: "a list of modules that use `Codex.Tool`",
+    tools:
+      "a list of modules that use `Codex.Tool`, `{module, options}`, registered names and handles",
     policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",
     request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
     opts: "a map or keyword",

@@ -1,7 +1,7 @@
 defmodule Codex.Telemetry.DefaultLogger do
   @moduledoc false
   # The handler of `Codex.Telemetry.attach_default_logger/1`: a line for each turn, attempt and
-  # limit, and at level debug for each tool and process. Lines have no content, even if the events
+  # limit and for outputs that are cut, and at level debug for each tool and process. Lines have no content, even if the events
   # have.
 
   require Logger
@@ -15,6 +15,7 @@ defmodule Codex.Telemetry.DefaultLogger do
     [:rate_limit, :rate_limited],
     [:tool, :success],
     [:tool, :failure],
+    [:tool, :output_cut],
     [:process, :stop]
   ]
 
@@ -52,6 +53,12 @@ defmodule Codex.Telemetry.DefaultLogger do
 
   defp line([:rate_limit, :rate_limited], _measurements, meta),
     do: {:warning, "rate limited for #{meta.delay_ms} ms"}
+
+  defp line([:tool, :output_cut], measurements, meta) do
+    {:warning,
+     "tool #{meta.tool} returned #{measurements.bytes} bytes, of which the model sees " <>
+       "#{measurements.limit}#{thread(meta)}"}
+  end
 
   defp line([:tool, outcome], measurements, meta) do
     server = with name when is_binary(name) <- meta.server, do: name <> "/"

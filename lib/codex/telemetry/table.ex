@@ -54,6 +54,10 @@ defmodule Codex.Telemetry.Table do
      @spent, @tool ++ [:result]},
     {[:tool, :failure], "the tool failed, or was declined", @spent,
      @tool ++ [:result, :error, :exit_code]},
+    {[:tool, :output_cut],
+     "a host tool (`Codex.Tool`) returned more than the CLI passes to the model, which leaves out " <>
+       "the middle. `bytes` is the size of the output", [:system_time, :bytes, :limit],
+     [:originator, :tool, :call_id, :thread_id, :turn_id]},
     {[:request, :start], "a request is sent to an app-server", [:system_time], @request},
     {[:request, :stop],
      "the request was answered or failed. `result` is `:ok` or `:error`, `error` the reason",

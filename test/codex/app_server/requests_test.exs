@@ -8,6 +8,7 @@ defmodule Codex.AppServer.RequestsTest do
   alias Codex.{AppServer, Events, Items, Test, Thread}
   alias Codex.AppServer.{Answer, Request}
   alias Codex.Tool.Arguments
+  alias Codex.Tools.{Call, Toolset}
 
   @moduletag capture_log: true
 
@@ -120,11 +121,11 @@ defmodule Codex.AppServer.RequestsTest do
     end
 
     test "that fail or take too long are reported to the model without details" do
-      {:ok, tool} = Codex.Tool.new(Weather)
-      log = capture_log(fn -> Codex.Tool.call(tool, %{"town" => "crash"}, %{context: %{}}) end)
+      {:ok, [tool]} = Toolset.new([Weather])
+      log = capture_log(fn -> Call.answer(tool, %{"town" => "crash"}, %{context: %{}}) end)
       assert log =~ "the tool weather failed" and log =~ "RuntimeError"
 
-      call = fn -> Codex.Tool.call(tool, %{"town" => "call"}, %{context: %{}}) end
+      call = fn -> Call.answer(tool, %{"town" => "call"}, %{context: %{}}) end
       assert {{:error, "the tool weather failed"}, log} = with_log(call)
       assert log =~ "GenServer.call/3" and not (log =~ "hunter2")
 
@@ -277,20 +278,27 @@ defmodule Codex.AppServer.RequestsTest do
       def invoke(_args, _context), do: {:ok, nil}
     end
 
-    for {tools, words} <- [
-          {[Misspelled], "unknown metadata :timeout; did you mean :timeout_ms?"},
-          {[String], "String has no invoke/2"},
-          {[:no_such_module], "there is no module :no_such_module"},
-          {["weather"], ~s(a tool must be a module, got: "weather")},
-          {[Nameless], ~s(the name must have 1 to 64 letters, digits, _ or -, got: "my tool")},
-          {[Weather, Weather], "not two tools weather"},
-          {Weather, "a list of modules"}
+    for {tool, reason, words} <- [
+          {Misspelled, {:unknown_metadata, :timeout, :timeout_ms}, "did you mean :timeout_ms?"},
+          {String, :no_invoke, "String has no invoke/2"},
+          {:no_such_module, :not_loaded, ":no_such_module does not exist"},
+          {"weather", :not_registered, ~s("weather" is not registered)},
+          {Nameless, {:invalid_name, "my tool"},
+           ~s(must have a name of 1 to 64 letters, digits, _ or -, got: "my tool")}
         ] do
-      assert {:error, %Codex.OptionError{key: :tools} = error} =
-               Codex.start_thread([], tools: tools)
+      assert {:error, {:invalid_tool, ^tool, ^reason} = error} =
+               Codex.start_thread([], tools: [tool])
 
-      assert error.expected =~ words
+      assert Exception.message(Codex.Error.normalize(error)) =~ words
     end
+
+    assert Codex.start_thread([], tools: [Weather, Weather]) ==
+             {:error, {:invalid_tool, Weather, {:duplicate_name, "weather"}}}
+
+    assert {:error, %Codex.OptionError{key: :tools} = error} =
+             Codex.start_thread([], tools: Weather)
+
+    assert error.expected =~ "a list of modules"
   end
 
   defp find(tools, name), do: Enum.find(tools, &(&1["name"] == name))

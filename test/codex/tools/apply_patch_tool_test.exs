@@ -1,7 +1,7 @@
 defmodule Codex.Tools.ApplyPatchToolTest do
   use ExUnit.Case, async: true
 
-  alias Codex.Tools.ApplyPatchTool
+  alias Codex.Tools.{ApplyPatchTool, Call, Toolset}
 
   doctest ApplyPatchTool
 
@@ -138,9 +138,8 @@ defmodule Codex.Tools.ApplyPatchToolTest do
   end
 
   test "the model sees why a patch is refused", %{root: root} do
-    {:ok, tool} = Codex.Tool.new(ApplyPatchTool)
-    tool = %{tool | metadata: Map.put(tool.metadata, :base_path, root)}
-    call = fn text -> Codex.Tool.call(tool, %{"input" => text}, %{}) end
+    {:ok, [tool]} = Toolset.new([{ApplyPatchTool, name: "patch", base_path: root}])
+    call = fn text -> Call.answer(tool, %{"input" => text}, %{}) end
 
     assert {:error, "apply_patch verification failed: gone: no such file or directory"} =
              call.("*** Begin Patch\n*** Delete File: gone\n*** End Patch")

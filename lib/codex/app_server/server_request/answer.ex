@@ -2,7 +2,7 @@ defmodule Codex.AppServer.ServerRequest.Answer do
   @moduledoc false
   # Encodes answers of the host as results of the server's requests. Pure.
 
-  alias Codex.{Approvals, OptionError, Tool}
+  alias Codex.{Approvals, OptionError, Text, ToolOutput}
   alias Codex.Options.Type
 
   @typedoc "The forms of answers, as rows of `Codex.AppServer.ServerRequest` name them."
@@ -97,8 +97,19 @@ defmodule Codex.AppServer.ServerRequest.Answer do
   def result(:user_input, _params, _answer),
     do: invalid("a map of answers by the ids of the questions")
 
-  def result(:tool, _params, {:ok, output}), do: {:ok, Tool.content(output, true)}
-  def result(:tool, _params, {:error, reason}), do: {:ok, Tool.content(reason, false)}
+  def result(:tool, _params, {:ok, output}) do
+    case ToolOutput.content(output) do
+      {:ok, items} -> {:ok, %{"contentItems" => Enum.map(items, &item/1), "success" => true}}
+      {:error, _reason} -> invalid("{:ok, output}, with an output as `Codex.Tool` describes it")
+    end
+  end
+
+  # Only a text is for the model.
+  def result(:tool, _params, {:error, reason}) do
+    text = if is_binary(reason), do: Text.utf8(reason), else: "the tool failed"
+    {:ok, %{"contentItems" => [item(%{"text" => text})], "success" => false}}
+  end
+
   def result(:tool, _params, _answer), do: invalid("{:ok, output} or {:error, reason}")
 
   def result(:time, _params, %DateTime{} = time),
@@ -119,6 +130,9 @@ defmodule Codex.AppServer.ServerRequest.Answer do
       :error -> invalid("a map or keyword list of the result")
     end
   end
+
+  defp item(%{"text" => text}), do: %{"type" => "inputText", "text" => text}
+  defp item(%{"image_url" => url}), do: %{"type" => "inputImage", "imageUrl" => url}
 
   # --- Decisions --------------------------------------------------------------------------------
 

@@ -1,0 +1,154 @@
+defmodule Codex.FunctionTool do
+  @moduledoc """
+  Defines a host tool (`Codex.Tool`) by a function and the types of its parameters.
+
+      defmodule MyApp.Add do
+        use Codex.FunctionTool,
+          name: "add",
+          description: "Adds two numbers",
+          parameters: %{left: :number, right: :number},
+          handler: fn %{"left" => left, "right" => right}, _context ->
+            {:ok, %{"sum" => left + right}}
+          end
+      end
+
+      {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn}, tools: [MyApp.Add])
+
+  ## Options
+
+    * `:name`, `:description`, `:timeout_ms`, `:namespace`, `:defer` - as in `Codex.Tool`
+    * `:parameters` - the types of the parameters by name, as a map or keyword list
+    * `:required` - the names of the required parameters (default: all that are not
+      `{:optional, type}`)
+    * `:schema` - the JSON schema of the arguments, instead of `:parameters`
+    * `:strict?` - whether parameters without a type are refused (default `true`)
+    * `:handler` - a function of arguments and context, of the arguments, or without arguments
+      (default: the module's `handle/2` or `handle/1`)
+    * `:enabled?`, `:on_error` - as in `Codex.Tools`
+
+  Other options reach the handler in `context.metadata`. Options are evaluated for each call, so
+  they may read the environment.
+
+  Types are `:string`, `:integer`, `:number`, `:boolean`, `:object` (or `:map`), `:array` (or
+  `:list`), `{:array, type}` (or `{:list, type}`), `{:optional, type}`, or a JSON schema as a map.
+  Any other atom is the name of a type of JSON Schema.
+
+  The handler returns `{:ok, output}` or `{:error, reason}`. The call fails with
+  `:missing_handler` if there is no handler, and with `{:invalid_function_tool_result, value}` if
+  the handler returns anything else.
+  """
+
+  @typedoc "The type of a parameter. See above."
+  @type parameter ::
+          atom()
+          | {:array | :list | :optional, parameter()}
+          | map()
+
+  @doc false
+  defmacro __using__(opts) do
+    quote do
+      @behaviour Codex.Tool
+
+      @doc false
+      def __function_tool__, do: Map.new(unquote(opts))
+
+      @impl Codex.Tool
+      def metadata, do: Codex.FunctionTool.build_metadata(__function_tool__())
+
+      @impl Codex.Tool
+      def invoke(args, context),
+        do: Codex.FunctionTool.execute(__MODULE__, __function_tool__(), args, context)
+
+      defoverridable metadata: 0, invoke: 2
+    end
+  end
+
+  @doc """
+  Calls the handler of a tool with its options. Arguments may be a map, a keyword list, or a string
+  with a JSON object.
+  """
+  @spec execute(module(), map() | keyword(), term(), map()) :: {:ok, term()} | {:error, term()}
+  def execute(module, opts, args, context) do
+    args = arguments(args)
+    handler = Map.new(opts)[:handler]
+
+    result =
+      cond do
+        is_function(handler, 2) -> {:result, handler.(args, context)}
+        is_function(handler, 1) -> {:result, handler.(args)}
+        is_function(handler, 0) -> {:result, handler.()}
+        Codex.Tool.exports?(module, :handle, 2) -> {:result, module.handle(args, context)}
+        Codex.Tool.exports?(module, :handle, 1) -> {:result, module.handle(args)}
+        true -> :missing_handler
+      end
+
+    case result do
+      {:result, {:ok, _output} = ok} -> ok
+      {:result, {:error, _reason} = error} -> error
+      {:result, other} -> {:error, {:invalid_function_tool_result, other}}
+      :missing_handler -> {:error, :missing_handler}
+    end
+  end
+
+  defp arguments(nil), do: %{}
+  defp arguments(%{} = args), do: args
+
+  defp arguments(text) when is_binary(text) do
+    case Codex.JSON.decode(text) do
+      {:ok, %{} = args} -> args
+      _other -> %{"input" => text}
+    end
+  end
+
+  defp arguments(list) do
+    if is_list(list) and Keyword.keyword?(list), do: Map.new(list), else: %{"input" => list}
+  end
+
+  @doc """
+  Returns the metadata of a tool with these options: all of them but the handler, and the schema of
+  its arguments as `:schema`.
+  """
+  @spec build_metadata(map() | keyword()) :: Codex.Tool.metadata()
+  def build_metadata(opts) do
+    opts = Map.new(opts)
+    schema = opts[:schema] || build_schema(opts[:parameters] || %{}, opts)
+    opts |> Map.drop([:handler, :required, :strict?]) |> Map.put(:schema, schema)
+  end
+
+  @doc """
+  Returns the JSON schema of parameters. Options: `:required` and `:strict?`, as above.
+
+      iex> Codex.FunctionTool.build_schema(%{tags: {:array, :string}})
+      %{
+        "type" => "object",
+        "properties" => %{"tags" => %{"type" => "array", "items" => %{"type" => "string"}}},
+        "required" => ["tags"],
+        "additionalProperties" => false
+      }
+      iex> schema = Codex.FunctionTool.build_schema([note: {:optional, :string}], strict?: false)
+      iex> {schema["required"], schema["additionalProperties"]}
+      {[], true}
+  """
+  @spec build_schema(map() | keyword(), map() | keyword()) :: map()
+  def build_schema(parameters, opts \\ []) do
+    opts = Map.new(opts)
+    names = for {name, type} <- parameters, not match?({:optional, _}, type), do: name
+
+    %{
+      "type" => "object",
+      "properties" => Map.new(parameters, fn {name, type} -> {to_string(name), schema(type)} end),
+      "required" => Enum.map(opts[:required] || names, &to_string/1),
+      "additionalProperties" => Map.get(opts, :strict?, true) == false
+    }
+  end
+
+  defp schema({:optional, type}), do: schema(type)
+
+  defp schema({array, type}) when array in [:array, :list],
+    do: %{"type" => "array", "items" => schema(type)}
+
+  defp schema(:map), do: %{"type" => "object"}
+  defp schema(:list), do: %{"type" => "array"}
+  defp schema(type) when is_atom(type), do: %{"type" => Atom.to_string(type)}
+  defp schema(%{} = schema), do: Map.new(schema, fn {key, value} -> {to_string(key), value} end)
+end
