@@ -28,7 +28,8 @@ defmodule Codex.Sessions do
 
   alias Codex.{Home, OptionError}
   alias Codex.Sessions.{Export, Filter, History, Index, Listing, LogFiles, Moves, Options, Page}
-  alias Codex.Sessions.{Patches, Prices, Record, Search, Session, Store, Transcript, Turn, Usage}
+  alias Codex.Sessions.{Patches, Prices, Record, Search, Session, Store, Tail, Transcript, Turn}
+  alias Codex.Sessions.Usage
 
   @typedoc "Why no thread was read. See the list above."
   @type reason ::
@@ -102,6 +103,37 @@ defmodule Codex.Sessions do
   def stream(session, opts \\ []) do
     case one(:read, session, opts) do
       {:ok, opts, store, id} -> Transcript.stream(store, id, Map.to_list(opts))
+      {:error, reason} -> raise Codex.Error.normalize(reason)
+    end
+  end
+
+  @doc """
+  Follows a session: streams its events while a CLI records them.
+
+      session
+      |> Codex.Sessions.tail(from: :start)
+      |> Enum.each(&IO.inspect/1)
+
+  The stream goes on if the thread is archived, compressed or taken out of the archive, and when a
+  CLI resumes it. A revert begins with another `Codex.Events.ThreadStarted`: the CLI records the
+  turns after it in a new file. A line counts when its newline is written.
+
+  The stream ends if the file is missing at two looks in a row, which is a deletion. Otherwise it has
+  no end, and waits in the process that runs it: halt it (`Enum.take/2`), or run it in a process of
+  its own. Its file is closed when it ends, is halted, or the process dies.
+
+  The session is a `Codex.Sessions.Session`, or text as `find/2` takes it. Raises `Codex.Error` for
+  an unknown session, for invalid options, and if a file cannot be read, is shorter than what was
+  read of it, or was replaced by another one.
+
+  Options:
+
+  #{Options.docs(:tail)}
+  """
+  @spec tail(Session.t() | String.t(), keyword() | map()) :: Enumerable.t()
+  def tail(session, opts \\ []) do
+    case one(:tail, session, opts) do
+      {:ok, opts, store, id} -> Tail.stream(store, id, opts)
       {:error, reason} -> raise Codex.Error.normalize(reason)
     end
   end

@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Codex.SessionsTest do
   # Mix.shell/1 belongs to the VM.
   use ExUnit.Case, async: false
 
-  alias Codex.{JSON, SessionStores}
+  alias Codex.{JSON, SessionLines, SessionStores}
   alias Mix.Tasks.Codex.{Sessions, Usage}
 
   @moduletag :tmp_dir
@@ -82,6 +82,42 @@ defmodule Mix.Tasks.Codex.SessionsTest do
     end
   end
 
+  test "follows a session until it is deleted", %{tmp_dir: home} do
+    path = SessionLines.write!(home, SessionLines.whole())
+
+    for argv <- [~w(--from start), ~w(--from start --json)] do
+      File.write!(path, SessionLines.whole())
+      arguments = ["tail", SessionLines.id() | argv] ++ ["--codex-home", home]
+      tail = Task.async(fn -> Sessions.run(arguments) end)
+      lines = lines_to([], if("--json" in argv, do: ~s("turn.completed"), else: "Turn completed"))
+      File.write!(path, SessionLines.answer("more `text`"), [:append])
+      more = lines_to([], "more `text`")
+      File.rm!(path)
+      Task.await(tail)
+
+      if "--json" in argv do
+        assert [%{"type" => "thread.started"} | _] = decode(lines)
+        assert [%{"type" => "item.completed"}] = decode(more)
+      else
+        assert ["\n## Turn " <> _, prompt, end_of_turn] = lines
+        assert prompt =~ "> hello"
+        assert end_of_turn == "\nTurn completed: 10 in (0 cached), 1 out"
+        assert ["\n### Agent\n\n> more `text`\n"] = more
+      end
+    end
+  end
+
+  # The lines of another process, up to the first one with these words.
+  defp lines_to(lines, words) do
+    receive do
+      {:mix_shell, :info, [text]} ->
+        text = IO.iodata_to_binary(text)
+        if text =~ words, do: Enum.reverse([text | lines]), else: lines_to([text | lines], words)
+    after
+      30_000 -> flunk("no #{words} in #{inspect(lines)}")
+    end
+  end
+
   test "moves sessions, and takes turns back", %{tmp_dir: dir} do
     home = SessionStores.unpack!(dir, "0.171.0/patches")
     assert [line] = run(Sessions, home, ~w(archive 01a21989))
@@ -130,6 +166,7 @@ defmodule Mix.Tasks.Codex.SessionsTest do
           {Sessions, ["lst"], ~s(there is no command "lst")},
           {Sessions, ["list", "--limt", "3"], "unknown or incomplete option --limt"},
           {Sessions, ["show", "nothing"], "no recorded thread"},
+          {Sessions, ["tail", "nothing"], "no recorded thread"},
           {Sessions, ["search", "(", "--regex"], "the regular expression is invalid"},
           {Sessions, ["export", "x", "--format", "pdf"], ~s(got: "pdf")},
           {Usage, ["--by", "week"], ~s(expected --by day|model|cwd, got: "week")}

@@ -389,6 +389,11 @@ defmodule Codex.Error.Words do
   def reason({:unreadable_session, path, :damaged}),
     do: "the session #{show(path)} cannot be read: its compressed content is cut or invalid"
 
+  def reason({:unreadable_session, path, :replaced}),
+    do:
+      "the session #{show(path)} cannot be followed: the file is shorter than what was read of " <>
+        "it, or has other content; read the session again"
+
   def reason({:unreadable_session, path, reason}),
     do: "the session #{show(path)} cannot be read: #{posix(reason)}"
 

@@ -48,6 +48,15 @@ defmodule Codex.Sessions.Options do
            "whether turns of the thread that this one came from are among the turns",
            default: false}
         ])
+  @tail Schema.new([
+          @home,
+          {:from, {:one_of, [:start, :end]},
+           "`:start` for all events of the session, `:end` for new ones only", default: :end},
+          {:poll_ms, :milliseconds, "the time between looks at the file, in milliseconds",
+           default: 100},
+          {:images, {:one_of, [:skip, :bytes]},
+           "`:bytes` for images of prompts with their `\"bytes\"`", default: :skip}
+        ])
   @move Schema.new([
           @home,
           {:referrers, :boolean,
@@ -82,6 +91,7 @@ defmodule Codex.Sessions.Options do
     usage: @usage,
     search: @search,
     read: @read,
+    tail: @tail,
     move: @move,
     delete: @delete,
     append_history: @append_history,
@@ -90,7 +100,16 @@ defmodule Codex.Sessions.Options do
 
   @typedoc "A set of options. `:home` is for functions whose only option is `:codex_home`."
   @type set ::
-          :home | :list | :usage | :search | :read | :move | :delete | :append_history | :export
+          :home
+          | :list
+          | :usage
+          | :search
+          | :read
+          | :tail
+          | :move
+          | :delete
+          | :append_history
+          | :export
 
   @doc "Returns the list of a set for the docs of a function."
   @spec docs(set()) :: String.t()

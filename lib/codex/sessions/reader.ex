@@ -53,35 +53,50 @@ defmodule Codex.Sessions.Reader do
 
   @doc """
   Streams the lines of a part, then `{:summary, summary}`, or `{:error, reason}` if the file cannot
-  be read to its end. Options: `:images`, true for messages with the bytes of images; `:inherited`.
+  be read to its end. Options: those of `open/3`. Halting the stream closes the file.
   """
   @spec stream(Store.t(), part(), keyword()) :: Enumerable.t()
   def stream(store, part, opts) do
     Stream.resource(
       fn -> open(store, part, opts) end,
       fn
-        {:ok, reader} -> next(reader)
+        {:ok, reader, _file} = opened -> lines(next(reader), opened)
         {:error, reason} -> {[{:error, reason}], :halt}
         :halt -> {:halt, :halt}
       end,
-      fn _state -> :ok end
+      fn
+        {:ok, reader, _file} -> close(reader)
+        _closed -> :ok
+      end
     )
   end
 
-  defp open(store, {file, stop, other} = part, opts) do
+  defp lines({:more, lines}, opened), do: {lines, opened}
+  defp lines({:done, lines, summary}, _opened), do: {lines ++ [{:summary, summary}], :halt}
+  defp lines({:error, reason}, _opened), do: {[{:error, reason}], :halt}
+
+  @doc """
+  Opens the file of a part, if need be at the place to which it moved, and returns that place, too.
+
+  Options: `:images`, true for messages with the bytes of images; `:inherited`; `:grows`, whether the
+  end of the file is its end for now. The file is open until `close/1`, the death of the process, or
+  its end.
+  """
+  @spec open(Store.t(), part(), keyword()) ::
+          {:ok, reference(), Store.file()} | {:error, Scan.reason()}
+  def open(store, {file, stop, other} = part, opts) do
     path = Path.join(store.home, file.path)
     history = other or opts[:inherited] == true
-    images = opts[:images] == true
-
-    wanted = {history, stop, images}
+    wanted = {history, stop, opts[:images] == true, opts[:grows] == true}
 
     case NativePool.call(&Native.rollout_open(&1, &2, path, file.thread, wanted)) do
-      {:error, :enoent} -> reopen(store, part, opts)
-      opened -> opened
+      {:ok, reader} -> {:ok, reader, file}
+      {:error, :enoent} -> open_moved(store, part, opts)
+      {:error, reason} -> {:error, reason}
     end
   end
 
-  defp reopen(store, {file, stop, other}, opts) do
+  defp open_moved(store, {file, stop, other}, opts) do
     case Store.moved(store, file) do
       {:ok, %{path: path} = moved} when path != file.path ->
         open(store, {moved, stop, other}, opts)
@@ -91,13 +106,30 @@ defmodule Codex.Sessions.Reader do
     end
   end
 
-  defp next(reader) do
-    case NativePool.call(&Native.rollout_next(&1, &2, reader, @piece)) do
-      {:more, lines} -> {lines, {:ok, reader}}
-      {:done, lines, summary} -> {lines ++ [{:summary, summary}], :halt}
-      {:error, reason} -> {[{:error, reason}], :halt}
-    end
-  end
+  @doc """
+  Reads the next lines. A file that grows has no end: `{:wait, lines}`, or `{:moved, lines}` if it is
+  not at its path any more.
+  """
+  @spec next(reference()) ::
+          {:more | :wait | :moved, [line()]}
+          | {:done, [line()], Scan.summary()}
+          | {:error, Scan.reason() | :replaced}
+  def next(reader), do: NativePool.call(&Native.rollout_next(&1, &2, reader, @piece))
+
+  @doc """
+  Goes on after the last whole line at another place. An error leaves the reader as it is; it is
+  `:replaced` if the file there has other content.
+  """
+  @spec reopen(reference(), Path.t()) :: :ok | {:error, Scan.reason() | :replaced}
+  def reopen(reader, path), do: NativePool.call(&Native.rollout_reopen(&1, &2, reader, path))
+
+  @doc "Ends the growth of a file: `next/1` reads it to its end."
+  @spec finish(reference()) :: :ok
+  def finish(reader), do: Native.rollout_end(reader)
+
+  @doc "Closes a file."
+  @spec close(reference()) :: :ok
+  def close(reader), do: Native.rollout_close(reader)
 
   @doc "Returns whether a summary has usage."
   @spec recorded?(Scan.summary()) :: boolean()

@@ -99,7 +99,13 @@ defmodule Codex.Sessions.Transcript do
   @spec stream(Store.t(), String.t(), keyword()) :: Enumerable.t()
   def stream(store, id, opts) do
     {parts, _missing} = Reader.parts(store, id, opts)
+    stream_parts(store, parts, opts)
+  end
 
+  @doc false
+  # Streams the events of parts of a history.
+  @spec stream_parts(Store.t(), [Reader.part()], keyword()) :: Enumerable.t()
+  def stream_parts(store, parts, opts) do
     Stream.flat_map(parts, fn {file, _, _} = part ->
       store
       |> Reader.stream(part, reader_opts(opts))

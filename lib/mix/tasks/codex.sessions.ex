@@ -6,6 +6,7 @@ defmodule Mix.Tasks.Codex.Sessions do
 
       mix codex.sessions list --cwd . --since 2026-11-01
       mix codex.sessions show SESSION
+      mix codex.sessions tail SESSION --from start
       mix codex.sessions search "release notes" --part prompt
       mix codex.sessions export SESSION --format html --to session.html
       mix codex.sessions archive|unarchive|delete SESSION
@@ -23,6 +24,9 @@ defmodule Mix.Tasks.Codex.Sessions do
   the fields of `Codex.Sessions.Session`, and with `--turns` also `turns`, with the fields of
   `Codex.Sessions.Turn` without events.
 
+  `tail` shows what a CLI records, until the thread is deleted. It takes `--from start|end`; by
+  default, old turns are left out. `tail --json` has the events of `Codex.Sessions.tail/2`.
+
   `search` takes `--regex`, `--session SESSION`, `--part prompt|answer|command|patch` (repeatable)
   and `--limit N` (default: 100).
 
@@ -38,9 +42,13 @@ defmodule Mix.Tasks.Codex.Sessions do
   """
   use Mix.Task
 
-  alias Codex.{Format, JSON, Sessions, Text}
+  alias Codex.{Events, Format, JSON, Sessions, Text}
+  alias Codex.Sessions.Export.{Entry, Markdown}
   alias Codex.Sessions.{Export, Transcript}
   alias Mix.CodexTable
+
+  # The length at which texts are cut.
+  @most 4_096
 
   @home [codex_home: :string, json: :boolean]
   @switches %{
@@ -56,6 +64,7 @@ defmodule Mix.Tasks.Codex.Sessions do
       turns: :boolean
     ],
     "show" => [],
+    "tail" => [from: :string],
     "search" => [regex: :boolean, session: :string, part: [:string, :keep], limit: :integer],
     "export" => [format: :string, to: :string, images: :boolean],
     "archive" => [],
@@ -63,7 +72,7 @@ defmodule Mix.Tasks.Codex.Sessions do
     "delete" => [force: :boolean],
     "undo" => [turn: :string, after: :string, cwd: :string]
   }
-  @commands Enum.join(~w(list show search export archive unarchive delete undo), "|")
+  @commands Enum.join(~w(list show tail search export archive unarchive delete undo), "|")
   @usage "usage: mix codex.sessions #{@commands} (mix help codex.sessions shows the options)"
 
   @impl true
@@ -99,10 +108,17 @@ defmodule Mix.Tasks.Codex.Sessions do
     problems(read.problems)
 
     if opts[:json] do
-      Enum.each(Transcript.events(read), &print_json(Codex.Events.to_map(&1)))
+      Enum.each(Transcript.events(read), &print_json(Events.to_map(&1)))
     else
-      info(Enum.to_list(Export.stream(:markdown, read.session, read.turns, 4_096)))
+      info(Enum.to_list(Export.stream(:markdown, read.session, read.turns, @most)))
     end
+  end
+
+  defp run("tail", [name], opts) do
+    print = if opts[:json], do: &print_json(Events.to_map(&1)), else: &print_event/1
+    name |> Sessions.tail(home(opts) ++ Keyword.take(opts, [:from])) |> Enum.each(print)
+  rescue
+    error in Codex.Error -> Mix.raise(Exception.message(error))
   end
 
   defp run("search", [text], opts) do
@@ -216,6 +232,24 @@ defmodule Mix.Tasks.Codex.Sessions do
 
   defp started(nil), do: ""
   defp started(time), do: time |> String.slice(0, 16) |> String.replace("T", " ")
+
+  defp print_event(%Events.TurnStarted{turn_id: id}),
+    do: info("\n## Turn" <> if(id, do: " " <> Text.line(id), else: ""))
+
+  defp print_event(%Events.ItemCompleted{item: item}) do
+    entry = Entry.new(item, @most)
+    if entry, do: info(Markdown.entry(entry))
+  end
+
+  defp print_event(%Events.TurnCompleted{} = event) do
+    usage = if event.usage, do: ": " <> Markdown.usage(event.usage), else: ""
+    info("\nTurn #{event.status}#{usage}")
+  end
+
+  defp print_event(%Events.TurnFailed{error: error}),
+    do: info("\nTurn failed: #{Text.line(error["message"] || "no reason was recorded")}")
+
+  defp print_event(_other), do: :ok
 
   defp print_match(match, true),
     do: match |> Map.from_struct() |> Map.delete(:item) |> print_json()

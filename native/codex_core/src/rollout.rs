@@ -21,6 +21,7 @@ mod head;
 mod lines;
 mod name;
 mod payload;
+mod place;
 mod scanner;
 mod summary;
 mod tokens;
@@ -38,6 +39,7 @@ pub use head::Head;
 pub use lines::{BLOCK, Line, Lines, MAX_LINE};
 pub use name::Name;
 pub use payload::{HistoryBase, Meta};
+pub use place::Place;
 pub use scanner::{Scanner, Seen, Texts};
 pub use summary::{Audit, Cell, Summary, Tally};
 pub use tokens::Tokens;
@@ -53,6 +55,8 @@ pub enum ScanError {
     File(FileError),
     /// The guard stopped the scan.
     Stopped,
+    /// The file is shorter than before, or another one.
+    Replaced,
 }
 
 impl From<FileError> for ScanError {
@@ -67,8 +71,11 @@ impl From<std::io::Error> for ScanError {
     }
 }
 
+/// The plain content of a rollout.
+pub type Source = Box<dyn Read + Send>;
+
 /// The content of a rollout file, decompressed if its name ends in `.zst`.
-pub fn open(path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
+pub fn open(path: &Path) -> Result<Source, FileError> {
     let (file, _) = files::open(path)?;
     match is_compressed(path) {
         true => Ok(Box::new(Decoder::new(file)?)),

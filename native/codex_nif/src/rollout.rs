@@ -17,7 +17,7 @@ use crate::sink::TermSink;
 
 mod atoms {
     rustler::atoms! {
-        ok, error, nil, damaged, stopped, name, outside, not_regular,
+        ok, error, nil, damaged, replaced, stopped, name, outside, not_regular,
         completed, failed, interrupted, in_progress, unknown,
         meta, generation, models, cwds, title, ended, images, compactions,
         lines, bad_lines, salvaged_lines, long_lines, first_bad,
@@ -115,6 +115,7 @@ fn rollout_contains<'a>(
 pub fn scan_error(env: Env<'_>, error: ScanError) -> Term<'_> {
     match error {
         ScanError::Stopped => (atoms::error(), atoms::stopped()).encode(env),
+        ScanError::Replaced => (atoms::error(), atoms::replaced()).encode(env),
         ScanError::File(FileError::Io(error)) if error.raw_os_error().is_none() => {
             (atoms::error(), atoms::damaged()).encode(env)
         }

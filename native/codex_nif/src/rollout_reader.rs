@@ -1,10 +1,12 @@
 //! A rollout as a stream of lines: events by the dialect of rollouts, or objects as they stand.
 
-use std::io::Read;
+use std::path::Path;
 use std::sync::Mutex;
 
-use codex_core::rollout::{self, Head, Line, Lines, MAX_LINE, ScanError, Scanner, Seen, Texts};
-use rustler::{Binary, Encoder, Env, Resource, ResourceArc, Term};
+use codex_core::rollout::{
+    Head, Line, Lines, MAX_LINE, Place, ScanError, Scanner, Seen, Source, Texts,
+};
+use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::pool::{CallResource, PoolResource, answer_guarded, path};
 use crate::rollout::{scan_error, summary_term, tokens};
@@ -12,7 +14,7 @@ use crate::sink::TermSink;
 use crate::table::{self, Table};
 
 mod atoms {
-    rustler::atoms! { ok, error, more, done, none, stopped, event, line, closed }
+    rustler::atoms! { ok, error, more, wait, moved, done, none, stopped, event, line, closed }
 }
 
 type Pool = ResourceArc<PoolResource>;
@@ -25,7 +27,8 @@ const DIALECT: usize = 1;
 const MAX_NODES: u64 = 2_000_000;
 
 struct Reader {
-    lines: Lines<Box<dyn Read + Send>>,
+    lines: Lines<Source>,
+    place: Place,
     scanner: Scanner,
     /// The position at which the history that is wanted ends.
     end: u64,
@@ -36,10 +39,22 @@ pub struct ReaderResource(Mutex<Option<Reader>>);
 
 impl Resource for ReaderResource {}
 
-/// Opens a rollout for `rollout_next`: `{ok, Reader}`. `wanted` is `{History, End, Images}`: with
-/// `History`, lines that were copied from another thread are among the lines; `End` is the position
-/// at which to stop, or 0. With `Images`, messages of the user stand in the lines once more, with the
-/// bytes of their images.
+/// Why no more lines came.
+enum Rest {
+    /// The piece is large enough.
+    More,
+    /// More lines may be written.
+    Wait,
+    /// More lines may be written, at another place.
+    Moved,
+    /// The file ends.
+    Done,
+}
+
+/// Opens a rollout for `rollout_next`: `{ok, Reader}`. `wanted` is `{History, End, Images, Grows}`:
+/// with `History`, lines that were copied from another thread are among the lines; `End` is the
+/// position at which to stop, or 0. With `Images`, messages of the user stand in the lines once more,
+/// with the bytes of their images. With `Grows`, the end of the file is its end for now.
 #[rustler::nif]
 fn rollout_open<'a>(
     env: Env<'a>,
@@ -47,27 +62,30 @@ fn rollout_open<'a>(
     reference: Term<'a>,
     file: Binary<'a>,
     thread: String,
-    wanted: (bool, u64, bool),
+    wanted: (bool, u64, bool, bool),
 ) -> Call {
     let file = path(&file);
-    let (history, end, images) = wanted;
-    let work = move |_guard: &dyn Fn() -> bool| rollout::open(&file);
-    answer_guarded(env, &pool, reference, work, move |env, source| match source {
-        Ok(source) => {
+    let (history, end, images, grows) = wanted;
+    let work = move |guard: &dyn Fn() -> bool| Place::open(&file, 0, guard);
+    answer_guarded(env, &pool, reference, work, move |env, opened| match opened {
+        Ok((source, place)) => {
             let scanner = Scanner::new(&thread, Texts::Turns).strict();
             let scanner = if history { scanner.with_history() } else { scanner };
             let end = if end == 0 { u64::MAX } else { end };
-            let reader = Reader { lines: Lines::new(source, MAX_LINE), scanner, end, images };
+            let lines = Lines::new(source, MAX_LINE);
+            let lines = if grows { lines.growing() } else { lines };
+            let reader = Reader { lines, place, scanner, end, images };
             let reader = ResourceArc::new(ReaderResource(Mutex::new(Some(reader))));
             (atoms::ok(), reader).encode(env)
         }
-        Err(error) => scan_error(env, error.into()),
+        Err(error) => scan_error(env, error),
     })
 }
 
-/// Reads about so many bytes: `{more, Lines}`, `{done, Lines, Summary}` at the end, or an error. A
-/// line is `{Turn, Offset, Time, Ordinal, Tokens, Body}` with the index of its turn or `none`, and
-/// the tokens of the turn so far if calls were recorded. The body is `{event, Event}` or
+/// Reads about so many bytes: `{more, Lines}`, `{done, Lines, Summary}` at the end, or an error. At
+/// the end of a file that grows, `{wait, Lines}`, or `{moved, Lines}` if another file or none is at
+/// its path. A line is `{Turn, Offset, Time, Ordinal, Tokens, Body}` with the index of its turn or
+/// `none`, and the tokens of the turn so far if calls were recorded. The body is `{event, Event}` or
 /// `{line, Type, PayloadType, Payload}`.
 #[rustler::nif]
 fn rollout_next<'a>(
@@ -89,35 +107,91 @@ fn rollout_next<'a>(
             return (atoms::error(), atoms::closed()).encode(env);
         };
         let mut lines = Vec::new();
-        match reader.next(env, &table, bytes, &mut lines) {
-            Ok(true) => {
-                *slot = Some(reader);
-                (atoms::more(), lines).encode(env)
-            }
-            Ok(false) => {
+        let kind = match reader.next(env, &table, bytes, &mut lines) {
+            Ok(Rest::More) => atoms::more(),
+            Ok(Rest::Wait) => atoms::wait(),
+            Ok(Rest::Moved) => atoms::moved(),
+            Ok(Rest::Done) => {
                 let summary = reader.scanner.finish();
-                (atoms::done(), lines, summary_term(env, &summary, true)).encode(env)
+                return (atoms::done(), lines, summary_term(env, &summary, true)).encode(env);
             }
-            Err(error) => scan_error(env, error),
-        }
+            Err(error) => return scan_error(env, error),
+        };
+        *slot = Some(reader);
+        (kind, lines).encode(env)
     })
 }
 
+/// Goes on at another place of a file that grows, after its last whole line: `ok`, or an error, which
+/// leaves the reader as it is.
+#[rustler::nif]
+fn rollout_reopen<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    reader: ResourceArc<ReaderResource>,
+    file: Binary<'a>,
+) -> Call {
+    let file = path(&file);
+    let work = move |guard: &dyn Fn() -> bool| reader.reopen(&file, guard);
+    answer_guarded(env, &pool, reference, work, |env, reopened| match reopened {
+        Ok(true) => atoms::ok().encode(env),
+        Ok(false) => (atoms::error(), atoms::closed()).encode(env),
+        Err(error) => scan_error(env, error),
+    })
+}
+
+/// The file grows no more: `rollout_next` reads it to its end.
+#[rustler::nif]
+fn rollout_end(reader: ResourceArc<ReaderResource>) -> Atom {
+    if let Ok(mut slot) = reader.0.try_lock()
+        && let Some(reader) = slot.as_mut()
+    {
+        reader.read_on();
+        reader.lines.stop_growing();
+    }
+    atoms::ok()
+}
+
+/// Closes the file.
+#[rustler::nif]
+fn rollout_close(reader: ResourceArc<ReaderResource>) -> Atom {
+    // A reader that is locked is in use by a call that nobody waits for; its end closes the file.
+    if let Ok(mut slot) = reader.0.try_lock() {
+        drop(slot.take());
+    }
+    atoms::ok()
+}
+
+impl ReaderResource {
+    /// Returns whether the reader is open.
+    fn reopen(&self, file: &Path, guard: &dyn Fn() -> bool) -> Result<bool, ScanError> {
+        let Ok(mut slot) = self.0.lock() else { return Ok(false) };
+        let Some(reader) = slot.as_mut() else { return Ok(false) };
+        let (source, place) = Place::open(file, reader.lines.position(), guard)?;
+        reader.lines.replace(source);
+        reader.place = place;
+        Ok(true)
+    }
+}
+
 impl Reader {
-    /// Returns whether more lines follow.
     fn next<'e>(
         &mut self,
         env: Env<'e>,
         table: &Table,
         bytes: u64,
         out: &mut Vec<Term<'e>>,
-    ) -> Result<bool, ScanError> {
+    ) -> Result<Rest, ScanError> {
+        if self.lines.is_growing() {
+            self.read_on();
+        }
         let mut first = None;
         loop {
-            let Some(line) = self.lines.next()? else { return Ok(false) };
+            let Some(line) = self.lines.next()? else { return self.rest() };
             let offset = line.offset();
             if offset >= self.end {
-                return Ok(false);
+                return Ok(Rest::Done);
             }
             let seen = self.scanner.read(line);
             let bytes_of_line = match line {
@@ -141,8 +215,23 @@ impl Reader {
                 out.push((turn, offset, time, ordinal, spent, body).encode(env));
             }
             if offset.saturating_sub(*first.get_or_insert(offset)) >= bytes {
-                return Ok(true);
+                return Ok(Rest::More);
             }
+        }
+    }
+
+    /// A compressed file does not grow.
+    fn read_on(&mut self) {
+        if self.place.is_plain() {
+            self.lines.read_on();
+        }
+    }
+
+    fn rest(&self) -> Result<Rest, ScanError> {
+        match self.lines.is_growing() {
+            false => Ok(Rest::Done),
+            true if self.place.is_current(self.lines.read_to())? => Ok(Rest::Wait),
+            true => Ok(Rest::Moved),
         }
     }
 }

@@ -2,75 +2,15 @@ defmodule Codex.Sessions.HostileTest do
   # Files that are damaged, huge or on the move.
   use ExUnit.Case, async: true
 
+  import Codex.SessionLines
   alias Codex.{Sessions, SessionStores}
   alias Codex.Sessions.{Problem, Transcript}
 
   @moduletag :tmp_dir
 
-  @id "01a21974-8f0c-7940-b1d5-036bc64902f4"
-  @turn "01a21974-8f51-7000-8000-000000000001"
-  @day "sessions/2026/11/26"
-  @file_name "rollout-2026-11-26T20-03-18-#{@id}.jsonl"
-
-  # The CLI writes the members in this order.
-  defp line(type, payload, ordinal) do
-    ~s({"timestamp":"2026-11-26T20:03:18.#{100 + ordinal}Z","ordinal":#{ordinal},) <>
-      ~s("type":"#{type}","payload":#{payload}}\n)
-  end
-
-  defp event(kind, members, ordinal) do
-    {:ok, rest} = Codex.JSON.encode(members)
-    "{" <> rest = rest
-    line("event_msg", ~s({"type":"#{kind}",) <> rest, ordinal)
-  end
-
-  defp meta do
-    payload = %{
-      "id" => @id,
-      "timestamp" => "2026-11-26T20:03:18.000Z",
-      "cwd" => "/w",
-      "history_mode" => "paginated"
-    }
-
-    line("session_meta", Codex.JSON.encode!(payload), 0)
-  end
-
-  defp started, do: event("task_started", %{"turn_id" => @turn}, 1)
-
-  defp completed,
-    do: event("task_complete", %{"turn_id" => @turn, "last_agent_message" => "bye"}, 9)
-
-  defp item(type, members, ordinal) do
-    {:ok, item} = Codex.JSON.encode(members)
-    "{" <> item = item
-    ids = ~s("thread_id":"#{@id}","turn_id":"#{@turn}")
-
-    line(
-      "event_msg",
-      ~s({"type":"item_completed",#{ids},"item":{"type":"#{type}",#{item}}),
-      ordinal
-    )
-  end
-
-  defp prompt(text),
-    do: item("UserMessage", %{"content" => [%{"type" => "text", "text" => text}]}, 2)
-
-  defp record(input, ordinal) do
-    usage = ~s({"input_tokens":#{input},"cached_input_tokens":0,"output_tokens":1})
-
-    line(
-      "token_usage_record",
-      ~s({"thread_id":"#{@id}","turn_id":"#{@turn}","usage":#{usage}}),
-      ordinal
-    )
-  end
-
-  defp write!(home, parts) do
-    path = Path.join([home, @day, @file_name])
-    File.mkdir_p!(Path.dirname(path))
-    File.write!(path, parts)
-    path
-  end
+  @id id()
+  @turn turn()
+  @file_name file_name()
 
   defp only!(home) do
     {:ok, %{sessions: [session], problems: problems}} = Sessions.list(codex_home: home)
@@ -81,8 +21,6 @@ defmodule Codex.Sessions.HostileTest do
     {:ok, transcript} = Sessions.read(@id, codex_home: home)
     transcript
   end
-
-  defp whole, do: [meta(), started(), prompt("hello"), record(10, 3), completed()]
 
   test "half a last line is a problem, and not counted", %{tmp_dir: home} do
     write!(home, [whole(), binary_part(record(99, 10), 0, 200)])
@@ -254,7 +192,7 @@ defmodule Codex.Sessions.HostileTest do
   defp files(store, ids), do: ids |> Enum.take(3) |> Enum.flat_map(&store.threads[&1])
 
   test "many files are listed", %{tmp_dir: home} do
-    folder = Path.join(home, @day)
+    folder = Path.join(home, day())
     File.mkdir_p!(folder)
     first = meta()
 

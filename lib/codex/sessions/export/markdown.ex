@@ -82,7 +82,9 @@ defmodule Codex.Sessions.Export.Markdown do
   @spec status(atom()) :: String.t()
   def status(status), do: status |> Atom.to_string() |> String.replace("_", " ")
 
-  defp entry(entry) do
+  @doc "Returns the section of an item."
+  @spec entry(Entry.t()) :: iodata()
+  def entry(entry) do
     status = if entry.status, do: " (#{entry.status})", else: ""
     ["\n### ", heading(entry), status, "\n", Enum.map(entry.parts, &["\n", part(&1)])]
   end

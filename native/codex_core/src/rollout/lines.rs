@@ -50,6 +50,10 @@ pub struct Lines<R> {
     offset: u64,
     max_line: usize,
     ended: bool,
+    /// The end of the source is the end for now.
+    growing: bool,
+    /// The first byte of a line over the limit whose newline has not come.
+    skipping: Option<u64>,
 }
 
 impl<R: Read> Lines<R> {
@@ -74,7 +78,47 @@ impl<R: Read> Lines<R> {
             offset,
             max_line,
             ended,
+            growing: false,
+            skipping: None,
         }
+    }
+
+    /// The source grows: a last line without a newline is kept until its newline comes.
+    pub fn growing(mut self) -> Self {
+        self.growing = true;
+        self
+    }
+
+    /// Whether the source may still grow.
+    pub fn is_growing(&self) -> bool {
+        self.growing
+    }
+
+    /// Looks for more behind the end of the source.
+    pub fn read_on(&mut self) {
+        self.ended = false;
+    }
+
+    /// The source grows no more: its last line is handed out at its end.
+    pub fn stop_growing(&mut self) {
+        self.growing = false;
+    }
+
+    /// The first byte that was not handed out: the beginning of a line.
+    pub fn position(&self) -> u64 {
+        self.skipping.unwrap_or(self.offset)
+    }
+
+    /// The end of what was read.
+    pub fn read_to(&self) -> u64 {
+        self.offset + (self.end - self.start) as u64
+    }
+
+    /// Goes on in another source, which is at [`Lines::position`].
+    pub fn replace(&mut self, source: R) {
+        self.offset = self.position();
+        (self.start, self.end, self.searched, self.null) = (0, 0, 0, false);
+        (self.source, self.skipping, self.ended) = (source, None, false);
     }
 
     /// The buffer, for other lines.
@@ -88,7 +132,7 @@ impl<R: Read> Lines<R> {
         self
     }
 
-    /// The next line; nothing at the end.
+    /// The next line; nothing at the end, which a growing source reaches several times.
     #[allow(clippy::should_implement_trait)] // a line borrows the buffer
     pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
@@ -104,16 +148,19 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(kind(line, offset)));
             }
             self.searched = self.end;
+            if let Some(line) = self.skipping {
+                return self.skip(line);
+            }
             if self.ended {
                 let (from, to) = (self.start, self.end);
-                if from == to {
+                if from == to || self.growing {
                     return Ok(None);
                 }
                 let offset = self.take(to);
                 return Ok(Some(Line::Unended(&self.buffer[from..to], offset)));
             }
             if self.end - self.start > self.max_line {
-                return self.skip().map(Some);
+                return self.skip(self.offset);
             }
             self.fill()?;
         }
@@ -159,22 +206,28 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Drops the line that fills the buffer.
-    fn skip(&mut self) -> io::Result<Line<'_>> {
-        let offset = self.offset;
-        self.buffer.truncate(BLOCK);
-        self.buffer.shrink_to_fit();
-        self.offset += (self.end - self.start) as u64;
-        (self.start, self.end, self.searched, self.null) = (0, 0, 0, false);
+    /// Drops a line that began at this position, of which the buffer may be full.
+    fn skip(&mut self, line: u64) -> io::Result<Option<Line<'static>>> {
+        if self.skipping.replace(line).is_none() {
+            self.buffer.truncate(BLOCK);
+            self.buffer.shrink_to_fit();
+            self.offset += (self.end - self.start) as u64;
+            (self.start, self.end, self.searched, self.null) = (0, 0, 0, false);
+        }
         loop {
-            let read = self.read()?;
+            let read = if self.ended { 0 } else { self.read()? };
             if self.ended {
-                return Ok(Line::TooLong(offset));
+                if self.growing {
+                    return Ok(None);
+                }
+                self.skipping = None;
+                return Ok(Some(Line::TooLong(line)));
             }
             if let Some(at) = memchr(b'\n', &self.buffer[..read]) {
                 self.offset += at as u64 + 1;
                 (self.start, self.end, self.searched) = (at + 1, read, at + 1);
-                return Ok(Line::TooLong(offset));
+                self.skipping = None;
+                return Ok(Some(Line::TooLong(line)));
             }
             self.offset += read as u64;
         }
@@ -252,5 +305,65 @@ mod tests {
             assert_eq!(found.collect::<Vec<_>>(), [('w', 1, 0), ('l', 0, 2), ('w', 1, at)]);
         }
         assert_eq!(all(&long, 4099, BLOCK), [('l', vec![], 0)]);
+    }
+
+    /// A file that grows by these pieces.
+    #[derive(Clone, Default)]
+    struct Grows(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+
+    impl Read for Grows {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let mut bytes = self.0.borrow_mut();
+            let count = bytes.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&bytes[..count]);
+            bytes.drain(..count);
+            Ok(count)
+        }
+    }
+
+    fn lines_now(lines: &mut Lines<Grows>) -> Vec<String> {
+        lines.read_on();
+        let mut out = Vec::new();
+        while let Some(line) = lines.next().expect("memory") {
+            out.push(match line {
+                Line::Whole(bytes, at) => format!("{} at {at}", String::from_utf8_lossy(bytes)),
+                other => format!("{other:?}"),
+            });
+        }
+        out
+    }
+
+    #[test]
+    fn half_a_line_of_a_growing_source_waits_for_its_newline() {
+        let source = Grows::default();
+        let add = |bytes: &[u8]| source.0.borrow_mut().extend_from_slice(bytes);
+        let mut lines = Lines::new(source.clone(), BLOCK).growing();
+        assert!(lines_now(&mut lines).is_empty());
+        add(b"a\nhal");
+        assert_eq!(lines_now(&mut lines), ["a at 0"]);
+        assert_eq!((lines.position(), lines.read_to()), (2, 5));
+        assert!(lines_now(&mut lines).is_empty());
+        add(b"f\ntwo\nx");
+        assert_eq!(lines_now(&mut lines), ["half at 2", "two at 7"]);
+
+        // The same content in another file, from the beginning of the line.
+        let moved = Grows::default();
+        moved.0.borrow_mut().extend_from_slice(b"xyz\n");
+        lines.replace(moved.clone());
+        assert_eq!(lines_now(&mut lines), ["xyz at 11"]);
+
+        // A line over the limit, in pieces.
+        let before = 15;
+        for _ in 0..3 {
+            moved.0.borrow_mut().extend_from_slice(&vec![b'l'; BLOCK]);
+            assert!(lines_now(&mut lines).is_empty());
+            assert_eq!(lines.position(), before);
+        }
+        moved.0.borrow_mut().extend_from_slice(b"l\nb\nrest");
+        let after = before + 3 * BLOCK as u64 + 2;
+        assert_eq!(lines_now(&mut lines), [format!("TooLong({before})"), format!("b at {after}")]);
+
+        lines.stop_growing();
+        assert_eq!(lines_now(&mut lines), [format!("{:?}", Line::Unended(b"rest", after + 2))]);
     }
 }
