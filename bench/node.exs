@@ -1,26 +1,29 @@
 defmodule Bench.Node do
   @moduledoc false
-  # Runs the TypeScript SDK in one Node process for the whole run, so that it is warm.
+  # Runs a TypeScript library in one Node process for the whole run, so that it is warm.
 
-  @doc "A started process, or nil where Node or the packages are missing."
-  def start do
+  @sdk "@openai/codex-sdk"
+
+  @doc "A started process of a script, or nil if Node or the package is missing."
+  def start(script \\ "sdk.mjs", package \\ @sdk) do
     node = System.find_executable("node")
 
-    if node && File.dir?(Path.expand("node_modules/@openai/codex-sdk", __DIR__)) do
+    if node && File.dir?(Path.expand("node_modules/#{package}", __DIR__)) do
       Port.open({:spawn_executable, node}, [
         :binary,
         line: 65_536,
-        args: ["--expose-gc", Path.expand("sdk.mjs", __DIR__)],
+        args: ["--expose-gc", "--no-warnings", Path.expand(script, __DIR__)],
         cd: __DIR__
       ])
     end
   end
 
-  def versions(nil), do: [typescript: nil]
+  def versions(port, package \\ @sdk)
+  def versions(nil, _package), do: [typescript: nil]
 
-  def versions(_port) do
+  def versions(_port, package) do
     {:ok, package} =
-      Path.expand("node_modules/@openai/codex-sdk/package.json", __DIR__)
+      Path.expand("node_modules/#{package}/package.json", __DIR__)
       |> File.read!()
       |> Codex.JSON.decode()
 
