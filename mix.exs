@@ -124,6 +124,8 @@ defmodule CodexSdk.MixProject do
         Codex,
         Codex.Thread,
         Codex.Input,
+        Codex.Files,
+        Codex.Files.Attachment,
         Codex.Turn.Result,
         Codex.Turn.Running,
         Codex.Turn.Child,

@@ -1,8 +1,9 @@
 defmodule Codex.Application do
   @moduledoc false
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
-  # directories to remove with their owners, the threads that read files and credentials, the known
-  # limits of accounts, and the registered tools. Each restarts alone after a crash.
+  # directories to remove with their owners, the staged files, the threads that read files and
+  # credentials, the known limits of accounts, and the registered tools. Each restarts alone after a
+  # crash.
   use Application
 
   @impl true
@@ -16,6 +17,7 @@ defmodule Codex.Application do
       {Task.Supervisor, name: Codex.TaskSupervisor},
       # Before its users: servers end first, then their homes are removed.
       Codex.TemporaryDirectories,
+      {Codex.Files.Registry, Codex.Files.Registry.private()},
       Codex.AppServer.RequestId,
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       {DynamicSupervisor, name: Codex.MCP.Supervisor, strategy: :one_for_one},

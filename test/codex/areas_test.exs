@@ -12,7 +12,7 @@ defmodule Codex.AreasTest do
     ~w(app_server exec mcp),
     ~w(jsonrpc turn review),
     ~w(models auth),
-    ~w(options tools tool approvals retry rate_limit telemetry),
+    ~w(options tools tool files approvals retry rate_limit telemetry),
     ~w(sessions config home temporary_directories cli protocol),
     ~w(http error jsonl input),
     ~w(subprocess toml file_system native_pool),

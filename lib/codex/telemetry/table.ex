@@ -88,7 +88,12 @@ defmodule Codex.Telemetry.Table do
     {[:rate_limit, :rate_limited],
      "a limit was reached. `info` as in `Codex.RateLimit.detect/1`; `attempt` counts the " <>
        "limited attempts of this call, and is 0 if the limit was known before the first",
-     [:system_time], [:delay_ms, :attempt, :info]}
+     [:system_time], [:delay_ms, :attempt, :info]},
+    {[:attachment, :staged],
+     "`Codex.Files.stage/2` staged a file. `cached?` is true if its content was there already",
+     [:size_bytes], [:checksum, :name, :persist?, :ttl_ms, :cached?]},
+    {[:attachment, :cleaned], "a staged copy was removed", [:count, :bytes],
+     [:checksum, :name, :ttl_ms]}
   ]
 
   # Keys that events have only with `telemetry_content: true`.

@@ -329,6 +329,84 @@ pub fn hand_over(parent: &Path, name: &str, text: &[u8]) -> Result<PathBuf, File
     Ok(path)
 }
 
+/// Why a file was not copied.
+#[derive(Debug)]
+pub enum CopyError {
+    /// The original.
+    Read(FileError),
+    /// The copy.
+    Write(FileError),
+}
+
+/// A file without its final name. It is removed when it is dropped.
+#[derive(Debug)]
+pub struct Copy(tempfile::TempPath);
+
+/// A copy of a file.
+#[derive(Debug)]
+pub struct Copied {
+    /// The copy, with mode 0600.
+    pub file: Copy,
+    /// The SHA-256 sum of the content, in hexadecimal digits.
+    pub checksum: String,
+    /// The size of the content in bytes.
+    pub size: u64,
+}
+
+/// Copies a file of at most `limit` bytes into a folder, block by block, while `wanted` says so.
+pub fn copy(
+    path: &Path,
+    folder: &Path,
+    limit: u64,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Copied, CopyError> {
+    use sha2::{Digest, Sha256};
+
+    let (mut file, metadata) = open(path).map_err(CopyError::Read)?;
+    let too_large = || CopyError::Read(FileError::TooLarge(limit));
+    if metadata.len() > limit {
+        return Err(too_large());
+    }
+    let write = |error: io::Error| CopyError::Write(error.into());
+    let mut copy =
+        tempfile::Builder::new().prefix(".staged.").tempfile_in(folder).map_err(write)?;
+    let (mut sum, mut size, mut block) = (Sha256::new(), 0, vec![0; 64 * 1024]);
+    loop {
+        let read = match file.read(&mut block) {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(CopyError::Read(error.into())),
+        };
+        if read == 0 {
+            break;
+        }
+        size += read as u64;
+        if size > limit {
+            return Err(too_large());
+        }
+        if !wanted() {
+            return Err(CopyError::Read(io::Error::from_raw_os_error(libc::EINTR).into()));
+        }
+        sum.update(&block[..read]);
+        copy.write_all(&block[..read]).map_err(write)?;
+    }
+    copy.as_file().sync_all().map_err(write)?;
+    let checksum = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Copied { file: Copy(copy.into_temp_path()), checksum, size })
+}
+
+/// Gives a copy its final name, in a directory that is made with mode 0700 if it is missing.
+pub fn keep(copy: Copy, path: &Path) -> Result<(), FileError> {
+    match make_private(folder(path)) {
+        Err(FileError::Io(error)) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error.into());
+        }
+        _made => {}
+    }
+    copy.0.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// Makes a directory of mode 0700, and those above it that are missing. One that is there is an
 /// error.
 pub fn make_private(path: &Path) -> Result<(), FileError> {

@@ -22,7 +22,7 @@ use rustler::codegen_runtime::{
 use rustler::sys::{self, ErlNifResourceDtor, ErlNifResourceFlags, ErlNifResourceTypeInit};
 use rustler::{Env, Nif, Resource, Term};
 
-use crate::{config, decoder, http, pool, rollout_reader, table, websocket};
+use crate::{config, decoder, files, http, pool, rollout_reader, table, websocket};
 
 #[unsafe(no_mangle)]
 extern "C" fn nif_init() -> *const ErlNifEntry {
@@ -65,6 +65,7 @@ fn open_all(env: Env) -> bool {
         && open::<http::SseResource>(env)
         && open::<pool::CallResource>(env)
         && open::<pool::PoolResource>(env)
+        && open::<files::CopyResource>(env)
         && open::<rollout_reader::ReaderResource>(env)
         && open::<websocket::SocketResource>(env)
 }

@@ -2,17 +2,18 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
 use codex_core::config::Lock;
-use codex_core::files::{self, FileError, Kind, Stat};
-use rustler::{Atom, Binary, Encoder, Env, NewBinary, ResourceArc, Term};
+use codex_core::files::{self, CopyError, FileError, Kind, Stat};
+use rustler::{Atom, Binary, Encoder, Env, NewBinary, Resource, ResourceArc, Term};
 
 use crate::config::LockResource;
-use crate::pool::{CallResource, PoolResource, answer_blocking, path};
+use crate::pool::{CallResource, PoolResource, answer_blocking, answer_guarded, path};
 
 mod atoms {
     rustler::atoms! {
-        ok, error, moved, held,
+        ok, error, moved, held, write,
         not_regular, too_large,
         regular, directory, pipe, socket, device, other,
         eacces, eagain, eexist, einval, eio, eisdir, eloop, emfile, enametoolong, enfile, enoent, enospc, enotdir,
@@ -186,6 +187,62 @@ fn file_lock(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Cal
     )
 }
 
+/// A copy that is removed with this resource, unless it has got its name.
+pub struct CopyResource(Mutex<Option<files::Copy>>);
+
+impl Resource for CopyResource {}
+
+/// Copies a file into a folder: `{ok, {Copy, Checksum, Size}}`.
+#[rustler::nif]
+fn file_stage<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    file: Binary<'a>,
+    folder: Binary<'a>,
+    limit: u64,
+) -> Call {
+    let (file, folder) = (path(&file), path(&folder));
+    let work = move |wanted: &dyn Fn() -> bool| files::copy(&file, &folder, limit, wanted);
+    answer_guarded(env, &pool, reference, work, |env, result| match result {
+        Ok(copied) => {
+            let copy = ResourceArc::new(CopyResource(Mutex::new(Some(copied.file))));
+            (atoms::ok(), (copy, copied.checksum, copied.size)).encode(env)
+        }
+        Err(CopyError::Read(why)) => tagged(env, Err(why)),
+        Err(CopyError::Write(why)) => match tagged(env, Err(why)).decode::<(Atom, Term)>() {
+            Ok((error, why)) => (error, (atoms::write(), why)).encode(env),
+            Err(_) => (atoms::error(), (atoms::write(), atoms::unknown())).encode(env),
+        },
+    })
+}
+
+/// Gives a copy its name.
+#[rustler::nif]
+fn file_keep<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    copy: ResourceArc<CopyResource>,
+    file: Binary<'a>,
+) -> Call {
+    let file = path(&file);
+    let work = move || match copy.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(copy) => files::keep(copy, &file),
+        None => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+    };
+    answer_blocking(env, &pool, reference, work, |env, result| {
+        tagged(env, result.map(|()| atoms::ok().encode(env)))
+    })
+}
+
+/// Removes a copy that has no name yet, before its resource is collected.
+#[rustler::nif]
+fn file_drop(copy: ResourceArc<CopyResource>) -> Atom {
+    drop(copy.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    atoms::ok()
+}
+
 // --- Terms ----------
 
 pub fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
@@ -222,9 +279,17 @@ pub fn kind_atom(kind: Kind) -> Atom {
     }
 }
 
+/// The number of an error, also if a library wrapped the error to add a path.
+fn os_error(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error().or_else(|| {
+        let inner = error.get_ref()?.source()?.downcast_ref::<std::io::Error>()?;
+        inner.raw_os_error()
+    })
+}
+
 /// The names that `:file.format_error/1` has words for.
 pub fn posix(error: &std::io::Error) -> Atom {
-    let Some(number) = error.raw_os_error() else {
+    let Some(number) = os_error(error) else {
         // A null byte in a path.
         let invalid = error.kind() == std::io::ErrorKind::InvalidInput;
         return if invalid { atoms::einval() } else { atoms::unknown() };
