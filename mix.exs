@@ -127,6 +127,7 @@ defmodule CodexSdk.MixProject do
         Codex.Files,
         Codex.Files.Attachment,
         Codex.Turn.Result,
+        Codex.Schema,
         Codex.Turn.Running,
         Codex.Turn.Child,
         Codex.RunResultStreaming,

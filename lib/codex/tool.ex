@@ -61,7 +61,7 @@ defmodule Codex.Tool do
   ## Calls
 
   Arguments are checked against `:parameters` before `c:invoke/2` is called, because the CLI does
-  not check them. With invalid arguments the call fails: the model gets the path of the wrong value
+  not check them. With invalid arguments the call fails: the model gets the path of each wrong value
   and the expected type, and can call again. The check covers types, properties, required members,
   `enum`, `const`, `items`, `anyOf`, `oneOf`, `allOf`, `$ref` inside the schema, and limits. The
   model itself never sees limits, `pattern`, `format`, `default` and `not`, because the CLI drops

@@ -16,22 +16,22 @@ defmodule Codex.AreasTest do
     ~w(sessions config home temporary_directories cli protocol),
     ~w(http error jsonl input),
     ~w(subprocess toml file_system native_pool),
-    ~w(exceptions schema owner_monitor did_you_mean started format),
-    ~w(json text native events short_inspect)
+    ~w(exceptions settings owner_monitor did_you_mean started format),
+    ~w(schema json text native events short_inspect)
   ]
   @order List.flatten(@rows)
   @place @order |> Enum.with_index() |> Map.new()
 
-  # Areas with files from several folders: exceptions and the schema of options are values that all
-  # others use; `toml` writes values and knows the keys of the CLI's configuration; `mcp_config` is
-  # the configuration of MCP servers, which a client of MCP does not need.
+  # Areas with files from several folders: exceptions and the engine of options (`settings`) are
+  # values that all others use; `toml` writes values and knows the keys of the CLI's configuration;
+  # `mcp_config` is the configuration of MCP servers, which a client of MCP does not need.
   @parts %{
     "events" => ~w(events items),
     "mcp_config" => ~w(mcp/config),
     "exceptions" =>
       ~w(approval_error guardrail_error transport_error reason) ++
         ~w(config/error subprocess/error compat/constraint_error),
-    "schema" =>
+    "settings" =>
       ~w(option_error options/schema options/type options/keywords options/places) ++
         ~w(options/rows options/sandbox options/effort),
     "tool" => ~w(tool function_tool tool_output),

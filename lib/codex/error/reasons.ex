@@ -210,6 +210,7 @@ defmodule Codex.Error.Reasons do
     unsupported_image_type: :invalid_request,
     unknown_mcp_server: :config,
     invalid_list: :protocol,
+    invalid_output: :protocol,
     input_declined: :approval_denied
   }
 

@@ -212,6 +212,12 @@ defmodule Codex.Error.Words do
     do:
       "the image #{show(path)} is larger than the limit of #{show(most)} bytes: send a smaller one"
 
+  def reason({:invalid_schema, path, keyword}) when is_binary(keyword),
+    do: Codex.Schema.Words.invalid(List.wrap(path), keyword)
+
+  def reason({:invalid_output, [%{message: _} | _] = faults}),
+    do: cut("the answer does not fit the schema: #{Codex.Schema.Words.faults(faults, "; ")}")
+
   def reason(:not_structured),
     do: "the turn had no output_schema: run it with that option to get JSON"
 
