@@ -16,7 +16,7 @@ TOOLS = [
     {"name": "boom", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}},
     {"name": "invalid", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}},
 ] + [{"name": n, "inputSchema": {"type": "object"}} for n in
-     ["slow", "big", "progress", "ask", "seen", "exit", "change", "flood"]]
+     ["slow", "big", "progress", "ask", "seen", "exit", "change", "flood", "batch"]]
 
 
 def out(o):
@@ -77,6 +77,9 @@ def call(i, p):
         sys.stderr.write("out of cheese\n")
         sys.stderr.flush()
         os._exit(3)
+    elif name == "batch":
+        note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "first"}}
+        out([note, {"jsonrpc": "2.0", "id": i, "result": {"content": [{"type": "text", "text": "in a batch"}]}}])
     elif name == "change":
         TOOLS.append({"name": "added", "inputSchema": {}})
         notify("notifications/tools/list_changed")

@@ -4,6 +4,7 @@ defmodule Codex.MCP.Caller do
   # the call may take, whatever the connection does.
 
   alias Codex.{JSON, OptionError}
+  alias Codex.MCP.Call
   alias Codex.Options.Type
 
   # The connection ends a call itself. This is for one that is busy.
@@ -23,17 +24,13 @@ defmodule Codex.MCP.Caller do
       limit = opts[:limit_ms] || timeout
       ref = :erlang.monitor(:process, pid, alias: :explicit_unalias)
 
-      call = %{
+      call = %Call{
         ref: ref,
         method: method,
         params: params,
         timeout_ms: timeout,
         deadline: if(limit == :infinity, do: :infinity, else: now() + limit),
-        progress?: opts[:progress] != nil,
-        tool: nil,
-        round: 0,
-        inputs: %{},
-        extra: %{}
+        progress?: opts[:progress] != nil
       }
 
       GenServer.cast(pid, {:call, self(), opts[:tag], node(), limit, call})

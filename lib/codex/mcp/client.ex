@@ -41,7 +41,7 @@ defmodule Codex.MCP.Client do
   server has to wait.
   """
 
-  alias Codex.MCP.{Caller, Connection, Lists, Options, ToolCall}
+  alias Codex.MCP.{Caller, Lists, Options, Start, ToolCall}
   alias Codex.OptionError
   alias Codex.Options.{Schema, Type}
 
@@ -113,19 +113,7 @@ defmodule Codex.MCP.Client do
 
   def start_link(opts) do
     Codex.Started.check!()
-
-    with {:ok, opener, opts} <- Options.split(opts),
-         {:ok, options} <- Options.new(opts) do
-      ref = make_ref()
-      args = args(opener, options, %{parent: self(), starter: {self(), ref}})
-
-      case with({:ok, pid} <- Connection.start_link({args, options.name}), do: await(pid, ref)) do
-        {:ok, pid, _about} -> {:ok, pid}
-        {:error, {:already_started, _} = reason} -> {:error, reason}
-        {:error, _reason} when options.required == false -> :ignore
-        {:error, reason} -> {:error, reason}
-      end
-    end
+    Start.linked(opts)
   end
 
   @doc "Returns the specification of a child that is a client. The id is the name of the client."
@@ -149,51 +137,13 @@ defmodule Codex.MCP.Client do
   def initialize(transport, opts \\ []) do
     Codex.Started.check!()
 
-    with :ok <- transport(transport), {:ok, options} <- Options.new(opts) do
-      ref = make_ref()
-      opener = Options.of_transport(transport)
-      args = args(opener, options, %{owner: self(), starter: {self(), ref}})
-
-      spec = %{
-        id: Connection,
-        start: {Connection, :start_link, [{args, options.name}]},
-        restart: :temporary
-      }
-
-      with {:ok, pid} <- DynamicSupervisor.start_child(Codex.MCP.Supervisor, spec),
-           {:ok, pid, about} <- await(pid, ref),
-           do: {:ok, struct(pid, transport, about)}
-    end
+    with {:ok, pid, about} <- Start.owned(transport, opts),
+         do: {:ok, struct(pid, transport, about)}
   end
-
-  defp transport({module, _state}) when is_atom(module), do: :ok
-
-  defp transport(other),
-    do: {:error, OptionError.argument(:transport, Type.kind(other), "`{module, state}`")}
 
   @doc "Starts a client as `initialize/2` does."
   @spec handshake({module(), term()}, keyword()) :: {:ok, t()} | {:error, reason()}
   def handshake(transport, opts \\ []), do: initialize(transport, opts)
-
-  defp args({_module, arg} = opener, options, processes) do
-    options = %{options | max_message_bytes: is_map(arg) && arg[:max_message_bytes]}
-    args = %{opener: fn -> opener end, options: options, owner: nil, parent: nil}
-    fn -> Map.merge(args, processes) end
-  end
-
-  # The connection tells the result before it ends.
-  defp await(pid, ref) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {^ref, result} ->
-        Process.demonitor(monitor, [:flush])
-        with {:ok, about} <- result, do: {:ok, pid, about}
-
-      {:DOWN, ^monitor, :process, _pid, reason} ->
-        {:error, {:server_down, %{reason: reason}}}
-    end
-  end
 
   defp struct(pid, transport, about) do
     %__MODULE__{

@@ -439,7 +439,7 @@ defmodule Codex.MCP.Connection do
     uris = conn.resources |> Map.keys() |> MapSet.new()
     listen? = conn.subscribers != %{}
 
-    if {listen?, uris} == {conn.state.listen?, conn.state.uris},
+    if match?(%{wanted?: ^listen?, uris: ^uris}, conn.state.listening),
       do: conn,
       else: step(conn, {:listen, listen?, uris})
   end

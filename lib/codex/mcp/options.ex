@@ -71,9 +71,10 @@ defmodule Codex.MCP.Options do
 
   @doc """
   Splits the options of `start_link/1`: the transport and the options of the client. A `:server` is
-  looked up in the configuration, and options of the call replace its values.
+  looked up in the configuration, and options of the call replace its values. `:ignore` if a server
+  that is not required cannot be started.
   """
-  @spec split(keyword()) :: {:ok, Transport.opener(), keyword()} | {:error, term()}
+  @spec split(keyword()) :: {:ok, Transport.opener(), keyword()} | :ignore | {:error, term()}
   def split(opts) do
     with {:ok, pairs} <- Schema.pairs(opts),
          pairs = Enum.map(pairs, &named/1),
@@ -82,9 +83,15 @@ defmodule Codex.MCP.Options do
          opts =
            Enum.reject(configured, fn {name, _} -> List.keymember?(opts, name, 0) end) ++ opts,
          {client, rest} = Enum.split_with(opts, &(elem(&1, 0) in @names)),
-         {:ok, opener} <- opener(rest, client),
+         {:ok, opener} <- rest |> opener(client) |> optional(client),
          do: {:ok, opener, client}
   end
+
+  # A server that cannot be reached, as opposed to an invalid option.
+  defp optional({:error, reason}, client) when is_tuple(reason),
+    do: if({:required, false} in client, do: :ignore, else: {:error, reason})
+
+  defp optional(result, _client), do: result
 
   # Names as strings are taken, too.
   defp named({name, value}) when is_binary(name),

@@ -31,14 +31,18 @@ defmodule Codex.MCP.Protocol do
   @spec common(term()) :: String.t() | nil
   def common(list), do: if(is_list(list), do: Enum.find(@legacy, &(&1 in list)))
 
-  @doc "Returns the parameters of `initialize`."
-  @spec initialize(map(), String.t()) :: map()
-  def initialize(options, version) do
-    %{
+  @doc "Returns the request that opens a connection: its caller, method and parameters."
+  @spec opening(:discover | {:initialize, String.t()}, map()) :: {atom(), String.t(), map()}
+  def opening(:discover, options), do: {:discover, "server/discover", with_meta(%{}, options)}
+
+  def opening({:initialize, version}, options) do
+    params = %{
       "protocolVersion" => version,
       "capabilities" => options.capabilities,
       "clientInfo" => options.client_info
     }
+
+    {:initialize, "initialize", params}
   end
 
   @doc "Adds to parameters what each request of the modern era has."

@@ -67,6 +67,13 @@ defmodule Codex.MCP.ClientTest do
       assert {:ok, %{protocol_version: "2025-11-25"}} = Client.info(client)
     end
 
+    test "batches are accepted from a server of 2025-03-26 alone" do
+      client = start!(["version=2025-03-26"])
+      assert text(call(client, "batch")) == "in a batch"
+      client = start!(["version=2025-06-18"])
+      assert {:error, :timeout} = call(client, "batch", %{}, timeout_ms: 300)
+    end
+
     test "an unknown version is an error that names both" do
       Process.flag(:trap_exit, true)
 
@@ -85,10 +92,10 @@ defmodule Codex.MCP.ClientTest do
     test "all pages are fetched once, and filters apply to the kept list" do
       client = start!()
       {:ok, tools, ^client} = Client.list_tools(client)
-      assert length(tools) == 12
+      assert length(tools) == 13
       {:ok, [%{"name" => "echo"}], _} = Client.list_tools(client, allow: ["echo"])
       {:ok, all, _} = Client.list_tools(client)
-      assert length(all) == 12
+      assert length(all) == 13
       assert seen(client)["list"] == 3
       {:ok, _, _} = Client.list_tools(client, cache?: false)
       assert seen(client)["list"] == 6
@@ -117,7 +124,7 @@ defmodule Codex.MCP.ClientTest do
       client = start!()
       assert [%{"name" => "echo"}] = client |> Client.stream(:tools) |> Enum.take(1)
       assert seen(client)["list"] == 1
-      assert client |> Client.stream(:tools) |> Enum.count() == 12
+      assert client |> Client.stream(:tools) |> Enum.count() == 13
     end
 
     test "tools of the configuration" do
@@ -325,74 +332,6 @@ defmodule Codex.MCP.ClientTest do
       assert arg.env["A"] == "b"
       {:ok, {_, arg}} = Transport.Stdio.opener(command: "sh", env_vars: ["MCP_TEST_SECRET"])
       assert arg.env["MCP_TEST_SECRET"] == "1"
-    end
-  end
-
-  describe "transports" do
-    test "Stdio holds a command; send and recv work alone" do
-      {:ok, stdio} = Transport.Stdio.start_link(command: ["python3", @server])
-      {:ok, client} = Client.initialize({Transport.Stdio, stdio}, server_name: "odd")
-      assert %Client{server_name: "odd", capabilities: %{"tools" => %{}}} = client
-      assert {:ok, tools, %Client{tool_cache: tools}} = Client.list_tools(client)
-      :ok = Transport.Stdio.send(stdio, %{"jsonrpc" => "2.0", "id" => 1, "method" => "ping"})
-      assert {:ok, %{"id" => 1, "result" => %{}}} = Transport.Stdio.recv(stdio, 5_000)
-    end
-
-    defmodule Loop do
-      def send(pid, message) do
-        Kernel.send(pid, {:sent, message})
-        :ok
-      end
-
-      def recv(pid, ms) do
-        Kernel.send(pid, {:want, self()})
-        receive do: ({:message, message} -> {:ok, message}), after: (ms -> {:error, :timeout})
-      end
-    end
-
-    defp answer(wanting) do
-      receive do
-        {:want, pid} ->
-          answer(pid)
-
-        {:sent, %{"id" => id} = request} ->
-          result =
-            if request["method"] == "initialize",
-              do: %{"protocolVersion" => "2025-06-18", "capabilities" => %{}},
-              else: %{"content" => []}
-
-          Kernel.send(wanting, {:message, %{"id" => id, "result" => result}})
-          answer(wanting)
-
-        {:sent, _notification} ->
-          answer(wanting)
-      end
-    end
-
-    test "a connection tells its starter, however late that looks" do
-      loop = spawn_link(fn -> receive do: ({:want, pid} -> answer(pid)) end)
-      {:ok, options} = Codex.MCP.Options.new(protocol_version: "2025-06-18")
-      opener = Codex.MCP.Options.of_transport({Loop, loop})
-      {test, ref} = {self(), make_ref()}
-
-      args = fn ->
-        %{opener: fn -> opener end, options: options, owner: test, parent: nil}
-        |> Map.put(:starter, {test, ref})
-      end
-
-      {:ok, pid} = Codex.MCP.Connection.start_link({args, nil})
-      ready!(pid)
-      assert_received {^ref, {:ok, %{version: "2025-06-18"}}}
-    end
-
-    defp ready!(pid) do
-      if :sys.get_state(pid).state.phase != :ready, do: ready!(pid)
-    end
-
-    test "a transport of the application" do
-      loop = spawn_link(fn -> receive do: ({:want, pid} -> answer(pid)) end)
-      {:ok, client} = Client.handshake({Loop, loop}, protocol_version: "2025-06-18")
-      assert {:ok, %{"content" => []}} = Client.call_tool(client, "x", %{})
     end
   end
 end

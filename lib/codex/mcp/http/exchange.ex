@@ -279,11 +279,18 @@ defmodule Codex.MCP.HTTP.Exchange do
 
     case open_stream(state, job, events) do
       {:ok, events, state} -> read(state, job, events)
-      {:refused, 404, state} -> {:session_lost, state}
-      {:refused, status, state} -> {{:lost, {:http_error, status, ""}}, state}
+      {:refused, status, state} -> {gone(job, status), state}
       {:error, _reason, state} -> resume(state, job, events, reason)
     end
   end
+
+  # The server may have executed the request, so it is not sent again as refused ones are.
+  defp gone(%{kind: :listen, session: session}, 404) when session != nil, do: :session_lost
+
+  defp gone(%{session: session}, status) when session != nil and status in [400, 404],
+    do: {:lost, :session_lost}
+
+  defp gone(_job, status), do: {:lost, {:http_error, status, ""}}
 
   # --- Requests ---------------------------------------------------------------------------------
 

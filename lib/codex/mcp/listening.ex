@@ -1,0 +1,94 @@
+defmodule Codex.MCP.Listening do
+  @moduledoc false
+  # What a client wants to be notified of, and the requests that tell the server: one for each
+  # resource in the legacy era; in the modern era one stream for everything, which another one
+  # replaces, and which is opened again after it broke.
+
+  alias Codex.MCP.Protocol
+
+  defstruct wanted?: false,
+            uris: MapSet.new(),
+            sent: MapSet.new(),
+            stream: nil,
+            at: :infinity,
+            pause: 1_000
+
+  @typedoc """
+    * `wanted?`, `uris` - whether there are subscribers, and the resources that they want
+    * `sent` - the resources that a legacy server knows of
+    * `stream` - the caller of the open stream
+    * `at`, `pause` - when a broken stream is opened again, and after which pause
+  """
+  @type t :: %__MODULE__{}
+
+  @type operation ::
+          {:request, term(), String.t(), map(), keyword()} | {:cancel, term(), String.t()}
+
+  @first_pause 1_000
+  @longest_pause 60_000
+
+  @doc "Takes what is wanted."
+  @spec want(t(), boolean(), MapSet.t()) :: t()
+  def want(listening, wanted?, uris), do: %{listening | wanted?: wanted?, uris: uris}
+
+  @doc "Forgets what was sent: the session or the server is another one."
+  @spec forget(t()) :: t()
+  def forget(listening), do: %{listening | sent: MapSet.new(), stream: nil, at: :infinity}
+
+  @doc "Returns the operations of the peer that tell the server what is wanted now."
+  @spec update(t(), Protocol.era(), map()) :: {[operation()], t()}
+  def update(%{uris: uris, sent: sent} = listening, :legacy, _options) do
+    added = for uri <- MapSet.difference(uris, sent), do: one("resources/subscribe", uri)
+    removed = for uri <- MapSet.difference(sent, uris), do: one("resources/unsubscribe", uri)
+    {added ++ removed, %{listening | sent: uris}}
+  end
+
+  def update(%{stream: before} = listening, :modern, options) do
+    cancel = if before, do: [{:cancel, before, "replaced"}], else: []
+    listening = %{listening | stream: nil, at: :infinity}
+
+    if listening.wanted? or MapSet.size(listening.uris) > 0 do
+      stream = {:listen, make_ref()}
+      params = Protocol.with_meta(%{"notifications" => filter(listening)}, options)
+      request = {:request, stream, "subscriptions/listen", params, [timeout_ms: :infinity]}
+      {cancel ++ [request], %{listening | stream: stream}}
+    else
+      {cancel, listening}
+    end
+  end
+
+  defp one(method, uri), do: {:request, {:listen, method, uri}, method, %{"uri" => uri}, []}
+
+  defp filter(listening) do
+    %{
+      "toolsListChanged" => true,
+      "promptsListChanged" => true,
+      "resourcesListChanged" => true,
+      "resourceSubscriptions" => Enum.sort(listening.uris)
+    }
+  end
+
+  @doc "Takes the end of a stream. One that the server refused is not opened again."
+  @spec ended(t(), term(), {:ok, term()} | {:error, term()}, integer()) :: t()
+  def ended(%{stream: stream} = listening, stream, result, now) do
+    if refused?(result) do
+      %{listening | stream: nil}
+    else
+      pause = min(listening.pause * 2, @longest_pause)
+      %{listening | stream: nil, at: now + listening.pause, pause: pause}
+    end
+  end
+
+  def ended(listening, _replaced, _result, _now), do: listening
+
+  defp refused?({:error, %{"code" => _}}), do: true
+  defp refused?({:error, {:http_error, status, _text}}), do: status in 400..499
+  defp refused?(_broken), do: false
+
+  @doc "Takes the method of a notification, which may confirm a stream."
+  @spec notified(t(), String.t()) :: t()
+  def notified(listening, "notifications/subscriptions/acknowledged"),
+    do: %{listening | pause: @first_pause}
+
+  def notified(listening, _method), do: listening
+end
