@@ -102,7 +102,8 @@ defmodule CodexSdk.MixProject do
 
   defp groups_for_extras do
     [
-      "Running turns": guides(~w(ways_to_run options app_server events long_runs jobs)),
+      "Running turns":
+        guides(~w(ways_to_run options app_server events structured_output long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment errors debugging telemetry sessions upgrading))

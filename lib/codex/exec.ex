@@ -172,7 +172,7 @@ defmodule Codex.Exec do
   end
 
   defp keep({:failed, error}, acc), do: put_elem(acc, 2, error)
-  defp keep({:attempts, _n}, acc), do: acc
+  defp keep({tag, _n}, acc) when tag in [:attempts, :repair], do: acc
   defp keep({:extras, extras}, acc), do: put_elem(acc, 3, extras)
 
   defp keep(event, {kept, failed, lost, extras}),

@@ -70,10 +70,14 @@ defmodule Codex.Reason do
           | {:image_not_found, Path.t()}
           | {:image_too_large, Path.t(), pos_integer()}
 
-  @typedoc "An output schema that is not JSON, or a schema file that cannot be read."
+  @typedoc """
+  An output schema that is not JSON, a schema file that cannot be read, or a schema without a strict
+  form (option `output`).
+  """
   @type output_schema ::
           {:invalid_output_schema,
            {:not_encodable, term(), list()} | {:unreadable, Path.t(), String.t()}}
+          | Codex.Schema.invalid()
 
   @typedoc """
   A review target of the wrong form, or a target that Git does not have. `details` are Git's own

@@ -175,6 +175,10 @@ defmodule Codex.Schema do
   end
 
   @doc false
+  @spec source?(term()) :: boolean()
+  def source?(term), do: Source.fields?(term) or Source.module?(term)
+
+  @doc false
   # The schema for `Codex.Schema.Decoder`, and its strict form.
   @spec compile(source()) :: {:ok, map(), map()} | {:error, invalid()}
   def compile(source) do

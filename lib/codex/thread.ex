@@ -360,7 +360,8 @@ defmodule Codex.Thread do
          {:ok, job} <-
            Job.new(task, thread.codex_opts, thread, turn_opts, run_token: run_token),
          {:ok, job} <- Driver.prepare(transport(thread), job, mode) do
-      {:ok, job, Turn.new(loaded(thread), turn_opts[:output_schema] != nil, turn_opts)}
+      structured? = job.turn_opts[:output_schema] != nil
+      {:ok, job, Turn.new(loaded(thread), structured?, job.turn_opts)}
     end
   end
 

@@ -22,7 +22,9 @@ defmodule Codex.Turn do
     :response_id,
     :review,
     :on_event,
+    :schema,
     attempts: 1,
+    repairs: 0,
     extras: %{},
     kept: %Kept{},
     children: %{},
@@ -38,6 +40,7 @@ defmodule Codex.Turn do
       structured?: structured?,
       baseline: baseline(thread),
       on_event: opts[:on_event],
+      schema: opts[:output],
       kept: Kept.of(thread.thread_opts || %{}, opts)
     }
   end
@@ -56,6 +59,10 @@ defmodule Codex.Turn do
   """
   def add(%__MODULE__{} = turn, {:failed, error} = event), do: {event, failed(turn, error)}
   def add(%__MODULE__{} = turn, {:attempts, n} = event), do: {event, %{turn | attempts: n}}
+
+  # The answer so far does not fit, and counts no more.
+  def add(%__MODULE__{} = turn, {:repair, n} = event),
+    do: {event, %{turn | repairs: n, message: nil, answer: nil, declared: nil}}
 
   def add(%__MODULE__{} = turn, {:warnings, texts} = event),
     do: {event, %{turn | warnings: Enum.reduce(texts, turn.warnings, &Warnings.put(&2, &1))}}
@@ -255,6 +262,8 @@ defmodule Codex.Turn do
       usage_scope: scope,
       last_response_id: turn.response_id,
       attempts: turn.attempts,
+      schema: turn.schema,
+      repairs: turn.repairs,
       raw:
         Map.merge(turn.extras, %{
           events: events,

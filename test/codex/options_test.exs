@@ -252,6 +252,7 @@ defmodule Codex.OptionsTest do
       config_overrides: %{"a" => 1},
       attachments: [__ENV__.file],
       images: [__ENV__.file],
+      output: [a: :string],
       output_schema: %{"type" => "object"},
       output_last_message: "/f",
       color: :never,
@@ -296,7 +297,8 @@ defmodule Codex.OptionsTest do
       about = if {transport, row.name} == {:exec, :local_provider}, do: [oss: true], else: about
 
       {:ok, options} = Thread.Options.new(about ++ given(scope, :thread, row, value))
-      {:ok, turn} = Table.check(:turn, given(scope, :turn, row, value))
+      beside = if row.name == :repair, do: [output: [a: :string]], else: []
+      {:ok, turn} = Table.check(:turn, beside ++ given(scope, :turn, row, value))
       thread = Thread.build(client, options)
 
       case transport do

@@ -3,7 +3,7 @@ defmodule Codex.AppServer.Backend do
   # Runs turns of threads over a connection: checks them before they begin, steers and interrupts
   # them. `Codex.AppServer.Turn` is the turn while it runs.
 
-  alias Codex.{AppServer, Error, FileSystem, Input, Protocol, Retry}
+  alias Codex.{AppServer, Error, FileSystem, Input, Protocol}
   alias Codex.AppServer.{Connect, Connection, Params, ThreadParams, TurnStart}
   alias Codex.CLI.Since
   alias Codex.Exec.Secrets
@@ -74,10 +74,9 @@ defmodule Codex.AppServer.Backend do
   @doc "Returns how an attempt starts its turn."
   @spec start(Job.t(), Codex.Turn.Transport.how()) :: TurnStart.t()
   # The thread has the images of the turn.
-  def start(job, {:resume, id}) do
-    opts = Retry.Options.check!(job.settings.retry_opts || [])
-    input = Params.user_input(opts.resume_prompt)
-    %{job.plan.start | thread: {:loaded, id}, begin: {"turn/start", %{"input" => input}}}
+  def start(job, {:resume, id, prompt}) do
+    begin = {"turn/start", %{"input" => Params.user_input(prompt)}}
+    %{job.plan.start | thread: {:loaded, id}, begin: begin}
   end
 
   # The newest thread may be another one by now.

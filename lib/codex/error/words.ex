@@ -135,6 +135,18 @@ defmodule Codex.Error.Words do
   def reason({:unsupported_option, name, :resume}),
     do: "option #{show(name)} has no effect on a thread that is resumed#{hint(name)}"
 
+  def reason({:unsupported_option, name, :output})
+      when name in [:output_schema, :output_schema_path],
+      do: "option #{show(name)} has no effect beside :output: leave one of them out"
+
+  def reason({:unsupported_option, :repair, :no_output}),
+    do: "option :repair has no effect without :output"
+
+  def reason({:unsupported_option, :repair, :ephemeral}),
+    do:
+      "option :repair continues the thread, which codex exec cannot with ephemeral: true: leave " <>
+        "one of them out, or use an app-server"
+
   def reason({:unsupported_option, name, :remote}),
     do:
       "option #{show(name)} does not go with :remote, where the agent is the server's: " <>
@@ -219,7 +231,7 @@ defmodule Codex.Error.Words do
     do: cut("the answer does not fit the schema: #{Codex.Schema.Words.faults(faults, "; ")}")
 
   def reason(:not_structured),
-    do: "the turn had no output_schema: run it with that option to get JSON"
+    do: "the turn had no output or output_schema: run it with one of these options"
 
   def reason({:invalid_json, {why, at}}) when is_map_key(@json, why),
     do: "the answer is not one JSON document: #{@json[why]}, at byte #{show(at)}"

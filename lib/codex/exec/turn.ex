@@ -13,7 +13,6 @@ defmodule Codex.Exec.Turn do
     Home,
     JSONL,
     RateLimit,
-    Retry,
     Review,
     Subprocess,
     Telemetry,
@@ -110,10 +109,7 @@ defmodule Codex.Exec.Turn do
 
   defp args(:first, job), do: {:ok, job.plan}
 
-  defp args({:resume, id}, job) do
-    opts = Retry.Options.check!(job.settings.retry_opts || [])
-    job |> Job.resume(id, opts.resume_prompt) |> Argv.build()
-  end
+  defp args({:resume, id, prompt}, job), do: job |> Job.resume(id, prompt) |> Argv.build()
 
   # Another thread may be the newest by now.
   defp args({:repeat, id}, %{thread: %{resume: :last}} = job) when is_binary(id),

@@ -71,6 +71,12 @@ defmodule Codex.Options.Cast do
 
   def cast(:opts, value), do: with({:ok, _pairs} <- pairs(value), do: {:ok, value})
 
+  def cast(:output, value) do
+    if (is_map(value) and not is_struct(value)) or Codex.Schema.source?(value),
+      do: {:ok, value},
+      else: :error
+  end
+
   def cast(:retry, value) when value in [:resume, "resume"], do: {:ok, :resume}
   def cast(:retry, value), do: Type.cast(:boolean, value)
 

@@ -295,7 +295,16 @@ defmodule Codex.Options.Rows do
      default: [], exec: :input, flags: ["--image"], app: :input},
     {:images, [:turn], {:list, :image}, "images for this turn: paths, or maps with a `:path`",
      exec: :input, flags: ["--image"], app: :input},
-    {:output_schema, [:turn], :map, "JSON schema of the answer; the result has it decoded",
+    {:output, [:turn], :output,
+     "schema of the answer, sent in strict form: see `Codex.Schema`. " <>
+       "`Codex.Turn.Result.output/1` returns the decoded answer",
+     exec: :input, flags: ["--output-schema"], app: :input},
+    {:repair, [:turn], :count,
+     "how many further turns of the thread may ask for a corrected answer, if it does not fit " <>
+       "`output`. Not after a turn that failed, was interrupted or has no answer",
+     default: 0, exec: :host, app: :host},
+    {:output_schema, [:turn], :map,
+     "JSON schema of the answer, sent unchanged; the result has the answer as JSON, unchecked",
      exec: :input, flags: ["--output-schema"], app: :input},
     {:output_last_message, [:thread, :turn], :path, "file that gets the last message",
      exec: {:flag, "--output-last-message"}, app: :refused},
@@ -446,6 +455,8 @@ defmodule Codex.Options.Rows do
     policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",
     request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
     opts: "a map or keyword",
+    output:
+      "a JSON schema as a map, a keyword list of fields, or a module that uses `Codex.Schema`",
     retry: "a boolean or `:resume`",
     trace:
       "a `traceparent` (`00-<trace id>-<span id>-<flags>`), a map or keyword with `traceparent` " <>

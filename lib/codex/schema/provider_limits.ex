@@ -13,7 +13,7 @@ defmodule Codex.Schema.ProviderLimits do
 
   @empty %{properties: 0, enum_values: 0, characters: 0}
 
-  @doc "Checks a schema in strict form; throws `{:invalid_schema, path, keyword}`, the path reversed."
+  @doc "Checks a strict form. Throws `{:invalid_schema, path, keyword}`, with the path reversed."
   @spec check(map()) :: :ok
   def check(strict) do
     counted = count(strict, [], 0, @empty)

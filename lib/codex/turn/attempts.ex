@@ -12,7 +12,7 @@ defmodule Codex.Turn.Attempts do
 
   alias Codex.{Error, Events, Items, Retry, Turn}
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Attempt, Cancellation, Job}
+  alias Codex.Turn.{Attempt, Cancellation, Job, Transport}
 
   # If more events are held back, they pass, and the attempt counts as one that did some work.
   @max_held 100
@@ -29,6 +29,7 @@ defmodule Codex.Turn.Attempts do
     how: :first,
     phase: :begin,
     number: 1,
+    first: :first,
     held: [],
     count: 0,
     tail: [],
@@ -40,9 +41,13 @@ defmodule Codex.Turn.Attempts do
   @type t :: %__MODULE__{}
   @type element :: Attempt.element() | {:attempts, pos_integer()}
 
-  @doc "Returns attempts that have not begun. `opts` as for `Codex.Turn.Attempt.open/3`."
-  @spec new(Job.t(), Plan.t() | nil, map()) :: t()
-  def new(job, plan, opts), do: %__MODULE__{job: job, plan: plan, opts: opts}
+  @doc """
+  Returns attempts that have not begun. `opts` as for `Codex.Turn.Attempt.open/3`; `first` is how
+  the first attempt begins, and each that repeats it.
+  """
+  @spec new(Job.t(), Plan.t() | nil, map(), Transport.how()) :: t()
+  def new(job, plan, opts, first \\ :first),
+    do: %__MODULE__{job: job, plan: plan, opts: opts, how: first, first: first}
 
   @doc "Returns the next elements, perhaps none; `:halt` after the last."
   @spec next(t()) :: {[element()], t()} | :halt
@@ -78,7 +83,7 @@ defmodule Codex.Turn.Attempts do
     state = %{
       state
       | started: System.monotonic_time(),
-        begun?: state.begun? and match?({:resume, _}, state.how),
+        begun?: state.begun? and match?({:resume, _, _}, state.how),
         known?: state.passing?,
         phase: :running,
         failure: nil,
@@ -145,6 +150,8 @@ defmodule Codex.Turn.Attempts do
               Events.Error,
               Events.AccountUpdated,
               Events.AccountRateLimitsUpdated,
+              # An app-server repeats the total of the thread at the end of a turn.
+              Events.ThreadTokenUsageUpdated,
               Events.DeprecationNotice
             ],
        do: true
@@ -200,11 +207,11 @@ defmodule Codex.Turn.Attempts do
   end
 
   # How the next attempt may begin, if one may follow at all.
-  defp how(%{plan: %{resume?: true}, begun?: true, thread_id: id}) when is_binary(id),
-    do: {:resume, id}
+  defp how(%{plan: %{resume?: true} = plan, begun?: true, thread_id: id}) when is_binary(id),
+    do: {:resume, id, plan.retry.resume_prompt}
 
-  defp how(%{passing?: passing?, plan: plan, thread_id: id}) when not passing? or plan.redo?,
-    do: {:repeat, id}
+  defp how(%{passing?: passing?, plan: plan} = state) when not passing? or plan.redo?,
+    do: if(state.first == :first, do: {:repeat, state.thread_id}, else: state.first)
 
   defp how(_state), do: nil
 

@@ -1,13 +1,14 @@
 defmodule Codex.Turn.Driver do
   @moduledoc false
   # Runs a turn over any transport, as a lazy stream in the process that reads it. Each reading of
-  # the stream is one call: attempts (`Codex.Turn.Attempts`), a way to cancel them, one telemetry
-  # span, and at the end, however it comes, everything is closed.
+  # the stream is one call: turns (`Codex.Turn.Repair`), a way to cancel them, one telemetry span,
+  # and at the end, however it comes, everything is closed.
   #
   # A failure is an element or an exception, as the mode says:
   #
   #   * `:blocking` - for calls that wait for the end. Elements are events, `{:warnings, texts}`,
-  #     `{:attempts, n}`, `{:extras, map}` and `{:failed, error}`. Silence has a limit by default
+  #     `{:attempts, n}`, `{:repair, n}`, `{:extras, map}`, `{:failed, error}`. Silence has a limit
+  #     by default
   #   * `:elements` - likewise, for a reader that may be slow
   #   * `:events` - elements are events only: a warning is an error item, as `codex exec` has it,
   #     and a failure is raised
@@ -15,12 +16,12 @@ defmodule Codex.Turn.Driver do
   alias Codex.Events.ItemCompleted
   alias Codex.Items
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Attempts, Cancellation, Job, Running, Span, Transport}
+  alias Codex.Turn.{Cancellation, Job, Repair, Running, Span, Transport}
 
   @type mode :: :blocking | :elements | :events
 
-  @enforce_keys [:mode, :attempts, :call]
-  defstruct [:mode, :attempts, :call, :span]
+  @enforce_keys [:mode, :turns, :call]
+  defstruct [:mode, :turns, :call, :span]
 
   # A stream waits as long as its reader does.
   @default_silence %{blocking: 3_600_000, elements: nil, events: nil}
@@ -99,7 +100,7 @@ defmodule Codex.Turn.Driver do
       telemetry: Span.of(span)
     }
 
-    %__MODULE__{mode: mode, attempts: Attempts.new(job, plan, opts), call: call, span: span}
+    %__MODULE__{mode: mode, turns: Repair.new(job, plan, opts), call: call, span: span}
   end
 
   defp deliver(elements, {:suspend, acc}, state, reducer),
@@ -111,9 +112,9 @@ defmodule Codex.Turn.Driver do
   end
 
   defp deliver([], {:cont, acc}, state, reducer) do
-    case guard(state, fn -> Attempts.next(state.attempts) end) do
-      {elements, attempts} ->
-        deliver(elements, {:cont, acc}, %{state | attempts: attempts}, reducer)
+    case guard(state, fn -> Repair.next(state.turns) end) do
+      {elements, turns} ->
+        deliver(elements, {:cont, acc}, %{state | turns: turns}, reducer)
 
       :halt ->
         stop(state)
@@ -172,7 +173,7 @@ defmodule Codex.Turn.Driver do
   end
 
   defp stop(state) do
-    _ = Attempts.stop(state.attempts)
+    _ = Repair.stop(state.turns)
     :ok = Cancellation.finish(state.call)
     Span.finish(state.span)
   end

@@ -41,35 +41,69 @@ defmodule Codex.Turn.Job do
           turn_opts: map()
         }
 
-  @type reason :: Codex.Reason.option() | Codex.Reason.review_target()
+  @type reason ::
+          Codex.Reason.option() | Codex.Reason.review_target() | Codex.Reason.output_schema()
 
   @doc "Merges the options of a turn and checks the rules of all transports."
   @spec new(tuple(), Codex.Options.t(), struct() | nil, map(), keyword()) ::
           {:ok, t()} | {:error, reason()}
   def new(task, client, thread, turn_opts, more \\ []) do
-    with {:ok, settings} <- Merge.settings(client, thread && thread.thread_opts, turn_opts),
+    with {:ok, turn_opts} <- output(turn_opts),
+         {:ok, settings} <- Merge.settings(client, thread && thread.thread_opts, turn_opts),
          settings = Map.merge(settings, %{output_schema_path: more[:output_schema_path]}),
          settings = %{settings | images: (more[:images] || []) ++ settings.images},
          settings = %{settings | trace: Trace.of_run(settings.trace, settings.env)},
-         :ok <- check(task, settings) do
+         transport = if(thread, do: thread.transport, else: :exec),
+         :ok <- check(task, settings),
+         :ok <- repairable(settings, transport) do
       {:ok,
        %__MODULE__{
          task: task,
          settings: settings,
          thread: thread,
-         transport: if(thread, do: thread.transport, else: :exec),
+         transport: transport,
          tokens: List.wrap(settings.cancellation_token) ++ List.wrap(more[:run_token]),
          turn_opts: turn_opts
        }}
     end
   end
 
-  defp check({:review, target}, settings) do
-    with :ok <- Target.form(target),
-         do: if(settings.images == [], do: :ok, else: {:error, {:unsupported_option, :images}})
+  # The schema for decoding, and its strict form for the provider.
+  defp output(%{output: source, output_schema: schema}) when source != nil and schema != nil,
+    do: {:error, {:unsupported_option, :output_schema, :output}}
+
+  defp output(%{output: source} = turn_opts) when source != nil do
+    with {:ok, schema, strict} <- Codex.Schema.compile(source),
+         do: {:ok, Map.merge(turn_opts, %{output: schema, output_schema: strict})}
   end
 
+  defp output(turn_opts), do: {:ok, turn_opts}
+
+  defp check({:review, target}, settings) do
+    with :ok <- Target.form(target) do
+      case Enum.find([:images, :output], &(settings[&1] not in [nil, []])) do
+        nil -> :ok
+        option -> {:error, {:unsupported_option, option}}
+      end
+    end
+  end
+
+  defp check({:run, _input}, %{output: schema, output_schema_path: path})
+       when schema != nil and path != nil,
+       do: {:error, {:unsupported_option, :output_schema_path, :output}}
+
   defp check({:run, _input}, _settings), do: :ok
+
+  # A further turn runs in the same thread.
+  defp repairable(%{repair: 0}, _transport), do: :ok
+
+  defp repairable(%{output: nil}, _transport),
+    do: {:error, {:unsupported_option, :repair, :no_output}}
+
+  defp repairable(%{ephemeral: true}, :exec),
+    do: {:error, {:unsupported_option, :repair, :ephemeral}}
+
+  defp repairable(_settings, _transport), do: :ok
 
   @doc "Returns the job that continues a thread, without data that the thread has already."
   @spec resume(t(), String.t(), String.t()) :: t()

@@ -27,6 +27,8 @@ defmodule Codex.Turn.Result do
       are the notifications of the turn. With `keep: [:stderr]` also `:stderr`, the newest bytes
       that the process wrote there; over an app-server they are of all its threads
     * `attempts` - the number of runs
+    * `repairs` - the number of these that asked for a corrected answer (option `repair`)
+    * `schema` - the option `output` of the turn, in the form that `output/1` reads, or nil
     * `review` - the `Codex.Review` of `Codex.Thread.review/3`
     * `last_response_id` - the provider's id of the last response: over an app-server with
       `experimental_raw_events: true`, otherwise nil. The CLI itself keeps the conversation, so no
@@ -34,6 +36,7 @@ defmodule Codex.Turn.Result do
   """
 
   alias Codex.JSON.Answer
+  alias Codex.Schema.Decoder
 
   @enforce_keys [:thread, :events]
   defstruct [
@@ -43,12 +46,14 @@ defmodule Codex.Turn.Result do
     :usage,
     :last_response_id,
     :review,
+    :schema,
     usage_scope: :turn,
     events_dropped: 0,
     warnings: [],
     children: [],
     raw: %{},
-    attempts: 1
+    attempts: 1,
+    repairs: 0
   ]
 
   @typedoc "The result of a turn. Fields: see above."
@@ -63,6 +68,8 @@ defmodule Codex.Turn.Result do
           children: [Codex.Turn.Child.t()],
           raw: map(),
           attempts: pos_integer(),
+          repairs: non_neg_integer(),
+          schema: map() | nil,
           review: Codex.Review.t() | nil,
           last_response_id: String.t() | nil
         }
@@ -85,6 +92,25 @@ defmodule Codex.Turn.Result do
 
   def json(%__MODULE__{}), do: {:error, :not_structured}
 
+  @doc """
+  Decodes the answer of a turn with the option `output`, as `Codex.Schema.decode/2` does.
+
+      {:ok, result} = Codex.Thread.run(thread, "Which city?", output: [city: :string])
+      {:ok, %{city: city}} = Codex.Turn.Result.output(result)
+
+  Errors: `{:invalid_output, faults}` with the path and a message of each fault if the answer does
+  not fit the schema or is missing, `:not_structured` if the turn had no option `output`.
+  """
+  @spec output(t()) ::
+          {:ok, term()}
+          | {:error, {:invalid_output, [Codex.Schema.fault(), ...]} | :not_structured}
+  def output(%__MODULE__{schema: nil}), do: {:error, :not_structured}
+
+  def output(%__MODULE__{schema: schema, final_response: %{text: text}}) when is_binary(text),
+    do: Decoder.decode(schema, text)
+
+  def output(%__MODULE__{}), do: {:error, {:invalid_output, [%{path: [], message: "is missing"}]}}
+
   defimpl Inspect do
     def inspect(result, opts) do
       fields = [
@@ -98,6 +124,7 @@ defmodule Codex.Turn.Result do
         events: length(result.events),
         events_dropped: if(result.events_dropped > 0, do: result.events_dropped),
         attempts: result.attempts,
+        repairs: if(result.repairs > 0, do: result.repairs),
         last_response_id: result.last_response_id
       ]
 

@@ -12,8 +12,11 @@ defmodule Codex.Turn.Transport do
   @typedoc "The state of an open turn. `extras` has the data of the option `keep`."
   @type run :: %{required(:extras) => Codex.Turn.Extras.t() | nil, optional(atom()) => term()}
 
-  @typedoc "The beginning of an attempt: the job, the job in a known thread, or its continuation."
-  @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t()}
+  @typedoc """
+  The beginning of an attempt: the job, the job in a known thread, or another prompt in this thread,
+  without the images of the job.
+  """
+  @type how :: :first | {:repeat, String.t() | nil} | {:resume, String.t(), prompt :: String.t()}
 
   @typedoc """
   The call that an attempt is part of, prefix and metadata of its telemetry (nil without listeners),
