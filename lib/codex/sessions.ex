@@ -118,9 +118,9 @@ defmodule Codex.Sessions do
   CLI resumes it. A revert begins with another `Codex.Events.ThreadStarted`: the CLI records the
   turns after it in a new file. A line counts when its newline is written.
 
-  The stream ends if the file is missing at two looks in a row, which is a deletion. Otherwise it has
-  no end, and waits in the process that runs it: halt it (`Enum.take/2`), or run it in a process of
-  its own. Its file is closed when it ends, is halted, or the process dies.
+  The stream ends if the file is missing at two looks in a row, which is a deletion. Otherwise it
+  has no end, and waits in the process that runs it: halt it (`Enum.take/2`), or run it in a process
+  of its own. Its file is closed when it ends, is halted, or the process dies.
 
   The session is a `Codex.Sessions.Session`, or text as `find/2` takes it. Raises `Codex.Error` for
   an unknown session, for invalid options, and if a file cannot be read, is shorter than what was

@@ -78,9 +78,9 @@ defmodule Codex.Sessions.Reader do
   @doc """
   Opens the file of a part, if need be at the place to which it moved, and returns that place, too.
 
-  Options: `:images`, true for messages with the bytes of images; `:inherited`; `:grows`, whether the
-  end of the file is its end for now. The file is open until `close/1`, the death of the process, or
-  its end.
+  Options: `:images`, true for messages with the bytes of images; `:inherited`; `:grows`, whether
+  the end of the file is its end for now. The file is open until `close/1`, the death of the
+  process, or its end.
   """
   @spec open(Store.t(), part(), keyword()) ::
           {:ok, reference(), Store.file()} | {:error, Scan.reason()}
@@ -107,8 +107,8 @@ defmodule Codex.Sessions.Reader do
   end
 
   @doc """
-  Reads the next lines. A file that grows has no end: `{:wait, lines}`, or `{:moved, lines}` if it is
-  not at its path any more.
+  Reads the next lines. A file that grows has no end: `{:wait, lines}`, or `{:moved, lines}` if it
+  is not at its path any more.
   """
   @spec next(reference()) ::
           {:more | :wait | :moved, [line()]}

@@ -53,8 +53,8 @@ enum Rest {
 
 /// Opens a rollout for `rollout_next`: `{ok, Reader}`. `wanted` is `{History, End, Images, Grows}`:
 /// with `History`, lines that were copied from another thread are among the lines; `End` is the
-/// position at which to stop, or 0. With `Images`, messages of the user stand in the lines once more,
-/// with the bytes of their images. With `Grows`, the end of the file is its end for now.
+/// position at which to stop, or 0. With `Images`, messages of the user stand in the lines once
+/// more, with the bytes of their images. With `Grows`, the end of the file is its end for now.
 #[rustler::nif]
 fn rollout_open<'a>(
     env: Env<'a>,
@@ -85,8 +85,8 @@ fn rollout_open<'a>(
 /// Reads about so many bytes: `{more, Lines}`, `{done, Lines, Summary}` at the end, or an error. At
 /// the end of a file that grows, `{wait, Lines}`, or `{moved, Lines}` if another file or none is at
 /// its path. A line is `{Turn, Offset, Time, Ordinal, Tokens, Body}` with the index of its turn or
-/// `none`, and the tokens of the turn so far if calls were recorded. The body is `{event, Event}` or
-/// `{line, Type, PayloadType, Payload}`.
+/// `none`, and the tokens of the turn so far if calls were recorded. The body is `{event, Event}`
+/// or `{line, Type, PayloadType, Payload}`.
 #[rustler::nif]
 fn rollout_next<'a>(
     env: Env<'a>,
@@ -122,8 +122,8 @@ fn rollout_next<'a>(
     })
 }
 
-/// Goes on at another place of a file that grows, after its last whole line: `ok`, or an error, which
-/// leaves the reader as it is.
+/// Goes on at another place of a file that grows, after its last whole line: `ok`, or an error,
+/// which leaves the reader as it is.
 #[rustler::nif]
 fn rollout_reopen<'a>(
     env: Env<'a>,

@@ -4,7 +4,7 @@ defmodule Codex.Sessions.LiveTest do
 
   import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{Events, Items, Sessions, Test, Thread, Threads}
+  alias Codex.{AppServer, Events, Items, Sessions, Test, Thread, Threads}
 
   @moduletag :codex_cli
 
@@ -104,22 +104,85 @@ defmodule Codex.Sessions.LiveTest do
 
     conn = connect!(model, experimental_api: true)
 
-    run = fn thread, text ->
-      thread |> Thread.run(text) |> then(fn {:ok, result} -> result.thread end)
-    end
-
-    one = conn |> then(&thread!(model, &1)) |> run.("one") |> run.("two") |> run.("three")
-    two = conn |> then(&thread!(model, &1)) |> run.("archived")
-    three = conn |> then(&thread!(model, &1)) |> run.("compressed")
+    one = model |> thread!(conn) |> run!("one") |> run!("two") |> run!("three")
+    two = model |> thread!(conn) |> run!("archived")
+    three = model |> thread!(conn) |> run!("compressed")
     {:ok, fork} = Threads.fork(one)
-    fork = run.(fork, "fork")
+    fork = run!(fork, "fork")
     [_, %{"id" => second}, _] = turns(conn, one.thread_id)
     :ok = Threads.archive(two)
     {:ok, _thread} = Threads.revert(one, second)
-    run.(one, "four")
-    assert "jsonl.zst" = compress!(three.thread_id, store(model))
+    run!(one, "four")
+    compress!(three.thread_id, store(model))
     conn = connect!(model, experimental_api: true)
 
+    agree!(model, conn)
+    {:ok, session} = Sessions.find(one.thread_id, store(model))
+    {:ok, turns} = Sessions.turns(session, store(model))
+    assert Enum.any?(turns, & &1.reverted)
+    {:ok, usage} = Sessions.usage(store(model))
+    requests = Enum.count(Test.requests(model), &String.ends_with?(&1.path, "/responses"))
+    assert usage.calls == requests
+    assert fork.thread_id != one.thread_id
+  end
+
+  test "the app-server reads the same history of forks and reverts from compressed files" do
+    steps = for n <- 1..9, do: respond([message("answer #{n}")], usage: tokens(n * 100))
+    model = Test.start!(steps)
+    conn = connect!(model, experimental_api: true)
+    parent = model |> thread!(conn) |> run!("one") |> run!("two") |> run!("three")
+    [_, %{"id" => second}, %{"id" => third}] = turns(conn, parent.thread_id)
+
+    # A fork and a fork of it, both with the history of the first file.
+    {:ok, fork} = Threads.fork(parent)
+    fork = run!(fork, "fork")
+    {:ok, inner} = Threads.fork(fork)
+    inner = run!(inner, "fork of a fork")
+
+    # A fork of a segment, and a segment after it.
+    {:ok, _thread} = Threads.revert(parent, third)
+    parent = run!(parent, "four")
+    {:ok, late} = Threads.fork(parent)
+    late = run!(late, "fork of a segment")
+    {:ok, _thread} = Threads.revert(parent, second)
+    parent = run!(parent, "five")
+    AppServer.disconnect(conn)
+
+    for %{thread_id: id} <- [parent, fork], do: compress!(id, store(model))
+    agree!(model, connect!(model, experimental_api: true))
+
+    for {thread, prompts} <- [
+          {fork, ~w(one two three fork)},
+          {inner, ["one", "two", "three", "fork", "fork of a fork"]},
+          {late, ["one", "two", "four", "fork of a segment"]}
+        ] do
+      assert prompts == kept_prompts(thread.thread_id, model)
+    end
+
+    # A resumed fork of a compressed parent.
+    conn = connect!(model, experimental_api: true)
+    {:ok, resumed} = Codex.resume_thread(late.thread_id, [], transport: {:app_server, conn})
+    run!(resumed, "more")
+    agree!(model, conn)
+    for %{thread_id: id} <- [inner, late], do: compress!(id, store(model))
+    agree!(model, connect!(model, experimental_api: true))
+
+    {:ok, usage} = Sessions.usage(store(model))
+    assert {usage.calls, usage.usage["input_tokens"]} == {9, 4_500}
+  end
+
+  defp kept_prompts(id, model) do
+    {:ok, transcript} = Sessions.read(id, store(model) ++ [inherited: true])
+    for turn <- transcript.turns, not turn.reverted, do: turn.prompt
+  end
+
+  defp run!(thread, text) do
+    {:ok, result} = Thread.run(thread, text)
+    result.thread
+  end
+
+  # `thread/list`, `thread/read` and `thread/turns/list` against the files.
+  defp agree!(model, conn) do
     for archived <- [false, true] do
       listed = for thread <- Threads.list(conn, archived: archived), do: thread["id"]
       {:ok, page} = Sessions.list(store(model) ++ [archived: archived])
@@ -137,23 +200,16 @@ defmodule Codex.Sessions.LiveTest do
         assert read["forkedFromId"] == if(session.parent_kind == :fork, do: session.parent)
       end
     end
-
-    {:ok, session} = Sessions.find(one.thread_id, store(model))
-    {:ok, turns} = Sessions.turns(session, store(model))
-    assert Enum.any?(turns, & &1.reverted)
-    {:ok, usage} = Sessions.usage(store(model))
-    requests = Enum.count(Test.requests(model), &String.ends_with?(&1.path, "/responses"))
-    assert usage.calls == requests
-    assert fork.thread_id != one.thread_id
   end
 
-  # As the CLI compresses the file of a thread that nobody has used for some days.
+  # As the CLI compresses the files of a thread that nobody has used for some days.
   defp compress!(id, store) do
-    {:ok, %{files: [path]}} = Sessions.find(id, store)
-    file = Path.join(store[:codex_home], path)
-    {_out, 0} = System.cmd("zstd", ["--rm", "-q", file])
-    {:ok, %{files: [packed]}} = Sessions.find(id, store)
-    packed |> Path.basename() |> String.split(".", parts: 2) |> List.last()
+    {:ok, %{files: files}} = Sessions.find(id, store)
+    files = for file <- files, Path.extname(file) != ".zst", do: file
+    paths = Enum.map(files, &Path.join(store[:codex_home], &1))
+    {_out, 0} = System.cmd("zstd", ["--rm", "-q" | paths])
+    {:ok, %{files: packed}} = Sessions.find(id, store)
+    assert Enum.all?(packed, &String.ends_with?(&1, ".jsonl.zst"))
   end
 
   # The oldest turn first.

@@ -1,12 +1,13 @@
 //! Finds the rollout files of a home.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::name::Name;
 use crate::files::Kind;
@@ -66,14 +67,56 @@ pub struct Found {
 
 /// Lists the rollouts of a home, live and archived. A home without the folders has none.
 ///
-/// A file may move between the two while they are listed, so that it is in both or its path is
-/// gone. It is not missed: archived files are listed before and after the live ones.
+/// A file may move between the two while they are listed, so that it is in both or in neither. The
+/// home is listed again then, but not forever.
 pub fn walk(home: &Path, guard: &dyn Fn() -> bool) -> Found {
-    let mut walker = Walker { home, guard, found: Found::default(), at: HashMap::new() };
-    walker.root("archived_sessions", true, 1);
-    walker.root("sessions", false, DEPTH);
-    walker.root("archived_sessions", true, 1);
-    walker.found
+    let archive = home.join("archived_sessions");
+    let mut found = Found::default();
+    for pass in 0..TRIES {
+        let before = modified(&archive);
+        let mut walker = Walker { home, guard, found: Found::default(), at: HashMap::new() };
+        walker.root("sessions", false, DEPTH);
+        walker.root("archived_sessions", true, 1);
+        found = match pass {
+            0 => walker.found,
+            _ => walker.found.after(found, home),
+        };
+        if before == modified(&archive) && !is_fresh(before) {
+            break;
+        }
+    }
+    found
+}
+
+impl Found {
+    /// Adds files that were found before. Of a rollout that was found at several places, those
+    /// where it is not any more are left out; all of them stay if it is on the move.
+    fn after(mut self, before: Found, home: &Path) -> Found {
+        let known: HashSet<_> = self.entries.iter().map(|entry| entry.path.clone()).collect();
+        self.entries.extend(before.entries.into_iter().filter(|old| !known.contains(&old.path)));
+        let mut places: HashMap<OsString, u32> = HashMap::new();
+        for entry in &self.entries {
+            *places.entry(entry.plain_name()).or_default() += 1;
+        }
+        let is_there = |entry: &Entry| {
+            places.get(&entry.plain_name()) == Some(&1) || home.join(&entry.path).exists()
+        };
+        let (there, gone): (Vec<_>, Vec<_>) = self.entries.into_iter().partition(is_there);
+        let names: HashSet<_> = there.iter().map(Entry::plain_name).collect();
+        let moving = gone.into_iter().filter(|entry| !names.contains(&entry.plain_name()));
+        self.entries = moving.collect();
+        self.entries.extend(there);
+        self
+    }
+}
+
+impl Entry {
+    /// The name without the ending of compressed files.
+    fn plain_name(&self) -> OsString {
+        let compressed = self.path.extension().is_some_and(|extension| extension == "zst");
+        let name = if compressed { self.path.file_stem() } else { self.path.file_name() };
+        name.unwrap_or_default().to_os_string()
+    }
 }
 
 struct Walker<'a> {
@@ -171,6 +214,46 @@ fn failed(error: &io::Error) -> Reason {
     Reason::Io(error.kind(), error.raw_os_error())
 }
 
+/// Times of folders are not exact: another change may have the same time.
+const FRESH: Duration = Duration::from_millis(20);
+
+fn is_fresh(modified: Option<(i64, i64)>) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    modified.is_some_and(|(seconds, nanos)| {
+        let seconds = Duration::from_secs(seconds.try_into().unwrap_or_default());
+        let then = seconds + Duration::from_nanos(nanos.try_into().unwrap_or_default());
+        now.saturating_sub(then) < FRESH
+    })
+}
+
 fn modified(folder: &Path) -> Option<(i64, i64)> {
     fs::metadata(folder).ok().map(|facts| (facts.mtime(), facts.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str) -> Entry {
+        Entry { path: path.into(), archived: false, size: 0, modified: 0, inode: 0 }
+    }
+
+    fn found(paths: &[&str]) -> Found {
+        Found { entries: paths.iter().map(|path| entry(path)).collect(), skipped: Vec::new() }
+    }
+
+    #[test]
+    fn files_of_an_earlier_look_stay_where_they_are_or_if_they_are_nowhere() {
+        let home = tempfile::tempdir().expect("a folder");
+        for path in ["a", "b.zst", "d"] {
+            std::fs::write(home.path().join(path), "").expect("a file");
+        }
+        std::fs::create_dir(home.path().join("x")).expect("a folder");
+        std::fs::write(home.path().join("x/d"), "").expect("a file");
+        let before = found(&["a", "b", "c", "d", "x/e"]);
+        let after = found(&["x/a", "b.zst", "x/d", "y/e"]).after(before, home.path());
+        let mut paths: Vec<_> = after.entries.iter().filter_map(|e| e.path.to_str()).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["a", "b.zst", "c", "d", "x/d", "x/e", "y/e"]);
+    }
 }
