@@ -2,8 +2,8 @@ defmodule Codex.Application do
   @moduledoc false
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
   # directories to remove with their owners, the staged files, the threads that read files and
-  # credentials, the known limits of accounts, and the registered tools. Each restarts alone after a
-  # crash.
+  # credentials, the known limits of accounts, the registered tools, and the commands of tools. Each
+  # restarts alone after a crash.
   use Application
 
   @impl true
@@ -23,7 +23,9 @@ defmodule Codex.Application do
       {DynamicSupervisor, name: Codex.MCP.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,
       Codex.RateLimit.Store,
-      Codex.Tools.Tables
+      Codex.Tools.Tables,
+      {Registry, keys: :duplicate, name: Codex.Tools.Terminals},
+      {DynamicSupervisor, name: Codex.Tools.Supervisor, strategy: :one_for_one}
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)

@@ -158,6 +158,10 @@ defmodule Codex.FileSystem do
   def target(path, opts \\ []),
     do: call(&Native.file_target(&1, &2, text(path)), opts)
 
+  @doc "Returns the path of an existing file or directory without links."
+  @spec real(Path.t(), opts()) :: {:ok, Path.t()} | {:error, Codex.Reason.file()}
+  def real(path, opts \\ []), do: call(&Native.file_real(&1, &2, text(path)), opts)
+
   @doc """
   Replaces a file atomically if it still holds `before`; otherwise returns `:moved`. A missing file
   holds an empty text. A link stays a link, and the mode of the file stays; a new file has mode

@@ -70,25 +70,26 @@ defmodule Codex.FunctionTool do
   @spec execute(module(), map() | keyword(), term(), map()) :: {:ok, term()} | {:error, term()}
   def execute(module, opts, args, context) do
     args = arguments(args)
-    handler = Map.new(opts)[:handler]
 
-    result =
-      cond do
-        is_function(handler, 2) -> {:result, handler.(args, context)}
-        is_function(handler, 1) -> {:result, handler.(args)}
-        is_function(handler, 0) -> {:result, handler.()}
-        Codex.Tool.exports?(module, :handle, 2) -> {:result, module.handle(args, context)}
-        Codex.Tool.exports?(module, :handle, 1) -> {:result, module.handle(args)}
-        true -> :missing_handler
-      end
-
-    case result do
-      {:result, {:ok, _output} = ok} -> ok
-      {:result, {:error, _reason} = error} -> error
-      {:result, other} -> {:error, {:invalid_function_tool_result, other}}
-      :missing_handler -> {:error, :missing_handler}
+    case call(Map.new(opts)[:handler] || handler(module), args, context) do
+      {:ok, _output} = ok -> ok
+      {:error, _reason} = error -> error
+      other -> {:error, {:invalid_function_tool_result, other}}
     end
   end
+
+  defp handler(module) do
+    cond do
+      Codex.Tool.exports?(module, :handle, 2) -> &module.handle/2
+      Codex.Tool.exports?(module, :handle, 1) -> &module.handle/1
+      true -> nil
+    end
+  end
+
+  defp call(fun, args, context) when is_function(fun, 2), do: fun.(args, context)
+  defp call(fun, args, _context) when is_function(fun, 1), do: fun.(args)
+  defp call(fun, _args, _context) when is_function(fun, 0), do: fun.()
+  defp call(_none, _args, _context), do: {:error, :missing_handler}
 
   defp arguments(nil), do: %{}
   defp arguments(%{} = args), do: args

@@ -6,6 +6,7 @@ defmodule Codex.Native do
   # and the modules below it (credentials), `Codex.FileSystem` (files), `Codex.NativePool`
   # (threads), `Codex.JSONRPC.Socket` (frames), `Codex.HTTP` (event streams, headers),
   # `Codex.Sessions` and the modules below it (rollouts), `Codex.Tools.ApplyPatchTool` (patches),
+  # `Codex.Tools.FileSearchTool` (searches),
   # `Codex.Doctor` (facts of the library).
 
   alias Codex.Events.Dialects
@@ -114,6 +115,7 @@ defmodule Codex.Native do
   def file_lock(_pool, _ref, _path), do: not_loaded()
   def file_look(_pool, _ref, _stats, _texts, _limit), do: not_loaded()
   def file_make_private(_pool, _ref, _path), do: not_loaded()
+  def file_real(_pool, _ref, _path), do: not_loaded()
   def file_stage(_pool, _ref, _path, _folder, _limit), do: not_loaded()
   def file_swap(_pool, _ref, _path, _before, _text), do: not_loaded()
   def file_tail(_pool, _ref, _path, _limit), do: not_loaded()
@@ -140,6 +142,7 @@ defmodule Codex.Native do
   def rollout_reopen(_pool, _ref, _reader, _file), do: not_loaded()
   def rollout_scan(_pool, _ref, _files, _turns), do: not_loaded()
   def rollout_walk(_pool, _ref, _home), do: not_loaded()
+  def search_files(_pool, _ref, _root, _pattern, _content, _options), do: not_loaded()
   def skills_scan(_pool, _ref, _roots, _paths), do: not_loaded()
   def sse_feed(_decoder, _chunk, _at), do: not_loaded()
   def sse_feed_long(_decoder, _chunk, _at), do: not_loaded()

@@ -33,9 +33,9 @@ defmodule Codex.Tool do
   `Codex.FunctionTool` builds the schema from types.
 
   A tool that the CLI could not call is refused before anything starts, with
-  `{:error, {:invalid_tool, module, reason}}` (`t:Codex.Tools.refusal/0`): the names of the CLI's own
-  tools (such as `view_image`) and names that begin with `mcp__` are reserved, and no two tools of a
-  thread have the same name.
+  `{:error, {:invalid_tool, module, reason}}` (`t:Codex.Tools.refusal/0`): the names of the CLI's
+  own tools (such as `view_image`) and names that begin with `mcp__` are reserved, and no two tools
+  of a thread have the same name.
 
   ## Metadata
 
@@ -74,6 +74,7 @@ defmodule Codex.Tool do
     * `context` - the value of `:tool_context` in the thread's metadata (default `%{}`)
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
     * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
+    * `owner` - the process that reads the turn. What a tool leaves running should end with it
 
   The model gets the result: text unchanged, `Codex.ToolOutput` with images, other terms as JSON. It
   sees about 48,000 bytes; the CLI leaves out the middle of a longer text, and the telemetry event

@@ -61,8 +61,8 @@ defmodule Codex.AppServer.RequestHandlers do
 
     cond do
       tool ->
-        {fn _left -> Call.answer(tool, request.arguments, tool_context(context, request)) end,
-         tool.timeout_ms}
+        context = tool_context(context, request)
+        {fn _left -> Call.answer(tool, request.arguments, context) end, tool.timeout_ms}
 
       event != nil and handlers.policy != nil ->
         {&Approvals.decide(handlers.policy, event, context, &1), handlers.timeout_ms}
@@ -106,8 +106,15 @@ defmodule Codex.AppServer.RequestHandlers do
     end
   end
 
-  defp tool_context(%{thread: thread}, request),
-    do: %{thread: thread, context: thread.metadata[:tool_context] || %{}, event: request}
+  defp tool_context(%{thread: thread}, request) do
+    %{
+      thread: thread,
+      context: thread.metadata[:tool_context] || %{},
+      event: request,
+      # The reader.
+      owner: self()
+    }
+  end
 
   defp call(fun, request, _context) when is_function(fun, 1), do: fun.(request)
   defp call(fun, request, context) when is_function(fun, 2), do: fun.(request, context)

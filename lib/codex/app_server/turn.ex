@@ -9,6 +9,7 @@ defmodule Codex.AppServer.Turn do
   @behaviour Codex.Turn.Transport
 
   alias Codex.AppServer.{Backend, Connection, EventDecoder, RequestHandlers, TurnStart}
+  alias Codex.Tools.Terminals
   alias Codex.Error.Redact
   alias Codex.Events
   alias Codex.Turn.{Cancellation, Extras, Usage, Warnings}
@@ -318,6 +319,7 @@ defmodule Codex.AppServer.Turn do
     _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
     _ = if run.turn_id != nil, do: unfollow(run)
     RequestHandlers.stop(run.asked, run.conn)
+    Terminals.stop(run.turn_id)
     Process.demonitor(run.monitor, [:flush])
     run
   end

@@ -610,6 +610,19 @@ defmodule Codex.Error.Words do
   def reason({:remote_image, url}),
     do: "the image #{show(url)} is remote; a model only takes data URLs: read the image first"
 
+  def reason({:missing_callback, key}),
+    do: "the tool has no #{key}; give it the option #{show(key)} with a function"
+
+  def reason(:missing_client), do: "the tool has no MCP client; give it the option :client"
+  def reason(:missing_tool), do: "the tool to call is missing; expected the argument tool"
+  def reason({:computer_denied, reason}), do: "the action was denied: #{text(reason)}"
+  def reason({:unsupported_action, type}), do: "the action #{show(type)} is not supported"
+  def reason({:glob_error, words}), do: "the pattern is not a glob: #{text(words)}"
+  def reason({:regex_error, words}), do: "the regular expression is invalid: #{text(words)}"
+
+  def reason(:too_many_sessions),
+    do: "too many commands of this turn still run; wait for the end of one"
+
   def reason({:invalid_image_path, reason}), do: "the image cannot be read: #{posix(reason)}"
 
   def reason({:unsupported_image_type, extension}),

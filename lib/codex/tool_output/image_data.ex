@@ -26,14 +26,15 @@ defmodule Codex.ToolOutput.ImageData do
 
     case FileSystem.read(path) do
       {:ok, bytes} ->
-        if type = type(bytes) || @extensions[extension],
-          do: {:ok, url(bytes, type)},
-          else: {:error, {:unsupported_image_type, extension}}
+        typed(bytes, type(bytes) || @extensions[extension], extension)
 
       {:error, reason} ->
         {:error, {:invalid_image_path, reason}}
     end
   end
+
+  defp typed(_bytes, nil, extension), do: {:error, {:unsupported_image_type, extension}}
+  defp typed(bytes, type, _extension), do: {:ok, url(bytes, type)}
 
   @doc "Returns the data URL of bytes; without a type, that of their first bytes."
   @spec url(binary(), String.t() | nil) :: String.t()
@@ -44,7 +45,13 @@ defmodule Codex.ToolOutput.ImageData do
   @spec encoded(String.t(), String.t() | nil) :: String.t()
   def encoded(base64, type) do
     start = binary_part(base64, 0, min(byte_size(base64), 16))
-    found = with {:ok, bytes} <- Base.decode64(start), do: type(bytes), else: (_invalid -> nil)
+
+    found =
+      case Base.decode64(start) do
+        {:ok, bytes} -> type(bytes)
+        :error -> nil
+      end
+
     "data:#{type || found || "image/png"};base64," <> base64
   end
 

@@ -66,6 +66,7 @@ defmodule Codex.Tools.ApplyPatchTool do
 
   alias Codex.Error.Words
   alias Codex.{FileSystem, Native, NativePool}
+  alias Codex.Tools.Hosted
 
   @timeout 60_000
 
@@ -142,14 +143,16 @@ defmodule Codex.Tools.ApplyPatchTool do
          {:ok, root} <- root(metadata),
          {:ok, changes} <- parse(text),
          {:ok, checked} <- apply(root, folder, text, true, metadata) do
-      if metadata[:dry_run] == true do
-        {:ok, result(checked, true)}
-      else
-        with :ok <- approved(changes, context, metadata),
-             {:ok, applied} <- apply(root, folder, text, false, metadata),
-             do: {:ok, result(applied, false)}
-      end
+      if metadata[:dry_run] == true,
+        do: {:ok, result(checked, true)},
+        else: write({root, folder, text}, changes, context, metadata)
     end
+  end
+
+  defp write({root, folder, text}, changes, context, metadata) do
+    with :ok <- approved(changes, context, metadata),
+         {:ok, applied} <- apply(root, folder, text, false, metadata),
+         do: {:ok, result(applied, false)}
   end
 
   @doc """
@@ -247,26 +250,9 @@ defmodule Codex.Tools.ApplyPatchTool do
     do: %{format: :unified_diff, kind: kind, path: path, move_to: move_to, hunks: hunks}
 
   defp approved(changes, context, metadata) do
-    case review(metadata[:approval], Enum.map(changes, &summary/1), context, metadata) do
-      answer when answer in [:ok, :allow] -> :ok
-      {:allow, _opts} -> :ok
-      answer when answer in [:deny, false] -> {:error, {:approval_denied, :denied}}
-      {:deny, reason} -> {:error, {:approval_denied, reason}}
-      other -> {:error, {:invalid_approval_response, other}}
-    end
+    changes = Enum.map(changes, &summary/1)
+    Hosted.approve(metadata[:approval], :review_patch, changes, context)
   end
-
-  defp review(nil, _changes, _context, _metadata), do: {:deny, :no_approval}
-  defp review(fun, changes, _context, _metadata) when is_function(fun, 1), do: fun.(changes)
-
-  defp review(fun, changes, context, _metadata) when is_function(fun, 2),
-    do: fun.(changes, context)
-
-  defp review(fun, changes, context, metadata) when is_function(fun, 3),
-    do: fun.(changes, context, metadata)
-
-  defp review(module, changes, context, _metadata) when is_atom(module),
-    do: module.review_patch(changes, context)
 
   defp summary({_format, kind, path, move_to, hunks, added, removed}) do
     hunks = if kind == :update, do: length(hunks), else: 0

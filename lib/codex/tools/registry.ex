@@ -42,9 +42,10 @@ defmodule Codex.Tools.Registry do
 
   def lookup(name) do
     Enum.find_value(names(name), {:error, :not_found}, fn name ->
-      with {:ok, {module, metadata}} <- fetch(name),
-           do: {:ok, %{name: name, module: module, metadata: metadata}},
-           else: (_none -> nil)
+      case fetch(name) do
+        {:ok, {module, metadata}} -> {:ok, %{name: name, module: module, metadata: metadata}}
+        {:error, :not_found} -> nil
+      end
     end)
   end
 

@@ -52,12 +52,14 @@ defmodule Codex.Tools.Tables do
     {success, failure} = if match?({:ok, _}, result), do: {1, 0}, else: {0, 1}
     new = {name, 0, 0, 0, 0, nil}
     _ = :ets.update_counter(@metrics, name, [{2, success}, {3, failure}, {5, ms}], new)
-    last = with {:error, reason} <- result, do: [{6, reason}], else: (_ok -> [])
-    _ = :ets.update_element(@metrics, name, [{4, ms} | last])
+    _ = :ets.update_element(@metrics, name, [{4, ms} | last_error(result)])
     :ok
   rescue
     ArgumentError -> :ok
   end
+
+  defp last_error({:error, reason}), do: [{6, reason}]
+  defp last_error({:ok, _output}), do: []
 
   @doc "Returns the numbers of calls by name."
   @spec metrics() :: %{String.t() => map()}

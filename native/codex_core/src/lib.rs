@@ -41,6 +41,7 @@ mod read;
 pub mod rollout;
 mod scan;
 mod schema;
+pub mod search;
 mod sink;
 pub mod skills;
 pub mod sse;

@@ -118,6 +118,26 @@ fn file_target(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> C
     )
 }
 
+/// A path without links; everything on the way exists.
+#[rustler::nif]
+fn file_real(env: Env<'_>, pool: Pool, reference: Term<'_>, file: Binary) -> Call {
+    let file = path(&file);
+    answer_blocking(
+        env,
+        &pool,
+        reference,
+        move || std::fs::canonicalize(&file),
+        |env, result| {
+            tagged(
+                env,
+                result
+                    .map(|real| binary(env, real.as_os_str().as_bytes()))
+                    .map_err(FileError::from),
+            )
+        },
+    )
+}
+
 /// Puts a text in the place of a file that still holds `before`.
 #[rustler::nif]
 fn file_swap<'a>(

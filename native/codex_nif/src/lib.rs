@@ -20,6 +20,7 @@ mod patch;
 mod pool;
 mod rollout;
 mod rollout_reader;
+mod search;
 mod sink;
 mod skills;
 mod table;

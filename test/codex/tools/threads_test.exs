@@ -5,7 +5,7 @@ defmodule Codex.Tools.ThreadsTest do
   import Codex.Connected
   import Codex.Test.Steps
   alias Codex.{AppServer, Events, Items, Test, Thread}
-  alias Codex.Tools.{Reserved, Toolset}
+  alias Codex.Tools.{FileSearchTool, Reserved, ShellTool, Toolset, ViewImageTool, WriteStdinTool}
 
   @moduletag :codex_cli
   @moduletag capture_log: true
@@ -166,6 +166,111 @@ defmodule Codex.Tools.ThreadsTest do
                %Events.ItemCompleted{item: %Items.DynamicToolCall{} = call} <- result.events,
                do: call
              )
+  end
+
+  describe "tools of this package" do
+    defp pid_file(model), do: Path.join(model.workspace, "pid")
+
+    defp written_pid(path, n \\ 500) do
+      case File.read(path) do
+        {:ok, text} when text != "" ->
+          String.trim(text)
+
+        _none when n > 0 ->
+          Process.sleep(20)
+          written_pid(path, n - 1)
+      end
+    end
+
+    defp await_end(pid, n \\ 500) do
+      if File.exists?("/proc/#{pid}") do
+        assert n > 0, "the process #{pid} still runs"
+        Process.sleep(20)
+        await_end(pid, n - 1)
+      end
+    end
+
+    test "an interrupt in the middle of a command leaves no process" do
+      call = tool_call("shell", %{command: "echo $$ > pid; sleep 600 & wait"})
+      tools = [{ShellTool, approval: fn _command, _context -> :allow end}]
+      model = Test.start!([call, "Next."])
+      conn = connect!(model, experimental_api: true)
+      thread = thread!(model, conn, tools: tools, working_directory: model.workspace)
+      task = Task.async(fn -> Thread.run(thread, "go") end)
+      pid = written_pid(pid_file(model))
+      assert File.exists?("/proc/#{pid}")
+      assert Codex.stop(thread) == :ok
+      assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(task, 10_000)
+      await_end(pid)
+
+      assert DynamicSupervisor.which_children(Codex.Tools.Supervisor)
+             |> Enum.all?(&other?(&1, pid))
+    end
+
+    # Other tests have commands, too.
+    defp other?({_, terminal, _, _}, pid) when is_pid(terminal) do
+      case :sys.get_state(terminal) do
+        %{sub: %{os_pid: other}} -> Integer.to_string(other) != pid
+        _none -> true
+      end
+    catch
+      :exit, _gone -> true
+    end
+
+    test "a command without approval is denied, and a session ends with its turn" do
+      model =
+        Test.start!([
+          tool_call("denied", %{command: "echo $$ > pid"}),
+          tool_call("shell", %{command: "echo $$ > pid; exec cat", yield_time_ms: 200}),
+          fn request ->
+            %{"session_id" => id} = request.body["input"] |> List.last() |> output()
+            tool_call("input", %{session_id: id, chars: "hello\n", yield_time_ms: 200})
+          end,
+          "Done."
+        ])
+
+      conn = connect!(model, experimental_api: true)
+      allow = {ShellTool, approval: fn _command, _context -> :allow end}
+      tools = [{ShellTool, name: "denied"}, allow, {WriteStdinTool, name: "input"}]
+      thread = thread!(model, conn, tools: tools, working_directory: model.workspace)
+      assert {:ok, _result} = Thread.run(thread, "go")
+      assert [denied, _started, echoed] = outputs(model)
+      assert denied == "the call was denied; nothing was done"
+      assert echoed =~ "hello"
+      await_end(written_pid(pid_file(model)))
+    end
+
+    defp output(%{"output" => output}) do
+      {:ok, result} = Codex.JSON.decode(text(output))
+      result
+    end
+
+    test "the model sees an image and the result of a search" do
+      model =
+        Test.start!([
+          tool_call("look", %{path: "dot.gif"}),
+          tool_call("file_search", %{pattern: "*.gif"}),
+          tool_call("look", %{path: "../outside.gif"}),
+          "Done."
+        ])
+
+      File.write!(Path.join(model.workspace, "dot.gif"), gif())
+      conn = connect!(model, experimental_api: true)
+      tools = [{ViewImageTool, name: "look"}, FileSearchTool]
+      thread = thread!(model, conn, tools: tools, working_directory: model.workspace)
+      assert {:ok, _result} = Thread.run(thread, "go")
+      %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+      outputs = for %{"type" => "function_call_output", "output" => output} <- input, do: output
+
+      assert [[%{"type" => "input_text"}, %{"type" => "input_image"} = image], found, out] =
+               outputs
+
+      assert image["image_url"] =~ ~r/\Adata:image\/(gif|png);base64,/
+      assert {:ok, %{"count" => 1}} = Codex.JSON.decode(text(found))
+      assert text(out) =~ "cannot be read"
+    end
+
+    defp gif, do: Base.decode64!("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
   end
 
   test "the names of the CLI's own tools are reserved" do
