@@ -3,8 +3,6 @@ defmodule Codex.Tools.Terminals do
   # Sessions of shell tools: commands that go on after the call that started them. A session has a
   # scope, outside of which its id means nothing: the turn of the call, else the calling process.
 
-  alias Codex.Tools.Terminal
-
   # Sessions of one scope.
   @most 16
 
@@ -39,7 +37,9 @@ defmodule Codex.Tools.Terminals do
   @doc "Ends the sessions of a turn."
   @spec stop(String.t() | nil) :: :ok
   def stop(turn_id) do
-    for {pid, _id} <- Registry.lookup(__MODULE__, {:turn, turn_id}), do: Terminal.stop(pid)
+    for {pid, _id} <- Registry.lookup(__MODULE__, {:turn, turn_id}),
+        do: Process.exit(pid, :shutdown)
+
     :ok
   end
 end
