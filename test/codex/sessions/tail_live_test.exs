@@ -10,6 +10,8 @@ defmodule Codex.Sessions.TailLiveTest do
   @moduletag :codex_cli
   @moduletag timeout: 180_000
 
+  @compression ["local_thread_store_compression"]
+
   defp opts(model), do: [codex_home: Test.options(model)[:codex_home]]
   defp tail!(id, model), do: follow(id, opts(model) ++ [from: :start, poll_ms: 5])
   defp stored(id, model), do: id |> Sessions.stream(opts(model)) |> Enum.to_list()
@@ -46,7 +48,7 @@ defmodule Codex.Sessions.TailLiveTest do
   end
 
   test "a thread is reverted, archived, compressed and resumed" do
-    model = Test.start!(for n <- 1..6, do: "answer #{n}")
+    model = Test.start!(for n <- 1..7, do: "answer #{n}")
     conn = connect!(model, experimental_api: true)
     thread = thread!(model, conn)
     {:ok, %{thread: %{thread_id: id} = thread}} = Thread.run(thread, "one")
@@ -68,12 +70,18 @@ defmodule Codex.Sessions.TailLiveTest do
     {_thread, five} = run!(thread, "five")
     AppServer.disconnect(conn)
 
-    # The CLI writes the plain file back.
+    # A CLI that starts compresses files that nobody has changed for some days.
     {:ok, %{files: files}} = Sessions.find(id, opts(model))
     newest = Path.join(opts(model)[:codex_home], List.last(files))
-    {_out, 0} = System.cmd("zstd", ["--rm", "-q", newest])
+    File.touch!(newest, System.os_time(:second) - 30 * 24 * 3600)
+    exec = Test.thread_options(model)
+    {:ok, other} = Codex.start_thread(Test.options(model), [{:enable, @compression} | exec])
+    {:ok, _result} = Thread.run(other, "another thread")
     assert eventually(fn -> (newest <> ".zst") in open_files() end)
-    {:ok, thread} = Codex.resume_thread(id, Test.options(model), Test.thread_options(model))
+    refute File.exists?(newest)
+
+    # A CLI that resumes the thread writes the plain file back.
+    {:ok, thread} = Codex.resume_thread(id, Test.options(model), exec)
     {_thread, six} = run!(thread, "six")
     refute File.exists?(newest <> ".zst")
 
