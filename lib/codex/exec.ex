@@ -34,6 +34,8 @@ defmodule Codex.Exec do
     * `{:unsupported_option, :developer_instructions, :ignore_user_config}` - the instructions
       exceed 127 KiB, and the CLI is told not to read profiles
     * `{:invalid_output_schema, {:not_encodable, value, path}}`
+    * `{:invalid_schema, path, keyword}` - the option `output` has no strict form: see
+      `Codex.Schema`
     * `{:invalid_review_target, value}` - not a target; or, with a map of `target`, `reason`,
       `directory` and `details`: there is no such branch (`:no_branch`) or commit (`:no_commit`),
       no repository (`:no_repository`), or Git did not answer (`:no_answer`). Git is asked before

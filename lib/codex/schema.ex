@@ -75,6 +75,7 @@ defmodule Codex.Schema do
     * `"any"` - the part allows everything
     * `"properties"`, `"items"`, `"type"` - an object, a list or a value of any form
     * `"not JSON"` - the term has no form in JSON
+    * the name of an option that is unknown, or of a field that is listed twice
     * `"too deep"`, `"too many properties"`, `"too many enum values"`, `"too many characters"`,
       `"enum too long"` - the schema is beyond the limits of providers: 10 levels of objects, 5,000
       properties, 1,000 values of enumerations, 120,000 characters of names and values, 15,000

@@ -67,7 +67,17 @@ defmodule Codex.Turn do
   def add(%__MODULE__{} = turn, {:warnings, texts} = event),
     do: {event, %{turn | warnings: Enum.reduce(texts, turn.warnings, &Warnings.put(&2, &1))}}
 
-  def add(%__MODULE__{} = turn, {:extras, map} = event), do: {event, %{turn | extras: map}}
+  # A further turn adds to the lines of the turns before.
+  def add(%__MODULE__{} = turn, {:extras, map} = event) do
+    extras =
+      Map.merge(turn.extras, map, fn
+        :json, earlier, lines -> earlier ++ lines
+        :json_truncated?, earlier, cut? -> earlier or cut?
+        _stderr, _earlier, newest -> newest
+      end)
+
+    {event, %{turn | extras: extras}}
+  end
 
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)

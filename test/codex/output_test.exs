@@ -24,6 +24,8 @@ defmodule Codex.OutputTest do
   # Each response of the model counts 10 tokens of input and 3 of output.
   defp answer(term), do: respond([json(term)], usage: %{input_tokens: 10, output_tokens: 3})
 
+  defp answer_late(term), do: respond([json(term)], delay_ms: 60_000)
+
   defp start(transport, script, thread_opts \\ [])
   defp start(:exec, script, opts), do: Codex.Scripted.start(script, [], opts)
 
@@ -220,6 +222,37 @@ defmodule Codex.OutputTest do
         assert [_, two, three] = Codex.Test.requests(model)
         assert prompt(two) =~ "does not fit"
         assert prompt(three) =~ "does not fit"
+      end
+
+      test "the extras of all turns are kept", %{transport: transport} do
+        {_model, thread} = start(transport, [answer(@bad), answer(@good)])
+        {:ok, result} = Thread.run(thread, "?", output: @fields, repair: 1, keep: [:raw])
+        ended = ~r/"turn[.\/]completed"/
+        assert Enum.count(result.raw.json, &(&1 =~ ended)) == 2
+        refute result.raw.json_truncated?
+      end
+
+      test "a stopped turn is not repaired", %{transport: transport} do
+        {model, thread} = start(transport, [answer_late(@bad), answer(@good)])
+        reader = self()
+
+        stop = fn
+          %Events.TurnStarted{} -> spawn(fn -> Codex.stop(reader) end)
+          _event -> :ok
+        end
+
+        assert {:error, {:exec_failed, %{kind: :interrupted} = error}} =
+                 Thread.run(thread, "?", output: @fields, repair: 2, on_event: stop)
+
+        assert error.result.repairs == 0
+        assert length(Codex.Test.requests(model)) <= 1
+      end
+
+      test "the limit of the call holds for all turns", %{transport: transport} do
+        {_model, thread} = start(transport, [answer(@bad), silence()])
+        opts = [output: @fields, repair: 2, total_timeout_ms: 4_000]
+        assert {:error, {:exec_failed, %{kind: :timeout} = error}} = Thread.run(thread, "?", opts)
+        assert error.result.repairs == 1
       end
 
       test "an interrupted turn is not repaired", %{transport: transport} do

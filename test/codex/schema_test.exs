@@ -216,6 +216,8 @@ defmodule Codex.SchemaTest do
       assert invalid(name: :strin) == {["properties", "name"], "type"}
       assert invalid(name: {:string, min_lenght: 1}) == {["properties", "name"], "min_lenght"}
 
+      assert invalid(a: [b: :string, c: :string, b: :integer]) == {["properties", "a"], "b"}
+
       assert invalid(name: {:list, {:optional, :string}}) ==
                {["properties", "name", "items"], "type"}
 
