@@ -61,7 +61,10 @@ defmodule Mix.Tasks.Codex.McpTest do
 
     assert List.last(servers)["transport"]["env_http_headers"] == %{"X-A" => "VAR"}
 
-    for name <- ~w(files web none), do: assert(run(home, ["remove", name]) =~ "Removed #{name}")
+    for name <- ~w(files web), do: assert(run(home, ["remove", name]) =~ "Removed #{name}")
+    text = File.read!(file)
+    assert_raise Mix.Error, ~r/no MCP server files/, fn -> run(home, ~w(remove files)) end
+    assert File.read!(file) == text
     assert run(home, ~w(enable old)) =~ "Enabled old"
     run(home, ~w(remove old))
     assert run(home, ~w(list --cwd) ++ [home]) == "There are no MCP servers."

@@ -217,6 +217,7 @@ defmodule Codex.Error.Reasons do
     duplicate_name: :invalid_request,
     unsupported_image_type: :invalid_request,
     unknown_mcp_server: :config,
+    headers_helper: :config,
     invalid_list: :protocol,
     invalid_output: :protocol,
     input_declined: :approval_denied

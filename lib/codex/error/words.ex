@@ -102,6 +102,10 @@ defmodule Codex.Error.Words do
   def reason({:unknown_mcp_server, name}),
     do: "the configuration has no MCP server #{show(name)}; see mix codex.mcp list"
 
+  def reason({:headers_helper, problem}),
+    do:
+      "the command of http_headers_helper failed: #{text(problem)}; correct it, or remove the key"
+
   # --- Options and arguments --------------------------------------------------------------------
 
   def reason(:missing_options),
@@ -126,6 +130,11 @@ defmodule Codex.Error.Words do
     do:
       "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user " <>
         "of the machine could read it; put it into config.toml, or use an app-server"
+
+  def reason({:unsupported_option, :server, path}) when is_binary(path),
+    do:
+      "option :server: the value of #{path} works only in the CLI itself; give the server with " <>
+        ":command or :url"
 
   def reason({:unsupported_option, :developer_instructions, :ignore_user_config}),
     do:

@@ -96,9 +96,9 @@ defmodule Codex.MCP.Client do
     * `:command`, with `:args`, `:cwd`, `:env`, `:env_vars` - a child process, see
       `Codex.MCP.Transport.Stdio`
     * `:url`, with the options of `Codex.MCP.Transport.StreamableHTTP`
-    * `:server` - the name of a server in the configuration of the CLI, with its `enabled_tools`,
-      `disabled_tools`, `startup_timeout_sec`, `tool_timeout_sec` and `required`; `:codex_home` names
-      another home
+    * `:server` - the name of a server in the configuration of the CLI, enabled or not, with its
+      filters of tools, time limits and `required`, the helper of its headers, and its keys for
+      logins. Keys that concern only the model are left out. `:codex_home` names another home
     * `:transport` - `{module, state}`, see `initialize/2`
 
   Options:

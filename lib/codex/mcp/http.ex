@@ -7,9 +7,10 @@ defmodule Codex.MCP.HTTP do
   # the next one. Here is the state that jobs share: the session, the protocol version, and the
   # messages that wait until the server knows the session.
 
+  alias Codex.Error.Redact
   alias Codex.HTTP.{Connection, Socket, Target}
   alias Codex.{JSON, JSONRPC}
-  alias Codex.MCP.HTTP.{Exchange, Headers}
+  alias Codex.MCP.HTTP.{Exchange, Headers, Helper}
 
   @enforce_keys [:config, :tag, :target]
   @derive {Inspect, only: [:mode, :era, :version]}
@@ -44,12 +45,12 @@ defmodule Codex.MCP.HTTP do
   @typedoc """
     * `:url` (required)
     * `:headers` - for each request
+    * `:headers_helper` - a `t:Codex.MCP.HTTP.Helper.t/0`, which runs for further headers
     * `:auth` - `{module, arg}`, see `Codex.MCP.OAuth.Bearer`
     * `:listen` - whether to open a stream for messages without a request (true)
     * `:connect_timeout_ms` (10 seconds), `:max_message_bytes` (32 MiB), `:max_message_nodes`
       (1,000,000)
     * `:proxy`, `:tls` - see `Codex.HTTP.Connection.open/3`
-    * `:redact` - a function that removes secrets from texts of the server
   """
   @type options :: %{required(:url) => String.t(), optional(atom()) => term()}
 
@@ -61,6 +62,7 @@ defmodule Codex.MCP.HTTP do
 
   @defaults %{
     headers: [],
+    headers_helper: nil,
     auth: nil,
     listen: true,
     connect_timeout_ms: 10_000,
@@ -78,13 +80,33 @@ defmodule Codex.MCP.HTTP do
   # How long the end of a session is waited for.
   @goodbye 500
 
-  @doc "Checks the URL. The first message opens a connection."
-  @spec open(options()) :: {:ok, t()} | {:error, Codex.OptionError.t()}
+  @doc "Checks the URL, and runs the helper of headers. The first message opens a connection."
+  @spec open(options()) ::
+          {:ok, t()} | {:error, Codex.OptionError.t() | {:headers_helper, String.t()}}
   def open(options) do
-    with {:ok, target} <- Target.new(options.url) do
-      config = @defaults |> Map.put(:redact, & &1) |> Map.merge(options)
+    config = Map.merge(@defaults, options)
+
+    with {:ok, target} <- Target.new(config.url), {:ok, more} <- helped(config.headers_helper) do
+      config = %{config | headers: config.headers ++ more}
+
+      given? =
+        Enum.any?(config.headers, fn {name, _} -> String.downcase(name) == "authorization" end)
+
+      config = if given?, do: %{config | auth: nil}, else: config
+      config = Map.put(config, :redact, redact(config.headers))
       {:ok, %__MODULE__{config: config, tag: make_ref(), target: target}}
     end
+  end
+
+  defp helped(nil), do: {:ok, []}
+  defp helped(helper), do: Helper.headers(helper)
+
+  # Values of headers, also without a scheme such as `Bearer`, are removed from texts of the server.
+  defp redact(headers) do
+    last = fn value -> value |> String.split() |> List.last("") end
+    secrets = for {_name, value} <- headers, secret <- [value, last.(value)], do: secret
+    secrets = Enum.reject(secrets, &(&1 == ""))
+    fn text -> Redact.redact(text, secrets) end
   end
 
   @doc "Returns whether a tool can be called, and otherwise the rule that it breaks."

@@ -2,8 +2,8 @@ defmodule Codex.MCP.Options do
   @moduledoc false
   # The options of a client, and those that the configuration of the CLI has for a server.
 
-  alias Codex.MCP.{Handlers, Protocol, Transport}
-  alias Codex.{Config, OptionError}
+  alias Codex.MCP.{Configured, Handlers, Protocol, Transport}
+  alias Codex.OptionError
   alias Codex.Options.{Schema, Type}
 
   @rows [
@@ -80,8 +80,7 @@ defmodule Codex.MCP.Options do
          pairs = Enum.map(pairs, &named/1),
          {lookup, opts} = Enum.split_with(pairs, &(elem(&1, 0) in [:server, :codex_home])),
          {:ok, configured} <- configured(lookup),
-         opts =
-           Enum.reject(configured, fn {name, _} -> List.keymember?(opts, name, 0) end) ++ opts,
+         opts = merged(configured, opts),
          {client, rest} = Enum.split_with(opts, &(elem(&1, 0) in @names)),
          {:ok, opener} <- rest |> opener(client) |> optional(client),
          do: {:ok, opener, client}
@@ -135,48 +134,21 @@ defmodule Codex.MCP.Options do
 
   defp configured(lookup) do
     case Keyword.fetch(lookup, :server) do
-      :error ->
-        {:ok, []}
-
-      {:ok, name} ->
-        home = if lookup[:codex_home], do: [codex_home: lookup[:codex_home]], else: []
-
-        with {:ok, config} <- Config.load(home) do
-          case Config.get(config, ["mcp_servers", name]) do
-            %{} = server -> {:ok, [server_name: name] ++ values(server)}
-            nil -> {:error, {:unknown_mcp_server, name}}
-          end
-        end
+      :error -> {:ok, []}
+      {:ok, name} -> Configured.options(name, Keyword.take(lookup, [:codex_home]))
     end
   end
 
-  @keys %{
-    "command" => :command,
-    "args" => :args,
-    "env" => :env,
-    "env_vars" => :env_vars,
-    "cwd" => :cwd,
-    "url" => :url,
-    "bearer_token_env_var" => :bearer_token_env_var,
-    "http_headers" => :http_headers,
-    "env_http_headers" => :env_http_headers,
-    "enabled_tools" => :enabled_tools,
-    "disabled_tools" => :disabled_tools,
-    "required" => :required
-  }
+  # Options of the call replace those of the configuration, and add to those of a login.
+  defp merged(configured, opts) do
+    rest = Enum.reject(configured, fn {name, _value} -> List.keymember?(opts, name, 0) end)
 
-  defp values(server) do
-    known = for {key, value} <- server, name = @keys[key], value != nil, do: {name, value}
+    case {configured[:oauth], List.keyfind(opts, :oauth, 0)} do
+      {[_ | _] = ours, {:oauth, theirs}} when is_list(theirs) ->
+        rest ++ List.keyreplace(opts, :oauth, 0, {:oauth, Keyword.merge(ours, theirs)})
 
-    seconds =
-      for {key, name} <- [
-            {"startup_timeout_sec", :timeout_ms},
-            {"tool_timeout_sec", :tool_timeout_ms}
-          ],
-          seconds = server[key],
-          is_number(seconds) and seconds > 0,
-          do: {name, max(round(seconds * 1000), 1)}
-
-    known ++ seconds
+      _other ->
+        rest ++ opts
+    end
   end
 end

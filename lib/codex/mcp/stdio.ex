@@ -12,6 +12,10 @@ defmodule Codex.MCP.Stdio do
   @derive {Inspect, only: [:sub]}
   defstruct [:sub, :decoder, :secrets]
 
+  @doc "Returns the names of variables that programs need to run at all. The CLI passes the same."
+  @spec inherited() :: [String.t()]
+  def inherited, do: ~w(HOME LANG LC_ALL LOGNAME PATH SHELL TERM TMPDIR TZ USER)
+
   # Closing stdin ends a server; one that ignores that gets signals.
   @ladder [{:close_stdin, 2_000}, {:signal, :term, 1_000}]
 

@@ -56,7 +56,7 @@ defmodule Codex.MCP.ToolCall do
 
       about
       |> Map.merge(%{tool: tool, args: args})
-      |> span(fn -> attempts(conn, tool, args, opts) end)
+      |> span(fn -> attempts(conn, about, tool, args, opts) end)
     end
   end
 
@@ -92,12 +92,23 @@ defmodule Codex.MCP.ToolCall do
 
   # --- Attempts ---------------------------------------------------------------------------------
 
-  defp attempts(conn, tool, args, opts) do
+  defp attempts(conn, about, tool, args, opts) do
     now = now()
     until = if opts.timeout_ms == :infinity, do: :infinity, else: now + opts.timeout_ms
     limit = if opts.limit_ms, do: at(now, opts.limit_ms), else: until
+    :ok = know(conn, about, tool, left(until))
     attempt(conn, tool, args, opts, {until, limit}, 1)
   end
+
+  # Over HTTP, since 2026-07-28, the definition of a tool says which arguments stand in headers.
+  defp know(conn, %{era: :modern, transport: Codex.MCP.HTTP}, tool, timeout) do
+    with {:ok, nil} <- Caller.call(conn, {:tool, tool}),
+         do: Lists.all(conn, "tools/list", true, timeout)
+
+    :ok
+  end
+
+  defp know(_conn, _about, _tool, _timeout), do: :ok
 
   defp attempt(conn, tool, args, opts, {until, limit} = times, n) do
     params = %{"name" => tool, "arguments" => args}

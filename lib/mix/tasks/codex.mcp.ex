@@ -18,8 +18,9 @@ defmodule Mix.Tasks.Codex.Mcp do
   stay. `add` replaces a server of the same name, and writes nothing that the CLI would refuse.
 
   `tools` starts the server and lists its tools. `call` calls one, and prints the texts of the
-  result. `login` opens a browser for a server with a URL, and prints its address; the CLI uses the
-  same login.
+  result. `login` opens a browser for a server with a URL, and prints its address; it takes `scopes`,
+  `oauth`, `oauth_resource`, `mcp_oauth_callback_port` and `mcp_oauth_callback_url` of the
+  configuration, and the CLI uses the same login.
 
   Options of all commands:
 
@@ -36,7 +37,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   use Mix.Task
 
   alias Codex.{JSON, Text}
-  alias Codex.MCP.{Client, Config, OAuth}
+  alias Codex.MCP.{Client, Config, Configured, OAuth}
   alias Mix.CodexTable
 
   @all [codex_home: :string, json: :boolean]
@@ -105,8 +106,15 @@ defmodule Mix.Tasks.Codex.Mcp do
     changed(Config.add_server(:home, name, server, home(opts)), "Added #{Text.line(name)}", opts)
   end
 
-  defp run("remove", [name], opts),
-    do: changed(Config.remove_server(:home, name, home(opts)), "Removed #{Text.line(name)}", opts)
+  # A missing server is an error here: the name may be misspelled.
+  defp run("remove", [name], opts) do
+    servers = ok(Config.list_servers(:home, [cwd: false] ++ home(opts)))
+
+    if not is_map_key(servers, name),
+      do: Mix.raise("the user's configuration has no MCP server #{Text.line(name)}")
+
+    changed(Config.remove_server(:home, name, home(opts)), "Removed #{Text.line(name)}", opts)
+  end
 
   defp run("enable", [name], opts),
     do: changed(Config.enable_server(:home, name, home(opts)), "Enabled #{Text.line(name)}", opts)
@@ -143,7 +151,9 @@ defmodule Mix.Tasks.Codex.Mcp do
 
   defp run("login", [name], opts) do
     :ok = started()
-    _tokens = ok(OAuth.login(name, url(name, opts), reading_options(opts)))
+    config = ok(Codex.Config.load(reading_options(opts)))
+    login = Configured.login(config, name) ++ reading_options(opts)
+    _tokens = ok(OAuth.login(name, url(name, opts), login))
     info("Logged in to #{Text.line(name)}")
   end
 

@@ -199,6 +199,28 @@ defmodule Codex.MCP.ClientHTTPTest do
     end
   end
 
+  describe "x-mcp-header" do
+    test "parameters stand in headers, also of a tool that was not listed before" do
+      about = %{"supportedVersions" => ["2026-07-28"], "capabilities" => %{"tools" => %{}}}
+      region = %{"type" => "string", "x-mcp-header" => "Region"}
+      tool = %{"name" => "t", "inputSchema" => %{"properties" => %{"region" => region}}}
+
+      url =
+        serve(%{
+          "server/discover" => fn conn, %{"id" => id}, _ -> result(conn, id, about) end,
+          "tools/list" => fn conn, %{"id" => id}, _ -> result(conn, id, %{"tools" => [tool]}) end,
+          "tools/call" => fn conn, %{"id" => id}, %{headers: headers} ->
+            result(conn, id, text(headers["mcp-param-region"]))
+          end
+        })
+
+      client = connect!(url)
+      assert Client.call_tool(client, "t", %{region: "eu"}) == {:ok, text("eu")}
+      assert Client.call_tool(client, "t", %{region: "us"}) == {:ok, text("us")}
+      assert [_once] = calls("tools/list")
+    end
+  end
+
   describe "batches" do
     # An answer in an array, behind a notification.
     defp batching(version) do

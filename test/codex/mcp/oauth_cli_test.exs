@@ -247,6 +247,83 @@ defmodule Codex.MCP.OAuthCliTest do
     Keyring.stop!(keyring)
   end
 
+  # The address that `codex mcp login` prints, as its parameters. Nobody opens it.
+  defp cli_address(context) do
+    {:ok, sub} = Subprocess.open([context.cli, "mcp", "login", "web"], env: context.env)
+    query = printed(sub, "")
+    _ = Subprocess.stop(sub)
+    query
+  end
+
+  defp printed(sub, text) do
+    case Regex.run(~r"^http://\S+/authorize\?(\S+)(?=\s)"m, text) do
+      [_, query] ->
+        URI.decode_query(query)
+
+      nil ->
+        receive do
+          message ->
+            case Subprocess.stream(sub, message) do
+              {:ok, sub, outputs} ->
+                more = for {kind, b} when kind in [:stdout, :stderr] <- outputs, into: "", do: b
+                printed(sub, text <> more)
+
+              :unknown ->
+                printed(sub, text)
+            end
+        after
+          60_000 -> flunk("no address: #{text}")
+        end
+    end
+  end
+
+  defp own_address(context) do
+    test = self()
+
+    open = fn url ->
+      send(test, {:address, url |> URI.parse() |> Map.get(:query) |> URI.decode_query()})
+      {:error, :seen}
+    end
+
+    {:ok, config} = Codex.Config.load(context.auth)
+    opts = Codex.MCP.Configured.login(config, "web") ++ context.auth
+
+    assert {:error, {:oauth_browser, :seen}} =
+             OAuth.login("web", context.server.url, [open: open] ++ opts)
+
+    assert_received {:address, query}
+    query
+  end
+
+  test "the keys of the configuration make the same address", context do
+    config = Path.join(context.auth[:codex_home], "config.toml")
+    text = File.read!(config)
+    port = Codex.MCPServers.free_port()
+
+    for {global, own} <- [
+          {"", ~s(scopes = ["one", "two"])},
+          {~s(mcp_oauth_callback_url = "https://shop.example/oauth/"), ""},
+          {~s(mcp_oauth_callback_url = "https://shop.example/x?y=1"),
+           ~s(oauth.client_id = "mine"\noauth.callback_url = "https://other.example/y")},
+          {"mcp_oauth_callback_port = #{port}", ~s(oauth.callback_url = "http://127.0.0.1/own")},
+          {"", ~s(oauth.callback_url = "http://127.0.0.1:#{port}/own")}
+        ] do
+      table = "[mcp_servers.web]\nurl = \"#{context.server.url}\"\n" <> own
+      [store | _server] = String.split(text, "mcp_servers")
+      File.write!(config, Enum.join([store, global, table, ""], "\n"))
+      [theirs, ours] = [cli_address(context), own_address(context)]
+      assert address(theirs, port) == address(ours, port)
+    end
+  end
+
+  # Both choose a free port, unless one is given.
+  defp address(query, port) do
+    back = URI.parse(query["redirect_uri"])
+    port = if back.port in [port, 443], do: back.port, else: :free
+    place = {back.scheme, back.host, port, back.path, back.query}
+    {place, query["scope"], query["client_id"] == "mine"}
+  end
+
   test "a logout here is one for the CLI", context do
     assert {0, _text} = cli_login(context)
     assert {:ok, true} = OAuth.logout("web", context.server.url, context.auth)

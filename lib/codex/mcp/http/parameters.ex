@@ -64,7 +64,14 @@ defmodule Codex.MCP.HTTP.Parameters do
     end
   end
 
-  defp member(key, %{} = map), do: {:cont, map[key]}
+  defp member(key, map) when is_map_key(map, key), do: {:cont, map[key]}
+
+  # Arguments of the application may have atoms as keys.
+  defp member(key, %{} = map) do
+    found = Enum.find(map, fn {name, _value} -> is_atom(name) and Atom.to_string(name) == key end)
+    {:cont, with({_name, value} <- found, do: value)}
+  end
+
   defp member(_key, _other), do: {:halt, nil}
 
   # Returns `{path, name, type}` for the parameters that are reached only by `properties`.

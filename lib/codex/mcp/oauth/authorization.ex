@@ -81,6 +81,54 @@ defmodule Codex.MCP.OAuth.Authorization do
   end
 
   @doc """
+  Returns the path of the address to return to. `base` is the option `:callback_url`.
+
+      iex> alias Codex.MCP.OAuth.Authorization
+      iex> Authorization.return_path("http://127.0.0.1:33725/mcp", "https://shop.example/oauth/")
+      "/oauth/SpbrHytTKz_D"
+  """
+  @spec return_path(String.t(), String.t() | nil) :: String.t()
+  def return_path(url, nil), do: callback_path(url)
+
+  def return_path(url, base) do
+    path = String.trim_trailing(URI.parse(base).path || "", "/")
+    "/callback" <> own = callback_path(url)
+    path <> own
+  end
+
+  @doc """
+  Returns the address to return to. `local` is that of the port on 127.0.0.1.
+
+      iex> alias Codex.MCP.OAuth.Authorization
+      iex> Authorization.redirect_uri("https://shop.example/oauth", "http://127.0.0.1:81/oauth/a")
+      "https://shop.example/oauth/a"
+      iex> Authorization.redirect_uri("http://127.0.0.1/oauth", "http://127.0.0.1:81/oauth/a")
+      "http://127.0.0.1:81/oauth/a"
+  """
+  @spec redirect_uri(String.t() | nil, String.t()) :: String.t()
+  def redirect_uri(nil, local), do: local
+
+  def redirect_uri(base, local) do
+    {uri, local} = {URI.parse(base), URI.parse(local)}
+    port = if return_port(base) == 0, do: local.port, else: uri.port
+    URI.to_string(%{uri | path: local.path, port: port})
+  end
+
+  @doc "Returns the port on this machine that an address names: 0 without one, nil for a proxy's."
+  @spec return_port(String.t() | nil) :: :inet.port_number() | nil
+  def return_port(nil), do: 0
+
+  def return_port(base) do
+    uri = URI.parse(base)
+
+    cond do
+      uri.host not in ["127.0.0.1", "localhost"] -> nil
+      base =~ ~r"\A\w+://[^/?#]*:\d" -> uri.port
+      true -> 0
+    end
+  end
+
+  @doc """
   Checks the answer that came back with the browser, and returns its code.
 
   The state is compared first, then the issuer (RFC 9207), also of an answer that is an error.

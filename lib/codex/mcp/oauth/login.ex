@@ -43,11 +43,14 @@ defmodule Codex.MCP.OAuth.Login do
   defp grant(:code, %{authorize: nil}, _tokens, _opts), do: {:error, :oauth_discovery_failed}
 
   defp grant(:code, metadata, tokens, opts) do
-    path = Authorization.callback_path(tokens.url)
+    path = Authorization.return_path(tokens.url, opts.callback_url)
 
-    with {:ok, callback} <- Callback.open(opts.port, path) do
+    port =
+      if opts.port == 0, do: Authorization.return_port(opts.callback_url) || 0, else: opts.port
+
+    with {:ok, callback} <- Callback.open(port, path) do
       try do
-        uri = Callback.uri(callback)
+        uri = Authorization.redirect_uri(opts.callback_url, Callback.uri(callback))
 
         with {:ok, client} <- Client.find(metadata, uri, tokens.scopes, opts) do
           request = Authorization.new(metadata, client.id, uri, tokens.scopes)
@@ -77,30 +80,32 @@ defmodule Codex.MCP.OAuth.Login do
     deadline = System.monotonic_time(:millisecond) + opts.login_timeout
 
     try do
-      returned(callback, opener, deadline, opts.login_timeout)
+      returned(callback, request.redirect_uri, opener, deadline, opts.login_timeout)
     after
       Browser.stop(opener)
     end
   end
 
-  defp returned(callback, {opened, _pid} = opener, deadline, limit) do
+  defp returned(callback, uri, {opened, _pid} = opener, deadline, limit) do
     ref = Callback.ref(callback)
 
     receive do
       {^ref, browser, query} -> {browser, {:ok, query}}
-      {^opened, {:redirect, url}} when is_binary(url) -> {nil, redirect(url, callback)}
+      {^opened, {:redirect, url}} when is_binary(url) -> {nil, redirect(url, uri)}
       {^opened, {:error, reason}} -> {nil, {:error, {:oauth_browser, reason}}}
-      {^opened, _ok} -> returned(callback, opener, deadline, limit)
-      {:DOWN, ^opened, _, _, :normal} -> returned(callback, opener, deadline, limit)
+      {^opened, _ok} -> returned(callback, uri, opener, deadline, limit)
+      {:DOWN, ^opened, _, _, :normal} -> returned(callback, uri, opener, deadline, limit)
       {:DOWN, ^opened, _, _, _crash} -> {nil, {:error, {:oauth_browser, :crashed}}}
     after
       max(deadline - System.monotonic_time(:millisecond), 0) -> {nil, {:error, {:timeout, limit}}}
     end
   end
 
-  defp redirect(url, callback) do
+  defp redirect(url, uri) do
+    [place | _query] = String.split(uri, "?")
+
     case String.split(url, ["?", "#"], parts: 3) do
-      [uri, query | _] -> if uri == Callback.uri(callback), do: {:ok, query}, else: foreign()
+      [^place, query | _] -> {:ok, query}
       _other -> foreign()
     end
   end

@@ -2,7 +2,8 @@ defmodule Codex.MCP.OAuth.Options do
   @moduledoc false
   # The options of logins: their own, and those of `Codex.Auth` for the store.
 
-  alias Codex.MCP.OAuth.Browser
+  alias Codex.MCP.OAuth.{Browser, Metadata}
+  alias Codex.OptionError
   alias Codex.Options.Schema
 
   @schema Schema.new([
@@ -29,6 +30,11 @@ defmodule Codex.MCP.OAuth.Options do
              "`:client_credentials` logs the client in without a person", default: :code},
             {:port, {:integer, 0, 65_535}, "the port on 127.0.0.1 to return to; 0 is a free one",
              default: 0},
+            {:callback_url, :text,
+             "the address to return to, if it is not `:port` itself but a proxy in front of it: an " <>
+               "HTTP URL, to which the last part of `callback_path/1` is appended. An address on " <>
+               "127.0.0.1 without a port gets that of `:port`",
+             shown: "`http://127.0.0.1:<port>/callback`"},
             {:login_timeout, :milliseconds, "the time that a person has", default: 300_000},
             {:request_timeout, :milliseconds, "the limit of one request", default: 30_000},
             {:login, :boolean,
@@ -53,6 +59,11 @@ defmodule Codex.MCP.OAuth.Options do
   def new!(opts) do
     {own, auth} = opts |> Schema.pairs!() |> Enum.split_with(&(elem(&1, 0) in @names))
     own = Schema.validate!(@schema, own)
+    url = own.callback_url
+
+    if url && not (Metadata.web?(url) and URI.parse(url).fragment == nil),
+      do: raise(OptionError.invalid(:callback_url, url, "an HTTP URL without a fragment"))
+
     struct!(__MODULE__, Map.merge(own, %{auth: auth, open: own.open || (&Browser.open/1)}))
   end
 end

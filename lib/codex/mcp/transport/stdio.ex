@@ -16,8 +16,7 @@ defmodule Codex.MCP.Transport.Stdio do
   alias Codex.OptionError
   alias Codex.Options.Schema
 
-  # Variables that programs need to run at all. The CLI passes the same ones.
-  @inherited ~w(HOME LANG LC_ALL LOGNAME PATH SHELL TERM TMPDIR TZ USER)
+  @inherited Codex.MCP.Stdio.inherited()
 
   @rows [
     {:command, :any, "the program, or a list of the program and its arguments",

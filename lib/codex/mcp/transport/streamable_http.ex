@@ -15,7 +15,7 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   """
 
   alias Codex.{MCP, OptionError}
-  alias Codex.Error.Redact
+  alias Codex.HTTP.Target
   alias Codex.MCP.Raw
   alias Codex.Options.Schema
 
@@ -29,10 +29,16 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
     {:env_http_headers, :env,
      "names of headers, and the variables with their values; a header with a missing or empty " <>
        "variable is left out", default: %{}},
+    {:http_headers_helper, :text,
+     "a shell command that prints a JSON object of further headers. It runs once for each " <>
+       "connection, for at most 10 s, with the same variables as a server of " <>
+       "`Codex.MCP.Transport.Stdio`"},
+    {:cwd, :path, "the working directory of that command", shown: "that of the VM"},
     {:oauth, :any,
      "options of `Codex.MCP.OAuth.login/3` for the stored login of the server; `false` for none. " <>
        "The default is the stored login, unless a bearer token is given. Without a login, no " <>
-       "token is sent. With `login: true`, a refusal starts a login", secret: true},
+       "token is sent. With `login: true`, a refusal starts a login. A header `authorization` " <>
+       "takes the place of a login", secret: true},
     {:max_message_bytes, :bytes, "the largest message of the server", shown: "32 MiB"},
     {:connect_timeout_ms, :milliseconds, "the time to connect", shown: "10 seconds"},
     {:tls, :any, "options of `:ssl`, and `:cacertfile`", secret: true}
@@ -48,6 +54,8 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
           | {:bearer_token_env_var, String.t()}
           | {:http_headers, %{String.t() => String.t()}}
           | {:env_http_headers, %{String.t() => String.t()}}
+          | {:http_headers_helper, String.t()}
+          | {:cwd, Path.t()}
           | {:oauth, keyword() | false}
           | {:max_message_bytes, pos_integer()}
           | {:connect_timeout_ms, pos_integer()}
@@ -61,7 +69,8 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   #{Schema.docs(@schema)}
 
   Returns `Codex.OptionError` for an invalid option, and `{:missing_env, name}` for a variable of
-  `:bearer_token_env_var` that is not set.
+  `:bearer_token_env_var` that is not set. A client that starts returns
+  `{:headers_helper, problem}` if the command of `:http_headers_helper` fails.
   """
   @spec start_link([option()]) ::
           {:ok, pid()} | {:error, OptionError.t() | {:missing_env, String.t()}}
@@ -69,8 +78,8 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   def start_link(opts) when is_function(opts, 0), do: start_link(opts.())
 
   def start_link(opts) do
-    with {:ok, {module, arg} = opener} <- opener(opts),
-         {:ok, _transport} <- module.open(arg),
+    with {:ok, {_module, arg} = opener} <- opener(opts),
+         {:ok, _target} <- Target.new(arg.url),
          do: Raw.start_link(fn -> opener end)
   end
 
@@ -114,17 +123,13 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
           {:ok, {module(), map()}} | {:error, OptionError.t() | {:missing_env, String.t()}}
   def opener(opts) do
     with {:ok, opts} <- Schema.validate(@schema, opts),
-         {:ok, token} <- token(opts) do
-      headers = headers(opts, token)
-      secrets = for {_name, value} <- headers, secret <- [value, last(value)], do: secret
-      redact = fn text -> Redact.redact(text, Enum.filter(secrets, &(&1 != ""))) end
-      own = %{headers: headers, redact: redact, auth: auth(opts, token)}
+         {:ok, token} <- token(opts),
+         {:ok, auth} <- auth(opts, token) do
+      own = %{headers: headers(opts, token), headers_helper: helper(opts), auth: auth}
       passed = for {name, value} <- Map.take(opts, @passed), value != nil, do: {name, value}
       {:ok, {MCP.HTTP, Map.merge(own, Map.new(passed))}}
     end
   end
-
-  defp last(value), do: value |> String.split() |> List.last("")
 
   defp token(opts) do
     case {opts.bearer_token, opts.bearer_token_env_var} do
@@ -144,7 +149,17 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
 
   defp auth(opts, token) do
     login = if opts.oauth == nil and token == nil, do: [], else: opts.oauth
-    if login, do: {MCP.OAuth.Bearer, MCP.OAuth.bearer(opts.server_name, opts.url, login)}
+    bearer = fn -> MCP.OAuth.bearer(opts.server_name, opts.url, login) end
+    {:ok, if(login, do: {MCP.OAuth.Bearer, bearer.()})}
+  rescue
+    error in OptionError -> {:error, error}
+  end
+
+  defp helper(%{http_headers_helper: nil}), do: nil
+
+  defp helper(opts) do
+    env = Map.take(System.get_env(), MCP.Stdio.inherited())
+    %{command: opts.http_headers_helper, env: env, cwd: opts.cwd}
   end
 
   defp headers(opts, token) do
