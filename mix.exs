@@ -103,7 +103,7 @@ defmodule CodexSdk.MixProject do
   defp groups_for_extras do
     [
       "Running turns":
-        guides(~w(ways_to_run options app_server events structured_output long_runs jobs)),
+        guides(~w(ways_to_run options app_server events tools structured_output long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment errors debugging telemetry sessions upgrading))

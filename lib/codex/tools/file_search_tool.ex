@@ -34,8 +34,8 @@ defmodule Codex.Tools.FileSearchTool do
   ## Results
 
   `{:ok, map}` with `"count"` and `"files"`, by their paths: maps with `"path"`, relative to the
-  searched directory, and `"matches"`: maps with `"line"`, its number, and `"text"`, without
-  `content` an empty list. `"truncated"` is `true` if something is missing: files beyond the limit,
+  searched directory, and with `content` `"matches"`: maps with `"line"`, its number, and `"text"`.
+  `"truncated"` is `true` if something is missing: files beyond the limit,
   more than 1,000 lines of a file or 4 MiB of lines. A line has at most 1,000 bytes. Links are not
   followed. With `content`, files with a NUL byte or more than 16 MiB are left out.
   """
@@ -119,10 +119,13 @@ defmodule Codex.Tools.FileSearchTool do
     call = &Native.search_files(&1, &2, root, pattern, content, search)
 
     with {:ok, {files, truncated?}} <- NativePool.call(call, timeout) do
-      result = %{"count" => length(files), "files" => Enum.map(files, &file/1)}
+      files = if content, do: Enum.map(files, &file/1), else: Enum.map(files, &path/1)
+      result = %{"count" => length(files), "files" => files}
       {:ok, if(truncated?, do: Map.put(result, "truncated", true), else: result)}
     end
   end
+
+  defp path({path, []}), do: %{"path" => path}
 
   defp file({path, lines}) do
     matches = for {number, text} <- lines, do: %{"line" => number, "text" => text}

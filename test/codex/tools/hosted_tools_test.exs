@@ -97,8 +97,8 @@ defmodule Codex.Tools.HostedToolsTest do
                 %{
                   "count" => 2,
                   "files" => [
-                    %{"path" => "lib/a.ex", "matches" => []},
-                    %{"path" => "lib/b/c.ex", "matches" => []}
+                    %{"path" => "lib/a.ex"},
+                    %{"path" => "lib/b/c.ex"}
                   ]
                 }}
 

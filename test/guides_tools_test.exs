@@ -1,0 +1,61 @@
+defmodule Codex.GuidesToolsTest do
+  # Runs the code of `guides/tools.md` with the real CLI and a scripted model. Not async: the guide
+  # registers a tool.
+  use ExUnit.Case, async: false
+
+  import Codex.Test.Steps
+
+  @moduletag :codex_cli
+
+  @guide File.read!(Path.expand("../guides/tools.md", __DIR__))
+  @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code
+
+  test "the code of the guide runs" do
+    Codex.Tools.reset_metrics()
+
+    model =
+      Codex.Test.start!([
+        tool_call("order_status", %{number: "17"}),
+        "It is sent.",
+        tool_call("file_search", %{pattern: "**/*.md", content: "licen[cs]e"}),
+        tool_call("shell", %{command: ["rm", "-r", "."]}),
+        "One file."
+      ])
+
+    File.write!(Path.join(model.workspace, "notes.md"), "The licence is MIT.\n")
+    File.write!(Path.join(model.workspace, "other.md"), "Nothing.\n")
+
+    code =
+      @blocks
+      |> Enum.join("\n")
+      |> String.replace("connect([], ", "connect(client, [cwd: workspace] ++ ")
+      |> String.replace("++ experimental_api: true", "++ [experimental_api: true]")
+      |> String.replace("start_thread([], transport", "start_thread(client, transport")
+      |> String.replace("start_thread([],\n    transport", "start_thread(client,\n    transport")
+
+    out =
+      ExUnit.CaptureIO.capture_io(fn ->
+        {_result, variables} =
+          Code.eval_string(code, client: Codex.Test.options(model), workspace: model.workspace)
+
+        Codex.AppServer.disconnect(variables[:conn])
+      end)
+
+    assert out =~ "It is sent.\n"
+    assert out =~ ~s(cannot be named "view_image": the CLI has a tool of this name)
+    assert out =~ "One file.\n"
+    assert [_, told, _, found, denied] = for(r <- Codex.Test.requests(model), do: output(r))
+    assert Codex.JSON.decode(told) == {:ok, %{"number" => "17", "status" => "sent"}}
+    assert {:ok, %{"files" => [%{"path" => "notes.md"}]}} = Codex.JSON.decode(found)
+    assert denied =~ "denied"
+    assert File.exists?(Path.join(model.workspace, "notes.md"))
+  end
+
+  defp output(%{body: %{"input" => input}}) do
+    case List.last(input) do
+      %{"type" => "function_call_output", "output" => [%{"text" => text}]} -> text
+      %{"type" => "function_call_output", "output" => text} -> text
+      _other -> nil
+    end
+  end
+end
