@@ -40,6 +40,11 @@ missing = [
       do: nil,
       else: "Tests with MCP servers in Python are left out: there is no python3 on PATH"
     ),
+  zstd:
+    if(System.find_executable("zstd"),
+      do: nil,
+      else: "Tests that compress sessions are left out: there is no zstd on PATH"
+    ),
   generator:
     case Enum.reject(~w(python3 zstd), &System.find_executable/1) do
       [] -> nil

@@ -52,10 +52,13 @@ defmodule Codex.Tailing do
 
   @doc "Waits until a function returns a true value."
   def eventually(fun, left \\ 1_000) do
-    cond do
-      value = fun.() -> value
-      left == 0 -> nil
-      true -> Process.sleep(10) && eventually(fun, left - 1)
+    value = fun.()
+
+    if value || left == 0 do
+      value
+    else
+      Process.sleep(10)
+      eventually(fun, left - 1)
     end
   end
 end

@@ -98,6 +98,7 @@ defmodule Codex.Sessions.LiveTest do
 
   defp untimed(item), do: item
 
+  @tag :zstd
   test "the app-server lists the same threads and turns" do
     model =
       Test.start!(for n <- 1..8, do: respond([message("answer #{n}")], usage: tokens(n * 100)))
@@ -126,6 +127,7 @@ defmodule Codex.Sessions.LiveTest do
     assert fork.thread_id != one.thread_id
   end
 
+  @tag :zstd
   test "the app-server reads the same history of forks and reverts from compressed files" do
     steps = for n <- 1..9, do: respond([message("answer #{n}")], usage: tokens(n * 100))
     model = Test.start!(steps)

@@ -15,6 +15,7 @@ defmodule Codex.Sessions.StressTest do
   @seconds String.to_integer(System.get_env("CODEX_SDK_STRESS_SECONDS", "5"))
 
   @moduletag :codex_cli
+  @moduletag :zstd
   @moduletag timeout: (@seconds + 120) * 1000
 
   @tokens 100
