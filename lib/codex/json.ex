@@ -21,12 +21,13 @@ defmodule Codex.JSON do
   | Elixir | JSON |
   | --- | --- |
   | map with string or atom keys | object, in the map's own order |
+  | `Codex.JSON.Object` | object, in the order of its members |
   | list | array |
   | `nil`, `true`, `false` | the same |
   | other atoms, UTF-8 binaries | string |
   | integer of any size, float | number; floats in the shortest form that reads back the same |
 
-  Anything else is an error: structs, tuples (and so keyword lists), binaries that are not UTF-8,
+  Anything else is an error: other structs, tuples (and so keyword lists), binaries that are not UTF-8,
   pids, functions. `/` and characters above `0x7f` are not escaped. A map with both `:a` and `"a"`
   gives that key twice.
 
@@ -127,6 +128,7 @@ defmodule Codex.JSON do
   defp value(f, _path) when is_float(f), do: :erlang.float_to_binary(f, [:short])
   defp value([], _path), do: "[]"
   defp value(list, path) when is_list(list), do: [?[, elements(list, 0, list, path), ?]]
+  defp value(%Codex.JSON.Object{members: members}, path), do: object(members, path)
   defp value(%_{} = struct, path), do: refuse(struct, path)
   defp value(map, path) when is_map(map), do: object(map, path)
   defp value(other, path), do: refuse(other, path)
@@ -139,9 +141,10 @@ defmodule Codex.JSON do
   # [1 | 2] has no JSON form
   defp elements(_improper, _index, list, path), do: refuse(list, path)
 
-  defp object(map, path) do
+  # A map, or a list of pairs.
+  defp object(members, path) do
     members =
-      for {key, value} <- map do
+      for {key, value} <- members do
         [?,, key(key, path), ?:, value(value, [key | path])]
       end
 

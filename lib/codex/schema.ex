@@ -28,6 +28,9 @@ defmodule Codex.Schema do
   | a JSON schema as a map | as it says | with string keys |
   | `{:optional, type}`, for fields only | the type or null | without the field; in a struct nil |
 
+  A model writes the members of an object in the order of the fields, so put the reasons before the
+  verdict. A JSON schema is a map, and has the order of the map.
+
   Options describe and limit a type: `{:string, description: "ISO code", max_length: 2}`,
   `{:list, :string, max_items: 5}`, `{:enum, [:low, :high], description: "urgency"}`. They are
   `description`, `min_length`, `max_length`, `pattern`, `format`, `minimum`, `maximum`,
@@ -149,7 +152,7 @@ defmodule Codex.Schema do
   """
   @spec strict(source()) :: {:ok, map()} | {:error, invalid()}
   def strict(source) do
-    with {:ok, schema} <- Source.schema(source), do: Strict.form(schema)
+    with {:ok, _schema, strict} <- compile(source), do: {:ok, Strict.plain(strict)}
   end
 
   @doc """
@@ -180,7 +183,7 @@ defmodule Codex.Schema do
   def source?(term), do: Source.fields?(term) or Source.module?(term)
 
   @doc false
-  # The schema for `Codex.Schema.Decoder`, and its strict form.
+  # The schema for `Codex.Schema.Decoder`, and its strict form for `Codex.Schema.Strict.ordered/1`.
   @spec compile(source()) :: {:ok, map(), map()} | {:error, invalid()}
   def compile(source) do
     with {:ok, schema} <- Source.schema(source),

@@ -1,6 +1,7 @@
 defmodule Codex.JSONTest do
   use ExUnit.Case, async: true
   doctest Codex.JSON
+  doctest Codex.JSON.Object
 
   alias Codex.JSON
 

@@ -82,6 +82,18 @@ defmodule Codex.OutputTest do
                }
       end
 
+      test "the model gets the fields in their order", %{transport: transport} do
+        fields = [zeta: :string, alpha: {:list, [y: :string, x: {:optional, :string}]}]
+        order = ~r/"properties":\{"zeta":.*"alpha":.*"properties":\{"y":.*"x":/s
+        rules = [[step: json(%{zeta: "z", alpha: []}), contains: order]]
+        model = Codex.Test.start!([], rules: rules)
+        transport = if transport == :exec, do: :exec, else: {:app_server, connect!(model)}
+        opts = [transport: transport] ++ Codex.Test.thread_options(model)
+        {:ok, thread} = Codex.start_thread(Codex.Test.options(model), opts)
+        {:ok, result} = Thread.run(thread, "?", output: fields)
+        assert Result.output(result) == {:ok, %{zeta: "z", alpha: []}}
+      end
+
       test "an answer that does not fit is asked for again", %{transport: transport} do
         script = [answer(%{}), answer(@bad), answer(@good), answer(%{city: "x"})]
         {model, thread} = start(transport, script)

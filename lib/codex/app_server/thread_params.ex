@@ -64,7 +64,7 @@ defmodule Codex.AppServer.ThreadParams do
   @doc "Returns the parameters of `turn/start`, but for thread and input."
   @spec turn(t()) :: {:ok, params()} | {:error, reason()}
   def turn(%{settings: settings} = sent) do
-    with {:ok, schema} <- schema(settings.output_schema),
+    with {:ok, schema} <- schema(settings),
          params = if(schema, do: Map.put(sent.params, "outputSchema", schema), else: sent.params),
          args = [thread_id: "", input: ""],
          {:ok, {params, uses}} <-
@@ -230,9 +230,11 @@ defmodule Codex.AppServer.ThreadParams do
   # Without its value, which may be a secret.
   defp key(argument), do: argument |> String.split("=") |> hd()
 
-  defp schema(nil), do: {:ok, nil}
+  # The strict form of `output` has an order.
+  defp schema(%{output: nil, output_schema: nil}), do: {:ok, nil}
+  defp schema(%{output: output, output_schema: schema}) when output != nil, do: {:ok, schema}
 
-  defp schema(schema) do
+  defp schema(%{output_schema: schema}) do
     with {:ok, json} <- Codex.JSON.encode(schema), {:ok, schema} <- Codex.JSON.decode(json) do
       {:ok, schema}
     else

@@ -6,6 +6,8 @@ defmodule Codex.Schema.Source do
   #   * `{:map, names}` - a map with the atoms that `names` has for the members
   #   * `{:struct, module, names}` - a struct
   #   * `{:enum, atoms}` - the atom of a text
+  #
+  # The key `:order` of an object has the names of its fields in order.
 
   alias Codex.JSON
 
@@ -117,7 +119,8 @@ defmodule Codex.Schema.Source do
       "properties" => for({_, key, _, schema} <- properties, into: %{}, do: {key, schema}),
       "required" => for({_, key, false, _} <- properties, do: key),
       "additionalProperties" => false,
-      as: as(as, names)
+      as: as(as, names),
+      order: for({_, key, _, _} <- properties, do: key)
     }
 
     {schema, modules}

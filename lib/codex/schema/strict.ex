@@ -4,6 +4,7 @@ defmodule Codex.Schema.Strict do
   # is closed, every property is required, an optional property may be null. A keyword that has no
   # strict form, and is not checked in the answer, is an error.
 
+  alias Codex.JSON.Object
   alias Codex.Schema.{Pointer, ProviderLimits}
 
   @annotations ~w($schema $id $comment title description default examples)
@@ -34,7 +35,10 @@ defmodule Codex.Schema.Strict do
   @type error ::
           {:invalid_schema, path :: [String.t() | non_neg_integer()], keyword :: String.t()}
 
-  @doc "Returns the strict form, or the first keyword that has none, with its path."
+  @doc """
+  Returns the strict form, or the first keyword that has none, with its path. Objects keep the note
+  `:order` of `Codex.Schema.Source`.
+  """
   @spec form(map()) :: {:ok, map()} | {:error, error()}
   def form(schema) do
     :ok = root(schema)
@@ -228,11 +232,13 @@ defmodule Codex.Schema.Strict do
         {name, if(name in required, do: property, else: nullable(property))}
       end
 
-    %{
+    schema
+    |> Map.take([:order])
+    |> Map.merge(%{
       "properties" => strict,
       "required" => strict |> Map.keys() |> Enum.sort(),
       "additionalProperties" => false
-    }
+    })
   end
 
   @null %{"type" => "null"}
@@ -264,4 +270,30 @@ defmodule Codex.Schema.Strict do
   end
 
   defp invalid(path, keyword), do: throw({:invalid_schema, path, keyword})
+
+  @doc "Returns a strict form without notes."
+  @spec plain(term()) :: term()
+  def plain(%{} = node),
+    do: for({key, value} <- node, is_binary(key), into: %{}, do: {key, plain(value)})
+
+  def plain(list) when is_list(list), do: Enum.map(list, &plain/1)
+  def plain(value), do: value
+
+  @doc """
+  Returns a strict form for `Codex.JSON.encode/1`, with properties in the order of the notes: a model
+  writes them in this order.
+  """
+  @spec ordered(term()) :: term()
+  def ordered(%{"properties" => properties, order: names} = node) do
+    members = for name <- names, do: {name, ordered(properties[name])}
+
+    node
+    |> Map.drop([:order, "properties"])
+    |> ordered()
+    |> Map.put("properties", %Object{members: members})
+  end
+
+  def ordered(%{} = node), do: Map.new(node, fn {key, value} -> {key, ordered(value)} end)
+  def ordered(list) when is_list(list), do: Enum.map(list, &ordered/1)
+  def ordered(value), do: value
 end

@@ -4,6 +4,7 @@ defmodule Codex.Turn.Job do
 
   alias Codex.Options.Merge
   alias Codex.Review.Target
+  alias Codex.Schema.Strict
   alias Codex.Telemetry.Trace
 
   @enforce_keys [:task, :settings]
@@ -74,7 +75,7 @@ defmodule Codex.Turn.Job do
 
   defp output(%{output: source} = turn_opts) when source != nil do
     with {:ok, schema, strict} <- Codex.Schema.compile(source),
-         do: {:ok, Map.merge(turn_opts, %{output: schema, output_schema: strict})}
+         do: {:ok, Map.merge(turn_opts, %{output: schema, output_schema: Strict.ordered(strict)})}
   end
 
   defp output(turn_opts), do: {:ok, turn_opts}
