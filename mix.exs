@@ -103,7 +103,8 @@ defmodule CodexSdk.MixProject do
   defp groups_for_extras do
     [
       "Running turns":
-        guides(~w(ways_to_run options app_server events tools structured_output long_runs jobs)),
+        guides(~w(ways_to_run options app_server events tools structured_output)) ++
+          guides(~w(agents long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment errors debugging telemetry sessions upgrading))
@@ -149,6 +150,8 @@ defmodule CodexSdk.MixProject do
         ~r/^Codex\.ToolOutput(\.|$)/,
         ~r/^Codex\.Tools(\.|$)/
       ],
+      "Agents and guardrails":
+        ~r/^Codex\.(Agent|AgentRunner|RunConfig|ModelSettings|Handoff|Guardrail|ToolGuardrail|Session)(\.|$)/,
       "App-server and stored threads": [
         Codex.AppServer,
         Codex.AppServer.Mcp,

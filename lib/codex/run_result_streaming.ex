@@ -43,12 +43,12 @@ defmodule Codex.RunResultStreaming do
                 ~w(reasoning_output_tokens total_tokens)
 
   @doc false
-  def new(stream, turn, token) do
+  def new(stream, turn, token, first \\ %StreamEvent.AgentUpdated{}) do
     usage = :counters.new(length(@usage_keys) + 2, [])
 
     %__MODULE__{
-      stream: semantic(stream, turn, usage, token),
-      raw: semantic(stream, %{turn | keep?: false}, usage, token),
+      stream: semantic(stream, turn, usage, token, first),
+      raw: semantic(stream, %{turn | keep?: false}, usage, token, first),
       token: token,
       usage: usage,
       progress: Reader.new()
@@ -56,7 +56,7 @@ defmodule Codex.RunResultStreaming do
   end
 
   # Converts events to stream events, and a failed turn to an exception.
-  defp semantic(events, turn, usage, token) do
+  defp semantic(events, turn, usage, token, first) do
     # A cancel before the CLI has started counts, too.
     start = fn ->
       if cancelled?(usage), do: raise(interrupted())
@@ -72,6 +72,9 @@ defmodule Codex.RunResultStreaming do
         {{:failed, error}, turn} ->
           _ = keep_result(token, Turn.result(turn))
           raise error
+
+        {{:agent, agent, config}, turn} ->
+          {[%StreamEvent.AgentUpdated{agent: agent, run_config: config}], turn}
 
         {{tag, _}, turn} when is_atom(tag) ->
           {[], turn}
@@ -102,7 +105,7 @@ defmodule Codex.RunResultStreaming do
     end
 
     Stream.concat(
-      [%StreamEvent.AgentUpdated{}],
+      [first],
       Stream.transform(events, start, each, last, &halted(token, &1))
     )
   end

@@ -62,6 +62,7 @@ defmodule Codex.Thread do
     :rate_limits,
     :transport_ref,
     :ref,
+    :agent,
     metadata: %{},
     labels: %{},
     usage: %{},
@@ -75,6 +76,7 @@ defmodule Codex.Thread do
     * `resume` - `:last` if the next turn resumes the newest thread
     * `fork_of` - the id of the thread that the first turn forks
     * `usage` - the last running total that the CLI reported
+    * `agent` - identifies the instructions and tools of the agent that began it
     * `ref` - identifies the conversation before it has an id: see `Codex.stop/1`
     * `transport` - the transport of its turns; `transport_ref` - the connection that has the thread
       loaded
@@ -89,6 +91,7 @@ defmodule Codex.Thread do
           rate_limits: RateLimit.Snapshot.t() | nil,
           transport_ref: GenServer.server() | nil,
           ref: reference() | nil,
+          agent: binary() | nil,
           metadata: map(),
           labels: map(),
           usage: map(),
@@ -158,7 +161,7 @@ defmodule Codex.Thread do
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, opts} <- Runner.opts(opts),
          token = Runner.token(),
-         {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, token) do
+         {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, run_token: token) do
       {:ok, Codex.RunResultStreaming.new(Driver.stream(job), turn, token)}
     end
   end
@@ -349,23 +352,25 @@ defmodule Codex.Thread do
 
   def interrupt(other, _opts), do: no_thread(other)
 
-  # Checks a turn, and returns its job and the turn before its first event.
-  defp prepare(thread, task, turn_opts, mode, run_token \\ nil)
+  @doc false
+  # Checks a turn, and returns its job and the turn before its first event. `more` as for
+  # `Codex.Turn.Job.new/5`.
+  def prepare(thread, task, turn_opts, mode, more \\ [])
 
-  defp prepare(%__MODULE__{} = thread, task, turn_opts, mode, run_token) do
+  def prepare(%__MODULE__{} = thread, task, turn_opts, mode, more) do
     thread = if new?(task), do: Turn.reset(thread), else: thread
 
     with :ok <- reviewable(thread, task),
          {:ok, turn_opts} <- Table.check(:turn, turn_opts),
          {:ok, job} <-
-           Job.new(task, thread.codex_opts, thread, turn_opts, run_token: run_token),
+           Job.new(task, thread.codex_opts, thread, turn_opts, more),
          {:ok, job} <- Driver.prepare(transport(thread), job, mode) do
       structured? = job.turn_opts[:output_schema] != nil
       {:ok, job, Turn.new(loaded(thread), structured?, job.turn_opts)}
     end
   end
 
-  defp prepare(other, _task, _turn_opts, _mode, _run_token), do: no_thread(other)
+  def prepare(other, _task, _turn_opts, _mode, _more), do: no_thread(other)
 
   defp transport(%{transport: :exec}), do: Codex.Exec.Turn
   defp transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn

@@ -23,6 +23,8 @@ defmodule Codex.Turn do
     :review,
     :on_event,
     :schema,
+    :spent,
+    :last_agent,
     attempts: 1,
     repairs: 0,
     extras: %{},
@@ -79,6 +81,19 @@ defmodule Codex.Turn do
     {event, %{turn | extras: extras}}
   end
 
+  # Of a run with agents: the agent that goes on, its next turn, tokens that no running total has,
+  # and an answer that no message has.
+  def add(%__MODULE__{} = turn, {:agent, agent, _config} = event),
+    do: {event, %{turn | last_agent: agent}}
+
+  def add(%__MODULE__{} = turn, {:spent, usage} = event),
+    do: {event, %{turn | spent: Usage.sum(turn.spent, usage)}}
+
+  def add(%__MODULE__{} = turn, {:next, thread} = event), do: {event, next(turn, thread)}
+
+  def add(%__MODULE__{} = turn, {:answer, answer} = event),
+    do: {event, %{turn | declared: answer}}
+
   def add(%__MODULE__{} = turn, event) do
     event = parse(event, turn.structured?)
     kept = if turn.keep?, do: Kept.add(turn.kept, event), else: turn.kept
@@ -86,6 +101,23 @@ defmodule Codex.Turn do
     review = turn.review && Review.keep(event, turn.review)
     turn = %{turn | kept: kept, warnings: warnings, review: review}
     {event, take(%{turn | children: Child.note(turn.children, event)}, event)}
+  end
+
+  # What was collected stays; the answer and the count of tokens begin anew.
+  defp next(turn, thread) do
+    {usage, _scope} = Usage.share(turn.total, turn.baseline)
+
+    %{
+      turn
+      | thread: thread,
+        baseline: baseline(thread),
+        total: nil,
+        spent: Usage.sum(turn.spent, usage),
+        message: nil,
+        answer: nil,
+        declared: nil,
+        response_id: nil
+    }
   end
 
   @doc "Adds an element in `Enum.reduce_while/3`: `on_event` may end the turn."
@@ -268,8 +300,9 @@ defmodule Codex.Turn do
       final_response: response(turn),
       warnings: Warnings.list(turn.warnings),
       children: Child.list(turn.children),
-      usage: usage,
+      usage: Usage.sum(turn.spent, usage),
       usage_scope: scope,
+      last_agent: turn.last_agent,
       last_response_id: turn.response_id,
       attempts: turn.attempts,
       schema: turn.schema,

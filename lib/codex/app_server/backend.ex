@@ -47,6 +47,7 @@ defmodule Codex.AppServer.Backend do
         sent: sent,
         turn: turn,
         params: params,
+        items: job.history,
         working_directory: settings.working_directory
       }
 
@@ -133,6 +134,8 @@ defmodule Codex.AppServer.Backend do
   end
 
   # The method that begins the turn, and its parameters but for the thread.
+  defp begin(%{task: {:run, :continue}}, _files), do: {:ok, {"turn/start", %{"input" => []}}}
+
   defp begin(%{task: {:run, input}, settings: settings}, files) do
     with {:ok, blocks} <- input(input, files),
          {:ok, images} <- images(settings.images, files) do

@@ -11,6 +11,7 @@ defmodule Codex.AppServer.TurnStart do
     * `begin` - the method that starts the turn, and its parameters but for the thread
     * `sent`, `turn` - how the options are sent, to a thread and to a turn
     * `params` - the parameters of a thread's method that were checked before, or nil
+    * `items` - response items that a new thread begins with
     * `working_directory` - of the turn, or nil
   """
   @type t :: %{
@@ -19,6 +20,7 @@ defmodule Codex.AppServer.TurnStart do
           sent: ThreadParams.t(),
           turn: ThreadParams.params(),
           params: {method :: String.t(), ThreadParams.params()} | nil,
+          items: [map()],
           working_directory: String.t() | nil
         }
 
@@ -40,7 +42,13 @@ defmodule Codex.AppServer.TurnStart do
 
   # Returns the thread's id and its model, which is nil if no answer named it.
   defp thread({:loaded, id}, _start, _ask), do: {:ok, {id, nil}}
-  defp thread(:start, start, ask), do: new(start, "thread/start", %{}, ask)
+
+  defp thread(:start, start, ask) do
+    with {:ok, {id, _model} = thread} <- new(start, "thread/start", %{}, ask),
+         :ok <- inject(start.items, id, ask),
+         do: {:ok, thread}
+  end
+
   defp thread({:resume, id}, start, ask), do: new(start, "thread/resume", thread_of(id), ask)
   defp thread({:fork, id}, start, ask), do: new(start, "thread/fork", thread_of(id), ask)
 
@@ -53,6 +61,13 @@ defmodule Codex.AppServer.TurnStart do
       {:ok, _none} -> thread(:start, start, ask)
       {:error, reason} -> {:error, reason}
     end
+  end
+
+  defp inject([], _id, _ask), do: :ok
+
+  defp inject(items, id, ask) do
+    params = %{"threadId" => id, "items" => items}
+    with {:ok, _} <- ask.("thread/inject_items", params, []), do: :ok
   end
 
   # The turns of a thread are read one by one, by those who want them.

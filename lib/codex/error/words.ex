@@ -289,6 +289,23 @@ defmodule Codex.Error.Words do
 
   def reason({:unsupported, text}) when is_binary(text), do: text
 
+  def reason({:unsupported, key, why}) when is_binary(why),
+    do: "#{text(key)} is not supported: #{why}"
+
+  def reason({:max_turns_exceeded, most, _more}),
+    do: "the run needs more than #{show(most)} turns: raise max_turns, or hand over less"
+
+  def reason({:invalid_tool_use_behavior_result, value}),
+    do:
+      "tool_use_behavior returned #{show(value)}, expected a map with is_final_output (boolean) " <>
+        "and final_output"
+
+  def reason({:invalid_handoff_input, :failed}),
+    do: "the input_filter of a handoff failed: see the log"
+
+  def reason({:invalid_handoff_input, _value}),
+    do: "the input_filter of a handoff returned no Codex.Handoff.InputData"
+
   def reason({:turn_running, id, _turn}),
     do:
       "a turn is running in the thread #{text(id)}: Codex.Thread.steer/2 adds to it, " <>

@@ -118,13 +118,14 @@ defmodule Codex.Files.Registry do
 
     case FileSystem.make_private(dir) do
       :ok -> {:ok, dir}
-      {:error, :eexist} -> there(dir)
-      {:error, reason} -> {:error, {:write_failed, dir, reason}}
+      {:error, reason} -> there(dir, reason)
     end
   end
 
-  defp there(dir) do
-    if FileSystem.dir?(dir), do: {:ok, dir}, else: {:error, {:write_failed, dir, :enotdir}}
+  # A file in the place of the directory is one that exists, too.
+  defp there(dir, reason) do
+    reason = if reason == :eexist, do: :enotdir, else: reason
+    if FileSystem.dir?(dir), do: {:ok, dir}, else: {:error, {:write_failed, dir, reason}}
   end
 
   defp locked(dir, fun) do

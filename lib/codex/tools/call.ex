@@ -106,7 +106,10 @@ defmodule Codex.Tools.Call do
   def answer(tool, args, context) do
     crashed = &Crash.log("the tool #{tool.name}", &1, &2, &3)
 
-    with {:ok, output} <- run(tool, args, context, crashed),
+    call = &run(tool, &1, &2, crashed)
+    around = tool.around || fn args, context, call -> call.(args, context) end
+
+    with {:ok, output} <- around.(args, context, call),
          {:ok, items} <- ToolOutput.content(output) do
       warn(tool, items, context)
       {:ok, items}

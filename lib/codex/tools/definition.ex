@@ -6,11 +6,12 @@ defmodule Codex.Tools.Definition do
   alias Codex.{DidYouMean, JSON, Tool}
 
   @enforce_keys [:module, :name, :description, :schema, :metadata, :timeout_ms]
-  defstruct @enforce_keys ++ [:namespace, :namespace_description, defer: false]
+  defstruct @enforce_keys ++ [:namespace, :namespace_description, :around, defer: false]
 
   @typedoc """
   A host tool. `schema` is the JSON schema of the arguments with string keys; `metadata` is that of
-  the module with the options of the thread or the registration.
+  the module with the options of the thread or the registration. `around` runs the calls of a model:
+  it gets the arguments, the context and the function that calls the tool with them.
   """
   @type t :: %__MODULE__{
           module: module(),
@@ -21,8 +22,12 @@ defmodule Codex.Tools.Definition do
           schema: map(),
           metadata: Tool.metadata(),
           timeout_ms: pos_integer(),
+          around: (term(), map(), (term(), map() -> result()) -> result()) | nil,
           defer: boolean()
         }
+
+  @typedoc "The result of a call."
+  @type result :: {:ok, term()} | {:error, term()}
 
   @typedoc "Why a module is no tool."
   @type reason ::

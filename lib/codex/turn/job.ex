@@ -17,21 +17,23 @@ defmodule Codex.Turn.Job do
     mode: :blocking,
     transport: :exec,
     tokens: [],
+    history: [],
     turn_opts: %{}
   ]
 
   @typedoc """
-    * `task` - an input, or the target of a review
+    * `task` - an input, `:continue` for a turn without new input, or the target of a review
     * `settings` - the options, merged (`Codex.Options.Merge`)
     * `thread` - nil if `Codex.Exec` runs without one
     * `plan` - the data that the transport sends
     * `module` - the `Codex.Turn.Transport`
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn
+    * `history` - response items that a new thread begins with
     * `turn_opts` - the options of the turn alone
   """
   @type t :: %__MODULE__{
-          task: {:run, Codex.Input.t()} | {:review, Codex.Review.target()},
+          task: {:run, Codex.Input.t() | :continue} | {:review, Codex.Review.target()},
           settings: map(),
           thread: struct() | nil,
           plan: term(),
@@ -39,6 +41,7 @@ defmodule Codex.Turn.Job do
           mode: Codex.Turn.Driver.mode(),
           transport: :exec | {:app_server, GenServer.server()},
           tokens: [String.t()],
+          history: [map()],
           turn_opts: map()
         }
 
@@ -64,6 +67,7 @@ defmodule Codex.Turn.Job do
          thread: thread,
          transport: transport,
          tokens: List.wrap(settings.cancellation_token) ++ List.wrap(more[:run_token]),
+         history: more[:history] || [],
          turn_opts: turn_opts
        }}
     end

@@ -29,6 +29,7 @@ defmodule Codex.Turn.Result do
     * `attempts` - the number of runs
     * `repairs` - the number of these that asked for a corrected answer (option `repair`)
     * `schema` - the option `output` of the turn, in the form that `output/1` reads, or nil
+    * `last_agent` - the `Codex.Agent` that answered, of `Codex.AgentRunner`; otherwise nil
     * `review` - the `Codex.Review` of `Codex.Thread.review/3`
     * `last_response_id` - the provider's id of the last response: over an app-server with
       `experimental_raw_events: true`, otherwise nil. The CLI itself keeps the conversation, so no
@@ -47,6 +48,7 @@ defmodule Codex.Turn.Result do
     :last_response_id,
     :review,
     :schema,
+    :last_agent,
     usage_scope: :turn,
     events_dropped: 0,
     warnings: [],
@@ -71,6 +73,7 @@ defmodule Codex.Turn.Result do
           repairs: non_neg_integer(),
           schema: map() | nil,
           review: Codex.Review.t() | nil,
+          last_agent: struct() | nil,
           last_response_id: String.t() | nil
         }
 
@@ -125,6 +128,7 @@ defmodule Codex.Turn.Result do
         events_dropped: if(result.events_dropped > 0, do: result.events_dropped),
         attempts: result.attempts,
         repairs: if(result.repairs > 0, do: result.repairs),
+        last_agent: result.last_agent && result.last_agent.name,
         last_response_id: result.last_response_id
       ]
 

@@ -22,6 +22,25 @@ defmodule Codex.Turn.Usage do
       else: {share, :turn}
   end
 
+  @doc """
+  Adds the tokens of two turns.
+
+      iex> Codex.Turn.Usage.sum(%{"input_tokens" => 1}, %{"input_tokens" => 2, "output_tokens" => 3})
+      %{"input_tokens" => 3, "output_tokens" => 3}
+      iex> Codex.Turn.Usage.sum(nil, nil)
+      nil
+  """
+  @spec sum(map() | nil, map() | nil) :: map() | nil
+  def sum(nil, usage), do: usage
+  def sum(usage, nil), do: usage
+
+  def sum(one, other) do
+    Map.merge(one, other, fn
+      _key, a, b when is_integer(a) and is_integer(b) -> a + b
+      _key, _a, b -> b
+    end)
+  end
+
   defp integer(n) when is_integer(n), do: n
   defp integer(_other), do: 0
 end
