@@ -128,7 +128,8 @@ defmodule Codex.AgentRunner do
          plan = %{plan | token: token},
          {:ok, _job, turn} <- Setup.prepare(plan, nil) do
       first = %StreamEvent.AgentUpdated{agent: plan.agent, run_config: plan.config}
-      {:ok, RunResultStreaming.new(Loop.stream(plan, input), turn, token, first)}
+      stream = &Loop.stream(Map.put(plan, :last?, &1), input)
+      {:ok, RunResultStreaming.new(stream, turn, token, first)}
     end
   end
 

@@ -43,8 +43,10 @@ defmodule Codex.RunResultStreaming do
                 ~w(reasoning_output_tokens total_tokens)
 
   @doc false
+  # `stream` makes the stream of a function that returns whether no further turn may begin.
   def new(stream, turn, token, first \\ %StreamEvent.AgentUpdated{}) do
     usage = :counters.new(length(@usage_keys) + 2, [])
+    stream = stream.(fn -> :counters.get(usage, cancelled()) > 0 end)
 
     %__MODULE__{
       stream: semantic(stream, turn, usage, token, first),
@@ -209,7 +211,7 @@ defmodule Codex.RunResultStreaming do
 
   @doc """
   Stops the run: `:immediate` (default) ends the CLI immediately; `:after_turn` lets the running
-  turn end.
+  turn end, and begins no further turn (option `repair`).
 
   Any process may call it, also before the run is read: then the turn will not start.
   """
@@ -222,8 +224,10 @@ defmodule Codex.RunResultStreaming do
     Reader.cancel(run.progress)
   end
 
-  # A run is one turn: there is no next turn to prevent.
-  def cancel(%__MODULE__{}, :after_turn), do: :ok
+  def cancel(%__MODULE__{} = run, :after_turn) do
+    unless cancelled?(run.usage), do: :counters.put(run.usage, cancelled(), 2)
+    :ok
+  end
 
   @doc """
   Returns the tokens used so far, by the CLI's names; `%{}` until the turn has ended. The scope of
@@ -247,6 +251,7 @@ defmodule Codex.RunResultStreaming do
     :ok
   end
 
+  # 0, or 1 after `:immediate`, 2 after `:after_turn`.
   defp cancelled?(usage), do: :counters.get(usage, cancelled()) == 1
   defp cancelled, do: length(@usage_keys) + 1
   defp begun?(%{usage: usage}), do: :counters.get(usage, begun()) == 1

@@ -162,7 +162,8 @@ defmodule Codex.Thread do
     with {:ok, opts} <- Runner.opts(opts),
          token = Runner.token(),
          {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, run_token: token) do
-      {:ok, Codex.RunResultStreaming.new(Driver.stream(job), turn, token)}
+      stream = &Driver.stream(%{job | last?: &1})
+      {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
   end
 

@@ -161,6 +161,29 @@ defmodule Codex.OutputTest do
         assert %{repairs: 1, usage: %{"input_tokens" => 20, "output_tokens" => 6}} = result
       end
 
+      test "a run that is cancelled after its turn is not repaired", %{transport: transport} do
+        {model, thread} = start(transport, [answer(@bad), answer(@good)])
+        {:ok, run} = Thread.run_streamed(thread, "Which city?", output: @fields, repair: 1)
+
+        for %Events.TurnStarted{} <- RunResultStreaming.raw_events(run),
+            do: :ok = RunResultStreaming.cancel(run, :after_turn)
+
+        {:ok, result} = RunResultStreaming.result(run)
+        assert {:error, {:invalid_output, _}} = Result.output(result)
+        assert result.repairs == 0
+        assert length(Codex.Test.requests(model)) == 1
+      end
+
+      test "the answer of an agent is repaired, too", %{transport: transport} do
+        {:ok, agent} = Codex.Agent.new(name: "clerk", instructions: "Be brief.")
+        {model, thread} = start(transport, [answer(@bad), answer(@good)])
+        opts = %{agent: agent, turn_opts: [output: @fields, repair: 1]}
+        {:ok, result} = Codex.AgentRunner.run(thread, "Which city?", opts)
+        assert Result.output(result) == {:ok, %{city: "Oslo", kind: :town}}
+        assert %{repairs: 1, usage: %{"input_tokens" => 20}} = result
+        assert length(Codex.Test.requests(model)) == 2
+      end
+
       test "events alone are streamed, too", %{transport: transport} do
         {_model, thread} = start(transport, [answer(@bad), answer(@good)])
 

@@ -427,6 +427,17 @@ defmodule Codex.SchemaTest do
                [{["u"], "must be an object or an integer, got a boolean"}]
     end
 
+    test "keeps messages short" do
+      values = for n <- 1..200, do: "a rather long value #{n}"
+      [{["e"], message}] = faults([e: {:enum, values}], %{e: "x"})
+      assert String.starts_with?(message, ~s(must be one of "a rather long value 1", "a rather))
+      assert String.ends_with?(message, "…, and others")
+      assert String.length(message) < 1_100
+
+      [{[], message}] = faults([a: {:optional, :string}], %{String.duplicate("x", 999) => 1})
+      assert message == String.duplicate("x", 100) <> " is unknown; known are a"
+    end
+
     test "returns at most 100 faults, and the deepest level is one" do
       answer = %{l: List.duplicate("x", 1_000)}
       assert length(faults([l: {:list, :integer}], answer)) == 100

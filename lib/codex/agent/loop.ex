@@ -77,6 +77,7 @@ defmodule Codex.Agent.Loop do
       {:ok, job, turn} ->
         Hooks.call(plan.agent, plan.config, :on_agent_start, [Setup.context(plan)])
         reducer = fn element, _acc -> {:suspend, element} end
+        job = %{job | last?: plan[:last?]}
         next = &Enumerable.reduce(Driver.stream(job), &1, reducer)
 
         state = %{

@@ -14,16 +14,18 @@ defmodule Codex.Agent.Setup do
     * `base` - the thread with the options of the caller
     * `task` - the input of the turn, or `:continue`
     * `history` - items that a new thread begins with
+    * `last?` - see `Codex.Turn.Job`
   """
   @type plan :: %{
-          agent: struct(),
-          config: struct(),
-          base: struct(),
-          task: Codex.Input.t() | :continue,
-          history: [map()],
-          turn_opts: map(),
-          mode: Codex.Turn.Driver.mode(),
-          token: String.t() | nil
+          optional(:last?) => (... -> boolean()),
+          required(:agent) => struct(),
+          required(:config) => struct(),
+          required(:base) => struct(),
+          required(:task) => Codex.Input.t() | :continue,
+          required(:history) => [map()],
+          required(:turn_opts) => map(),
+          required(:mode) => Codex.Turn.Driver.mode(),
+          required(:token) => String.t() | nil
         }
 
   @doc """

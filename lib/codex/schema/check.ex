@@ -18,9 +18,10 @@ defmodule Codex.Schema.Check do
   # Parts of values against parts of schemas. Unions of references can make any number of pairs.
   @max_steps 1_000_000
 
-  # The longest name of a member, and the number of known names, in a text.
+  # The longest name of a member, the number of known names or values, and their length in a text.
   @max_name 100
   @max_known 50
+  @max_text 1_000
 
   @typedoc """
   A fault at a path. `member` is the missing or unknown member of the object at the path: then the
@@ -116,11 +117,11 @@ defmodule Codex.Schema.Check do
   defp keyword({"enum", [_ | _] = values}, value, _schema, path, _refs, state) do
     if Enum.any?(values, &(&1 == value)),
       do: state,
-      else: wrong(state, path, "must be one of #{Enum.map_join(values, ", ", &json/1)}")
+      else: wrong(state, path, "must be one of #{listed(values, &json/1)}")
   end
 
   defp keyword({"const", const}, value, _schema, path, _refs, state),
-    do: if(value == const, do: state, else: wrong(state, path, "must be #{json(const)}"))
+    do: if(value == const, do: state, else: wrong(state, path, "must be #{cut(json(const))}"))
 
   defp keyword({"required", names}, value, _schema, path, _refs, state)
        when is_list(names) and is_map(value) do
@@ -222,7 +223,16 @@ defmodule Codex.Schema.Check do
   defp short(name) when is_binary(name), do: String.slice(name, 0, @max_name)
   defp short(name), do: name |> inspect() |> String.slice(0, @max_name)
 
-  defp names(known), do: known |> Map.keys() |> Enum.take(@max_known) |> Enum.join(", ")
+  defp names(known), do: known |> Map.keys() |> listed(& &1)
+
+  defp listed(terms, text) do
+    list = terms |> Enum.take(@max_known) |> Enum.map_join(", ", text) |> cut()
+    if length(terms) > @max_known, do: list <> ", and others", else: list
+  end
+
+  defp cut(text),
+    do:
+      if(String.length(text) > @max_text, do: String.slice(text, 0, @max_text) <> "…", else: text)
 
   # The faults to report if no form of a union fits: those of the form with the fewest among the
   # forms of the value's type; else one about the types.

@@ -8,6 +8,8 @@ defmodule Codex.Schema.Decoder do
   alias Codex.JSON.Answer
   alias Codex.Schema.{Check, Pointer}
 
+  @max_faults 100
+
   @type result :: {:ok, term()} | {:error, {:invalid_output, [Schema.fault(), ...]}}
 
   @doc "Decodes a text, or a term that JSON can express."
@@ -24,7 +26,7 @@ defmodule Codex.Schema.Decoder do
     end
   end
 
-  defp invalid(faults), do: {:error, {:invalid_output, faults}}
+  defp invalid(faults), do: {:error, {:invalid_output, Enum.take(faults, @max_faults)}}
 
   defp fault(%{path: path, member: nil, text: text}), do: %{path: path, message: text}
 

@@ -280,8 +280,8 @@ defmodule Codex.Schema.Strict do
   def plain(value), do: value
 
   @doc """
-  Returns a strict form for `Codex.JSON.encode/1`, with properties in the order of the notes: a model
-  writes them in this order.
+  Returns a strict form for `Codex.JSON.encode/1`. The properties have the order of the notes, in
+  which a model writes them.
   """
   @spec ordered(term()) :: term()
   def ordered(%{"properties" => properties, order: names} = node) do

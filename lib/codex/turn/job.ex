@@ -14,6 +14,7 @@ defmodule Codex.Turn.Job do
     :thread,
     :plan,
     :module,
+    :last?,
     mode: :blocking,
     transport: :exec,
     tokens: [],
@@ -27,6 +28,7 @@ defmodule Codex.Turn.Job do
     * `thread` - nil if `Codex.Exec` runs without one
     * `plan` - the data that the transport sends
     * `module` - the `Codex.Turn.Transport`
+    * `last?` - nil, or a function that returns whether no further turn may begin
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn
     * `history` - response items that a new thread begins with
@@ -38,6 +40,7 @@ defmodule Codex.Turn.Job do
           thread: struct() | nil,
           plan: term(),
           module: module() | nil,
+          last?: (... -> boolean()) | nil,
           mode: Codex.Turn.Driver.mode(),
           transport: :exec | {:app_server, GenServer.server()},
           tokens: [String.t()],

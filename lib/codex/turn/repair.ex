@@ -89,12 +89,15 @@ defmodule Codex.Turn.Repair do
     with {:ok, %{final_response: %{text: text}, thread: %{thread_id: id}}}
          when is_binary(text) and is_binary(id) <- Turn.result(state.turn),
          {:error, {:invalid_output, faults}} <- Decoder.decode(state.job.settings.output, text),
-         false <- Cancellation.cancelled?(state.opts.call) do
+         false <- Cancellation.cancelled?(state.opts.call) or last?(state.job) do
       again(state, {:resume, id, prompt(faults)})
     else
       _fits_or_has_no_answer -> :halt
     end
   end
+
+  defp last?(%{last?: nil}), do: false
+  defp last?(%{last?: last?}), do: last?.()
 
   defp again(state, how) do
     number = state.number + 1
