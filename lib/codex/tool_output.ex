@@ -12,6 +12,7 @@ defmodule Codex.ToolOutput do
   other URLs. Files (`file/1`) reach the model as JSON.
   """
 
+  alias Codex.Files.Attachment
   alias Codex.JSON
   alias Codex.ToolOutput.ImageData
 
@@ -130,7 +131,8 @@ defmodule Codex.ToolOutput do
 
   @doc """
   Returns an output as maps in the form of the Responses API: `input_text`, `input_image` and
-  `input_file`. Lists are flattened, without duplicates. Other maps get string keys.
+  `input_file`. Lists are flattened, without duplicates. Other maps get string keys. A
+  `Codex.Files.Attachment` is read, and becomes an `input_file`.
 
       iex> Codex.ToolOutput.normalize([Codex.ToolOutput.text("a"), [Codex.ToolOutput.text("a")]])
       [%{"type" => "input_text", "text" => "a"}]
@@ -157,6 +159,21 @@ defmodule Codex.ToolOutput do
     }
 
     %{"type" => "input_file", "file_data" => set(fields)}
+  end
+
+  # Without data if the copy was removed.
+  def normalize(%Attachment{} = attachment) do
+    case Codex.FileSystem.read(attachment.path) do
+      {:ok, bytes} ->
+        fields = %{"filename" => attachment.name, "data" => Base.encode64(bytes)}
+        %{"type" => "input_file", "file_data" => Map.put(fields, "file_id", attachment.id)}
+
+      {:error, _reason} ->
+        %{
+          "type" => "input_file",
+          "file_data" => %{"file_id" => attachment.id, "filename" => attachment.name}
+        }
+    end
   end
 
   def normalize(%_{} = struct), do: struct |> Map.from_struct() |> normalize()
@@ -232,6 +249,7 @@ defmodule Codex.ToolOutput do
   defp text_item(text), do: %{"type" => "input_text", "text" => Codex.Text.utf8(text)}
 
   defp json(%FileContent{} = file), do: json(normalize(file))
+  defp json(%Attachment{} = attachment), do: json(normalize(attachment))
 
   defp json(term) do
     with {:ok, json} <- JSON.encode(term), do: {:ok, [text_item(json)]}

@@ -92,6 +92,23 @@ defmodule Codex.ToolOutputTest do
     assert {:error, {:not_encodable, _, _}} = ToolOutput.content([ToolOutput.text("a"), self()])
   end
 
+  test "a staged file is read", %{path: path} do
+    {:ok, attachment} = Codex.Files.stage(path)
+
+    assert %{"type" => "input_file", "file_data" => file} = ToolOutput.normalize(attachment)
+
+    assert file == %{
+             "file_id" => attachment.id,
+             "filename" => "dot.png",
+             "data" => Base.encode64(@png)
+           }
+
+    gone = %{attachment | path: path <> ".gone"}
+    refute is_map_key(ToolOutput.normalize(gone)["file_data"], "data")
+    assert {:ok, [%{"text" => json}]} = ToolOutput.content(attachment)
+    assert {:ok, %{"type" => "input_file"}} = Codex.JSON.decode(json)
+  end
+
   test "normal forms have no duplicates" do
     image = %Image{file_id: "f", detail: "low"}
     file = %FileContent{url: "u", filename: "n"}

@@ -276,6 +276,14 @@ defmodule Codex.ToolsTest do
       assert {:ok, [_]} = Toolset.new([{Plain, name: String.duplicate("a", 64)}])
     end
 
+    test "shows no options of tools" do
+      {:ok, thread} = Codex.Thread.Options.new(tools: [{Plain, api_key: "hunter2"}, Greeter])
+      assert inspect(thread) =~ ~s(api_key: "[redacted]")
+      refute inspect(thread) =~ "hunter2"
+      {:ok, tools} = Toolset.new(thread.tools)
+      refute inspect(tools) =~ "hunter2"
+    end
+
     test "is refused before anything starts" do
       error = {:error, {:invalid_tool, Plain, {:reserved_name, "view_image"}}}
       tools = [{Plain, name: "view_image"}]

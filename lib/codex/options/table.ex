@@ -148,6 +148,16 @@ defmodule Codex.Options.Table do
     end
   end
 
+  # Options of a tool may be credentials.
+  defp shown(%{name: :tools}, entries) when is_list(entries) do
+    for entry <- entries do
+      case entry do
+        {module, opts} -> {module, for({name, _value} <- opts, do: {name, "[redacted]"})}
+        _module_or_name -> entry
+      end
+    end
+  end
+
   defp shown(row, value), do: if(row.opts[:secret], do: redact(value), else: value)
 
   # Names may be seen.

@@ -5,6 +5,8 @@ defmodule Codex.Tools.Definition do
 
   alias Codex.{DidYouMean, JSON, Tool}
 
+  # Metadata may hold credentials.
+  @derive {Inspect, only: [:module, :name, :namespace]}
   @enforce_keys [:module, :name, :description, :schema, :metadata, :timeout_ms]
   defstruct @enforce_keys ++ [:namespace, :namespace_description, :around, defer: false]
 

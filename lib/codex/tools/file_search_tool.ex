@@ -23,11 +23,12 @@ defmodule Codex.Tools.FileSearchTool do
 
   ## Options, in `context.metadata`
 
-    * `:base_path` - the directory that may be searched (default: that of the thread, else of the VM;
-      without this option, calls of the host itself may name other directories)
+    * `:base_path` - the directory that may be searched (default: that of the thread, else of the
+      VM; without this option, calls of the host itself may name other directories)
     * `:max_results` - the most files, unless the arguments say less (default 100)
     * `:include_hidden` - whether names that begin with a dot count (default `false`)
-    * `:include_ignored` - whether files count that `.gitignore` and `.ignore` name (default `false`)
+    * `:include_ignored` - whether files count that `.gitignore` and `.ignore` name (default
+      `false`)
     * `:case_sensitive` - the default of the argument (default `true`)
     * `:timeout_ms` - the time limit of a search, in ms (default 60_000)
 
@@ -64,8 +65,8 @@ defmodule Codex.Tools.FileSearchTool do
   @most 100
 
   @typedoc """
-  Why there is no result. `{:glob_error, words}`, `{:regex_error, words}`: the pattern or the regular
-  expression is invalid. `:path_traversal`: the path leads out of the directory.
+  Why there is no result. `{:glob_error, words}`, `{:regex_error, words}`: the pattern or the
+  regular expression is invalid. `:path_traversal`: the path leads out of the directory.
   """
   @type reason ::
           {:missing_argument, :pattern}

@@ -2,8 +2,8 @@ defmodule Codex.Tools.ShellCommandTool do
   @moduledoc """
   A host tool that runs a text in the user's shell.
 
-  **The commands run outside the sandbox of the CLI**, with the rights of this VM. Without the option
-  `:approval`, every command is denied.
+  **The commands run outside the sandbox of the CLI**, with the rights of this VM. Without the
+  option `:approval`, every command is denied.
 
   Arguments, options and results are those of `Codex.Tools.ShellTool`, but for
 

@@ -2,8 +2,8 @@ defmodule Codex.Tools.ShellTool do
   @moduledoc """
   A host tool that runs commands.
 
-  **The commands run outside the sandbox of the CLI**, with the rights of this VM. Without the option
-  `:approval`, every command is denied.
+  **The commands run outside the sandbox of the CLI**, with the rights of this VM. Without the
+  option `:approval`, every command is denied.
 
       {:ok, %{"output" => "hello\\n", "exit_code" => 0, "success" => true}} =
         Codex.Tools.ShellTool.invoke(

@@ -12,7 +12,7 @@ defmodule Codex.Tools.Tables do
   @impl true
   def init(nil) do
     opts = [:named_table, :public, read_concurrency: true, write_concurrency: true]
-    for table <- [@registered, @metrics], do: :ets.new(table, opts)
+    Enum.each([@registered, @metrics], &:ets.new(&1, opts))
     {:ok, nil}
   end
 

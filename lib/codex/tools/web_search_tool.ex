@@ -6,8 +6,8 @@ defmodule Codex.Tools.WebSearchTool do
 
       tools: [{Codex.Tools.WebSearchTool, name: "search_web", searcher: &MyApp.Search.run/2}]
 
-  Arguments: `query`, or `action` with `type` (`"search"`) and `query`; and `max_results`. Options, in
-  `context.metadata`:
+  Arguments: `query`, or `action` with `type` (`"search"`) and `query`; and `max_results`. Options,
+  in `context.metadata`:
 
     * `:searcher` - required: a function of arguments, context and metadata, or of the first of
       these, or without arguments. `{:ok, output}` and `{:error, reason}` are the result; anything

@@ -27,8 +27,8 @@ defmodule Codex.Tools.WriteStdinTool do
   ## Options, in `context.metadata`
 
     * `:approval` - see above
-    * `:executor` - writes instead: a function of arguments, context and metadata, or of the first of
-      these
+    * `:executor` - writes instead: a function of arguments, context and metadata, or of the first
+      of these
 
   ## Results
 
