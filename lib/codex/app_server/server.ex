@@ -12,7 +12,7 @@ defmodule Codex.AppServer.Server do
   alias Codex.AppServer.{Notices, PendingRequests, Reconnect, RequestId, Session, Spans, Turns}
   alias Codex.Error.Redact
   alias Codex.Home.Isolated
-  alias Codex.JSONRPC.{Flow, Transport}
+  alias Codex.JSONRPC.{Flow, Reports, Transport}
   alias Codex.Telemetry
   alias Codex.Telemetry.Debug
 
@@ -292,28 +292,10 @@ defmodule Codex.AppServer.Server do
          do: if(server.home, do: Isolated.give(server.home, pid), else: :ok)
   end
 
-  # Requests and answers are not for logs: neither those of the state, nor a request that the process
-  # handles while it crashes. GenServer has this callback since Elixir 1.17, OTP since 25.
+  # GenServer has this callback since Elixir 1.17, OTP since 25.
   if Version.match?(System.version(), ">= 1.17.0"), do: @impl(true)
 
-  def format_status(status) do
-    Map.new(status, fn
-      {:state, state} ->
-        {:state, summary(state)}
-
-      {:message, message} ->
-        {:message, subject(message)}
-
-      {:log, _events} ->
-        {:log, []}
-
-      {:reason, {reason, stack}} when is_list(stack) ->
-        {:reason, {reason, Enum.map(stack, &bare/1)}}
-
-      other ->
-        other
-    end)
-  end
+  def format_status(status), do: Reports.status(status, &summary/1)
 
   # Matches all that it reads: a crash in here would show everything.
   defp summary(%Session{state: %{phase: phase, peer: %{sent: %{}}} = state, servers: servers}) do
@@ -328,15 +310,6 @@ defmodule Codex.AppServer.Server do
 
   defp summary({:opening, _args}), do: :opening
   defp summary(_other), do: :invalid
-
-  defp subject(message) when is_tuple(message) and is_atom(elem(message, 0)), do: elem(message, 0)
-  defp subject(_message), do: :message
-
-  # Arguments of a call that failed.
-  defp bare({module, function, args, place}) when is_list(args),
-    do: {module, function, length(args), place}
-
-  defp bare(entry), do: entry
 
   defp phase(phase) when is_tuple(phase), do: elem(phase, 0)
   defp phase(phase), do: phase

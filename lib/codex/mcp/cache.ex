@@ -22,6 +22,12 @@ defmodule Codex.MCP.Cache do
     end
   end
 
+  @doc "Returns until when a list is valid. `ttl` is its `ttlMs`, or nil."
+  @spec until(term(), :legacy | :modern, integer()) :: integer() | :infinity
+  def until(ttl, _era, now) when is_integer(ttl), do: now + ttl
+  def until(_none, :legacy, _now), do: :infinity
+  def until(_none, :modern, now), do: now
+
   @doc "Stores a list, unless lists have changed since its generation."
   @spec store(t(), String.t(), [map()], integer() | :infinity, non_neg_integer()) :: t()
   def store(cache, method, items, until, generation) do

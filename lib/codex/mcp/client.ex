@@ -260,36 +260,17 @@ defmodule Codex.MCP.Client do
     end
   end
 
-  @streams %{
-    tools: "tools/list",
-    resources: "resources/list",
-    resource_templates: "resources/templates/list",
-    prompts: "prompts/list"
-  }
-
-  @stream Schema.new([
-            {:max_items, :positive, "more items raise an error", default: 100_000},
-            {:timeout_ms, :timeout, "the limit of each page", default: 30_000}
-          ])
-
   @doc """
   Returns a lazy stream of `:tools`, `:resources`, `:resource_templates` or `:prompts`, which fetches
   pages as they are read. Raises `Codex.Error` if a page fails.
 
   Options:
 
-  #{Schema.docs(@stream)}
+  #{Lists.stream_docs()}
   """
   @spec stream(client(), :tools | :resources | :resource_templates | :prompts, keyword()) ::
           Enumerable.t()
-  def stream(client, kind, opts \\ []) do
-    opts = Schema.validate!(@stream, opts)
-
-    if not is_map_key(@streams, kind),
-      do: OptionError.wrong!(:kind, kind, "one of #{inspect(Map.keys(@streams))}")
-
-    Lists.stream(pid(client), @streams[kind], opts.timeout_ms, opts.max_items)
-  end
+  def stream(client, kind, opts \\ []), do: Lists.stream(pid(client), kind, opts)
 
   # --- Calls ------------------------------------------------------------------------------------
 

@@ -5,14 +5,14 @@ defmodule Codex.MCP.Connection do
   # own. It ends with its owner, with its server, or with its last restart.
   use GenServer, restart: :permanent
 
-  alias Codex.JSONRPC.Flow
-  alias Codex.MCP.{Cache, Handlers, State, Transport}
-  alias Codex.OwnerMonitor
+  alias Codex.JSONRPC.Reports
+  alias Codex.MCP.{Cache, Handlers, Jobs, State, Subscribers, Transport}
 
   require Logger
 
-  # How often a full mailbox is looked at again.
-  @poll 10
+  # Options that callers need.
+  @about ~w(server_name enabled_tools disabled_tools tool_timeout_ms)a ++
+           ~w(telemetry_prefix telemetry_content)a
 
   @derive {Inspect, only: [:subscribers]}
   defstruct [
@@ -20,21 +20,16 @@ defmodule Codex.MCP.Connection do
     :options,
     :transport,
     :state,
-    :flow,
+    :subscribers,
     :owner,
     :parent,
     :starter,
     :timer,
-    :poll,
     cache: %Cache{},
     callers: %{},
     refs: %{},
     jobs: %{},
-    subscribers: %{},
-    resources: %{},
-    restarts: [],
-    owed: 0,
-    sent: []
+    restarts: []
   ]
 
   @doc """
@@ -59,7 +54,8 @@ defmodule Codex.MCP.Connection do
     args = args.()
     conn = struct!(__MODULE__, Map.take(args, [:opener, :options, :parent, :starter]))
     owner = if args.owner, do: Process.monitor(args.owner)
-    conn = %{conn | owner: owner, flow: Flow.new(args.options), state: State.new(args.options)}
+    conn = %{conn | owner: owner, state: State.new(args.options)}
+    conn = %{conn | subscribers: Subscribers.new(args.options)}
 
     case Transport.open(args.opener.()) do
       {:ok, transport} -> %{conn | transport: transport} |> step(:start) |> noreply()
@@ -124,57 +120,31 @@ defmodule Codex.MCP.Connection do
   def handle_call({:store, method, items, ttl, generation}, _from, conn) do
     items = Enum.filter(items, &usable?(conn, method, &1))
 
-    until =
-      cond do
-        is_integer(ttl) -> now() + ttl
-        conn.state.era == :legacy -> :infinity
-        true -> 0
-      end
-
+    until = Cache.until(ttl, conn.state.era, now())
     {:reply, items, %{conn | cache: Cache.store(conn.cache, method, items, until, generation)}}
   end
 
   def handle_call({:tool, name}, _from, conn), do: {:reply, conn.cache.tools[name], conn}
 
-  def handle_call({:subscribe, pid}, _from, conn) do
-    monitor = conn.subscribers[pid] || Process.monitor(pid)
-    conn = put_in(conn.subscribers[pid], monitor)
-    {:reply, :ok, conn |> listen() |> grant(0)}
-  end
+  def handle_call({:subscribe, pid}, _from, conn),
+    do: {:reply, :ok, conn |> subscribers(&Subscribers.add(&1, pid)) |> listen() |> grant(0)}
 
   def handle_call({:unsubscribe, pid}, _from, conn),
-    do: {:reply, :ok, conn |> leave(pid) |> listen()}
+    do: {:reply, :ok, leave(conn, pid)}
 
-  def handle_call({:resource, pid, uri, wanted?}, _from, conn) do
-    uris = Map.get(conn.resources, uri, MapSet.new())
-    uris = if wanted?, do: MapSet.put(uris, pid), else: MapSet.delete(uris, pid)
-
-    resources =
-      if MapSet.size(uris) == 0,
-        do: Map.delete(conn.resources, uri),
-        else: Map.put(conn.resources, uri, uris)
-
-    {:reply, :ok, listen(%{conn | resources: resources})}
-  end
+  def handle_call({:resource, pid, uri, wanted?}, _from, conn),
+    do: {:reply, :ok, conn |> subscribers(&Subscribers.want(&1, pid, uri, wanted?)) |> listen()}
 
   def handle_call(:os_pid, _from, conn), do: {:reply, Transport.os_pid(conn.transport), conn}
   def handle_call(:stderr, _from, conn), do: {:reply, Transport.stderr(conn.transport), conn}
   def handle_call(:about, _from, conn), do: {:reply, about(conn), conn}
-
   def handle_call(:stop, _from, conn), do: {:stop, :normal, :ok, conn}
 
   defp about(conn) do
     {module, _arg} = conn.opener.()
 
     conn.options
-    |> Map.take([
-      :server_name,
-      :enabled_tools,
-      :disabled_tools,
-      :tool_timeout_ms,
-      :telemetry_prefix,
-      :telemetry_content
-    ])
+    |> Map.take(@about)
     |> Map.merge(%{
       version: conn.state.version,
       era: conn.state.era,
@@ -200,13 +170,15 @@ defmodule Codex.MCP.Connection do
 
   @impl true
   def handle_info(:tick, conn), do: %{conn | timer: nil} |> step(:tick) |> noreply()
-  def handle_info(:poll, conn), do: %{conn | poll: nil} |> grant(0) |> noreply()
+
+  def handle_info(:poll, conn),
+    do: conn |> subscribers(&Subscribers.polled/1) |> grant(0) |> noreply()
 
   def handle_info(:collect_garbage, conn),
     do: {:noreply, tap(conn, fn _ -> :erlang.garbage_collect() end)}
 
   def handle_info({:mailbox, pid, n}, conn),
-    do: %{conn | flow: Flow.seen(conn.flow, pid, n)} |> grant(0) |> noreply()
+    do: conn |> subscribers(&Subscribers.seen(&1, pid, n)) |> grant(0) |> noreply()
 
   def handle_info({:EXIT, parent, reason}, %{parent: parent} = conn), do: {:stop, reason, conn}
 
@@ -214,26 +186,22 @@ defmodule Codex.MCP.Connection do
     do: {:stop, :normal, conn}
 
   def handle_info({:handled, job, answer}, conn) do
-    case Map.pop(conn.jobs, job) do
-      {nil, _jobs} ->
-        {:noreply, conn}
-
-      {entry, jobs} ->
-        forget_job(entry)
-        %{conn | jobs: jobs} |> step({:handled, job, answer}) |> noreply()
+    case Jobs.stop(conn.jobs, job) do
+      {nil, _jobs} -> {:noreply, conn}
+      {_method, jobs} -> %{conn | jobs: jobs} |> step({:handled, job, answer}) |> noreply()
     end
   end
 
   def handle_info({:handler_late, job}, conn), do: conn |> decline(job) |> noreply()
 
   def handle_info({:DOWN, monitor, :process, pid, reason} = message, conn) do
-    job = Enum.find_value(conn.jobs, fn {job, entry} -> if entry.monitor == monitor, do: job end)
+    job = Jobs.find(conn.jobs, monitor)
 
     cond do
       job != nil and reason == :normal -> {:noreply, conn}
       job != nil -> conn |> decline(job) |> noreply()
       ref = conn.refs[monitor] -> conn |> step({:cancel, ref, "the caller is gone"}) |> noreply()
-      conn.subscribers[pid] == monitor -> conn |> leave(pid) |> listen() |> grant(0) |> noreply()
+      conn.subscribers.pids[pid] == monitor -> conn |> leave(pid) |> grant(0) |> noreply()
       true -> transport_message(message, conn)
     end
   end
@@ -252,9 +220,8 @@ defmodule Codex.MCP.Connection do
     end
   end
 
-  defp output({:messages, messages, bytes}, conn) do
-    messages |> Enum.reduce(conn, &step(&2, {:receive, &1})) |> grant(bytes)
-  end
+  defp output({:messages, messages, bytes}, conn),
+    do: messages |> Enum.reduce(conn, &step(&2, {:receive, &1})) |> grant(bytes)
 
   defp output({:lost, id, reason}, conn), do: step(conn, {:lost, id, reason})
   defp output({:session_lost, _ids}, conn), do: step(conn, :session_lost)
@@ -268,17 +235,15 @@ defmodule Codex.MCP.Connection do
   end
 
   defp set_timer(conn) do
-    case {State.deadline(conn.state), conn.timer} do
-      {at, {at, _ref}} ->
-        conn
+    at = State.deadline(conn.state)
+    {before, ref} = conn.timer || {:infinity, nil}
 
-      {:infinity, nil} ->
-        conn
-
-      {at, timer} ->
-        _ = with {_at, ref} <- timer, do: Process.cancel_timer(ref)
-        ms = if at != :infinity, do: max(at - now(), 0)
-        %{conn | timer: ms && {at, Process.send_after(self(), :tick, ms)}}
+    if at == before do
+      conn
+    else
+      _ = ref && Process.cancel_timer(ref)
+      ms = if at != :infinity, do: max(at - now(), 0)
+      %{conn | timer: ms && {at, Process.send_after(self(), :tick, ms)}}
     end
   end
 
@@ -298,8 +263,8 @@ defmodule Codex.MCP.Connection do
       {caller, callers} ->
         Process.demonitor(caller.monitor, [:flush])
         # The last progress comes before the answer.
-        with {:busy, %{} = params} <- caller.progress, do: send(ref, {ref, {:progress, params}})
-        send(ref, {ref, {:answer, result}})
+        progress = for {:busy, %{} = params} <- [caller.progress], do: {:progress, params}
+        for last <- progress ++ [{:answer, result}], do: send(ref, {ref, last})
         %{conn | callers: callers, refs: Map.delete(conn.refs, caller.monitor)}
     end
   end
@@ -318,42 +283,20 @@ defmodule Codex.MCP.Connection do
     end
   end
 
-  defp act({:handle, job, method, params}, conn) do
-    handlers = conn.options.handlers
-    context = %{server_name: conn.options.server_name, client: self()}
-    owner = self()
+  defp act({:handle, job, method, params}, conn),
+    do: %{conn | jobs: Jobs.start(conn.jobs, job, method, params, conn.options)}
 
-    {:ok, pid} =
-      Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
-        OwnerMonitor.start(owner)
-        send(owner, {:handled, job, Handlers.run(handlers, method, params, context)})
-      end)
-
-    timer = Process.send_after(self(), {:handler_late, job}, conn.options.handler_timeout_ms)
-    entry = %{pid: pid, monitor: Process.monitor(pid), timer: timer, method: method}
-    put_in(conn.jobs[job], entry)
-  end
-
-  defp act({:drop, job}, conn) do
-    case Map.pop(conn.jobs, job) do
-      {nil, _jobs} ->
-        conn
-
-      {entry, jobs} ->
-        forget_job(entry)
-        %{conn | jobs: jobs}
-    end
-  end
+  defp act({:drop, job}, conn), do: %{conn | jobs: conn.jobs |> Jobs.stop(job) |> elem(1)}
 
   defp act({:notification, method, params}, conn) do
     conn = %{conn | cache: Cache.changed(conn.cache, method)}
-    message = {:codex_mcp, self(), {:notification, method, params}}
-    conn |> readers(method, params) |> Enum.reduce(conn, &deliver(&2, &1, message))
+    subscribers(conn, &Subscribers.notify(&1, method, params))
   end
 
   defp act(:ready, conn), do: started(conn, {:ok, about(conn)})
-  defp act({:failed, reason}, conn), do: started(conn, {:error, reason})
-  defp act({:down, reason}, conn), do: started(conn, {:error, reason})
+
+  defp act({over, reason}, conn) when over in [:failed, :down],
+    do: started(conn, {:error, reason})
 
   defp act(:reopen, conn) do
     _ = Transport.stop(conn.transport)
@@ -367,21 +310,15 @@ defmodule Codex.MCP.Connection do
     %{conn | starter: nil}
   end
 
-  defp forget_job(entry) do
-    _ = Process.cancel_timer(entry.timer)
-    Process.demonitor(entry.monitor, [:flush])
-    Process.exit(entry.pid, :kill)
-  end
-
   # A crash or a late answer declines the request.
   defp decline(conn, job) do
-    case conn.jobs[job] do
-      nil ->
+    case Jobs.stop(conn.jobs, job) do
+      {nil, _jobs} ->
         conn
 
-      entry ->
-        conn = act({:drop, job}, conn)
-        step(conn, {:handled, job, Handlers.decline(conn.options.handlers, entry.method)})
+      {method, jobs} ->
+        answer = Handlers.decline(conn.options.handlers, method)
+        step(%{conn | jobs: jobs}, {:handled, job, answer})
     end
   end
 
@@ -405,130 +342,57 @@ defmodule Codex.MCP.Connection do
 
   defp reopen(conn) do
     case Transport.open(conn.opener.()) do
-      {:ok, transport} -> step(%{conn | transport: transport, owed: 0}, :start)
+      {:ok, transport} -> %{conn | transport: transport} |> reset() |> step(:start)
       {:error, reason} -> step(%{conn | transport: nil}, {:down, %{reason: reason}})
     end
   end
 
   @impl true
   def terminate(_reason, %__MODULE__{transport: transport} = conn) when transport != nil do
-    conn = step(%{conn | owed: 0}, {:down, %{reason: :stopped}})
-    message = {:codex_mcp, self(), {:down, %{reason: :stopped}}}
-    conn = Enum.reduce(Map.keys(conn.subscribers), conn, &deliver(&2, &1, message))
-    :ok = Flow.close(conn.flow)
-    Enum.each(conn.jobs, fn {_job, entry} -> forget_job(entry) end)
+    info = %{reason: :stopped}
+    conn = conn |> reset() |> step({:down, info}) |> subscribers(&Subscribers.down(&1, info))
+    :ok = Subscribers.close(conn.subscribers)
+    for job <- Map.keys(conn.jobs), do: Jobs.stop(conn.jobs, job)
     Transport.stop(conn.transport)
   end
 
   def terminate(_reason, _conn), do: :ok
 
-  # --- Subscribers ------------------------------------------------------------------------------
-
-  defp readers(conn, "notifications/resources/updated", %{"uri" => uri}) do
-    conn.subscribers
-    |> Map.keys()
-    |> Enum.filter(fn pid ->
-      wanted = conn.resources[uri]
-      wanted == nil or pid in wanted
-    end)
-  end
-
-  defp readers(conn, _method, _params), do: Map.keys(conn.subscribers)
+  defp subscribers(conn, fun), do: %{conn | subscribers: fun.(conn.subscribers)}
+  defp reset(conn), do: subscribers(conn, &Subscribers.reset/1)
+  defp leave(conn, pid), do: conn |> subscribers(&Subscribers.remove(&1, pid)) |> listen()
 
   defp listen(conn) do
-    uris = conn.resources |> Map.keys() |> MapSet.new()
-    listen? = conn.subscribers != %{}
+    {wanted?, uris} = Subscribers.wanted(conn.subscribers)
 
-    if match?(%{wanted?: ^listen?, uris: ^uris}, conn.state.listening),
+    if match?(%{wanted?: ^wanted?, uris: ^uris}, conn.state.listening),
       do: conn,
-      else: step(conn, {:listen, listen?, uris})
+      else: step(conn, {:listen, wanted?, uris})
   end
 
-  defp deliver(conn, pid, message) do
-    case Flow.send(conn.flow, pid, :subscription, message) do
-      :sent -> %{conn | sent: [pid | conn.sent]}
-      {:spooled, flow} -> later(%{conn | flow: flow})
-    end
-  end
-
-  defp leave(conn, pid) do
-    {monitor, subscribers} = Map.pop(conn.subscribers, pid)
-    if monitor, do: Process.demonitor(monitor, [:flush])
-    if Flow.spooled?(conn.flow, pid), do: send(self(), :collect_garbage)
-
-    resources =
-      for {uri, pids} <- conn.resources,
-          pids = MapSet.delete(pids, pid),
-          MapSet.size(pids) > 0,
-          into: %{},
-          do: {uri, pids}
-
-    %{
-      conn
-      | subscribers: subscribers,
-        resources: resources,
-        flow: Flow.forget(conn.flow, pid, :all)
-    }
-  end
-
-  # While a full subscriber is the only reader with work, the server waits.
   defp grant(conn, bytes) do
-    if conn.owed + bytes > 0 or conn.flow.spools > 0, do: decide(conn, bytes), else: conn
-  end
-
-  defp decide(conn, bytes) do
     waiting? = conn.callers != %{} or conn.state.phase != :ready
+    {granted, over, subscribers} = Subscribers.grant(conn.subscribers, bytes, waiting?)
+    conn = Enum.reduce(over, %{conn | subscribers: subscribers}, &cut_off/2)
 
-    {verdict, over, flow} =
-      Flow.next(conn.flow, Map.keys(conn.subscribers), waiting?, bytes, conn.sent)
-
-    conn = %{conn | flow: flow, owed: conn.owed + bytes, sent: []}
-    conn = Enum.reduce(over, conn, &cut_off/2)
-    conn = if verdict == :grant, do: give(conn), else: later(conn)
-    if conn.flow.spools > 0, do: later(conn), else: conn
+    if granted > 0 and conn.transport != nil,
+      do: %{conn | transport: Transport.grant(conn.transport, granted)},
+      else: conn
   end
 
   defp cut_off(pid, conn) do
     send(pid, {:codex_mcp, self(), {:overflow, conn.options.max_spool_bytes}})
-    conn |> leave(pid) |> listen()
+    leave(conn, pid)
   end
 
-  defp give(%{owed: 0} = conn), do: conn
-  defp give(%{transport: nil} = conn), do: %{conn | owed: 0}
-  defp give(conn), do: %{conn | transport: Transport.grant(conn.transport, conn.owed), owed: 0}
-
-  defp later(%{poll: nil} = conn), do: %{conn | poll: Process.send_after(self(), :poll, @poll)}
-  defp later(conn), do: conn
-
-  # Requests and answers are not for logs.
   if Version.match?(System.version(), ">= 1.17.0"), do: @impl(true)
 
-  def format_status(status) do
-    Map.new(status, fn
-      {:state, %__MODULE__{state: %{phase: phase}}} ->
-        {:state, if(is_tuple(phase), do: elem(phase, 0), else: phase)}
+  def format_status(status), do: Reports.status(status, &summary/1)
 
-      {:state, _other} ->
-        {:state, :opening}
+  defp summary(%__MODULE__{state: %{phase: phase}}),
+    do: if(is_tuple(phase), do: elem(phase, 0), else: phase)
 
-      {:message, _message} ->
-        {:message, :message}
-
-      {:log, _events} ->
-        {:log, []}
-
-      {:reason, {reason, stack}} when is_list(stack) ->
-        {:reason, {reason, Enum.map(stack, &bare/1)}}
-
-      other ->
-        other
-    end)
-  end
-
-  defp bare({module, function, args, place}) when is_list(args),
-    do: {module, function, length(args), place}
-
-  defp bare(entry), do: entry
+  defp summary(_args), do: :opening
 
   defp at(:infinity), do: :infinity
   defp at(ms), do: now() + ms

@@ -7,10 +7,9 @@ defmodule Codex.MCP.HTTP do
   # the next one. Here is the state that jobs share: the session, the protocol version, and the
   # messages that wait until the server knows the session.
 
-  alias Codex.Error.Redact
-  alias Codex.HTTP.{Connection, Socket, Target}
+  alias Codex.HTTP.{Connection, Socket}
   alias Codex.{JSON, JSONRPC}
-  alias Codex.MCP.HTTP.{Exchange, Headers, Helper}
+  alias Codex.MCP.HTTP.{Config, Exchange, Headers}
 
   @enforce_keys [:config, :tag, :target]
   @derive {Inspect, only: [:mode, :era, :version]}
@@ -42,35 +41,11 @@ defmodule Codex.MCP.HTTP do
   """
   @opaque t :: %__MODULE__{}
 
-  @typedoc """
-    * `:url` (required)
-    * `:headers` - for each request
-    * `:headers_helper` - a `t:Codex.MCP.HTTP.Helper.t/0`, which runs for further headers
-    * `:auth` - `{module, arg}`, see `Codex.MCP.OAuth.Bearer`
-    * `:listen` - whether to open a stream for messages without a request (true)
-    * `:connect_timeout_ms` (10 seconds), `:max_message_bytes` (32 MiB), `:max_message_nodes`
-      (1,000,000)
-    * `:proxy`, `:tls` - see `Codex.HTTP.Connection.open/3`
-  """
-  @type options :: %{required(:url) => String.t(), optional(atom()) => term()}
-
   @type output ::
           {:messages, [JSONRPC.Message.t()], non_neg_integer()}
           | {:lost, JSONRPC.Message.id(), term()}
           | {:session_lost, []}
           | {:down, %{reason: term()}}
-
-  @defaults %{
-    headers: [],
-    headers_helper: nil,
-    auth: nil,
-    listen: true,
-    connect_timeout_ms: 10_000,
-    max_message_bytes: 32 * 1024 * 1024,
-    max_message_nodes: 1_000_000,
-    proxy: :environment,
-    tls: []
-  }
 
   # Processes with a connection that wait for the next message.
   @most_idle 8
@@ -80,33 +55,11 @@ defmodule Codex.MCP.HTTP do
   # How long the end of a session is waited for.
   @goodbye 500
 
-  @doc "Checks the URL, and runs the helper of headers. The first message opens a connection."
-  @spec open(options()) ::
-          {:ok, t()} | {:error, Codex.OptionError.t() | {:headers_helper, String.t()}}
+  @doc "Checks the options, and runs the helper of headers. The first message opens a connection."
+  @spec open(Config.options()) :: {:ok, t()} | {:error, Config.reason()}
   def open(options) do
-    config = Map.merge(@defaults, options)
-
-    with {:ok, target} <- Target.new(config.url), {:ok, more} <- helped(config.headers_helper) do
-      config = %{config | headers: config.headers ++ more}
-
-      given? =
-        Enum.any?(config.headers, fn {name, _} -> String.downcase(name) == "authorization" end)
-
-      config = if given?, do: %{config | auth: nil}, else: config
-      config = Map.put(config, :redact, redact(config.headers))
-      {:ok, %__MODULE__{config: config, tag: make_ref(), target: target}}
-    end
-  end
-
-  defp helped(nil), do: {:ok, []}
-  defp helped(helper), do: Helper.headers(helper)
-
-  # Values of headers, also without a scheme such as `Bearer`, are removed from texts of the server.
-  defp redact(headers) do
-    last = fn value -> value |> String.split() |> List.last("") end
-    secrets = for {_name, value} <- headers, secret <- [value, last.(value)], do: secret
-    secrets = Enum.reject(secrets, &(&1 == ""))
-    fn text -> Redact.redact(text, secrets) end
+    with {:ok, config, target} <- Config.new(options),
+         do: {:ok, %__MODULE__{config: config, tag: make_ref(), target: target}}
   end
 
   @doc "Returns whether a tool can be called, and otherwise the rule that it breaks."

@@ -1,8 +1,8 @@
 defmodule Codex.MCP.Listening do
   @moduledoc false
-  # What a client wants to be notified of, and the requests that tell the server: one for each
-  # resource in the legacy era; in the modern era one stream for everything, which another one
-  # replaces, and which is opened again after it broke.
+  # The notifications that a client wants, and the requests for them: a request for each resource in
+  # the legacy era; in the modern era a single stream, which the next stream replaces, and which is
+  # opened again after it broke.
 
   alias Codex.MCP.Protocol
 
@@ -27,19 +27,19 @@ defmodule Codex.MCP.Listening do
   @first_pause 1_000
   @longest_pause 60_000
 
-  @doc "Takes what is wanted."
+  @doc "Takes the wishes of the client."
   @spec want(t(), boolean(), MapSet.t()) :: t()
   def want(listening, wanted?, uris), do: %{listening | wanted?: wanted?, uris: uris}
 
-  @doc "Forgets what was sent: the session or the server is another one."
+  @doc "Forgets the requests that were sent, because the session or the server is new."
   @spec forget(t()) :: t()
   def forget(listening), do: %{listening | sent: MapSet.new(), stream: nil, at: :infinity}
 
-  @doc "Returns the operations of the peer that tell the server what is wanted now."
+  @doc "Returns the operations of the peer that tell the server about new wishes."
   @spec update(t(), Protocol.era(), map()) :: {[operation()], t()}
   def update(%{uris: uris, sent: sent} = listening, :legacy, _options) do
-    added = for uri <- MapSet.difference(uris, sent), do: one("resources/subscribe", uri)
-    removed = for uri <- MapSet.difference(sent, uris), do: one("resources/unsubscribe", uri)
+    added = for uri <- MapSet.difference(uris, sent), do: request("resources/subscribe", uri)
+    removed = for uri <- MapSet.difference(sent, uris), do: request("resources/unsubscribe", uri)
     {added ++ removed, %{listening | sent: uris}}
   end
 
@@ -57,7 +57,7 @@ defmodule Codex.MCP.Listening do
     end
   end
 
-  defp one(method, uri), do: {:request, {:listen, method, uri}, method, %{"uri" => uri}, []}
+  defp request(method, uri), do: {:request, {:listen, method, uri}, method, %{"uri" => uri}, []}
 
   defp filter(listening) do
     %{
@@ -68,7 +68,7 @@ defmodule Codex.MCP.Listening do
     }
   end
 
-  @doc "Takes the end of a stream. One that the server refused is not opened again."
+  @doc "Takes the end of a stream. A stream that the server refused is not opened again."
   @spec ended(t(), term(), {:ok, term()} | {:error, term()}, integer()) :: t()
   def ended(%{stream: stream} = listening, stream, result, now) do
     if refused?(result) do

@@ -3,6 +3,8 @@ defmodule Codex.MCP.Lists do
   # Lists of a server, page by page, and filters of tools.
 
   alias Codex.MCP.Caller
+  alias Codex.OptionError
+  alias Codex.Options.Schema
 
   @most_pages 1_000
   # The longest name of a tool for the model, and the part of a longer one that stays readable.
@@ -76,9 +78,32 @@ defmodule Codex.MCP.Lists do
   defp shortest(ttl, other) when is_integer(other) and other >= 0, do: min(ttl, other)
   defp shortest(ttl, _other), do: ttl
 
+  @streams %{
+    tools: "tools/list",
+    resources: "resources/list",
+    resource_templates: "resources/templates/list",
+    prompts: "prompts/list"
+  }
+
+  @stream Schema.new([
+            {:max_items, :positive, "more items raise an error", default: 100_000},
+            {:timeout_ms, :timeout, "the limit of each page", default: 30_000}
+          ])
+
+  @doc "Returns the options of a stream as a Markdown list."
+  @spec stream_docs() :: String.t()
+  def stream_docs, do: Schema.docs(@stream)
+
   @doc "Returns a stream of items that fetches pages as they are needed, and raises `Codex.Error`."
-  @spec stream(GenServer.server(), String.t(), timeout(), pos_integer()) :: Enumerable.t()
-  def stream(conn, method, timeout, most) do
+  @spec stream(GenServer.server(), atom(), keyword()) :: Enumerable.t()
+  def stream(conn, kind, opts) do
+    %{timeout_ms: timeout, max_items: most} = Schema.validate!(@stream, opts)
+
+    if not is_map_key(@streams, kind),
+      do: OptionError.wrong!(:kind, kind, "one of #{inspect(Map.keys(@streams))}")
+
+    method = @streams[kind]
+
     fn -> {:first, 0} end
     |> Stream.resource(&next(&1, conn, method, timeout), fn _state -> :ok end)
     |> Stream.with_index()

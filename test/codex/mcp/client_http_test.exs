@@ -218,6 +218,11 @@ defmodule Codex.MCP.ClientHTTPTest do
       assert Client.call_tool(client, "t", %{region: "eu"}) == {:ok, text("eu")}
       assert Client.call_tool(client, "t", %{region: "us"}) == {:ok, text("us")}
       assert [_once] = calls("tools/list")
+
+      # Without `ttlMs`, a list is not kept.
+      {:ok, [^tool], _} = Client.list_tools(client)
+      {:ok, [^tool], _} = Client.list_tools(client)
+      assert [_first, _second] = calls("tools/list")
     end
   end
 

@@ -7,10 +7,10 @@ defmodule Codex.MCP.HTTP.Exchange do
   # It sends `{tag, pid, event}` to the process of the transport. After `{:messages, …}` it reads
   # nothing more until that process sends `{tag, :grant}`.
 
-  alias Codex.{HTTP, JSON}
-  alias Codex.HTTP.{Connection, Head, Socket, Target}
+  alias Codex.HTTP.{Connection, Head, Target}
+  alias Codex.JSON
   alias Codex.JSONRPC.Message
-  alias Codex.MCP.HTTP.Events
+  alias Codex.MCP.HTTP.{Events, Request}
 
   @typedoc """
     * `kind` - `:post`; `:listen` for messages without a request; `:endpoint` for an old server
@@ -44,12 +44,9 @@ defmodule Codex.MCP.HTTP.Exchange do
   ]
   # Servers close an idle connection after some seconds: Node after five.
   @idle 2_000
-  # How long the end of an answer may take, so that the connection can be used again.
-  @drain 50
   @longest_error 64 * 1024
   # The text of an error that a reason keeps.
   @longest_text 1_000
-  @most_redirects 3
   # Attempts to open a stream again without an event in between.
   @most_attempts 5
   @retry 1_000
@@ -73,12 +70,12 @@ defmodule Codex.MCP.HTTP.Exchange do
       {^tag, :job, job} ->
         {outcome, state} = job(state, job)
         tell(state, {:ended, outcome})
-        state |> drain() |> loop()
+        state |> Request.drain() |> loop()
 
       {^tag, :grant} ->
         loop(state)
     after
-      if(state.conn, do: @idle, else: :infinity) -> state |> close() |> loop()
+      if(state.conn, do: @idle, else: :infinity) -> state |> Request.close() |> loop()
     end
   end
 
@@ -87,7 +84,7 @@ defmodule Codex.MCP.HTTP.Exchange do
   # --- Jobs -------------------------------------------------------------------------------------
 
   defp job(state, %{kind: :post} = job) do
-    case request(state, job, "POST", @post) do
+    case Request.send(state, job, "POST", @post) do
       {:ok, status, headers, state} when status in 200..299 -> accepted(state, job, headers)
       {:ok, status, _headers, state} -> refused(state, job, status)
       {:error, reason, state} -> {{:lost, reason}, state}
@@ -132,7 +129,7 @@ defmodule Codex.MCP.HTTP.Exchange do
 
       {_id, type} ->
         words = "content type #{inspect(type)} in place of JSON or an event stream"
-        {{:lost, {:invalid_response, words}}, close(state)}
+        {{:lost, {:invalid_response, words}}, Request.close(state)}
     end
   end
 
@@ -142,7 +139,7 @@ defmodule Codex.MCP.HTTP.Exchange do
   end
 
   defp json(state, job) do
-    case read_all(state, state.config.max_message_bytes) do
+    case Request.read_all(state, state.config.max_message_bytes) do
       {:ok, body, state} ->
         message = Events.message(body, state.config)
         tell(state, {:messages, [message], byte_size(body)})
@@ -159,7 +156,7 @@ defmodule Codex.MCP.HTTP.Exchange do
 
   defp refused(state, job, status) do
     {body, state} =
-      case read_all(state, @longest_error) do
+      case Request.read_all(state, @longest_error) do
         {:ok, body, state} -> {body, state}
         {:error, _reason, state} -> {"", state}
       end
@@ -202,11 +199,11 @@ defmodule Codex.MCP.HTTP.Exchange do
     resumed = if events.last_id, do: [{"last-event-id", events.last_id}], else: []
     get = %{job | body: nil}
 
-    case request(state, get, "GET", [{"accept", "text/event-stream"} | resumed]) do
+    case Request.send(state, get, "GET", [{"accept", "text/event-stream"} | resumed]) do
       {:ok, status, headers, state} ->
         if status == 200 and type(headers) == "text/event-stream",
           do: {:ok, Events.reopened(events, state.config), state},
-          else: {:refused, status, close(state)}
+          else: {:refused, status, Request.close(state)}
 
       error ->
         error
@@ -217,13 +214,13 @@ defmodule Codex.MCP.HTTP.Exchange do
   defp read(state, job, events) do
     case Connection.read(state.conn, :infinity) do
       {:data, bytes, conn} ->
-        state |> put(conn) |> took(job, Events.feed(events, bytes, state.config))
+        %{state | conn: conn} |> took(job, Events.feed(events, bytes, state.config))
 
       {:done, conn} ->
-        state |> put(conn) |> broken(job, events, :closed)
+        %{state | conn: conn} |> broken(job, events, :closed)
 
       {:error, reason} ->
-        state |> close() |> broken(job, events, reason)
+        state |> Request.close() |> broken(job, events, reason)
     end
   end
 
@@ -236,7 +233,7 @@ defmodule Codex.MCP.HTTP.Exchange do
       nil when messages == [] -> read(state, job, events)
       nil -> state |> await_grant() |> read(job, %{events | unread: 0})
       :answered -> {:answered, state}
-      lost -> {lost, close(state)}
+      lost -> {lost, Request.close(state)}
     end
   end
 
@@ -291,116 +288,4 @@ defmodule Codex.MCP.HTTP.Exchange do
     do: {:lost, :session_lost}
 
   defp gone(_job, status), do: {:lost, {:http_error, status, ""}}
-
-  # --- Requests ---------------------------------------------------------------------------------
-
-  # A connection that the server has closed before it got the request is opened again.
-  defp request(state, job, method, headers),
-    do: request(state, job, method, headers, state.config.auth, @most_redirects)
-
-  defp request(state, job, method, headers, auth, redirects) do
-    with {:ok, token} <- token(auth),
-         {:ok, conn} <- connect(state, job.target),
-         all = headers ++ bearer(token) ++ job.headers,
-         {:ok, status, found, conn} <-
-           Connection.request(conn, method, job.target, all, job.body, :infinity) do
-      state = put(state, conn)
-
-      cond do
-        challenged?(auth, status, found) ->
-          challenge(state, job, method, headers, auth, redirects, {status, found, token})
-
-        status in [301, 302, 303, 307, 308] ->
-          redirect(state, job, method, headers, auth, redirects, {status, found})
-
-        true ->
-          {:ok, status, found, state}
-      end
-    else
-      {:error, reason} -> {:error, reason, close(state)}
-    end
-  end
-
-  defp connect(%{conn: nil} = state, target) do
-    deadline = Socket.deadline(state.config.connect_timeout_ms)
-    Connection.open(target, deadline, Map.to_list(Map.take(state.config, [:proxy, :tls])))
-  end
-
-  defp connect(%{conn: conn} = state, target) do
-    if Connection.open?(conn) and Connection.to?(conn, target),
-      do: {:ok, conn},
-      else: state |> close() |> connect(target)
-  end
-
-  defp bearer(nil), do: []
-  defp bearer(token), do: [{"authorization", "Bearer " <> token}]
-
-  defp token(nil), do: {:ok, nil}
-  defp token({module, arg}), do: guarded(fn -> module.token(arg) end)
-
-  defp challenged?(nil, _status, _headers), do: false
-  defp challenged?(_auth, 401, _headers), do: true
-
-  defp challenged?(_auth, 403, headers),
-    do: HTTP.bearer_challenge(headers)["error"] == "insufficient_scope"
-
-  defp challenged?(_auth, _status, _headers), do: false
-
-  defp challenge(state, job, method, headers, {module, arg}, redirects, {status, found, token}) do
-    state = drain(state)
-
-    case guarded(fn -> module.challenge(arg, status, HTTP.bearer_challenge(found), token) end) do
-      {:retry, arg} -> request(state, job, method, headers, {module, arg}, redirects)
-      {:error, reason} -> {:error, reason, state}
-    end
-  end
-
-  # A login calls functions of the application.
-  defp guarded(call) do
-    call.()
-  rescue
-    _error -> {:error, :crashed}
-  end
-
-  # Only a redirect to the same origin that keeps the method is followed.
-  defp redirect(state, job, method, headers, auth, redirects, {status, found}) do
-    with location when is_binary(location) <- Head.value(found, "location"),
-         {:ok, target} <- Target.merge(job.target, location) do
-      if status in [307, 308] and redirects > 0 and Target.same_origin?(target, job.target) do
-        request(drain(state), %{job | target: target}, method, headers, auth, redirects - 1)
-      else
-        [path | _query] = String.split(target.path, "?")
-        {:error, {:redirected, Target.origin(target) <> path}, close(state)}
-      end
-    else
-      _none -> {:error, {:invalid_response, "a redirect without a valid Location"}, close(state)}
-    end
-  end
-
-  # --- The connection ---------------------------------------------------------------------------
-
-  defp read_all(state, most) do
-    case Connection.read_all(state.conn, most, :infinity) do
-      {:ok, body, conn} -> {:ok, body, put(state, conn)}
-      {:error, reason} -> {:error, reason, close(state)}
-    end
-  end
-
-  # Reads the end of an answer. The connection is closed if it does not come at once.
-  defp drain(%{conn: nil} = state), do: state
-
-  defp drain(state) do
-    case Connection.read_all(state.conn, @longest_error, Socket.deadline(@drain)) do
-      {:ok, _rest, conn} -> put(state, conn)
-      {:error, _reason} -> close(state)
-    end
-  end
-
-  defp put(state, conn), do: %{state | conn: conn}
-  defp close(%{conn: nil} = state), do: state
-
-  defp close(state) do
-    :ok = Connection.close(state.conn)
-    %{state | conn: nil}
-  end
 end
