@@ -11,6 +11,10 @@ defmodule Codex.Tools.ApplyPatchTool do
           %{metadata: %{base_path: "/srv/work", approval: fn _changes -> :allow end}}
         )
 
+  The CLI has a tool `apply_patch` itself, so a thread needs another name:
+
+      tools: [{Codex.Tools.ApplyPatchTool, name: "patch_files", approval: &MyApp.Review.patch/1}]
+
   ## Patches
 
   A patch is the text between `*** Begin Patch` and `*** End Patch`, with the grammar and the

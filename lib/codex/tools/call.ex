@@ -47,7 +47,7 @@ defmodule Codex.Tools.Call do
   end
 
   # A tool that knows other names of its arguments checks them itself.
-  defp allowed(%{metadata: %{checks_arguments: true}}, _args), do: :ok
+  defp allowed(%{metadata: %{checks_arguments: true}}, args) when is_map(args), do: :ok
 
   defp allowed(tool, args) do
     with {:error, text} <- args |> with_string_keys() |> Arguments.check(tool.schema),

@@ -33,7 +33,7 @@ defmodule Codex.Tools.ShellToolsTest do
     cond do
       fun.() -> :ok
       n == 0 -> flunk("it does not come")
-      true -> Process.sleep(20) && until(fun, n - 1)
+      Process.sleep(20) == :ok -> until(fun, n - 1)
     end
   end
 
@@ -51,7 +51,11 @@ defmodule Codex.Tools.ShellToolsTest do
     test = self()
 
     approve = fn answer ->
-      ask = fn command, context -> send(test, {:asked, command, context}) && answer end
+      ask = fn command, context ->
+        send(test, {:asked, command, context})
+        answer
+      end
+
       ShellTool.invoke(%{"command" => ["echo", "a b"]}, %{metadata: %{approval: ask}, id: 1})
     end
 
@@ -288,6 +292,7 @@ defmodule Codex.Tools.ShellToolsTest do
              {:error, "the call was denied; nothing was done"}
 
     assert {:error, "the argument command of the tool is invalid"} = Call.answer(tool, %{}, %{})
+    assert {:error, "invalid arguments for shell: " <> _} = Call.answer(tool, ["ls"], %{})
     assert Hosted.error_text({:missing_callback, :runner}) =~ "option :runner"
     assert WriteStdinTool.error_text(:not_found) =~ "session"
   end
