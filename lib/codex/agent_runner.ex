@@ -70,9 +70,11 @@ defmodule Codex.AgentRunner do
       the agent or of a handoff failed, or returned another value
   """
   @type reason ::
-          Codex.Thread.failure()
-          | Error.t()
+          Codex.Exec.reason()
+          | Codex.AppServer.reason()
+          | {:turn_failed | :exec_failed, Error.t()}
           | OptionError.t()
+          | Error.t()
           | {:max_turns_exceeded, pos_integer(), %{continuation: nil}}
           | {:unsupported, atom(), String.t()}
           | {:invalid_tool, module(), Codex.Tools.refusal()}
@@ -93,7 +95,7 @@ defmodule Codex.AgentRunner do
   Returns `{:ok, result}`: a `Codex.Turn.Result` with the agent that answered as `last_agent`, the
   events and the tokens of all turns.
   """
-  @spec run(Codex.Thread.t(), Codex.Input.t(), opts()) ::
+  @spec run(struct(), Codex.Input.t(), opts()) ::
           {:ok, Turn.Result.t()} | {:error, reason()}
   def run(thread, input, opts \\ %{}) do
     with {:ok, plan, input} <- plan(thread, input, opts, :blocking),
@@ -120,7 +122,7 @@ defmodule Codex.AgentRunner do
   Errors of the agent and of options are returned at once. Takes the options of `run/3` except
   `on_event`.
   """
-  @spec run_streamed(Codex.Thread.t(), Codex.Input.t(), opts()) ::
+  @spec run_streamed(struct(), Codex.Input.t(), opts()) ::
           {:ok, RunResultStreaming.t()} | {:error, reason()}
   def run_streamed(thread, input, opts \\ %{}) do
     with {:ok, plan, input} <- plan(thread, input, opts, :elements),
@@ -149,7 +151,7 @@ defmodule Codex.AgentRunner do
 
   # --- Options ----------------------------------------------------------------------------------
 
-  defp plan(%Codex.Thread{} = thread, input, opts, mode) do
+  defp plan(%{codex_opts: _, thread_opts: _} = thread, input, opts, mode) do
     with {:ok, opts} <- opts(opts),
          {own, turn_opts} = Enum.split_with(opts, &own?/1),
          own = Map.new(own, fn {key, value} -> {own_key(key), value} end),
@@ -171,10 +173,7 @@ defmodule Codex.AgentRunner do
     end
   end
 
-  defp plan(other, _input, _opts, _mode) do
-    expected = "a Codex.Thread, as {:ok, thread} of Codex.start_thread/2 has it"
-    {:error, OptionError.argument(:thread, other, expected)}
-  end
+  defp plan(other, _input, _opts, _mode), do: Runner.no_thread(other)
 
   defp opts(nil), do: {:ok, []}
   defp opts(%Agent{} = agent), do: {:ok, [agent: agent]}

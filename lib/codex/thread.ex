@@ -39,10 +39,10 @@ defmodule Codex.Thread do
   `attempts` of the result counts the tries.
   """
 
-  alias Codex.AppServer.{Backend, Connection}
-  alias Codex.{Error, Exec, RateLimit, Turn}
+  alias Codex.AppServer.Backend
+  alias Codex.{AgentRunner, Error, Exec, RateLimit, Turn}
   alias Codex.OptionError
-  alias Codex.Options.{Merge, Schema, Table}
+  alias Codex.Options.{Merge, Schema}
 
   @interrupt Schema.new(
                [{:clean_background, :boolean, "ends the commands that the turn leaves running"}],
@@ -119,8 +119,8 @@ defmodule Codex.Thread do
   usage are dropped first.
 
   `opts` also accepts `turn_opts`, a map or list that then replaces the options of the turn; options
-  beside it are checked, and have no effect. One call runs one turn: the options of a loop over turns (`max_turns`, `agent`, `run_config`,
-  `backoff`) are refused with a `Codex.OptionError`.
+  beside it are checked, and have no effect. With `agent`, `run_config` or `max_turns`, the call is
+  one of `Codex.AgentRunner.run/3`, which may run several turns.
 
   With `on_event`, a function gets the events while the turn runs:
 
@@ -140,9 +140,14 @@ defmodule Codex.Thread do
   far. If it raises, throws or exits, the turn is stopped with the kind `:tool_failure`; the details
   have the exception as `raw` and the `stacktrace`. Other return values are ignored.
   """
-  @spec run(t(), Codex.Input.t(), map() | keyword()) :: {:ok, Result.t()} | {:error, failure()}
+  @spec run(t(), Codex.Input.t(), map() | keyword()) ::
+          {:ok, Result.t()} | {:error, failure() | AgentRunner.reason()}
   def run(thread, input, opts \\ %{}) do
-    with {:ok, opts} <- Runner.opts(opts), do: run_turn(thread, input, opts)
+    if Runner.loop?(opts) do
+      AgentRunner.run(thread, input, opts)
+    else
+      with {:ok, opts} <- Runner.opts(opts), do: run_turn(thread, input, opts)
+    end
   end
 
   @doc """
@@ -157,11 +162,18 @@ defmodule Codex.Thread do
   The CLI starts with the first read.
   """
   @spec run_streamed(t(), Codex.Input.t(), map() | keyword()) ::
-          {:ok, Codex.RunResultStreaming.t()} | {:error, failure()}
+          {:ok, Codex.RunResultStreaming.t()} | {:error, failure() | AgentRunner.reason()}
   def run_streamed(thread, input, opts \\ %{}) do
+    if Runner.loop?(opts),
+      do: AgentRunner.run_streamed(thread, input, opts),
+      else: stream(thread, input, opts)
+  end
+
+  defp stream(thread, input, opts) do
     with {:ok, opts} <- Runner.opts(opts),
          token = Runner.token(),
-         {:ok, job, turn} <- prepare(thread, {:run, input}, opts, :elements, run_token: token) do
+         {:ok, job, turn} <-
+           Runner.prepare(thread, {:run, input}, opts, :elements, run_token: token) do
       stream = &Driver.stream(%{job | last?: &1})
       {:ok, Codex.RunResultStreaming.new(stream, turn, token)}
     end
@@ -188,7 +200,7 @@ defmodule Codex.Thread do
   @spec run_turn(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
   def run_turn(thread, input, turn_opts \\ %{}) do
-    with {:ok, job, turn} <- prepare(thread, {:run, input}, turn_opts, :blocking),
+    with {:ok, job, turn} <- Runner.prepare(thread, {:run, input}, turn_opts, :blocking),
          do: job |> read(turn) |> Turn.result()
   end
 
@@ -237,7 +249,7 @@ defmodule Codex.Thread do
           {:ok, Result.t()}
           | {:error, failure() | Codex.Review.unreadable() | {:unsupported, :exec}}
   def review(thread, target, turn_opts \\ %{}) do
-    with {:ok, job, turn} <- prepare(thread, {:review, target}, turn_opts, :blocking),
+    with {:ok, job, turn} <- Runner.prepare(thread, {:review, target}, turn_opts, :blocking),
          turn = read(job, %{turn | review: []}),
          {:ok, result} <- Turn.result(turn) do
       case found(job, turn) do
@@ -260,7 +272,7 @@ defmodule Codex.Thread do
   @spec review_streamed(t(), Codex.Review.target(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure() | {:unsupported, :exec}}
   def review_streamed(thread, target, turn_opts \\ %{}) do
-    with {:ok, job, turn} <- prepare(thread, {:review, target}, turn_opts, :events) do
+    with {:ok, job, turn} <- Runner.prepare(thread, {:review, target}, turn_opts, :events) do
       start = fn -> %{turn | keep?: false, review: []} end
 
       each = fn event, turn ->
@@ -300,7 +312,7 @@ defmodule Codex.Thread do
   @spec run_turn_streamed(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Enumerable.t()} | {:error, failure()}
   def run_turn_streamed(thread, input, turn_opts \\ %{}) do
-    with {:ok, job, turn} <- prepare(thread, {:run, input}, turn_opts, :events) do
+    with {:ok, job, turn} <- Runner.prepare(thread, {:run, input}, turn_opts, :events) do
       {:ok, job |> Driver.stream() |> Stream.map(&(turn |> Turn.add(&1) |> elem(0)))}
     end
   end
@@ -317,8 +329,10 @@ defmodule Codex.Thread do
   info}`.
   """
   @spec steer(t(), Codex.Input.t()) :: :ok | {:error, steer_reason()}
-  def steer(%__MODULE__{} = thread, input), do: Driver.steer(transport(thread), thread, input)
-  def steer(other, _input), do: no_thread(other)
+  def steer(%__MODULE__{} = thread, input),
+    do: Driver.steer(Runner.transport(thread), thread, input)
+
+  def steer(other, _input), do: Runner.no_thread(other)
 
   @typedoc "Why a running turn got no input. See `steer/2`."
   @type steer_reason ::
@@ -344,61 +358,31 @@ defmodule Codex.Thread do
   def interrupt(thread, opts \\ [])
 
   def interrupt(%__MODULE__{} = thread, opts) do
-    with :ok <- Driver.check(transport(thread), thread, :interrupt),
+    with :ok <- Driver.check(Runner.transport(thread), thread, :interrupt),
          {:ok, opts} <- Schema.set(@interrupt, opts) do
       clean? = Map.get(opts, :clean_background, thread.thread_opts.clean_background)
-      Driver.interrupt(transport(thread), thread, clean? == true)
+      Driver.interrupt(Runner.transport(thread), thread, clean? == true)
     end
   end
 
-  def interrupt(other, _opts), do: no_thread(other)
+  def interrupt(other, _opts), do: Runner.no_thread(other)
 
-  @doc false
-  # Checks a turn, and returns its job and the turn before its first event. `more` as for
-  # `Codex.Turn.Job.new/5`.
-  def prepare(thread, task, turn_opts, mode, more \\ [])
-
-  def prepare(%__MODULE__{} = thread, task, turn_opts, mode, more) do
-    thread = if new?(task), do: Turn.reset(thread), else: thread
-
-    with :ok <- reviewable(thread, task),
-         {:ok, turn_opts} <- Table.check(:turn, turn_opts),
-         {:ok, job} <-
-           Job.new(task, thread.codex_opts, thread, turn_opts, more),
-         {:ok, job} <- Driver.prepare(transport(thread), job, mode) do
-      structured? = job.turn_opts[:output_schema] != nil
-      {:ok, job, Turn.new(loaded(thread), structured?, job.turn_opts)}
+  @doc """
+  Returns `{:ok, result}` for a result without open calls of host tools. Since host tools are called
+  while their turn runs (option `tools`), a result has none, and `pending_tool_outputs` of a thread is
+  empty. A result with calls that other software has recorded is `{:error, {:unsupported,
+  :handle_tool_requests, why}}`.
+  """
+  @spec handle_tool_requests(Result.t(), term(), map() | keyword()) ::
+          {:ok, Result.t()} | {:error, {:unsupported, :handle_tool_requests, String.t()}}
+  def handle_tool_requests(%Result{} = result, _attempt, _opts \\ %{}) do
+    if Enum.any?(result.events, &is_struct(&1, Codex.Events.ToolCallRequested)) do
+      why = "the CLI takes outputs of tools while the turn runs; give the tools to the thread"
+      {:error, {:unsupported, :handle_tool_requests, why}}
+    else
+      {:ok, result}
     end
   end
-
-  def prepare(other, _task, _turn_opts, _mode, _more), do: no_thread(other)
-
-  defp transport(%{transport: :exec}), do: Codex.Exec.Turn
-  defp transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn
-
-  defp reviewable(%{thread_id: id} = thread, {:review, _target}) when is_binary(id),
-    do: Driver.check(transport(thread), thread, :review_of_thread)
-
-  defp reviewable(_thread, _task), do: :ok
-
-  defp no_thread(value) do
-    expected = "a Codex.Thread, as {:ok, thread} of Codex.start_thread/2 has it"
-    {:error, OptionError.argument(:thread, value, expected)}
-  end
-
-  # The connection that has the thread from now on. A new connection is asked to resume it.
-  defp loaded(%{transport: {:app_server, conn}} = thread),
-    do: %{thread | transport_ref: Connection.whereis(conn)}
-
-  defp loaded(thread), do: thread
-
-  defp new?({:run, text}) when is_binary(text),
-    do: byte_size(text) < 64 and String.trim(text) == "/new"
-
-  defp new?({:run, [%{type: type, text: text} | _]}) when type in [:text, "text"],
-    do: new?({:run, text})
-
-  defp new?(_what), do: false
 
   @doc """
   Returns the newest known limits of the thread's account, or nil: the limits that a turn of this

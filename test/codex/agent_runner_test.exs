@@ -501,6 +501,31 @@ defmodule Codex.AgentRunnerTest do
       assert shown(hd(sent(model))) =~ "hello!"
     end
 
+    test "is one of Codex.Thread, too, with an agent or its attributes" do
+      {model, thread} = exec(["short", "long"])
+      opts = [agent: %{instructions: "Keep responses short"}, run_config: %{max_turns: 3}]
+      assert {:ok, result} = Thread.run(thread, "Plan a checklist", opts)
+      assert result.final_response.text == "short"
+      assert %Agent{name: "agent"} = result.last_agent
+      assert shown(hd(sent(model))) =~ "Keep responses short"
+
+      assert {:ok, run} = Thread.run_streamed(thread, "Plan", Map.new(opts))
+      assert [%StreamEvent.AgentUpdated{agent: %Agent{}} | _] = Enum.to_list(run)
+
+      assert Thread.handle_tool_requests(result, 1) == {:ok, result}
+
+      call = %Codex.Events.ToolCallRequested{
+        thread_id: "t",
+        turn_id: "u",
+        call_id: "c",
+        tool_name: "x",
+        arguments: %{}
+      }
+
+      assert {:error, {:unsupported, :handle_tool_requests, _}} =
+               Thread.handle_tool_requests(%{result | events: [call]}, 1, %{})
+    end
+
     test "fails as a turn does" do
       {_model, thread} = start([http_error(400, "no such thing")])
       assert {:error, {:turn_failed, %Error{}}} = AgentRunner.run(thread, "x", agent!(name: "a"))

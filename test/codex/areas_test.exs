@@ -7,8 +7,8 @@ defmodule Codex.AreasTest do
   # right and areas of lower rows.
   @rows [
     ~w(mix application doctor test compat login),
-    ~w(agent_runner),
-    ~w(codex threads thread run_result_streaming stream stream_event),
+    ~w(codex threads thread),
+    ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
     ~w(app_server exec mcp),
     ~w(jsonrpc turn review),
@@ -24,13 +24,14 @@ defmodule Codex.AreasTest do
   @place @order |> Enum.with_index() |> Map.new()
 
   # Areas with files from several folders: `agents` are the values that describe agents, and
-  # `agent_runner` runs them; exceptions and the engine of options (`settings`) are
+  # `agent_runner` runs them; `runner` prepares turns; exceptions and the engine of options (`settings`) are
   # values that all others use; `toml` writes values and knows the keys of the CLI's configuration;
   # `mcp_config` is the configuration of MCP servers, which a client of MCP does not need.
   @parts %{
     "agent_runner" =>
       ~w(agent_runner agent/loop agent/setup agent/calls agent/history agent/run agent/hooks) ++
         ~w(agent/handoff_tool),
+    "runner" => ~w(thread/runner),
     "agents" => ~w(agent run_config model_settings handoff guardrail tool_guardrail session),
     "events" => ~w(events items),
     "mcp_config" => ~w(mcp/config),

@@ -210,8 +210,8 @@ defmodule Codex.OptionsTest do
 
       for key <- [:agent, :run_config, :backoff, :max_turns] do
         error = {:error, {:unsupported, [key], nil}}
-        assert short(Thread.run(thread, "hi", [{key, 3}])) == error
-        assert short(Thread.run(thread, "hi", %{"#{key}" => 3})) == error
+        assert short(Thread.run_turn(thread, "hi", [{key, 3}])) == error
+        assert short(Thread.run_turn(thread, "hi", %{"#{key}" => 3})) == error
       end
     end
 
@@ -879,7 +879,7 @@ defmodule Codex.OptionsTest do
                  "give it to the second argument of Codex.start_thread/2"
 
       {:ok, thread} = Codex.start_thread()
-      assert said(Codex.Thread.run(thread, "Hi", max_turns: 3)) =~ "a call runs one turn"
+      assert said(Codex.Thread.run_turn(thread, "Hi", max_turns: 3)) =~ "this call runs one turn"
 
       for stream <- [&Codex.Thread.run_streamed/3, &Codex.Thread.run_turn_streamed/3],
           do: assert(said(stream.(thread, "Hi", on_event: & &1)) =~ "events of the stream")

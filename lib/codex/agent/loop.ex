@@ -247,6 +247,12 @@ defmodule Codex.Agent.Loop do
     do: fail(state, {:max_turns_exceeded, most, %{continuation: nil}})
 
   defp hand_over(%{plan: plan} = state, handoff, args, call_id) do
+    if plan[:last?] && plan.last?.(),
+      do: fail(state, Error.new(:interrupted, "the run was cancelled before a handoff")),
+      else: go_on(state, handoff, args, call_id)
+  end
+
+  defp go_on(%{plan: plan} = state, handoff, args, call_id) do
     thread = state.turn.thread
     {:app_server, conn} = thread.transport
     call = %{id: call_id, arguments: args}

@@ -7,7 +7,8 @@ defmodule Codex.Agent.Setup do
   # with others is left, and a new one begins with its conversation.
 
   alias Codex.Agent.{Calls, History, Run}
-  alias Codex.{Handoff, ModelSettings, OptionError, Thread}
+  alias Codex.{Handoff, ModelSettings, OptionError}
+  alias Codex.Thread.Runner
   alias Codex.Tools.{Definition, Toolset}
 
   @typedoc """
@@ -43,7 +44,7 @@ defmodule Codex.Agent.Setup do
          opts = thread_opts(plan, instructions, tools),
          more = [run_token: tokens(plan, run), history: history ++ plan.history],
          {:ok, job, turn} <-
-           Thread.prepare(
+           Runner.prepare(
              %{thread | thread_opts: opts},
              {:run, plan.task},
              turn_opts(plan),

@@ -30,7 +30,7 @@ defmodule Codex.Options.Places do
     rate_limit: "rate limits: give it to the option rate_limit_opts"
   ]
 
-  @loop "it is for a loop over turns, and a call runs one turn; leave it out"
+  @loop "it is for a loop over turns, and this call runs one turn: use Codex.AgentRunner.run/3"
   @token "the CLI has no continuation tokens; leave it out"
 
   # Options without an equivalent, and options with only one valid value on either transport.
