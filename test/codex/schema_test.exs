@@ -102,7 +102,11 @@ defmodule Codex.SchemaTest do
             {%{"type" => "number", "maximum" => "9"}, "maximum"},
             {%{"type" => "array", "items" => %{"type" => "null"}, "uniqueItems" => 1},
              "uniqueItems"},
-            {%{"$ref" => 1}, "$ref"}
+            {%{"$ref" => 1}, "$ref"},
+            {object(%{}, %{"additionalProperties" => nil}), "additionalProperties"},
+            {object(%{}, %{"required" => nil}), "required"},
+            {%{"type" => nil}, "type"},
+            {%{"type" => "array", "items" => %{"type" => "null"}, "minItems" => nil}, "minItems"}
           ] do
         path = if keyword == "any", do: ["properties", "a", "items"], else: ["properties", "a"]
         assert {schema, invalid(a(schema))} == {schema, {path, keyword}}

@@ -213,7 +213,7 @@ defmodule Codex.Schema.Strict do
   defp items(_schema, path, _root), do: invalid(path, "items")
 
   defp object(schema, path, root) do
-    if schema["additionalProperties"] not in [nil, false],
+    if Map.get(schema, "additionalProperties", false) != false,
       do: invalid(path, "additionalProperties")
 
     properties =
