@@ -324,6 +324,20 @@ defmodule Codex.AgentRunnerTest do
       end
     end
 
+    test "whose process is ended from outside stops the run" do
+      {_model, thread} = exec(["fine"])
+
+      kill = fn _ ->
+        [parent | _] = Process.get(:"$callers")
+        Process.exit(parent, :kill)
+        Process.sleep(:infinity)
+      end
+
+      agent = agent!(input_guardrails: [trips(:input, handler: kill, run_in_parallel: true)])
+      assert {:error, %Error{kind: :guardrail} = error} = AgentRunner.run(thread, "x", agent)
+      assert error.message =~ "ended before they had a result"
+    end
+
     test "does not outlive the run" do
       {_model, thread} = exec(["fine"])
       test = self()

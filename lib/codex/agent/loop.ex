@@ -5,7 +5,7 @@ defmodule Codex.Agent.Loop do
   # only raw, because a call of a tool ended the turn, `{:next, thread}` and `{:agent, agent, config}` at
   # a handoff, `{:answer, message}` for the output of a tool, and `{:failed, error}`.
   #
-  # The failure of a turn that the run itself has stopped is left out.
+  # The failure of a turn that the run itself has stopped is held back.
 
   alias Codex.Agent.{History, Hooks, Run, Setup}
   alias Codex.{AppServer, Error, Items, JSON, OwnerMonitor, Session, Turn}
@@ -17,7 +17,19 @@ defmodule Codex.Agent.Loop do
   alias Codex.Turn.{Driver, Usage}
 
   @enforce_keys [:plan, :input]
-  defstruct [:plan, :input, :run, :turn, :turn_id, :next, :guards, :spent, n: 1, phase: :input]
+  defstruct [
+    :plan,
+    :input,
+    :run,
+    :turn,
+    :turn_id,
+    :next,
+    :guards,
+    :spent,
+    :held,
+    n: 1,
+    phase: :input
+  ]
 
   @doc "Returns the elements of a run. The plan is that of the first turn."
   @spec stream(Setup.plan(), Codex.Input.t()) :: Enumerable.t()
@@ -86,6 +98,7 @@ defmodule Codex.Agent.Loop do
             run: run,
             turn: %{turn | keep?: false},
             turn_id: nil,
+            held: nil,
             next: next,
             guards: if(state.n == 1, do: start_guards(state, run))
         }
@@ -121,8 +134,12 @@ defmodule Codex.Agent.Loop do
   defp element(element, state) do
     {_event, turn} = Turn.add(state.turn, element)
     state = note(element, %{state | turn: turn})
-    own? = failure?(element) and Run.stopped?(state.run)
-    {if(own? or hidden?(element, state), do: [], else: [element]), state}
+
+    cond do
+      failure?(element) and Run.stopped?(state.run) -> {[], %{state | held: element}}
+      hidden?(element, state) -> {[], state}
+      true -> {[element], state}
+    end
   end
 
   defp hidden?(%type{}, state) when type in [RawResponseCompleted, RawResponseItemCompleted],
@@ -130,7 +147,8 @@ defmodule Codex.Agent.Loop do
 
   defp hidden?(_element, _state), do: false
 
-  defp note(%TurnStarted{turn_id: id}, state) when is_binary(id), do: %{state | turn_id: id}
+  # Turns that repair the answer follow the first.
+  defp note(%TurnStarted{turn_id: id}, %{turn_id: nil} = state), do: %{state | turn_id: id}
 
   # The CLI counts the tokens of a response after its calls of tools.
   defp note(%RawResponseCompleted{usage: usage}, state) when is_map(usage),
@@ -145,17 +163,23 @@ defmodule Codex.Agent.Loop do
   defp ended(state) do
     failed? = match?({:error, _}, Turn.result(state.turn))
 
-    # The guardrails beside a turn that succeeded have to pass.
-    _ = if state.guards && not failed?, do: Task.yield(state.guards, :infinity)
-    _ = if state.guards, do: Task.shutdown(state.guards, :brutal_kill)
+    _ = if state.guards, do: end_guards(state, failed?)
     {spent, state} = {state.spent, %{state | guards: nil, spent: nil}}
     {elements, state} = decide(Run.take(state.run), failed?, state)
     {if(spent, do: [{:spent, spent} | elements], else: elements), state}
   end
 
+  defp end_guards(state, true), do: Task.shutdown(state.guards, :brutal_kill)
+
+  # The guardrails beside a turn that succeeded have to pass.
+  defp end_guards(%{guards: guards, run: run}, false) do
+    with {:exit, _reason} <- Task.yield(guards, :infinity),
+         do: Run.note(run, {:guardrail, Check.failed(:input)})
+  end
+
   defp decide(reason, failed?, state) do
     case reason do
-      nil when failed? -> {[], %{state | phase: :over}}
+      nil when failed? -> {List.wrap(state.held), %{state | phase: :over}}
       nil -> succeeded(state, Turn.response(state.turn))
       {:guardrail, error} -> tripped(state, error)
       {:handoff, handoff, args, call_id} -> hand_over(state, handoff, args, call_id)

@@ -43,6 +43,15 @@ defmodule Codex.Agent.Run do
     :ok
   end
 
+  @doc "Notes a reason in the process that reads the turn, which has ended by itself."
+  @spec note(t(), reason()) :: :ok
+  def note(run, reason) do
+    if :atomics.compare_exchange(run.state, 1, @running, @stopped) == :ok,
+      do: send(run.reader, {run.ref, reason})
+
+    :ok
+  end
+
   # A turn that begins at this moment cannot be cancelled yet.
   defp cancel(run) do
     _ = Cancellation.cancel_all(run.token)

@@ -15,6 +15,13 @@ defmodule Codex.Guardrail.Check do
     with :ok <- in_order(blocking, arguments), do: at_once(parallel, arguments)
   end
 
+  @doc "Returns the error of guardrails whose process was ended."
+  @spec failed(atom()) :: GuardrailError.t()
+  def failed(stage) do
+    message = "the guardrails were ended before they had a result"
+    GuardrailError.exception(stage: stage, guardrail: "guardrails", message: message)
+  end
+
   defp in_order([], _arguments), do: :ok
 
   defp in_order([guardrail | rest], arguments) do
