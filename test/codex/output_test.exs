@@ -353,10 +353,13 @@ defmodule Codex.OutputTest do
   end
 
   test "an ephemeral thread is repaired over an app-server only" do
-    {_model, thread} = start(:exec, [answer(@bad)], ephemeral: true)
-
-    assert Thread.run(thread, "?", output: @fields, repair: 1) ==
-             {:error, {:unsupported_option, :repair, :ephemeral}}
+    for option <- [:ephemeral, :worktree] do
+      {model, thread} = start(:exec, [answer(@bad)], [{option, true}])
+      reason = {:unsupported_option, :repair, option}
+      assert Thread.run(thread, "?", output: @fields, repair: 1) == {:error, reason}
+      assert Codex.Error.normalize(reason).message =~ "with #{option}: true"
+      assert Codex.Test.requests(model) == []
+    end
 
     {_model, thread} = start(:app_server, [answer(@bad), answer(@good)], ephemeral: true)
     {:ok, result} = Thread.run(thread, "?", output: @fields, repair: 1)

@@ -151,10 +151,10 @@ defmodule Codex.Error.Words do
   def reason({:unsupported_option, :repair, :no_output}),
     do: "option :repair has no effect without :output"
 
-  def reason({:unsupported_option, :repair, :ephemeral}),
+  def reason({:unsupported_option, :repair, option}) when option in [:ephemeral, :worktree],
     do:
-      "option :repair continues the thread, which codex exec cannot with ephemeral: true: leave " <>
-        "one of them out, or use an app-server"
+      "option :repair continues the thread, which codex exec cannot with #{option}: true: leave " <>
+        "one of them out"
 
   def reason({:unsupported_option, name, :remote}),
     do:

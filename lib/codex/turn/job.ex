@@ -108,8 +108,13 @@ defmodule Codex.Turn.Job do
   defp repairable(%{output: nil}, _transport),
     do: {:error, {:unsupported_option, :repair, :no_output}}
 
-  defp repairable(%{ephemeral: true}, :exec),
-    do: {:error, {:unsupported_option, :repair, :ephemeral}}
+  # `codex exec` resumes no ephemeral thread, and none with `--worktree`.
+  defp repairable(settings, :exec) do
+    case Enum.find([:ephemeral, :worktree], &(settings[&1] == true)) do
+      nil -> :ok
+      option -> {:error, {:unsupported_option, :repair, option}}
+    end
+  end
 
   defp repairable(_settings, _transport), do: :ok
 
