@@ -91,45 +91,30 @@ defmodule Bench.MCP do
     if typescript, do: Bench.Node.call(typescript, %{do: "close", name: "calls"})
     :ok = Client.stop(client)
 
-    rows =
-      for {label, _callers} <- counts do
-        metric = fn name ->
-          for {{^label, who}, list} <- measured, into: %{}, do: {who, Enum.map(list, & &1[name])}
-        end
-
-        figures =
-          for name <- [:rate, :p50, :p99], do: Bench.number(Bench.median(metric.(name)["SDK"]))
-
-        shares =
-          if typescript do
-            [
-              Bench.share(metric.(:rate), "SDK", "TypeScript"),
-              Bench.share(metric.(:p50), "SDK", "TypeScript"),
-              Bench.share(metric.(:p99), "SDK", "TypeScript")
-            ]
-          else
-            ["-", "-", "-"]
-          end
-
-        [label | figures] ++ shares
-      end
-
     Bench.table(
       ["", "calls/s", "p50 us", "p99 us", "calls/s, x TypeScript", "p50, x TypeScript"] ++
         ["p99, x TypeScript"],
-      rows
+      for({label, _callers} <- counts, do: [label | row(measured, label, typescript)])
     )
+  end
+
+  defp row(measured, label, typescript) do
+    figures = for name <- [:rate, :p50, :p99], do: metric(measured, label, name)
+    medians = for figure <- figures, do: Bench.number(Bench.median(figure["SDK"]))
+    share = if typescript, do: &Bench.share(&1, "SDK", "TypeScript"), else: fn _ -> "-" end
+    medians ++ Enum.map(figures, share)
+  end
+
+  defp metric(measured, label, name) do
+    for {{^label, who}, list} <- measured, into: %{}, do: {who, Enum.map(list, & &1[name])}
   end
 
   defp ours(client, n, callers) do
     {seconds, times} =
       Bench.fresh(fn ->
-        1..callers
-        |> Enum.map(fn _ ->
-          Task.async(fn -> for _ <- 1..div(n, callers), do: call(client) end)
-        end)
-        |> Task.await_many(:infinity)
-        |> Enum.concat()
+        caller = fn -> for _ <- 1..div(n, callers), do: call(client) end
+        tasks = for _ <- 1..callers, do: Task.async(caller)
+        tasks |> Task.await_many(:infinity) |> Enum.concat()
       end)
 
     %{rate: n / seconds, p50: Bench.quantile(times, 0.5), p99: Bench.quantile(times, 0.99)}

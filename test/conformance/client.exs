@@ -54,7 +54,10 @@ defmodule Conformance.Client do
       client_secret: context["client_secret"],
       client_issuer: context["issuer"],
       private_key: context["private_key_pem"],
-      grant: if(scenario =~ "client-credentials", do: :client_credentials)
+      identity_url: context["idp_token_endpoint"],
+      identity_client_id: context["idp_client_id"],
+      identity_token: context["idp_id_token"],
+      grant: grant(scenario)
     ]
 
     [
@@ -66,6 +69,10 @@ defmodule Conformance.Client do
       client_metadata_url: "https://conformance-test.local/client-metadata.json"
     ] ++ for {name, value} <- given, value, do: {name, value}
   end
+
+  defp grant("auth/client-credentials" <> _), do: :client_credentials
+  defp grant("auth/cross-app-access" <> _), do: :identity
+  defp grant(_scenario), do: nil
 
   # The browser: the code stands in the redirect.
   defp browse(url) do

@@ -59,6 +59,9 @@ defmodule Codex.Error.OAuthWords do
     "the answer in the browser was rejected: #{@answers[problem] || text(problem)}"
   end
 
+  def reason({:oauth_identity, reason}),
+    do: "there is no id token for the login to the MCP server: #{text(reason)}"
+
   def reason({:oauth_token_failed, status, code}),
     do: "the authorization server gave no token (status #{text(status)}#{more(code)})"
 

@@ -107,6 +107,7 @@ defmodule Codex.Error.Reasons do
     oauth_denied: :unauthorized,
     oauth_callback: :unauthorized,
     oauth_token_failed: :unauthorized,
+    oauth_identity: :unauthorized,
     oauth_refresh_failed: :server_error,
     missing_oauth_field: :protocol,
     oauth_login_required: :auth_missing,

@@ -103,10 +103,12 @@ defmodule Codex.MCP.Caller do
   defp encodable(nil), do: :ok
 
   defp encodable(params) do
-    with {:error, {:not_encodable, value, path}} <- JSON.encode(params) do
-      {:error, OptionError.invalid(path, value, "a value that JSON has a form for")}
-    else
-      {:ok, _json} -> :ok
+    case JSON.encode(params) do
+      {:ok, _json} ->
+        :ok
+
+      {:error, {:not_encodable, value, path}} ->
+        {:error, OptionError.invalid(path, value, "a value that JSON has a form for")}
     end
   end
 

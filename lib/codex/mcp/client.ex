@@ -250,15 +250,15 @@ defmodule Codex.MCP.Client do
   def list_prompts(client, opts \\ []), do: list(client, "prompts/list", opts)
 
   defp list(client, method, opts) do
-    with {:ok, opts} <- Schema.validate(@list, opts) do
-      if opts.cursor do
-        Lists.page(pid(client), method, opts.cursor, opts.timeout_ms)
-      else
-        with {:ok, items} <- Lists.all(pid(client), method, opts.cache?, opts.timeout_ms),
-             do: {:ok, %{Lists.key(method) => items}}
-      end
-    end
+    with {:ok, opts} <- Schema.validate(@list, opts), do: listed(pid(client), method, opts)
   end
+
+  defp listed(pid, method, %{cursor: nil} = opts) do
+    with {:ok, items} <- Lists.all(pid, method, opts.cache?, opts.timeout_ms),
+         do: {:ok, %{Lists.key(method) => items}}
+  end
+
+  defp listed(pid, method, opts), do: Lists.page(pid, method, opts.cursor, opts.timeout_ms)
 
   @doc """
   Returns a lazy stream of `:tools`, `:resources`, `:resource_templates` or `:prompts`, which fetches

@@ -9,7 +9,7 @@ defmodule Codex.MCP.HTTP do
 
   alias Codex.HTTP.{Connection, Socket}
   alias Codex.{JSON, JSONRPC}
-  alias Codex.MCP.HTTP.{Config, Exchange, Headers}
+  alias Codex.MCP.HTTP.{Config, Exchange, Headers, Parameters}
 
   @enforce_keys [:config, :tag, :target]
   @derive {Inspect, only: [:mode, :era, :version]}
@@ -64,7 +64,7 @@ defmodule Codex.MCP.HTTP do
 
   @doc "Returns whether a tool can be called, and otherwise the rule that it breaks."
   @spec accept_tool(map()) :: :ok | {:error, String.t()}
-  def accept_tool(tool), do: Codex.MCP.HTTP.Parameters.check(tool)
+  def accept_tool(tool), do: Parameters.check(tool)
 
   # --- Sending ----------------------------------------------------------------------------------
 

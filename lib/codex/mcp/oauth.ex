@@ -72,6 +72,7 @@ defmodule Codex.MCP.OAuth do
       `:issuer_mismatch`, `:missing_issuer` or `:missing_code`
     * `{:timeout, ms}` - nobody logged in within `:login_timeout`
     * `{:oauth_token_failed, status, error}` - the server gave no token
+    * `{:oauth_identity, reason}` - `:identity_token` returned an error, no token, or crashed
     * `{:oauth_refresh_failed, status, error}` - the server did not renew the token. The login stays
     * `{:missing_oauth_field, name}`, `:invalid_oauth_response` - an answer of the server is invalid
     * `{:oauth_login_required, server}` - there is no login, or it cannot be renewed
@@ -96,6 +97,7 @@ defmodule Codex.MCP.OAuth do
           | {:oauth_callback, atom()}
           | {:timeout, pos_integer()}
           | {:oauth_token_failed, status :: integer(), error :: String.t()}
+          | {:oauth_identity, term()}
           | {:oauth_refresh_failed, status :: integer(), error :: String.t()}
           | {:missing_oauth_field, String.t()}
           | :invalid_oauth_response

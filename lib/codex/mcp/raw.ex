@@ -87,10 +87,7 @@ defmodule Codex.MCP.Raw do
   end
 
   defp output({:messages, messages, bytes}, raw) do
-    messages =
-      Enum.flat_map(messages, &with({:batch, batch} <- &1, do: batch, else: (one -> [one])))
-
-    came = for message <- messages, map = map(message), do: {:ok, map}
+    came = for message <- Enum.flat_map(messages, &unpack/1), map = map(message), do: {:ok, map}
     came = Enum.reduce(came, raw.came, &:queue.in/2)
     %{raw | came: came, owed: raw.owed + bytes}
   end
@@ -102,6 +99,9 @@ defmodule Codex.MCP.Raw do
     do: %{raw | came: :queue.in({:error, :session_lost}, raw.came)}
 
   defp output({:down, info}, raw), do: %{raw | down: {:server_down, info}}
+
+  defp unpack({:batch, messages}), do: messages
+  defp unpack(message), do: [message]
 
   defp map({:request, id, method, params}),
     do: rpc(%{"id" => id, "method" => method, "params" => params})

@@ -14,16 +14,16 @@ defmodule Codex.MCP.Start do
       ref = make_ref()
       args = args(opener, options, %{parent: self(), starter: {self(), ref}})
 
-      case with({:ok, pid} <- Connection.start_link({args, options.name}), do: await(pid, ref)) do
-        {:ok, pid, _about} -> {:ok, pid}
-        {:error, {:already_started, _} = reason} -> {:error, reason}
-        {:error, _reason} when options.required == false -> :ignore
-        {:error, reason} -> {:error, reason}
-      end
+      with {:ok, pid} <- Connection.start_link({args, options.name}),
+           do: pid |> await(ref) |> result(options)
     end
   end
 
-  @doc "Starts a connection over a transport, which ends with the caller. Returns what it is about."
+  defp result({:ok, pid, _about}, _options), do: {:ok, pid}
+  defp result({:error, _reason}, %{required: false}), do: :ignore
+  defp result({:error, reason}, _options), do: {:error, reason}
+
+  @doc "Starts a connection over a transport, which ends with the caller, and describes it."
   @spec owned({module(), term()}, keyword()) :: {:ok, pid(), map()} | {:error, term()}
   def owned(transport, opts) do
     with :ok <- transport(transport), {:ok, options} <- Options.new(opts) do

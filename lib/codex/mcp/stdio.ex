@@ -5,8 +5,8 @@ defmodule Codex.MCP.Stdio do
   @behaviour Codex.MCP.Transport
 
   alias Codex.Error.Redact
-  alias Codex.JSONRPC.Message
   alias Codex.{JSON, JSONL, Subprocess}
+  alias Codex.JSONRPC.Message
 
   @enforce_keys [:sub, :decoder, :secrets]
   @derive {Inspect, only: [:sub]}

@@ -15,22 +15,21 @@ defmodule Codex.MCP.ClientHTTPTest do
     test = self()
 
     HTTPServer.start!(fn conn, request ->
-      message = if request.body == "", do: %{}, else: request.body |> JSON.decode() |> elem(1)
+      message = decode(request.body)
       key = if request.method == "POST", do: message["method"], else: request.method
       send(test, {:seen, key, message, request.headers})
 
-      case {answers[key], message} do
-        {nil, %{"id" => id}} ->
-          result(conn, id, %{})
-
-        {nil, _notification} ->
-          HTTPServer.reply(conn, if(message == %{}, do: 405, else: 202), [], "")
-
-        {answer, _message} ->
-          answer.(conn, message, request)
-      end
+      answer = answers[key] || (&default/3)
+      answer.(conn, message, request)
     end) <> "/mcp"
   end
+
+  defp decode(""), do: %{}
+  defp decode(body), do: body |> JSON.decode() |> elem(1)
+
+  defp default(conn, %{"id" => id}, _request), do: result(conn, id, %{})
+  defp default(conn, %{"method" => _}, _request), do: HTTPServer.reply(conn, 202, [], "")
+  defp default(conn, _none, _request), do: HTTPServer.reply(conn, 405, [], "")
 
   defp connect!(url, opts \\ []) do
     server = [url: url, server_name: "s", oauth: false, timeout_ms: 20_000]

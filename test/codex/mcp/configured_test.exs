@@ -3,7 +3,7 @@ defmodule Codex.MCP.ConfiguredTest do
   use ExUnit.Case, async: true
 
   alias Codex.{HTTPServer, JSON, OAuthServer}
-  alias Codex.MCP.{Client, OAuth}
+  alias Codex.MCP.{Client, Configured, OAuth}
 
   @moduletag :tmp_dir
   @moduletag capture_log: true
@@ -160,7 +160,7 @@ defmodule Codex.MCP.ConfiguredTest do
         """)
 
         {:ok, config} = Codex.Config.load(codex_home: context.home)
-        opts = Codex.MCP.Configured.login(config, "web") ++ [codex_home: context.home, open: open]
+        opts = Configured.login(config, "web") ++ [codex_home: context.home, open: open]
         # The server knows no code "x": the answer of the browser was taken.
         assert {:error, {:oauth_token_failed, 400, _}} = OAuth.login("web", server.url, opts)
         assert_receive {:address, %{"redirect_uri" => uri}}

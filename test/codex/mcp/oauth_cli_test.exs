@@ -5,7 +5,7 @@ defmodule Codex.MCP.OAuthCliTest do
   alias Codex.Auth.MCP, as: Tokens
   alias Codex.CLI.Command
   alias Codex.{FileSystem, Keyring, OAuthServer, OtherVM, Subprocess}
-  alias Codex.MCP.OAuth
+  alias Codex.MCP.{Configured, OAuth}
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
@@ -262,19 +262,18 @@ defmodule Codex.MCP.OAuthCliTest do
 
       nil ->
         receive do
-          message ->
-            case Subprocess.stream(sub, message) do
-              {:ok, sub, outputs} ->
-                more = for {kind, b} when kind in [:stdout, :stderr] <- outputs, into: "", do: b
-                printed(sub, text <> more)
-
-              :unknown ->
-                printed(sub, text)
-            end
+          message -> printed(sub, text, Subprocess.stream(sub, message))
         after
           60_000 -> flunk("no address: #{text}")
         end
     end
+  end
+
+  defp printed(sub, text, :unknown), do: printed(sub, text)
+
+  defp printed(_sub, text, {:ok, sub, outputs}) do
+    more = for {kind, bytes} when kind in [:stdout, :stderr] <- outputs, into: "", do: bytes
+    printed(sub, text <> more)
   end
 
   defp own_address(context) do
@@ -286,7 +285,7 @@ defmodule Codex.MCP.OAuthCliTest do
     end
 
     {:ok, config} = Codex.Config.load(context.auth)
-    opts = Codex.MCP.Configured.login(config, "web") ++ context.auth
+    opts = Configured.login(config, "web") ++ context.auth
 
     assert {:error, {:oauth_browser, :seen}} =
              OAuth.login("web", context.server.url, [open: open] ++ opts)

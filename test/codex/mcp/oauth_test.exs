@@ -185,6 +185,55 @@ defmodule Codex.MCP.OAuthTest do
       assert opened() == nil
     end
 
+    test "exchanges the login of an identity provider", context do
+      server = OAuthServer.start!(metadata: %{authorization_endpoint: nil})
+      test = self()
+
+      provider =
+        Codex.Http.start!(fn %{path: "/token"} = request ->
+          form = URI.decode_query(request.body)
+          send(test, {:exchange, form})
+
+          if form["subject_token"] == "id-1",
+            do:
+              {200, [], %{access_token: "jag", issued_token_type: form["requested_token_type"]}},
+            else: {400, [], %{error: "invalid_grant"}}
+        end)
+
+      identity = [
+        grant: :identity,
+        client_id: "robot",
+        client_secret: "s",
+        identity_url: provider <> "/token",
+        identity_client_id: "at-provider",
+        identity_token: fn -> {:ok, "id-1"} end
+      ]
+
+      assert {:ok, %{client_id: "robot"}} = login(server, context.auth, identity)
+      assert_received {:exchange, form}
+      assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:token-exchange"
+      assert form["audience"] == server.base
+      assert form["resource"] == server.url
+      assert form["client_id"] == "at-provider"
+      assert [%{form: form} = request] = OAuthServer.requests(server, "/token")
+      assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+      assert form["assertion"] == "jag"
+      assert "Basic " <> _ = request.headers["authorization"]
+      assert opened() == nil
+
+      with_token = &login(server, context.auth, Keyword.put(identity, :identity_token, &1))
+      assert {:error, {:oauth_token_failed, 400, "invalid_grant"}} = with_token.("id-2")
+      assert {:error, {:oauth_identity, :expired}} = with_token.(fn -> {:error, :expired} end)
+      assert {:error, {:oauth_identity, :crashed}} = with_token.(fn -> raise "id-3" end)
+
+      for {name, value} <-
+            [identity_token: 1, identity_url: "http://shop.example/token"] ++
+              [identity_url: nil, client_id: nil] do
+        wrong = Keyword.put(identity, name, value)
+        assert_raise Codex.OptionError, fn -> login(server, context.auth, wrong) end
+      end
+    end
+
     test "proves a client with a signature", context do
       server = OAuthServer.start!()
       key = :public_key.generate_key({:namedCurve, :secp256r1})

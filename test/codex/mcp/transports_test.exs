@@ -2,7 +2,7 @@ defmodule Codex.MCP.TransportsTest do
   # Transports that an application holds, and transports of its own.
   use ExUnit.Case, async: true
 
-  alias Codex.MCP.{Client, Transport}
+  alias Codex.MCP.{Client, Connection, Options, Transport}
 
   @moduletag capture_log: true
   @server Path.expand("../../children/mcp_server.py", __DIR__)
@@ -50,8 +50,8 @@ defmodule Codex.MCP.TransportsTest do
 
   test "a connection tells its starter, however late that looks" do
     loop = spawn_link(fn -> receive do: ({:want, pid} -> answer(pid)) end)
-    {:ok, options} = Codex.MCP.Options.new(protocol_version: "2025-06-18")
-    opener = Codex.MCP.Options.of_transport({Loop, loop})
+    {:ok, options} = Options.new(protocol_version: "2025-06-18")
+    opener = Options.of_transport({Loop, loop})
     {test, ref} = {self(), make_ref()}
 
     args = fn ->
@@ -59,7 +59,7 @@ defmodule Codex.MCP.TransportsTest do
       |> Map.put(:starter, {test, ref})
     end
 
-    {:ok, pid} = Codex.MCP.Connection.start_link({args, nil})
+    {:ok, pid} = Connection.start_link({args, nil})
     ready!(pid)
     assert_received {^ref, {:ok, %{version: "2025-06-18"}}}
   end

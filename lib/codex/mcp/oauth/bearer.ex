@@ -97,7 +97,7 @@ defmodule Codex.MCP.OAuth.Bearer do
   defp over?({:oauth_issuer_changed, _stored, _found}), do: true
   defp over?(_reason), do: false
 
-  defp login?(%{opts: opts}), do: opts.login or opts.grant == :client_credentials
+  defp login?(%{opts: opts}), do: opts.login or opts.grant != :code
 
   defp login(bearer, params, token, scopes) do
     if login?(bearer),

@@ -1,7 +1,7 @@
 defmodule Codex.MCP.OAuth.Grant do
   @moduledoc false
-  # Requests to the token endpoint: a code, a refresh token or the client itself in exchange for
-  # tokens.
+  # Requests to the token endpoint: a code, a refresh token, an assertion or the client itself in
+  # exchange for tokens.
 
   alias Codex.Auth.MCP
   alias Codex.JSON
@@ -43,6 +43,14 @@ defmodule Codex.MCP.OAuth.Grant do
   @spec client(Metadata.t(), Client.t(), [String.t()], map()) :: {:ok, map()} | {:error, reason()}
   def client(metadata, client, scopes, opts),
     do: ask(metadata, client, [grant_type: "client_credentials"] ++ scope(scopes), opts)
+
+  @doc "Exchanges an assertion of an identity provider (RFC 7523)."
+  @spec assertion(Metadata.t(), Client.t(), String.t(), [String.t()], map()) ::
+          {:ok, map()} | {:error, reason()}
+  def assertion(metadata, client, assertion, scopes, opts) do
+    fields = [grant_type: "urn:ietf:params:oauth:grant-type:jwt-bearer", assertion: assertion]
+    ask(metadata, client, fields ++ scope(scopes), opts)
+  end
 
   @doc "Makes the stored form of an answer. `before` are the tokens that it replaces."
   @spec tokens(map(), Client.t(), MCP.t()) :: MCP.t()

@@ -6,7 +6,7 @@ defmodule Codex.MCP.OAuth.Login do
   alias Codex.Auth.MCP
   alias Codex.Error.Words
   alias Codex.MCP.OAuth.{Authorization, Browser, Callback, Client, Discovery, Endpoint, Grant}
-  alias Codex.MCP.OAuth.Options
+  alias Codex.MCP.OAuth.{Identity, Options}
 
   @doc """
   Logs in and stores the tokens. `challenge` are the parameters of `WWW-Authenticate`; nil asks the
@@ -37,6 +37,13 @@ defmodule Codex.MCP.OAuth.Login do
   defp grant(:client_credentials, metadata, tokens, opts) do
     with {:ok, client} <- Client.find(metadata, nil, tokens.scopes, opts),
          {:ok, answer} <- Grant.client(metadata, client, tokens.scopes, opts),
+         do: {:ok, answer, client}
+  end
+
+  defp grant(:identity, metadata, tokens, opts) do
+    with {:ok, client} <- Client.find(metadata, nil, tokens.scopes, opts),
+         {:ok, assertion} <- Identity.assertion(metadata, tokens.scopes, opts),
+         {:ok, answer} <- Grant.assertion(metadata, client, assertion, tokens.scopes, opts),
          do: {:ok, answer, client}
   end
 

@@ -2,7 +2,7 @@ defmodule Codex.MCP.OAuth.Options do
   @moduledoc false
   # The options of logins: their own, and those of `Codex.Auth` for the store.
 
-  alias Codex.MCP.OAuth.{Browser, Metadata}
+  alias Codex.MCP.OAuth.{Browser, Identity, Metadata}
   alias Codex.OptionError
   alias Codex.Options.Schema
 
@@ -26,8 +26,16 @@ defmodule Codex.MCP.OAuth.Options do
             {:client_metadata_url, :string,
              "the address of a client id metadata document, for servers that take one"},
             {:client_name, :string, "the name in a registration", default: "Codex"},
-            {:grant, {:one_of, [:code, :client_credentials]},
-             "`:client_credentials` logs the client in without a person", default: :code},
+            {:grant, {:one_of, [:code, :client_credentials, :identity]},
+             "`:client_credentials` logs the client in without a person; `:identity` uses the " <>
+               "login of a person at an identity provider, without a browser", default: :code},
+            {:identity_url, :text,
+             "for `:identity`: the token endpoint of the identity provider"},
+            {:identity_client_id, :string, "for `:identity`: the client at that provider"},
+            {:identity_token, :id_token,
+             "for `:identity`: the id token of the person, or a function that returns " <>
+               "`{:ok, token}` or `{:error, reason}`",
+             expected: "a token, or a function without arguments", secret: true},
             {:port, {:integer, 0, 65_535}, "the port on 127.0.0.1 to return to; 0 is a free one",
              default: 0},
             {:callback_url, :text,
@@ -38,13 +46,13 @@ defmodule Codex.MCP.OAuth.Options do
             {:login_timeout, :milliseconds, "the time that a person has", default: 300_000},
             {:request_timeout, :milliseconds, "the limit of one request", default: 30_000},
             {:login, :boolean,
-             "for `bearer/3`: a refused request may start a login. With `:client_credentials` " <>
-               "it always may", default: false}
+             "for `bearer/3`: a refused request may start a login. With another `:grant` than " <>
+               "`:code` it always may", default: false}
           ])
 
   @names Enum.flat_map(@schema.rows, &[&1.name, Atom.to_string(&1.name)])
 
-  @derive {Inspect, except: [:client_secret, :private_key, :auth]}
+  @derive {Inspect, except: [:client_secret, :private_key, :identity_token, :auth]}
   defstruct Enum.map(@schema.rows, & &1.name) ++ [:auth]
 
   @typedoc "Checked options. `auth` are those of `Codex.Auth`."
@@ -58,7 +66,8 @@ defmodule Codex.MCP.OAuth.Options do
   @spec new!(keyword() | map()) :: t()
   def new!(opts) do
     {own, auth} = opts |> Schema.pairs!() |> Enum.split_with(&(elem(&1, 0) in @names))
-    own = Schema.validate!(@schema, own)
+    own = Schema.validate!(@schema, own, &cast/2)
+    :ok = Identity.check!(own)
     url = own.callback_url
 
     if url && not (Metadata.web?(url) and URI.parse(url).fragment == nil),
@@ -66,4 +75,7 @@ defmodule Codex.MCP.OAuth.Options do
 
     struct!(__MODULE__, Map.merge(own, %{auth: auth, open: own.open || (&Browser.open/1)}))
   end
+
+  defp cast(:id_token, token) when is_binary(token) or is_function(token, 0), do: {:ok, token}
+  defp cast(:id_token, _other), do: :error
 end

@@ -14,8 +14,8 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
   Options: see `start_link/1`.
   """
 
-  alias Codex.{MCP, OptionError}
   alias Codex.HTTP.Target
+  alias Codex.{MCP, OptionError}
   alias Codex.MCP.Raw
   alias Codex.Options.Schema
 
