@@ -74,7 +74,8 @@ defmodule Codex.Tool do
     * `context` - the value of `:tool_context` in the thread's metadata (default `%{}`)
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
     * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
-    * `owner` - the process that reads the turn. What a tool leaves running should end with it
+    * `owner` - the process that reads the turn. Processes that a tool leaves running should end
+      with it
 
   The model gets the result: text unchanged, `Codex.ToolOutput` with images, other terms as JSON. It
   sees about 48,000 bytes; the CLI leaves out the middle of a longer text, and the telemetry event

@@ -1,6 +1,6 @@
 defmodule Codex.Tools.Hosted do
   @moduledoc false
-  # What the tools of this package share: their options, callbacks, approvals, arguments and places.
+  # Helpers of the tools of this package: their options, callbacks, approvals, arguments and places.
 
   alias Codex.Error.Words
   alias Codex.FileSystem

@@ -16,7 +16,7 @@ defmodule Codex.Tools.ImageGenerationTool do
     parameters: %{
       "type" => "object",
       "properties" => %{
-        "prompt" => %{"type" => "string", "description" => "what the image shows"},
+        "prompt" => %{"type" => "string", "description" => "the content of the image"},
         "size" => %{"type" => "string"},
         "quality" => %{"type" => "string"}
       },

@@ -18,7 +18,7 @@ defmodule Codex.Tools.VectorStoreSearchTool do
     parameters: %{
       "type" => "object",
       "properties" => %{
-        "query" => %{"type" => "string", "description" => "what to search for"},
+        "query" => %{"type" => "string", "description" => "the words to search for"},
         "filters" => %{"type" => "object", "description" => "attributes of the documents"}
       },
       "required" => ["query"],

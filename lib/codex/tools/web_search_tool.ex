@@ -29,7 +29,7 @@ defmodule Codex.Tools.WebSearchTool do
             "query" => %{"type" => "string"}
           }
         },
-        "query" => %{"type" => "string", "description" => "what to search for"},
+        "query" => %{"type" => "string", "description" => "the words to search for"},
         "max_results" => %{"type" => "integer", "description" => "the most results to return"}
       },
       "additionalProperties" => true

@@ -37,7 +37,7 @@ const BATCH: usize = 64;
 /// How often the guard is asked.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What to search for.
+/// A search.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The directory.
@@ -59,7 +59,7 @@ pub struct Query {
 /// A file that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The path from the directory on. What is no UTF-8 in it becomes U+FFFD.
+    /// The path from the directory on. Invalid UTF-8 becomes U+FFFD.
     pub path: String,
     /// The lines that match, with their numbers from 1 on.
     pub lines: Vec<(usize, String)>,
