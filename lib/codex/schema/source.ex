@@ -102,7 +102,8 @@ defmodule Codex.Schema.Source do
   # Each function returns the schema, and the references of the modules that were seen.
   defp object(fields, as, path, modules) do
     names = Keyword.keys(fields)
-    if twice = List.first(names -- Enum.uniq(names)), do: invalid(path, Atom.to_string(twice))
+    twice = names -- Enum.uniq(names)
+    if twice != [], do: invalid(path, Atom.to_string(hd(twice)))
 
     {properties, modules} =
       Enum.map_reduce(fields, modules, fn {name, type}, modules ->
