@@ -352,7 +352,7 @@ defmodule Codex.MCP.Connection do
     info = %{reason: :stopped}
     conn = conn |> reset() |> step({:down, info}) |> subscribers(&Subscribers.down(&1, info))
     :ok = Subscribers.close(conn.subscribers)
-    for job <- Map.keys(conn.jobs), do: Jobs.stop(conn.jobs, job)
+    Enum.each(Map.keys(conn.jobs), &Jobs.stop(conn.jobs, &1))
     Transport.stop(conn.transport)
   end
 
