@@ -55,8 +55,8 @@ defmodule Codex.Sessions do
   def list(opts \\ []) do
     with {:ok, opts} <- Options.validate(:list, opts),
          {:ok, filter} <- Filter.new(opts),
-         {:ok, store} <- open(opts),
-         do: {:ok, Listing.page(store, filter, opts)}
+         {:ok, store} <- open(opts, files: false),
+         do: Listing.page(store, filter, opts)
   end
 
   @doc """
@@ -68,7 +68,7 @@ defmodule Codex.Sessions do
   def find(text, opts \\ []) do
     with {:ok, _opts, store, id} <- one(:home, text, opts) do
       [record] = store |> Record.stream([id]) |> Enum.to_list()
-      {:ok, Record.session(record, store)}
+      {:ok, record.session}
     end
   end
 
@@ -215,14 +215,14 @@ defmodule Codex.Sessions do
   def usage(session, opts) when is_binary(session) or is_struct(session, Session) do
     with {:ok, opts, store, id} <- one(:usage, session, opts),
          :ok <- Prices.check(opts.prices),
-         do: {:ok, Usage.of(store, [id], with_scope(opts, :thread))}
+         do: Usage.of(store, id, with_scope(opts, :thread))
   end
 
   def usage(opts, []) do
     with {:ok, opts} <- Options.validate(:usage, opts),
          :ok <- Prices.check(opts.prices),
-         {:ok, store} <- open(opts),
-         do: {:ok, Usage.of(store, :all, with_scope(opts, :store))}
+         {:ok, store} <- open(opts, files: opts.scope == :turn),
+         do: Usage.of(store, :all, with_scope(opts, :store))
   end
 
   def usage(other, _opts), do: {:error, OptionError.argument(:session, other, @session)}
@@ -523,12 +523,12 @@ defmodule Codex.Sessions do
          do: {:ok, opts, store, id}
   end
 
-  defp open(opts) do
+  defp open(opts, wanted \\ []) do
     index = opts[:index]
 
     with {:ok, home} <- home(opts),
          :ok <- Index.check(index, home),
-         {:ok, store} <- Store.open(home),
+         {:ok, store} <- Store.open(home, wanted),
          do: {:ok, %{store | index: index}}
   end
 end

@@ -4,12 +4,12 @@ defmodule Codex.Sessions.Chain do
   # revert, which names the rollout that holds its history and the line at which it ends. What
   # stands behind that line, or in a file that no later one names, was reverted.
 
-  alias Codex.Sessions.{Scan, Store}
+  alias Codex.Sessions.{Record, Store}
 
   @doc """
   Returns a function that tells whether a turn of a file was reverted by another file of its thread.
   """
-  @spec reverted([{Store.file(), Scan.summary()}]) :: (Store.file(), map() -> boolean())
+  @spec reverted([{Store.file(), Record.summary()}]) :: (Store.file(), map() -> boolean())
   def reverted([_only]), do: fn _file, _turn -> false end
 
   def reverted(summaries) do

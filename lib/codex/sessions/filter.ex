@@ -1,9 +1,8 @@
 defmodule Codex.Sessions.Filter do
   @moduledoc false
-  # The options that choose sessions. What names and files tell is asked before a file is read.
+  # The options that choose sessions. The native part applies them.
 
   alias Codex.OptionError
-  alias Codex.Sessions.Session
 
   @keys [:cwd, :since, :until, :model, :source, :title, :archived]
 
@@ -68,34 +67,12 @@ defmodule Codex.Sessions.Filter do
 
   defp time(_other), do: :error
 
-  @doc "Tells whether the files of a thread may match; they are not read."
-  @spec may_match?(map(), [Codex.Sessions.Store.file()]) :: boolean()
-  def may_match?(%{archived: archived}, files), do: archived == Enum.all?(files, & &1.archived)
-  def may_match?(_filter, _files), do: true
+  @doc "Returns the filter as `Codex.Native.rollout_page/6` takes it."
+  @spec native(map()) :: tuple()
+  def native(filter) do
+    get = &Map.get(filter, &1)
 
-  @doc "Tells whether a session matches."
-  @spec match?(map(), Session.t()) :: boolean()
-  def match?(filter, session), do: Enum.all?(filter, &matches(&1, session))
-
-  defp matches({:cwd, cwd}, session), do: session.cwd == cwd
-  defp matches({:since, time}, session), do: session.started != nil and session.started >= time
-  defp matches({:until, time}, session), do: session.started != nil and session.started < time
-  defp matches({:model, model}, session), do: model in session.models
-
-  defp matches({:source, source}, session) do
-    case session.source do
-      %{} = map -> is_map_key(map, source)
-      text -> text == source
-    end
+    {{get.(:cwd), get.(:since), get.(:until)}, {get.(:model), get.(:source), get.(:title)},
+     get.(:archived)}
   end
-
-  defp matches({:title, text}, session) do
-    text = String.downcase(text)
-
-    Enum.any?([session.title, session.name], fn title ->
-      title != nil and String.contains?(String.downcase(title), text)
-    end)
-  end
-
-  defp matches({:archived, archived}, session), do: session.archived == archived
 end

@@ -2,56 +2,22 @@ defmodule Codex.Sessions.Listing do
   @moduledoc false
   # Pages of sessions, and the session that a text names.
 
-  alias Codex.OptionError
-  alias Codex.Sessions.{Filter, Page, Record, Session, Store}
+  alias Codex.{Native, NativePool, OptionError}
+  alias Codex.Sessions.{Filter, Page, Session, Store}
 
-  @doc "Returns a page of the sessions that match. Reads no more threads than it needs."
-  @spec page(Store.t(), map(), map()) :: Page.t()
-  def page(store, filter, opts) do
-    ids = Enum.filter(rest(store, opts.after), &Filter.may_match?(filter, store.threads[&1]))
-    {found, problems} = take(store, ids, filter, opts.limit)
-    {sessions, more} = Enum.split(found, opts.limit)
+  @doc "Returns a page of the sessions that match. Reads few more threads than it needs."
+  @spec page(Store.t(), map(), map()) ::
+          {:ok, Page.t()} | {:error, {:native, String.t()} | atom()}
+  def page(store, filter, %{after: id, limit: limit}) do
+    wanted = Filter.native(filter)
 
-    general =
-      if opts.after == nil, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
-
-    next = if more != [], do: List.last(sessions).id
-    %Page{sessions: sessions, next: next, problems: general ++ problems}
-  end
-
-  # One session more than the page has, to know whether another page follows.
-  defp take(store, ids, filter, limit) do
-    left_out = Enum.group_by(store.problems, & &1.session)
-
-    {sessions, problems, _count} =
-      store
-      |> Record.stream(ids)
-      |> Enum.reduce_while({[], [], 0}, fn record, {sessions, problems, count} ->
-        session = Record.session(record, store)
-
-        cond do
-          not Filter.match?(filter, session) ->
-            {:cont, {sessions, problems, count}}
-
-          count == limit ->
-            {:halt, {[session | sessions], problems, count}}
-
-          true ->
-            found = Map.get(left_out, session.id, []) ++ Record.problems(record, store)
-            {:cont, {[session | sessions], [found | problems], count + 1}}
-        end
-      end)
-
-    {Enum.reverse(sessions), problems |> Enum.reverse() |> Enum.concat()}
-  end
-
-  defp rest(store, nil), do: store.order
-
-  # A session that was deleted meanwhile still has its place: ids are sorted by time and id.
-  defp rest(store, id) do
-    case Enum.drop_while(store.order, &(&1 != id)) do
-      [_id | rest] -> rest
-      [] -> Enum.drop_while(store.order, &(&1 >= id))
+    with {:ok, sessions, problems, more} <-
+           NativePool.call(
+             &Native.rollout_page(&1, &2, store.native, wanted, {id, limit}, store.index)
+           ) do
+      general = if id == nil, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
+      next = if more, do: List.last(sessions).id
+      {:ok, %Page{sessions: sessions, next: next, problems: general ++ problems}}
     end
   end
 

@@ -6,8 +6,8 @@ defmodule Codex.Sessions.Moves do
   # such files under a lock of their folder. Both locks are taken before anything moves. CLI
   # versions before 0.163 take no lock.
 
-  alias Codex.FileSystem
-  alias Codex.Sessions.{Problem, Record, Session, Store}
+  alias Codex.{FileSystem, Native, NativePool}
+  alias Codex.Sessions.{Problem, Record, Store}
 
   @locks "thread-writer-locks"
   @coordination ".coordination.lock"
@@ -70,44 +70,22 @@ defmodule Codex.Sessions.Moves do
   defp belongs(store, id) do
     [record] = store |> Record.stream([id]) |> Enum.to_list()
 
-    case Enum.find(Record.problems(record, store), &(&1.kind == :wrong_id)) do
+    case Enum.find(record.problems, &(&1.kind == :wrong_id)) do
       nil -> :ok
       %Problem{path: path, detail: other} -> {:error, {:wrong_session_file, path, other}}
     end
   end
 
-  defp referrers(:delete, store, id, opts) do
-    {parents, bases} = find_referrers(store, id)
-
-    if bases != [] and not opts.force,
-      do: {:error, {:session_referenced, id, bases}},
-      else: {:ok, Enum.uniq(bases ++ parents)}
-  end
-
-  defp referrers(_job, _store, _id, %{referrers: false}), do: {:ok, nil}
-
-  defp referrers(_job, store, id, _opts) do
-    {parents, bases} = find_referrers(store, id)
-    {:ok, Enum.uniq(bases ++ parents)}
-  end
-
   # Threads that have this one as parent, and those that hold their history in its files.
-  defp find_referrers(store, id) do
-    rollouts = for file <- store.threads[id], into: MapSet.new(), do: file.rollout
+  defp referrers(job, _store, _id, %{referrers: false}) when job != :delete, do: {:ok, nil}
 
-    sessions =
-      store
-      |> Record.stream(List.delete(store.order, id))
-      |> Stream.map(&{Record.session(&1, store), bases(&1)})
-      |> Enum.to_list()
-
-    parents = for {%Session{parent: ^id, id: child}, _bases} <- sessions, do: child
-    based = for {child, bases} <- sessions, Enum.any?(bases, &(&1 in rollouts)), do: child.id
-    {parents, based}
-  end
-
-  defp bases(record) do
-    for {_file, %{meta: %{history_base: {base, _, _}}}} <- Record.summaries(record), do: base
+  defp referrers(job, store, id, opts) do
+    with {:ok, parents, bases} <-
+           NativePool.call(&Native.rollout_referrers(&1, &2, store.native, id)) do
+      if job == :delete and bases != [] and not opts.force,
+        do: {:error, {:session_referenced, id, bases}},
+        else: {:ok, Enum.uniq(bases ++ parents)}
+    end
   end
 
   # --- Locks ------------------------------------------------------------------------------------

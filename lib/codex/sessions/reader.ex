@@ -4,7 +4,7 @@ defmodule Codex.Sessions.Reader do
   # is used up.
 
   alias Codex.{Native, NativePool}
-  alias Codex.Sessions.{Record, Scan, Store, Tokens}
+  alias Codex.Sessions.{Record, Store, Tokens}
 
   @piece 512 * 1024
 
@@ -33,7 +33,9 @@ defmodule Codex.Sessions.Reader do
   end
 
   defp before(store, {file, _end, _other}, parts, missing) do
-    with [{_file, {:ok, summary}}] <- store |> Scan.stream([file]) |> Enum.to_list(),
+    [record] = store |> Record.stream([file.thread]) |> Enum.to_list()
+
+    with {_file, {:ok, summary}} <- List.keyfind(record.results, file, 0),
          {base, _ordinal, position} <- summary.meta.history_base do
       case store.rollouts do
         %{^base => older} -> with_older(store, {older, position, true}, parts, missing)
@@ -83,7 +85,7 @@ defmodule Codex.Sessions.Reader do
   process, or its end.
   """
   @spec open(Store.t(), part(), keyword()) ::
-          {:ok, reference(), Store.file()} | {:error, Scan.reason()}
+          {:ok, reference(), Store.file()} | {:error, Record.reason()}
   def open(store, {file, stop, other} = part, opts) do
     path = Path.join(store.home, file.path)
     history = other or opts[:inherited] == true
@@ -112,15 +114,15 @@ defmodule Codex.Sessions.Reader do
   """
   @spec next(reference()) ::
           {:more | :wait | :moved, [line()]}
-          | {:done, [line()], Scan.summary()}
-          | {:error, Scan.reason() | :replaced}
+          | {:done, [line()], Record.summary()}
+          | {:error, Record.reason() | :replaced}
   def next(reader), do: NativePool.call(&Native.rollout_next(&1, &2, reader, @piece))
 
   @doc """
   Goes on after the last whole line at another place. An error leaves the reader as it is; it is
   `:replaced` if the file there has other content.
   """
-  @spec reopen(reference(), Path.t()) :: :ok | {:error, Scan.reason() | :replaced}
+  @spec reopen(reference(), Path.t()) :: :ok | {:error, Record.reason() | :replaced}
   def reopen(reader, path), do: NativePool.call(&Native.rollout_reopen(&1, &2, reader, path))
 
   @doc "Ends the growth of a file: `next/1` reads it to its end."
@@ -132,6 +134,6 @@ defmodule Codex.Sessions.Reader do
   def close(reader), do: Native.rollout_close(reader)
 
   @doc "Returns whether a summary has usage."
-  @spec recorded?(Scan.summary()) :: boolean()
+  @spec recorded?(Record.summary()) :: boolean()
   def recorded?(summary), do: Record.calls(summary) > 0
 end

@@ -1,128 +1,119 @@
 defmodule Codex.Sessions.Record do
   @moduledoc false
-  # One thread as it was read: the sums of its files, and the values made of them.
+  # One thread as it was read: the session, its problems, and the sums of its files.
+  #
+  # Threads are read on native threads, lazily: a few batches are under way while the results of the
+  # first one are used. Halting the stream gives them up, and the death of the process that runs it
+  # ends them, too.
 
-  alias Codex.Sessions.{Chain, Index, Problem, Scan, Session, Store, Tokens, Turn}
+  alias Codex.{Native, NativePool}
+  alias Codex.Sessions.{Chain, Problem, Session, Store, Tokens, Turn}
 
-  @enforce_keys [:id, :results]
-  defstruct [:id, results: []]
+  # A batch is so large that messages cost little, and so small that halting soon takes effect.
+  @batch_bytes 4 * 1024 * 1024
+  @batch_threads 32
+
+  @enforce_keys [:id, :session]
+  defstruct [:id, :session, problems: [], results: []]
+
+  @typedoc """
+  The sum of a file: a map as `summary_term` of `codex_nif` makes it. Turns and cells of tokens name
+  models and directories by their index.
+  """
+  @type summary :: map()
+  @type reason :: :damaged | :stopped | Codex.Reason.file() | {:native, String.t()}
+  @type result :: {Store.file(), {:ok, summary()} | {:error, reason()}}
 
   @typedoc "The results of the files, the oldest file first."
-  @type t :: %__MODULE__{id: String.t(), results: [Scan.result()]}
+  @type t :: %__MODULE__{
+          id: String.t(),
+          session: Session.t(),
+          problems: [Problem.t()],
+          results: [result()]
+        }
 
-  @doc "Streams the threads of these ids, lazily and in their order. Options as `Scan.stream/3`."
-  @spec stream(Store.t(), [String.t()], keyword()) :: Enumerable.t()
+  @doc """
+  Streams the threads of these ids in their order. With `turns: true`, summaries have turns with
+  texts. A file that moved meanwhile is read at its new place.
+  """
+  @spec stream(Store.t(), Enumerable.t(), keyword()) :: Enumerable.t()
   def stream(store, ids, opts \\ []) do
-    files = Stream.flat_map(ids, &Map.fetch!(store.threads, &1))
+    turns = opts[:turns] == true
+    batches = batches(ids, store)
 
-    store
-    |> scan(files, opts)
-    |> Stream.chunk_by(fn {file, _result} -> file.thread end)
-    |> Stream.map(fn [{file, _} | _] = results ->
-      %__MODULE__{id: file.thread, results: results}
-    end)
+    Stream.resource(
+      fn -> {batches, :queue.new()} end,
+      fn {batches, queue} ->
+        {batches, queue} = fill(batches, queue, store, turns)
+
+        case :queue.out(queue) do
+          {{:value, {ids, call}}, queue} ->
+            {records(store, ids, NativePool.await(call)), {batches, queue}}
+
+          {:empty, _queue} ->
+            {:halt, {batches, queue}}
+        end
+      end,
+      fn {_batches, queue} ->
+        Enum.each(:queue.to_list(queue), fn {_ids, call} -> NativePool.give_up(call) end)
+      end
+    )
   end
 
-  # The index keeps no turns.
-  defp scan(%{index: path} = store, files, opts) do
-    if path == nil or opts[:turns],
-      do: Scan.stream(store, files, opts),
-      else: Index.stream(path, store, files, opts)
+  defp batches(ids, store) do
+    Enum.chunk_while(
+      ids,
+      {[], 0},
+      fn id, {batch, bytes} ->
+        files = Map.fetch!(store.threads, id)
+        bytes = bytes + (files |> Enum.map(& &1.size) |> Enum.sum())
+
+        if bytes >= @batch_bytes or length(batch) + 1 >= @batch_threads,
+          do: {:cont, Enum.reverse([id | batch]), {[], 0}},
+          else: {:cont, {[id | batch], bytes}}
+      end,
+      fn
+        {[], 0} -> {:cont, {[], 0}}
+        {batch, _bytes} -> {:cont, Enum.reverse(batch), {[], 0}}
+      end
+    )
+  end
+
+  defp fill([batch | batches] = all, queue, store, turns) do
+    if :queue.len(queue) < System.schedulers_online() do
+      {:ok, call} = NativePool.start(&Native.rollout_records(&1, &2, store.native, batch, turns))
+
+      fill(batches, :queue.in({batch, call}, queue), store, turns)
+    else
+      {all, queue}
+    end
+  end
+
+  defp fill([], queue, _store, _turns), do: {[], queue}
+
+  defp records(store, ids, records) when is_list(records) do
+    for {id, {session, problems, sums}} <- Enum.zip(ids, records) do
+      results = Enum.zip(store.threads[id], sums)
+      %__MODULE__{id: id, session: session, problems: problems, results: results}
+    end
+  end
+
+  defp records(store, ids, {:error, reason}) do
+    for id <- ids do
+      [first | _] = files = store.threads[id]
+      session = %Session{id: id, files: Enum.map(files, & &1.path)}
+      problem = %Problem{kind: :unreadable, path: first.path, session: id, detail: reason}
+      results = Enum.map(files, &{&1, {:error, reason}})
+      %__MODULE__{id: id, session: session, problems: [problem], results: results}
+    end
   end
 
   @doc "Returns the summaries of the files that were read, with their files."
-  @spec summaries(t()) :: [{Store.file(), Scan.summary()}]
+  @spec summaries(t()) :: [{Store.file(), summary()}]
   def summaries(record), do: for({file, {:ok, summary}} <- record.results, do: {file, summary})
 
-  @doc "Returns the session."
-  @spec session(t(), Store.t()) :: Session.t()
-  def session(%__MODULE__{id: id, results: results} = record, store) do
-    files = Enum.map(results, &elem(&1, 0))
-
-    session = %Session{
-      id: id,
-      files: Enum.map(files, & &1.path),
-      archived: Enum.all?(files, & &1.archived),
-      name: store.names[id]
-    }
-
-    case summaries(record) do
-      [] -> session
-      summaries -> fill(session, Enum.map(summaries, &elem(&1, 1)), store)
-    end
-  end
-
-  defp fill(session, [first | _] = summaries, store) do
-    meta = first.meta
-    {kind, parent} = parent(meta)
-
-    %{
-      session
-      | title: Enum.find_value(summaries, & &1.title),
-        cwd: meta.cwd,
-        models: summaries |> Enum.flat_map(& &1.models) |> Enum.uniq(),
-        model_provider: meta.model_provider,
-        originator: meta.originator,
-        source: meta.source,
-        cli_version: meta.cli_version,
-        git: git(meta.git),
-        started: meta.started,
-        ended: summaries |> Enum.reverse() |> Enum.find_value(& &1.ended),
-        parent: parent,
-        parent_kind: kind,
-        parent_missing: parent != nil and not is_map_key(store.threads, parent),
-        generation: generation(summaries),
-        history_base: base(meta.history_base),
-        images: sum(summaries, :images),
-        compactions: sum(summaries, :compactions),
-        lines: sum(summaries, :lines),
-        bad_lines: sum(summaries, :bad_lines),
-        salvaged_lines: sum(summaries, :salvaged_lines),
-        rate_limits: summaries |> Enum.reverse() |> Enum.find_value(& &1.rate_limits),
-        usage: usage(summaries)
-    }
-  end
-
-  defp sum(summaries, key), do: summaries |> Enum.map(&Map.fetch!(&1, key)) |> Enum.sum()
-
-  defp generation(summaries) do
-    case summaries |> Enum.map(& &1.generation) |> Enum.max() do
-      0 -> nil
-      generation -> generation
-    end
-  end
-
-  defp git(%{} = git),
-    do: Map.merge(%{"branch" => nil, "commit_hash" => nil, "repository_url" => nil}, git)
-
-  defp git(_none), do: nil
-
-  defp base({id, ordinal, offset}) do
-    %{"thread_id" => id, "end_ordinal_exclusive" => ordinal, "end_byte_offset" => offset}
-  end
-
-  defp base(nil), do: nil
-
-  # The thread of an agent may be a fork, too: it is an agent's first.
-  defp parent(%{source: %{"subagent" => "review"}} = meta), do: {:review, meta.parent}
-
-  defp parent(%{source: %{"subagent" => agent}} = meta) do
-    spawn = with %{"thread_spawn" => %{"parent_thread_id" => id}} <- agent, do: id
-    parent = meta.parent || if(is_binary(spawn), do: spawn)
-    {:subagent, parent || meta.forked_from}
-  end
-
-  defp parent(%{forked_from: id}) when id != nil, do: {:fork, id}
-  defp parent(%{parent: id}) when id != nil, do: {:subagent, id}
-  defp parent(_meta), do: {nil, nil}
-
-  defp usage(summaries) do
-    if Enum.any?(summaries, &(calls(&1) > 0)),
-      do: summaries |> Enum.flat_map(& &1.spent) |> Tokens.sum() |> Tokens.to_map()
-  end
-
   @doc "Returns how many calls a summary counts."
-  @spec calls(Scan.summary()) :: non_neg_integer()
+  @spec calls(summary()) :: non_neg_integer()
   def calls(%{audit: audit}), do: audit |> elem(0) |> elem(0)
 
   @doc "Returns the turns of all files, the oldest first. The record was read with `turns: true`."
@@ -138,7 +129,7 @@ defmodule Codex.Sessions.Record do
   end
 
   @doc "Returns a turn of a summary; `recorded` tells whether its thread recorded calls."
-  @spec turn(map(), Scan.summary(), boolean(), boolean()) :: Turn.t()
+  @spec turn(map(), summary(), boolean(), boolean()) :: Turn.t()
   def turn(turn, summary, recorded, reverted) do
     %Turn{
       id: turn.id,
@@ -154,7 +145,7 @@ defmodule Codex.Sessions.Record do
   end
 
   @doc "Returns a cell of tokens with the names of its model and directory."
-  @spec named(tuple(), Scan.summary()) :: tuple()
+  @spec named(tuple(), summary()) :: tuple()
   def named({day, model, cwd, calls, tokens}, summary) do
     model = model && Enum.at(summary.models, model)
     {day, model, (cwd && Enum.at(summary.cwds, cwd)) || summary.meta.cwd, calls, tokens}
@@ -184,53 +175,4 @@ defmodule Codex.Sessions.Record do
         cell <- turn.spent,
         do: {turn.id, named(cell, summary)}
   end
-
-  @doc "Returns the problems of a thread."
-  @spec problems(t(), Store.t()) :: [Problem.t()]
-  def problems(record, store) do
-    session = session(record, store)
-    of_files = Enum.flat_map(record.results, &of_file(&1, store))
-    first = List.first(session.files)
-
-    if session.parent_missing do
-      problem = %Problem{kind: :missing_parent, path: first, session: record.id}
-      of_files ++ [%{problem | detail: session.parent}]
-    else
-      of_files
-    end
-  end
-
-  defp of_file({file, {:error, :enoent}}, _store), do: [problem(:gone, file)]
-  defp of_file({file, {:error, why}}, _store), do: [%{problem(:unreadable, file) | detail: why}]
-  defp of_file({file, {:ok, %{lines: 0}}}, _store), do: [problem(:empty, file)]
-
-  defp of_file({file, {:ok, summary}}, store) do
-    base = with {id, _, _} <- summary.meta.history_base, do: id
-    counted = [:bad_lines, :salvaged_lines, :long_lines]
-
-    for(
-      kind <- counted,
-      count = summary[kind],
-      count > 0,
-      do: counted(kind, count, file, summary)
-    ) ++
-      for(
-        id <- [base],
-        id != nil,
-        not is_map_key(store.rollouts, id),
-        do: %{problem(:missing_base, file) | detail: id}
-      ) ++
-      for(
-        id <- [summary.meta.id],
-        id not in [nil, file.thread],
-        do: %{problem(:wrong_id, file) | detail: id}
-      )
-  end
-
-  defp counted(kind, count, file, summary) do
-    detail = if kind == :bad_lines, do: summary.first_bad
-    %{problem(kind, file) | count: count, detail: detail}
-  end
-
-  defp problem(kind, file), do: %Problem{kind: kind, path: file.path, session: file.thread}
 end

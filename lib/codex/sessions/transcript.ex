@@ -49,7 +49,7 @@ defmodule Codex.Sessions.Transcript do
       end
 
     %__MODULE__{
-      session: Record.session(record, store),
+      session: record.session,
       turns: turns,
       events:
         for(
@@ -57,7 +57,7 @@ defmodule Codex.Sessions.Transcript do
           event <- Enum.reverse(Map.get(events, :none, [])),
           do: event
         ),
-      problems: Record.problems(record, store) ++ missing(record, missing)
+      problems: record.problems ++ missing(record, missing)
     }
   end
 

@@ -43,6 +43,7 @@ defmodule Codex.Sessions.Usage do
   that a running total began again.
   """
 
+  alias Codex.{Native, NativePool}
   alias Codex.Sessions.{Prices, Problem, Record, Session, Store, Tokens}
 
   @enforce_keys [:scope]
@@ -95,101 +96,81 @@ defmodule Codex.Sessions.Usage do
         }
 
   @doc false
-  # Sums up the threads of these ids, or all. `opts` has `:scope`, `:by`, `:prices`.
-  @spec of(Store.t(), [String.t()] | :all, map()) :: t()
-  def of(store, ids, opts) do
-    records = records(store, ids, opts)
-    roots = if opts.scope == :tree, do: roots(records), else: %{}
-    records = asked_for(records, ids, opts.scope, roots)
-    prices = Map.merge(Prices.all(), opts.prices || %{})
-    cells = for record <- records, cell <- cells(record, opts, roots), do: cell
-    spent = Enum.map(cells, &elem(&1, 1))
-    general = if ids == :all, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
+  # Sums up the thread of an id, or all. `opts` has `:scope`, `:by`, `:prices`.
+  @spec of(Store.t(), String.t() | :all, map()) ::
+          {:ok, t()} | {:error, {:native, String.t()} | atom()}
+  def of(store, id, opts) do
+    with {:ok, sum} <- sum(store, id, opts.scope) do
+      prices = Map.merge(Prices.all(), opts.prices || %{})
 
-    %__MODULE__{
-      scope: opts.scope,
-      by: opts.by,
-      usage: if(spent != [], do: spent |> Tokens.sum() |> Tokens.to_map()),
-      calls: spent |> Enum.map(&elem(&1, 3)) |> Enum.sum(),
-      rows: rows(cells, prices),
-      cost: cost(spent, prices),
-      audit: audit(records),
-      unrecorded: for(%{recorded: false, id: id} <- records, do: id),
-      problems: general ++ Enum.flat_map(records, & &1.problems)
-    }
+      cells =
+        for {id, thread, cells} <- sum.parts,
+            cell <- cells,
+            do: {{id, thread, key(opts.by, cell)}, cell}
+
+      spent = Enum.map(cells, &elem(&1, 1))
+      general = if id == :all, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
+
+      {:ok,
+       %__MODULE__{
+         scope: opts.scope,
+         by: opts.by,
+         usage: if(spent != [], do: spent |> Tokens.sum() |> Tokens.to_map()),
+         calls: spent |> Enum.map(&elem(&1, 3)) |> Enum.sum(),
+         rows: rows(cells, prices),
+         cost: cost(spent, prices),
+         audit: audit(sum.audits, sum.reverted),
+         unrecorded: sum.unrecorded,
+         problems: general ++ sum.problems
+       }}
+    end
+  end
+
+  # Turns are read thread by thread. A cell is `{day, model, cwd, calls, tokens}`.
+  defp sum(store, id, :turn) do
+    ids = if id == :all, do: store.order, else: [id]
+    parts = store |> Record.stream(ids, turns: true) |> Enum.map(&turns/1)
+
+    {:ok,
+     %{
+       parts: for(part <- parts, {turn, cell} <- part.cells, do: {turn, part.id, [cell]}),
+       audits: Enum.flat_map(parts, & &1.audits),
+       reverted: for(part <- parts, {_turn, cell} <- part.reverted, do: cell),
+       unrecorded: for(%{recorded: false, id: id} <- parts, do: id),
+       problems: Enum.flat_map(parts, & &1.problems)
+     }}
+  end
+
+  # The native part sums up, in little memory.
+  defp sum(store, id, scope) do
+    id = if id != :all, do: id
+
+    with {:ok, parts, audit, unrecorded, problems} <-
+           NativePool.call(&Native.rollout_spent(&1, &2, store.native, scope, id, store.index)) do
+      {:ok,
+       %{
+         parts: for({id, cells} <- parts, do: {id, nil, cells}),
+         audits: [audit],
+         reverted: nil,
+         unrecorded: unrecorded,
+         problems: problems
+       }}
+    end
   end
 
   # What is kept of a thread: the rest of a large store would not fit.
-  defp records(store, ids, opts) do
-    left_out = Enum.group_by(store.problems, & &1.session)
-    # The agents of a thread are among all threads.
-    wanted = if ids == :all or opts.scope == :tree, do: store.order, else: ids
-
-    store
-    |> Record.stream(wanted, turns: opts.scope == :turn)
-    |> Enum.map(fn record ->
-      session = Record.session(record, store)
-      summaries = Enum.map(Record.summaries(record), &elem(&1, 1))
-
-      %{
-        id: record.id,
-        parent: if(session.parent_kind in [:subagent, :review], do: session.parent),
-        recorded: session.usage != nil,
-        cells: if(opts.scope == :turn, do: Record.spent_by_turn(record), else: spent(summaries)),
-        audits: Enum.map(summaries, & &1.audit),
-        reverted: if(opts.scope == :turn, do: Record.spent_in_reverted(record)),
-        problems: Map.get(left_out, record.id, []) ++ Record.problems(record, store)
-      }
-    end)
+  defp turns(record) do
+    %{
+      id: record.id,
+      recorded: record.session.usage != nil,
+      cells: Record.spent_by_turn(record),
+      audits: for({_file, summary} <- Record.summaries(record), do: summary.audit),
+      reverted: Record.spent_in_reverted(record),
+      problems: record.problems
+    }
   end
-
-  defp spent(summaries),
-    do: for(summary <- summaries, cell <- summary.spent, do: {nil, Record.named(cell, summary)})
-
-  # --- Trees --------------------------------------------------------------------------------------
-
-  # Agents and reviews belong to the tree of the thread that started them; forks have their own.
-  defp roots(records) do
-    parents = Map.new(records, &{&1.id, &1.parent})
-    Map.new(records, fn %{id: id} -> {id, climb(id, parents, [])} end)
-  end
-
-  defp climb(id, parents, seen) do
-    case parents[id] do
-      parent when parent != nil and is_map_key(parents, parent) ->
-        if parent in seen, do: id, else: climb(parent, parents, [id | seen])
-
-      _none ->
-        id
-    end
-  end
-
-  defp root(roots, id), do: Map.get(roots, id, id)
-
-  # The records of a tree are among those of all threads.
-  defp asked_for(records, [id | _], :tree, roots) do
-    tree = root(roots, id)
-    Enum.filter(records, &(root(roots, &1.id) == tree))
-  end
-
-  defp asked_for(records, _ids, _scope, _roots), do: records
 
   # --- Rows ---------------------------------------------------------------------------------------
-
-  # A cell is `{day, model, cwd, calls, tokens}`.
-  defp cells(record, opts, roots) do
-    for {turn, cell} <- record.cells do
-      {id, thread} =
-        case opts.scope do
-          :store -> {nil, nil}
-          :thread -> {record.id, nil}
-          :tree -> {root(roots, record.id), nil}
-          :turn -> {turn, record.id}
-        end
-
-      {{id, thread, key(opts.by, cell)}, cell}
-    end
-  end
 
   defp key(nil, _cell), do: nil
   defp key(:day, cell), do: elem(cell, 0)
@@ -240,16 +221,12 @@ defmodule Codex.Sessions.Usage do
 
   @reports [counted: 0, repeated: 1, inherited: 2, other_threads: 3]
 
-  defp audit(records) do
-    audits = Enum.flat_map(records, & &1.audits)
+  defp audit(audits, reverted) do
     reports = for {name, at} <- @reports, do: {name, report(Enum.map(audits, &elem(&1, at)))}
     sum = fn at -> audits |> Enum.map(&elem(&1, at)) |> Enum.sum() end
 
-    reverted =
-      for %{reverted: cells} when cells != nil <- records, {_turn, cell} <- cells, do: cell
-
     Map.new(reports)
-    |> Map.merge(%{covered: sum.(4), resets: sum.(5), reverted: reverted(records, reverted)})
+    |> Map.merge(%{covered: sum.(4), resets: sum.(5), reverted: reverted(reverted)})
   end
 
   defp report(tallies) do
@@ -261,9 +238,9 @@ defmodule Codex.Sessions.Usage do
     %{calls: calls, usage: Tokens.to_map(tokens)}
   end
 
-  defp reverted([%{reverted: nil} | _], _cells), do: nil
+  defp reverted(nil), do: nil
 
-  defp reverted(_records, cells) do
+  defp reverted(cells) do
     calls = cells |> Enum.map(&elem(&1, 3)) |> Enum.sum()
     %{calls: calls, usage: cells |> Tokens.sum() |> Tokens.to_map()}
   end

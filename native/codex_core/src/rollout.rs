@@ -15,15 +15,24 @@
 //! assert_eq!((summary.lines, summary.bad_lines), (1, 0));
 //! ```
 
+mod codec;
+mod file;
 mod find;
 mod finders;
 mod head;
+mod index;
 mod lines;
 mod name;
+mod page;
 mod payload;
 mod place;
+mod record;
+mod referrers;
 mod scanner;
+mod spent;
+mod store;
 mod summary;
+mod survey;
 mod tokens;
 mod turns;
 mod walk;
@@ -34,17 +43,25 @@ use std::path::Path;
 use zstd::stream::read::Decoder;
 use zstd::zstd_safe::DCtx;
 
+pub use file::File;
 pub use find::contains;
 pub use head::Head;
+pub use index::{Fresh, Index};
 pub use lines::{BLOCK, Line, Lines, MAX_LINE};
 pub use name::Name;
-pub use payload::{HistoryBase, Meta};
+pub use page::{Filter, Page, Range};
+pub use payload::{HistoryBase, Json, Meta};
 pub use place::Place;
+pub use record::{Detail, Kind, Problem, ProblemKind, Record};
+pub use referrers::Referrers;
 pub use scanner::{Scanner, Seen, Texts};
+pub use spent::{Part, Scope, Spent};
+pub use store::{LeftOut, NAMES, Store};
 pub use summary::{Audit, Cell, Summary, Tally};
+pub use survey::Survey;
 pub use tokens::Tokens;
 pub use turns::{Status, Turn};
-pub use walk::{Entry, Found, Reason, Skipped, walk};
+pub use walk::{Found, Reason, Skipped, walk};
 
 use crate::files::{self, FileError};
 
@@ -115,7 +132,7 @@ impl Workspace {
 const KEPT: usize = 4 * 1024 * 1024;
 
 /// The compressed bytes that are read at a time.
-const INPUT: usize = 64 * 1024;
+const INPUT: usize = 256 * 1024;
 
 /// The bytes after which the guard is asked again.
 const GUARDED: u64 = 1024 * 1024;
@@ -129,7 +146,9 @@ pub fn scan(
     texts: Texts,
     guard: &dyn Fn() -> bool,
 ) -> Result<Summary, ScanError> {
-    let (file, _) = files::open(path)?;
+    let (file, facts) = files::open(path)?;
+    // What is appended from now on does not count, and the end needs no read to be found.
+    let file = file.take(facts.len());
     let source: Box<dyn Read + '_> = match is_compressed(path) {
         true => {
             let context = workspace.context.get_or_insert_with(DCtx::create);

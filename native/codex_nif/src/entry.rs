@@ -22,7 +22,7 @@ use rustler::codegen_runtime::{
 use rustler::sys::{self, ErlNifResourceDtor, ErlNifResourceFlags, ErlNifResourceTypeInit};
 use rustler::{Env, Nif, Resource, Term};
 
-use crate::{config, decoder, files, http, pool, rollout_reader, table, websocket};
+use crate::{config, decoder, files, http, pool, rollout_reader, rollout_store, table, websocket};
 
 #[unsafe(no_mangle)]
 extern "C" fn nif_init() -> *const ErlNifEntry {
@@ -67,6 +67,7 @@ fn open_all(env: Env) -> bool {
         && open::<pool::PoolResource>(env)
         && open::<files::CopyResource>(env)
         && open::<rollout_reader::ReaderResource>(env)
+        && open::<rollout_store::StoreResource>(env)
         && open::<websocket::SocketResource>(env)
 }
 

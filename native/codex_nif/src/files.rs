@@ -268,13 +268,15 @@ fn file_drop(copy: ResourceArc<CopyResource>) -> Atom {
 pub fn tagged<'e>(env: Env<'e>, result: Result<Term<'e>, FileError>) -> Term<'e> {
     match result {
         Ok(term) => (atoms::ok(), term).encode(env),
-        Err(FileError::NotRegular(kind)) => {
-            (atoms::error(), (atoms::not_regular(), kind_atom(kind))).encode(env)
-        }
-        Err(FileError::TooLarge(limit)) => {
-            (atoms::error(), (atoms::too_large(), limit)).encode(env)
-        }
-        Err(FileError::Io(error)) => (atoms::error(), posix(&error)).encode(env),
+        Err(error) => (atoms::error(), file_reason(env, &error)).encode(env),
+    }
+}
+
+pub fn file_reason<'e>(env: Env<'e>, error: &FileError) -> Term<'e> {
+    match error {
+        FileError::NotRegular(kind) => (atoms::not_regular(), kind_atom(*kind)).encode(env),
+        FileError::TooLarge(limit) => (atoms::too_large(), *limit).encode(env),
+        FileError::Io(error) => posix(error).encode(env),
     }
 }
 

@@ -20,6 +20,8 @@ mod patch;
 mod pool;
 mod rollout;
 mod rollout_reader;
+mod rollout_session;
+mod rollout_store;
 mod search;
 mod sink;
 mod skills;

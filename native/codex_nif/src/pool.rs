@@ -1,6 +1,7 @@
 //! Threads for work that may wait. It runs in the pool of a resource and answers its caller with a
 //! message `{Ref, Result}`. Exactly one comes, also after a panic, unless the caller gives up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -135,7 +136,11 @@ impl Reply {
             && self.call.as_ref().is_none_or(|call| call.decide())
         {
             // A caller that is gone needs no answer.
-            let _ = own.send_and_clear(&self.to, |env| (saved.load(env), result(env)).encode(env));
+            let _ = own.send_and_clear(&self.to, |env| {
+                let crashed = |_panic| (atoms::error(), atoms::crashed()).encode(env);
+                let result = catch_unwind(AssertUnwindSafe(|| result(env)));
+                (saved.load(env), result.unwrap_or_else(crashed)).encode(env)
+            });
         }
     }
 }

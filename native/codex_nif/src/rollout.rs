@@ -1,23 +1,21 @@
-//! The rollouts of a home: listed and summed up on threads of the pool.
+//! The sums of rollouts as terms, and bytes that rollouts hold.
 
 use std::cell::RefCell;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use codex_core::files::FileError;
 use codex_core::rollout::{
-    self, Audit, Cell, Found, Meta, Reason, ScanError, Status, Summary, Tally, Texts, Tokens, Turn,
-    Workspace,
+    self, Audit, Cell, Meta, ScanError, Status, Summary, Tally, Tokens, Turn, Workspace,
 };
 use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
 
-use crate::files::{binary, kind_atom, posix, tagged};
+use crate::files::file_reason;
 use crate::pool::{CallResource, PoolResource, answer_guarded, path};
 use crate::sink::TermSink;
 
 mod atoms {
     rustler::atoms! {
-        ok, error, nil, damaged, replaced, stopped, name, outside, not_regular,
+        error, nil, damaged, replaced, stopped,
         completed, failed, interrupted, in_progress, unknown,
         meta, generation, models, cwds, title, ended, images, compactions,
         lines, bad_lines, salvaged_lines, long_lines, first_bad,
@@ -33,64 +31,7 @@ type Call = ResourceArc<CallResource>;
 
 thread_local! {
     /// Threads of the pool end when they are idle, and their memory with them.
-    static WORKSPACE: RefCell<Workspace> = RefCell::default();
-}
-
-/// The rollouts of a home as `{Path, Archived, Size, Modified, Inode}`, and the skipped files as
-/// `{Path, Reason}`. Paths begin at the home.
-#[rustler::nif]
-fn rollout_walk(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary) -> Call {
-    let home = path(&home);
-    answer_guarded(env, &pool, reference, move |guard| rollout::walk(&home, guard), found)
-}
-
-fn found<'e>(env: Env<'e>, found: Found) -> Term<'e> {
-    let path = |path: &std::path::Path| binary(env, path.as_os_str().as_bytes());
-    let entries = found.entries.iter().map(|entry| {
-        (path(&entry.path), entry.archived, entry.size, entry.modified, entry.inode).encode(env)
-    });
-    let skipped = found.skipped.iter().map(|skipped| {
-        let reason = match &skipped.reason {
-            Reason::Name => atoms::name().encode(env),
-            Reason::Outside => atoms::outside().encode(env),
-            Reason::Kind(kind) => (atoms::not_regular(), kind_atom(*kind)).encode(env),
-            Reason::Io(_, Some(number)) => {
-                posix(&std::io::Error::from_raw_os_error(*number)).encode(env)
-            }
-            Reason::Io(_, None) => atoms::unknown().encode(env),
-        };
-        (path(&skipped.path), reason).encode(env)
-    });
-    (entries.collect::<Vec<_>>(), skipped.collect::<Vec<_>>()).encode(env)
-}
-
-/// Sums up rollouts, given as `{Path, Thread}`: one `{ok, Summary}` or `{error, Reason}` for each.
-/// With `turns`, the summaries have turns and their texts.
-#[rustler::nif]
-fn rollout_scan<'a>(
-    env: Env<'a>,
-    pool: Pool,
-    reference: Term<'a>,
-    files: Vec<(Binary<'a>, String)>,
-    turns: bool,
-) -> Call {
-    let files: Vec<_> = files.iter().map(|(file, thread)| (path(file), thread.clone())).collect();
-    let texts = if turns { Texts::Turns } else { Texts::Title };
-    let work = move |guard: &dyn Fn() -> bool| {
-        WORKSPACE.with_borrow_mut(|workspace| {
-            let scan = |(file, thread): &(PathBuf, String)| {
-                rollout::scan(workspace, file, thread, texts, guard)
-            };
-            files.iter().map(scan).collect::<Vec<_>>()
-        })
-    };
-    answer_guarded(env, &pool, reference, work, move |env, results| {
-        let results = results.into_iter().map(|result| match result {
-            Ok(summary) => (atoms::ok(), summary_term(env, &summary, turns)).encode(env),
-            Err(error) => scan_error(env, error),
-        });
-        results.collect::<Vec<_>>().encode(env)
-    })
+    pub static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
 /// Tells for each rollout whether its plain content holds these bytes. A file that cannot be read
@@ -111,15 +52,19 @@ fn rollout_contains<'a>(
     answer_guarded(env, &pool, reference, work, |env, results| results.encode(env))
 }
 
+pub fn scan_error<'e>(env: Env<'e>, error: &ScanError) -> Term<'e> {
+    (atoms::error(), scan_reason(env, error)).encode(env)
+}
+
 /// An error without a number is that of the decompressor.
-pub fn scan_error(env: Env<'_>, error: ScanError) -> Term<'_> {
+pub fn scan_reason<'e>(env: Env<'e>, error: &ScanError) -> Term<'e> {
     match error {
-        ScanError::Stopped => (atoms::error(), atoms::stopped()).encode(env),
-        ScanError::Replaced => (atoms::error(), atoms::replaced()).encode(env),
+        ScanError::Stopped => atoms::stopped().encode(env),
+        ScanError::Replaced => atoms::replaced().encode(env),
         ScanError::File(FileError::Io(error)) if error.raw_os_error().is_none() => {
-            (atoms::error(), atoms::damaged()).encode(env)
+            atoms::damaged().encode(env)
         }
-        ScanError::File(error) => tagged(env, Err(error)),
+        ScanError::File(error) => file_reason(env, error),
     }
 }
 
@@ -167,9 +112,9 @@ fn meta_term<'e>(env: Env<'e>, meta: &Meta) -> Term<'e> {
             (atoms::cwd(), meta.cwd.encode(env)),
             (atoms::originator(), meta.originator.encode(env)),
             (atoms::cli_version(), meta.cli_version.encode(env)),
-            (atoms::source(), json(env, meta.source.as_ref().map(|text| text.get()))),
+            (atoms::source(), json(env, meta.source.as_ref().map(|json| &*json.0))),
             (atoms::model_provider(), meta.model_provider.encode(env)),
-            (atoms::git(), json(env, meta.git.as_ref().map(|text| text.get()))),
+            (atoms::git(), json(env, meta.git.as_ref().map(|json| &*json.0))),
             (atoms::forked_from(), meta.forked_from_id.encode(env)),
             (atoms::parent(), meta.parent_thread_id.encode(env)),
             (atoms::history_base(), base.encode(env)),
@@ -224,7 +169,7 @@ pub fn tokens<'e>(env: Env<'e>, tokens: &Tokens) -> Term<'e> {
 }
 
 /// Counted, repeated, inherited and foreign reports as `{Calls, Tokens}`, covered reports, resets.
-fn audit_term<'e>(env: Env<'e>, audit: &Audit) -> Term<'e> {
+pub fn audit_term<'e>(env: Env<'e>, audit: &Audit) -> Term<'e> {
     let tally = |tally: &Tally| (tally.calls, tokens(env, &tally.tokens)).encode(env);
     let Audit { counted, repeated, inherited, foreign, covered, resets } = audit;
     let (counted, repeated) = (tally(counted), tally(repeated));
@@ -232,7 +177,7 @@ fn audit_term<'e>(env: Env<'e>, audit: &Audit) -> Term<'e> {
 }
 
 /// A member that is kept as JSON. The line around it was parsed, so a fault is one of limits.
-fn json<'e>(env: Env<'e>, text: Option<&str>) -> Term<'e> {
+pub fn json<'e>(env: Env<'e>, text: Option<&str>) -> Term<'e> {
     const MAX_NODES: u64 = 10_000;
     let Some(text) = text else { return atoms::nil().encode(env) };
     let mut sink = TermSink::new(env, &[]);

@@ -78,7 +78,7 @@ fn rollout_open<'a>(
             let reader = ResourceArc::new(ReaderResource(Mutex::new(Some(reader))));
             (atoms::ok(), reader).encode(env)
         }
-        Err(error) => scan_error(env, error),
+        Err(error) => scan_error(env, &error),
     })
 }
 
@@ -115,7 +115,7 @@ fn rollout_next<'a>(
                 let summary = reader.scanner.finish();
                 return (atoms::done(), lines, summary_term(env, &summary, true)).encode(env);
             }
-            Err(error) => return scan_error(env, error),
+            Err(error) => return scan_error(env, &error),
         };
         *slot = Some(reader);
         (kind, lines).encode(env)
@@ -137,7 +137,7 @@ fn rollout_reopen<'a>(
     answer_guarded(env, &pool, reference, work, |env, reopened| match reopened {
         Ok(true) => atoms::ok().encode(env),
         Ok(false) => (atoms::error(), atoms::closed()).encode(env),
-        Err(error) => scan_error(env, error),
+        Err(error) => scan_error(env, &error),
     })
 }
 

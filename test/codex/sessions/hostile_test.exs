@@ -132,12 +132,12 @@ defmodule Codex.Sessions.HostileTest do
     File.rename!(path, archived)
 
     assert [record] = store |> Sessions.Record.stream([@id]) |> Enum.to_list()
-    assert %{archived: true, title: "hello"} = Sessions.Record.session(record, store)
+    assert %{archived: true, title: "hello"} = record.session
     assert [%{prompt: "hello"}] = Transcript.read(store, @id, []).turns
 
     File.rm!(archived)
     assert [record] = store |> Sessions.Record.stream([@id]) |> Enum.to_list()
-    assert [%Problem{kind: :gone}] = Sessions.Record.problems(record, store)
+    assert [%Problem{kind: :gone}] = record.problems
   end
 
   test "a file that grows while it is read ends at a line", %{tmp_dir: home} do
@@ -180,16 +180,10 @@ defmodule Codex.Sessions.HostileTest do
 
     assert_receive {:DOWN, ^monitor, :process, ^pid, :done}, 60_000
     # A halted stream leaves no message behind.
-    [_] =
-      [@id]
-      |> Stream.cycle()
-      |> then(&Sessions.Scan.stream(store, files(store, &1), []))
-      |> Enum.take(1)
+    [_] = store |> Sessions.Record.stream(List.duplicate(@id, 3)) |> Enum.take(1)
 
     refute_received _message
   end
-
-  defp files(store, ids), do: ids |> Enum.take(3) |> Enum.flat_map(&store.threads[&1])
 
   test "many files are listed", %{tmp_dir: home} do
     folder = Path.join(home, day())
@@ -227,6 +221,33 @@ defmodule Codex.Sessions.HostileTest do
       File.write!(path, [whole(), record(5, 11)])
       assert {:ok, %{sessions: [%{usage: %{"input_tokens" => 15}}]}} = list.()
       assert File.ls!(Path.dirname(index)) == ["index"]
+    end
+
+    test "holds for a path with the same size, time and inode", %{tmp_dir: folder} do
+      home = Path.join(folder, "home")
+      path = write!(home, whole())
+      index = Path.join(folder, "index")
+      list = fn -> Sessions.list(codex_home: home, index: index) end
+      {:ok, %{sessions: [%{files: [name]}]}} = list.()
+      time = File.stat!(path, time: :posix).mtime
+
+      # Another title of the same length, at the same time, in another file.
+      other = whole() |> IO.iodata_to_binary() |> String.replace("hello", "world")
+      File.write!(path <> ".new", other)
+      File.rename!(path <> ".new", path)
+      File.touch!(path, time)
+      assert {:ok, %{sessions: [%{title: "world", files: [^name]}]}} = list.()
+
+      # What is gone is forgotten, what stays is not read again: it could not be.
+      second = Path.join(Path.dirname(path), String.replace(@file_name, "f4.jsonl", "f5.jsonl"))
+      File.write!(second, other)
+      assert {:ok, %{sessions: [_, _]}} = list.()
+      size = File.stat!(index).size
+      File.rm!(second)
+      assert {:ok, %{sessions: [%{title: "world"}]}} = list.()
+      assert File.stat!(index).size < size
+      assert {:ok, usage} = Sessions.usage(codex_home: home, index: index)
+      assert {:ok, usage} == Sessions.usage(codex_home: home)
     end
 
     test "is never in the home", %{tmp_dir: home} do

@@ -82,6 +82,16 @@ defmodule Codex.Sessions.StoresTest do
     end
   end
 
+  test "sessions and problems of the native part are whole structs", %{tmp_dir: folder} do
+    for {_name, home, _expected} <- SessionStores.unpack!(folder) do
+      {:ok, page} = Sessions.list(codex_home: home)
+      for session <- page.sessions, do: assert(Map.keys(session) == keys(Sessions.Session, :id))
+      for problem <- page.problems, do: assert(Map.keys(problem) == keys(Sessions.Problem, :kind))
+    end
+  end
+
+  defp keys(module, key), do: module |> struct([{key, nil}]) |> Map.keys()
+
   test "problems of every store are listed", %{tmp_dir: folder} do
     for {name, home, %{"problems" => expected}} <- SessionStores.unpack!(folder) do
       {:ok, page} = Sessions.list(codex_home: home)

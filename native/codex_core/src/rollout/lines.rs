@@ -193,9 +193,12 @@ impl<R: Read> Lines<R> {
         Ok(())
     }
 
+    /// Reads a block at most, also if the buffer has room for more after a long line: a block that
+    /// does not fit the cache of a core is read twice from memory.
     fn read(&mut self) -> io::Result<usize> {
+        let end = self.buffer.len().min(self.end + BLOCK);
         loop {
-            match self.source.read(&mut self.buffer[self.end..]) {
+            match self.source.read(&mut self.buffer[self.end..end]) {
                 Ok(0) => {
                     self.ended = true;
                     return Ok(0);

@@ -22,12 +22,12 @@ pub struct Meta {
     pub originator: Option<String>,
     /// The version of the CLI.
     pub cli_version: Option<String>,
-    /// The kind of thread, as JSON: a word, or an object for the thread of an agent.
-    pub source: Option<Box<RawValue>>,
+    /// The kind of thread: a word, or an object for the thread of an agent.
+    pub source: Option<Json>,
     /// The name of the model's provider.
     pub model_provider: Option<String>,
-    /// Facts about the repository, as JSON.
-    pub git: Option<Box<RawValue>>,
+    /// Facts about the repository.
+    pub git: Option<Json>,
     /// `"paginated"` for lines with ordinals; `"legacy"` or nothing before.
     pub history_mode: Option<String>,
     /// The thread that this one was forked from.
@@ -36,6 +36,16 @@ pub struct Meta {
     pub parent_thread_id: Option<String>,
     /// The end of the history that stands in another rollout.
     pub history_base: Option<HistoryBase>,
+}
+
+/// A member that is kept as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(pub Box<str>);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|value| Json(value.into()))
+    }
 }
 
 /// The history before the first line of a rollout: another rollout, up to a line.

@@ -1,15 +1,15 @@
 //! Finds the rollout files of a home.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::name::Name;
+use super::file::File;
 use crate::files::Kind;
 
 /// Years, months and days. Deeper folders are not the CLI's.
@@ -19,20 +19,8 @@ const DEPTH: usize = 4;
 /// missed; but not forever.
 const TRIES: usize = 4;
 
-/// A rollout file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its path, from the home on.
-    pub path: PathBuf,
-    /// Whether it is archived.
-    pub archived: bool,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was changed, in nanoseconds since 1970.
-    pub modified: i64,
-    /// Its number in the file system.
-    pub inode: u64,
-}
+/// The guard is asked after so many files: it may cost as much as looking at a file.
+const GUARDED: usize = 256;
 
 /// A file that is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +48,7 @@ pub enum Reason {
 #[derive(Debug, Default)]
 pub struct Found {
     /// Rollouts, in no order.
-    pub entries: Vec<Entry>,
+    pub files: Vec<File>,
     /// Other files of the same folders.
     pub skipped: Vec<Skipped>,
 }
@@ -74,7 +62,8 @@ pub fn walk(home: &Path, guard: &dyn Fn() -> bool) -> Found {
     let mut found = Found::default();
     for pass in 0..TRIES {
         let before = modified(&archive);
-        let mut walker = Walker { home, guard, found: Found::default(), at: HashMap::new() };
+        let (found_now, moving) = (Found::default(), HashSet::new());
+        let mut walker = Walker { home, guard, seen: 0, found: found_now, moving };
         walker.root("sessions", false, DEPTH);
         walker.root("archived_sessions", true, 1);
         found = match pass {
@@ -92,122 +81,144 @@ impl Found {
     /// Adds files that were found before. Of a rollout that was found at several places, those
     /// where it is not any more are left out; all of them stay if it is on the move.
     fn after(mut self, before: Found, home: &Path) -> Found {
-        let known: HashSet<_> = self.entries.iter().map(|entry| entry.path.clone()).collect();
-        self.entries.extend(before.entries.into_iter().filter(|old| !known.contains(&old.path)));
-        let mut places: HashMap<OsString, u32> = HashMap::new();
-        for entry in &self.entries {
-            *places.entry(entry.plain_name()).or_default() += 1;
+        let known: HashSet<_> = self.files.iter().map(File::path).collect();
+        self.files.extend(before.files.into_iter().filter(|old| !known.contains(&old.path())));
+        let mut places: HashMap<String, u32> = HashMap::new();
+        for file in &self.files {
+            *places.entry(file.plain_name().to_string()).or_default() += 1;
         }
-        let is_there = |entry: &Entry| {
-            places.get(&entry.plain_name()) == Some(&1) || home.join(&entry.path).exists()
+        let is_there = |file: &File| {
+            places.get(file.plain_name()) == Some(&1) || home.join(file.path()).exists()
         };
-        let (there, gone): (Vec<_>, Vec<_>) = self.entries.into_iter().partition(is_there);
-        let names: HashSet<_> = there.iter().map(Entry::plain_name).collect();
-        let moving = gone.into_iter().filter(|entry| !names.contains(&entry.plain_name()));
-        self.entries = moving.collect();
-        self.entries.extend(there);
+        let (there, gone): (Vec<_>, Vec<_>) = self.files.into_iter().partition(is_there);
+        let names: HashSet<_> = there.iter().map(File::plain_name).collect();
+        let moving = gone.into_iter().filter(|file| !names.contains(file.plain_name()));
+        self.files = moving.collect();
+        self.files.extend(there);
         self
-    }
-}
-
-impl Entry {
-    /// The name without the ending of compressed files.
-    fn plain_name(&self) -> OsString {
-        let compressed = self.path.extension().is_some_and(|extension| extension == "zst");
-        let name = if compressed { self.path.file_stem() } else { self.path.file_name() };
-        name.unwrap_or_default().to_os_string()
     }
 }
 
 struct Walker<'a> {
     home: &'a Path,
     guard: &'a dyn Fn() -> bool,
+    /// The number of names so far.
+    seen: usize,
     found: Found,
-    /// What was found or skipped before.
-    at: HashMap<PathBuf, ()>,
+    /// What was found or skipped in folders that are listed more than once.
+    moving: HashSet<PathBuf>,
+}
+
+/// A folder that is listed.
+struct Folder<'a> {
+    /// Where it is, without links.
+    real: &'a Path,
+    /// Its path, from the home on.
+    path: Arc<Path>,
+    archived: bool,
+    /// The levels of folders from here on.
+    depth: usize,
+    /// Links may lead to files below this folder.
+    root: &'a Path,
+    /// It is, or may be, listed again.
+    again: bool,
 }
 
 impl Walker<'_> {
     fn root(&mut self, name: &str, archived: bool, depth: usize) {
         // The folder itself may be a link to another disk.
         let Ok(real) = fs::canonicalize(self.home.join(name)) else { return };
-        self.folder(&real, PathBuf::from(name), archived, depth, &real);
+        self.folder(&real, Path::new(name), archived, depth, &real);
     }
 
-    fn folder(&mut self, real: &Path, path: PathBuf, archived: bool, depth: usize, root: &Path) {
+    fn folder(&mut self, real: &Path, path: &Path, archived: bool, depth: usize, root: &Path) {
+        let mut folder = Folder { real, path: path.into(), archived, depth, root, again: false };
         for _ in 0..TRIES {
-            let before = modified(real);
-            match fs::read_dir(real) {
-                Ok(names) => {
-                    for name in names {
-                        if !(self.guard)() {
-                            return;
-                        }
-                        match name {
-                            Ok(name) => self.file(real, &path, &name, archived, depth, root),
-                            Err(error) => self.skip(path.clone(), failed(&error)),
-                        }
-                    }
-                }
-                Err(error) => self.skip(path.clone(), failed(&error)),
-            }
-            if before == modified(real) {
+            let (before, first) = (modified(real), self.found.files.len());
+            if !self.list(&folder) || before == modified(real) {
                 return;
             }
+            if !folder.again {
+                folder.again = true;
+                let files = &self.found.files[first..];
+                self.moving.extend(files.iter().map(File::path));
+            }
         }
     }
 
-    fn file(
-        &mut self,
-        real: &Path,
-        folder: &Path,
-        entry: &fs::DirEntry,
-        archived: bool,
-        depth: usize,
-        root: &Path,
-    ) {
-        let name = entry.file_name();
-        let path = folder.join(&name);
+    /// Returns false if the guard says so.
+    fn list(&mut self, folder: &Folder<'_>) -> bool {
+        let names = match fs::read_dir(folder.real) {
+            Ok(names) => names,
+            Err(error) => {
+                self.skip(folder.path.to_path_buf(), failed(&error));
+                return true;
+            }
+        };
+        for name in names {
+            self.seen += 1;
+            if self.seen.is_multiple_of(GUARDED) && !(self.guard)() {
+                return false;
+            }
+            match name {
+                Ok(name) => self.entry(folder, &name),
+                Err(error) => self.skip(folder.path.to_path_buf(), failed(&error)),
+            }
+        }
+        true
+    }
+
+    fn entry(&mut self, folder: &Folder<'_>, entry: &fs::DirEntry) {
         let Ok(kind) = entry.file_type() else { return };
+        let name = entry.file_name();
         if kind.is_dir() {
-            if depth > 1 {
-                self.folder(&real.join(&name), path, archived, depth - 1, root);
+            if folder.depth > 1 {
+                let (real, path) = (folder.real.join(&name), folder.path.join(&name));
+                self.folder(&real, &path, folder.archived, folder.depth - 1, folder.root);
             }
             return;
         }
-        if self.at.contains_key(&path) {
+        if folder.again && self.moving.contains(&folder.path.join(&name)) {
             return;
         }
-        if !is_rollout(&name) {
-            return self.skip(path, Reason::Name);
-        }
-        let target = real.join(&name);
-        if kind.is_symlink() && !fs::canonicalize(&target).is_ok_and(|to| to.starts_with(root)) {
-            return self.skip(path, Reason::Outside);
-        }
-        match fs::metadata(&target) {
+        let file = name.into_string().and_then(|name| {
+            File::new(&folder.path, name, folder.archived).map_err(OsString::from)
+        });
+        let mut file = match file {
+            Ok(file) => file,
+            Err(name) => return self.skip(folder.path.join(name), Reason::Name),
+        };
+        let facts = if kind.is_symlink() {
+            let target = folder.real.join(&*file.name);
+            if !fs::canonicalize(&target).is_ok_and(|to| to.starts_with(folder.root)) {
+                return self.skip(file.path(), Reason::Outside);
+            }
+            fs::metadata(target)
+        } else {
+            // Relative to the folder, which is open: the system need not look its path up.
+            entry.metadata()
+        };
+        match facts {
             Ok(facts) if facts.is_file() => {
-                self.at.insert(path.clone(), ());
-                let modified = facts.mtime().saturating_mul(1_000_000_000) + facts.mtime_nsec();
-                let (size, inode) = (facts.len(), facts.ino());
-                self.found.entries.push(Entry { path, archived, size, modified, inode });
+                if folder.again {
+                    self.moving.insert(file.path());
+                }
+                file.modified = facts.mtime().saturating_mul(1_000_000_000) + facts.mtime_nsec();
+                (file.size, file.inode) = (facts.len(), facts.ino());
+                self.found.files.push(file);
             }
-            Ok(facts) => self.skip(path, Reason::Kind(Kind::of(facts.file_type()))),
+            Ok(facts) => self.skip(file.path(), Reason::Kind(Kind::of(facts.file_type()))),
             // It moved: its new place is listed, too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.skip(path, failed(&error)),
+            Err(error) => self.skip(file.path(), failed(&error)),
         }
     }
 
     fn skip(&mut self, path: PathBuf, reason: Reason) {
-        if self.at.insert(path.clone(), ()).is_none() {
+        if self.moving.insert(path.clone()) {
             self.found.skipped.push(Skipped { path, reason });
         }
     }
-}
-
-fn is_rollout(name: &OsStr) -> bool {
-    std::str::from_utf8(name.as_bytes()).is_ok_and(|name| Name::parse(name).is_some())
 }
 
 fn failed(error: &io::Error) -> Reason {
@@ -234,12 +245,16 @@ fn modified(folder: &Path) -> Option<(i64, i64)> {
 mod tests {
     use super::*;
 
-    fn entry(path: &str) -> Entry {
-        Entry { path: path.into(), archived: false, size: 0, modified: 0, inode: 0 }
+    /// Names are single letters here.
+    fn file(path: &str) -> File {
+        let path = Path::new(path);
+        let folder = path.parent().unwrap_or(Path::new("")).into();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().into();
+        File { folder, name, archived: false, size: 0, modified: 0, inode: 0 }
     }
 
     fn found(paths: &[&str]) -> Found {
-        Found { entries: paths.iter().map(|path| entry(path)).collect(), skipped: Vec::new() }
+        Found { files: paths.iter().map(|path| file(path)).collect(), skipped: Vec::new() }
     }
 
     #[test]
@@ -252,7 +267,8 @@ mod tests {
         std::fs::write(home.path().join("x/d"), "").expect("a file");
         let before = found(&["a", "b", "c", "d", "x/e"]);
         let after = found(&["x/a", "b.zst", "x/d", "y/e"]).after(before, home.path());
-        let mut paths: Vec<_> = after.entries.iter().filter_map(|e| e.path.to_str()).collect();
+        let mut paths: Vec<_> =
+            after.files.iter().map(|file| file.path().display().to_string()).collect();
         paths.sort_unstable();
         assert_eq!(paths, ["a", "b.zst", "c", "d", "x/d", "x/e", "y/e"]);
     }

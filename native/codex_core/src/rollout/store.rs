@@ -1,0 +1,164 @@
+//! The rollouts of a home at one moment, by thread. Nothing is read but names and facts about
+//! files, and the names that threads were given.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::file::File;
+use super::walk::{Skipped, walk};
+use crate::files::{self, FileError};
+
+/// The file with the names of threads.
+pub const NAMES: &str = "session_index.jsonl";
+
+/// The most bytes of it.
+const MAX_NAMES: u64 = 64 * 1024 * 1024;
+
+/// The rollouts of a home.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// The home.
+    pub home: PathBuf,
+    /// The files, those of a thread beside each other, its oldest first.
+    pub files: Vec<File>,
+    /// The files of each thread as a range, the newest thread first.
+    pub threads: Vec<(u32, u32)>,
+    /// The names of threads.
+    pub names: HashMap<String, String>,
+    /// Lines of the file of names that are not names.
+    pub bad_names: u64,
+    /// The reason why the names were not read.
+    pub names_error: Option<FileError>,
+    /// Files that are in the home twice.
+    pub left_out: Vec<LeftOut>,
+    /// Files that are not rollouts.
+    pub skipped: Vec<Skipped>,
+    /// The segments of all threads.
+    segments: HashSet<String>,
+}
+
+/// A file that is not read, since another one of the same rollout is.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// The file.
+    pub file: File,
+    /// The one that is read.
+    pub read: File,
+}
+
+impl Store {
+    /// Lists the files of a home.
+    pub fn open(home: &Path, guard: &dyn Fn() -> bool) -> Store {
+        let found = walk(home, guard);
+        let mut store =
+            Store { home: home.to_path_buf(), skipped: found.skipped, ..Store::default() };
+        store.take(found.files);
+        store.read_names();
+        store
+    }
+
+    /// A rollout may exist twice: live before archived, plain before compressed.
+    fn take(&mut self, mut files: Vec<File>) {
+        files.sort_unstable_by(|a, b| {
+            let ids = (a.thread(), a.rollout()).cmp(&(b.thread(), b.rollout()));
+            let place = |file: &File| (file.archived, file.compressed(), file.folder.clone());
+            ids.then_with(|| place(a).cmp(&place(b)))
+        });
+        for file in files {
+            match self.files.last() {
+                Some(read)
+                    if read.rollout() == file.rollout() && read.thread() == file.thread() =>
+                {
+                    self.left_out.push(LeftOut { read: read.clone(), file });
+                }
+                _ => {
+                    self.segments.extend(file.segment().map(str::to_string));
+                    self.files.push(file);
+                }
+            }
+        }
+        let mut from = 0;
+        for files in self.files.chunk_by_mut(|a, b| a.thread() == b.thread()) {
+            files.sort_unstable_by(|a, b| (a.time(), a.rollout()).cmp(&(b.time(), b.rollout())));
+            self.threads.push((from, from + files.len() as u32));
+            from += files.len() as u32;
+        }
+        let files = &self.files;
+        let key = |(from, _to): &(u32, u32)| {
+            let first = &files[*from as usize];
+            (first.time(), first.thread())
+        };
+        self.threads.sort_unstable_by(|a, b| key(b).cmp(&key(a)));
+    }
+
+    /// The last line of an id counts.
+    fn read_names(&mut self) {
+        let text = match files::read(&self.home.join(NAMES), MAX_NAMES) {
+            Ok(text) => text,
+            Err(error) if error.is_missing() => return,
+            Err(error) => return self.names_error = Some(error),
+        };
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<Named>(line) {
+                Ok(Named { id, thread_name }) => drop(self.names.insert(id, thread_name)),
+                Err(_) if has_id(line) => {}
+                Err(_) => self.bad_names += 1,
+            }
+        }
+    }
+
+    /// The files of a thread.
+    pub fn thread(&self, at: usize) -> &[File] {
+        let (from, to) = self.threads[at];
+        &self.files[from as usize..to as usize]
+    }
+
+    /// The id of a thread.
+    pub fn id(&self, at: usize) -> &str {
+        self.files[self.threads[at].0 as usize].thread()
+    }
+
+    /// The files of the thread of an id.
+    fn of(&self, id: &str) -> &[File] {
+        let from = self.files.partition_point(|file| file.thread() < id);
+        let count = self.files[from..].iter().take_while(|file| file.thread() == id).count();
+        &self.files[from..from + count]
+    }
+
+    /// Whether there is a file of this thread.
+    pub fn has_thread(&self, id: &str) -> bool {
+        !self.of(id).is_empty()
+    }
+
+    /// Whether there is a file of this rollout.
+    pub fn has_rollout(&self, id: &str) -> bool {
+        self.segments.contains(id) || self.of(id).iter().any(|file| file.segment().is_none())
+    }
+
+    /// The positions of threads by their ids.
+    pub fn positions(&self) -> HashMap<&str, usize> {
+        (0..self.threads.len()).map(|at| (self.id(at), at)).collect()
+    }
+
+    /// The position of a thread.
+    pub fn position(&self, id: &str) -> Option<usize> {
+        let time = self.of(id).first()?.time();
+        let at = self.threads.partition_point(|(from, _)| {
+            let first = &self.files[*from as usize];
+            (first.time(), first.thread()) > (time, id)
+        });
+        (at < self.threads.len() && self.id(at) == id).then_some(at)
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+    thread_name: String,
+}
+
+fn has_id(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("id").is_some())
+}
