@@ -112,8 +112,7 @@ defmodule Bench.MCP do
   defp ours(client, n, callers) do
     {seconds, times} =
       Bench.fresh(fn ->
-        caller = fn -> for _ <- 1..div(n, callers), do: call(client) end
-        tasks = for _ <- 1..callers, do: Task.async(caller)
+        tasks = for _ <- 1..callers, do: Task.async(fn -> calls(client, div(n, callers)) end)
         tasks |> Task.await_many(:infinity) |> Enum.concat()
       end)
 
@@ -122,6 +121,8 @@ defmodule Bench.MCP do
 
   # Both servers have `echo`: the names of the argument differ.
   @args %{"text" => "hello", "message" => "hello"}
+
+  defp calls(client, n), do: for(_ <- 1..n, do: call(client))
 
   defp call(client) do
     began = System.monotonic_time(:nanosecond)

@@ -28,7 +28,9 @@ defmodule Codex.MCP.Handler do
   @callback elicit(params :: map(), context :: map()) ::
               {:accept, content :: map()} | :decline | :cancel
 
-  @doc "Returns the roots of the client: maps with `\"uri\"` (`file://…`) and maybe `\"name\"`."
+  @doc """
+  Returns the roots of the client: maps with `"uri"` (`file://…`) and maybe `"name"`.
+  """
   @callback roots(context :: map()) :: [map()]
 
   @doc "Answers `sampling/createMessage` with its result: `role`, `content`, `model`, `stopReason`."

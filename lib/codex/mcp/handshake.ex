@@ -53,19 +53,26 @@ defmodule Codex.MCP.Handshake do
            | {:modern, map()}
            | {:legacy, String.t(), map()}
            | {:fail, term()}, t()}
-  def next(%{discover: discover, initialize: initialize} = probe, now) do
-    case {discover, initialize} do
-      {:unsent, _} -> {:discover, %{probe | discover: :waiting, at: now + probe.patience}}
-      {_, {:ok, result}} -> {legacy(probe, result), probe}
-      {{:ok, result}, other} when other != :waiting -> modern(probe, result)
-      {{:error, reason}, other} when other in [:unsent, :off] -> after_error(probe, reason, now)
-      {:waiting, :unsent} when probe.at <= now -> initialize(probe, probe.version)
-      {:waiting, _} -> {:wait, probe}
-      {:off, :unsent} -> initialize(probe, probe.version)
-      {_, {:error, reason}} -> again(probe, reason)
-      {_, :waiting} -> {:wait, probe}
-    end
-  end
+  def next(probe, now), do: next(probe, probe.discover, probe.initialize, now)
+
+  defp next(probe, :unsent, _initialize, now),
+    do: {:discover, %{probe | discover: :waiting, at: now + probe.patience}}
+
+  defp next(probe, _discover, {:ok, result}, _now), do: {legacy(probe, result), probe}
+
+  defp next(probe, {:ok, result}, initialize, _now) when initialize != :waiting,
+    do: modern(probe, result)
+
+  defp next(probe, {:error, reason}, initialize, now) when initialize in [:unsent, :off],
+    do: after_error(probe, reason, now)
+
+  defp next(%{at: at} = probe, :waiting, :unsent, now) when at <= now,
+    do: initialize(probe, probe.version)
+
+  defp next(probe, :waiting, _initialize, _now), do: {:wait, probe}
+  defp next(probe, :off, :unsent, _now), do: initialize(probe, probe.version)
+  defp next(probe, _discover, {:error, reason}, _now), do: again(probe, reason)
+  defp next(probe, _discover, :waiting, _now), do: {:wait, probe}
 
   defp initialize(probe, version) do
     {{:initialize, version},

@@ -124,6 +124,46 @@ defmodule Codex.MCP.ClientHTTPTest do
     end
   end
 
+  describe "the stream for requests of the server" do
+    test "is open before the first call, which may cause a request" do
+      test = self()
+
+      {url, _sessions} =
+        legacy(%{
+          "GET" => fn conn, _message, _request ->
+            send(test, {:opening, self()})
+            receive do: (:open -> :ok)
+            request = %{"id" => 1, "method" => "roots/list", "params" => %{}}
+            HTTPServer.stream(conn, event(request))
+            HTTPServer.wait(conn)
+          end,
+          "tools/call" => fn conn, %{"id" => id}, _request ->
+            send(test, :called)
+            result(conn, id, text("ok"))
+          end
+        })
+
+      client = connect!(url, roots: [%{"uri" => "file:///srv"}])
+      call = Task.async(fn -> Client.call_tool(client, "t") end)
+      assert_receive {:opening, stream}, 5_000
+      refute_received :called
+      send(stream, :open)
+      assert Task.await(call) == {:ok, text("ok")}
+      assert_receive {:seen, nil, %{"id" => 1, "result" => %{"roots" => [_]}}, _headers}, 5_000
+    end
+
+    test "does not hold calls if it never opens" do
+      {url, _sessions} =
+        legacy(%{
+          "GET" => fn conn, _message, _request -> HTTPServer.wait(conn) end,
+          "tools/call" => fn conn, %{"id" => id}, _request -> result(conn, id, text("ok")) end
+        })
+
+      client = connect!(url)
+      assert Client.call_tool(client, "t", %{}, timeout_ms: 20_000) == {:ok, text("ok")}
+    end
+  end
+
   describe "subscriptions/listen" do
     defp modern(listen) do
       about = %{"supportedVersions" => ["2026-07-28"], "capabilities" => %{"tools" => %{}}}
