@@ -29,6 +29,12 @@ struct CachedKey {
     term: ErlNifTerm,
 }
 
+/// Maps with so many keys are flat: nothing is sorted by a hash.
+const SMALL_MAP: usize = 32;
+
+/// The kind of a thread that is not of the VM (`ERL_NIF_THR_UNDEFINED`).
+const NO_SCHEDULER: i32 = 0;
+
 pub struct TermSink<'e, 'n> {
     env: Env<'e>,
     raw: *mut ErlNifEnv,
@@ -70,6 +76,19 @@ impl<'e, 'n> TermSink<'e, 'n> {
     fn int64(&self, value: i64) -> ErlNifTerm {
         // SAFETY: see the head of the file.
         unsafe { sys::enif_make_int64(self.raw, value) }
+    }
+
+    /// Puts one key after the other. The VM sorts the keys of a large map with a random number of
+    /// its scheduler, which other threads do not have: it would crash there.
+    #[cold]
+    fn map_by_keys(&self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
+        // SAFETY: see the head of the file.
+        let mut map = unsafe { sys::enif_make_new_map(self.raw) };
+        for (key, value) in keys.iter().zip(values) {
+            // SAFETY: see the head of the file.
+            unsafe { sys::enif_make_map_put(self.raw, map, *key, *value, &mut map) };
+        }
+        map
     }
 
     /// Of equal keys the last one counts. They are sorted out first: putting one key after the
@@ -181,6 +200,10 @@ impl Sink for TermSink<'_, '_> {
 
     fn map(&mut self, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> ErlNifTerm {
         let length = keys.len().min(values.len());
+        // SAFETY: it only asks for the kind of this thread.
+        if length > SMALL_MAP && unsafe { sys::enif_thread_type() } == NO_SCHEDULER {
+            return self.map_by_keys(keys, values);
+        }
         let mut map = self.nil;
         // SAFETY: see the head of the file.
         let unique = unsafe {

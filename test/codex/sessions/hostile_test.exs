@@ -3,7 +3,7 @@ defmodule Codex.Sessions.HostileTest do
   use ExUnit.Case, async: true
 
   import Codex.SessionLines
-  alias Codex.{Sessions, SessionStores}
+  alias Codex.{JSON, Sessions, SessionStores}
   alias Codex.Sessions.{Problem, Transcript}
 
   @moduletag :tmp_dir
@@ -105,6 +105,23 @@ defmodule Codex.Sessions.HostileTest do
     assert_raise Codex.Error, ~r/cut or invalid/, fn ->
       id |> Sessions.stream(codex_home: home) |> Stream.run()
     end
+  end
+
+  test "a line with thousands of members is read", %{tmp_dir: home} do
+    members = Map.new(1..2_000, &{"key #{&1}", &1})
+    head = JSON.encode!(%{id: @id, timestamp: "2026-11-26T20:03:18.000Z", git: members})
+    time = ~s({"timestamp":"2026-11-26T20:03:18.000Z","type":)
+    line = JSON.encode!(Map.put(members, "type", "brand_new_line"))
+
+    write!(home, [
+      [time, ~s("session_meta","payload":), head, "}\n"],
+      [time, ~s("event_msg","payload":), line, "}\n"]
+    ])
+
+    {:ok, %{sessions: [session]}} = Sessions.list(codex_home: home)
+    assert map_size(session.git) == 2_003
+    {:ok, transcript} = Sessions.read(@id, codex_home: home)
+    assert [%Codex.Events.Unknown{}] = Transcript.events(transcript)
   end
 
   test "links out of the home, pipes and unreadable folders are problems", %{tmp_dir: folder} do

@@ -6,7 +6,11 @@ use memchr::{memchr, memchr2};
 
 /// The bytes that are read at a time. A block stays in the cache of a core while its lines are
 /// looked at.
-pub const BLOCK: usize = 256 * 1024;
+pub const BLOCK: usize = 128 * 1024;
+
+/// A buffer that a long line has made larger than this is not kept for the lines after it. Most long
+/// lines are shorter, and growing the buffer again costs more than reading them.
+const KEPT: usize = 2 * 1024 * 1024;
 
 /// The longest line that is read. Longer lines are skipped, in constant memory.
 pub const MAX_LINE: usize = 256 * 1024 * 1024;
@@ -185,7 +189,7 @@ impl<R: Read> Lines<R> {
             let more = (kept / 4).max(BLOCK);
             self.buffer.reserve_exact(more);
             self.buffer.resize(kept + more, 0);
-        } else if kept < BLOCK / 2 && self.buffer.len() > 8 * BLOCK {
+        } else if kept < BLOCK / 2 && self.buffer.len() > KEPT {
             self.buffer.truncate(BLOCK);
             self.buffer.shrink_to_fit();
         }
