@@ -26,7 +26,11 @@ defmodule Codex.Tool do
       {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn}, tools: [MyApp.LookUp])
 
   Host tools are experimental in the protocol (`dynamicTools`), so the connection needs
-  `experimental_api: true`. `codex exec` does not support host tools.
+  `experimental_api: true`. `codex exec` takes the same option, without a connection:
+
+      {:ok, thread} = Codex.start_thread([], tools: [MyApp.LookUp])
+
+  There the tools are those of an MCP server, which `guides/tools.md` describes.
 
   An entry of `tools` is a module, `{module, options}` with options that are merged over the
   metadata, the name of a tool that is registered with `Codex.Tools.register/2`, or its handle.
@@ -47,11 +51,12 @@ defmodule Codex.Tool do
     * `:description` - the description for the model (default `""`)
     * `:parameters` - the JSON schema of the arguments, as a map (default: an object without
       properties); `:schema` and `:input_schema` are other names of this key
-    * `:timeout_ms` - the time limit of a call, in ms (default 60_000). The connection's
-      `:answer_timeout_ms` (300_000) is the upper limit
+    * `:timeout_ms` - the time limit of a call, in ms (default 60_000). On an app-server the
+      connection's `:answer_timeout_ms` (300_000) is the upper limit
     * `:namespace` - the namespace of the name, or `{namespace, description}` (default: none)
     * `:defer` - `true` shows the tool to the model only after a search for tools; the tool needs a
-      namespace, and the model the CLI's tool search (default `false`)
+      namespace, and the model the CLI's tool search (default `false`). No effect on `codex exec`
+    * `:read_only` - whether the tool changes nothing; only `codex exec` is told (default `false`)
     * `:enabled?`, `:on_error` - the switches of `Codex.Tools`
     * `:checks_arguments` - `true` if `c:invoke/2` checks the arguments itself (default `false`)
 
@@ -73,9 +78,11 @@ defmodule Codex.Tool do
     * `thread` - the `Codex.Thread`
     * `context` - the value of `:tool_context` in the thread's metadata (default `%{}`)
     * `tool` - `%{name: name, metadata: metadata}`; `metadata` - the same metadata
-    * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread
-    * `owner` - the process that reads the turn. Processes that a tool leaves running should end
-      with it
+    * `event` - the `Codex.AppServer.Request.ToolCall`, with the ids of call, turn and thread; on
+      `codex exec` a map with the same `tool`, `namespace`, `arguments`, `call_id`, `turn_id` and
+      `thread_id`
+    * `owner` - the process that reads the turn, or that serves the tools of a run of `codex exec`.
+      Processes that a tool leaves running should end with it
 
   The model gets the result: text unchanged, `Codex.ToolOutput` with images, other terms as JSON. It
   sees about 48,000 bytes; the CLI leaves out the middle of a longer text, and the telemetry event

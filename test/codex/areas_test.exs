@@ -10,7 +10,7 @@ defmodule Codex.AreasTest do
     ~w(codex threads thread),
     ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
-    ~w(app_server exec mcp),
+    ~w(app_server exec mcp bridge),
     ~w(jsonrpc turn review),
     ~w(models auth agents),
     ~w(options tools tool files approvals retry rate_limit telemetry),

@@ -110,12 +110,13 @@ defmodule Codex.OptionsTest do
     {:color, :never, ["--color", "never"]}
   ]
 
-  # Those with a test of their own, below or in `telemetry/trace_test.exs`.
+  # Those with a test of their own, below, in `telemetry/trace_test.exs` or in `tools/exec_test.exs`.
   @apart [
     :api_key,
     :base_url,
     :codex_home,
     :resume_all,
+    :tools,
     :local_provider,
     :isolation,
     :model_providers,
@@ -1194,6 +1195,7 @@ defmodule Codex.OptionsTest do
          stream_max_retries: 1,
          provider_stream_idle_timeout_ms: 9_000
        ], nil},
+      {[tools: [Echo]], {:tool, "mcp__host"}},
       {[config: %{"tools" => %{"update_plan" => %{"enabled" => false}}}],
        {:no_tool, "update_plan"}},
       {[config_overrides: %{"projects" => %{"/a.b \"c\"" => %{"trust_level" => :trusted}}}], nil}

@@ -189,6 +189,7 @@ defmodule Codex.Error.Reasons do
     no_id: :protocol,
     exited: :crashed,
     write_failed: :config,
+    bridge: :config,
     native: :config,
     eof: :invalid_request,
     syntax: :invalid_request,

@@ -614,6 +614,11 @@ defmodule Codex.Error.Words do
   def reason({:invalid_tool, tool, reason}),
     do: "option :tools: #{show(tool)} #{ToolWords.refusal(reason) || "is no tool"}"
 
+  def reason({:bridge, posix}),
+    do:
+      "the tools of the host cannot be offered to the CLI: #{failure(posix)}; " <>
+        "check that the directory for temporary files can be written"
+
   def reason({:already_registered, name}),
     do: "a tool is registered as #{show(name)} already; deregister it, or give another :name"
 

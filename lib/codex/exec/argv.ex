@@ -2,7 +2,7 @@ defmodule Codex.Exec.Argv do
   @moduledoc false
   # Makes argv, environment and stdin of `codex exec` from a job. Pure, but for checks of files.
 
-  alias Codex.{CLI, FileSystem, Home, Input, Native}
+  alias Codex.{Bridge, CLI, FileSystem, Home, Input, Native}
   alias Codex.Config.Loader
   alias Codex.Error.Redact
   alias Codex.Exec.{Flags, Secrets, Servers}
@@ -18,7 +18,7 @@ defmodule Codex.Exec.Argv do
   @max_schema FileSystem.max_bytes()
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct @enforce_keys ++ [:resume, :mcp_servers?, servers: %{}]
+  defstruct @enforce_keys ++ [:resume, :mcp_servers?, :bridge, servers: %{}]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration
@@ -31,7 +31,9 @@ defmodule Codex.Exec.Argv do
 
   @typedoc """
   A command line. `resume` is the thread that has to start; `servers` are the variables of MCP
-  servers; `mcp_servers?` tells whether the configuration mentions any, nil if nobody looked.
+  servers; `mcp_servers?` tells whether the configuration mentions any, nil if nobody looked;
+  `bridge` is the MCP server of the host's tools: its name, and the mark of the file with its
+  variables, which exist when the CLI starts.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
@@ -41,6 +43,7 @@ defmodule Codex.Exec.Argv do
           stdin: String.t(),
           settings: map(),
           mcp_servers?: boolean() | nil,
+          bridge: %{name: String.t(), mark: String.t()} | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
@@ -119,9 +122,34 @@ defmodule Codex.Exec.Argv do
         resume: resume
       }
 
-      with {:ok, args} <- override(args, hidden.overrides),
+      with {:ok, args, overrides} <- bridge(args, hidden.overrides),
+           {:ok, args} <- override(args, overrides),
            do: {:ok, %{args | argv: args.argv ++ command}}
     end
+  end
+
+  defp bridge(%{settings: %{tools: [_ | _] = tools}} = args, overrides) do
+    with {:ok, service} <- Bridge.Tools.new(tools, nil),
+         {:ok, all} <- put(args, overrides) do
+      taken = all |> surroundings() |> Servers.servers() |> Map.keys()
+      bridge = %{name: Bridge.name(taken), mark: Servers.mark()}
+
+      members =
+        for {key, value} <- Bridge.server([service]),
+            do: {["mcp_servers", bridge.name, key], value}
+
+      started = Servers.start(bridge.name, bridge.mark, Bridge.command())
+      {:ok, %{args | bridge: bridge}, overrides ++ started ++ members}
+    end
+  end
+
+  defp bridge(args, overrides), do: {:ok, args, overrides}
+
+  @doc "Adds the variables of the bridge, which is open by now."
+  @spec put_bridge(t(), Bridge.t()) :: t()
+  def put_bridge(%{bridge: %{name: name, mark: mark}} = args, %Bridge{env: env}) do
+    file = {:file, Servers.records(name, env), {:mark, mark}}
+    %{args | argv: args.argv ++ [file], servers: Map.put(args.servers, name, env)}
   end
 
   defp override(%{servers: none} = args, overrides) when none == %{}, do: put(args, overrides)

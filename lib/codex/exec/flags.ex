@@ -3,6 +3,7 @@ defmodule Codex.Exec.Flags do
   # Sends each option to `codex exec` as flag, configuration override or variable. Pure; one pass
   # over the table of options.
 
+  alias Codex.Bridge.Tools
   alias Codex.CLI
   alias Codex.CLI.Since
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
@@ -161,6 +162,10 @@ defmodule Codex.Exec.Flags do
       flags: ignore(settings, [:ignore_user_config, :ignore_rules]),
       overrides: [override("project_doc_max_bytes", 0)]
     ]
+
+  # `Codex.Exec.Argv` adds their server, which needs a name that is free.
+  defp reach(:tools, tools, _name, _settings),
+    do: with({:ok, _service} <- Tools.new(tools, nil), do: [])
 
   defp reach(:trace, trace, _name, _settings),
     do: [env: if(trace, do: Trace.env(trace), else: %{})]

@@ -32,21 +32,31 @@ defmodule Codex.Exec.Servers do
   def wrap(none, _load) when none == %{}, do: {:ok, [], []}
 
   def wrap(envs, load) do
-    # Stands for the path of the file, which is known when the CLI starts.
-    mark = "codex-sdk-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
+    mark = mark()
 
     with {:ok, overrides, content} <- started(envs, mark, servers(load)),
          do: {:ok, overrides, [{:file, content, {:mark, mark}}]}
+  end
+
+  @doc "Returns a text for the path of the file, which is known when the CLI starts."
+  @spec mark() :: String.t()
+  def mark, do: "codex-sdk-" <> Base.encode16(:crypto.strong_rand_bytes(12), case: :lower)
+
+  @doc "Returns the overrides that start a command as a server with the variables of the file."
+  @spec start(String.t(), String.t(), [String.t(), ...]) :: [Overrides.t()]
+  def start(id, mark, command) do
+    [
+      {["mcp_servers", id, "command"], Launcher.path()},
+      {["mcp_servers", id, "args"], ["mcp-server", mark, id | command]}
+    ]
   end
 
   defp started(envs, mark, servers) do
     Enum.reduce_while(envs, {:ok, [], []}, fn {id, env}, {:ok, overrides, content} ->
       case command(servers[id]) do
         {:ok, command} ->
-          args = ["mcp-server", mark, id | command]
-          started = [{["mcp_servers", id, "command"], Launcher.path()}]
-          started = started ++ [{["mcp_servers", id, "args"], args}]
-          {:cont, {:ok, overrides ++ started, [content | records(id, env)]}}
+          overrides = overrides ++ start(id, mark, command)
+          {:cont, {:ok, overrides, [content | records(id, env)]}}
 
         {:error, key} ->
           expected = "a server with a command: only such a server has an environment"
@@ -67,7 +77,9 @@ defmodule Codex.Exec.Servers do
 
   defp command(_server), do: {:error, "env"}
 
-  defp servers(load) do
+  @doc "Returns the servers of all layers of the configuration, by name."
+  @spec servers(keyword()) :: %{String.t() => term()}
+  def servers(load) do
     # nil takes a variable away.
     load = Keyword.update!(load, :env, &Map.reject(&1, fn {_, value} -> value == nil end))
 
@@ -88,6 +100,7 @@ defmodule Codex.Exec.Servers do
     end
   end
 
-  # Read by native/codex_launcher/src/mcp.rs.
-  defp records(id, env), do: for({name, value} <- env, do: [id, 0, name, 0, value, 0])
+  @doc "Returns the content of the file for one server, as native/codex_launcher/src/mcp.rs reads it."
+  @spec records(String.t(), %{String.t() => String.t()}) :: iodata()
+  def records(id, env), do: for({name, value} <- env, do: [id, 0, name, 0, value, 0])
 end

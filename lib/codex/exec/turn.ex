@@ -8,6 +8,7 @@ defmodule Codex.Exec.Turn do
 
   alias Codex.{
     Auth,
+    Bridge,
     CLI,
     Events,
     Home,
@@ -57,6 +58,7 @@ defmodule Codex.Exec.Turn do
     :started_at,
     :exit_deadline,
     :exit,
+    :bridge,
     :mcp_log,
     :debug,
     :telemetry,
@@ -102,8 +104,23 @@ defmodule Codex.Exec.Turn do
   @impl true
   def open(job, how, context) do
     case args(how, job) do
-      {:ok, args} -> start(args, elem(job.task, 0), context)
+      {:ok, args} -> bridge(args, job, context)
       {:error, reason} -> {:failed, {:next_attempt, reason}, nil}
+    end
+  end
+
+  defp bridge(%{bridge: nil} = args, job, context), do: start(args, nil, job, context)
+
+  defp bridge(args, job, context) do
+    with {:ok, service} <- Bridge.Tools.new(job.settings.tools, job.thread),
+         {:ok, bridge} <- Bridge.open([service]) do
+      with {:failed, _cause, _run} = failed <-
+             args |> Argv.put_bridge(bridge) |> start(bridge, job, context) do
+        :ok = Bridge.close(bridge)
+        failed
+      end
+    else
+      {:error, reason} -> {:failed, reason, nil}
     end
   end
 
@@ -117,7 +134,7 @@ defmodule Codex.Exec.Turn do
 
   defp args({:repeat, _id}, job), do: {:ok, job.plan}
 
-  defp start(args, kind, context) do
+  defp start(args, bridge, job, context) do
     CLI.warn_once(hd(args.argv))
     {args, mcp_log} = McpLog.ask(args)
     decoder = args.settings |> Map.take([:max_line_bytes, :max_line_nodes]) |> decoder()
@@ -136,7 +153,8 @@ defmodule Codex.Exec.Turn do
            sub: sub,
            decoder: decoder,
            args: args,
-           kind: kind,
+           kind: elem(job.task, 0),
+           bridge: bridge,
            call: context.call,
            extras: Extras.new(args.settings.keep),
            started_at: started_at,
@@ -337,6 +355,7 @@ defmodule Codex.Exec.Turn do
   def close(run) do
     # If the CLI takes longer to stop, another process owns it by now.
     run = stop(run, now() + @grace)
+    :ok = Bridge.close(run.bridge)
     emit_stop(run)
     :ok = Debug.ended(run.debug, run.exit)
     :ok = Cancellation.ended(run.call)

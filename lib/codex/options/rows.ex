@@ -380,9 +380,9 @@ defmodule Codex.Options.Rows do
      "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
     {:tools, [:thread], :tools,
-     "tools of the host, as `Codex.Tool` describes them. Sent when a thread is started, and kept " <>
-       "with it; needs a connection with `experimental_api: true`",
-     exec: :refused, app: "dynamicTools", hint: @only_app},
+     "tools of the host, as `Codex.Tool` describes them. An app-server gets them when a thread is " <>
+       "started, keeps them with it, and needs a connection with `experimental_api: true`; " <>
+       "`codex exec` gets them with each turn", exec: :tools, app: "dynamicTools"},
     {:children, [:thread, :turn], :boolean,
      "whether events of sub-agents are in the stream, as `Codex.Events.Child`; `children` of " <>
        "the result then has their tokens", exec: {:always, false}, app: :host, hint: @only_app},
@@ -392,7 +392,7 @@ defmodule Codex.Options.Rows do
      exec: {:always, true}, app: :host, hint: @only_app},
     {:file_search, [:thread], :opts,
      "for tools of the host, which find it in the thread of their context",
-     exec: :refused, app: :host, hint: @only_app},
+     exec: :host, app: :host},
     {:retry, [:thread, :turn], :retry,
      "whether a run that failed is tried again: `true` repeats it where nothing was done, " <>
        "`:resume` goes on in its thread; on where `retry_opts` are set, unless false",

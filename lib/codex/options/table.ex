@@ -210,6 +210,7 @@ defmodule Codex.Options.Table do
   defp exec_doc({:env, names}), do: "environment: #{Enum.map_join(names, ", ", &"`#{&1}`")}"
   defp exec_doc(:trace), do: "environment: `TRACEPARENT`, `TRACESTATE`"
   defp exec_doc(:overrides), do: "`-c …=…`"
+  defp exec_doc(:tools), do: "`-c mcp_servers.host.…=…`"
 
   defp exec_doc(:isolation),
     do: "`--ignore-user-config`, `--ignore-rules`, `-c project_doc_max_bytes=0`"

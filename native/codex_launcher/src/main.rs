@@ -1,5 +1,6 @@
 //! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes
-//! directories when it has ended ([`keep`]).
+//! directories when it has ended ([`keep`]). Or it becomes an MCP server ([`mcp`]), or is a bridge from
+//! an MCP client to the VM ([`bridge`]).
 //!
 //! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says
 //! what to run; after it bytes flow against credit in both directions, until the child has ended,
@@ -11,6 +12,7 @@
 //! answered with ERROR and the ladder, and every buffer has a limit with a name.
 #![deny(unsafe_code)]
 
+mod bridge;
 mod child;
 mod family;
 mod files;
@@ -29,12 +31,20 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|word| word == mcp::WORD) {
-        let reason = mcp::run(args);
-        eprintln!("codex_launcher: {reason}");
-        mcp::refuse(std::io::stdin(), std::io::stdout(), &reason);
-        // The exit codes of a shell for a command that it cannot start.
-        return ExitCode::from(127);
+    let server = match args.next() {
+        Some(word) if word == mcp::WORD => Some(Err(mcp::run(args))),
+        Some(word) if word == bridge::WORD => Some(bridge::run(|name| std::env::var_os(name))),
+        _ => None,
+    };
+    match server {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(reason)) => {
+            eprintln!("codex_launcher: {reason}");
+            mcp::refuse(std::io::stdin(), std::io::stdout(), &reason);
+            // The exit code of a shell for a command that it cannot start.
+            return ExitCode::from(127);
+        }
+        None => {}
     }
     sys::seal_descriptors();
     #[cfg(target_os = "linux")]

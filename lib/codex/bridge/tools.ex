@@ -1,0 +1,106 @@
+defmodule Codex.Bridge.Tools do
+  @moduledoc false
+  # The host tools of a thread as a service of a bridge. MCP has no namespaces, so a tool in a
+  # namespace has the name `namespace_name`.
+
+  @behaviour Codex.Bridge.Service
+
+  alias Codex.Bridge.Service
+  alias Codex.Tools.{Call, Definition}
+
+  @enforce_keys [:tools, :thread]
+  defstruct [:tools, :thread]
+
+  @typedoc "`tools` by their names in MCP; `thread` is part of their context."
+  @type t :: %__MODULE__{
+          tools: [{String.t(), Definition.t()}],
+          thread: struct() | nil
+        }
+
+  # It holds the options of the client.
+  defimpl Inspect do
+    def inspect(service, _opts),
+      do: "#Codex.Bridge.Tools<#{Enum.map_join(service.tools, ", ", &elem(&1, 0))}>"
+  end
+
+  @doc "Makes the service. Two tools may have one name only with their namespaces apart."
+  @spec new([Definition.t()], struct() | nil) ::
+          {:ok, t()} | {:error, {:invalid_tool, module(), {:duplicate_name, String.t()}}}
+  def new(tools, thread) do
+    named = for tool <- tools, do: {name(tool), tool}
+
+    case named -- Enum.uniq_by(named, &elem(&1, 0)) do
+      [] -> {:ok, %__MODULE__{tools: named, thread: thread}}
+      [{name, tool} | _] -> {:error, {:invalid_tool, tool.module, {:duplicate_name, name}}}
+    end
+  end
+
+  defp name(%{namespace: nil, name: name}), do: name
+  defp name(%{namespace: namespace, name: name}), do: namespace <> "_" <> name
+
+  @impl true
+  def list(service) do
+    for {name, tool} <- service.tools do
+      %{
+        "name" => name,
+        "description" => tool.description,
+        "inputSchema" => tool.schema,
+        "annotations" => %{"readOnlyHint" => tool.metadata[:read_only] == true}
+      }
+    end
+  end
+
+  @impl true
+  def timeout_ms(service),
+    do: service.tools |> Enum.map(fn {_name, tool} -> tool.timeout_ms end) |> Enum.max()
+
+  @impl true
+  def call(service, call) do
+    case List.keyfind(service.tools, call.name, 0) do
+      {_name, tool} ->
+        {fn -> answer(tool, call, context(service.thread, tool, call)) end, tool.timeout_ms}
+
+      nil ->
+        nil
+    end
+  end
+
+  defp context(thread, tool, call) do
+    context = if thread, do: thread.metadata[:tool_context]
+    event = event(tool, call)
+    %{thread: thread, context: context || %{}, event: event, owner: call.owner}
+  end
+
+  # As much as the CLI tells of a `Codex.AppServer.Request.ToolCall`.
+  defp event(tool, call) do
+    turn = call.meta["x-codex-turn-metadata"]
+    turn = if is_map(turn), do: turn, else: %{}
+
+    %{
+      tool: tool.name,
+      namespace: tool.namespace,
+      arguments: call.arguments,
+      call_id: call.meta["callId"],
+      thread_id: turn["thread_id"],
+      turn_id: turn["turn_id"],
+      session_id: turn["session_id"]
+    }
+  end
+
+  defp answer(tool, call, context) do
+    case Call.answer(tool, call.arguments, context) do
+      {:ok, items} -> %{"content" => Enum.map(items, &content/1), "isError" => false}
+      {:error, text} -> Service.failure(text)
+    end
+  end
+
+  defp content(%{"type" => "input_text", "text" => text}), do: %{"type" => "text", "text" => text}
+
+  defp content(%{"type" => "input_image", "image_url" => "data:" <> url}) do
+    [about, data] = if url =~ ",", do: String.split(url, ",", parts: 2), else: ["", url]
+    [type | parameters] = String.split(about, ";")
+    data = if "base64" in parameters, do: data, else: data |> URI.decode() |> Base.encode64()
+    type = if type == "", do: "text/plain", else: type
+    %{"type" => "image", "data" => data, "mimeType" => type}
+  end
+end
