@@ -121,7 +121,8 @@ defmodule Codex.Sessions.HostileTest do
     {:ok, %{sessions: [session]}} = Sessions.list(codex_home: home)
     assert map_size(session.git) == 2_003
     {:ok, transcript} = Sessions.read(@id, codex_home: home)
-    assert [%Codex.Events.Unknown{}] = Transcript.events(transcript)
+    assert [_started, %Codex.Events.Unknown{raw: raw}] = Transcript.events(transcript)
+    assert Map.take(raw, Map.keys(members)) == members
   end
 
   test "links out of the home, pipes and unreadable folders are problems", %{tmp_dir: folder} do
