@@ -174,7 +174,7 @@ defmodule Codex.BridgeTest do
   end
 
   test "a call that takes too long, fails or is killed is told to the model" do
-    {_bridge, socket} = connected([{Hold, timeout_ms: 20}, Killed, Echo])
+    {_bridge, socket} = connected([{Hold, timeout_ms: 1_000}, Killed, Echo])
     call(socket, 1, "hold")
     assert text(hear(socket)) == {true, "the tool hold took too long"}
     assert_received {:held, pid, _context}

@@ -3,6 +3,8 @@ defmodule Codex.Bridge.Service do
   # Functions of this VM that a CLI can call as tools of an MCP server: a struct of a module with
   # this behaviour. Several services share one server; their names differ.
 
+  alias Codex.Text
+
   @type t :: struct()
 
   @typedoc """
@@ -37,12 +39,12 @@ defmodule Codex.Bridge.Service do
   def timeout_ms(%module{} = service), do: module.timeout_ms(service)
 
   @doc """
-  Returns a failed call, with a text for the model.
+  Returns a failed call, with a text for the model. Bytes that are not UTF-8 are replaced.
 
       iex> Codex.Bridge.Service.failure("no")
       %{"content" => [%{"type" => "text", "text" => "no"}], "isError" => true}
   """
   @spec failure(String.t()) :: result()
   def failure(text),
-    do: %{"content" => [%{"type" => "text", "text" => text}], "isError" => true}
+    do: %{"content" => [%{"type" => "text", "text" => Text.utf8(text)}], "isError" => true}
 end

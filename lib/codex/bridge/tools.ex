@@ -23,13 +23,16 @@ defmodule Codex.Bridge.Tools do
       do: "#Codex.Bridge.Tools<#{Enum.map_join(service.tools, ", ", &elem(&1, 0))}>"
   end
 
-  @doc "Makes the service. Two tools may have one name only with their namespaces apart."
+  @doc """
+  Makes the service. The names of two tools must differ, also if a dash counts as an underscore: the
+  CLI shows underscores to the model.
+  """
   @spec new([Definition.t()], struct() | nil) ::
           {:ok, t()} | {:error, {:invalid_tool, module(), {:duplicate_name, String.t()}}}
   def new(tools, thread) do
     named = for tool <- tools, do: {name(tool), tool}
 
-    case named -- Enum.uniq_by(named, &elem(&1, 0)) do
+    case named -- Enum.uniq_by(named, fn {name, _tool} -> String.replace(name, "-", "_") end) do
       [] -> {:ok, %__MODULE__{tools: named, thread: thread}}
       [{name, tool} | _] -> {:error, {:invalid_tool, tool.module, {:duplicate_name, name}}}
     end
