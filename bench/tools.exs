@@ -42,24 +42,23 @@ defmodule Bench.Tools do
         [
           {"a message alone", fn -> turn(model, conn, "none") end},
           {"a tool of the CLI", fn -> turn(model, conn, "get_goal") end},
-          {"a host tool, app-server", fn -> turn(model, conn, "echo") end}
+          {"a host tool, app-server", fn -> turn(model, conn, "echo") end},
+          {"a message alone, exec", fn -> turn(model, nil, "none") end},
+          {"a tool of the CLI, exec", fn -> turn(model, nil, "get_goal") end},
+          {"a host tool, exec", fn -> turn(model, nil, "exec echo") end}
         ],
         repetitions
       )
 
     AppServer.disconnect(conn)
     IO.puts("## A turn with #{n} calls, one after the other\n")
-    alone = measured["a message alone"]
-    of_cli = measured["a tool of the CLI"]
 
     rows =
       for {name, times} <- Enum.sort(measured) do
-        [
-          name,
-          Bench.number(Bench.median(times)),
-          per_call(times, alone, n),
-          if(name =~ "host", do: per_call(times, of_cli, n), else: "-")
-        ]
+        exec = if name =~ "exec", do: ", exec", else: ""
+        above = if name =~ "host", do: per_call(times, measured["a tool of the CLI" <> exec], n)
+        alone = per_call(times, measured["a message alone" <> exec], n)
+        [name, Bench.number(Bench.median(times)), alone, above || "-"]
       end
 
     Bench.table(["", "ms a turn", "ms a call", "ms a call above the CLI's own tool"], rows)
@@ -71,7 +70,8 @@ defmodule Bench.Tools do
   end
 
   defp turn(model, conn, tool) do
-    options = [transport: {:app_server, conn}, tools: [Bench.Echo]] ++ Test.thread_options(model)
+    transport = if conn, do: [transport: {:app_server, conn}], else: []
+    options = transport ++ [tools: [Bench.Echo]] ++ Test.thread_options(model)
     {:ok, thread} = Codex.start_thread(Test.options(model), options)
     {us, {:ok, _result}} = :timer.tc(fn -> Thread.run(thread, tool) end)
     us / 1_000
@@ -80,13 +80,21 @@ defmodule Bench.Tools do
   # The prompt names the tool; the outputs in the input are the calls so far.
   defp step(request, n) do
     input = request.body["input"]
-    tool = Enum.find(["echo", "get_goal"], fn tool -> prompted?(input, tool) end)
+    tool = Enum.find(["echo", "exec echo", "get_goal"], fn tool -> prompted?(input, tool) end)
     done = Enum.count(input, &(&1["type"] == "function_call_output"))
 
     cond do
-      tool == nil or done == n -> Steps.message("done")
-      tool == "echo" -> Steps.tool_call("echo", %{text: "hello"})
-      true -> Steps.tool_call(tool, %{})
+      tool == nil or done == n ->
+        Steps.message("done")
+
+      tool == "echo" ->
+        Steps.tool_call("echo", %{text: "hello"})
+
+      tool == "exec echo" ->
+        Steps.tool_call("echo", %{text: "hello"}, namespace: "mcp__host")
+
+      true ->
+        Steps.tool_call(tool, %{})
     end
   end
 
