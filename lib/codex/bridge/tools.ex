@@ -8,6 +8,8 @@ defmodule Codex.Bridge.Tools do
   alias Codex.Bridge.Service
   alias Codex.Tools.{Call, Definition}
 
+  @longest 64
+
   @enforce_keys [:tools, :thread]
   defstruct [:tools, :thread]
 
@@ -25,18 +27,26 @@ defmodule Codex.Bridge.Tools do
 
   @doc """
   Makes the service. The names of two tools must differ, also if a dash counts as an underscore: the
-  CLI shows underscores to the model.
+  CLI shows underscores to the model. Providers refuse names of more than 64 characters, namespace
+  included.
   """
   @spec new([Definition.t()], struct() | nil) ::
-          {:ok, t()} | {:error, {:invalid_tool, module(), {:duplicate_name, String.t()}}}
+          {:ok, t()}
+          | {:error, {:invalid_tool, module(), {:duplicate_name | :invalid_name, String.t()}}}
   def new(tools, thread) do
     named = for tool <- tools, do: {name(tool), tool}
 
-    case named -- Enum.uniq_by(named, fn {name, _tool} -> String.replace(name, "-", "_") end) do
-      [] -> {:ok, %__MODULE__{tools: named, thread: thread}}
-      [{name, tool} | _] -> {:error, {:invalid_tool, tool.module, {:duplicate_name, name}}}
+    long = Enum.find(named, fn {name, _tool} -> byte_size(name) > @longest end)
+    distinct = Enum.uniq_by(named, fn {name, _tool} -> String.replace(name, "-", "_") end)
+
+    case {long, named -- distinct} do
+      {nil, []} -> {:ok, %__MODULE__{tools: named, thread: thread}}
+      {nil, [{name, tool} | _]} -> refused(tool, {:duplicate_name, name})
+      {{name, tool}, _} -> refused(tool, {:invalid_name, name})
     end
   end
+
+  defp refused(tool, reason), do: {:error, {:invalid_tool, tool.module, reason}}
 
   defp name(%{namespace: nil, name: name}), do: name
   defp name(%{namespace: namespace, name: name}), do: namespace <> "_" <> name

@@ -157,10 +157,22 @@ defmodule Codex.Tools.ExecEdgesTest do
     end
   end
 
-  test "names that are equal for the model are refused" do
-    {:ok, tools} = Toolset.new([{Echo, name: "look-up"}, {Echo, name: "look_up"}])
+  test "names that are equal for the model, or too long for a provider, are refused" do
+    new = fn tools ->
+      {:ok, tools} = Toolset.new(tools)
+      Bridge.Tools.new(tools, nil)
+    end
 
-    assert {:error, {:invalid_tool, Echo, {:duplicate_name, "look_up"}}} =
-             Bridge.Tools.new(tools, nil)
+    assert new.([{Echo, name: "look-up"}, {Echo, name: "look_up"}]) ==
+             {:error, {:invalid_tool, Echo, {:duplicate_name, "look_up"}}}
+
+    long = String.duplicate("n", 60)
+    assert {:ok, _service} = new.([{Echo, name: long, namespace: "abc"}])
+
+    assert {:error, {:invalid_tool, Echo, {:invalid_name, name}} = reason} =
+             new.([{Echo, name: long, namespace: "shop"}])
+
+    assert name == "shop_" <> long
+    assert Codex.Error.normalize(reason).message =~ "64"
   end
 end
