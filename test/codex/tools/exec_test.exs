@@ -37,8 +37,10 @@ defmodule Codex.Tools.ExecTest do
     def handle(_args), do: {:ok, String.duplicate("0123456789", 100_000)}
   end
 
-  defp start(script, options) do
-    model = Test.start!(script)
+  defp start({steps, opts}, options), do: steps |> Test.start!(opts) |> thread(options)
+  defp start(steps, options), do: steps |> Test.start!() |> thread(options)
+
+  defp thread(model, options) do
     options = [metadata: %{tool_context: %{test: self()}}] ++ options
     {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model) ++ options)
     {model, thread}
@@ -245,6 +247,28 @@ defmodule Codex.Tools.ExecTest do
     assert_received {:added, 1, 2, _context}
   end
 
+  @tag :cli_pin
+  test "a sub-agent, which would connect a second time, is told that it cannot" do
+    agents = &tool_call(&1, &2, namespace: "multi_agent_v1")
+
+    wait = fn %{body: %{"input" => input}} ->
+      {:ok, %{"agent_id" => id}} = Codex.JSON.decode(List.last(input)["output"])
+      agents.("wait_agent", %{targets: [id], timeout_ms: 20_000})
+    end
+
+    steps = [agents.("spawn_agent", %{message: "Look"}), wait, "Done."]
+
+    rules =
+      for step <- [host("add", %{a: 1, b: 2}), "Found it."],
+          do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
+
+    {model, thread} = start({steps, rules: rules}, tools: [Add])
+    assert {:ok, %{final_response: %{text: "Done."}} = result} = Thread.run(thread, "go")
+    assert [%{status: "completed", message: "Found it."}] = result.children
+    assert shown(model) =~ "the application cannot be reached"
+    refute_received {:added, 1, 2, _context}
+  end
+
   test "tools that meet in one name are refused before anything starts" do
     tools = [{Add, name: "a_b"}, {Add, namespace: "a", name: "b"}]
     model = Test.start!([])
@@ -282,5 +306,12 @@ defmodule Codex.Tools.ExecTest do
     assert outputs(model)["c2"] =~ ~s({"sum":4})
     assert_received {:added, 2, 2, %{event: %{call_id: "c2"}}}
     refute_received {:added, 1, 2, _context}
+  end
+
+  test "the output of a tool may answer for an agent" do
+    {_model, thread} = start([host("add", %{a: 1, b: 2}), silence(:infinity)], [])
+    agent = [name: "adder", tools: [Add], tool_use_behavior: :stop_on_first_tool]
+    assert {:ok, result} = AgentRunner.run(thread, "go", agent: agent)
+    assert %{text: ~s({"sum":3}), parsed: %{sum: 3}} = result.final_response
   end
 end
