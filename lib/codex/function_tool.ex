@@ -38,6 +38,9 @@ defmodule Codex.FunctionTool do
   the handler returns anything else.
   """
 
+  alias Codex.OptionError
+  alias Codex.Options.Schema
+
   @typedoc "The type of a parameter. See above."
   @type parameter ::
           atom()
@@ -68,10 +71,10 @@ defmodule Codex.FunctionTool do
   with a JSON object.
   """
   @spec execute(module(), map() | keyword(), term(), map()) :: {:ok, term()} | {:error, term()}
-  def execute(module, opts, args, context) do
+  def execute(module, opts, args, context) when is_atom(module) and is_map(context) do
     args = arguments(args)
 
-    case call(Map.new(opts)[:handler] || handler(module), args, context) do
+    case call(Map.new(Schema.pairs!(opts))[:handler] || handler(module), args, context) do
       {:ok, _output} = ok -> ok
       {:error, _reason} = error -> error
       other -> {:error, {:invalid_function_tool_result, other}}
@@ -111,13 +114,14 @@ defmodule Codex.FunctionTool do
   """
   @spec build_metadata(map() | keyword()) :: Codex.Tool.metadata()
   def build_metadata(opts) do
-    opts = Map.new(opts)
+    opts = Map.new(Schema.pairs!(opts))
     schema = opts[:schema] || build_schema(opts[:parameters] || %{}, opts)
     opts |> Map.drop([:handler, :required, :strict?]) |> Map.put(:schema, schema)
   end
 
   @doc """
-  Returns the JSON schema of parameters. Options: `:required` and `:strict?`, as above.
+  Returns the JSON schema of parameters. Options: `:required` and `:strict?`, as above. Raises
+  `Codex.OptionError` for parameters without such a form.
 
       iex> Codex.FunctionTool.build_schema(%{tags: {:array, :string}})
       %{
@@ -132,16 +136,23 @@ defmodule Codex.FunctionTool do
   """
   @spec build_schema(map() | keyword(), map() | keyword()) :: map()
   def build_schema(parameters, opts \\ []) do
-    opts = Map.new(opts)
+    parameters = Schema.pairs!(parameters)
+    opts = Map.new(Schema.pairs!(opts))
     names = for {name, type} <- parameters, not match?({:optional, _}, type), do: name
 
     %{
       "type" => "object",
-      "properties" => Map.new(parameters, fn {name, type} -> {to_string(name), schema(type)} end),
-      "required" => Enum.map(opts[:required] || names, &to_string/1),
+      "properties" => Map.new(parameters, fn {name, type} -> {name(name), schema(type)} end),
+      "required" => Enum.map(opts[:required] || names, &name/1),
       "additionalProperties" => Map.get(opts, :strict?, true) == false
     }
   end
+
+  defp name(name) when is_binary(name), do: name
+  defp name(name) when is_atom(name), do: Atom.to_string(name)
+  defp name(_other), do: raise(invalid("names of parameters"))
+
+  defp invalid(expected), do: OptionError.invalid(:parameters, "[redacted]", expected)
 
   defp schema({:optional, type}), do: schema(type)
 
@@ -151,5 +162,9 @@ defmodule Codex.FunctionTool do
   defp schema(:map), do: %{"type" => "object"}
   defp schema(:list), do: %{"type" => "array"}
   defp schema(type) when is_atom(type), do: %{"type" => Atom.to_string(type)}
-  defp schema(%{} = schema), do: Map.new(schema, fn {key, value} -> {to_string(key), value} end)
+
+  defp schema(%{} = schema) when not is_struct(schema),
+    do: Map.new(schema, fn {key, value} -> {name(key), value} end)
+
+  defp schema(_other), do: raise(invalid("types of parameters, or JSON schemas as maps"))
 end

@@ -14,8 +14,11 @@ defmodule Codex.Session do
   conversation of the newest entry; a thread that has begun keeps its own. `session_input_callback`
   of `Codex.RunConfig` gets the entries, and may change the input.
 
-  A callback that fails is logged, and the run goes on without it.
+  A callback that fails in a run is logged, and the run goes on without it. The functions of this
+  module raise `Codex.OptionError` for a term that is no session.
   """
+
+  alias Codex.OptionError
 
   @typedoc """
   A run: its input, the text of the answer, and the id of the thread. `previous_response_id` is nil:
@@ -42,16 +45,32 @@ defmodule Codex.Session do
 
   @doc "Returns the entries of a session."
   @spec load(t()) :: {:ok, [entry()]} | {:error, term()}
-  def load({module, state}) when is_atom(module), do: module.load(state)
+  def load(session) do
+    {module, state} = checked(session)
+    module.load(state)
+  end
 
   @doc "Adds an entry to a session."
   @spec save(t(), entry()) :: :ok | {:ok, term()} | {:error, term()}
-  def save({module, state}, entry) when is_atom(module) and is_map(entry),
-    do: module.save(state, entry)
+  def save(session, entry) when is_map(entry) do
+    {module, state} = checked(session)
+    module.save(state, entry)
+  end
 
   @doc "Removes all entries of a session."
   @spec clear(t()) :: :ok | {:ok, term()} | {:error, term()}
-  def clear({module, state}) when is_atom(module), do: module.clear(state)
+  def clear(session) do
+    {module, state} = checked(session)
+    module.clear(state)
+  end
+
+  # States may hold secrets.
+  defp checked(session) do
+    if valid?(session),
+      do: session,
+      else:
+        raise(OptionError.argument(:session, "[redacted]", "{module, state} of this behaviour"))
+  end
 
   @doc """
   Returns whether a term is a session: `{module, state}` with a module that has the callbacks.

@@ -374,8 +374,11 @@ defmodule Codex.Thread do
   :handle_tool_requests, why}}`.
   """
   @spec handle_tool_requests(Result.t(), term(), map() | keyword()) ::
-          {:ok, Result.t()} | {:error, {:unsupported, :handle_tool_requests, String.t()}}
-  def handle_tool_requests(%Result{} = result, _attempt, _opts \\ %{}) do
+          {:ok, Result.t()}
+          | {:error, {:unsupported, :handle_tool_requests, String.t()} | OptionError.t()}
+  def handle_tool_requests(result, attempt, opts \\ %{})
+
+  def handle_tool_requests(%Result{} = result, _attempt, _opts) do
     if Enum.any?(result.events, &is_struct(&1, Codex.Events.ToolCallRequested)) do
       why = "the CLI takes outputs of tools while the turn runs; give the tools to the thread"
       {:error, {:unsupported, :handle_tool_requests, why}}
@@ -383,6 +386,9 @@ defmodule Codex.Thread do
       {:ok, result}
     end
   end
+
+  def handle_tool_requests(other, _attempt, _opts),
+    do: {:error, OptionError.argument(:result, other, "a Codex.Turn.Result")}
 
   @doc """
   Returns the newest known limits of the thread's account, or nil: the limits that a turn of this

@@ -14,6 +14,7 @@ defmodule Codex.ToolOutput do
 
   alias Codex.Files.Attachment
   alias Codex.JSON
+  alias Codex.Options.Schema
   alias Codex.ToolOutput.ImageData
 
   defmodule Text do
@@ -122,7 +123,7 @@ defmodule Codex.ToolOutput do
     do: struct!(FileContent, attributes(attrs, Map.keys(%FileContent{}) -- [:__struct__]))
 
   defp attributes(attrs, known) do
-    for {key, value} <- attrs, value != nil, into: %{} do
+    for {key, value} <- Schema.pairs!(attrs), value != nil, into: %{} do
       name = Enum.find(known, &(&1 == key or Atom.to_string(&1) == key))
       name || raise ArgumentError, "unknown attribute #{inspect(key)}; expected #{inspect(known)}"
       {name, value}

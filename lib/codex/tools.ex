@@ -100,16 +100,22 @@ defmodule Codex.Tools do
   Registers a tool. The options are merged over its metadata: the tool finds them in
   `context.metadata`. `:name` is the name.
 
-  Returns `{:ok, handle}`, `{:error, {:already_registered, name}}`, or
-  `{:error, {:invalid_tool, module, refusal}}`. Raises if the application `:codex_sdk` is not
+  Returns `{:ok, handle}`, `{:error, {:already_registered, name}}`,
+  `{:error, {:invalid_tool, module, refusal}}`, or a `Codex.OptionError` if `opts` are no options. Raises if the application `:codex_sdk` is not
   started.
   """
   @spec register(module(), keyword() | map()) ::
           {:ok, Handle.t()}
-          | {:error, {:already_registered, String.t()} | {:invalid_tool, module(), refusal()}}
+          | {:error,
+             {:already_registered, String.t()}
+             | {:invalid_tool, module(), refusal()}
+             | Codex.OptionError.t()}
   defdelegate register(module, opts \\ []), to: Registry
 
-  @doc "Removes a registered tool. Returns `:ok`, also if it is registered no more."
+  @doc """
+  Removes a registered tool. Returns `:ok`, also if it is registered no more. Raises
+  `Codex.OptionError` for a term that is no handle.
+  """
   @spec deregister(Handle.t()) :: :ok
   defdelegate deregister(handle), to: Registry
 

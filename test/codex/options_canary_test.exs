@@ -15,6 +15,8 @@ defmodule Codex.OptionsCanaryTest do
   @structs [
     {Codex.Config.Overrides, :derived_overrides},
     {Codex.Config.Overrides, :merge_config},
+    # Metadata are the options of a tool.
+    {Codex.FunctionTool, :build_metadata},
     {Codex.Options, :codex_path},
     {Codex.RateLimit, :account},
     {Codex.Subprocess, :stop},

@@ -10,22 +10,46 @@ defmodule Codex.Session.Memory do
 
   @behaviour Codex.Session
 
+  alias Codex.Options.{Schema, Type}
+
   @most 1_000
 
+  @schema Schema.new([
+            {:history, {:list, :map}, "the first entries",
+             default: [], expected: "a list of maps"},
+            {:name, :name, "the name of the process",
+             expected: "an atom, `{:global, term}` or `{:via, module, term}`"}
+          ])
+
   @doc "Returns the specification for a supervisor; the options are those of `start_link/1`."
-  @spec child_spec(keyword()) :: Supervisor.child_spec()
-  def child_spec(opts) when is_list(opts),
-    do: %{id: opts[:name] || __MODULE__, start: {__MODULE__, :start_link, [opts]}}
+  @spec child_spec(keyword() | map()) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    opts = Schema.validate!(@schema, opts, &cast/2)
+    # A report of a supervisor would show the entries.
+    history = fn -> opts.history end
+    %{id: opts.name || __MODULE__, start: {__MODULE__, :start, [history, opts.name]}}
+  end
 
   @doc """
-  Starts the process. Options: `:history`, the first entries (default `[]`), and `:name`, as for
-  `Agent.start_link/2`.
+  Starts the process. Raises `Codex.OptionError`.
+
+  #{Schema.docs(@schema)}
   """
-  @spec start_link(keyword()) :: Agent.on_start()
-  def start_link(opts \\ []) when is_list(opts) do
-    {history, opts} = Keyword.pop(opts, :history, [])
-    Agent.start_link(fn -> newest(history) end, opts)
+  @spec start_link(keyword() | map()) :: Agent.on_start()
+  def start_link(opts \\ []) do
+    opts = Schema.validate!(@schema, opts, &cast/2)
+    start(fn -> opts.history end, opts.name)
   end
+
+  defp cast(:name, name) when is_atom(name), do: {:ok, name}
+  defp cast(:name, {:global, _term} = name), do: {:ok, name}
+  defp cast(:name, {:via, module, _term} = name) when is_atom(module), do: {:ok, name}
+  defp cast(:name, _other), do: :error
+  defp cast(type, value), do: Type.cast(type, value)
+
+  @doc false
+  def start(history, name),
+    do: Agent.start_link(fn -> newest(history.()) end, if(name, do: [name: name], else: []))
 
   @impl true
   def load(memory), do: {:ok, Agent.get(memory, & &1)}

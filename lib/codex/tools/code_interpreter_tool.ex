@@ -33,7 +33,8 @@ defmodule Codex.Tools.CodeInterpreterTool do
   @doc "Calls the `:runner` with the arguments."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     with {:ok, _code} <- Hosted.text(args, ["code"], :code),
          do: Hosted.callback(:runner, args, context)
   end

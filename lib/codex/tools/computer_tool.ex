@@ -40,7 +40,8 @@ defmodule Codex.Tools.ComputerTool do
   @doc "Calls the `:executor` with the action, if safety and approval allow it."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     options = Hosted.options(context)
 
     with {:ok, action} <- action(args["action"]),

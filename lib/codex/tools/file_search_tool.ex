@@ -79,7 +79,8 @@ defmodule Codex.Tools.FileSearchTool do
   @doc "Searches. Blocks until the search is done; it ends early if the caller ends."
   @impl true
   @spec invoke(map(), map()) :: {:ok, map()} | {:error, reason()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     options = Hosted.options(context)
     whole = &(is_integer(&1) and &1 > 0)
     most = options[:max_results] || @most

@@ -37,7 +37,8 @@ defmodule Codex.Tools.HostedMcpTool do
   @doc "Calls the tool and waits for its result."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     options = Hosted.options(context)
     only = options[:tool_name] || mcp_tool(options[:tool])
 

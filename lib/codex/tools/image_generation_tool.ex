@@ -35,7 +35,8 @@ defmodule Codex.Tools.ImageGenerationTool do
   @doc "Calls the `:generator` with the arguments."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     with {:ok, _prompt} <- Hosted.text(args, ["prompt"], :prompt),
          do: Hosted.callback(:generator, args, context)
   end

@@ -2,7 +2,8 @@ defmodule Codex.Tools.Registry do
   @moduledoc false
   # Registered tools by name, and their calls. `Codex.Tools` documents these functions.
 
-  alias Codex.{JSON, Tool}
+  alias Codex.{JSON, OptionError, Tool}
+  alias Codex.Options.Schema
   alias Codex.Tools.{Call, Definition, Handle, Tables}
 
   # Names of earlier versions of the CLI, and the names that stand for them.
@@ -12,20 +13,33 @@ defmodule Codex.Tools.Registry do
     "shell_command" => ["shell"]
   }
 
-  def register(module, opts \\ []) when is_atom(module) and module != nil do
-    opts = Map.new(opts)
-    metadata = Tool.metadata(module)
-    name = to_string(opts[:name] || metadata[:name] || Definition.default_name(module))
-    metadata = metadata |> Map.merge(opts) |> Map.put(:name, name)
+  def register(module, opts \\ [])
 
-    with {:ok, _tool} <- Definition.registered(module, name, metadata) do
+  def register(module, opts) when is_atom(module) and module not in [nil, true, false] do
+    with {:ok, pairs} <- Schema.pairs(opts),
+         opts = Map.new(pairs),
+         metadata = Tool.metadata(module),
+         name = opts[:name] || metadata[:name] || Definition.default_name(module),
+         {:ok, name} <- name(module, name),
+         metadata = metadata |> Map.merge(opts) |> Map.put(:name, name),
+         {:ok, _tool} <- Definition.registered(module, name, metadata) do
       if Tables.register(name, module, metadata),
         do: {:ok, %Handle{name: name, module: module}},
         else: {:error, {:already_registered, name}}
     end
   end
 
+  # The options may hold secrets, which the report of a missing clause would show.
+  def register(other, _opts), do: {:error, {:invalid_tool, other, :not_a_tool}}
+
+  defp name(_module, name) when is_binary(name), do: {:ok, name}
+  defp name(_module, name) when is_atom(name), do: {:ok, Atom.to_string(name)}
+  defp name(module, name), do: {:error, {:invalid_tool, module, {:invalid_name, name}}}
+
   def deregister(%Handle{name: name, module: module}), do: Tables.deregister(name, module)
+
+  def deregister(other),
+    do: raise(OptionError.argument(:handle, other, "a handle of Codex.Tools.register/2"))
 
   @doc "Returns the tool of exactly this name."
   @spec fetch(String.t()) :: {:ok, {module(), map()}} | {:error, :not_found}

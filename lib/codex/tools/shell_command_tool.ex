@@ -32,7 +32,8 @@ defmodule Codex.Tools.ShellCommandTool do
   @impl true
   @spec invoke(map(), map()) ::
           {:ok, term()} | {:error, ShellTool.reason() | {:invalid_argument, :login} | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     login = Map.get(Hosted.options(context), :login, true)
     # `false` is an argument, too.
     login = if is_map_key(args, "login"), do: args["login"], else: login

@@ -38,7 +38,8 @@ defmodule Codex.Tools.VectorStoreSearchTool do
   @doc "Calls the `:searcher` with the query and the options."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     with {:ok, _query} <- Hosted.text(args, ["query"], :query) do
       sources = [Hosted.options(context), of_thread(context)]
 

@@ -42,7 +42,8 @@ defmodule Codex.Tools.ViewImageTool do
   @impl true
   @spec invoke(map(), map()) ::
           {:ok, [ToolOutput.Text.t() | ToolOutput.Image.t()]} | {:error, reason()}
-  def invoke(args, context) do
+  def invoke(args, context)
+      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
     with path when is_binary(path) and path != "" <- args["path"],
          {:ok, real} <- place(context, path),
          %ToolOutput.Image{} = image <- ToolOutput.image(path: real) do
