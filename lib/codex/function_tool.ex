@@ -68,9 +68,11 @@ defmodule Codex.FunctionTool do
 
   @doc """
   Calls the handler of a tool with its options. Arguments may be a map, a keyword list, or a string
-  with a JSON object.
+  with a JSON object. Raises `Codex.OptionError` if `module` is no module, or `context` no map.
   """
   @spec execute(module(), map() | keyword(), term(), map()) :: {:ok, term()} | {:error, term()}
+  def execute(module, opts, args, context)
+
   def execute(module, opts, args, context) when is_atom(module) and is_map(context) do
     args = arguments(args)
 
@@ -80,6 +82,13 @@ defmodule Codex.FunctionTool do
       other -> {:error, {:invalid_function_tool_result, other}}
     end
   end
+
+  # The options may hold secrets, which the report of a missing clause would show.
+  def execute(module, _opts, _args, context) when is_atom(module),
+    do: raise(OptionError.argument(:context, context, "a map"))
+
+  def execute(module, _opts, _args, _context),
+    do: raise(OptionError.argument(:module, module, "a module"))
 
   defp handler(module) do
     cond do

@@ -45,7 +45,7 @@ defmodule Codex.Tools.Definition do
 
   @default_timeout 60_000
   @known [:name, :description, :parameters, :input_schema, :schema, :timeout_ms] ++
-           [:namespace, :defer, :enabled?, :on_error]
+           [:namespace, :defer, :enabled?, :on_error, :read_only]
 
   @doc "Returns the tool of a module; `opts` are merged over its metadata."
   @spec new(term(), map() | keyword()) :: {:ok, t()} | {:error, reason()}
