@@ -110,8 +110,7 @@ defmodule Codex.Bridge.Connection do
     end
   end
 
-  defp handle(%{socket: socket} = state, {closed, socket}) when closed == :tcp_closed,
-    do: stop(state)
+  defp handle(%{socket: socket} = state, {:tcp_closed, socket}), do: stop(state)
 
   defp handle(%{socket: socket} = state, {:tcp_error, socket, _reason}), do: stop(state)
 
