@@ -35,8 +35,8 @@ defmodule Codex.AgentRunner do
 
   If a guardrail stops the run, its turn is interrupted and taken out of the thread, so that the
   prompt does not go to the model with the next turn: `error.details.prompt_removed?` is true then.
-  Set the option `clean_background: true` of the thread to end the turn's background commands, too.
-  On `codex exec` the prompt stays in the thread, and `prompt_removed?` is false.
+  With `experimental_api: true`, the commands that the turn left running end, too. On `codex exec`,
+  the prompt stays in the thread, and `prompt_removed?` is false.
   """
 
   alias Codex.Agent.{Loop, Setup}

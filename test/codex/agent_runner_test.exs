@@ -229,6 +229,17 @@ defmodule Codex.AgentRunnerTest do
       refute body =~ "bad words"
     end
 
+    test "beside the turn ends the commands of the turn" do
+      seconds = 5_000 + System.unique_integer([:positive])
+      {_model, thread} = start([shell("sleep #{seconds}")], sandbox: :danger_full_access)
+      started? = fn -> Stub.running("sleep #{seconds}") != [] end
+      handler = fn _input -> Stub.eventually(started?) && false end
+      agent = agent!(input_guardrails: [trips(:input, handler: handler, run_in_parallel: true)])
+      assert {:error, %Error{kind: :guardrail} = error} = AgentRunner.run(thread, "x", agent)
+      assert error.details.prompt_removed?
+      assert Stub.eventually(fn -> Stub.running("sleep #{seconds}") == [] end)
+    end
+
     test "beside the turn cancels a run of codex exec" do
       {model, thread} = exec([silence(:infinity)])
 

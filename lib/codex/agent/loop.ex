@@ -8,6 +8,7 @@ defmodule Codex.Agent.Loop do
   # The failure of a turn that the run itself has stopped is held back.
 
   alias Codex.Agent.{History, Hooks, Run, Setup}
+  alias Codex.AppServer.{Backend, Connection}
   alias Codex.{AppServer, Error, Items, JSON, OwnerMonitor, Session, Turn}
   alias Codex.Approvals.Crash
   alias Codex.Events.{RawResponseCompleted, RawResponseItemCompleted}
@@ -248,6 +249,7 @@ defmodule Codex.Agent.Loop do
   # Otherwise the prompt would go to the model with the next turn.
   defp tripped(state, error) do
     {elements, state} = fail(state, error)
+    clean(state.turn.thread)
     removed? = revert(state.turn.thread, state.turn_id)
 
     elements =
@@ -256,6 +258,16 @@ defmodule Codex.Agent.Loop do
 
     {elements, state}
   end
+
+  # An interrupt leaves commands of the turn running. A connection without `experimental_api: true`
+  # cannot end them.
+  defp clean(%{transport: {:app_server, conn}, thread_id: id}) when is_binary(id) do
+    {method, params} = Backend.cleaning(id)
+    _ = Connection.request(conn, method, params, experimental: [method])
+    :ok
+  end
+
+  defp clean(_thread), do: :ok
 
   defp revert(%{transport: {:app_server, conn}, thread_id: id}, turn_id)
        when is_binary(id) and is_binary(turn_id) do
