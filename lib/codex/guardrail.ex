@@ -12,7 +12,8 @@ defmodule Codex.Guardrail do
         )
 
       {:ok, agent} = Codex.Agent.new(name: "helper", input_guardrails: [secrets])
-      {:error, %Codex.Error{kind: :guardrail}} = Codex.AgentRunner.run(thread, "my password is x", agent: agent)
+      {:error, %Codex.Error{kind: :guardrail}} =
+        Codex.AgentRunner.run(thread, "my password is x", agent: agent)
 
   Blocking guardrails run first, in the order of the list. Those with `run_in_parallel: true` run at
   the same time as the turn (`:input`), or as each other (`:output`).
@@ -73,7 +74,8 @@ defmodule Codex.Guardrail do
   The payload is the text of the input, or of the answer. The context has `:agent`, `:thread`,
   `:stage` and `:context` (the value of `:tool_context` in the metadata of the thread).
 
-      iex> guard = Codex.Guardrail.new(handler: fn text -> if text == "yes", do: :ok, else: {:reject, "say yes"} end)
+      iex> handler = fn text -> if text == "yes", do: :ok, else: {:reject, "say yes"} end
+      iex> guard = Codex.Guardrail.new(handler: handler)
       iex> Codex.Guardrail.run(guard, "no", %{})
       {:reject, "say yes"}
       iex> Codex.Guardrail.run(Codex.Guardrail.new(), "no", %{})

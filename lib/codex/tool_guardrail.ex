@@ -76,7 +76,8 @@ defmodule Codex.ToolGuardrail do
   The event is a map with `:tool` and `:call_id`. The payload are the arguments (a map) at
   `:tool_input`, the output at `:tool_output`. The context is that of the tool.
 
-      iex> guard = Codex.ToolGuardrail.new(handler: fn _event, %{"n" => n} -> if n > 9, do: false, else: :ok end)
+      iex> handler = fn _event, %{"n" => n} -> if n > 9, do: false, else: :ok end
+      iex> guard = Codex.ToolGuardrail.new(handler: handler)
       iex> Codex.ToolGuardrail.run(guard, %{tool: "add", call_id: "1"}, %{"n" => 10}, %{})
       {:reject, "rejected"}
   """

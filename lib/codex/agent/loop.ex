@@ -2,7 +2,8 @@ defmodule Codex.Agent.Loop do
   @moduledoc false
   # The turns of a run of `Codex.AgentRunner`, as one lazy series of the elements that
   # `Codex.Turn.add/2` takes: those of the turns, `{:spent, usage}` for tokens that the CLI reports
-  # only raw, because a call of a tool ended the turn, `{:next, thread}` and `{:agent, agent, config}` at
+  # only raw, because a call of a tool ended the turn, `{:next, thread}` and
+  # `{:agent, agent, config}` at
   # a handoff, `{:answer, message}` for the output of a tool, and `{:failed, error}`.
   #
   # The failure of a turn that the run itself has stopped is held back.

@@ -1,8 +1,8 @@
 defmodule Codex.Telemetry.DefaultLogger do
   @moduledoc false
   # The handler of `Codex.Telemetry.attach_default_logger/1`: a line for each turn, attempt and
-  # limit and for outputs that are cut, and at level debug for each tool and process. Lines have no content, even if the events
-  # have.
+  # limit and for outputs that are cut, and at level debug for each tool and process. Lines have no
+  # content, even if the events have.
 
   require Logger
 

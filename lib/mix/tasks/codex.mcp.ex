@@ -28,8 +28,8 @@ defmodule Mix.Tasks.Codex.Mcp do
     * `--json` - prints one object on each line: a server in the form of `codex mcp get --json`, the
       `file` and the `version` that a change made, a tool, or the result of a call
 
-  `list`, `get`, `login` and `logout` take `--cwd DIR`, the working directory of a run (default: the current
-  directory). `add` takes `--env NAME=VALUE` (repeatable) and `--cwd DIR` for commands, and
+  `list`, `get`, `login` and `logout` take `--cwd DIR`, the working directory of a run (default: the
+  current directory). `add` takes `--env NAME=VALUE` (repeatable) and `--cwd DIR` for commands, and
   `--bearer-token-env-var NAME` and `--env-http-header NAME=VARIABLE` (repeatable) for URLs.
 
   The exit status is 1 after an error, and if a tool says that it failed.
