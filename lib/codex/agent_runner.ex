@@ -1,7 +1,7 @@
 defmodule Codex.AgentRunner do
   @moduledoc """
-  Runs an agent: turns of a thread with guardrails, host tools, handoffs and hooks, until there is an
-  answer.
+  Runs an agent: turns of a thread with guardrails, host tools, handoffs and hooks, until there is
+  an answer.
 
       {:ok, agent} =
         Codex.Agent.new(
@@ -66,8 +66,8 @@ defmodule Codex.AgentRunner do
     * `{:max_turns_exceeded, n, %{continuation: nil}}` - the run needs more than `max_turns` turns
     * `{:unsupported, key, why}` - an attribute that the CLI or the transport cannot serve
     * `{:invalid_tool, module, reason}` - see `t:Codex.Tools.refusal/0`
-    * `{:invalid_tool_use_behavior_result, value}`, `{:invalid_handoff_input, reason}` - a function of
-      the agent or of a handoff failed, or returned another value
+    * `{:invalid_tool_use_behavior_result, value}`, `{:invalid_handoff_input, reason}` - a function
+      of the agent or of a handoff failed, or returned another value
   """
   @type reason ::
           Codex.Exec.reason()
@@ -115,8 +115,8 @@ defmodule Codex.AgentRunner do
   defp result(turn), do: Turn.result(turn)
 
   @doc """
-  Runs an agent as `run/3` does, and returns a `Codex.RunResultStreaming` to read while it runs. Each
-  agent begins with a `Codex.StreamEvent.AgentUpdated`. A guardrail that stops the run raises
+  Runs an agent as `run/3` does, and returns a `Codex.RunResultStreaming` to read while it runs.
+  Each agent begins with a `Codex.StreamEvent.AgentUpdated`. A guardrail that stops the run raises
   `Codex.Error` of the kind `:guardrail` in the reader.
 
   Errors of the agent and of options are returned at once. Takes the options of `run/3` except

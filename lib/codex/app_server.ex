@@ -128,8 +128,8 @@ defmodule Codex.AppServer do
 
       Codex.AppServer.request(conn, "thread/clone", %{"threadId" => id})
 
-  Options: `:timeout_ms` (default 30_000), `:trace`. Returns `{:ok, result}` or `{:error, reason}`; for an
-  unknown method, the reason is the server's error.
+  Options: `:timeout_ms` (default 30_000), `:trace`. Returns `{:ok, result}` or `{:error, reason}`;
+  for an unknown method, the reason is the server's error.
   """
   @spec request(conn(), String.t(), map() | nil, [request_option()]) ::
           {:ok, term()} | {:error, reason()}

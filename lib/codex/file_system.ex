@@ -196,6 +196,20 @@ defmodule Codex.FileSystem do
     end
   end
 
+  @doc "Calls a function while the lock of a file is held, as `await_lock/3` takes it."
+  @spec with_lock(Path.t(), non_neg_integer(), (() -> result)) ::
+          {:ok, result} | {:error, :held | Codex.Reason.file()}
+        when result: term()
+  def with_lock(path, timeout, fun) do
+    with {:ok, lock} <- await_lock(path, timeout) do
+      try do
+        {:ok, fun.()}
+      after
+        unlock(lock)
+      end
+    end
+  end
+
   @spec unlock(reference()) :: :ok
   def unlock(lock), do: Native.config_unlock(lock)
 

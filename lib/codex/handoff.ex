@@ -2,10 +2,10 @@ defmodule Codex.Handoff do
   @moduledoc """
   The way from one agent to another in a run of `Codex.AgentRunner`.
 
-  The model of an agent sees a host tool for each of its `handoffs`. When it calls the tool, its turn
-  ends, and the other agent goes on in a thread of its own, with its own instructions and tools and
-  the conversation so far (`thread/inject_items`). Needs an app-server with
-  `experimental_api: true`.
+  The model of an agent sees a host tool for each of its `handoffs`. When it calls the tool, its
+  turn ends, and the other agent goes on in a thread of its own, with its own instructions and tools
+  and the conversation so far (`thread/inject_items`). Needs an app-server with `experimental_api:
+  true`.
 
       handoff =
         Codex.Handoff.wrap(refunds,

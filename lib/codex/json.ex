@@ -27,9 +27,9 @@ defmodule Codex.JSON do
   | other atoms, UTF-8 binaries | string |
   | integer of any size, float | number; floats in the shortest form that reads back the same |
 
-  Anything else is an error: other structs, tuples (and so keyword lists), binaries that are not UTF-8,
-  pids, functions. `/` and characters above `0x7f` are not escaped. A map with both `:a` and `"a"`
-  gives that key twice.
+  Anything else is an error: other structs, tuples (and so keyword lists), binaries that are not
+  UTF-8, pids, functions. `/` and characters above `0x7f` are not escaped. A map with both `:a` and
+  `"a"` gives that key twice.
 
       iex> Codex.JSON.encode(%{"a" => [1, 2.5, nil, :b]})
       {:ok, ~S({"a":[1,2.5,null,"b"]})}

@@ -369,8 +369,8 @@ defmodule Codex.Thread do
 
   @doc """
   Returns `{:ok, result}` for a result without open calls of host tools. Since host tools are called
-  while their turn runs (option `tools`), a result has none, and `pending_tool_outputs` of a thread is
-  empty. A result with calls that other software has recorded is `{:error, {:unsupported,
+  while their turn runs (option `tools`), a result has none, and `pending_tool_outputs` of a thread
+  is empty. A result with calls that other software has recorded is `{:error, {:unsupported,
   :handle_tool_requests, why}}`.
   """
   @spec handle_tool_requests(Result.t(), term(), map() | keyword()) ::

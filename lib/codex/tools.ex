@@ -101,8 +101,8 @@ defmodule Codex.Tools do
   `context.metadata`. `:name` is the name.
 
   Returns `{:ok, handle}`, `{:error, {:already_registered, name}}`,
-  `{:error, {:invalid_tool, module, refusal}}`, or a `Codex.OptionError` if `opts` are no options. Raises
-  if the application `:codex_sdk` is not started.
+  `{:error, {:invalid_tool, module, refusal}}`, or a `Codex.OptionError` if `opts` are no options.
+  Raises if the application `:codex_sdk` is not started.
   """
   @spec register(module(), keyword() | map()) ::
           {:ok, Handle.t()}

@@ -12,7 +12,7 @@ defmodule Codex.Agent.History do
 
   @doc "Returns the items of each turn, as `{turn_id, items}`, the oldest turn first."
   @spec turns(AppServer.conn(), String.t()) ::
-          {:ok, [{String.t(), [map()]}]} | {:error, term()}
+          {:ok, [{String.t(), [map()]}]} | {:error, Codex.Error.t()}
   def turns(conn, thread_id) do
     options = [items_view: :full, sort_direction: :desc, limit: 20]
 

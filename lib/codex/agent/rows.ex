@@ -30,8 +30,8 @@ defmodule Codex.Agent.Rows do
      default: [], shown: "none", expected: "a list of tools"},
     {:tool_use_behavior, :behavior,
      "what follows a call of a host tool: `:run_llm_again` - the model goes on; " <>
-       "`:stop_on_first_tool` - its output is the answer; `%{stop_at_tool_names: names}` - likewise " <>
-       "for these tools; a function of context and results that returns " <>
+       "`:stop_on_first_tool` - its output is the answer; `%{stop_at_tool_names: names}` - " <>
+       "likewise for these tools; a function of context and results that returns " <>
        "`%{is_final_output: boolean, final_output: term}`",
      default: :run_llm_again,
      expected:

@@ -19,7 +19,7 @@ defmodule Codex.Agent.Run do
           {:guardrail, Codex.GuardrailError.t()}
           | {:handoff, struct(), map(), String.t() | nil}
           | {:answer, term()}
-          | {:error, term()}
+          | {:error, {:invalid_tool_use_behavior_result, term()}}
 
   @running 0
   @stopped 1

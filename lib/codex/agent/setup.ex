@@ -1,7 +1,7 @@
 defmodule Codex.Agent.Setup do
   @moduledoc false
-  # Prepares the turn of an agent: its instructions, tools and handoffs as options of the thread, its
-  # model and settings as options of the turn.
+  # Prepares the turn of an agent: its instructions, tools and handoffs as options of the thread,
+  # its model and settings as options of the turn.
   #
   # An app-server takes instructions and tools at the start of a thread only. So a thread that began
   # with others is left, and a new one begins with its conversation.
@@ -29,12 +29,20 @@ defmodule Codex.Agent.Setup do
           required(:token) => String.t() | nil
         }
 
+  @typedoc "Why a turn of an agent cannot begin."
+  @type reason ::
+          Codex.Turn.Transport.reason()
+          | OptionError.t()
+          | Codex.Error.t()
+          | {:unsupported, atom(), String.t()}
+          | {:invalid_tool, term(), Toolset.reason()}
+
   @doc """
   Returns the job and the turn before its first event, whose thread has the options of the caller.
   Without a run the plan is only checked.
   """
   @spec prepare(plan(), Run.t() | nil) ::
-          {:ok, Codex.Turn.Job.t(), turn :: struct()} | {:error, term()}
+          {:ok, Codex.Turn.Job.t(), turn :: struct()} | {:error, reason()}
   def prepare(plan, run) do
     with :ok <- handoffs_possible(plan),
          {:ok, instructions} <- instructions(plan),

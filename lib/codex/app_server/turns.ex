@@ -9,7 +9,8 @@ defmodule Codex.AppServer.Turns do
   # id.
   #
   # The turns of sub-agents have threads of their own, and the id of the first agent's turn as their
-  # root. A reader that wants them gets all notifications of these threads, too, until its turn ends.
+  # root. A reader that wants them gets all notifications of these threads, too, until its turn
+  # ends.
   #
   # Functions return messages for readers, as `{reader, thread_id, turn_id, what}`. The message
   # `:abandoned`, with nil as reader, is for the connection: the turn is to be interrupted.

@@ -1,8 +1,9 @@
 defmodule Codex.CLI.Range do
   @moduledoc false
   # The versions of the CLI that this package is tested with: those of `priv/cli/older`, the lowest
-  # first, and the newest in `priv/cli/version`, which the whole test suite runs with. `bin/setup.sh`
-  # installs the CLI by the same files. Versions between the lowest and the newest are in the range.
+  # first, and the newest in `priv/cli/version`, which the whole test suite runs with.
+  # `bin/setup.sh` installs the CLI by the same files. Versions between the lowest and the newest
+  # are in the range.
 
   @newest_file Path.expand("../../../priv/cli/version", __DIR__)
   @older_file Path.expand("../../../priv/cli/older", __DIR__)

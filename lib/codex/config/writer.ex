@@ -126,19 +126,10 @@ defmodule Codex.Config.Writer do
   defp locked(file, timeout, fun) do
     path = Path.join(Path.dirname(file), ".#{Path.basename(file)}.lock")
 
-    case FileSystem.await_lock(path, timeout) do
-      {:ok, lock} ->
-        try do
-          fun.()
-        after
-          FileSystem.unlock(lock)
-        end
-
-      {:error, :held} ->
-        unwritable(file, "another writer holds #{path}")
-
-      {:error, reason} ->
-        unwritable(file, "#{path}: #{FileSystem.message(reason)}")
+    case FileSystem.with_lock(path, timeout, fun) do
+      {:ok, result} -> result
+      {:error, :held} -> unwritable(file, "another writer holds #{path}")
+      {:error, reason} -> unwritable(file, "#{path}: #{FileSystem.message(reason)}")
     end
   end
 

@@ -1,8 +1,8 @@
 defmodule Codex.Files.Registry do
   @moduledoc false
-  # Keeps the staging directory of `Codex.Files`. The directory itself is the state: for each content
-  # `<checksum>/<name>`, and `<checksum>.json` with its facts. So a copy outlives a crash of this
-  # process, and VMs can share a directory; a lock file orders their changes.
+  # Keeps the staging directory of `Codex.Files`. The directory itself is the state: for each
+  # content `<checksum>/<name>`, and `<checksum>.json` with its facts. So a copy outlives a crash of
+  # this process, and VMs can share a directory; a lock file orders their changes.
   #
   # Copies are made by their callers. Each caller has a temporary file, which the native library
   # removes if the caller ends before the copy has its name.
@@ -129,16 +129,9 @@ defmodule Codex.Files.Registry do
   end
 
   defp locked(dir, fun) do
-    case FileSystem.await_lock(Path.join(dir, @lock), @patience) do
-      {:ok, lock} ->
-        try do
-          fun.()
-        after
-          FileSystem.unlock(lock)
-        end
-
-      {:error, reason} ->
-        {:error, {:write_failed, Path.join(dir, @lock), reason}}
+    case FileSystem.with_lock(Path.join(dir, @lock), @patience, fun) do
+      {:ok, result} -> result
+      {:error, reason} -> {:error, {:write_failed, Path.join(dir, @lock), reason}}
     end
   end
 

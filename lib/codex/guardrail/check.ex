@@ -1,7 +1,7 @@
 defmodule Codex.Guardrail.Check do
   @moduledoc false
-  # Runs several guardrails: the blocking ones in order, then the parallel ones at once. Each runs in
-  # a process of its own, which ends with the caller and with its time. The first failure in the
+  # Runs several guardrails: the blocking ones in order, then the parallel ones at once. Each runs
+  # in a process of its own, which ends with the caller and with its time. The first failure in the
   # order of the list counts.
 
   alias Codex.{Guardrail, GuardrailError, OwnerMonitor, ToolGuardrail}

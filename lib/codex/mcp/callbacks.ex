@@ -1,8 +1,8 @@
 defmodule Codex.MCP.Callbacks do
   @moduledoc false
-  # A transport of the application: `{module, state}` with `send(state, message)`, which returns `:ok`
-  # or an error, and `recv(state, timeout_ms)` or `recv(state)`, which returns `{:ok, message}` or
-  # `{:error, reason}`. A process for each direction calls them, as both may block.
+  # A transport of the application: `{module, state}` with `send(state, message)`, which returns
+  # `:ok` or an error, and `recv(state, timeout_ms)` or `recv(state)`, which returns `{:ok,
+  # message}` or `{:error, reason}`. A process for each direction calls them, as both may block.
   @behaviour Codex.MCP.Transport
 
   alias Codex.JSONRPC.Message

@@ -14,8 +14,8 @@ defmodule Codex.MCP.Caller do
   @type result :: {:ok, term()} | {:error, term()}
 
   @doc """
-  Sends a request and waits. Options: `:timeout_ms`; `:limit_ms` of all progress together (the same);
-  `:progress`, a function that is called in this process; `:tag`, for `cancel/3`.
+  Sends a request and waits. Options: `:timeout_ms`; `:limit_ms` of all progress together (the
+  same); `:progress`, a function that is called in this process; `:tag`, for `cancel/3`.
   """
   @spec request(GenServer.server(), String.t(), map() | nil, keyword()) :: result()
   def request(conn, method, params, opts) do

@@ -57,8 +57,8 @@ defmodule Codex.MCP.Client do
   ]
 
   @typedoc """
-  A client. `capabilities`, `server_info` (`"name"`, `"version"`) and `instructions` are those of the
-  server; `tool_cache` is the last list of tools, unfiltered.
+  A client. `capabilities`, `server_info` (`"name"`, `"version"`) and `instructions` are those of
+  the server; `tool_cache` is the last list of tools, unfiltered.
   """
   @type t :: %__MODULE__{
           pid: pid(),
@@ -126,7 +126,8 @@ defmodule Codex.MCP.Client do
   end
 
   @doc """
-  Starts a client over a transport, and returns its struct. The client ends with the calling process.
+  Starts a client over a transport, and returns its struct. The client ends with the calling
+  process.
 
   A transport is `{Codex.MCP.Transport.Stdio, pid}`, `{Codex.MCP.Transport.StreamableHTTP, pid}`, or
   `{module, state}` with `send(state, map)` and `recv(state, timeout_ms)` or `recv(state)`.
@@ -261,8 +262,8 @@ defmodule Codex.MCP.Client do
   defp listed(pid, method, opts), do: Lists.page(pid, method, opts.cursor, opts.timeout_ms)
 
   @doc """
-  Returns a lazy stream of `:tools`, `:resources`, `:resource_templates` or `:prompts`, which fetches
-  pages as they are read. Raises `Codex.Error` if a page fails.
+  Returns a lazy stream of `:tools`, `:resources`, `:resource_templates` or `:prompts`, which
+  fetches pages as they are read. Raises `Codex.Error` if a page fails.
 
   Options:
 

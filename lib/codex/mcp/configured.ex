@@ -1,7 +1,8 @@
 defmodule Codex.MCP.Configured do
   @moduledoc false
-  # A server of the CLI's configuration as options of a client and of a login. Keys that concern only
-  # the model of the CLI, such as `startup_readiness` or `default_tools_approval_mode`, are left out.
+  # A server of the CLI's configuration as options of a client and of a login. Keys that concern
+  # only the model of the CLI, such as `startup_readiness` or `default_tools_approval_mode`, are
+  # left out.
 
   alias Codex.Config
 

@@ -35,7 +35,8 @@ defmodule Codex.MCP.Connection do
   @doc """
   Starts a connection. The arguments come as a function, because reports show arguments: a map with
   `:opener`, `:options`, `:owner` (ends the connection), `:parent` (is unlinked from a failure) and
-  `:starter`, a process with a reference: it gets `{ref, {:ok, about}}` or `{ref, {:error, reason}}`.
+  `:starter`, a process with a reference: it gets `{ref, {:ok, about}}` or `{ref, {:error,
+  reason}}`.
   """
   @spec start_link({(... -> map()), GenServer.name() | nil}) :: GenServer.on_start()
   def start_link({args, name}) do

@@ -1,7 +1,8 @@
 defmodule Codex.MCP.Oversized do
   @moduledoc false
-  # Messages of the server over a limit. Such a message was the answer of a request, but nobody knows
-  # of which: it is clear as soon as no other requests of that time are left without an answer.
+  # Messages of the server over a limit. Such a message was the answer of a request, but nobody
+  # knows of which: it is clear as soon as no other requests of that time are left without an
+  # answer.
 
   alias Codex.JSONRPC.Message
 

@@ -1,7 +1,7 @@
 defmodule Codex.MCP.Protocol do
   @moduledoc false
-  # The versions of the protocol, and the messages that open a connection. Versions of the legacy era
-  # begin with `initialize`; in the modern era each request has the version in its `_meta`.
+  # The versions of the protocol, and the messages that open a connection. Versions of the legacy
+  # era begin with `initialize`; in the modern era each request has the version in its `_meta`.
 
   @legacy ~w(2025-11-25 2025-06-18 2025-03-26 2024-11-05)
   @modern "2026-07-28"

@@ -1,7 +1,7 @@
 defmodule Codex.MCP.Start do
   @moduledoc false
-  # Starts connections: linked to the caller with a server of options, or under the supervisor of the
-  # package with a transport of the application.
+  # Starts connections: linked to the caller with a server of options, or under the supervisor of
+  # the package with a transport of the application.
 
   alias Codex.MCP.{Connection, Options}
   alias Codex.OptionError

@@ -1,8 +1,8 @@
 defmodule Codex.MCP.State do
   @moduledoc false
-  # A connection to an MCP server as a value: the handshake of both eras, the calls that wait, rounds
-  # of input, and requests of the server. `run/3` takes one operation and returns the actions to
-  # perform. It has no process and no clock; times are ms of a clock that does not go back.
+  # A connection to an MCP server as a value: the handshake of both eras, the calls that wait,
+  # rounds of input, and requests of the server. `run/3` takes one operation and returns the actions
+  # to perform. It has no process and no clock; times are ms of a clock that does not go back.
 
   alias Codex.JSONRPC.{Message, Peer}
   alias Codex.MCP.{Call, Handlers, Handshake, Listening, Oversized, Protocol}

@@ -173,8 +173,8 @@ defmodule Codex.Options.Rows do
      exec: {:config, "tool_output_token_limit"}, app: :config},
     {:agents, [:thread], {:tables, "agents"},
      "roles of sub-agents by name: `%{\"reviewer\" => %{description: text, config_file: path}}`" <>
-       ". The model reads the description; the file is a configuration for the sub-agent: model, " <>
-       "effort, instructions", exec: {:table, "agents"}, app: :config},
+       ". The model reads the description; the file is a configuration for the sub-agent: " <>
+       "model, effort, instructions", exec: {:table, "agents"}, app: :config},
     {:agent_max_threads, [:global, :thread], :positive,
      "the number of agents that may work at once in a session",
      exec: {:config, "agents.max_threads"}, app: :config},
@@ -380,8 +380,8 @@ defmodule Codex.Options.Rows do
      "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
     {:tools, [:thread], :tools,
-     "tools of the host, as `Codex.Tool` describes them. An app-server gets them when a thread is " <>
-       "started, keeps them with it, and needs a connection with `experimental_api: true`; " <>
+     "tools of the host, as `Codex.Tool` describes them. An app-server gets them when a thread " <>
+       "is started, keeps them with it, and needs a connection with `experimental_api: true`; " <>
        "`codex exec` gets them with each turn", exec: :tools, app: "dynamicTools"},
     {:children, [:thread, :turn], :boolean,
      "whether events of sub-agents are in the stream, as `Codex.Events.Child`; `children` of " <>

@@ -77,20 +77,14 @@ defmodule Codex.Sessions.History do
   defp append(home, line, most) do
     path = Home.path(home, :history)
 
-    case FileSystem.await_lock(path, @lock_ms) do
-      {:ok, lock} -> append(path, line, most, lock)
-      {:error, :held} -> {:error, {:lock_held, path}}
-      {:error, reason} -> {:error, {:write_failed, path, reason}}
-    end
-  end
+    line = IO.iodata_to_binary(line)
 
-  defp append(path, line, most, lock) do
-    case write(path, IO.iodata_to_binary(line), most) do
-      :ok -> {:ok, :recorded}
+    case FileSystem.with_lock(path, @lock_ms, fn -> write(path, line, most) end) do
+      {:ok, :ok} -> {:ok, :recorded}
+      {:error, :held} -> {:error, {:lock_held, path}}
+      {:ok, {:error, reason}} -> {:error, {:write_failed, path, reason}}
       {:error, reason} -> {:error, {:write_failed, path, reason}}
     end
-  after
-    FileSystem.unlock(lock)
   end
 
   # A writer that was killed may have left half a line.

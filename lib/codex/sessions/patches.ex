@@ -92,8 +92,8 @@ defmodule Codex.Sessions.Patches do
   end
 
   @doc """
-  Takes back turns of a session: one, or all after one. The snapshot before the first of them is used
-  if no later turn stays, and if the repository still has it.
+  Takes back turns of a session: one, or all after one. The snapshot before the first of them is
+  used if no later turn stays, and if the repository still has it.
   """
   @spec undo_turns(Codex.Sessions.Transcript.t(), map()) ::
           {:ok, Codex.Sessions.undone()} | {:error, Codex.Sessions.undo_reason()}

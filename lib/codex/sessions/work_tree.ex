@@ -3,8 +3,9 @@ defmodule Codex.Sessions.WorkTree do
   # Changes many files of a directory, all or none.
   #
   # New contents are made beside it, in a private directory that goes with the calling process:
-  # `copy/2` copies the files there, git changes the copies, and `commit/1` checks that the originals
-  # are still the same, and replaces them. If a write fails, the files before it are put back.
+  # `copy/2` copies the files there, git changes the copies, and `commit/1` checks that the
+  # originals are still the same, and replaces them. If a write fails, the files before it are put
+  # back.
   #
   # Paths are relative, and may hold any bytes. A path that leaves the directory through a link is
   # an error. Files and links are handled; other kinds are errors.

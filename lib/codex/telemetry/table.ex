@@ -55,8 +55,8 @@ defmodule Codex.Telemetry.Table do
     {[:tool, :failure], "the tool failed, or was declined", @spent,
      @tool ++ [:result, :error, :exit_code]},
     {[:tool, :output_cut],
-     "a host tool (`Codex.Tool`) returned more than the CLI passes to the model, which leaves out " <>
-       "the middle. `bytes` is the size of the output", [:system_time, :bytes, :limit],
+     "a host tool (`Codex.Tool`) returned more than the CLI passes to the model, which leaves " <>
+       "out the middle. `bytes` is the size of the output", [:system_time, :bytes, :limit],
      [:originator, :tool, :call_id, :thread_id, :turn_id]},
     {[:request, :start], "a request is sent to an app-server", [:system_time], @request},
     {[:request, :stop],

@@ -28,8 +28,8 @@ defmodule Codex.Test.Executable do
   end
 
   @doc """
-  Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH. The newest
-  tested version may have a directory of its own in `.codex-cli`, beside others.
+  Finds the program of CODEX_PATH or CODEX_BINARY, else in `.codex-cli`, else on the PATH. The
+  newest tested version may have a directory of its own in `.codex-cli`, beside others.
   """
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
   def find do

@@ -74,6 +74,8 @@ defmodule Codex.Tools.ApplyPatchTool do
 
   @timeout 60_000
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc """
   A changed place of a file. `start` is the line number of a diff's hunk, and nil in the other
   form. `old_unended` and `new_unended`: the last old or new line has no line end.
@@ -138,8 +140,7 @@ defmodule Codex.Tools.ApplyPatchTool do
   """
   @impl true
   @spec invoke(map(), map()) :: {:ok, map()} | {:error, reason()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     metadata = Map.new(context[:metadata] || %{})
 
     with {:ok, text} <- text(args),

@@ -24,6 +24,8 @@ defmodule Codex.Tools.CodeInterpreterTool do
 
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why no code was run. Other reasons are those of the `:runner`."
   @type reason ::
           {:missing_callback, :runner}
@@ -33,8 +35,7 @@ defmodule Codex.Tools.CodeInterpreterTool do
   @doc "Calls the `:runner` with the arguments."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     with {:ok, _code} <- Hosted.text(args, ["code"], :code),
          do: Hosted.callback(:runner, args, context)
   end

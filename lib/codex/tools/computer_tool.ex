@@ -31,6 +31,8 @@ defmodule Codex.Tools.ComputerTool do
 
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why nothing was done. Other reasons are those of the `:executor`."
   @type reason ::
           {:missing_callback, :executor}
@@ -40,8 +42,7 @@ defmodule Codex.Tools.ComputerTool do
   @doc "Calls the `:executor` with the action, if safety and approval allow it."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     options = Hosted.options(context)
 
     with {:ok, action} <- action(args["action"]),

@@ -64,6 +64,8 @@ defmodule Codex.Tools.FileSearchTool do
   @timeout 60_000
   @most 100
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc """
   Why there is no result. `{:glob_error, words}`, `{:regex_error, words}`: the pattern or the
   regular expression is invalid. `:path_traversal`: the path leads out of the directory.
@@ -79,8 +81,7 @@ defmodule Codex.Tools.FileSearchTool do
   @doc "Searches. Blocks until the search is done; it ends early if the caller ends."
   @impl true
   @spec invoke(map(), map()) :: {:ok, map()} | {:error, reason()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     options = Hosted.options(context)
     whole = &(is_integer(&1) and &1 > 0)
     most = options[:max_results] || @most

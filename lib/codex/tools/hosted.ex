@@ -5,6 +5,11 @@ defmodule Codex.Tools.Hosted do
   alias Codex.Error.Words
   alias Codex.FileSystem
 
+  @doc "Whether arguments and context of a call are maps."
+  defguard is_call(args, context)
+           when is_map(args) and not is_struct(args) and is_map(context) and
+                  not is_struct(context)
+
   @type denial :: {:approval_denied, term()} | {:invalid_approval_response, term()}
 
   @doc "Returns the options of a tool: the metadata of its context, as a map."

@@ -31,14 +31,15 @@ defmodule Codex.Tools.HostedMcpTool do
 
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why nothing was called. Other reasons are those of the client."
   @type reason :: :missing_client | :missing_tool
 
   @doc "Calls the tool and waits for its result."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     options = Hosted.options(context)
     only = options[:tool_name] || mcp_tool(options[:tool])
 

@@ -26,6 +26,8 @@ defmodule Codex.Tools.ImageGenerationTool do
 
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why there is no image. Other reasons are those of the `:generator`."
   @type reason ::
           {:missing_callback, :generator}
@@ -35,8 +37,7 @@ defmodule Codex.Tools.ImageGenerationTool do
   @doc "Calls the `:generator` with the arguments."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     with {:ok, _prompt} <- Hosted.text(args, ["prompt"], :prompt),
          do: Hosted.callback(:generator, args, context)
   end

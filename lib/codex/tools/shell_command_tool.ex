@@ -28,12 +28,13 @@ defmodule Codex.Tools.ShellCommandTool do
       "additionalProperties" => false
     }
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @doc "Runs a command line and waits for it."
   @impl true
   @spec invoke(map(), map()) ::
           {:ok, term()} | {:error, ShellTool.reason() | {:invalid_argument, :login} | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     login = Map.get(Hosted.options(context), :login, true)
     # `false` is an argument, too.
     login = if is_map_key(args, "login"), do: args["login"], else: login

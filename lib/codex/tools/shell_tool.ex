@@ -60,6 +60,8 @@ defmodule Codex.Tools.ShellTool do
       "additionalProperties" => false
     }
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why a command has no result."
   @type reason ::
           {:invalid_argument, :command | :workdir | :timeout_ms | :yield_time_ms}
@@ -72,8 +74,7 @@ defmodule Codex.Tools.ShellTool do
   @doc "Runs a command and waits for it. Another reason is that of an `:executor`."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     case Hosted.argument(args, ["command", "cmd"]) do
       command when is_binary(command) and command != "" ->
         Command.run(command, &Command.shell(&1, false), args, context)

@@ -29,6 +29,8 @@ defmodule Codex.Tools.VectorStoreSearchTool do
 
   @keys [:vector_store_ids, :filters, :ranking_options, :include_search_results]
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why nothing was searched. Other reasons are those of the `:searcher`."
   @type reason ::
           {:missing_callback, :searcher}
@@ -38,8 +40,7 @@ defmodule Codex.Tools.VectorStoreSearchTool do
   @doc "Calls the `:searcher` with the query and the options."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     with {:ok, _query} <- Hosted.text(args, ["query"], :query) do
       sources = [Hosted.options(context), of_thread(context)]
 

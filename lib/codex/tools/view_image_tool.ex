@@ -32,6 +32,8 @@ defmodule Codex.Tools.ViewImageTool do
   alias Codex.ToolOutput
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why no image is shown. `:path_traversal`: the path leads out of the directory."
   @type reason ::
           {:invalid_argument, :path}
@@ -42,8 +44,7 @@ defmodule Codex.Tools.ViewImageTool do
   @impl true
   @spec invoke(map(), map()) ::
           {:ok, [ToolOutput.Text.t() | ToolOutput.Image.t()]} | {:error, reason()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     with path when is_binary(path) and path != "" <- args["path"],
          {:ok, real} <- place(context, path),
          %ToolOutput.Image{} = image <- ToolOutput.image(path: real) do

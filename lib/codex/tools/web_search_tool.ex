@@ -37,6 +37,8 @@ defmodule Codex.Tools.WebSearchTool do
 
   alias Codex.Tools.Hosted
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why nothing was searched. Other reasons are those of the `:searcher`."
   @type reason ::
           {:missing_callback, :searcher}
@@ -47,8 +49,7 @@ defmodule Codex.Tools.WebSearchTool do
   @doc "Calls the `:searcher` with the query."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     most = Hosted.options(context)[:max_results] || 10
     whole = &(is_integer(&1) and &1 > 0)
 

@@ -55,6 +55,8 @@ defmodule Codex.Tools.WriteStdinTool do
 
   @yield 250
 
+  import Codex.Tools.Hosted, only: [is_call: 2]
+
   @typedoc "Why nothing was written. `:not_found`: there is no such session, or it has ended."
   @type reason ::
           {:missing_argument, :session_id}
@@ -66,8 +68,7 @@ defmodule Codex.Tools.WriteStdinTool do
   @doc "Writes to a running command, and waits for its output."
   @impl true
   @spec invoke(map(), map()) :: {:ok, term()} | {:error, reason() | term()}
-  def invoke(args, context)
-      when is_map(args) and not is_struct(args) and is_map(context) and not is_struct(context) do
+  def invoke(args, context) when is_call(args, context) do
     number = &(is_integer(&1) and &1 in 0..0xFFFFFFFF)
 
     with {:ok, id} <- session_id(args["session_id"]),

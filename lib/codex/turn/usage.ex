@@ -25,7 +25,8 @@ defmodule Codex.Turn.Usage do
   @doc """
   Adds the tokens of two turns.
 
-      iex> Codex.Turn.Usage.sum(%{"input_tokens" => 1}, %{"input_tokens" => 2, "output_tokens" => 3})
+      iex> one = %{"input_tokens" => 1}
+      iex> Codex.Turn.Usage.sum(one, %{"input_tokens" => 2, "output_tokens" => 3})
       %{"input_tokens" => 3, "output_tokens" => 3}
       iex> Codex.Turn.Usage.sum(nil, nil)
       nil

@@ -18,8 +18,8 @@ defmodule Mix.Tasks.Codex.Mcp do
   stay. `add` replaces a server of the same name, and writes nothing that the CLI would refuse.
 
   `tools` starts the server and lists its tools. `call` calls one, and prints the texts of the
-  result. `login` opens a browser for a server with a URL, and prints its address; it takes `scopes`,
-  `oauth`, `oauth_resource`, `mcp_oauth_callback_port` and `mcp_oauth_callback_url` of the
+  result. `login` opens a browser for a server with a URL, and prints its address; it takes
+  `scopes`, `oauth`, `oauth_resource`, `mcp_oauth_callback_port` and `mcp_oauth_callback_url` of the
   configuration, and the CLI uses the same login.
 
   Options of all commands:

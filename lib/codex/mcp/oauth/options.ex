@@ -39,9 +39,9 @@ defmodule Codex.MCP.OAuth.Options do
             {:port, {:integer, 0, 65_535}, "the port on 127.0.0.1 to return to; 0 is a free one",
              default: 0},
             {:callback_url, :text,
-             "the address to return to, if it is not `:port` itself but a proxy in front of it: an " <>
-               "HTTP URL, to which the last part of `callback_path/1` is appended. An address on " <>
-               "127.0.0.1 without a port gets that of `:port`",
+             "the address to return to, if it is not `:port` itself but a proxy in front of it: " <>
+               "an HTTP URL, to which the last part of `callback_path/1` is appended. An address " <>
+               "on 127.0.0.1 without a port gets that of `:port`",
              shown: "`http://127.0.0.1:<port>/callback`"},
             {:login_timeout, :milliseconds, "the time that a person has", default: 300_000},
             {:request_timeout, :milliseconds, "the limit of one request", default: 30_000},

@@ -35,10 +35,10 @@ defmodule Codex.MCP.Transport.StreamableHTTP do
        "`Codex.MCP.Transport.Stdio`"},
     {:cwd, :path, "the working directory of that command", shown: "that of the VM"},
     {:oauth, :any,
-     "options of `Codex.MCP.OAuth.login/3` for the stored login of the server; `false` for none. " <>
-       "The default is the stored login, unless a bearer token is given. Without a login, no " <>
-       "token is sent. With `login: true`, a refusal starts a login. A header `authorization` " <>
-       "takes the place of a login", secret: true},
+     "options of `Codex.MCP.OAuth.login/3` for the stored login of the server; `false` for " <>
+       "none. The default is the stored login, unless a bearer token is given. Without a login, " <>
+       "no token is sent. With `login: true`, a refusal starts a login. A header " <>
+       "`authorization` takes the place of a login", secret: true},
     {:max_message_bytes, :bytes, "the largest message of the server", shown: "32 MiB"},
     {:connect_timeout_ms, :milliseconds, "the time to connect", shown: "10 seconds"},
     {:tls, :any, "options of `:ssl`, and `:cacertfile`", secret: true}
