@@ -112,13 +112,13 @@ defmodule Codex.AppServer.TokensTest do
         thread(model, conn,
           approval_policy: policy,
           approval_timeout_ms: 1_000,
-          idle_timeout_ms: 300
+          idle_timeout_ms: 5_000
         )
       )
 
-    assert_receive {:later, token, %DateTime{}}, 10_000
+    assert_receive {:later, token, %DateTime{}}, 20_000
     # Longer than any clock of the thread.
-    refute_receive {_ref, _result}, 1_500
+    refute_receive {_ref, _result}, 5_500
     assert AppServer.answer(token, {:deny, "not now"}) == :ok
     assert {:ok, result} = Task.await(task, 20_000)
     assert statuses(result) == [:declined]

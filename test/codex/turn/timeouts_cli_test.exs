@@ -78,11 +78,11 @@ defmodule Codex.Turn.TimeoutsCLITest do
 
   test "silence during a long command does not count" do
     {_model, thread} =
-      start([shell("sleep 5; echo woken", yield_time_ms: 30_000), "Good morning."], [],
+      start([shell("sleep 8; echo woken", yield_time_ms: 30_000), "Good morning."], [],
         sandbox: :danger_full_access
       )
 
-    assert {:ok, result} = Thread.run(thread, "hi", idle_timeout_ms: 3_000)
+    assert {:ok, result} = Thread.run(thread, "hi", idle_timeout_ms: 6_000)
     assert result.final_response.text == "Good morning."
   end
 
