@@ -140,6 +140,7 @@ defmodule CodexSdk.MixProject do
         Codex.Review,
         Codex.Review.Finding
       ],
+      "Many at once": ~r/^Codex\.Batch(\.|$)/,
       Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
       "Approvals and tools": [
         Codex.Approvals,

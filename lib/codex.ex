@@ -2,9 +2,7 @@ defmodule Codex do
   @external_resource readme = Path.expand("../README.md", __DIR__)
   @moduledoc readme |> File.read!() |> String.split("<!-- MDOC -->") |> Enum.fetch!(1)
 
-  alias Codex.AppServer.ThreadParams
-  alias Codex.Exec.Flags
-  alias Codex.{Options, Thread}
+  alias Codex.{Batch, Options, Thread}
   alias Codex.Turn.{Cancellation, Running}
 
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
@@ -83,6 +81,38 @@ defmodule Codex do
     do: {:error, Codex.OptionError.argument(:id, other, "the id of a thread")}
 
   @doc """
+  Runs a turn for each element of an enumerable, a few at a time, and returns their results as a
+  lazy enumerable, a `Codex.Batch`.
+
+  `fun` makes a job of an element: a prompt, or a map or keyword list with `prompt`, `key`, `cwd`,
+  `options`, `timeout_ms` (see `Codex.Batch`). Nothing runs before the batch is read, and elements
+  are taken from the enumerable when a job can begin.
+
+      "lib/**/*.ex"
+      |> Path.wildcard()
+      |> Codex.map(&%{key: &1, prompt: "Review \#{&1}"}, max_concurrency: 4)
+      |> Enum.each(fn
+        %{status: :ok} = result -> IO.puts("\#{result.key}: \#{result.result}")
+        result -> IO.puts("\#{result.key}: \#{result.status}")
+      end)
+
+  Options are those of `Codex.Batch.new/2`. Raises `Codex.OptionError` for invalid options. A job
+  that cannot run is a result with the status `:failed`.
+  """
+  @spec map(Enumerable.t(), (term() -> Batch.job()), keyword() | map()) :: Batch.t()
+  def map(enumerable, fun, opts \\ [])
+
+  def map(enumerable, fun, opts) when is_function(fun, 1) do
+    case Batch.new(enumerable, opts) do
+      {:ok, batch} -> %{batch | jobs: Stream.map(batch.jobs, fun)}
+      {:error, error} -> raise error
+    end
+  end
+
+  def map(_enumerable, fun, _opts),
+    do: Codex.OptionError.wrong!(:fun, fun, "a function of arity 1")
+
+  @doc """
   Lists the turns and reviews that run on this node, oldest first: turns of `codex exec` and of
   app-servers, including turns that wait for a retry.
 
@@ -144,26 +174,5 @@ defmodule Codex do
           | {:error, Codex.Sessions.reason() | :not_a_directory}
   defdelegate list_sessions(opts \\ []), to: Codex.Sessions
 
-  defp build(opts, thread_opts, extra) do
-    with {:ok, opts} <- Options.new(opts),
-         {:ok, thread_opts} <- Thread.Options.new(thread_opts),
-         :ok <- of_last(thread_opts, extra),
-         :ok <- check(thread_opts.transport, opts, thread_opts) do
-      {:ok, Thread.build(opts, thread_opts, extra)}
-    end
-  end
-
-  defp of_last(%{resume_all: true}, extra) do
-    if extra[:resume] == :last,
-      do: :ok,
-      else: {:error, {:unsupported_option, :resume_all, :not_last}}
-  end
-
-  defp of_last(_thread_opts, _extra), do: :ok
-
-  # Options that the transport can never send are refused here, before the first turn.
-  defp check(:exec, opts, thread_opts), do: Flags.check(opts, thread_opts)
-
-  defp check({:app_server, _conn}, opts, thread_opts),
-    do: ThreadParams.check(opts, thread_opts)
+  defp build(opts, thread_opts, extra), do: Thread.Start.new(opts, thread_opts, extra)
 end

@@ -7,7 +7,7 @@ defmodule Codex.AreasTest do
   # right and areas of lower rows.
   @rows [
     ~w(mix application doctor test compat login),
-    ~w(codex threads thread),
+    ~w(codex batch threads thread),
     ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
     ~w(app_server exec mcp bridge),

@@ -12,6 +12,8 @@ defmodule Codex.Telemetry.Table do
   @request [:lane, :originator, :method, :thread_id]
   @approval [:lane, :originator, :method, :tool, :call_id, :thread_id, :turn_id]
 
+  @job [:originator, :batch, :key, :index, :node]
+
   @rows [
     {[:thread, :start],
      "a turn begins: the first attempt of a run, when it is first read. `model` is the option " <>
@@ -89,6 +91,15 @@ defmodule Codex.Telemetry.Table do
      "a limit was reached. `info` as in `Codex.RateLimit.detect/1`; `attempt` counts the " <>
        "limited attempts of this call, and is 0 if the limit was known before the first",
      [:system_time], [:delay_ms, :attempt, :info]},
+    {[:batch, :start], "a `Codex.Batch` is read; `batch` is its reference", [:system_time],
+     [:originator, :batch, :max_concurrency]},
+    {[:batch, :stop],
+     "the batch ended. `reason` is `:done`, `:halted` (its reader stopped), `:raised`, " <>
+       "`:cancelled`, `:budget`, `:total_timeout_ms` or `:quota`; `counts` has the results by " <>
+       "status", @spent, [:originator, :batch, :reason, :counts]},
+    {[:batch, :job, :start], "a job of a batch begins", [:system_time], @job},
+    {[:batch, :job, :stop], "the job ended, with the fields of its `Codex.Batch.Result`", @spent,
+     @job ++ [:status, :kind, :attempts, :usage, :usd, :thread_id]},
     {[:attachment, :staged],
      "`Codex.Files.stage/2` staged a file. `cached?` is true if its content was there already",
      [:size_bytes], [:checksum, :name, :persist?, :ttl_ms, :cached?]},

@@ -128,6 +128,16 @@ defmodule Codex.Thread.Runner do
 
   def prepare(other, _task, _turn_opts, _mode, _more), do: no_thread(other)
 
+  @doc "Returns the home of the CLI that runs the turns of a thread, or nil."
+  @spec home(struct()) :: Path.t() | nil
+  def home(thread) do
+    # Only the options around the prompt count.
+    case prepare(thread, {:run, "?"}, %{}, :blocking) do
+      {:ok, job, _turn} -> job.module.home(job)
+      {:error, _reason} -> nil
+    end
+  end
+
   @doc "Returns the `Codex.Turn.Transport` of a thread."
   @spec transport(struct()) :: module()
   def transport(%{transport: :exec}), do: Codex.Exec.Turn

@@ -1,0 +1,140 @@
+defmodule Codex.Batch do
+  @moduledoc """
+  Many turns, a few at a time: a lazy enumerable of `Codex.Batch.Result`.
+
+      {:ok, batch} =
+        Codex.Batch.new(
+          ["Explain lib/a.ex", %{key: "b", prompt: "Explain lib/b.ex", cwd: "/srv/b"}],
+          thread: [sandbox: :read_only],
+          max_concurrency: 4
+        )
+
+      for result <- batch, do: IO.inspect({result.key, result.status, to_string(result.result)})
+
+  `Codex.map/3` makes a batch of an enumerable and a function. `guides/many.md` shows batches with
+  pools, budgets and journals.
+
+  ## Jobs
+
+  A job is a prompt, or a map or keyword list:
+
+  #{Codex.Batch.Job.docs()}
+
+  The jobs come from any enumerable, which may be infinite. The process that reads the batch takes
+  an element when a job can begin, so a million queued jobs cost no memory, and a slow reader slows
+  the source down. While the source makes the reader wait, finished jobs wait, too.
+
+  ## Reading
+
+  Nothing runs before the batch is read. Each job runs its turn in a process of its own, which ends
+  with the reader. A reader that stops early ends the running jobs. Reading twice runs the jobs
+  twice, unless there is a journal.
+
+  ## Options
+
+  #{Codex.Batch.Options.docs()}
+
+  ## Budget
+
+  `budget` is a number of tokens, or a keyword list or map with `tokens` and `usd`. Tokens are the
+  input and output tokens of the results; a failed turn of `codex exec` reports none. Money is an
+  estimate by list prices, see `Codex.Sessions.Prices`: of the tokens of the result if the model is
+  an option of the job, else of the recorded thread.
+
+  When the budget is used up, no further job begins, and running jobs end. The next job, which did
+  not run, is the last result. Its status is `:skipped`; its error has the kind `:usage_limit`, and
+  `details.option` is `:budget`. The rest of the source is not read. A batch ends in the same way:
+
+    * when the time of `total_timeout_ms` is over
+    * when a job fails because the quota of the account is used up (kind `:quota`)
+    * when there is no price for a job, and the budget is in money
+  """
+
+  alias Codex.Batch.{Job, Options, Run, Worker}
+  alias Codex.OptionError
+  alias Codex.Options.Type
+
+  @enforce_keys [:jobs, :opts, :ref, :stopped]
+  defstruct [:jobs, :opts, :ref, :stopped]
+
+  @typedoc "A batch. Its fields are private, except the reference `ref` of telemetry events."
+  @type t :: %__MODULE__{
+          jobs: Enumerable.t(),
+          opts: map(),
+          ref: reference(),
+          stopped: :atomics.atomics_ref()
+        }
+
+  @typedoc "A job: a prompt, or a map or keyword list. See above."
+  @type job :: String.t() | map() | keyword()
+
+  @doc """
+  Makes a batch. Nothing runs.
+
+  Options: see above. Returns `{:error, error}` with a `Codex.OptionError` for an invalid option.
+
+      iex> {:error, error} = Codex.Batch.new([], max_concurency: 2)
+      iex> Exception.message(error)
+      "unknown option :max_concurency; did you mean :max_concurrency?"
+      iex> {:ok, batch} = Codex.Batch.new([])
+      iex> Enum.to_list(batch)
+      []
+  """
+  @spec new(Enumerable.t(), keyword() | map()) :: {:ok, t()} | {:error, OptionError.t()}
+  def new(jobs, opts \\ []) do
+    with :ok <- enumerable(jobs),
+         {:ok, opts} <- Options.new(opts) do
+      {:ok, %__MODULE__{jobs: jobs, opts: opts, ref: make_ref(), stopped: :atomics.new(1, [])}}
+    end
+  end
+
+  defp enumerable(jobs) do
+    if Enumerable.impl_for(jobs) != nil and not (is_list(jobs) and List.improper?(jobs)),
+      do: :ok,
+      else: {:error, OptionError.argument(:jobs, Type.kind(jobs), Job.expected())}
+  end
+
+  @doc """
+  Cancels a batch from any process of its node: no job begins any more, and running turns are
+  interrupted. Their results have the status `:cancelled`.
+
+  Returns `:ok` when no turn of the batch runs. The batch stays cancelled.
+  """
+  @spec cancel(t()) :: :ok
+  def cancel(%__MODULE__{} = batch) do
+    :ok = :atomics.put(batch.stopped, 1, 1)
+    Enum.each(Worker.running(batch.ref), fn {pid, _key} -> Worker.stop(pid) end)
+  end
+
+  def cancel(other), do: OptionError.wrong!(:batch, other, "a Codex.Batch")
+
+  @doc """
+  Cancels the running jobs with this key, from any process of the node. The batch goes on.
+
+  Returns `:ok`, or `{:error, :not_found}` if no such job runs.
+  """
+  @spec cancel(t(), term()) :: :ok | {:error, :not_found}
+  def cancel(%__MODULE__{} = batch, key) do
+    case for {pid, ^key} <- Worker.running(batch.ref), do: pid do
+      [] -> {:error, :not_found}
+      pids -> Enum.each(pids, &Worker.stop/1)
+    end
+  end
+
+  def cancel(other, _key), do: OptionError.wrong!(:batch, other, "a Codex.Batch")
+
+  defimpl Enumerable do
+    def reduce(batch, acc, fun), do: Run.reduce(batch, acc, fun)
+    def count(_batch), do: {:error, __MODULE__}
+    def member?(_batch, _result), do: {:error, __MODULE__}
+    def slice(_batch), do: {:error, __MODULE__}
+  end
+
+  defimpl Inspect do
+    # Options and jobs hold prompts and keys.
+    def inspect(batch, opts) do
+      shown = [max_concurrency: batch.opts.max_concurrency, ordered: batch.opts.ordered]
+      Codex.ShortInspect.fields(Codex.Batch, shown, opts)
+    end
+  end
+end

@@ -1,0 +1,73 @@
+defmodule Codex.Batch.Options do
+  @moduledoc false
+  # The options of a batch.
+
+  alias Codex.Batch.{Budget, Job}
+  alias Codex.{OptionError, Sessions}
+  alias Codex.Options.{Cast, Schema}
+
+  @schema Schema.new(
+            [
+              {:client, :client, "the client of all jobs, see `Codex.Options`",
+               default: [],
+               shown: "`[]`",
+               expected: "the options of `Codex.start_thread/2`: its first argument"},
+              {:thread, :job_options, "options of threads and turns, for all jobs",
+               default: %{thread: [], turn: []},
+               shown: "`[]`",
+               expected: "options of a thread or a turn, as a map or keyword"},
+              {:max_concurrency, {:integer, 1, 10_000}, "the most jobs that run at once",
+               default: 4},
+              {:ordered, :boolean,
+               "whether results come in the order of the jobs. Then at most " <>
+                 "`10 * max_concurrency` finished results wait for an earlier job",
+               default: true},
+              {:timeout_ms, :timeout,
+               "the time limit of a job, with its waits and attempts: `total_timeout_ms` of its " <>
+                 "turn", shown: "that of the turn"},
+              {:total_timeout_ms, :timeout, "the time limit of the batch, from the first read"},
+              {:retry, :retry, "the option `retry` of the turns",
+               expected: "a boolean or `:resume`"},
+              {:retry_opts, :retry_opts, "the option `retry_opts` of the turns",
+               expected: "a map or keyword of the options of `Codex.Retry`"},
+              {:budget, :budget, "the most tokens or money that the batch spends, see above",
+               expected: "a positive number of tokens, or a map or keyword with tokens and usd"},
+              {:prices, :map,
+               "other prices: `%{\"model\" => {input, cached_input, output}}` in dollars per " <>
+                 "million tokens", shown: "`Codex.Sessions.Prices`"},
+              {:progress, :boolean,
+               "prints a line about the batch to stderr while it runs, if stderr is a terminal",
+               default: false}
+            ],
+            places: true
+          )
+
+  @doc "Returns the options as a Markdown list."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
+
+  @doc "Checks the options of a batch. Options of the turns are merged into those of the jobs."
+  @spec new(term()) :: {:ok, map()} | {:error, OptionError.t()}
+  def new(opts) do
+    with {:ok, opts} <- Schema.validate(@schema, opts, &cast/2),
+         :ok <- Sessions.Prices.check(opts.prices),
+         {:ok, client} <- client(opts.client),
+         do: {:ok, %{opts | client: client, thread: turn(opts)}}
+  end
+
+  defp client(%Codex.Options{} = client), do: {:ok, client}
+  defp client([]), do: Codex.Options.new([])
+
+  defp turn(opts) do
+    more = for name <- [:retry, :retry_opts], opts[name] != nil, do: {name, opts[name]}
+    %{opts.thread | turn: more ++ opts.thread.turn}
+  end
+
+  defp cast(:client, value) do
+    with {:error, %{reason: :not_options}} <- Codex.Options.new(value), do: :error
+  end
+
+  defp cast(:job_options, value), do: Job.options(value)
+  defp cast(:budget, value), do: Budget.cast(value)
+  defp cast(type, value), do: Cast.cast(type, value)
+end
