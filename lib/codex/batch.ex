@@ -20,6 +20,8 @@ defmodule Codex.Batch do
 
   #{Codex.Batch.Job.docs()}
 
+  An element `{:error, reason}` of the source is a job that failed.
+
   The jobs come from any enumerable, which may be infinite. The process that reads the batch takes
   an element when a job can begin, so a million queued jobs cost no memory, and a slow reader slows
   the source down. While the source makes the reader wait, finished jobs wait, too.
@@ -48,6 +50,27 @@ defmodule Codex.Batch do
     * when the time of `total_timeout_ms` is over
     * when a job fails because the quota of the account is used up (kind `:quota`)
     * when there is no price for a job, and the budget is in money
+
+  ## Journal
+
+  With `journal: path`, the states of the jobs are in a file, so that a batch continues after a
+  crash or a deploy: read the batch again with the same journal and the same jobs. The journal knows
+  jobs by their keys, so name them if the order of the source can change.
+
+    * A job that was done is not run again. Its result is returned once more, without events, and
+      its usage counts for the budget. A turn that failed is done, too
+    * A job that had not begun runs
+    * A job that had begun is looked up in the home of the CLI (`Codex.Sessions`). A completed turn
+      is done. A turn that did not end is reported or continued, as `on_interrupted` says. The SDK
+      does not send its prompt again: if nothing is known, the job is `:uncertain`
+
+  States are on the disk before they count: a prompt is sent after its job was noted as begun, and a
+  result is returned after it was noted. The journal has prompts as digests, and answers as text.
+
+  One batch at a time uses a journal; the file `path.lock` shows that it is in use. A damaged
+  journal is repaired, with a warning in the log and the event `[:codex, :batch, :journal,
+  :repaired]` about what was lost; then a job that was only queued is uncertain, too. Reading raises
+  `Codex.Error` if the file is no journal, or cannot be used.
   """
 
   alias Codex.Batch.{Job, Options, Run, Worker}
@@ -66,7 +89,7 @@ defmodule Codex.Batch do
         }
 
   @typedoc "A job: a prompt, or a map or keyword list. See above."
-  @type job :: String.t() | map() | keyword()
+  @type job :: String.t() | map() | keyword() | {:error, term()}
 
   @doc """
   Makes a batch. Nothing runs.

@@ -15,18 +15,25 @@ defmodule Codex.BatchTest do
   # Notes its prompt, and answers with it.
   @echo """
   prompt=$(cat)
+  mark="$(dirname "$0")/$prompt"
+  fail() {
+    echo "$started"
+    echo '{"type":"turn.failed","error":{"message":"'"$1"'"}}'
+    exit 1
+  }
   echo "$prompt" >> "$(dirname "$0")/prompts"
   case "$prompt" in
     slow*) sleep 0.3 ;;
     hang*) echo "$started"; echo $$ >> "$(dirname "$0")/hanging"; exec sleep 600 ;;
     die*) echo "$started"; kill -9 $$ ;;
     early*) kill -9 $$ ;;
-    quota*) echo "$started"; echo '{"type":"turn.failed","error":{"message":"Quota exceeded."}}'; exit 1 ;;
-    fail*) echo "$started"; echo '{"type":"turn.failed","error":{"message":"no"}}'; exit 1 ;;
-    once*) if ! [ -e "$(dirname "$0")/$prompt" ]; then touch "$(dirname "$0")/$prompt"; exit 75; fi ;;
+    quota*) fail "Quota exceeded." ;;
+    fail*) fail no ;;
+    once*) if ! [ -e "$mark" ]; then touch "$mark"; exit 75; fi ;;
   esac
   echo "$started"
-  echo '{"type":"item.completed","item":{"id":"item_0","type":"agent_message","text":"'"$prompt"'"}}'
+  item='"id":"item_0","type":"agent_message","text":"'"$prompt"'"'
+  echo '{"type":"item.completed","item":{'"$item"'}}'
   echo "$completed"
   """
 

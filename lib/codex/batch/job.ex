@@ -6,18 +6,21 @@ defmodule Codex.Batch.Job do
   alias Codex.Options.{Schema, Table, Type}
 
   @enforce_keys [:index, :key, :prompt]
-  defstruct [:index, :key, :prompt, :timeout_ms, thread: [], turn: []]
+  defstruct [:index, :key, :prompt, :cwd, :timeout_ms, thread: [], turn: [], state: :queued]
 
   @typedoc """
     * `thread`, `turn` - options, unchecked: those of the batch first
+    * `state` - what the journal knows of the job
   """
   @type t :: %__MODULE__{
           index: non_neg_integer(),
           key: term(),
           prompt: Codex.Input.t(),
+          cwd: Path.t() | nil,
           timeout_ms: timeout() | nil,
           thread: keyword(),
-          turn: keyword()
+          turn: keyword(),
+          state: :queued | {:begun, String.t() | nil} | {:done, map()}
         }
 
   @type options :: %{thread: [{term(), term()}], turn: [{term(), term()}]}
@@ -61,8 +64,9 @@ defmodule Codex.Batch.Job do
   of the job.
   """
   @spec new(term(), non_neg_integer(), options()) ::
-          {:ok, t()} | {:error, key :: term(), OptionError.t()}
+          {:ok, t()} | {:error, key :: term(), OptionError.t() | term()}
   def new(prompt, index, base) when is_binary(prompt), do: new(%{prompt: prompt}, index, base)
+  def new({:error, reason}, index, _base), do: {:error, index, reason}
 
   def new(element, index, base) do
     case Schema.validate(@schema, element, &cast/2) do
@@ -74,6 +78,7 @@ defmodule Codex.Batch.Job do
            index: index,
            key: if(job.key == nil, do: index, else: job.key),
            prompt: job.prompt,
+           cwd: job.cwd,
            timeout_ms: job.timeout_ms,
            thread: base.thread ++ cwd ++ job.options.thread,
            turn: base.turn ++ job.options.turn

@@ -35,6 +35,11 @@ defmodule Codex.Batch.Options do
               {:prices, :map,
                "other prices: `%{\"model\" => {input, cached_input, output}}` in dollars per " <>
                  "million tokens", shown: "`Codex.Sessions.Prices`"},
+              {:journal, :path, "a file for the states of the jobs, see below"},
+              {:on_interrupted, {:one_of, [:report, :resume]},
+               "what happens to a job whose turn was interrupted by a crash: `:report` makes it " <>
+                 "`:uncertain`, `:resume` continues its thread with the prompt \"Continue.\"",
+               default: :report},
               {:progress, :boolean,
                "prints a line about the batch to stderr while it runs, if stderr is a terminal",
                default: false}

@@ -4,13 +4,13 @@ defmodule Codex.Batch.Run do
   # starts a worker for each, and returns their results. There is no other process, so a slow reader
   # starts no further jobs, and workers end with their reader.
 
-  alias Codex.Batch.{Budget, Job, Progress, Result, Worker}
+  alias Codex.Batch.{Budget, Job, Journal, Progress, Recovery, Result, Worker}
   alias Codex.{Error, Telemetry}
 
   # Finished results of an ordered batch that wait for an earlier one, for each job that runs.
   @window 10
 
-  @enforce_keys [:batch, :context, :source, :budget, :progress, :began]
+  @enforce_keys [:batch, :context, :journal, :source, :budget, :progress, :began]
   defstruct @enforce_keys ++
               [:refusal, :reason, running: %{}, ready: %{}, next: 0, taken: 0, counts: %{}]
 
@@ -29,16 +29,27 @@ defmodule Codex.Batch.Run do
 
   defp start(%{opts: opts} = batch) do
     :ok = Codex.Started.check!()
+    journal = journal(opts)
     emit(batch, [:batch, :start], %{}, %{max_concurrency: opts.max_concurrency})
 
     %__MODULE__{
       batch: batch,
-      context: Worker.context(batch),
+      context: Worker.context(batch, journal),
+      journal: journal,
       source: &Enumerable.reduce(batch.jobs, &1, fn job, _none -> {:suspend, {:job, job}} end),
       budget: opts.budget,
       progress: Progress.new(opts.progress),
       began: System.monotonic_time()
     }
+  end
+
+  defp journal(%{journal: nil}), do: nil
+
+  defp journal(opts) do
+    case Journal.open(opts.journal, opts.client.telemetry_prefix) do
+      {:ok, journal} -> journal
+      {:error, error} -> raise error
+    end
   end
 
   defp loop(state, {:suspend, acc}, fun), do: {:suspended, acc, &loop(state, &1, fun)}
@@ -69,6 +80,7 @@ defmodule Codex.Batch.Run do
   defp finish(state, reason) do
     Worker.kill_all(state.context)
     Enum.each(Map.keys(state.running), &Worker.forget/1)
+    :ok = Journal.close(state.journal)
     _ = Progress.finish(state.progress)
     spent = Telemetry.spent(state.began)
     emit(state.batch, [:batch, :stop], spent, %{reason: reason, counts: state.counts})
@@ -134,15 +146,33 @@ defmodule Codex.Batch.Run do
     state = %{state | taken: index + 1}
 
     case Job.new(element, index, state.batch.opts.thread) do
-      {:ok, job} ->
-        case refusal(state) do
-          nil -> run(job, state)
-          error -> refuse(job, error, state)
-        end
+      {:ok, job} -> enter(job, state)
+      {:error, key, error} -> failed(%{key: key, index: index}, error, state)
+    end
+  end
 
-      {:error, key, error} ->
-        job = %{key: key, index: index}
-        put(Result.without_turn(job, :failed, Error.normalize(error)), state)
+  defp failed(job, error, state),
+    do: put(Result.without_turn(job, :failed, Error.normalize(error)), state)
+
+  defp enter(job, %{journal: nil} = state), do: run_or_refuse(job, state)
+
+  defp enter(job, state) do
+    case Journal.enter(state.journal, job) do
+      {:ok, {:done, record}, journal} ->
+        put(Recovery.replay(job, record, state.batch.opts), %{state | journal: journal})
+
+      {:ok, job_state, journal} ->
+        run_or_refuse(%{job | state: job_state}, %{state | journal: journal})
+
+      {:error, error} ->
+        failed(job, error, state)
+    end
+  end
+
+  defp run_or_refuse(job, state) do
+    case refusal(state) do
+      nil -> run(job, state)
+      error -> refuse(job, error, state)
     end
   end
 

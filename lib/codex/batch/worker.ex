@@ -3,8 +3,8 @@ defmodule Codex.Batch.Worker do
   # The process of a job: runs its turn, and sends the result to the reader of the batch. It is
   # monitored by the reader, and ends with it; a turn ends with the process that runs it.
 
-  alias Codex.Batch.{Budget, Result}
-  alias Codex.{Error, OwnerMonitor, Sessions, Thread}
+  alias Codex.Batch.{Budget, Journal, Recovery, Result}
+  alias Codex.{Error, Events, OwnerMonitor, Sessions, Thread}
   alias Codex.Sessions.Prices
   alias Codex.Thread.{Runner, Start}
   alias Codex.Turn.Cancellation
@@ -12,21 +12,34 @@ defmodule Codex.Batch.Worker do
   # Workers are found by the reference of their batch.
   @registry Codex.Exec.Registry
 
-  @enforce_keys [:ref, :stopped, :opts, :deadline]
+  # The prompt that continues an interrupted turn, as `retry: :resume` has it.
+  @continue "Continue."
+
+  @enforce_keys [:ref, :stopped, :opts, :deadline, :journal]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
           ref: reference(),
           stopped: :atomics.atomics_ref(),
           opts: map(),
-          deadline: integer() | nil
+          deadline: integer() | nil,
+          journal: Journal.t() | nil
         }
 
   @doc "Returns the data that all workers of a run share. The time of the batch begins."
-  @spec context(Codex.Batch.t()) :: t()
-  def context(%{opts: opts} = batch) do
+  @spec context(Codex.Batch.t(), Journal.t() | nil) :: t()
+  def context(%{opts: opts} = batch, journal) do
     deadline = if is_integer(opts.total_timeout_ms), do: now() + opts.total_timeout_ms
-    %__MODULE__{ref: batch.ref, stopped: batch.stopped, opts: opts, deadline: deadline}
+    # Workers write; the reader alone needs what was read.
+    journal = journal && %{journal | entries: %{}}
+
+    %__MODULE__{
+      ref: batch.ref,
+      stopped: batch.stopped,
+      opts: opts,
+      deadline: deadline,
+      journal: journal
+    }
   end
 
   @doc "Returns whether the batch was cancelled."
@@ -149,13 +162,13 @@ defmodule Codex.Batch.Worker do
     started_at = DateTime.utc_now()
     {result, thread} = if cancelled?(context), do: cancelled(job), else: turn(job, context)
 
-    %{
+    note(job, context, %{
       result
       | usd: usd(result, thread, context.opts),
         node: node(),
         started_at: started_at,
         duration_ms: now() - began
-    }
+    })
   end
 
   defp cancelled(job) do
@@ -163,15 +176,91 @@ defmodule Codex.Batch.Worker do
     {Result.without_turn(job, :cancelled, error), nil}
   end
 
-  defp turn(job, %{opts: opts} = context) do
-    case Start.new(opts.client, job.thread) do
-      {:ok, thread} ->
-        {Result.of(job, Thread.run(thread, job.prompt, job.turn ++ limit(job, context))), thread}
+  defp turn(%{state: :queued} = job, context),
+    do: with_thread(job, context, [], &run_turn(job, &1, job.prompt, context))
 
-      {:error, reason} ->
-        {Result.of(job, {:error, reason}), nil}
+  # The turn has begun before a crash.
+  defp turn(%{state: {:begun, id}} = job, context) do
+    with_thread(job, context, if(id, do: [thread_id: id], else: []), fn thread ->
+      case Recovery.look_up(job, thread, id, context.opts) do
+        {:interrupted, _result} when context.opts.on_interrupted == :resume ->
+          run_turn(job, thread, @continue, context)
+
+        {:interrupted, result} ->
+          result
+
+        result ->
+          result
+      end
+    end)
+  end
+
+  defp with_thread(job, context, extra, fun) do
+    case Start.new(context.opts.client, job.thread, extra) do
+      {:ok, thread} -> {fun.(thread), thread}
+      {:error, reason} -> {Result.of(job, {:error, reason}), nil}
     end
   end
+
+  defp run_turn(job, thread, prompt, context) do
+    case begin(job, context) do
+      :ok ->
+        opts = job.turn ++ limit(job, context) ++ listener(job, context.journal)
+        Result.of(job, Thread.run(thread, prompt, opts))
+
+      {:error, error} ->
+        Result.without_turn(job, :failed, error)
+    end
+  end
+
+  ## The journal
+
+  defp begin(_job, %{journal: nil}), do: :ok
+  defp begin(job, %{journal: journal}), do: Journal.begun(journal, job.key)
+
+  # Notes the thread as soon as it has a name.
+  defp listener(_job, nil), do: []
+
+  defp listener(job, journal) do
+    given = Enum.find_value(Enum.reverse(job.turn), &on_event/1)
+
+    on_event = fn event ->
+      with %Events.ThreadStarted{thread_id: id} <- event,
+           do: _ = Journal.thread(journal, job.key, id)
+
+      given && given.(event)
+    end
+
+    [on_event: on_event]
+  end
+
+  defp on_event({name, fun}) when name in [:on_event, "on_event"], do: fun
+  defp on_event(_option), do: nil
+
+  # A result counts when it is noted. A turn without a known end stays begun.
+  defp note(_job, %{journal: nil}, result), do: result
+
+  defp note(job, %{journal: journal}, %{status: status} = result) when status in [:ok, :failed] do
+    noted =
+      cond do
+        status == :ok or result.result != nil ->
+          Journal.done(journal, job.key, Recovery.record(result))
+
+        # Nothing of it has run: the next run begins the job.
+        job.state == :queued ->
+          Journal.queued(journal, job)
+
+        true ->
+          :ok
+      end
+
+    case noted do
+      :ok -> result
+      {:error, error} -> %{result | status: :uncertain, error: error}
+    end
+  end
+
+  defp note(_job, _context, result), do: result
 
   defp limit(job, %{opts: opts, deadline: deadline}) do
     left = if deadline, do: max(deadline - now(), 1)
