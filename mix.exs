@@ -182,6 +182,7 @@ defmodule CodexSdk.MixProject do
         Codex.GuardrailError,
         ~r/^Codex\.(Retry|RateLimit)(\.|$)/
       ],
+      "Commands of the CLI": ~r/^Codex\.CLI(\.|$)/,
       "Diagnosis and telemetry": ~r/^Codex\.(Doctor|Telemetry)(\.|$)/,
       "Skills, prompts, MCP servers": [
         Codex.Skills,

@@ -30,7 +30,7 @@ defmodule Codex.DocsTest do
 
   test "priv/cli/version, the configuration keys and the README name the same version" do
     tested = String.trim(read("priv/cli/version"))
-    assert Codex.CLI.tested_version() == tested
+    assert Codex.CLI.Program.tested_version() == tested
     assert Schema.cli_version() == tested
     assert read("README.md") =~ "version #{Codex.CLI.Range.lowest()} to version #{tested}"
 

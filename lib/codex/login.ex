@@ -66,8 +66,8 @@ defmodule Codex.Login do
   """
 
   alias Codex.Auth.{Context, Rules}
-  alias Codex.{CLI, OptionError, Subprocess}
-  alias Codex.CLI.Command
+  alias Codex.{OptionError, Subprocess}
+  alias Codex.CLI.{Command, Program}
   alias Codex.Login.{Session, Status}
   alias Codex.Options.Schema
 
@@ -222,7 +222,7 @@ defmodule Codex.Login do
   def status(opts \\ []) do
     opts = options!(opts)
 
-    with {:ok, program} <- CLI.find(opts.codex_path), do: status_of(program, opts)
+    with {:ok, program} <- Program.find(opts.codex_path), do: status_of(program, opts)
   end
 
   @doc false
@@ -240,7 +240,7 @@ defmodule Codex.Login do
   def logout(opts \\ []) do
     opts = options!(opts)
 
-    with {:ok, program} <- CLI.find(opts.codex_path),
+    with {:ok, program} <- Program.find(opts.codex_path),
          {:ok, ended} <- command(program, ["logout"], "", opts),
          {:ok, words} <- succeeded(ended, "") do
       {:ok, words =~ "Successfully logged out"}
@@ -252,7 +252,7 @@ defmodule Codex.Login do
   defp at_once(flags, secret, kind, opts) do
     opts = options!(opts)
 
-    with {:ok, program} <- CLI.find(opts.codex_path),
+    with {:ok, program} <- Program.find(opts.codex_path),
          :ok <- allowed(kind, opts),
          {:ok, ended} <- command(program, ["login" | flags ++ issuer(opts)], secret, opts),
          {:ok, _words} <- succeeded(ended, secret),
@@ -263,7 +263,7 @@ defmodule Codex.Login do
     opts = options!(opts)
     timeout = Command.timeout(opts.timeout || 900_000)
 
-    with {:ok, program} <- CLI.find(opts.codex_path),
+    with {:ok, program} <- Program.find(opts.codex_path),
          :ok <- allowed(:chatgpt, opts) do
       argv = [program | overrides(opts)] ++ ["login" | flags ++ issuer(opts)]
 

@@ -1,5 +1,6 @@
 defmodule Codex.Options do
-  alias Codex.{CLI, OptionError}
+  alias Codex.CLI.{Program, Range}
+  alias Codex.OptionError
   alias Codex.Options.Table
 
   @moduledoc """
@@ -10,8 +11,8 @@ defmodule Codex.Options do
   #{Codex.Options.Table.docs(:global)}
 
   The first run of a program also runs `codex --version` once in the life of the VM, to warn if the
-  version is older or newer than the tested versions (#{CLI.Range.lowest()} to
-  #{CLI.Range.newest()}). `config :codex_sdk, check_cli_version: false` switches that off.
+  version is older or newer than the tested versions (#{Range.lowest()} to
+  #{Range.newest()}). `config :codex_sdk, check_cli_version: false` switches that off.
 
   `inspect/1` shows neither the key nor the values of the environment.
   """
@@ -66,7 +67,7 @@ defmodule Codex.Options do
   `{:codex_binary_not_regular, path}`, `{:codex_binary_not_executable, path}`.
   """
   @spec codex_path(t()) :: {:ok, Path.t()} | {:error, Codex.Reason.program()}
-  def codex_path(%__MODULE__{codex_path_override: path}), do: CLI.find(path)
+  def codex_path(%__MODULE__{codex_path_override: path}), do: Program.find(path)
 
   defimpl Inspect do
     def inspect(options, opts), do: Table.inspect(options, :global, opts)

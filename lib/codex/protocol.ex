@@ -62,7 +62,7 @@ defmodule Codex.Protocol do
   @doc """
   Returns the version of the CLI whose protocol this is.
 
-      iex> Codex.Protocol.cli_version() == Codex.CLI.tested_version()
+      iex> Codex.Protocol.cli_version() == Codex.CLI.Program.tested_version()
       true
   """
   @spec cli_version() :: String.t()

@@ -6,7 +6,7 @@ defmodule Codex.AreasTest do
   # The rows of the picture in CONTRIBUTING.md, from top to bottom. An area may need areas to its
   # right and areas of lower rows.
   @rows [
-    ~w(mix application doctor test compat login),
+    ~w(mix application cli doctor test compat login),
     ~w(codex batch threads thread),
     ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
@@ -14,7 +14,7 @@ defmodule Codex.AreasTest do
     ~w(jsonrpc turn review),
     ~w(models auth agents),
     ~w(options tools tool files approvals retry rate_limit telemetry),
-    ~w(sessions config home temporary_directories cli protocol),
+    ~w(sessions config home temporary_directories program protocol),
     ~w(http error jsonl input),
     ~w(subprocess toml file_system native_pool),
     ~w(exceptions settings owner_monitor did_you_mean started format),
@@ -26,7 +26,8 @@ defmodule Codex.AreasTest do
   # Areas with files from several folders: `agents` are the values that describe agents, and
   # `agent_runner` runs them; `runner` prepares turns; exceptions and the engine of options (`settings`) are
   # values that all others use; `toml` writes values and knows the keys of the CLI's configuration;
-  # `mcp_config` is the configuration of MCP servers, which a client of MCP does not need.
+  # `mcp_config` is the configuration of MCP servers, which a client of MCP does not need; `program`
+  # finds the program of the CLI and runs it, and `cli` has a function for each of its commands.
   @parts %{
     "agent_runner" =>
       ~w(agent_runner agent/loop agent/setup agent/calls agent/history agent/run agent/hooks) ++
@@ -35,6 +36,7 @@ defmodule Codex.AreasTest do
     "agents" => ~w(agent run_config model_settings handoff guardrail tool_guardrail session),
     "events" => ~w(events items),
     "mcp_config" => ~w(mcp/config),
+    "program" => ~w(cli/program cli/command cli/git cli/npm cli/range cli/since),
     "exceptions" =>
       ~w(approval_error guardrail_error transport_error reason) ++
         ~w(config/error subprocess/error compat/constraint_error),

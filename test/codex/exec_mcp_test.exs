@@ -400,7 +400,7 @@ defmodule Codex.ExecMcpTest do
     # that printed.
     File.write!(codex, """
     #!/bin/sh
-    case "$1" in --version) echo codex-cli #{Codex.CLI.tested_version()}; exit 0;; esac
+    case "$1" in --version) echo codex-cli #{Codex.CLI.Program.tested_version()}; exit 0;; esac
     cat > /dev/null
     for arg; do case "$arg" in mcp_servers.docs.args=*) list="${arg#*=}";; esac; done
     file=$(echo "$list" | cut -d'"' -f4)

@@ -49,7 +49,7 @@ defmodule Codex.ExecRemoteTest do
   test "runs turns in a server, and resumes them there" do
     model = Test.start!(["One.", "Two."])
     {:ok, codex} = Test.codex_path()
-    {:ok, version} = Codex.CLI.version(codex)
+    {:ok, version} = Codex.CLI.Program.version(codex)
 
     socket =
       Path.join(System.tmp_dir!(), "codex_remote_#{System.unique_integer([:positive])}.sock")

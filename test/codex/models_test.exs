@@ -60,7 +60,7 @@ defmodule Codex.ModelsTest do
 
       opts = [codex_home: home, codex_path: codex, cwd: home, env: %{MINE: "1", LANG: nil}]
       assert {:ok, catalog} = Models.fetch([bundled: true] ++ opts)
-      assert catalog.cli_version == Codex.CLI.tested_version()
+      assert catalog.cli_version == Codex.CLI.Program.tested_version()
 
       assert File.read!(Path.join(dir, "runs")) == "debug models --bundled\n"
       assert String.trim(File.read!(Path.join(dir, "pwd"))) == home

@@ -20,7 +20,7 @@ defmodule Codex.ProtocolTest do
       assert {count.(:request, false), count.(:request, true)} == {110, 79}
       assert {count.(:server_request, false), count.(:server_request, true)} == {10, 1}
       assert Map.keys(Data.entries(@data, :client_notification)) == ["initialized"]
-      assert Protocol.cli_version() == Codex.CLI.tested_version()
+      assert Protocol.cli_version() == Codex.CLI.Program.tested_version()
     end
 
     test "is written as it is read, one line for each method and type" do

@@ -65,7 +65,7 @@ defmodule Codex.ThreadsTest do
     test "are searched as the server finds them" do
       {_model, conn, thread} = start(["1", "2", "3"])
       {:ok, codex} = Test.codex_path()
-      {:ok, version} = Codex.CLI.version(codex)
+      {:ok, version} = Codex.CLI.Program.version(codex)
 
       for text <- ["a pelican", "a heron", "two pelicans"],
           do: {:ok, _result} = Thread.run(thread, text)

@@ -34,7 +34,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   @tag :cli_pin
   test "the data is the one of the pinned CLI" do
     run(["--check"])
-    version = Codex.CLI.tested_version()
+    version = Codex.CLI.Program.tested_version()
     assert output() == "codex #{version} is as the data of #{version}."
   end
 
@@ -60,7 +60,7 @@ defmodule Mix.Tasks.Codex.CliTest do
 
     File.write!(path, doctored)
     File.write!(Path.join(dir, "priv/cli/version"), "0.1.0\n")
-    version = Codex.CLI.tested_version()
+    version = Codex.CLI.Program.tested_version()
 
     lines = [
       "~ cli 0.1.0 is now #{version}",

@@ -4,8 +4,8 @@ defmodule Codex.FoundCLI do
   @doc "Returns its version, or an error if it is missing."
   def version do
     with {:ok, path} <- Codex.Test.codex_path(),
-         {:ok, path} <- Codex.CLI.find(path),
-         do: Codex.CLI.version(path)
+         {:ok, path} <- Codex.CLI.Program.find(path),
+         do: Codex.CLI.Program.version(path)
   end
 
   @doc "Returns its version."

@@ -11,7 +11,7 @@ defmodule Codex.Stub do
 
     File.write!(path, """
     #!/bin/sh
-    if [ "$1" = --version ]; then echo "codex-cli #{Codex.CLI.tested_version()}"; exit 0; fi
+    if [ "$1" = --version ]; then echo "codex-cli #{Codex.CLI.Program.tested_version()}"; exit 0; fi
     started='#{@started}'
     message='#{@message}'
     completed='#{@completed}'

@@ -3,7 +3,8 @@ defmodule Codex.AppServer.Child do
   # Builds argv and environment of a server, and checks that its configuration can be read.
   # Otherwise the server starts with defaults, and so with the built-in provider.
 
-  alias Codex.{CLI, Config}
+  alias Codex.CLI.Program
+  alias Codex.Config
   alias Codex.Error.Redact
   alias Codex.Exec.{Files, Flags, Secrets, Servers}
   alias Codex.Options.{Merge, Overrides}
@@ -28,7 +29,7 @@ defmodule Codex.AppServer.Child do
 
     with {:ok, hidden} <- overrides(client, options),
          {:ok, overrides} <- arguments(hidden.overrides),
-         {:ok, program} <- CLI.find(client.codex_path_override),
+         {:ok, program} <- Program.find(client.codex_path_override),
          :ok <- guard(env, options),
          :ok <- Codex.FileSystem.working_directory(options.cwd),
          env = Map.merge(env, hidden.vars),
@@ -44,7 +45,7 @@ defmodule Codex.AppServer.Child do
        [
          secrets: fn -> Redact.secrets(Map.merge(System.get_env(), env), hidden.servers) end,
          files: files,
-         env: CLI.put_path(env, program),
+         env: Program.put_path(env, program),
          clear_env: options.clear_env,
          cwd: options.cwd,
          ladder: @ladder,

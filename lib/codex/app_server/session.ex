@@ -9,7 +9,8 @@ defmodule Codex.AppServer.Session do
   # waits at its pipe or socket.
 
   alias Codex.AppServer.{Reconnect, Spans, State}
-  alias Codex.{CLI, Events, JSON, RateLimit}
+  alias Codex.CLI.Program
+  alias Codex.{Events, JSON, RateLimit}
   alias Codex.JSONRPC.{Flow, Transport}
   alias Codex.Telemetry.Debug
 
@@ -162,7 +163,7 @@ defmodule Codex.AppServer.Session do
   end
 
   defp act({:version, version}, session) do
-    :ok = CLI.warn_version(version, "the app-server")
+    :ok = Program.warn_version(version, "the app-server")
     session
   end
 

@@ -9,8 +9,7 @@ defmodule Codex.AppServer.State do
 
   alias Codex.AppServer.{EventDecoder, Subscribers, Turns}
   alias Codex.AppServer.{Ids, Notices, PendingRequests, Request, ServerRequest}
-  alias Codex.CLI
-  alias Codex.CLI.Since
+  alias Codex.CLI.{Program, Since}
   alias Codex.JSONRPC.{Message, Peer}
 
   @defaults [
@@ -401,7 +400,7 @@ defmodule Codex.AppServer.State do
 
   defp ready(state, hello) do
     replies = for from <- Enum.reverse(state.awaiting), do: {:reply, from, {:ok, hello}}
-    version = CLI.of_user_agent(hello["userAgent"])
+    version = Program.of_user_agent(hello["userAgent"])
     greeted = if version, do: [{:version, version}], else: []
     state = %{state | phase: {:ready, hello}, lacks: Since.lacks(version), awaiting: []}
     {greeted ++ replies, state}

@@ -13,7 +13,7 @@ defmodule Codex.Config.Schema do
   @doc """
   Returns the version of the CLI that the data was taken from.
 
-      iex> Codex.Config.Schema.cli_version() == Codex.CLI.tested_version()
+      iex> Codex.Config.Schema.cli_version() == Codex.CLI.Program.tested_version()
       true
   """
   @spec cli_version() :: String.t()

@@ -3,8 +3,7 @@ defmodule Codex.Config.Unknown do
   # Keys that `priv/config/schema.json` lacks. An installed CLI that is newer than the data may know
   # them: warnings then say so, and strict loading asks that CLI.
 
-  alias Codex.CLI
-  alias Codex.CLI.Command
+  alias Codex.CLI.{Command, Program}
   alias Codex.Config.{Error, Key, Schema}
 
   @doc """
@@ -49,8 +48,8 @@ defmodule Codex.Config.Unknown do
 
   # The installed program if it is newer than the data, else nil.
   defp newer do
-    with {:ok, program} <- CLI.find(nil),
-         {:ok, version} <- CLI.known_version(program),
+    with {:ok, program} <- Program.find(nil),
+         {:ok, version} <- Program.known_version(program),
          :gt <- Version.compare(version, Schema.cli_version()) do
       program
     else

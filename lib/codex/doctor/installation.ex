@@ -2,7 +2,7 @@ defmodule Codex.Doctor.Installation do
   @moduledoc false
   # Checks the programs: the two native files of this package in `priv/native`, and the CLI.
 
-  alias Codex.CLI
+  alias Codex.CLI.{Program, Range}
   alias Codex.Doctor.Check
 
   # --- The Rust library and the launcher --------------------------------------------------------
@@ -84,8 +84,8 @@ defmodule Codex.Doctor.Installation do
   # --- The CLI ----------------------------------------------------------------------------------
 
   def cli(context) do
-    with {:ok, program} <- CLI.find(context.codex_path || CLI.named(context.env)),
-         {:ok, version} <- CLI.version(program) do
+    with {:ok, program} <- Program.find(context.codex_path || Program.named(context.env)),
+         {:ok, version} <- Program.version(program) do
       found(program, version)
     else
       {:error, why} -> {:error, message(why)}
@@ -93,15 +93,15 @@ defmodule Codex.Doctor.Installation do
   end
 
   defp found(program, version) do
-    advice = CLI.Range.advice(version)
+    advice = Range.advice(version)
 
     facts = %{
       text: program,
       path: program,
       version: version,
       tested: advice == nil,
-      tested_version: CLI.Range.newest(),
-      lowest_version: CLI.Range.lowest()
+      tested_version: Range.newest(),
+      lowest_version: Range.lowest()
     }
 
     summary = Enum.join(["codex-cli #{version}" | List.wrap(advice)], ", ")

@@ -2,6 +2,7 @@ defmodule Codex.Doctor.Machine do
   @moduledoc false
   # Checks the places of a run: the home, the working directory and the environment.
 
+  alias Codex.CLI.Program
   alias Codex.Config.Project
   alias Codex.Doctor.{Check, Context}
   alias Codex.{FileSystem, Home}
@@ -154,7 +155,7 @@ defmodule Codex.Doctor.Machine do
   end
 
   defp unknown(name) do
-    text = "#{name}: neither this package nor CLI #{Codex.CLI.tested_version()} reads it"
+    text = "#{name}: neither this package nor CLI #{Program.tested_version()} reads it"
     %{text: text, name: name}
   end
 

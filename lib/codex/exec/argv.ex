@@ -2,7 +2,8 @@ defmodule Codex.Exec.Argv do
   @moduledoc false
   # Makes argv, environment and stdin of `codex exec` from a job. Pure, but for checks of files.
 
-  alias Codex.{Bridge, CLI, FileSystem, Home, Input, Native}
+  alias Codex.{Bridge, FileSystem, Home, Input, Native}
+  alias Codex.CLI.Program
   alias Codex.Config.Loader
   alias Codex.Error.Redact
   alias Codex.Exec.{Flags, Secrets, Servers}
@@ -99,7 +100,7 @@ defmodule Codex.Exec.Argv do
   defp build(settings, command, stdin, resume) do
     settings = made_home(settings)
 
-    with {:ok, program} <- CLI.find(settings.codex_path_override),
+    with {:ok, program} <- Program.find(settings.codex_path_override),
          :ok <- Home.guard(home_env(settings)),
          :ok <-
            Flags.check_remote(settings, if(hd(command) == "review", do: :review, else: resume)),
@@ -358,6 +359,6 @@ defmodule Codex.Exec.Argv do
 
   defp env(settings, sent, program) do
     kept = if clear_env?(settings), do: variables(@host_env), else: %{}
-    kept |> Map.merge(sent) |> Map.merge(settings.env) |> CLI.put_path(program)
+    kept |> Map.merge(sent) |> Map.merge(settings.env) |> Program.put_path(program)
   end
 end

@@ -4,8 +4,7 @@ defmodule Codex.Exec.Flags do
   # over the table of options.
 
   alias Codex.Bridge.Tools
-  alias Codex.CLI
-  alias Codex.CLI.Since
+  alias Codex.CLI.{Program, Since}
   alias Codex.Options.{Merge, Overrides, Sandbox, Table}
   alias Codex.Telemetry.Trace
 
@@ -81,7 +80,7 @@ defmodule Codex.Exec.Flags do
           settings[name] not in [nil, false],
           do: {inspect(name), version}
 
-    with [_ | _] <- parts, {:ok, found} <- CLI.known_version(program) do
+    with [_ | _] <- parts, {:ok, found} <- Program.known_version(program) do
       Since.check_parts(parts, found)
     else
       _unknown_or_nothing -> :ok

@@ -9,7 +9,6 @@ defmodule Codex.Exec.Turn do
   alias Codex.{
     Auth,
     Bridge,
-    CLI,
     Events,
     Home,
     JSONL,
@@ -21,6 +20,7 @@ defmodule Codex.Exec.Turn do
   }
 
   alias Codex.Auth.Rules
+  alias Codex.CLI.Program
   alias Codex.Error.Redact
   alias Codex.Exec.{Argv, Files, McpLog}
   alias Codex.Telemetry.Debug
@@ -135,7 +135,7 @@ defmodule Codex.Exec.Turn do
   defp args({:repeat, _id}, job), do: {:ok, job.plan}
 
   defp start(args, bridge, job, context) do
-    CLI.warn_once(hd(args.argv))
+    Program.warn_once(hd(args.argv))
     {args, mcp_log} = McpLog.ask(args)
     decoder = args.settings |> Map.take([:max_line_bytes, :max_line_nodes]) |> decoder()
     {argv, files} = Files.name(args.argv)

@@ -3,7 +3,8 @@ defmodule Codex.Models.Query do
   # Checks the options of `Codex.Models.fetch/1`, and finds the home, the program and the
   # environment.
 
-  alias Codex.{CLI, Error, FileSystem, Home}
+  alias Codex.{Error, FileSystem, Home}
+  alias Codex.CLI.Program
   alias Codex.Options.Schema
 
   @schema Schema.new(
@@ -85,7 +86,7 @@ defmodule Codex.Models.Query do
          {:ok, cwd} <- cwd(opts.cwd) do
       env = System.get_env() |> Map.take(@inherited) |> merge(opts.env)
       env = env |> Map.put("CODEX_HOME", home) |> Enum.sort()
-      {:ok, %{query | home: home, cwd: cwd, env: env, program: CLI.find(opts.codex_path)}}
+      {:ok, %{query | home: home, cwd: cwd, env: env, program: Program.find(opts.codex_path)}}
     end
   end
 

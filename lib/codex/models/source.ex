@@ -9,7 +9,8 @@ defmodule Codex.Models.Source do
   # or does not end. A failed CLI is an error: after a broken configuration an older list would be
   # wrong.
 
-  alias Codex.{CLI, Error, Home}
+  alias Codex.{Error, Home}
+  alias Codex.CLI.Program
   alias Codex.Models.{Catalog, Command, Files, Query}
 
   @no_answer [:cli_not_found, :cli_unsupported, :timeout]
@@ -47,7 +48,7 @@ defmodule Codex.Models.Source do
   end
 
   defp version(program) do
-    case CLI.known_version(program) do
+    case Program.known_version(program) do
       {:ok, version} -> version
       _not_known -> nil
     end

@@ -2,9 +2,9 @@ defmodule Codex.Test.Executable do
   @moduledoc false
   # Finds the Codex CLI for a test.
 
-  alias Codex.CLI
+  alias Codex.CLI.{Npm, Program}
 
-  @newest Codex.CLI.tested_version()
+  @newest Program.tested_version()
   @install "npm install --prefix .codex-cli @openai/codex@#{@newest}"
 
   # Older CLIs run no turn with the configuration and the answers of a server.
@@ -14,8 +14,8 @@ defmodule Codex.Test.Executable do
   @spec check(Path.t() | nil) :: :ok | {:error, Exception.t()}
   def check(given) do
     with {:ok, path} <- if(given, do: {:ok, Path.expand(given)}, else: find()),
-         {:ok, path} <- CLI.find(path),
-         {:ok, version} <- CLI.known_version(path),
+         {:ok, path} <- Program.find(path),
+         {:ok, version} <- Program.known_version(path),
          :lt <- Version.compare(version, @lowest) do
       message =
         "Codex.Test needs codex-cli #{@lowest} or newer, and #{path} is #{version}: " <>
@@ -33,7 +33,7 @@ defmodule Codex.Test.Executable do
   """
   @spec find() :: {:ok, Path.t()} | {:error, String.t()}
   def find do
-    case Codex.CLI.named(System.get_env()) do
+    case Program.named(System.get_env()) do
       nil -> installed()
       path -> named(Path.expand(path))
     end
@@ -48,7 +48,7 @@ defmodule Codex.Test.Executable do
   # The native program, not the wrapper in node_modules/.bin: it needs no Node.js, and signals reach
   # it directly.
   defp installed do
-    local = Enum.find_value([".codex-cli/#{@newest}", ".codex-cli"], &CLI.Npm.program/1)
+    local = Enum.find_value([".codex-cli/#{@newest}", ".codex-cli"], &Npm.program/1)
 
     cond do
       local != nil -> {:ok, local}

@@ -372,7 +372,7 @@ defmodule Codex.AppServer.RequestsTest do
       handler = fn %Request.CurrentTime{} -> ~U[2001-02-03 04:05:06Z] end
       {model, _conn, thread} = start(["Then."], [request_handler: handler], [], config: config)
       {:ok, codex} = Test.codex_path()
-      {:ok, version} = Codex.CLI.version(codex)
+      {:ok, version} = Codex.CLI.Program.version(codex)
 
       # Newer servers do not ask their clients.
       if Version.match?(version, "<= 0.169.0") do

@@ -2,8 +2,8 @@ defmodule Codex.CLI.SinceTest do
   use ExUnit.Case, async: true
   doctest Codex.CLI.Since
 
-  alias Codex.{AppServer, CLI, JSON, Stub, Test, Thread}
-  alias Codex.CLI.Since
+  alias Codex.{AppServer, JSON, Stub, Test, Thread}
+  alias Codex.CLI.{Program, Range, Since}
 
   @moduletag :tmp_dir
 
@@ -40,13 +40,13 @@ defmodule Codex.CLI.SinceTest do
   test "the file has each name once, by versions in order" do
     versions = Since.names() |> Enum.map(&elem(&1, 1)) |> Enum.dedup()
     assert versions == Enum.sort(versions, Version)
-    assert Enum.all?(versions, &(Version.compare(&1, CLI.Range.lowest()) == :gt))
+    assert Enum.all?(versions, &(Version.compare(&1, Range.lowest()) == :gt))
     assert Since.names() == Enum.uniq_by(Since.names(), &elem(&1, 0))
   end
 
   test "codex exec refuses an option before it starts the CLI", %{tmp_dir: dir} do
     path = Stub.write!(dir, "touch #{dir}/started")
-    old = String.replace(File.read!(path), CLI.tested_version(), "0.152.0")
+    old = String.replace(File.read!(path), Program.tested_version(), "0.152.0")
     File.write!(path, old)
 
     for {name, since} <- [worktree: "0.154.0", trust: "0.169.0"] do
@@ -96,7 +96,7 @@ defmodule Codex.CLI.SinceTest do
   @tag :codex_cli
   test "the installed CLI has the names of the file from their versions on", %{tmp_dir: dir} do
     {:ok, program} = Test.codex_path()
-    {:ok, version} = CLI.version(program)
+    {:ok, version} = Program.version(program)
     env = [{"CODEX_HOME", "/dev/null"}]
     generate = ["app-server", "generate-json-schema", "--experimental", "--out", dir]
     {_, 0} = System.cmd(program, generate, env: env, stderr_to_stdout: true)

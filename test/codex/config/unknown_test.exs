@@ -57,7 +57,7 @@ defmodule Codex.Config.UnknownTest do
     assert [%{reason: :unknown_key, path: ["tui", "brand_new"]} = warning] =
              Config.warnings(config)
 
-    tested = Codex.CLI.tested_version()
+    tested = Codex.CLI.Program.tested_version()
     assert warning.message == "`tui.brand_new` is not known to codex_sdk (schema of #{tested})"
 
     cli!(dir, tested, @accepted)
@@ -73,7 +73,7 @@ defmodule Codex.Config.UnknownTest do
     for {version, answer} <- [
           {"99.0.1", @refused},
           {"99.0.2", "kaput"},
-          {Codex.CLI.tested_version(), @accepted}
+          {Codex.CLI.Program.tested_version(), @accepted}
         ] do
       cli!(dir, version, answer)
 

@@ -1,4 +1,4 @@
-defmodule Codex.CLI do
+defmodule Codex.CLI.Program do
   @moduledoc false
   # Finds the `codex` program and its version.
 
@@ -212,9 +212,10 @@ defmodule Codex.CLI do
   @doc """
   Returns the version in the user agent of an app-server, or nil.
 
-      iex> Codex.CLI.of_user_agent("codex_sdk/0.169.0 (Debian 12.0.0; x86_64) xterm (codex_sdk; 1)")
+      iex> alias Codex.CLI.Program
+      iex> Program.of_user_agent("codex_sdk/0.169.0 (Debian 12.0.0; x86_64) xterm (codex_sdk; 1)")
       "0.169.0"
-      iex> Codex.CLI.of_user_agent("another server")
+      iex> Program.of_user_agent("another server")
       nil
   """
   @spec of_user_agent(term()) :: String.t() | nil

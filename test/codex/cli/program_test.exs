@@ -1,10 +1,10 @@
-defmodule Codex.CLITest do
+defmodule Codex.CLI.ProgramTest do
   use ExUnit.Case, async: false
-  doctest Codex.CLI, import: true
+  doctest Codex.CLI.Program
   doctest Codex.CLI.Range
 
   import ExUnit.CaptureLog
-  alias Codex.CLI
+  alias Codex.CLI.{Npm, Program, Range}
 
   @moduletag :tmp_dir
 
@@ -17,22 +17,25 @@ defmodule Codex.CLITest do
   end
 
   test "the version is that of --version", %{tmp_dir: dir} do
-    assert CLI.version(script(dir, "a", "echo codex-cli 1.2.3")) == {:ok, "1.2.3"}
-    assert CLI.version(script(dir, "b", "echo codex-cli 1.2.3-alpha.4")) == {:ok, "1.2.3-alpha.4"}
-    assert CLI.version(script(dir, "c", "echo hello")) == {:error, :no_version}
-    assert CLI.version(script(dir, "d", "exec yes")) == {:error, :no_version}
-    assert {:error, {:not_started, _}} = CLI.version(Path.join(dir, "missing"))
+    assert Program.version(script(dir, "a", "echo codex-cli 1.2.3")) == {:ok, "1.2.3"}
+
+    assert Program.version(script(dir, "b", "echo codex-cli 1.2.3-alpha.4")) ==
+             {:ok, "1.2.3-alpha.4"}
+
+    assert Program.version(script(dir, "c", "echo hello")) == {:error, :no_version}
+    assert Program.version(script(dir, "d", "exec yes")) == {:error, :no_version}
+    assert {:error, {:not_started, _}} = Program.version(Path.join(dir, "missing"))
   end
 
   test "asking for the version touches no home", %{tmp_dir: dir} do
-    assert CLI.version(script(dir, "a", "[ ! -d \"$CODEX_HOME\" ] && echo codex-cli 1.2.3")) ==
+    assert Program.version(script(dir, "a", "[ ! -d \"$CODEX_HOME\" ] && echo codex-cli 1.2.3")) ==
              {:ok, "1.2.3"}
   end
 
   describe "a version outside the range" do
     test "is warned about once, with the range and advice", %{tmp_dir: dir} do
-      newest = CLI.Range.newest()
-      range = "#{CLI.Range.lowest()} to #{newest}"
+      newest = Range.newest()
+      range = "#{Range.lowest()} to #{newest}"
 
       for {version, words} <- [
             {"0.12.0", "older than the tested versions #{range}: update it"},
@@ -40,30 +43,30 @@ defmodule Codex.CLITest do
           ] do
         one = script(dir, "one/" <> version, "echo codex-cli #{version}")
         other = script(dir, "other/" <> version, "echo codex-cli #{version}")
-        asked = fn -> Enum.each([one, one, other], &CLI.warn_once/1) end
+        asked = fn -> Enum.each([one, one, other], &Program.warn_once/1) end
         assert [line] = warnings("codex-cli #{version}", asked)
         assert line =~ "is codex-cli #{version}, #{words}"
-        known = fn -> CLI.warn_version(version, "the app-server") end
+        known = fn -> Program.warn_version(version, "the app-server") end
         assert warnings("codex-cli #{version}", known) == []
       end
     end
 
     test "is warned about by a server that names it" do
-      known = fn -> CLI.warn_version("77.0.0", "the app-server") end
+      known = fn -> Program.warn_version("77.0.0", "the app-server") end
       assert [line] = warnings("77.0.0", known)
       assert line =~ "the app-server is codex-cli 77.0.0, newer than"
     end
   end
 
   test "versions inside the range, and programs without a version", %{tmp_dir: dir} do
-    for version <- CLI.Range.tested() do
+    for version <- Range.tested() do
       path = script(dir, version, "echo codex-cli #{version}")
-      assert warnings(path, fn -> CLI.warn_once(path) end) == []
-      assert CLI.supported?(version)
+      assert warnings(path, fn -> Program.warn_once(path) end) == []
+      assert Program.supported?(version)
     end
 
     silent = script(dir, "silent", "exit 0")
-    assert [line] = warnings(silent, fn -> for _ <- 1..2, do: CLI.warn_once(silent) end)
+    assert [line] = warnings(silent, fn -> for _ <- 1..2, do: Program.warn_once(silent) end)
     assert line =~ "#{silent} does not print its version"
   end
 
@@ -88,19 +91,21 @@ defmodule Codex.CLITest do
     capture_log(fn ->
       1..30
       |> Task.async_stream(fn n ->
-        if rem(n, 2) == 0, do: CLI.warn_once(path), else: {:ok, "0.1.0"} = CLI.known_version(path)
+        if rem(n, 2) == 0,
+          do: Program.warn_once(path),
+          else: {:ok, "0.1.0"} = Program.known_version(path)
       end)
       |> Stream.run()
 
       wait_for_tasks()
-      assert CLI.known_version(path) == {:ok, "0.1.0"}
+      assert Program.known_version(path) == {:ok, "0.1.0"}
     end)
 
     assert started(dir) == 1
     # Another program in the same place.
     File.rm!(path)
     script(dir, "counted", "echo codex-cli 0.22.0")
-    assert CLI.known_version(path) == {:ok, "0.22.0"}
+    assert Program.known_version(path) == {:ok, "0.22.0"}
   end
 
   defp wait_for_tasks do
@@ -133,21 +138,21 @@ defmodule Codex.CLITest do
       link = Path.join(root, "bin/codex")
       File.ln_s!("../#{package}/bin/codex.js", link)
 
-      assert CLI.find(link) == {:ok, expected}
-      assert CLI.find(js) == {:ok, expected}
-      assert CLI.Npm.program(root) == expected
+      assert Program.find(link) == {:ok, expected}
+      assert Program.find(js) == {:ok, expected}
+      assert Npm.program(root) == expected
       env = %{"PATH" => "/bin"}
-      assert CLI.put_path(env, expected) == env
+      assert Program.put_path(env, expected) == env
 
       if tools do
         bundled = expected |> Path.dirname() |> Path.dirname() |> Path.join(tools)
         File.mkdir_p!(bundled)
-        assert CLI.put_path(env, expected) == %{"PATH" => bundled <> ":/bin"}
+        assert Program.put_path(env, expected) == %{"PATH" => bundled <> ":/bin"}
       end
     end
 
     alone = script(dir, "alone/bin/codex.js", "exit 1")
-    assert CLI.find(alone) == {:ok, alone}
+    assert Program.find(alone) == {:ok, alone}
   end
 
   defp platform do
@@ -165,8 +170,8 @@ defmodule Codex.CLITest do
   @tag :cli_pin
   test "the installed CLI is the tested one" do
     {:ok, path} = Codex.Test.codex_path()
-    {:ok, path} = CLI.find(path)
-    assert CLI.version(path) == {:ok, CLI.tested_version()}
+    {:ok, path} = Program.find(path)
+    assert Program.version(path) == {:ok, Program.tested_version()}
   end
 end
 
@@ -174,7 +179,8 @@ defmodule Codex.CLI.EnvironmentTest do
   # Variables and the application environment are those of the whole VM.
   use ExUnit.Case, async: false
 
-  alias Codex.{CLI, Stub}
+  alias Codex.CLI.Program
+  alias Codex.Stub
   alias Codex.Test.Executable
 
   @moduletag :tmp_dir
@@ -194,24 +200,24 @@ defmodule Codex.CLI.EnvironmentTest do
     one = Stub.write!(dir, "exit 0")
     other = Stub.write!(dir, "exit 0")
     System.put_env("CODEX_BINARY", one)
-    assert CLI.find(nil) == {:ok, one}
+    assert Program.find(nil) == {:ok, one}
     assert {:ok, options} = Codex.Options.new([])
     assert Codex.Options.codex_path(options) == {:ok, one}
-    assert CLI.find(other) == {:ok, other}
+    assert Program.find(other) == {:ok, other}
     System.put_env("CODEX_PATH", "")
-    assert CLI.find(nil) == {:ok, one}
+    assert Program.find(nil) == {:ok, one}
     assert Executable.find() == {:ok, one}
     System.put_env("CODEX_PATH", other)
-    assert CLI.find(nil) == {:ok, other}
+    assert Program.find(nil) == {:ok, other}
     System.put_env(%{"CODEX_PATH" => "", "CODEX_BINARY" => Path.join(dir, "none")})
-    assert CLI.find(nil) == {:error, {:codex_binary_missing, Path.join(dir, "none")}}
+    assert Program.find(nil) == {:error, {:codex_binary_missing, Path.join(dir, "none")}}
   end
 
   test "no program is asked for its version if the check is off", %{tmp_dir: dir} do
     Application.put_env(:codex_sdk, :check_cli_version, false)
     path = Stub.write!(dir, "echo x >> #{dir}/started; echo codex-cli 0.1.0")
-    assert CLI.warn_once(path) == :ok
-    assert CLI.known_version(path) == :not_asked
+    assert Program.warn_once(path) == :ok
+    assert Program.known_version(path) == :not_asked
     refute File.exists?(Path.join(dir, "started"))
   end
 end
