@@ -40,6 +40,20 @@ defmodule Codex.Subprocess do
       is ended with the same `:ladder` as by `stop/2`. The child runs in its own session. On Linux
       its descendants are found in every session, on macOS while the process tree still shows them.
 
+  ## Terminals
+
+  With `terminal: {rows, cols}` the child runs in a pseudo-terminal of that size, which is its
+  controlling terminal, and its stdin, stdout and stderr. Bytes pass unchanged in both directions,
+  under the same credit. `resize/2` changes the size.
+
+    * All output comes as `{:stdout, bytes}`; `{:eof, :stderr}` comes at the start.
+    * Control characters act as typed: until the child turns that off, `<<3>>` (Ctrl-C) is SIGINT
+      for its foreground processes.
+    * `close_stdin/1` and the end of `:input` type Ctrl-D.
+    * The step `{:close_stdin, ms}` of the ladder closes the terminal. Its session gets SIGHUP.
+
+  ## Use
+
   Each value is used once: continue with the value that was returned last. Only the process that
   opened the child may use it.
 
@@ -69,7 +83,8 @@ defmodule Codex.Subprocess do
             stderr: binary,
             stderr_limit: non_neg_integer,
             stderr_taken: non_neg_integer,
-            seen: non_neg_integer
+            seen: non_neg_integer,
+            terminal?: boolean
           }
 
   @typedoc "A signal by its name."
@@ -111,7 +126,8 @@ defmodule Codex.Subprocess do
                 pending_bytes: 0,
                 stderr: "",
                 stderr_taken: 0,
-                seen: 0
+                seen: 0,
+                terminal?: false
               ]
 
   # Half of the launcher's window, because one grant for each frame would double the messages.
@@ -149,7 +165,8 @@ defmodule Codex.Subprocess do
         program: Path.basename(hd(argv)),
         stop_after: stop_after(start),
         stdin_credit: Frame.stdin_window() - byte_size(first),
-        stderr_limit: start.stderr_limit
+        stderr_limit: start.stderr_limit,
+        terminal?: start.terminal != nil
       }
 
       {:ok, input(sub, start.input, rest)}
@@ -239,6 +256,25 @@ defmodule Codex.Subprocess do
 
     if sub.state == :running,
       do: command(sub, Frame.signal(number)),
+      else: unless_failed(sub)
+  end
+
+  @doc """
+  Changes the size of the child's terminal, as `{rows, cols}`. Its foreground processes get SIGWINCH.
+
+  Has no effect after the exit. Raises `ArgumentError` for an invalid size, and for a child without
+  a terminal. Error: `:launcher_died`.
+  """
+  @spec resize(t, {rows :: pos_integer, cols :: pos_integer}) :: {:ok, t} | {:error, t, Error.t()}
+  def resize(%__MODULE__{} = sub, size) do
+    unless sub.terminal?,
+      do: raise(ArgumentError, "expected a child with a terminal: start it with :terminal")
+
+    unless Options.window?(size),
+      do: raise(ArgumentError, "expected {rows, cols} from 1 to 65535, got: #{inspect(size)}")
+
+    if sub.state == :running,
+      do: command(sub, Frame.window(size)),
       else: unless_failed(sub)
   end
 

@@ -15,7 +15,8 @@ defmodule Codex.Subprocess.LauncherTest do
     sweep_grace: 10,
     descendants: :sweep,
     files: [],
-    input: ""
+    input: "",
+    terminal: nil
   }
 
   test "a first frame that is not START is answered with an error" do

@@ -6,7 +6,7 @@ defmodule Codex.Subprocess.Frame do
 
   alias Codex.Subprocess.{Error, Exit, Options, Signal}
 
-  @version 3
+  @version 4
   # Bytes of stdin that may be under way before the launcher gives credit.
   @stdin_window 256 * 1024
   # Frame and header together fill a default pipe exactly.
@@ -47,7 +47,8 @@ defmodule Codex.Subprocess.Frame do
       strings(Enum.map(start.env, fn {name, value} -> [name, ?=, value] end)),
       [<<length(start.files)::32>> | Enum.map(start.files, &file/1)],
       string(start.input),
-      flag(input_ends?)
+      flag(input_ends?),
+      if(start.terminal, do: [1, size(start.terminal)], else: 0)
     ]
 
     cond do
@@ -71,6 +72,8 @@ defmodule Codex.Subprocess.Frame do
 
   defp flag(true), do: 1
   defp flag(false), do: 0
+
+  defp size({rows, cols}), do: <<rows::16, cols::16>>
 
   defp rung({:close_stdin, grace}), do: <<0, 0, grace::32>>
   defp rung({:signal, number, grace}), do: <<1, number, grace::32>>
@@ -107,6 +110,10 @@ defmodule Codex.Subprocess.Frame do
   """
   @spec keep([Path.t()]) :: iolist
   def keep(paths), do: [9 | strings(paths)]
+
+  @doc "Builds WINDOW: the new size of the child's terminal."
+  @spec window({0..0xFFFF, 0..0xFFFF}) :: iolist
+  def window(size), do: [10, size(size)]
 
   @doc "Parses a frame of the launcher."
   @spec parse(binary) :: up

@@ -24,6 +24,7 @@ defmodule Codex.Subprocess.Options do
           descendants: :sweep | :leave,
           files: [{String.t(), iodata()}],
           input: nil | iodata(),
+          terminal: nil | {rows :: 0..0xFFFF, cols :: 0..0xFFFF},
           start_timeout: non_neg_integer
         }
 
@@ -67,6 +68,9 @@ defmodule Codex.Subprocess.Options do
              "bytes for the child's stdin, which is closed after them; the child finds them " <>
                "when it begins. With `nil`, stdin stays open for `write/2`",
              secret: true, expected: "a string or iodata"},
+            {:terminal, :window,
+             "`{rows, cols}`: the child gets a pseudo-terminal of this size instead of pipes, " <>
+               "see *Terminals*", expected: "`{rows, cols}`, both from 1 to 65_535"},
             {:start_timeout, :wait, "the limit until the program runs", default: 5_000}
           ])
 
@@ -93,6 +97,7 @@ defmodule Codex.Subprocess.Options do
       descendants: opts.descendants,
       files: for({path, content} <- opts.files, do: {FileSystem.expand(path), content}),
       input: opts.input,
+      terminal: opts.terminal,
       start_timeout: opts.start_timeout
     }
   end
@@ -119,6 +124,8 @@ defmodule Codex.Subprocess.Options do
   defp cast(:limit, _other), do: :error
   defp cast(:variables, env), do: pairs(env, &variable?/1)
 
+  defp cast(:window, size), do: if(window?(size), do: {:ok, size}, else: :error)
+
   defp cast(:iodata, input),
     do: if(is_binary(input) or is_list(input), do: {:ok, input}, else: :error)
 
@@ -131,6 +138,11 @@ defmodule Codex.Subprocess.Options do
 
     if valid?, do: {:ok, steps}, else: :error
   end
+
+  @doc "Returns whether a term is the size of a terminal."
+  @spec window?(term()) :: boolean()
+  def window?({rows, cols}), do: rows in 1..0xFFFF and cols in 1..0xFFFF
+  def window?(_other), do: false
 
   defp pairs(value, valid?) do
     with {:ok, pairs} <- Type.pairs(value),

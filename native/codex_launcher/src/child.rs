@@ -1,29 +1,32 @@
-//! Starts the one child: a session of its own, clean signals, three pipes, nothing else inherited.
+//! Starts the one child: a session of its own, clean signals, three pipes or a terminal, nothing
+//! else inherited.
 //!
 //! `std::process::Command` cannot tell an invalid directory from an invalid program and runs files
 //! without a `#!` line through the shell, so the steps up to exec are written out.
 
-use crate::frame::Start;
+use crate::frame::{Size, Start};
+use crate::pty;
 use crate::sys::{self, ExecError, Pid};
 use nix::errno::Errno;
 use nix::unistd;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::{PipeReader, PipeWriter, pipe};
-use std::os::fd::AsFd;
+use std::io::pipe;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The three pipes of a child, close-on-exec. An idle launcher has them ready.
-pub struct Pipes {
-    child: (PipeReader, PipeWriter, PipeWriter),
-    stdin: PipeWriter,
-    stdout: PipeReader,
-    stderr: PipeReader,
+/// The ends of the three streams of a child, close-on-exec. Those of the launcher do not block.
+pub struct Streams {
+    child: [OwnedFd; 3],
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
-impl Pipes {
-    /// Makes the pipes; the ends of the launcher do not block.
-    pub fn new() -> Result<Self, SpawnError> {
+impl Streams {
+    /// Three pipes. An idle launcher has them ready.
+    pub fn pipes() -> Result<Self, SpawnError> {
         let open = || -> std::io::Result<Self> {
             let (stdin_r, stdin) = pipe()?;
             let (stdout, stdout_w) = pipe()?;
@@ -31,18 +34,45 @@ impl Pipes {
             for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
                 sys::nonblocking(fd)?;
             }
-            Ok(Pipes { child: (stdin_r, stdout_w, stderr_w), stdin, stdout, stderr })
+            Ok(Streams {
+                child: [stdin_r.into(), stdout_w.into(), stderr_w.into()],
+                stdin: stdin.into(),
+                stdout: stdout.into(),
+                stderr: Some(stderr.into()),
+                terminal: None,
+            })
         };
-        open().map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(0))))
+        open().map_err(not_opened)
+    }
+
+    /// A terminal, which is all three.
+    fn terminal(size: Size) -> Result<Self, SpawnError> {
+        let open = || -> std::io::Result<Self> {
+            let (ours, child) = pty::open(size)?;
+            sys::nonblocking(&ours)?;
+            Ok(Streams {
+                child: [child.try_clone()?, child.try_clone()?, child],
+                stdin: ours.try_clone()?,
+                stdout: ours.try_clone()?,
+                stderr: None,
+                terminal: Some(ours),
+            })
+        };
+        open().map_err(not_opened)
     }
 }
 
-/// The child and our ends of its pipes.
+fn not_opened(error: std::io::Error) -> SpawnError {
+    failed(Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+}
+
+/// The child and our ends of its streams. A terminal has no stderr of its own.
 pub struct Child {
     pub pid: Pid,
-    pub stdin: PipeWriter,
-    pub stdout: PipeReader,
-    pub stderr: PipeReader,
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: Option<OwnedFd>,
+    pub terminal: Option<OwnedFd>,
 }
 
 /// The reason for a missing child: a code out of a closed set, and words.
@@ -53,10 +83,16 @@ pub struct SpawnError {
 }
 
 /// Starts the program; returns when it runs or has failed to.
-pub fn spawn(start: &Start, pipes: Pipes) -> Result<Child, SpawnError> {
+///
+/// A child that wants a terminal does not get the pipes.
+pub fn spawn(start: &Start, pipes: Streams) -> Result<Child, SpawnError> {
     let paths = candidates(&start.argv[0], &start.env);
     let launcher = unistd::getpid();
-    let Pipes { child, stdin, stdout, stderr } = pipes;
+    let streams = match start.terminal {
+        Some(size) => Streams::terminal(size)?,
+        None => pipes,
+    };
+    let Streams { child, stdin, stdout, stderr, terminal } = streams;
     let pid =
         sys::spawn(&mut || become_child(start, &paths, &child, launcher)).map_err(|failure| {
             match failure {
@@ -67,14 +103,14 @@ pub fn spawn(start: &Start, pipes: Pipes) -> Result<Child, SpawnError> {
                 ExecError::Program(errno) => exec_failed(start, errno, &paths),
             }
         })?;
-    Ok(Child { pid, stdin, stdout, stderr })
+    Ok(Child { pid, stdin, stdout, stderr, terminal })
 }
 
 /// Everything between the new process and exec. Returns only when something failed.
 fn become_child(
     start: &Start,
     paths: &[CString],
-    (stdin, stdout, stderr): &(PipeReader, PipeWriter, PipeWriter),
+    [stdin, stdout, stderr]: &[OwnedFd; 3],
     launcher: unistd::Pid,
 ) -> ExecError {
     let set_up = || -> nix::Result<()> {
@@ -92,6 +128,9 @@ fn become_child(
         unistd::dup2_stdin(stdin)?;
         unistd::dup2_stdout(stdout)?;
         unistd::dup2_stderr(stderr)?;
+        if start.terminal.is_some() {
+            sys::take_terminal(stdin)?;
+        }
         sys::release_signals();
         Ok(())
     };

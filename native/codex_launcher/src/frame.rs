@@ -5,7 +5,7 @@
 use std::ffi::CString;
 
 /// The protocol version; the first byte of START. The Elixir side holds the same number.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// The most bytes of a stream in one frame. Frame and header together fill a default pipe exactly.
 pub const CHUNK: usize = 65_536 - HEADER;
 /// Length and tag.
@@ -31,6 +31,7 @@ const STOP: u8 = 6;
 const BYE: u8 = 7;
 const SEEN: u8 = 8;
 const KEEP: u8 = 9;
+const WINDOW: u8 = 10;
 
 /// STARTED os_pid (u32).
 pub const STARTED: u8 = 0x81;
@@ -76,6 +77,17 @@ pub enum Command<'a> {
     /// Instead of a child: remove these directories when the owner is gone. Each frame names all of
     /// them.
     Keep(Vec<CString>),
+    /// The child's terminal has this size now.
+    Window(Size),
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Size {
+    /// The lines.
+    pub rows: u16,
+    /// The characters of a line.
+    pub cols: u16,
 }
 
 /// Everything that says how the child is run.
@@ -103,6 +115,8 @@ pub struct Start {
     pub input: Vec<u8>,
     /// Stdin ends after them.
     pub input_ends: bool,
+    /// The size of the terminal that the child gets; pipes if absent.
+    pub terminal: Option<Size>,
 }
 
 /// A file and its content.
@@ -197,6 +211,7 @@ pub fn parse(frame: &[u8]) -> Result<Command<'_>, Malformed> {
         BYE => Command::Bye,
         SEEN => Command::Seen(r.u32()?),
         KEEP => Command::Keep(r.cstrings()?),
+        WINDOW => Command::Window(r.size()?),
         _ => return Err(Malformed("unknown tag")),
     };
     if r.0.is_empty() { Ok(command) } else { Err(Malformed("bytes after the frame's last field")) }
@@ -229,6 +244,10 @@ fn start(r: &mut Reader<'_>) -> Result<Start, Malformed> {
         },
         input: r.bytes()?.to_vec(),
         input_ends: r.u8()? != 0,
+        terminal: match r.u8()? {
+            0 => None,
+            _ => Some(r.size()?),
+        },
     };
     if start.input.len() > STDIN_WINDOW {
         return Err(Malformed("stdin beyond its credit"));
@@ -262,6 +281,11 @@ impl<'a> Reader<'a> {
 
     fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.array::<1>()?[0])
+    }
+
+    fn size(&mut self) -> Result<Size, Malformed> {
+        let (rows, cols) = (u16::from_be_bytes(self.array()?), u16::from_be_bytes(self.array()?));
+        Ok(Size { rows, cols })
     }
 
     fn u32(&mut self) -> Result<u32, Malformed> {
@@ -399,7 +423,7 @@ mod tests {
         put(&mut f, b"/tmp/x");
         put(&mut f, b"a\0b");
         put(&mut f, b"go\n");
-        f.push(1);
+        f.extend([1, 1, 0, 24, 1, 4]);
         let start = Start {
             credit: 1_048_576,
             stderr_limit: 65_536,
@@ -415,6 +439,7 @@ mod tests {
             files: vec![Content { path: c("/tmp/x"), bytes: b"a\0b".to_vec() }],
             input: b"go\n".to_vec(),
             input_ends: true,
+            terminal: Some(Size { rows: 24, cols: 260 }),
         };
         (f, start)
     }
@@ -455,6 +480,8 @@ mod tests {
         assert_eq!(parse(&[STOP]), Ok(Command::Stop));
         assert_eq!(parse(&[BYE]), Ok(Command::Bye));
         assert_eq!(parse(&[SEEN, 0, 0, 0, 64]), Ok(Command::Seen(64)));
+        let size = Size { rows: 50, cols: 256 };
+        assert_eq!(parse(&[WINDOW, 0, 50, 1, 0]), Ok(Command::Window(size)));
     }
 
     #[test]

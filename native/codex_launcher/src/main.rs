@@ -21,6 +21,7 @@ mod frame;
 mod guard;
 mod keep;
 mod mcp;
+mod pty;
 mod session;
 mod signals;
 mod sys;

@@ -4,7 +4,7 @@
 //! the credit we gave, stderr by its tail. A descriptor that we would not read now is not polled at
 //! all: poll reports a hang-up whether asked or not, and would spin.
 
-use crate::child::{self, Child, Pipes};
+use crate::child::{self, Child, Streams};
 use crate::family::Family;
 use crate::files::Files;
 use crate::frame::{
@@ -12,6 +12,7 @@ use crate::frame::{
     STDERR, STDERR_WINDOW, STDIN_CREDIT, STDIN_WINDOW, STDOUT, Start, Step, parse,
 };
 use crate::keep;
+use crate::pty;
 use crate::signals::Signals;
 use crate::sys::{self, Ended};
 use crate::tail::Tail;
@@ -20,7 +21,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -70,20 +70,23 @@ struct Session {
     ladder: VecDeque<Rung>,
     leave_descendants: bool,
     sweep_grace: Duration,
-    stdin: Option<PipeWriter>,
+    /// Our end of the terminal, which stdin and stdout are copies of. The child may close its end
+    /// before it exits, and would get SIGHUP if ours were closed then.
+    terminal: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
     stdin_queue: VecDeque<u8>,
     stdin_ends: bool,
     /// Bytes the owner may still send, and bytes to give back to it.
     stdin_credit: usize,
     stdin_taken: usize,
-    stdout: Option<PipeReader>,
+    stdout: Option<OwnedFd>,
     stdout_credit: u64,
     stdout_hung_up: bool,
     /// The amount of stdout that was there when no writer was left.
     stdout_left: Option<usize>,
     /// Stdout is read and thrown away.
     discard: bool,
-    stderr: Option<PipeReader>,
+    stderr: Option<OwnedFd>,
     stderr_tail: Tail,
     stderr_credit: u64,
     /// Frames of bytes that the owner has not taken out of its mailbox.
@@ -116,7 +119,7 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
     };
     let mut signals = signals;
     // Ready before START, like all that does not depend on it: an idle launcher has the time.
-    let pipes = Pipes::new();
+    let pipes = Streams::pipes();
     Family::prepare();
     let start = match port.await_start(&mut signals) {
         Ok(Some(First::Start(start))) => start,
@@ -145,7 +148,11 @@ pub fn run(input: OwnedFd, output: OwnedFd, signals: Signals) {
     port.flush();
     // The launcher need not keep a directory busy.
     let _ = nix::unistd::chdir("/");
+    let input_ends = start.input_ends;
     let mut session = Session::new(port, signals, child, start, files);
+    if input_ends {
+        session.end_stdin();
+    }
     if session.port.nonblocking().is_err() {
         session.owner_left();
     }
@@ -243,9 +250,10 @@ impl Session {
             ladder: start.ladder.into(),
             leave_descendants: start.leave_descendants,
             sweep_grace: Duration::from_millis(start.sweep_grace.into()),
+            terminal: child.terminal,
             stdin: Some(child.stdin),
             stdin_queue: start.input.into(),
-            stdin_ends: start.input_ends,
+            stdin_ends: false,
             stdin_credit,
             stdin_taken: 0,
             stdout: Some(child.stdout),
@@ -253,7 +261,7 @@ impl Session {
             stdout_hung_up: false,
             stdout_left: None,
             discard: false,
-            stderr: Some(child.stderr),
+            stderr: child.stderr,
             stderr_tail: Tail::new(start.stderr_limit),
             stderr_credit: STDERR_WINDOW,
             unseen: 0,
@@ -377,7 +385,7 @@ impl Session {
                         self.stdin_taken += bytes.len();
                     }
                 }
-                Command::StdinEof => self.stdin_ends = true,
+                Command::StdinEof => self.end_stdin(),
                 Command::StdoutCredit(n) => {
                     self.stdout_credit = self.stdout_credit.saturating_add(n);
                 }
@@ -387,6 +395,11 @@ impl Session {
                 Command::Signal(n) => self.family.signal(n),
                 Command::Stop => self.stop(),
                 Command::Bye => self.bye = true,
+                Command::Window(size) => {
+                    if let Some(terminal) = &self.terminal {
+                        pty::resize(terminal, size);
+                    }
+                }
                 Command::Seen(n) => self.unseen = self.unseen.saturating_sub(n),
                 Command::Start(_) | Command::Keep(_) => return Err(Malformed("a second START")),
             }
@@ -466,7 +479,13 @@ impl Session {
             return;
         };
         match rung.step {
-            Step::CloseStdin => self.close_stdin(),
+            Step::CloseStdin => {
+                self.close_stdin();
+                // Without our end a terminal hangs up: its session gets SIGHUP.
+                if self.terminal.take().is_some() {
+                    self.stdout = None;
+                }
+            }
             Step::Signal(n) => self.family.signal(n),
         }
         self.phase = Phase::Ladder(now + Duration::from_millis(rung.grace.into()));
@@ -487,8 +506,11 @@ impl Session {
     }
 
     fn done(&mut self) {
-        // Any other writer is none of ours: the bytes in the pipe are the end of the output.
-        self.stdout_left = self.stdout.as_ref().map(sys::waiting);
+        // Any other writer is none of ours: the bytes in the pipe are the end of the output. Those
+        // of a terminal may still be on their way into its buffer, which only a read waits for.
+        if self.terminal.is_none() {
+            self.stdout_left = self.stdout.as_ref().map(sys::waiting);
+        }
         self.family.finish();
         self.close_stdin();
         self.phase = Phase::Done;
@@ -496,6 +518,14 @@ impl Session {
 
     // --- Bytes
     // --------------------
+
+    /// Ends stdin after the bytes that are queued. For a terminal that is a character, Ctrl-D.
+    fn end_stdin(&mut self) {
+        if self.terminal.is_some() && !self.stdin_ends {
+            self.stdin_queue.push_back(pty::END);
+        }
+        self.stdin_ends = true;
+    }
 
     fn close_stdin(&mut self) {
         self.stdin = None;
@@ -546,8 +576,10 @@ impl Session {
         }
         let wanted = self.stdout_wanted();
         if wanted == 0 {
-            // An empty pipe without writers needs no credit to be seen.
-            if self.stdout_hung_up && sys::waiting(stdout) == 0 {
+            // An empty pipe without writers needs no credit to be seen, nor does a terminal whose
+            // family is gone.
+            let ended = self.stdout_hung_up || (self.terminal.is_some() && quiet);
+            if ended && sys::waiting(stdout) == 0 {
                 self.stdout = None;
             }
             return;

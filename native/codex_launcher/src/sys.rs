@@ -96,6 +96,20 @@ pub fn kill_group(group: Pid, signal: u8) {
     }
 }
 
+/// Makes a terminal the controlling one of the calling process, which leads a session.
+pub fn take_terminal(fd: impl AsFd) -> nix::Result<()> {
+    // SAFETY: the last argument is a number, so no memory is involved.
+    let rc = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) };
+    Errno::result(rc).map(drop)
+}
+
+/// Sets the size of a terminal, of which the system notifies its foreground processes.
+pub fn set_window(fd: impl AsFd, size: &libc::winsize) -> nix::Result<()> {
+    // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call.
+    let rc = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSWINSZ, size) };
+    Errno::result(rc).map(drop)
+}
+
 /// Bytes that wait in a pipe.
 pub fn waiting(fd: impl AsFd) -> usize {
     let mut n: libc::c_int = 0;
