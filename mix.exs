@@ -107,7 +107,7 @@ defmodule CodexSdk.MixProject do
           guides(~w(agents long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
-      Operation: guides(~w(deployment errors debugging telemetry sessions upgrading))
+      Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))
     ]
   end
 

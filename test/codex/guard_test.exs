@@ -43,6 +43,7 @@ defmodule Codex.GuardTest do
           delete: Auth.delete(codex_home: home),
           login: Login.api_key("sk-x-0123456789", client),
           logout: Login.logout(client),
+          command: Codex.CLI.features_list(client),
           home: Home.resolve(codex_home: home)
         ] do
       assert {^door, {:error, reason}} = {door, result}

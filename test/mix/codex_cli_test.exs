@@ -2,6 +2,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   # Mix.shell/1 belongs to the VM.
   use ExUnit.Case, async: false
 
+  alias Codex.CLI.Program
   alias Codex.Surface
   alias Mix.Tasks.Codex.Cli
 
@@ -34,7 +35,7 @@ defmodule Mix.Tasks.Codex.CliTest do
   @tag :cli_pin
   test "the data is the one of the pinned CLI" do
     run(["--check"])
-    version = Codex.CLI.Program.tested_version()
+    version = Program.tested_version()
     assert output() == "codex #{version} is as the data of #{version}."
   end
 
@@ -60,7 +61,7 @@ defmodule Mix.Tasks.Codex.CliTest do
 
     File.write!(path, doctored)
     File.write!(Path.join(dir, "priv/cli/version"), "0.1.0\n")
-    version = Codex.CLI.Program.tested_version()
+    version = Program.tested_version()
 
     lines = [
       "~ cli 0.1.0 is now #{version}",

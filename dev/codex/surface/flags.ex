@@ -7,14 +7,22 @@ defmodule Codex.Surface.Flags do
   # A flag has a `value`, which is repeatable if it ends with `...`, the allowed `values`, and a
   # `short` name, if there are any.
   #
-  # Each flag belongs to an option of this package, or the overlay says why not.
+  # Each flag belongs to an option of this package, and each command to a function of `Codex.CLI`,
+  # or the overlay says why not.
 
   @behaviour Codex.Surface.Part
 
+  alias Codex.CLI.Commands
   alias Codex.Options.Rows
   alias Codex.Surface.{Diff, Json, Overlay, Program}
 
-  @commands ~w(exec app-server login mcp features sandbox apply exec-server)
+  # Commands that no help text lists. The program itself has the name `codex`.
+  @hidden [
+    ~w(execpolicy),
+    ~w(debug clear-memories),
+    ~w(debug trace-reduce),
+    ~w(responses-api-proxy)
+  ]
 
   @type t :: %{String.t() => %{String.t() => map()}}
 
@@ -29,7 +37,7 @@ defmodule Codex.Surface.Flags do
 
   @impl true
   def read(program, _stored) do
-    with {:ok, flags} <- commands(program, Enum.map(@commands, &[&1]), %{}) do
+    with {:ok, flags} <- commands(program, [[] | @hidden], %{}) do
       notes = for {path, words} <- unmatched(flags), do: Diff.note(path, words)
       {:ok, flags, notes}
     end
@@ -40,9 +48,12 @@ defmodule Codex.Surface.Flags do
   defp commands(program, [command | rest], flags) do
     with {:ok, help} <- Program.run(program, command ++ ["--help"]) do
       below = for name <- subcommands(help), do: command ++ [name]
-      commands(program, below ++ rest, Map.put(flags, Enum.join(command, " "), parse(help)))
+      commands(program, below ++ rest, Map.put(flags, name(command), parse(help)))
     end
   end
+
+  defp name([]), do: "codex"
+  defp name(words), do: Enum.join(words, " ")
 
   @doc ~S'''
   Returns the flags of a help text.
@@ -139,8 +150,17 @@ defmodule Codex.Surface.Flags do
           flag <- sent(facts),
           do: {command("app-server", flag), name}
 
-    Enum.group_by(exec ++ connect, &elem(&1, 0), &elem(&1, 1))
+    commands =
+      for row <- Commands.all(),
+          {name, _, _, facts} <- row.options ++ Enum.map(row.args, &named/1),
+          is_binary(facts[:flag]) and facts[:only] == nil,
+          do: {{row.command, facts[:flag]}, name}
+
+    always = for row <- Commands.all(), flag <- row.send, do: {{row.command, flag}, :always}
+    Enum.group_by(exec ++ connect ++ commands ++ always, &elem(&1, 0), &elem(&1, 1))
   end
+
+  defp named({name, type, words, how}), do: {name, type, words, [flag: how]}
 
   # `resume --all` is a flag of a subcommand.
   defp command(command, flag) do
@@ -159,19 +179,47 @@ defmodule Codex.Surface.Flags do
   end
 
   @doc """
-  Returns the flags without an option or reason, and the options and reasons without a flag, as
-  pairs of a path and words.
+  Returns the commands and flags without a function, an option or a reason, and those of this
+  package that the CLI lacks, as pairs of a path and words.
   """
   @spec unmatched(t()) :: [{String.t(), String.t()}]
-  def unmatched(flags) do
+  def unmatched(flags), do: Enum.sort(unmatched_commands(flags) ++ unmatched_flags(flags))
+
+  defp unmatched_commands(flags) do
+    functions = for row <- Commands.all(), do: row.command
+    reasons = Map.delete(Overlay.of("commands"), "about")
+    # A refusal of a command that the CLI lacks is for those who look for it.
+    needed = for row <- Commands.all(), row.refuse == nil, do: row.command
+
+    without =
+      for {command, _flags} <- flags,
+          command not in functions and not is_map_key(reasons, command),
+          do: {"command #{command}", "has no function, and dev/cli/overlay.json no reason"}
+
+    unknown =
+      for command <- needed,
+          not is_map_key(flags, command),
+          do: {"command #{command}", "has a function, and the CLI lacks it"}
+
+    stale =
+      for {command, _reason} <- reasons,
+          not is_map_key(flags, command) or command in functions,
+          do: {"command #{command}", "is in dev/cli/overlay.json, without need"}
+
+    without ++ unknown ++ stale
+  end
+
+  defp unmatched_flags(flags) do
     options = options()
-    reasons = Overlay.of("flags")
+    reasons = Map.merge(Overlay.of("flags"), omitted())
+    covered = covered(options)
 
     without =
       for {command, known} <- flags,
+          command not in covered,
           {flag, _facts} <- known,
           options[{command, flag}] == nil and options[{base(command), flag}] == nil and
-            reason(reasons, command, flag) == nil,
+            reason(reasons, command, flag) == nil and reason(reasons, base(command), flag) == nil,
           do: {"flags of #{command} #{flag}", "has no option, and dev/cli/overlay.json no reason"}
 
     unknown =
@@ -186,20 +234,29 @@ defmodule Codex.Surface.Flags do
           {flag, _reason} <- known,
           flag != "*",
           not is_map_key(flags[command] || %{}, flag),
-          do: {"flags of #{command} #{flag}", "is in dev/cli/overlay.json, and the CLI lacks it"}
+          do: {"flags of #{command} #{flag}", "has a reason, and the CLI lacks it"}
 
-    Enum.sort(without ++ unknown ++ stale)
+    without ++ unknown ++ stale
+  end
+
+  # The flags that rows of `Codex.CLI.Commands` leave out, with the reasons.
+  defp omitted do
+    for row <- Commands.all(), row.without != [], into: %{} do
+      {row.command, for({flags, why} <- row.without, flag <- flags, into: %{}, do: {flag, why})}
+    end
+  end
+
+  # The reason of a command without any option is one for its flags.
+  defp covered(options) do
+    used = for {{command, _flag}, _names} <- options, do: command
+    refused = for row <- Commands.all(), row.refuse, do: row.command
+    refused ++ Enum.reject(Map.keys(Overlay.of("commands")), &(&1 in used or base(&1) in used))
   end
 
   # The flags of `codex exec` stand before its subcommands.
   defp base("exec " <> _command), do: "exec"
   defp base(command), do: command
 
-  defp reason(reasons, command, flag) do
-    words = String.split(command)
-    commands = for count <- length(words)..1//-1, do: words |> Enum.take(count) |> Enum.join(" ")
-
-    Enum.find_value(commands, &(get_in(reasons, [&1, flag]) || get_in(reasons, [&1, "*"]))) ||
-      get_in(reasons, ["*", flag])
-  end
+  defp reason(reasons, command, flag),
+    do: get_in(reasons, [command, flag]) || get_in(reasons, ["*", flag])
 end

@@ -7,7 +7,12 @@ defmodule Codex.CLI.Command do
 
   @ladder [{:signal, :int, 1_000}, {:signal, :term, 500}]
 
-  @type ended :: %{exit: Subprocess.Exit.t(), stdout: binary(), stderr: binary()}
+  @type ended :: %{
+          exit: Subprocess.Exit.t(),
+          stdout: binary(),
+          stderr: binary(),
+          duration_ms: non_neg_integer()
+        }
   @type reason ::
           {:not_started, Subprocess.Error.t()}
           | {:lost, Subprocess.Error.t()}
@@ -15,25 +20,31 @@ defmodule Codex.CLI.Command do
           | {:too_long, pos_integer()}
 
   @doc """
-  Runs a command. Options: `:stdin` (default `""`; it is closed afterwards), `:env`, `:clear_env`,
-  `:cwd` as in `Codex.Subprocess`, `:timeout` (ms, default 30_000; 0 and `:infinity` mean no limit),
-  `:most` (bytes of stdout, default 16 MiB).
+  Runs a command. Options: `:stdin` (default `""`; it is closed afterwards), `:timeout` (ms, default
+  30_000; 0 and `:infinity` mean no limit), `:most` (bytes of stdout, default 16 MiB), `:each`
+  (`{state, fun}`: the function gets each output of `Codex.Subprocess.stream/2` and the state, and
+  returns the next state), `:cancel` (a reference: a message `{cancel, term}` ends the command with
+  `{:error, :cancelled}`), and those of `Codex.Subprocess.open/2`.
   """
-  @spec run([String.t()], keyword()) :: {:ok, ended()} | {:error, reason()}
+  @spec run([String.t()], keyword()) :: {:ok, ended()} | {:error, reason() | :cancelled}
   def run(argv, opts \\ []) do
-    {own, opts} = Keyword.split(opts, [:stdin, :timeout, :most])
+    {own, opts} = Keyword.split(opts, [:stdin, :timeout, :most, :each, :cancel])
     timeout = timeout(own[:timeout])
+    began = now()
     # The timeout covers the start, too.
     start = [ladder: @ladder, start_timeout: min(timeout, 5_000)]
 
     with {:ok, sub} <- Subprocess.open(argv, start ++ opts),
          {:ok, sub} <- feed(sub, own[:stdin] || "") do
-      collect(%{
+      watch(%{
         sub: sub,
         stdout: [],
         size: 0,
         most: own[:most] || 16 * 1024 * 1024,
+        each: own[:each],
+        cancel: own[:cancel] || make_ref(),
         timeout: timeout,
+        began: began,
         deadline: deadline(timeout)
       })
     else
@@ -85,17 +96,32 @@ defmodule Codex.CLI.Command do
   @spec text(binary()) :: String.t()
   def text(bytes), do: bytes |> Codex.Text.printable() |> String.trim()
 
+  # A function of the caller that fails must not leave the command behind.
+  defp watch(run) do
+    collect(run)
+  catch
+    kind, reason ->
+      _ = Subprocess.stop_soon(run.sub)
+      :erlang.raise(kind, reason, __STACKTRACE__)
+  end
+
   defp collect(run) do
-    case Subprocess.next(run.sub, remaining(run.deadline)) do
+    case Subprocess.next(run.sub, remaining(run.deadline), run.cancel) do
       {:ok, sub, outputs} -> take(%{run | sub: sub}, outputs)
       {:error, _sub, error} -> {:error, {:lost, error}}
       :timeout -> give_up(run, {:timeout, run.timeout})
+      {_cancel, _term} -> give_up(run, :cancelled)
     end
   end
 
   defp take(run, []), do: collect(run)
 
-  defp take(run, [{:stdout, bytes} | rest]) do
+  defp take(%{each: {state, fun}} = run, [output | rest]),
+    do: run |> Map.put(:each, {fun.(output, state), fun}) |> taken(output, rest)
+
+  defp take(run, [output | rest]), do: taken(run, output, rest)
+
+  defp taken(run, {:stdout, bytes}, rest) do
     size = run.size + byte_size(bytes)
 
     # After a refused grant, the exit follows.
@@ -109,12 +135,17 @@ defmodule Codex.CLI.Command do
     if size > run.most, do: give_up(run, {:too_long, run.most}), else: take(run, rest)
   end
 
-  defp take(run, [{:exit, exit} | _]) do
+  defp taken(run, {:exit, exit}, _rest) do
     {:ok,
-     %{exit: exit, stdout: IO.iodata_to_binary(run.stdout), stderr: Subprocess.stderr(run.sub)}}
+     %{
+       exit: exit,
+       stdout: IO.iodata_to_binary(run.stdout),
+       stderr: Subprocess.stderr(run.sub),
+       duration_ms: now() - run.began
+     }}
   end
 
-  defp take(run, [_other | rest]), do: take(run, rest)
+  defp taken(run, _other, rest), do: take(run, rest)
 
   defp give_up(run, reason) do
     _ = Subprocess.stop_soon(run.sub)

@@ -126,6 +126,9 @@ defmodule Codex.Error.Words do
 
   def reason({:dangerous, name}), do: "option #{show(name)} needs dangerous: true beside it"
 
+  def reason({:unsupported, command, why}) when is_atom(command) and is_binary(why),
+    do: "the command #{command} is not supported: #{why}"
+
   def reason({:unsupported_option, :mcp_servers, path}) when is_binary(path),
     do:
       "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user " <>

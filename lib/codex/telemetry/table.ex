@@ -81,6 +81,13 @@ defmodule Codex.Telemetry.Table do
      @spent, [:originator, :tool, :server_name, :attempt]},
     {[:mcp, :tool_call, :failure], "the call failed. `reason` is that of the returned error",
      @spent, [:originator, :tool, :server_name, :attempt, :reason]},
+    {[:cli, :start],
+     "a function of `Codex.CLI` starts a command. `command` is its words without values, or nil " <>
+       "for an unknown command", [:system_time], [:originator, :command]},
+    {[:cli, :stop],
+     "the command ended (`result` is `:ok`, for every exit status), or did not start or was " <>
+       "stopped (`:error`; `error` has the kind)", @spent,
+     [:originator, :command, :result, :exit_status, :signal, :error]},
     {[:retry, :attempt],
      "an attempt of a call with `retry` or `rate_limit`, or of `Codex.Retry`, ended. " <>
        "`delay_ms` is the wait that follows. `outcome` is `:ok`, `:retry` (another attempt " <>
