@@ -143,6 +143,7 @@ defmodule Codex.Error.Reasons do
     forced_chatgpt_workspace_id: :login_forbidden,
     input_too_large: :input_too_large,
     unsupported_option: :unsupported,
+    no_terminal: :unsupported,
     unsupported: :unsupported,
     turn_running: :thread_busy,
     unreachable: :connection_refused,

@@ -169,6 +169,9 @@ defmodule Codex.Error.Words do
       "option :remote runs new threads, and threads that are resumed by their id, got: " <>
         inspect(thread)
 
+  def reason({:unsupported_option, name, :interactive}),
+    do: "option #{show(name)} has no effect in an interactive session of the CLI: leave it out"
+
   def reason({:unsupported_option, :local_provider, :not_oss}),
     do: "option :local_provider has no effect without oss: true"
 
@@ -183,6 +186,11 @@ defmodule Codex.Error.Words do
 
   def reason({:unsupported_option, name}),
     do: "option #{show(name)} is not supported #{refusal(@rows[name])}#{hint(name)}"
+
+  def reason({:no_terminal, reason}),
+    do:
+      "there is no terminal to attach the session to: #{show(reason)}; run it from a program on " <>
+        "a terminal, without IEx"
 
   # Values of the right type that do not exist, or cannot be used.
   def reason({:invalid_working_directory, path}),

@@ -1,6 +1,7 @@
 defmodule Codex.Exec.Argv do
   @moduledoc false
-  # Makes argv, environment and stdin of `codex exec` from a job. Pure, but for checks of files.
+  # Makes argv, environment and stdin of `codex exec` from a job, and argv and environment of an
+  # interactive session. Pure, but for checks of files.
 
   alias Codex.{Bridge, FileSystem, Home, Input, Native}
   alias Codex.CLI.Program
@@ -64,6 +65,15 @@ defmodule Codex.Exec.Argv do
          do: build(settings, ["review" | args], stdin, nil)
   end
 
+  @doc """
+  Returns the command line of an interactive session: `words` are its command, `last` stands behind
+  the flags.
+  """
+  @spec interactive(map(), [String.t()], [String.t()]) ::
+          {:ok, t()} | {:error, Codex.Reason.command()}
+  def interactive(settings, words, last),
+    do: settings |> Map.put(:output_schema_path, nil) |> build(last, "", nil, words)
+
   @doc "Returns the settings that select the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
   def surroundings(%__MODULE__{} = args), do: surroundings(args, &System.get_env/0)
@@ -97,13 +107,14 @@ defmodule Codex.Exec.Argv do
   defp overrides_of([_other | rest]), do: overrides_of(rest)
   defp overrides_of([]), do: []
 
-  defp build(settings, command, stdin, resume) do
+  @exec ["exec", "--json"]
+
+  defp build(settings, command, stdin, resume, words \\ @exec) do
     settings = made_home(settings)
 
     with {:ok, program} <- Program.find(settings.codex_path_override),
          :ok <- Home.guard(home_env(settings)),
-         :ok <-
-           Flags.check_remote(settings, if(hd(command) == "review", do: :review, else: resume)),
+         :ok <- check_remote(settings, command, resume, words),
          :ok <- check_ephemeral(settings, resume),
          :ok <- check_local_provider(settings),
          :ok <- FileSystem.working_directory(settings.working_directory),
@@ -114,7 +125,7 @@ defmodule Codex.Exec.Argv do
          {:ok, hidden} <- Secrets.hide(Flags.overrides(sent, settings)),
          {:ok, schema} <- schema(settings[:output_schema_path], settings.output_schema) do
       args = %__MODULE__{
-        argv: [program, "exec", "--json"] ++ overlay ++ sent.flags ++ schema,
+        argv: [program | words] ++ overlay ++ sent.flags ++ schema,
         env: env(settings, Map.merge(sent.env, hidden.vars), program),
         clear_env: clear_env?(settings),
         stdin: stdin,
@@ -128,6 +139,12 @@ defmodule Codex.Exec.Argv do
            do: {:ok, %{args | argv: args.argv ++ command}}
     end
   end
+
+  # A session of the TUI takes all of its flags beside `--remote`.
+  defp check_remote(settings, command, resume, @exec),
+    do: Flags.check_remote(settings, if(hd(command) == "review", do: :review, else: resume))
+
+  defp check_remote(_settings, _command, _resume, _words), do: :ok
 
   defp bridge(%{settings: %{tools: [_ | _] = tools}} = args, overrides) do
     with {:ok, service} <- Bridge.Tools.new(tools, nil),

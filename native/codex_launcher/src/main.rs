@@ -1,6 +1,6 @@
 //! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes
 //! directories when it has ended ([`keep`]). Or it becomes an MCP server ([`mcp`]), or is a bridge from
-//! an MCP client to the VM ([`bridge`]).
+//! an MCP client to the VM ([`bridge`]), or it holds the terminal of the VM ([`terminal`]).
 //!
 //! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says
 //! what to run; after it bytes flow against credit in both directions, until the child has ended,
@@ -26,13 +26,19 @@ mod session;
 mod signals;
 mod sys;
 mod tail;
+mod terminal;
 mod tree;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    let server = match args.next() {
+    let word = args.next();
+    if word.as_ref().is_some_and(|word| word == terminal::WORD) {
+        sys::seal_descriptors();
+        return if terminal::run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let server = match word {
         Some(word) if word == mcp::WORD => Some(Err(mcp::run(args))),
         Some(word) if word == bridge::WORD => Some(bridge::run(|name| std::env::var_os(name))),
         _ => None,

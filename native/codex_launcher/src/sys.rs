@@ -110,6 +110,21 @@ pub fn set_window(fd: impl AsFd, size: &libc::winsize) -> nix::Result<()> {
     Errno::result(rc).map(drop)
 }
 
+/// The size of a terminal.
+pub fn window(fd: impl AsFd) -> Option<libc::winsize> {
+    // SAFETY: all zeroes is a valid winsize.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one winsize, and `size` outlives the call.
+    let rc = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
+    (rc == 0).then_some(size)
+}
+
+/// A process in the background that changes a terminal, or writes to it, is not stopped.
+pub fn ignore_terminal_stops() {
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+}
+
 /// Bytes that wait in a pipe.
 pub fn waiting(fd: impl AsFd) -> usize {
     let mut n: libc::c_int = 0;
