@@ -103,7 +103,7 @@ defmodule CodexSdk.MixProject do
   defp groups_for_extras do
     [
       "Running turns":
-        guides(~w(ways_to_run options app_server events tools structured_output)) ++
+        guides(~w(ways_to_run options app_server terminal events tools structured_output)) ++
           guides(~w(agents long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),

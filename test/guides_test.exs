@@ -8,7 +8,8 @@ defmodule Codex.GuidesTest do
 
   @moduletag :codex_cli
   # The tests define them.
-  @compile {:no_warn_undefined, [MyApp.Agent, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
+  @compile {:no_warn_undefined,
+            [MyAppWeb.CodexTerminal, MyApp.Agent, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
 
   @root Path.expand("..", __DIR__)
   @documents [Path.join(@root, "README.md") | Path.wildcard(@root <> "/guides/*.md")]
@@ -18,7 +19,15 @@ defmodule Codex.GuidesTest do
 
   defmodule Elixir.MyAppWeb do
     defmacro __using__(:live_view), do: quote(do: import(MyAppWeb))
-    def assign(socket, values), do: Map.merge(socket, Map.new(values))
+
+    def assign(socket, values) do
+      values = Map.new(values)
+      socket |> Map.merge(values) |> Map.put(:assigns, Map.merge(socket[:assigns] || %{}, values))
+    end
+
+    def push_event(socket, name, payload),
+      do: Map.update(socket, :pushed, [{name, payload}], &(&1 ++ [{name, payload}]))
+
     def update(socket, key, fun), do: Map.update!(socket, key, fun)
     def put_flash(socket, kind, text), do: Map.put(socket, kind, text)
   end
@@ -209,6 +218,52 @@ defmodule Codex.GuidesTest do
     send(page, {:click, %{"token" => token, "answer" => "allow"}})
     assert %{error: "no such thing"} = await_page(page, &is_map_key(&1, :error))
     assert {:error, {:turn_failed, _error}} = Task.await(agent, 10_000)
+  end
+
+  test "a page shows the TUI, types, and confirms the bytes that it has drawn" do
+    model = Test.start!(["Seen in a page."], Codex.TUI.model_options())
+
+    "defmodule MyAppWeb.CodexTerminal"
+    |> block!()
+    |> String.replace("/srv/app", model.workspace)
+    |> String.replace("Session.start([],", "Session.start(#{Codex.OtherVM.client(model)},")
+    |> Code.eval_string()
+
+    view = MyAppWeb.CodexTerminal
+    {:ok, socket} = view.mount(%{}, %{}, %{})
+    {:noreply, socket} = view.handle_event("open", %{"rows" => 24, "cols" => 80}, socket)
+    browser = {view, socket, Codex.Screen.new({24, 80})}
+
+    browser = browser |> browse("Ask Codex to do anything") |> event("keys", %{"data" => "Hi"})
+    browser = browser |> browse("› Hi") |> event("keys", %{"data" => "\r"})
+    {view, socket, screen} = browse(browser, "• Seen in a page.")
+    browser = {view, socket, Codex.Screen.resize(screen, {20, 60})}
+    browser = event(browser, "resize", %{"rows" => 20, "cols" => 60})
+    {_view, socket, _screen} = browse(browser, "Ask Codex to do anything")
+    assert {:ok, _exit} = Codex.CLI.Session.stop(socket.assigns.session)
+  end
+
+  # The browser draws, answers questions of the TUI, and confirms, until it shows a text.
+  defp browse({view, socket, screen} = browser, text) do
+    if Codex.Screen.text(screen) =~ text do
+      browser
+    else
+      assert_receive message, 60_000
+      {:noreply, socket} = view.handle_info(message, Map.put(socket, :pushed, []))
+      Enum.reduce(socket.pushed, {view, socket, screen}, &draw/2) |> browse(text)
+    end
+  end
+
+  defp draw({"data", %{bytes: bytes}}, {view, socket, screen}) do
+    bytes = Base.decode64!(bytes)
+    {screen, answers} = Codex.Screen.feed(screen, bytes)
+    browser = event({view, socket, screen}, "drawn", %{"bytes" => byte_size(bytes)})
+    if answers == "", do: browser, else: event(browser, "keys", %{"data" => answers})
+  end
+
+  defp event({view, socket, screen}, name, data) do
+    {:noreply, socket} = view.handle_event(name, data, socket)
+    {view, socket, screen}
   end
 
   test "the agent calls the tool of the guide" do

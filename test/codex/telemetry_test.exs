@@ -6,6 +6,7 @@ defmodule Codex.TelemetryTest do
   import Codex.TelemetryStandIn
   import ExUnit.CaptureLog
   alias Codex.{Approvals, AppServer, Events, Exec, Items, Stub, Telemetry, Test, Thread}
+  alias Codex.CLI.Session
   alias Codex.Telemetry.Table
   alias Codex.Turn.{Job, Span}
 
@@ -107,6 +108,24 @@ defmodule Codex.TelemetryTest do
 
   describe "with :telemetry" do
     setup do: load!()
+
+    test "an interactive session has a start and an end", %{tmp_dir: dir} do
+      :ok = listen!()
+      {:ok, session} = Session.start(codex_path: Stub.write!(dir, "exit 3"))
+      assert {session, %{status: 3} = exit} = ended(session)
+      assert Session.stop(session) == {:ok, exit}
+
+      assert [{[:tui, :start], _, %{command: "start"}}, {[:tui, :stop], _, stopped}] =
+               check!(told())
+
+      assert %{exit_status: 3, signal: nil, os_pid: os_pid} = stopped
+      assert os_pid == Session.os_pid(session)
+    end
+
+    defp ended(session) do
+      {:ok, session, outputs} = Session.next(session, 20_000)
+      if exit = outputs[:exit], do: {session, exit}, else: ended(session)
+    end
 
     test "a turn is a span, with its process, items and tools", %{tmp_dir: dir} do
       listen!()

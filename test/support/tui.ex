@@ -41,36 +41,39 @@ defmodule Codex.TUI do
   end
 
   @doc "Waits until the screen shows a text or fits a regex."
-  def see(tui, text, deadline \\ now() + @wait) do
-    cond do
-      Screen.text(tui.screen) =~ text ->
-        tui
-
-      tui.exit != nil or now() > deadline ->
-        flunk("expected #{inspect(text)} on the screen, got:\n#{Screen.text(tui.screen)}")
-
-      true ->
-        tui |> receive_next(deadline - now()) |> see(text, deadline)
-    end
+  def see(tui, text) do
+    tui = wait(tui, &shows?(&1, text), now() + @wait)
+    if shows?(tui, text), do: tui, else: flunk(missing(tui, text))
   end
+
+  @doc "Returns whether the screen shows a text or fits a regex."
+  def shows?(tui, text), do: Screen.text(tui.screen) =~ text
+
+  defp missing(tui, text),
+    do: "expected #{inspect(text)} on the screen, got:\n#{Screen.text(tui.screen)}"
 
   @doc "Waits for the exit of the CLI."
   def ended(%{exit: nil} = tui), do: tui |> receive_next(@wait) |> ended()
   def ended(%{exit: exit}), do: exit
 
   @doc "Presses Ctrl-C until the CLI exits: the first may interrupt a turn that is just ending."
-  def quit(tui, presses \\ 10)
-  def quit(tui, 0), do: flunk("the TUI does not end:\n#{Screen.text(tui.screen)}")
+  def quit(tui), do: leave(tui, & &1.exit, 10).exit
 
-  def quit(tui, presses) do
-    tui = tui |> type(<<3>>) |> receive_until(now() + 3_000)
-    if tui.exit, do: tui.exit, else: quit(tui, presses - 1)
+  @doc "Presses Ctrl-C until the function returns true for the terminal."
+  def leave(tui, left?, presses \\ 10) do
+    tui = tui |> type(<<3>>) |> wait(left?, now() + 3_000)
+
+    cond do
+      left?.(tui) -> tui
+      presses > 0 -> leave(tui, left?, presses - 1)
+      true -> flunk("the TUI does not end:\n#{Screen.text(tui.screen)}")
+    end
   end
 
-  defp receive_until(tui, deadline) do
-    if tui.exit != nil or now() > deadline,
+  defp wait(tui, done?, deadline) do
+    if done?.(tui) || tui.exit != nil || now() > deadline,
       do: tui,
-      else: tui |> receive_next(deadline - now()) |> receive_until(deadline)
+      else: tui |> receive_next(deadline - now()) |> wait(done?, deadline)
   end
 
   @doc "Types a text, waits until it stands on the screen, and presses Enter."

@@ -213,8 +213,7 @@ defmodule Codex.CLI.Session do
   defp result(session, {:ok, sub, outputs}) do
     session = granted(%{session | sub: sub}, outputs)
     outputs = Enum.flat_map(outputs, &output/1)
-    if exit = outputs[:exit], do: emit_stop(session, exit)
-    {:ok, session, outputs}
+    {:ok, emit_stop(session, outputs[:exit]), outputs}
   end
 
   defp result(session, {:error, sub, error}), do: {:error, %{session | sub: sub}, error}
@@ -246,7 +245,7 @@ defmodule Codex.CLI.Session do
   @spec stop(t()) :: {:ok, Subprocess.Exit.t()} | {:error, Subprocess.Error.t()}
   def stop(%__MODULE__{} = session) do
     with {:ok, exit} <- Subprocess.stop(session.sub) do
-      emit_stop(session, exit)
+      _ = emit_stop(session, exit)
       {:ok, exit}
     end
   end
@@ -319,10 +318,14 @@ defmodule Codex.CLI.Session do
     {prefix, meta, System.monotonic_time()}
   end
 
-  defp emit_stop(%{telemetry: {prefix, meta, began}}, exit) do
+  # Once: the exit may be asked for again.
+  defp emit_stop(%{telemetry: started} = session, exit) when nil in [started, exit], do: session
+
+  defp emit_stop(%{telemetry: {prefix, meta, began}} = session, exit) do
     meta = Map.merge(meta, %{exit_status: exit.status, signal: exit.signal})
     measurements = Map.put(Telemetry.spent(began), :system_time, System.system_time())
     Telemetry.execute(prefix ++ [:tui, :stop], measurements, meta)
+    %{session | telemetry: nil}
   end
 
   defimpl Inspect do

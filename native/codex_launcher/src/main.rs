@@ -36,7 +36,11 @@ fn main() -> ExitCode {
     let word = args.next();
     if word.as_ref().is_some_and(|word| word == terminal::WORD) {
         sys::seal_descriptors();
-        return if terminal::run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if terminal::run(args.next()).is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let server = match word {
         Some(word) if word == mcp::WORD => Some(Err(mcp::run(args))),

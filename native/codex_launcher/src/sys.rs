@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -287,7 +288,15 @@ pub fn port() -> std::io::Result<(OwnedFd, OwnedFd)> {
 
 /// Makes reads and writes return instead of waiting.
 pub fn nonblocking(fd: impl AsFd) -> nix::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    set_flags(fd, |flags| flags | OFlag::O_NONBLOCK)
+}
+
+/// Makes reads and writes wait.
+pub fn blocking(fd: impl AsFd) -> nix::Result<()> {
+    set_flags(fd, |flags| flags - OFlag::O_NONBLOCK)
+}
+
+fn set_flags(fd: impl AsFd, change: impl Fn(OFlag) -> OFlag) -> nix::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
+    fcntl(&fd, FcntlArg::F_SETFL(change(flags))).map(drop)
 }

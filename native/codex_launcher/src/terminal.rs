@@ -1,5 +1,6 @@
-//! `codex_launcher terminal`: holds the terminal of the VM while a program in a pseudo-terminal is
-//! shown on it.
+//! `codex_launcher terminal PATH`: holds the terminal of the VM while a program in a
+//! pseudo-terminal is shown on it. It is named by its path, because a program of a port may have a
+//! session of its own, without the terminal; without a path, it is that of stderr.
 //!
 //! It turns the terminal raw, writes the program's output to it, and notifies the VM of its size.
 //! The VM itself reads the keys: its runtime reads stdin in any case, and two readers would each
@@ -16,10 +17,13 @@ use nix::errno::Errno;
 use nix::libc::winsize;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{read, write};
+use nix::unistd::{read, ttyname, write};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 /// The first argument that asks for this.
 pub const WORD: &str = "terminal";
@@ -42,14 +46,13 @@ const RESET: &[u8] = b"\x1b[<u\x1b[?2004l\x1b[?1004l\x1b[?1000l\x1b[?1002l\x1b[?
 \x1b[?2026l\x1b[?1049l\x1b[?25h\x1b[0m\r\n";
 
 /// Serves until the VM leaves or ends.
-pub fn run() -> std::io::Result<()> {
+pub fn run(path: Option<OsString>) -> std::io::Result<()> {
     let (input, output) = sys::port()?;
     let mut signals = Signals::install()?;
-    // The port's programs are a process group in the background, which may not change a terminal
-    // otherwise.
+    // In the session of the terminal, this is a process group in the background.
     sys::ignore_terminal_stops();
     let mut port = Port { output, sent: None };
-    let tty = match File::options().read(true).write(true).open("/dev/tty") {
+    let tty = match open(path) {
         Ok(tty) => tty,
         Err(e) => return port.refuse(&e.to_string()),
     };
@@ -86,6 +89,16 @@ pub fn run() -> std::io::Result<()> {
             }
         }
     }
+}
+
+fn open(path: Option<OsString>) -> std::io::Result<File> {
+    let path = match path {
+        Some(path) => PathBuf::from(path),
+        None => ttyname(std::io::stderr())?,
+    };
+    let mut options = File::options();
+    // It must not become the terminal of this session, which would get its signals.
+    options.read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(path)
 }
 
 /// The end of the port that the VM reads.
@@ -151,6 +164,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         if !self.clean {
             let _ = (&self.tty).write_all(RESET);
+            // A VM that is killed leaves its stdin non-blocking, and a shell would read nothing.
+            // It has stderr in common with us, mostly of the same terminal.
+            let _ = sys::blocking(std::io::stderr());
         }
         let _ = tcsetattr(&self.tty, SetArg::TCSADRAIN, &self.before);
     }

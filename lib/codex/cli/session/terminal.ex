@@ -19,11 +19,19 @@ defmodule Codex.CLI.Session.Terminal do
     if shell?() do
       no_terminal("IEx reads it")
     else
-      opts = [:binary, :use_stdio, :hide, :eof, packet: 4, args: ["terminal"]]
+      opts = [:binary, :use_stdio, :hide, :eof, packet: 4, args: ["terminal" | path()]]
       {:spawn_executable, Launcher.path()} |> Port.open(opts) |> taken()
     end
   rescue
     error in ErlangError -> no_terminal(inspect(error.original))
+  end
+
+  # The terminal that the VM reads the keys from. Without /proc, it is that of stderr.
+  defp path do
+    case File.read_link("/proc/self/fd/0") do
+      {:ok, path} -> [path]
+      {:error, _no_proc} -> []
+    end
   end
 
   defp shell?, do: Code.ensure_loaded?(IEx) and IEx.started?()
