@@ -88,6 +88,7 @@ defmodule CodexSdk.MixProject do
       nest_modules_by_prefix: [
         Codex.AppServer.Request,
         Codex.Events,
+        Codex.Hooks,
         Codex.Items,
         Codex.StreamEvent
       ]
@@ -104,7 +105,7 @@ defmodule CodexSdk.MixProject do
     [
       "Running turns":
         guides(~w(ways_to_run options app_server terminal events tools structured_output)) ++
-          guides(~w(agents long_runs jobs)),
+          guides(~w(hooks agents long_runs jobs)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))
@@ -142,6 +143,7 @@ defmodule CodexSdk.MixProject do
       ],
       "Many at once": ~r/^Codex\.Batch(\.|$)/,
       Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
+      Hooks: ~r/^Codex\.Hooks(\.|$)/,
       "Approvals and tools": [
         Codex.Approvals,
         Codex.Approvals.Hook,

@@ -3,6 +3,8 @@ defmodule Codex do
   @moduledoc readme |> File.read!() |> String.split("<!-- MDOC -->") |> Enum.fetch!(1)
 
   alias Codex.{Batch, Options, Thread}
+  alias Codex.Hooks.Unreachable
+  alias Codex.Options.Merge
   alias Codex.Turn.{Cancellation, Running}
 
   @typedoc "Why no thread was made: an option is wrong, or the transport does not support it."
@@ -174,5 +176,10 @@ defmodule Codex do
           | {:error, Codex.Sessions.reason() | :not_a_directory}
   defdelegate list_sessions(opts \\ []), to: Codex.Sessions
 
-  defp build(opts, thread_opts, extra), do: Thread.Start.new(opts, thread_opts, extra)
+  defp build(opts, thread_opts, extra) do
+    with {:ok, thread} <- Thread.Start.new(opts, thread_opts, extra),
+         settings = Merge.merge(thread.codex_opts, thread.thread_opts, %{}),
+         :ok <- Unreachable.warn(settings),
+         do: {:ok, thread}
+  end
 end

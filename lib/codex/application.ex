@@ -2,7 +2,7 @@ defmodule Codex.Application do
   @moduledoc false
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
   # directories to remove with their owners, the staged files, the threads that read files and
-  # credentials, the known limits of accounts, the registered tools, and the commands of tools. Each
+  # credentials, the hooks of threads, the known limits of accounts, the registered tools, and the commands of tools. Each
   # restarts alone after a crash.
   use Application
 
@@ -19,6 +19,7 @@ defmodule Codex.Application do
       Codex.TemporaryDirectories,
       {Codex.Files.Registry, Codex.Files.Registry.private()},
       Codex.AppServer.RequestId,
+      {Registry, keys: :unique, name: Codex.AppServer.HooksRegistry},
       {DynamicSupervisor, name: Codex.AppServer.Supervisor, strategy: :one_for_one},
       {DynamicSupervisor, name: Codex.MCP.Supervisor, strategy: :one_for_one},
       Codex.Auth.Runtime,

@@ -44,14 +44,23 @@ defmodule Codex.Approvals do
       permanently), `always: true` (allows the MCP tool permanently)
     * `{:deny, reason}` - the turn continues without it; the reason `:cancel` ends the turn
     * `{:async, ref}`, `{:async, ref, metadata}` - `await/2` of the hook returns the decision
+    * `{:rewrite, input}` - on `codex exec` only: the tool gets this input, a map or the command as
+      text. Over an app-server, use the hook `pre_tool_use`
     * `:later` - any process answers the event's `token` with `Codex.AppServer.answer/2` before
       `expires_at`; no process waits for that
 
-  The reason of a denial is not sent, because the protocol has no field for it. The request is
+  Over an app-server the reason of a denial is not sent, because the protocol has no field for it.
+  The request is
   denied if the policy returns anything else (also an unknown option), crashes, lacks the callback,
   or does not decide within `approval_timeout_ms`; the first two are logged. The idle timeout is
   suspended while a decision is pending. A policy runs in its own process, which ends with the
   reader of the turn.
+
+  ## On codex exec
+
+  `codex exec` asks for no approvals. There the policy is a hook (`Codex.Hooks`) and decides about
+  every command, patch and call of an MCP tool, also those that an app-server would not ask about.
+  `transports/0` returns the differences as data.
   """
 
   alias Codex.Approvals.{Crash, Spans, StaticPolicy}
@@ -71,6 +80,45 @@ defmodule Codex.Approvals do
     permissions_approval: :review_permissions,
     mcp_tool_approval: :review_tool
   }
+
+  @doc """
+  Returns how a policy works on each transport.
+
+    * `asked` - `:on_request`: about what the CLI wants an approval for, by `ask_for_approval` and
+      sandbox. `:every_call`: about each command, patch and call of an MCP tool
+    * `events` - the types of events
+    * `decisions` - the decisions with an effect. On `codex exec`, `:later` denies
+    * `reason` - whether the model reads the reason of a denial
+
+        iex> Codex.Approvals.transports().exec.asked
+        :every_call
+  """
+  @spec transports() :: %{
+          (:exec | :app_server) => %{
+            asked: :every_call | :on_request,
+            events: [atom()],
+            decisions: [atom()],
+            reason: boolean()
+          }
+        }
+  def transports do
+    events = @callbacks |> Map.keys() |> Enum.sort()
+
+    %{
+      app_server: %{
+        asked: :on_request,
+        events: events,
+        decisions: [:allow, :deny, :later],
+        reason: false
+      },
+      exec: %{
+        asked: :every_call,
+        events: events -- [:permissions_approval],
+        decisions: [:allow, :deny, :rewrite],
+        reason: true
+      }
+    }
+  end
 
   @doc """
   Decides whether a host tool may run: `:allow` or `{:deny, reason}`. An asynchronous decision is
@@ -157,12 +205,14 @@ defmodule Codex.Approvals do
 
   @doc false
   # Asks a policy about an event of the app-server. Always returns a decision or `:later`.
-  @spec decide(policy(), map(), map(), timeout()) :: decision() | :later
+  @spec decide(policy(), map(), map(), timeout()) ::
+          decision() | :later | {:rewrite, map() | String.t()}
   def decide(policy, event, context, timeout) do
     callback = Map.fetch!(@callbacks, event.type)
 
     case review(policy, callback, event, context, timeout: timeout) do
       async when is_tuple(async) and elem(async, 0) == :async -> later(policy, async, timeout)
+      {:rewrite, _input} = decision when context.transport == :exec -> decision
       decision -> decision(decision)
     end
   catch

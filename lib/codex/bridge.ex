@@ -31,16 +31,21 @@ defmodule Codex.Bridge do
   @doc """
   Opens a bridge that is owned by the calling process. Nothing can connect without the token, and
   only one connection can have it.
+
+  With `ended`, a function, any number of connections can have the token: the CLI makes one for each
+  sub-agent. The function is called with `:lost` if a connection, or this side of all of them, ends
+  before the CLI has closed it, and with `:last` when the CLI has closed the last one.
   """
-  @spec open([Service.t()]) :: {:ok, t()} | {:error, {:bridge, :inet.posix() | :not_started}}
-  def open(services) do
+  @spec open([Service.t()], Connection.ended() | nil) ::
+          {:ok, t()} | {:error, {:bridge, :inet.posix() | :not_started}}
+  def open(services, ended \\ nil) do
     dir = directory()
 
     with :ok <- TemporaryDirectories.adopt([dir], self(), :remove),
          {:ok, listener} <- listen(dir) do
       token = 32 |> :crypto.strong_rand_bytes() |> Base.encode16(case: :lower)
       env = %{"CODEX_SDK_BRIDGE_SOCKET" => socket(dir), "CODEX_SDK_BRIDGE_TOKEN" => token}
-      {:ok, %__MODULE__{pid: start(listener, token, services), dir: dir, env: env}}
+      {:ok, %__MODULE__{pid: start(listener, token, services, ended), dir: dir, env: env}}
     else
       {:error, reason} ->
         remove(dir)
@@ -67,7 +72,7 @@ defmodule Codex.Bridge do
          do: {:ok, listener}
   end
 
-  defp start(listener, token, services) do
+  defp start(listener, token, services, ended) do
     owner = self()
 
     {:ok, pid} =
@@ -75,13 +80,22 @@ defmodule Codex.Bridge do
         OwnerMonitor.start(owner)
 
         receive do
-          :begin -> Connection.run(listener, token, services)
+          :begin -> Connection.run(listener, token, services, ended)
         end
       end)
 
+    _ = if ended, do: spawn(fn -> watch(pid, ended) end)
     :ok = :gen_tcp.controlling_process(listener, pid)
     send(pid, :begin)
     pid
+  end
+
+  defp watch(pid, ended) do
+    ref = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^ref, :process, _pid, _reason} -> ended.(:lost)
+    end
   end
 
   @doc "Ends the connection and all calls, and removes the directory."

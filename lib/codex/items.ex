@@ -26,6 +26,47 @@ defmodule Codex.Items do
     @type t :: %__MODULE__{type: String.t(), payload: map()}
   end
 
+  defmodule HookBlocked do
+    @moduledoc """
+    An action that a hook refused, so that it did not happen: an item of this package, not of the CLI.
+
+      * `id` - the id of the call, if it is known
+      * `event` - the event of `Codex.Hooks`
+      * `tool`, `input` - the refused call; nil if the CLI does not name it, and for prompts
+      * `reason` - the words for the model
+      * `thread_id` - the thread, that of a sub-agent if it is one
+      * `source` - `:host` for the option `hooks` and what is built on it, `:user` for hooks in files
+    """
+    defstruct [
+      :id,
+      :event,
+      :tool,
+      :input,
+      :reason,
+      :thread_id,
+      :source,
+      type: :hook_blocked,
+      extra: %{}
+    ]
+
+    @typedoc "A refused action."
+    @type t :: %__MODULE__{
+            id: String.t() | nil,
+            type: :hook_blocked,
+            event: Codex.Hooks.name(),
+            tool: String.t() | nil,
+            input: map() | nil,
+            reason: String.t() | nil,
+            thread_id: String.t() | nil,
+            source: :host | :user,
+            extra: map()
+          }
+
+    defimpl Inspect do
+      def inspect(item, opts), do: Codex.ShortInspect.data(item, opts)
+    end
+  end
+
   specs = Schema.specs(:items)
 
   for spec <- specs do
@@ -48,9 +89,13 @@ defmodule Codex.Items do
   @typedoc "Any item."
   @type t ::
           unquote(
-            Enum.reduce(specs, quote(do: Unknown.t() | RawResponseItem.t()), fn spec, union ->
-              quote(do: unquote(spec.module).t() | unquote(union))
-            end)
+            Enum.reduce(
+              specs,
+              quote(do: Unknown.t() | RawResponseItem.t() | HookBlocked.t()),
+              fn spec, union ->
+                quote(do: unquote(spec.module).t() | unquote(union))
+              end
+            )
           )
 
   @doc """
@@ -98,6 +143,12 @@ defmodule Codex.Items do
   @spec to_map(t()) :: map()
   def to_map(%Unknown{raw: raw}), do: raw
   def to_map(%RawResponseItem{type: type, payload: payload}), do: Map.put(payload, "type", type)
+
+  def to_map(%HookBlocked{} = item) do
+    for {key, value} when value != nil and key != :extra <- Map.from_struct(item),
+        into: item.extra,
+        do: {Atom.to_string(key), if(is_atom(value), do: Atom.to_string(value), else: value)}
+  end
 
   for spec <- specs do
     {type, _} = hd(spec.names)

@@ -26,7 +26,7 @@ defmodule Codex.Sessions do
 
   import Kernel, except: [apply: 2]
 
-  alias Codex.{Home, OptionError}
+  alias Codex.{Home, OptionError, Redaction}
   alias Codex.Sessions.{Export, Filter, History, Index, Listing, LogFiles, Moves, Options, Page}
   alias Codex.Sessions.{Patches, Prices, Record, Search, Session, Store, Tail, Transcript, Turn}
   alias Codex.Sessions.Usage
@@ -506,13 +506,25 @@ defmodule Codex.Sessions do
   @spec export(Session.t() | String.t(), keyword() | map()) ::
           {:ok, iodata() | Path.t()} | {:error, reason() | {:write_failed, Path.t(), atom()}}
   def export(session, opts \\ []) do
-    with {:ok, opts, store, id} <- one(:export, session, opts) do
+    with {:ok, opts, store, id} <- one(:export, session, opts),
+         {:ok, patterns} <- patterns(opts.redact) do
       # The bytes of images are for pages; a document of text has none.
       images = if opts.format == :html, do: opts.images, else: :skip
       read = Transcript.read(store, id, images: images)
-      Export.run(opts.format, read.session, read.turns, opts.max_text_bytes, opts.to)
+      {session, turns} = mask({read.session, read.turns}, patterns)
+      Export.run(opts.format, session, turns, opts.max_text_bytes, opts.to)
     end
   end
+
+  defp patterns(redact) do
+    with :error <- Redaction.cast(redact) do
+      expected = "a list of texts that are not blank, and of regular expressions"
+      {:error, OptionError.invalid([:redact], "[redacted]", expected)}
+    end
+  end
+
+  defp mask(read, []), do: read
+  defp mask(read, patterns), do: read |> Redaction.mask(Redaction.new(patterns)) |> elem(0)
 
   defp home(opts), do: Home.resolve(Map.to_list(Map.take(opts, [:codex_home])))
 

@@ -27,6 +27,8 @@ defmodule Codex.Turn do
     :last_agent,
     attempts: 1,
     repairs: 0,
+    blocked: 0,
+    redacted: nil,
     extras: %{},
     kept: %Kept{},
     children: %{},
@@ -68,6 +70,11 @@ defmodule Codex.Turn do
 
   def add(%__MODULE__{} = turn, {:warnings, texts} = event),
     do: {event, %{turn | warnings: Enum.reduce(texts, turn.warnings, &Warnings.put(&2, &1))}}
+
+  def add(%__MODULE__{} = turn, {:masked, counts} = event) do
+    before = turn.redacted || %{outputs: 0, events: 0}
+    {event, %{turn | redacted: Map.merge(before, counts, fn _key, n, m -> n + m end)}}
+  end
 
   # A further turn adds to the lines of the turns before.
   def add(%__MODULE__{} = turn, {:extras, map} = event) do
@@ -178,6 +185,9 @@ defmodule Codex.Turn do
 
   defp take(turn, %Events.ItemCompleted{item: %Items.AgentMessage{} = message}),
     do: %{turn | message: message}
+
+  defp take(turn, %Events.ItemCompleted{item: %Items.HookBlocked{}}),
+    do: %{turn | blocked: turn.blocked + 1}
 
   defp take(turn, %Events.TurnFailed{} = event),
     do: %{turn | failure: failure(event), event: event}
@@ -307,6 +317,8 @@ defmodule Codex.Turn do
       attempts: turn.attempts,
       schema: turn.schema,
       repairs: turn.repairs,
+      blocked: turn.blocked,
+      redacted: turn.redacted,
       raw:
         Map.merge(turn.extras, %{
           events: events,

@@ -13,12 +13,12 @@ defmodule Codex.AreasTest do
     ~w(app_server exec mcp bridge),
     ~w(jsonrpc turn review),
     ~w(models auth agents),
-    ~w(options tools tool files approvals retry rate_limit telemetry),
+    ~w(options tools tool files hooks approvals retry rate_limit telemetry),
     ~w(sessions config home temporary_directories program protocol),
     ~w(http error jsonl input),
     ~w(subprocess toml file_system native_pool),
     ~w(exceptions settings owner_monitor did_you_mean started format),
-    ~w(schema json text native events short_inspect)
+    ~w(schema json text native redaction events short_inspect)
   ]
   @order List.flatten(@rows)
   @place @order |> Enum.with_index() |> Map.new()

@@ -126,7 +126,8 @@ defmodule Codex.ErrorTest do
           invalid_request input_too_large incomplete content_policy stream_disconnected connection_refused timeout sandbox
           approval_denied interrupted killed crashed thread_not_found thread_busy config auth_missing login_forbidden
           cli_not_found cli_unsupported not_a_git_repo mcp tool guardrail protocol overflow unsupported unknown
-          sandbox_assessment_failed tool_failure approval_hook_failed unsupported_feature)a
+          sandbox_assessment_failed tool_failure approval_hook_failed unsupported_feature
+          blocked budget until)a
 
       assert Enum.sort(Error.kinds()) == Enum.sort(named)
     end

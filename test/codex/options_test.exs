@@ -117,6 +117,12 @@ defmodule Codex.OptionsTest do
     :codex_home,
     :resume_all,
     :tools,
+    :hooks,
+    :until,
+    :budget,
+    :redact,
+    :approval_policy,
+    :approval_hook,
     :local_provider,
     :isolation,
     :model_providers,
@@ -264,6 +270,10 @@ defmodule Codex.OptionsTest do
       retry: :resume,
       retry_opts: [max_attempts: 2],
       rate_limit_opts: [max_attempts: 2],
+      hooks: [pre_tool_use: &__MODULE__.allow/1],
+      until: &__MODULE__.allow/1,
+      budget: 1_000,
+      redact: ["a"],
       metadata: %{a: 1},
       labels: %{a: 1},
       api_key: "sk-1",
@@ -273,6 +283,8 @@ defmodule Codex.OptionsTest do
       telemetry_prefix: [:mine],
       trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     }
+
+    def allow(_event), do: :allow
 
     @numbers [:positive, :count, :milliseconds, :timeout, :bytes]
 
@@ -338,7 +350,7 @@ defmodule Codex.OptionsTest do
               error = {:error, {:unsupported_option, row.name}}
               assert told == if(default?, do: {:ok, unset}, else: error)
 
-            {how, told} when how in [:host, :connection, :input, :resume_all, :trace] ->
+            {how, told} when how in [:host, :hooks, :connection, :input, :resume_all, :trace] ->
               assert {row.name, elem(told, 0)} == {row.name, :ok}
 
             {_sent, {:ok, told}} ->

@@ -127,6 +127,24 @@ defmodule Codex.TelemetryTest do
       if exit = outputs[:exit], do: {session, exit}, else: ended(session)
     end
 
+    @tag :codex_cli
+    test "hooks of the host tell of their answers, without words of the user" do
+      model = Test.start!([shell("echo hi > a"), "Done."])
+      hook = fn _ -> {:deny, "private"} end
+      options = Test.thread_options(model) ++ [hooks: [pre_tool_use: hook], redact: [@prompt]]
+
+      {:ok, thread} =
+        Codex.start_thread(Test.options(model) ++ [telemetry_content: true], options)
+
+      listen!()
+      assert {:ok, %{blocked: 1}} = Thread.run(thread, @prompt)
+      told = told()
+      check!(Enum.filter(told, &match?({[:hook, _], _, _}, &1)))
+      assert [{_, _, meta}] = for({[:hook, :stop], _, %{event: :pre_tool_use}} = e <- told, do: e)
+      assert %{answer: :deny, failure: nil, tool: "Bash"} = meta
+      refute inspect(told, limit: :infinity, printable_limit: :infinity) =~ "private words"
+    end
+
     test "a turn is a span, with its process, items and tools", %{tmp_dir: dir} do
       listen!()
 

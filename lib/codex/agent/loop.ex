@@ -134,8 +134,9 @@ defmodule Codex.Agent.Loop do
   ## A turn
 
   defp element(element, state) do
+    known = state.turn.total || state.turn.thread.usage
     {_event, turn} = Turn.add(state.turn, element)
-    state = note(element, %{state | turn: turn})
+    state = note(element, known, %{state | turn: turn})
 
     cond do
       failure?(element) and Run.stopped?(state.run) -> {[], %{state | held: element}}
@@ -150,14 +151,17 @@ defmodule Codex.Agent.Loop do
   defp hidden?(_element, _state), do: false
 
   # Turns that repair the answer follow the first.
-  defp note(%TurnStarted{turn_id: id}, %{turn_id: nil} = state), do: %{state | turn_id: id}
+  defp note(%TurnStarted{turn_id: id}, _known, %{turn_id: nil} = state),
+    do: %{state | turn_id: id}
 
   # The CLI counts the tokens of a response after its calls of tools.
-  defp note(%RawResponseCompleted{usage: usage}, state) when is_map(usage),
+  defp note(%RawResponseCompleted{usage: usage}, _known, state) when is_map(usage),
     do: %{state | spent: Usage.sum(state.spent, usage)}
 
-  defp note(%ThreadTokenUsageUpdated{}, state), do: %{state | spent: nil}
-  defp note(_element, state), do: state
+  # At the end of a turn that was interrupted, the server repeats the total before the response.
+  defp note(%ThreadTokenUsageUpdated{usage: known}, known, state), do: state
+  defp note(%ThreadTokenUsageUpdated{}, _known, state), do: %{state | spent: nil}
+  defp note(_element, _known, state), do: state
 
   defp failure?({:failed, _error}), do: true
   defp failure?(event), do: Turn.failure(event) != nil

@@ -4,9 +4,10 @@ defmodule Codex.AppServer.Backend do
   # them. `Codex.AppServer.Turn` is the turn while it runs.
 
   alias Codex.{AppServer, Error, FileSystem, Input, Protocol}
-  alias Codex.AppServer.{Connect, Connection, Params, ThreadParams, TurnStart}
+  alias Codex.AppServer.{Connect, Connection, Hooks, Params, ThreadParams, TurnStart}
   alias Codex.CLI.Since
   alias Codex.Exec.Secrets
+  alias Codex.Hooks.Set
   alias Codex.Options.{Merge, Overrides}
   alias Codex.Review.Target
   alias Codex.Turn.{Job, Running}
@@ -33,6 +34,7 @@ defmodule Codex.AppServer.Backend do
 
     with :ok <- matches(about, thread.codex_opts, settings),
          :ok <- takes(which, settings, job.turn_opts),
+         {:ok, hooks} <- hooks(which, conn, about, job),
          {:ok, begin} <- begin(job, about.files),
          :ok <- directory(settings.working_directory, about.files),
          :ok <- exists(job, about),
@@ -48,10 +50,12 @@ defmodule Codex.AppServer.Backend do
         turn: turn,
         params: params,
         items: job.history,
-        working_directory: settings.working_directory
+        working_directory: settings.working_directory,
+        verify: nil
       }
 
-      {:ok, %{job | plan: %{conn: conn, start: start, handler: handler(thread, settings)}}}
+      handler = handler(thread, settings)
+      {:ok, %{job | plan: %{conn: conn, start: start, handler: handler, hooks: hooks}}}
     end
   end
 
@@ -108,6 +112,43 @@ defmodule Codex.AppServer.Backend do
   end
 
   defp takes(_which, _settings, _turn), do: :ok
+
+  # The server calls hooks through a socket of this machine, and knows their events since it has
+  # loaded the thread.
+  defp hooks(which, conn, about, %{settings: settings} = job) do
+    case Codex.Hooks.Turn.hooks(settings, :app_server, %{
+           telemetry_prefix: settings.telemetry_prefix
+         }) do
+      nil ->
+        {:ok, nil}
+
+      set ->
+        # What a CLI lacks before this version says whether it runs the hooks.
+        with :ok <- Since.check(about.lacks, "hooks/list", %{"threadId" => ""}),
+             do: hooks(set, which, Connection.whereis(conn), about, job)
+    end
+  end
+
+  defp hooks(set, {how, id}, conn, %{files: :local}, job)
+       when how in [:loaded, :resume] and is_pid(conn) do
+    if Hooks.whereis(conn, id) == nil or Set.events(set) -- Hooks.events(conn, id) == [],
+      do: {:ok, set},
+      else: {:error, {:unsupported_option, of_hooks(job), :loaded}}
+  end
+
+  defp hooks(set, _which, conn, %{files: :local}, _job) when is_pid(conn) or conn == nil,
+    do: {:ok, set}
+
+  defp hooks(_set, _which, _conn, _remote, job),
+    do: {:error, {:unsupported_option, of_hooks(job), :remote}}
+
+  @of_hooks [until: nil, budget: nil, redact: [], hooks: []]
+
+  # Named by the turn, else by the thread.
+  defp of_hooks(job) do
+    all = for {name, none} <- @of_hooks, job.settings[name] != none, do: name
+    Enum.find(all, hd(all), &(job.turn_opts[&1] not in [nil, []]))
+  end
 
   # Facts of the connection. If it is down, the turn fails when it runs, and nothing is checked
   # against it.

@@ -16,10 +16,18 @@ defmodule Codex.AppServer.ThreadParams do
   # Options of these kinds are the configuration of a thread, which no turn can change.
   @configuring [:config, :overrides, :enable, :disable]
 
-  defstruct [:settings, params: %{}, config: []]
+  defstruct [:settings, params: %{}, config: [], hooks: nil]
 
-  @typedoc "Settings, their parameters by name, and their overrides of the configuration."
-  @type t :: %__MODULE__{settings: map(), params: map(), config: [Overrides.t()]}
+  @typedoc """
+  Settings, their parameters by name, their overrides of the configuration, and a function that
+  returns the overrides of hooks for all others.
+  """
+  @type t :: %__MODULE__{
+          settings: map(),
+          params: map(),
+          config: [Overrides.t()],
+          hooks: ([Overrides.t()] -> [Overrides.t()]) | nil
+        }
 
   @typedoc "Parameters as on the wire, and the names of experimental ones."
   @type params :: {map(), [String.t()]}
@@ -52,6 +60,8 @@ defmodule Codex.AppServer.ThreadParams do
 
     overrides =
       settings.below ++ sent.config ++ as_config ++ settings.config ++ settings.config_overrides
+
+    overrides = if sent.hooks, do: overrides ++ sent.hooks.(overrides), else: overrides
 
     with {:ok, config} <- config(overrides) do
       params = Map.merge(sent.params, sandbox)

@@ -8,10 +8,11 @@ defmodule Codex.AppServer.Turn do
 
   @behaviour Codex.Turn.Transport
 
-  alias Codex.AppServer.{Backend, Connection, EventDecoder, RequestHandlers, TurnStart}
+  alias Codex.AppServer.{Backend, Connection, EventDecoder, Hooks, RequestHandlers, TurnStart}
   alias Codex.Tools.Terminals
   alias Codex.Error.Redact
   alias Codex.Events
+  alias Codex.Hooks.{Budget, Set}
   alias Codex.Turn.{Cancellation, Extras, Usage, Warnings}
 
   # How long a reader waits for the end of a turn that it does not want any more.
@@ -33,6 +34,9 @@ defmodule Codex.AppServer.Turn do
     :total,
     :before,
     :response_id,
+    :hooks,
+    :gate,
+    :verdict,
     ended?: false,
     warned?: false,
     asked: %{}
@@ -73,18 +77,61 @@ defmodule Codex.AppServer.Turn do
           extras: Extras.new(job.settings.keep)
         }
 
-        start(run, Backend.start(job, how))
+        hooks(run, Backend.start(job, how), job.plan.hooks)
     end
+  end
+
+  defp hooks(run, start, nil), do: start(run, start)
+
+  defp hooks(run, start, set) do
+    set = Set.begin(set, run.context.call.cancel)
+    known = match?({how, _id} when how in [:loaded, :resume], start.thread)
+    id = if known, do: elem(start.thread, 1)
+
+    with :ok <- Budget.begin(set, run.job.settings.budget, id, Backend.home(run.job)),
+         {:ok, gate, start} <- gate(id && Hooks.whereis(run.conn, id), run.conn, set, start),
+         run = %{run | hooks: set, gate: gate},
+         :ok <- Hooks.enter(gate, set) do
+      start(run, start)
+    else
+      {:error, reason} -> {:failed, reason, run}
+    end
+  end
+
+  # The server has the hooks of a thread that it has loaded. It gets them with a new configuration
+  # otherwise, and says whether it runs them.
+  defp gate(nil, conn, set, start) do
+    with {:ok, gate} <- Hooks.start(conn, set) do
+      bridge = Hooks.bridge(gate)
+      configure = &Hooks.overrides(bridge, Set.events(set), &1)
+      sent = %{start.sent | hooks: &elem(configure.(&1), 0)}
+      thread = with {:loaded, id} <- start.thread, do: {:resume, id}
+      {:ok, gate, verified(%{start | thread: thread, params: nil, sent: sent}, configure)}
+    end
+  end
+
+  defp gate(gate, _conn, _set, start), do: {:ok, gate, start}
+
+  defp verified(start, configure) do
+    settings = start.sent.settings
+
+    {_overrides, keys} =
+      configure.(settings.below ++ settings.config ++ settings.config_overrides)
+
+    %{start | verify: &Hooks.verify(keys, &1, &2)}
   end
 
   defp start(run, start) do
     with {:ok, ms} <- left(run),
          :ok <- await_server(run, now() + ms),
          {:ok, {thread_id, turn_id}} <- TurnStart.open(start, &request(run, &1, &2, &3)) do
+      _ = if start.verify, do: Hooks.named(run.gate, thread_id)
       event = %Events.ThreadStarted{thread_id: thread_id}
       {:ok, [event], %{run | thread_id: thread_id, turn_id: turn_id}}
     else
-      {:error, reason} -> {:failed, cause(reason, run), run}
+      {:error, reason} ->
+        _ = if run.gate && start.verify, do: Hooks.stop(run.gate)
+        {:failed, cause(reason, run), run}
     end
   end
 
@@ -164,6 +211,9 @@ defmodule Codex.AppServer.Turn do
       {^cancel, :cancelled} ->
         {:cancelled, run}
 
+      {^cancel, {:hook, ref, message}} ->
+        hook(message, ref, run)
+
       {:DOWN, ^monitor, :process, _, reason} ->
         {:failed, {:down, reason}, run}
 
@@ -173,6 +223,20 @@ defmodule Codex.AppServer.Turn do
       min(ms, patience(asked)) -> expire(run)
     end
   end
+
+  # What hooks of this attempt decided.
+  defp hook(message, ref, %{hooks: %{ref: ref}} = run) do
+    case message do
+      {:blocked, item} -> received([Hooks.event(item)], run)
+      {:check, _from, _text} = check -> received([check], run)
+      {:masked, count} -> received([{:masked, %{outputs: count}}], run)
+      {:verdict, cause} -> {:none, %{run | verdict: run.verdict || cause}}
+      {:stop, cause} -> {:failed, cause, run}
+      :lost -> {:failed, {:blocked, :lost}, run}
+    end
+  end
+
+  defp hook(_message, _of_an_earlier_attempt, run), do: {:none, run}
 
   # While the server waits for an answer of the host, it is not to blame for silence.
   defp received(events, %{asked: asked} = run) when asked == %{}, do: {:ok, events, run}
@@ -227,6 +291,7 @@ defmodule Codex.AppServer.Turn do
 
     case turn["status"] do
       "interrupted" -> {:failed, :interrupted, run}
+      _status when run.verdict != nil -> {:failed, run.verdict, run}
       "failed" -> ended(failed(turn["error"] || get_in(summary, [:error, "error"]), run), run)
       _status -> ended(completed(turn, run), run)
     end
@@ -242,6 +307,16 @@ defmodule Codex.AppServer.Turn do
 
   defp notified("turn/completed", _params, run), do: {[], run}
 
+  defp notified("hook/completed" = method, params, run) do
+    event = EventDecoder.decode(method, params)
+
+    case Hooks.refused(params) do
+      nil -> {[event], run}
+      {item, false} -> {[event, Hooks.event(item)], run}
+      {item, true} -> {[event, Hooks.event(item)], refused(item, run)}
+    end
+  end
+
   # The only place of the provider's id of a response; with `experimental_raw_events`.
   defp notified("rawResponse/completed" = method, %{"responseId" => id} = params, run),
     do: {[EventDecoder.decode(method, params)], %{run | response_id: id}}
@@ -254,6 +329,12 @@ defmodule Codex.AppServer.Turn do
       event -> {[event], run}
     end
   end
+
+  # The server ends the turn as if it were completed.
+  defp refused(%{thread_id: id} = item, %{thread_id: id} = run),
+    do: %{run | verdict: run.verdict || {:blocked, item.event, item.reason}}
+
+  defp refused(_of_a_sub_agent, run), do: run
 
   # The first report of a turn shows the tokens that the thread had used before: its total less the
   # last response.
@@ -318,6 +399,7 @@ defmodule Codex.AppServer.Turn do
   def close(run) do
     _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
     _ = if run.turn_id != nil, do: unfollow(run)
+    :ok = Hooks.leave(run.gate)
     RequestHandlers.stop(run.asked, run.conn)
     Terminals.stop(run.turn_id)
     Process.demonitor(run.monitor, [:flush])

@@ -13,6 +13,7 @@ defmodule Codex.AppServer.TurnStart do
     * `params` - the parameters of a thread's method that were checked before, or nil
     * `items` - response items that a new thread begins with
     * `working_directory` - of the turn, or nil
+    * `verify` - checks a thread before its turn begins, or nil
   """
   @type t :: %{
           thread: :start | {:loaded | :resume | :fork, String.t()} | {:last, String.t() | nil},
@@ -21,7 +22,8 @@ defmodule Codex.AppServer.TurnStart do
           turn: ThreadParams.params(),
           params: {method :: String.t(), ThreadParams.params()} | nil,
           items: [map()],
-          working_directory: String.t() | nil
+          working_directory: String.t() | nil,
+          verify: (String.t(), ask() -> :ok | {:error, term()}) | nil
         }
 
   @type ask ::
@@ -36,9 +38,13 @@ defmodule Codex.AppServer.TurnStart do
   @spec open(t(), ask()) :: {:ok, {String.t(), String.t()}} | {:error, reason()}
   def open(start, ask) do
     with {:ok, {thread_id, _model} = thread} <- thread(start.thread, start, ask),
+         :ok <- verify(start, thread_id, ask),
          {:ok, turn_id} <- begin(start, thread, ask),
          do: {:ok, {thread_id, turn_id}}
   end
+
+  defp verify(%{verify: nil}, _thread_id, _ask), do: :ok
+  defp verify(start, thread_id, ask), do: start.verify.(thread_id, ask)
 
   # Returns the thread's id and its model, which is nil if no answer named it.
   defp thread({:loaded, id}, _start, _ask), do: {:ok, {id, nil}}
@@ -99,6 +105,7 @@ defmodule Codex.AppServer.TurnStart do
 
   defp resume_and_begin(start, id, ask) do
     with {:ok, {^id, _model} = thread} <- thread({:resume, id}, start, ask),
+         :ok <- verify(start, id, ask),
          do: turn(start, thread, ask)
   end
 

@@ -1,7 +1,8 @@
 defmodule Codex.Bridge.Connection do
   @moduledoc false
-  # The process of a bridge: accepts the connection that has the token, and serves MCP on it until
-  # either side ends. Each call runs in a process of its own, which ends with this one.
+  # The process of a bridge accepts connections that have the token: one, or any number if the bridge
+  # tells its losses. Each serves MCP until either side ends. Each call runs in a process of its own,
+  # which ends with its connection.
 
   alias Codex.Bridge.Service
   alias Codex.{JSON, JSONL, OwnerMonitor}
@@ -17,35 +18,93 @@ defmodule Codex.Bridge.Connection do
   @versions ~w(2024-11-05 2025-03-26 2025-06-18 2025-11-25)
   @version "2025-06-18"
   @unknown_method {:error, %{"code" => -32_601, "message" => "Method not found"}}
-  @too_many {:error, %{"code" => -32_000, "message" => "Too many calls at the same time"}}
+  # The launcher writes this after the CLI has closed its end: `native/codex_launcher/src/bridge.rs`.
+  @end_of_cli "notifications/bridge/end"
+
+  # Calls that run at the same time. Further ones are answered at once.
+  @most 256
 
   @enforce_keys [:socket, :services, :peer, :decoder]
-  defstruct [:socket, :services, :peer, :decoder, calls: %{}]
+  defstruct [:socket, :services, :peer, :decoder, ended?: false, calls: %{}]
 
-  @doc "Serves one connection, and returns at its end. The caller owns the listener."
-  @spec run(:gen_tcp.socket(), String.t(), [Service.t()]) :: :ok
-  def run(listener, token, services) do
+  @typedoc "A function that hears how connections end."
+  @type ended :: (:lost | :last -> term())
+
+  @doc """
+  Serves connections; the caller owns the listener. Without `ended`, serves one and returns at its
+  end. With `ended`, serves any number, and calls the function with `:lost` if one ends before the
+  CLI has closed it, so that the CLI goes on without the services, and with `:last` when the CLI has
+  closed the last one.
+  """
+  @spec run(:gen_tcp.socket(), String.t(), [Service.t()], ended() | nil) :: :ok
+  def run(listener, token, services, nil) do
     case accept(listener, token) do
       {:ok, socket} ->
         # The token is used up.
         :ok = :gen_tcp.close(listener)
-        options = [send_timeout: @send_ms, send_timeout_close: true]
-
-        with :ok <- :inet.setopts(socket, options) do
-          peer = Peer.new(version: "2.0", decline: fn _method -> @too_many end)
-
-          state = %__MODULE__{
-            socket: socket,
-            services: services,
-            peer: peer,
-            decoder: JSONL.new()
-          }
-
-          state |> read() |> loop()
-        end
+        _ended? = serve(socket, services)
+        :ok
 
       :closed ->
         :ok
+    end
+  end
+
+  def run(listener, token, services, ended),
+    do: serve_all(listener, token, services, ended, :atomics.new(1, []))
+
+  defp serve_all(listener, token, services, ended, open) do
+    case accept(listener, token) do
+      {:ok, socket} ->
+        :ok = start_one(socket, services, ended, open)
+        serve_all(listener, token, services, ended, open)
+
+      :closed ->
+        :ok
+    end
+  end
+
+  defp start_one(socket, services, ended, open) do
+    owner = self()
+    :ok = :atomics.add(open, 1, 1)
+
+    {:ok, pid} =
+      Task.Supervisor.start_child(Codex.TaskSupervisor, fn ->
+        OwnerMonitor.start(owner)
+
+        receive do
+          :begin ->
+            ended? = serve(socket, services)
+            left = :atomics.sub_get(open, 1, 1)
+
+            cond do
+              not ended? -> ended.(:lost)
+              left == 0 -> ended.(:last)
+              true -> :ok
+            end
+        end
+      end)
+
+    :ok = :gen_tcp.controlling_process(socket, pid)
+    send(pid, :begin)
+    :ok
+  end
+
+  # Returns whether the CLI has closed its end.
+  defp serve(socket, services) do
+    case :inet.setopts(socket, send_timeout: @send_ms, send_timeout_close: true) do
+      :ok ->
+        state = %__MODULE__{
+          socket: socket,
+          services: services,
+          peer: Peer.new(version: "2.0", max_received: 2 * @most),
+          decoder: JSONL.new()
+        }
+
+        state |> read() |> loop()
+
+      {:error, _closed} ->
+        false
     end
   end
 
@@ -92,7 +151,7 @@ defmodule Codex.Bridge.Connection do
     end
   end
 
-  defp loop(:stopped), do: :ok
+  defp loop({:stopped, ended?}), do: ended?
   defp loop(state), do: state |> handle(next()) |> loop()
 
   defp next do
@@ -105,7 +164,7 @@ defmodule Codex.Bridge.Connection do
     messages = state.decoder |> JSONL.feed(bytes) |> Enum.map(&Message.from_line/1)
 
     case Enum.reduce_while(messages, state, &received/2) do
-      :stopped -> :stopped
+      {:stopped, _} = stopped -> stopped
       state -> read(state)
     end
   end
@@ -115,14 +174,14 @@ defmodule Codex.Bridge.Connection do
   defp handle(%{socket: socket} = state, {:tcp_error, socket, _reason}), do: stop(state)
 
   defp handle(state, {ref, result}) when is_map_key(state.calls, ref),
-    do: finish(state, ref, result)
+    do: finish(state, ref, {:ok, result})
 
   defp handle(state, {:DOWN, ref, :process, _pid, _reason}) when is_map_key(state.calls, ref),
-    do: finish(state, ref, Service.failure("the tool #{state.calls[ref].name} failed"))
+    do: finish(state, ref, state.calls[ref].failed.(:crashed))
 
   defp handle(state, {:late, ref}) when is_map_key(state.calls, ref) do
     Process.exit(state.calls[ref].pid, :kill)
-    finish(state, ref, Service.failure("the tool #{state.calls[ref].name} took too long"))
+    finish(state, ref, state.calls[ref].failed.(:late))
   end
 
   defp handle(state, _other), do: state
@@ -130,12 +189,12 @@ defmodule Codex.Bridge.Connection do
   # All calls end with this process.
   defp stop(state) do
     :gen_tcp.close(state.socket)
-    :stopped
+    {:stopped, state.ended?}
   end
 
   defp received(message, state) do
     case run_peer(state, {:receive, message}) do
-      :stopped -> {:halt, :stopped}
+      {:stopped, _} = stopped -> {:halt, stopped}
       state -> {:cont, state}
     end
   end
@@ -145,7 +204,7 @@ defmodule Codex.Bridge.Connection do
     act(actions, %{state | peer: peer})
   end
 
-  defp act(_actions, :stopped), do: :stopped
+  defp act(_actions, {:stopped, _} = stopped), do: stopped
   defp act([], state), do: state
   defp act([action | rest], state), do: act(rest, act_one(action, state))
 
@@ -161,6 +220,7 @@ defmodule Codex.Bridge.Connection do
   defp act_one({:notification, "notifications/cancelled", %{"requestId" => id}}, state),
     do: cancel(state, id)
 
+  defp act_one({:notification, @end_of_cli, _params}, state), do: %{state | ended?: true}
   defp act_one({:fail, _reason}, state), do: stop(state)
   defp act_one(_note, state), do: state
 
@@ -190,8 +250,15 @@ defmodule Codex.Bridge.Connection do
     }
 
     case Enum.find_value(state.services, &Service.call(&1, call)) do
-      {fun, timeout} -> start(state, id, name, fun, timeout)
-      nil -> run_peer(state, {:respond, id, invalid("Unknown tool: " <> name)})
+      %{} = call when map_size(state.calls) >= @most ->
+        _ = call.done.()
+        answer(state, id, call.failed.(:too_many))
+
+      %{} = call ->
+        start(state, id, call)
+
+      nil ->
+        answer(state, id, invalid("Unknown tool: " <> name))
     end
   end
 
@@ -200,7 +267,8 @@ defmodule Codex.Bridge.Connection do
 
   defp request(state, id, _method, _params), do: run_peer(state, {:respond, id, @unknown_method})
 
-  defp respond(state, id, result), do: run_peer(state, {:respond, id, {:ok, result}})
+  defp respond(state, id, result), do: answer(state, id, {:ok, result})
+  defp answer(state, id, answer), do: run_peer(state, {:respond, id, answer})
 
   defp invalid(text), do: {:error, %{"code" => -32_602, "message" => text}}
 
@@ -208,23 +276,23 @@ defmodule Codex.Bridge.Connection do
 
   # --- Calls ------------------------------------------------------------------------------------
 
-  defp start(state, id, name, fun, timeout) do
+  defp start(state, id, call) do
     owner = self()
 
     task =
       Task.Supervisor.async_nolink(Codex.TaskSupervisor, fn ->
         OwnerMonitor.start(owner)
-        fun.()
+        call.run.()
       end)
 
-    timer = Process.send_after(self(), {:late, task.ref}, timeout)
-    call = %{id: id, name: name, pid: task.pid, timer: timer}
+    timer = Process.send_after(self(), {:late, task.ref}, call.timeout_ms)
+    call = %{id: id, pid: task.pid, timer: timer, failed: call.failed, done: call.done}
     %{state | calls: Map.put(state.calls, task.ref, call)}
   end
 
-  defp finish(state, ref, result) do
+  defp finish(state, ref, answer) do
     {call, state} = forget(state, ref)
-    respond(state, call.id, result)
+    answer(state, call.id, answer)
   end
 
   # The CLI waits for no answer any more.
@@ -242,6 +310,7 @@ defmodule Codex.Bridge.Connection do
 
   defp forget(state, ref) do
     {call, calls} = Map.pop!(state.calls, ref)
+    _ = call.done.()
     _ = Process.cancel_timer(call.timer)
     _ = Process.demonitor(ref, [:flush])
     {call, %{state | calls: calls}}

@@ -19,12 +19,25 @@ defmodule Codex.Bridge.Service do
   @doc "Returns the tools in the form of `tools/list`."
   @callback list(t()) :: [map()]
 
-  @doc """
-  Returns the function that answers a call, and its time limit in ms. The function runs in a process
-  of its own, which is killed when the time is over or the CLI cancels the call. Returns nil if no
-  tool of the service has the name.
+  @typedoc """
+  How a call is answered:
+
+    * `run` - runs in a process of its own, which is killed when the time is over or the CLI cancels
+      the call
+    * `timeout_ms` - its time limit
+    * `failed` - the answer if the process was killed, took too long, or could not begin because
+      too many calls run
+    * `done` - is called when the call is over, however it ends
   """
-  @callback call(t(), call()) :: {(... -> result()), pos_integer()} | nil
+  @type answering :: %{
+          run: (... -> result()),
+          timeout_ms: pos_integer(),
+          failed: (:crashed | :late | :too_many -> {:ok, result()} | {:error, map()}),
+          done: (... -> term())
+        }
+
+  @doc "Returns how a call is answered, or nil if no tool of the service has the name."
+  @callback call(t(), call()) :: answering() | nil
 
   @doc "Returns the longest time limit of all calls, in ms."
   @callback timeout_ms(t()) :: pos_integer()
@@ -32,7 +45,7 @@ defmodule Codex.Bridge.Service do
   @spec list(t()) :: [map()]
   def list(%module{} = service), do: module.list(service)
 
-  @spec call(t(), call()) :: {(... -> result()), pos_integer()} | nil
+  @spec call(t(), call()) :: answering() | nil
   def call(%module{} = service, call), do: module.call(service, call)
 
   @spec timeout_ms(t()) :: pos_integer()

@@ -70,13 +70,24 @@ defmodule Codex.Bridge.Tools do
   @impl true
   def call(service, call) do
     case List.keyfind(service.tools, call.name, 0) do
-      {_name, tool} ->
-        {fn -> answer(tool, call, context(service.thread, tool, call)) end, tool.timeout_ms}
+      {name, tool} ->
+        %{
+          run: fn -> answer(tool, call, context(service.thread, tool, call)) end,
+          timeout_ms: tool.timeout_ms,
+          failed: &failed(name, &1),
+          done: fn -> :ok end
+        }
 
       nil ->
         nil
     end
   end
+
+  defp failed(_name, :too_many),
+    do: {:error, %{"code" => -32_000, "message" => "Too many calls at the same time"}}
+
+  defp failed(name, :late), do: {:ok, Service.failure("the tool #{name} took too long")}
+  defp failed(name, :crashed), do: {:ok, Service.failure("the tool #{name} failed")}
 
   defp context(thread, tool, call) do
     context = if thread, do: thread.metadata[:tool_context]

@@ -72,6 +72,13 @@ defmodule Codex.Error.Kinds do
      "fix the function: `details` has the exception"},
     {:guardrail, false, "a guardrail of the host stopped the run",
      "change the input, or the guardrail"},
+    {:blocked, false,
+     "a hook refused the prompt or the start of the thread, or the hooks of the application would " <>
+       "not run", "change the prompt, or the hook; `details.reason` has its words"},
+    {:budget, false, "the option `budget` stopped the run",
+     "raise the limit; `details` has `:unit`, `:limit` and `:spent`"},
+    {:until, false, "the check of the option `until` did not pass",
+     "continue with the thread of `result`, or raise `max`"},
     {:protocol, false, "the CLI ended without ending the turn, or sent invalid data",
      "report it, with `stderr`"},
     {:overflow, false, "the reader was too slow, and a limit is reached",

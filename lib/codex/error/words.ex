@@ -5,7 +5,7 @@ defmodule Codex.Error.Words do
   #
   # Values may come from outside, so they are inspected and cut. Reasons hold no secrets.
 
-  alias Codex.Error.{Classifier, OAuthWords, ToolWords}
+  alias Codex.Error.{Classifier, HookWords, OAuthWords, ToolWords}
   alias Codex.OptionError
   alias Codex.Options.Type
 
@@ -129,6 +129,12 @@ defmodule Codex.Error.Words do
   def reason({:unsupported, command, why}) when is_atom(command) and is_binary(why),
     do: "the command #{command} is not supported: #{why}"
 
+  def reason({:blocked, _why} = reason), do: HookWords.reason(reason)
+  def reason({:blocked, _event, _why} = reason), do: HookWords.reason(reason)
+  def reason({:budget, _why} = reason), do: HookWords.reason(reason)
+  def reason({:until, _words} = reason), do: HookWords.reason(reason)
+  def reason({:until, _max, _why} = reason), do: HookWords.reason(reason)
+
   def reason({:unsupported_option, :mcp_servers, path}) when is_binary(path),
     do:
       "option :mcp_servers: #{path} would stand in the arguments of the CLI, where every user " <>
@@ -158,6 +164,11 @@ defmodule Codex.Error.Words do
     do:
       "option :repair continues the thread, which codex exec cannot with #{option}: true: leave " <>
         "one of them out"
+
+  def reason({:unsupported_option, name, :loaded}),
+    do:
+      "option #{inspect(name)} needs hooks that the thread did not begin with: start, resume or fork " <>
+        "it on this connection with `hooks` for these events"
 
   def reason({:unsupported_option, name, :remote}),
     do:

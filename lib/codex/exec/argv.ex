@@ -8,6 +8,7 @@ defmodule Codex.Exec.Argv do
   alias Codex.Config.Loader
   alias Codex.Error.Redact
   alias Codex.Exec.{Flags, Secrets, Servers}
+  alias Codex.Hooks.{Config, Set}
   alias Codex.Options.Overrides
   alias Codex.Turn.Job
 
@@ -20,7 +21,7 @@ defmodule Codex.Exec.Argv do
   @max_schema FileSystem.max_bytes()
 
   @enforce_keys [:argv, :env, :clear_env, :stdin, :settings]
-  defstruct @enforce_keys ++ [:resume, :mcp_servers?, :bridge, servers: %{}]
+  defstruct @enforce_keys ++ [:resume, :mcp_servers?, :bridge, :hooks, servers: %{}]
 
   @typedoc """
   An argument that names a file with this content: by its path, as the value of a configuration
@@ -34,8 +35,8 @@ defmodule Codex.Exec.Argv do
   @typedoc """
   A command line. `resume` is the thread that has to start; `servers` are the variables of MCP
   servers; `mcp_servers?` tells whether the configuration mentions any, nil if nobody looked;
-  `bridge` is the MCP server of the host's tools: its name, and the mark of the file with its
-  variables, which exist when the CLI starts.
+  `bridge` is the MCP server of the host's tools and hooks: its name, and the mark of the file with
+  its variables, which exist when the CLI starts.
   """
   @type t :: %__MODULE__{
           argv: [String.t() | file(), ...],
@@ -46,6 +47,7 @@ defmodule Codex.Exec.Argv do
           settings: map(),
           mcp_servers?: boolean() | nil,
           bridge: %{name: String.t(), mark: String.t()} | nil,
+          hooks: Set.t() | nil,
           resume: nil | :last | {:fork, String.t()} | String.t()
         }
 
@@ -56,13 +58,13 @@ defmodule Codex.Exec.Argv do
          {:ok, images} <- Input.existing_images(images ++ settings.images) do
       resume = resume(job.thread)
       all = if resume == :last and settings.resume_all, do: ["--all"], else: []
-      build(settings, position(resume, all ++ Enum.flat_map(images, &["-i", &1])), prompt, resume)
+      build(job, position(resume, all ++ Enum.flat_map(images, &["-i", &1])), prompt, resume)
     end
   end
 
-  def build(%Job{task: {:review, target}, settings: settings}) do
+  def build(%Job{task: {:review, target}} = job) do
     with {:ok, args, stdin} <- target(target),
-         do: build(settings, ["review" | args], stdin, nil)
+         do: build(job, ["review" | args], stdin, nil)
   end
 
   @doc """
@@ -72,7 +74,14 @@ defmodule Codex.Exec.Argv do
   @spec interactive(map(), [String.t()], [String.t()]) ::
           {:ok, t()} | {:error, Codex.Reason.command()}
   def interactive(settings, words, last),
-    do: settings |> Map.put(:output_schema_path, nil) |> build(last, "", nil, words)
+    do:
+      build(
+        %{settings: Map.put(settings, :output_schema_path, nil), thread: nil},
+        last,
+        "",
+        nil,
+        words
+      )
 
   @doc "Returns the settings that select the credentials of a run, as options of `Codex.Auth`."
   @spec surroundings(t()) :: keyword()
@@ -109,8 +118,8 @@ defmodule Codex.Exec.Argv do
 
   @exec ["exec", "--json"]
 
-  defp build(settings, command, stdin, resume, words \\ @exec) do
-    settings = made_home(settings)
+  defp build(%{thread: thread} = job, command, stdin, resume, words \\ @exec) do
+    settings = made_home(job.settings)
 
     with {:ok, program} <- Program.find(settings.codex_path_override),
          :ok <- Home.guard(home_env(settings)),
@@ -131,10 +140,12 @@ defmodule Codex.Exec.Argv do
         stdin: stdin,
         settings: settings,
         servers: hidden.servers,
+        hooks: Codex.Hooks.Turn.hooks(settings, :exec, hook_context(settings, thread)),
         resume: resume
       }
 
-      with {:ok, args, overrides} <- bridge(args, hidden.overrides),
+      with :ok <- Flags.check_parts(if(args.hooks, do: Set.parts(args.hooks), else: []), program),
+           {:ok, args, overrides} <- bridge(args, hidden.overrides),
            {:ok, args} <- override(args, overrides),
            do: {:ok, %{args | argv: args.argv ++ command}}
     end
@@ -146,22 +157,57 @@ defmodule Codex.Exec.Argv do
 
   defp check_remote(_settings, _command, _resume, _words), do: :ok
 
-  defp bridge(%{settings: %{tools: [_ | _] = tools}} = args, overrides) do
-    with {:ok, service} <- Bridge.Tools.new(tools, nil),
-         {:ok, all} <- put(args, overrides) do
+  defp hook_context(settings, thread) do
+    approvals = %{thread: thread, metadata: Map.get(thread || %{}, :metadata, %{})}
+    %{telemetry_prefix: settings.telemetry_prefix, approvals: approvals}
+  end
+
+  defp bridge(args, overrides) do
+    case services(args, args.hooks, nil) do
+      {:ok, []} -> {:ok, args, overrides}
+      {:ok, services} -> bridge(services, args, overrides)
+      error -> error
+    end
+  end
+
+  defp bridge(services, args, overrides) do
+    with {:ok, all} <- put(args, overrides) do
       taken = all |> surroundings() |> Servers.servers() |> Map.keys()
       bridge = %{name: Bridge.name(taken), mark: Servers.mark()}
 
       members =
-        for {key, value} <- Bridge.server([service]),
+        for {key, value} <- Bridge.server(services),
             do: {["mcp_servers", bridge.name, key], value}
 
       started = Servers.start(bridge.name, bridge.mark, Bridge.command())
-      {:ok, %{args | bridge: bridge}, overrides ++ started ++ members}
+
+      {:ok, %{args | bridge: bridge},
+       overrides ++ started ++ members ++ hooks(args.hooks, bridge.name, overrides)}
     end
   end
 
-  defp bridge(args, overrides), do: {:ok, args, overrides}
+  defp hooks(nil, _server, _overrides), do: []
+
+  # Each prompt proves that the CLI runs the hooks.
+  defp hooks(set, server, overrides) do
+    events = Enum.uniq([:user_prompt_submit | Set.events(set)])
+    overrides |> Config.overrides(server, Set.timeouts(events)) |> elem(0)
+  end
+
+  @doc "Returns the services of a run's bridge: the tools and these hooks of the host."
+  @spec services(t(), Set.t() | nil, struct() | nil) ::
+          {:ok, [Bridge.Service.t()]} | {:error, Codex.Reason.option()}
+  def services(args, set, thread) do
+    hooks = if set, do: [%Bridge.Hooks{current: fn -> set end}], else: []
+
+    case args.settings.tools do
+      [_ | _] = tools ->
+        with {:ok, service} <- Bridge.Tools.new(tools, thread), do: {:ok, [service | hooks]}
+
+      _none ->
+        {:ok, hooks}
+    end
+  end
 
   @doc "Adds the variables of the bridge, which is open by now."
   @spec put_bridge(t(), Bridge.t()) :: t()
@@ -364,9 +410,10 @@ defmodule Codex.Exec.Argv do
 
   @doc "Returns the secrets of the environment and the variables of MCP servers."
   @spec secrets(t()) :: [String.t()]
-  def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers}) do
+  def secrets(%__MODULE__{env: env, clear_env: clear_env, servers: servers} = args) do
     host = if clear_env, do: %{}, else: System.get_env()
-    host |> Map.merge(env) |> Redact.secrets(servers)
+    masked = for text <- args.settings.redact, is_binary(text), do: text
+    masked ++ (host |> Map.merge(env) |> Redact.secrets(servers))
   end
 
   ## Environment

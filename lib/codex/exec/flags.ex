@@ -75,11 +75,19 @@ defmodule Codex.Exec.Flags do
   """
   @spec check_version(map(), Path.t()) :: :ok | {:error, Codex.Reason.unsupported_cli()}
   def check_version(settings, program) do
-    parts =
+    check_parts(
       for {name, version} <- @since,
-          settings[name] not in [nil, false],
-          do: {inspect(name), version}
+          settings[name] not in [nil, false] do
+        {inspect(name), version}
+      end,
+      program
+    )
+  end
 
+  @doc "Checks that the CLI has these parts, each with the first version that has it."
+  @spec check_parts([{String.t(), String.t()}], Path.t()) ::
+          :ok | {:error, Codex.Reason.unsupported_cli()}
+  def check_parts(parts, program) do
     with [_ | _] <- parts, {:ok, found} <- Program.known_version(program) do
       Since.check_parts(parts, found)
     else
@@ -132,7 +140,7 @@ defmodule Codex.Exec.Flags do
 
   # `Codex.Options.Merge` resolves `full_auto`, and `Codex.Exec.Argv` has the prompt and the thread.
   defp reach(how, _value, _name, _settings)
-       when how in [:host, :input, :overrides, :resume_all, :full_auto],
+       when how in [:host, :hooks, :input, :overrides, :resume_all, :full_auto],
        do: []
 
   defp reach(:refused, _value, name, _settings), do: {:error, {:unsupported_option, name}}

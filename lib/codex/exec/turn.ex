@@ -11,6 +11,7 @@ defmodule Codex.Exec.Turn do
     Bridge,
     Events,
     Home,
+    Items,
     JSONL,
     RateLimit,
     Review,
@@ -22,7 +23,8 @@ defmodule Codex.Exec.Turn do
   alias Codex.Auth.Rules
   alias Codex.CLI.Program
   alias Codex.Error.Redact
-  alias Codex.Exec.{Argv, Files, McpLog}
+  alias Codex.Exec.{Argv, Files, HookLog, McpLog}
+  alias Codex.Hooks.{Budget, Set}
   alias Codex.Telemetry.Debug
   alias Codex.Turn.{Cancellation, Extras, Job}
 
@@ -59,9 +61,12 @@ defmodule Codex.Exec.Turn do
     :exit_deadline,
     :exit,
     :bridge,
+    :hooks,
+    :verdict,
     :mcp_log,
     :debug,
     :telemetry,
+    hook_log: %HookLog{},
     to_grant: 0,
     ended?: false,
     started?: false,
@@ -104,16 +109,30 @@ defmodule Codex.Exec.Turn do
   @impl true
   def open(job, how, context) do
     case args(how, job) do
-      {:ok, args} -> bridge(args, job, context)
+      {:ok, args} -> hooks(args, job, context)
       {:error, reason} -> {:failed, {:next_attempt, reason}, nil}
+    end
+  end
+
+  defp hooks(%{hooks: nil} = args, job, context), do: bridge(args, job, context)
+
+  defp hooks(args, job, context) do
+    set = Set.begin(args.hooks, context.call.cancel)
+    thread_id = job.thread && job.thread.thread_id
+
+    case Budget.begin(set, job.settings.budget, thread_id, home(%{job | plan: args})) do
+      :ok -> bridge(%{args | hooks: set}, job, context)
+      {:error, reason} -> {:failed, reason, nil}
     end
   end
 
   defp bridge(%{bridge: nil} = args, job, context), do: start(args, nil, job, context)
 
-  defp bridge(args, job, context) do
-    with {:ok, service} <- Bridge.Tools.new(job.settings.tools, job.thread),
-         {:ok, bridge} <- Bridge.open([service]) do
+  defp bridge(%{hooks: set} = args, job, context) do
+    ended = if set, do: fn how -> if how == :lost, do: Set.tell(set, :lost) end
+
+    with {:ok, services} <- Argv.services(args, set, job.thread),
+         {:ok, bridge} <- Bridge.open(services, ended) do
       with {:failed, _cause, _run} = failed <-
              args |> Argv.put_bridge(bridge) |> start(bridge, job, context) do
         :ok = Bridge.close(bridge)
@@ -155,6 +174,7 @@ defmodule Codex.Exec.Turn do
            args: args,
            kind: elem(job.task, 0),
            bridge: bridge,
+           hooks: args.hooks,
            call: context.call,
            extras: Extras.new(args.settings.keep),
            started_at: started_at,
@@ -183,11 +203,13 @@ defmodule Codex.Exec.Turn do
     case patience(run, ms) do
       ms when ms > 0 or run.exit_deadline == nil -> run |> grant() |> wait(ms)
       # The turn has ended, so a CLI that is still running is no error.
+      _over when run.verdict != nil -> {:failed, run.verdict, run}
       _over when run.ended? -> {:done, run}
       _over -> {:failed, :still_running, run}
     end
   end
 
+  def next(%{verdict: verdict} = run, _ms) when verdict != nil, do: {:failed, verdict, run}
   def next(%{ended?: true} = run, _ms), do: {:done, run}
   def next(run, _ms), do: {:failed, :exited, run}
 
@@ -214,7 +236,27 @@ defmodule Codex.Exec.Turn do
       {:error, sub, error} -> {:failed, {:lost, error}, %{run | sub: sub}}
       :timeout -> {:timeout, run}
       {_cancel, :cancelled} -> {:cancelled, run}
+      {_cancel, {:hook, ref, message}} -> hook(message, ref, run)
     end
+  end
+
+  # What hooks of this attempt decided.
+  defp hook(message, ref, %{hooks: %{ref: ref}} = run) do
+    case message do
+      {:blocked, item} -> blocked(item, run)
+      {:check, _from, _text} = check -> {status(run), [check], run}
+      {:masked, count} -> {status(run), [{:masked, %{outputs: count}}], run}
+      {:verdict, cause} -> {:none, %{run | verdict: run.verdict || cause}}
+      {:stop, cause} -> {:failed, cause, run}
+      :lost -> {:none, %{run | verdict: run.verdict || {:blocked, :lost}}}
+    end
+  end
+
+  defp hook(_message, _of_an_earlier_attempt, run), do: {:none, run}
+
+  defp blocked(item, run) do
+    log = if item.event == :pre_tool_use, do: HookLog.own(run.hook_log, item.reason)
+    {status(run), [%Events.ItemCompleted{item: item}], %{run | hook_log: log || run.hook_log}}
   end
 
   defp outputs(outputs, run) do
@@ -226,10 +268,23 @@ defmodule Codex.Exec.Turn do
 
     cond do
       run.wrong_thread? -> {:failed, wrong_thread(run), run}
+      unhooked?(run, events) -> {:failed, {:blocked, :not_run}, run}
       run.warnings != [] and run.started? -> warn(events, run)
       true -> {status(run), events, run}
     end
   end
+
+  # The prompt comes to the hooks before the model can do anything.
+  defp unhooked?(%{hooks: nil}, _events), do: false
+
+  defp unhooked?(%{hooks: set}, events) do
+    Set.value(set, :calls) == 0 and Enum.any?(events, &work?/1)
+  end
+
+  defp work?(%type{}) when type == Events.TurnCompleted, do: true
+
+  defp work?(%{item: %type{}}), do: type not in [Items.Error, Items.HookBlocked]
+  defp work?(_event), do: false
 
   # From the end of the turn or of the output on, only the exit is missing.
   defp status(%{exit_deadline: nil}), do: :ok
@@ -255,7 +310,9 @@ defmodule Codex.Exec.Turn do
     :ok = Debug.stderr(run.debug, bytes)
     {warnings, log} = McpLog.feed(run.mcp_log, bytes)
     warnings = if run.ended?, do: [], else: run.warnings ++ warnings
-    {[], %{run | mcp_log: log, warnings: warnings}}
+    {refused, hook_log} = HookLog.feed(run.hook_log, bytes)
+    events = for item <- refused, not run.ended?, do: %Events.ItemCompleted{item: item}
+    {events, %{run | mcp_log: log, warnings: warnings, hook_log: hook_log}}
   end
 
   defp output({:eof, :stdout}, run) do

@@ -52,6 +52,11 @@ defmodule Codex.Options.Cast do
     if is_list(value) and not List.improper?(value), do: {:ok, value}, else: :error
   end
 
+  def cast(:hooks, value), do: Codex.Hooks.functions(value)
+  def cast(:until, value), do: Codex.Hooks.Until.cast(value)
+  def cast(:budget, value), do: Codex.Hooks.Budget.cast(value)
+  def cast(:redact, value), do: Codex.Redaction.cast(value)
+
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.
   def cast(:policy, module) when is_atom(module),
     do: if(exports?(module, :review_tool, 3), do: {:ok, module}, else: :error)

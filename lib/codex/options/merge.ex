@@ -51,6 +51,8 @@ defmodule Codex.Options.Merge do
     Map.merge(settings, %{
       env: Map.merge(client.env || %{}, turn[:env] || %{}),
       below: both(client.config, client.config_overrides),
+      hooks: both(thread.hooks, turn[:hooks]),
+      redact: both(thread.redact, turn[:redact]),
       images: both(thread.attachments, turn[:images]),
       enable: both(thread.enable, turn[:enable]),
       disable: both(thread.disable, turn[:disable]),

@@ -24,8 +24,8 @@ defmodule Codex.Options.Rows do
   # once a value, `{:config, "a.b"}` as `--config a.b=<toml>`, `{:table, "a"}` each member of a map
   # below that key, `{:provider, "x"}` as `model_providers.<id>.x`, `{:dangerous, "--x"}` when true
   # beside `dangerous`, `{:env, names}` in the environment, `:input` with the prompt, `:overrides`
-  # after the configuration of the other options, or the name of a function clause of
-  # `Codex.Exec.Flags`.
+  # after the configuration of the other options, `:hooks` by functions that the CLI calls, or the
+  # name of a function clause of `Codex.Exec.Flags`.
   #
   # On `app:` also the parameter of `thread/start` or `turn/start`, `:config` for the configuration
   # key of `exec:` in the thread's `config`, `:connection` for an option of the server's process,
@@ -369,13 +369,35 @@ defmodule Codex.Options.Rows do
   ]
 
   @host [
-    {:approval_policy, [:thread], :policy, "the decision about approvals: see `Codex.Approvals`",
-     exec: :refused, app: :host, hint: @asks_nobody},
+    {:approval_policy, [:thread], :policy,
+     "the decision about approvals: see `Codex.Approvals`. `codex exec` asks for none, so the " <>
+       "policy decides about each command, patch and MCP tool", exec: :hooks, app: :host},
     {:approval_hook, [:thread], :policy, "a module that decides instead",
-     exec: :refused, app: :host, hint: @asks_nobody},
+     exec: :hooks, app: :host},
     {:approval_timeout_ms, [:thread], :milliseconds,
      "the limit of a decision and of a `request_handler`, in ms",
-     default: 30_000, exec: :refused, app: :host, hint: @asks_nobody},
+     default: 30_000, exec: :host, app: :host},
+    {:hooks, [:thread, :turn], :hooks,
+     "functions of the application in the agent's loop: see `Codex.Hooks`. Those of the turn " <>
+       "come after those of the thread; over an app-server they are for events that the thread " <>
+       "began with", default: [], exec: :hooks, app: :host},
+    {:hook_timeout_ms, [:thread], :milliseconds,
+     "the limit of one call of a hook, in ms; then the action is refused",
+     default: 60_000, exec: :host, app: :host},
+    {:until, [:turn], :until,
+     "a check of the result so far, before the turn ends: `fn result -> :ok | {:again, why} end`. " <>
+       "The turn goes on until it returns `:ok`. `{check, max: 5, timeout_ms: 600_000}` limits " <>
+       "how often that happens, and one check. Beyond, the error has the kind `:until`",
+     exec: :hooks, app: :host},
+    {:budget, [:thread, :turn], :budget,
+     "a limit of tokens (`100_000`, `tokens: 100_000`) or of money by list prices (`usd: 2.5`), " <>
+       "sub-agents included: no request begins beyond it, and the error has the kind `:budget`. " <>
+       "`per: :thread` counts the thread's earlier turns, too, `per: :tree` also its sub-agents " <>
+       "and forks, `prices:` has other prices", exec: :hooks, app: :host},
+    {:redact, [:thread, :turn], :redact,
+     "texts and regular expressions that are masked in what tools print before the model reads " <>
+       "it, and in events, results and telemetry. The session file of the CLI keeps them",
+     default: [], exec: :hooks, app: :host, secret: true},
     {:request_handler, [:thread], :request_handler,
      "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
@@ -452,6 +474,12 @@ defmodule Codex.Options.Rows do
     tables: "a map or keyword of tables by name",
     tools:
       "a list of modules that use `Codex.Tool`, `{module, options}`, registered names and handles",
+    hooks:
+      "a module with callbacks of `Codex.Hooks`, functions of one argument by event, or a list",
+    until: "a function of the result, or `{function, max: number, timeout_ms: ms}`",
+    budget: "a number of tokens, or `tokens:`, `usd:` and, if wanted, `per:` and `prices:`",
+    redact:
+      "a list of texts that are not blank, and of regular expressions that need a character",
     policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",
     request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
     opts: "a map or keyword",

@@ -158,6 +158,7 @@ defmodule Codex.Options.Table do
     end
   end
 
+  defp shown(%{name: :redact}, patterns), do: Enum.map(patterns, fn _ -> "[redacted]" end)
   defp shown(row, value), do: if(row.opts[:secret], do: redact(value), else: value)
 
   # Names may be seen.
@@ -185,6 +186,7 @@ defmodule Codex.Options.Table do
   end
 
   defp both_doc(:host), do: "in the SDK"
+  defp both_doc(:hooks), do: "`-c hooks.…=…`"
   defp both_doc(:refused), do: "an error"
   defp both_doc({:always, value}), do: "always `#{value}`"
   defp both_doc(:input), do: "with the prompt"

@@ -82,7 +82,8 @@ defmodule Codex.Sessions.Options do
              default: :skip},
             {:max_text_bytes, :positive,
              "the length at which an output, diff or message is cut. JSON is whole",
-             default: 65_536}
+             default: 65_536},
+            {:redact, :any, "texts and regular expressions that are masked", default: []}
           ])
 
   @schemas %{

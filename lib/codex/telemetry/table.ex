@@ -80,6 +80,11 @@ defmodule Codex.Telemetry.Table do
        "could answer, or `:down` if the connection was lost", @spent, @approval ++ [:reason]},
     {[:approval, :timeout], "the request expired without an answer, so it was denied", @spent,
      @approval},
+    {[:hook, :stop],
+     "a hook of the host has answered (`Codex.Hooks`). `answer` is `:allow`, `:deny`, `:ask`, " <>
+       "`:rewrite`, `:context`, `:replace_output` or `:continue`; `failure` is `:crashed`, " <>
+       "`:late` or `:too_many` if the answer stands in for one that did not come", @spent,
+     [:event, :tool, :answer, :failure, :thread_id, :turn_id]},
     {[:mcp, :tool_call, :start], "`Codex.MCP.Client.call_tool/4` begins", [:system_time],
      [:originator, :tool, :server_name]},
     {[:mcp, :tool_call, :success], "the server answered. `attempt` is the number of attempts",

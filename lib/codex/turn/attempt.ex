@@ -4,7 +4,7 @@ defmodule Codex.Turn.Attempt do
   # error of an attempt that fails: then its last elements are `{:failed, error}` and, if the option
   # `keep` asks for something, `{:extras, map}`.
 
-  alias Codex.{Error, Events, RateLimit}
+  alias Codex.{Error, Events, RateLimit, Redaction}
   alias Codex.Error.Redact
   alias Codex.Turn.{Cancellation, Extras, Failure, Job, Running, Timeouts, Transport}
 
@@ -18,12 +18,13 @@ defmodule Codex.Turn.Attempt do
     :late,
     :secrets,
     :event,
+    :redaction,
     ended?: false,
     closed?: false
   ]
 
   @type t :: %__MODULE__{}
-  @type element :: Transport.event() | {:failed, Error.t()} | {:extras, map()}
+  @type element :: Transport.event() | {:failed, Error.t()} | {:extras | :masked, map()}
 
   # Events that concern the attempt itself. Most do not.
   @noted [Events.ThreadStarted, Events.TurnCompleted, Events.TurnFailed, Events.Error]
@@ -36,7 +37,15 @@ defmodule Codex.Turn.Attempt do
   def open(job, how, %{call: call, since: since, telemetry: telemetry} = opts) do
     timeouts = Timeouts.of(job.settings, opts.default_silence, now(), since)
     transport = opts.transport
-    attempt = %__MODULE__{transport: transport, job: job, call: call, timeouts: timeouts}
+
+    attempt = %__MODULE__{
+      transport: transport,
+      job: job,
+      call: call,
+      timeouts: timeouts,
+      redaction: Redaction.new(job.settings.redact)
+    }
+
     left = fn -> Timeouts.check(timeouts, now()) end
 
     case transport.open(job, how, %{call: call, telemetry: telemetry, left: left}) do
@@ -54,11 +63,26 @@ defmodule Codex.Turn.Attempt do
     timeouts = Timeouts.resume(attempt.timeouts, now)
 
     case Timeouts.check(timeouts, now, attempt.late) do
-      {:wait, ms, late} -> wait(%{attempt | timeouts: timeouts, late: late}, ms)
+      {:wait, ms, late} ->
+        wait(%{attempt | timeouts: timeouts, late: late}, ms)
+
+      {:expired, name, ms} when name in [:silence, :stall] and attempt.run.hooks != nil ->
+        idle(%{attempt | timeouts: timeouts}, name, ms, now)
+
       # The turn has ended: the exit of its process is not worth an error.
-      {:expired, _name, _ms} when attempt.ended? -> done(attempt)
-      {:expired, name, ms} -> fail(attempt, {:timeout, name, ms})
+      {:expired, _name, _ms} when attempt.ended? ->
+        done(attempt)
+
+      {:expired, name, ms} ->
+        fail(attempt, {:timeout, name, ms})
     end
+  end
+
+  # While a hook of the host decides, the CLI is not to blame for silence.
+  defp idle(attempt, name, ms, now) do
+    if Codex.Hooks.Set.busy?(attempt.run.hooks, ms),
+      do: wait(%{attempt | timeouts: Timeouts.restart(attempt.timeouts, now), late: nil}, ms),
+      else: if(attempt.ended?, do: done(attempt), else: fail(attempt, {:timeout, name, ms}))
   end
 
   defp wait(attempt, ms) do
@@ -83,7 +107,8 @@ defmodule Codex.Turn.Attempt do
         do: Timeouts.suspend(timeouts),
         else: Timeouts.restart(timeouts, now)
 
-    {events, pause(%{attempt | timeouts: timeouts}, now)}
+    {events, redaction} = Redaction.elements(events, attempt.redaction)
+    {events, pause(%{attempt | timeouts: timeouts, redaction: redaction}, now)}
   end
 
   # Until the reader asks for more.
@@ -136,7 +161,9 @@ defmodule Codex.Turn.Attempt do
 
   defp done(attempt) do
     attempt = close(attempt)
-    {extras(attempt), attempt}
+    {elements, redaction} = Redaction.elements(extras(attempt), attempt.redaction)
+    attempt = %{attempt | redaction: redaction}
+    {elements ++ masked(attempt), attempt}
   end
 
   defp fail(attempt, cause) do
@@ -148,8 +175,16 @@ defmodule Codex.Turn.Attempt do
 
     error = cause |> error(ending, attempt) |> Redact.redact(attempt.secrets)
     events = Redact.redact(events, attempt.secrets)
-    {events ++ [{:failed, error} | extras(attempt)], attempt}
+
+    {elements, redaction} =
+      Redaction.elements(events ++ [{:failed, error} | extras(attempt)], attempt.redaction)
+
+    attempt = %{attempt | redaction: redaction}
+    {elements ++ masked(attempt), attempt}
   end
+
+  defp masked(%{redaction: nil}), do: []
+  defp masked(attempt), do: [{:masked, %{events: attempt.redaction.masked}}]
 
   defp error({:timeout, name, ms}, ending, attempt),
     do: Failure.timeout(name, ms, attempt.timeouts, ending, attempt.event)

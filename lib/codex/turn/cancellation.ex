@@ -120,10 +120,10 @@ defmodule Codex.Turn.Cancellation do
     drain(cancel)
   end
 
-  # Each cancellation sent a message.
+  # Each cancellation sent a message, and hooks may have.
   defp drain(cancel) do
     receive do
-      {^cancel, :cancelled} -> drain(cancel)
+      {^cancel, _message} -> drain(cancel)
     after
       0 -> :ok
     end

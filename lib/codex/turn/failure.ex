@@ -4,7 +4,7 @@ defmodule Codex.Turn.Failure do
   # data, and the same cause has the same words on every transport. Pure.
 
   alias Codex.{Error, Subprocess}
-  alias Codex.Error.Classifier
+  alias Codex.Error.{Classifier, HookWords}
   alias Codex.Turn.Timeouts
 
   # The limit of the launcher counts for the program, too.
@@ -21,6 +21,7 @@ defmodule Codex.Turn.Failure do
     * `{:lost, error}` - the launcher of the program was lost
     * `{:next_attempt, reason}` - an attempt after the first cannot be prepared
     * `:exited` - the program exited without ending the turn
+    * `{:blocked, …}`, `{:budget, …}`, `{:until, …}` - what hooks of the host decided
     * `:still_running` - the program closed its output and did not exit
     * `{:thread_not_found, thread, words}` - the thread to resume or fork does not exist
     * `{:no_connection, name}`, `{:down, reason}` - the connection is not there any more
@@ -98,6 +99,11 @@ defmodule Codex.Turn.Failure do
 
   defp describe({:lost, error}, _ending, _event), do: child(error, "codex was lost")
 
+  # Hooks of the host.
+  defp describe(cause, _ending, _event)
+       when is_tuple(cause) and elem(cause, 0) in [:blocked, :budget, :until],
+       do: {elem(cause, 0), HookWords.reason(cause), facts(cause)}
+
   defp describe(:still_running, _ending, _event) do
     message = "codex closed its output without ending the turn, and has not exited"
     {:protocol, message, %{}}
@@ -145,6 +151,12 @@ defmodule Codex.Turn.Failure do
     facts = Map.take(error, ~w(retryable? retry_after_ms resets_at http_status)a)
     {error.kind, error.message, facts}
   end
+
+  defp facts({:blocked, event, reason}), do: %{hook: event, reason: reason}
+  defp facts({:budget, {:no_price, model}}), do: %{model: model}
+  defp facts({:budget, %{} = facts}), do: facts
+  defp facts({:until, max, why}), do: %{max: max, reason: why}
+  defp facts(_other), do: %{}
 
   # A line over a limit, which may have been the end of the turn.
   defp dropped?(%Codex.Events.Error{additional_details: %{"line_bytes" => _}}), do: true

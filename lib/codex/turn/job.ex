@@ -89,7 +89,7 @@ defmodule Codex.Turn.Job do
 
   defp check({:review, target}, settings) do
     with :ok <- Target.form(target) do
-      case Enum.find([:images, :output], &(settings[&1] not in [nil, []])) do
+      case Enum.find([:images, :output, :until], &(settings[&1] not in [nil, []])) do
         nil -> :ok
         option -> {:error, {:unsupported_option, option}}
       end

@@ -34,7 +34,7 @@ defmodule Codex.Turn.Repair do
 
   @typedoc """
     * `left` - how many further turns are allowed
-    * `turn` - the running turn without its events, nil if no answer is repaired
+    * `turn` - the running turn, nil if nothing depends on its result
     * `number`, `runs` - how many further turns began, and the attempts before the running turn
   """
   @type t :: %__MODULE__{}
@@ -49,11 +49,14 @@ defmodule Codex.Turn.Repair do
       opts: opts,
       attempts: Attempts.new(job, plan, opts),
       left: settings.repair,
-      turn: if(settings.repair > 0, do: turn(job.thread || @no_thread))
+      turn: turn(settings, job.thread || @no_thread)
     }
   end
 
-  defp turn(thread), do: %{Turn.new(thread, false) | keep?: false}
+  # A check of the option `until` gets the events, too.
+  defp turn(%{until: %{}} = settings, thread), do: Turn.new(thread, false, settings)
+  defp turn(%{repair: 0}, _thread), do: nil
+  defp turn(_settings, thread), do: %{Turn.new(thread, false) | keep?: false}
 
   @doc "Returns the next elements, perhaps none; `:halt` after the last."
   @spec next(t()) :: {[element()], t()} | :halt
@@ -70,6 +73,13 @@ defmodule Codex.Turn.Repair do
 
   defp observe(elements, %{turn: nil} = state), do: {elements, state}
   defp observe(elements, state), do: Enum.flat_map_reduce(elements, state, &observe_one/2)
+
+  # The last message may still be on its way.
+  defp observe_one({:check, {pid, ref}, text}, %{turn: turn} = state) do
+    read? = text == nil or (turn.message != nil and turn.message.text == text)
+    send(pid, {ref, if(read?, do: {:ok, Turn.so_far(turn)}, else: :not_yet)})
+    {[], state}
+  end
 
   defp observe_one({:attempts, n}, state), do: {[{:attempts, state.runs + n}], state}
 

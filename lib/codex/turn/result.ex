@@ -28,6 +28,9 @@ defmodule Codex.Turn.Result do
       that the process wrote there; over an app-server they are of all its threads
     * `attempts` - the number of runs
     * `repairs` - the number of these that asked for a corrected answer (option `repair`)
+    * `blocked` - how many actions hooks refused: each is a `Codex.Items.HookBlocked` in the events
+    * `redacted` - with the option `redact` the number of masked places, in `:outputs` of tools that
+      the model read, and in `:events` of the turn; otherwise nil
     * `schema` - the option `output` of the turn, in the form that `output/1` reads, or nil
     * `last_agent` - the `Codex.Agent` that answered, of `Codex.AgentRunner`; otherwise nil
     * `review` - the `Codex.Review` of `Codex.Thread.review/3`
@@ -55,7 +58,9 @@ defmodule Codex.Turn.Result do
     children: [],
     raw: %{},
     attempts: 1,
-    repairs: 0
+    repairs: 0,
+    blocked: 0,
+    redacted: nil
   ]
 
   @typedoc "The result of a turn. Fields: see above."
@@ -71,6 +76,8 @@ defmodule Codex.Turn.Result do
           raw: map(),
           attempts: pos_integer(),
           repairs: non_neg_integer(),
+          blocked: non_neg_integer(),
+          redacted: %{outputs: non_neg_integer(), events: non_neg_integer()} | nil,
           schema: map() | nil,
           review: Codex.Review.t() | nil,
           last_agent: struct() | nil,
@@ -128,6 +135,8 @@ defmodule Codex.Turn.Result do
         events_dropped: if(result.events_dropped > 0, do: result.events_dropped),
         attempts: result.attempts,
         repairs: if(result.repairs > 0, do: result.repairs),
+        blocked: if(result.blocked > 0, do: result.blocked),
+        redacted: result.redacted,
         last_agent: result.last_agent && result.last_agent.name,
         last_response_id: result.last_response_id
       ]

@@ -3,7 +3,7 @@ defmodule Codex.Turn.Span do
   # The telemetry of a turn, for any transport: a span, and events for items, tools and usage. A
   # value of `Codex.Turn.Driver`, which shows it every element of the turn.
 
-  alias Codex.{Events, Items, Telemetry, Turn}
+  alias Codex.{Events, Items, Redaction, Telemetry, Turn}
 
   # Tools beyond this number have no start time.
   @max_open 1_000
@@ -58,11 +58,15 @@ defmodule Codex.Turn.Span do
     }
 
     emit(span, [:thread, :start], %{}, %{model: settings.model}, fn ->
-      %{input: elem(job.task, 1)}
+      {input, _count} = mask(elem(job.task, 1), settings.redact)
+      %{input: input}
     end)
 
     span
   end
+
+  defp mask(input, []), do: {input, 0}
+  defp mask(input, patterns), do: Redaction.mask(input, Redaction.new(patterns))
 
   # The tokens that the thread has used before, or nil.
   defp known(%{thread_id: nil, resume: nil, fork_of: nil}), do: %{}

@@ -9,8 +9,15 @@ defmodule Codex.Turn.Transport do
 
   alias Codex.Turn.{Cancellation, Failure, Job, Timeouts}
 
-  @typedoc "The state of an open turn. `extras` has the data of the option `keep`."
-  @type run :: %{required(:extras) => Codex.Turn.Extras.t() | nil, optional(atom()) => term()}
+  @typedoc """
+  The state of an open turn. `extras` has the data of the option `keep`, `hooks` the hooks of the
+  host, if there are any.
+  """
+  @type run :: %{
+          required(:extras) => Codex.Turn.Extras.t() | nil,
+          required(:hooks) => Codex.Hooks.Set.t() | nil,
+          optional(atom()) => term()
+        }
 
   @typedoc """
   The beginning of an attempt: the job, the job in a known thread, or another prompt in this thread,

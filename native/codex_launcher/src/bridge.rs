@@ -1,16 +1,19 @@
 //! `codex_launcher bridge`: copies bytes between its stdin and stdout and a Unix socket of the VM.
 //!
 //! The CLI starts it as an MCP server. Path and token come from the environment, because every
-//! user of the machine can read arguments. The token is the first line on the socket. The copying
-//! ends as soon as one side has ended.
+//! user of the machine can read arguments. The token is the first line on the socket.
+//!
+//! The end of stdin is the end of the CLI: the last line on the socket says so, because the VM must
+//! tell it from a bridge that was killed. A VM that is gone is no end: the CLI would take it for a
+//! hook without an opinion, and go on. Its calls wait until it is ended itself.
 
+use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 /// The first argument that asks for this.
@@ -23,8 +26,12 @@ const TOKEN: &str = "CODEX_SDK_BRIDGE_TOKEN";
 /// The bytes that are read at once, in each direction.
 const BUFFER: usize = 64 * 1024;
 
-/// Copies until one side ends. An error has no value in it.
+/// The last line on the socket. An incomplete line may stand before it.
+const END: &[u8] = b"\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/bridge/end\"}\n";
+
+/// Copies until stdin ends. An error has no value in it.
 pub fn run(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
+    stay().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let (Some(path), Some(token)) = (variable(SOCKET), variable(TOKEN)) else {
         return Err(format!("expected the variables {SOCKET} and {TOKEN}"));
     };
@@ -34,6 +41,12 @@ pub fn run(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
     ends()
         .and_then(|(input, output)| both(input, output, socket))
         .map_err(|error| format!("bytes cannot be copied: {error}"))
+}
+
+/// The CLI sends SIGTERM before it closes stdin, and anybody else may: only the end of stdin counts.
+fn stay() -> nix::Result<()> {
+    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    ends.into_iter().collect::<SigSet>().thread_block()
 }
 
 fn greet(socket: &mut impl Write, token: OsString) -> io::Result<()> {
@@ -50,29 +63,21 @@ fn ends() -> io::Result<(File, File)> {
 }
 
 fn both(
-    input: impl Read + Send + 'static,
+    input: impl Read,
     output: impl Write + Send + 'static,
-    socket: UnixStream,
+    mut socket: UnixStream,
 ) -> io::Result<()> {
-    let (ended, end) = mpsc::channel();
-    start(input, socket.try_clone()?, ended.clone())?;
-    start(socket, output, ended)?;
-    // Nobody sends more than once, and the end of the process ends the other thread.
-    let _ = end.recv();
+    let answers = socket.try_clone()?;
+    // A failure is an end of one side. The end of the process ends this thread.
+    let answering = move || copy(answers, output).unwrap_or_default();
+    thread::Builder::new().spawn(answering)?;
+    let mut input = input;
+    if copy(&mut input, &mut socket).is_err() {
+        return copy(input, io::sink());
+    }
+    // The VM may be gone.
+    let _ = socket.write_all(END);
     Ok(())
-}
-
-fn start(
-    from: impl Read + Send + 'static,
-    to: impl Write + Send + 'static,
-    ended: Sender<()>,
-) -> io::Result<()> {
-    let copying = move || {
-        // A failure is an end of one side.
-        let _ = copy(from, to);
-        let _ = ended.send(());
-    };
-    thread::Builder::new().spawn(copying).map(drop)
 }
 
 fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
@@ -90,9 +95,10 @@ fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Shutdown;
 
     #[test]
-    fn both_directions_are_copied_until_one_side_ends() {
+    fn both_directions_are_copied_until_stdin_ends() {
         let (mut vm, socket) = UnixStream::pair().unwrap();
         let (mut cli, theirs) = UnixStream::pair().unwrap();
         let input = theirs.try_clone().unwrap();
@@ -106,11 +112,26 @@ mod tests {
         });
         assert!(seen == long);
         cli.write_all(b"answer").unwrap();
-        let mut seen = [0; 6];
+        cli.shutdown(Shutdown::Write).unwrap();
+        let mut seen = vec![0; 6 + END.len()];
+        bridge.join().unwrap().unwrap();
         vm.read_exact(&mut seen).unwrap();
-        assert_eq!(&seen, b"answer");
+        assert_eq!(seen, [b"answer", END].concat());
+    }
 
+    #[test]
+    fn without_the_vm_the_cli_waits_until_its_own_end() {
+        let (vm, socket) = UnixStream::pair().unwrap();
+        let (mut cli, theirs) = UnixStream::pair().unwrap();
+        let input = theirs.try_clone().unwrap();
+        let bridge = thread::spawn(move || both(input, theirs, socket));
         drop(vm);
+        // The second write finds the socket closed, the others are read all the same.
+        for _ in 0..64 {
+            cli.write_all(&[b'x'; BUFFER]).unwrap();
+        }
+        assert!(!bridge.is_finished());
+        cli.shutdown(Shutdown::Write).unwrap();
         bridge.join().unwrap().unwrap();
     }
 

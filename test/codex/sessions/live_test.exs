@@ -216,4 +216,23 @@ defmodule Codex.Sessions.LiveTest do
 
   # The oldest turn first.
   defp turns(conn, id), do: {conn, id} |> Threads.turns(sort_direction: :asc) |> Enum.to_list()
+
+  test "an export masks what it is told to" do
+    model = Test.start!([shell("echo pass$((40 + 2))"), "It is pass42."])
+    options = Test.thread_options(model) ++ [sandbox: :danger_full_access]
+    {:ok, thread} = Codex.start_thread(Test.options(model), options)
+    {:ok, %{thread: %{thread_id: id}}} = Thread.run(thread, "Please.")
+
+    for format <- [:markdown, :html, :json] do
+      opts = store(model) ++ [format: format]
+      {:ok, text} = Sessions.export(id, opts)
+      assert IO.iodata_to_binary(text) =~ "pass42"
+      {:ok, text} = Sessions.export(id, opts ++ [redact: ["pass42"]])
+      assert IO.iodata_to_binary(text) =~ "It is [redacted]."
+      refute IO.iodata_to_binary(text) =~ "pass42"
+    end
+
+    assert {:error, error} = Sessions.export(id, store(model) ++ [redact: [" "]])
+    assert Exception.message(error) =~ "redact"
+  end
 end
