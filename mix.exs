@@ -105,7 +105,7 @@ defmodule CodexSdk.MixProject do
     [
       "Running turns":
         guides(~w(ways_to_run options app_server terminal events tools structured_output)) ++
-          guides(~w(hooks agents long_runs jobs)),
+          guides(~w(hooks agents long_runs jobs mix_tasks)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))
@@ -197,6 +197,7 @@ defmodule CodexSdk.MixProject do
         Codex.MCP.Transport.StreamableHTTP
       ],
       Testing: ~r/^Codex\.Test(\.|$)/,
+      "At the terminal": [Codex.Terminal],
       "Data and processes": ~r/^Codex\.(Format|JSON|JSONL|Subprocess|Text)(\.|$)/,
       "Recorded threads": ~r/^Codex\.Sessions(\.|$)/,
       Events: ~r/^Codex\.Events(\.|$)/,

@@ -6,7 +6,7 @@ defmodule Codex.AreasTest do
   # The rows of the picture in CONTRIBUTING.md, from top to bottom. An area may need areas to its
   # right and areas of lower rows.
   @rows [
-    ~w(mix application cli doctor test compat login),
+    ~w(mix application cli doctor test compat login terminal),
     ~w(codex batch threads thread),
     ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),

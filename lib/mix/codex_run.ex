@@ -1,0 +1,83 @@
+defmodule Mix.CodexRun do
+  @moduledoc false
+  # What tasks that run turns share: the start of the application, and Ctrl-C and SIGTERM.
+
+  alias Codex.Terminal.Tty
+  alias Codex.Text
+
+  @doc "Compiles the project, with messages on stderr, and starts this package."
+  @spec start() :: :ok
+  def start do
+    Mix.CodexCompile.run("app.config")
+
+    case Application.ensure_all_started(:codex_sdk) do
+      {:ok, _started} -> :ok
+      {:error, {application, why}} -> Mix.raise("#{application} does not start: #{inspect(why)}")
+    end
+  end
+
+  @doc "Parses the arguments of a task. A wrong switch ends the task with the exit status 2."
+  @spec parse([String.t()], keyword(), keyword(), String.t()) :: {keyword(), [String.t()]}
+  def parse(argv, strict, aliases, usage) do
+    case OptionParser.parse(argv, strict: strict, aliases: aliases) do
+      {opts, arguments, []} -> {opts, arguments}
+      {_, _, [{switch, _} | _]} -> wrong("unknown or incomplete option #{switch}\n#{usage}")
+    end
+  end
+
+  @doc "Ends the task with the exit status 2."
+  @spec wrong(String.t()) :: no_return()
+  def wrong(message), do: Mix.raise(Text.printable(message), exit_status: 2)
+
+  @doc "Returns the value of `{:ok, value}`. An error ends the task with the exit status 1 or 2."
+  @spec ok({:ok, value} | {:error, term()}) :: value when value: term()
+  def ok({:ok, value}), do: value
+  def ok({:error, %Codex.OptionError{} = error}), do: wrong(Exception.message(error))
+  def ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
+
+  @doc """
+  Runs `fun`, which runs one turn, in a process of its own. Ctrl-C and SIGTERM stop the turn, and
+  `fun` continues with its error; a second Ctrl-C ends the VM. Returns the result of `fun` and the
+  exit status of the signal, or nil.
+  """
+  @spec interruptible((() -> result)) :: {result, 130 | 143 | nil} when result: term()
+  def interruptible(fun) do
+    owner = self()
+    watch = Tty.watch()
+
+    # The VM would stop when this function returns. The task ends it, with the status.
+    {:ok, _id} =
+      System.trap_signal(:sigterm, fn ->
+        send(owner, {:terminal, :terminate})
+        Process.sleep(:infinity)
+      end)
+
+    {pid, ref} = spawn_monitor(fn -> exit({:result, fun.()}) end)
+    {reason, status} = await(pid, ref, nil)
+    :ok = Tty.unwatch(watch)
+
+    case {reason, status} do
+      {_any, 143} -> System.halt(143)
+      {{:result, result}, status} -> {result, status}
+      {{:shutdown, status}, _} -> exit({:shutdown, status})
+      {_stopped, 130} -> exit({:shutdown, 130})
+      {_crash, nil} -> exit({:shutdown, 1})
+    end
+  end
+
+  defp await(pid, ref, status) do
+    receive do
+      {:DOWN, ^ref, :process, ^pid, reason} -> {reason, status}
+      {:terminal, :interrupt} when status != nil -> System.halt(130)
+      {:terminal, :interrupt} -> stop(pid, ref, 130)
+      {:terminal, :terminate} -> stop(pid, ref, 143)
+      {:terminal, _line} -> await(pid, ref, status)
+    end
+  end
+
+  # The turn may not have begun.
+  defp stop(pid, ref, status) do
+    if Codex.stop(pid) != :ok, do: Process.exit(pid, :kill)
+    await(pid, ref, status)
+  end
+end
