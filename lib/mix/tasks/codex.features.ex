@@ -21,9 +21,9 @@ defmodule Mix.Tasks.Codex.Features do
   """
   use Mix.Task
 
-  alias Codex.CLI.{Command, Program}
-  alias Codex.{JSON, Text}
+  alias Codex.{CLI, JSON, Text}
   alias Mix.{CodexRun, CodexTable}
+  alias Mix.Tasks.Codex.Login
 
   @switches [json: :boolean, codex_home: :string, codex: :string]
   @usage "usage: mix codex.features [list | enable NAME | disable NAME] [--json] " <>
@@ -32,63 +32,35 @@ defmodule Mix.Tasks.Codex.Features do
   @impl true
   def run(argv) do
     {opts, arguments} = CodexRun.parse(argv, @switches, [], @usage)
+    own = Login.own(opts)
 
     case arguments do
       none when none in [[], ["list"]] ->
         CodexRun.start()
-        ["list"] |> features(opts) |> rows() |> print(opts[:json])
+        own |> CLI.features_list() |> CodexRun.ok() |> print(opts[:json])
 
-      [command, name] when command in ["enable", "disable"] ->
+      ["enable", name] ->
         CodexRun.start()
-        [command, name] |> features(opts) |> Command.text() |> Mix.shell().info()
+        name |> CLI.features_enable(own) |> CodexRun.ok() |> Mix.shell().info()
+
+      ["disable", name] ->
+        CodexRun.start()
+        name |> CLI.features_disable(own) |> CodexRun.ok() |> Mix.shell().info()
 
       _other ->
         CodexRun.wrong(@usage)
     end
   end
 
-  defp features(arguments, opts) do
-    home = if opts[:codex_home], do: Path.expand(opts[:codex_home])
-    env = if home, do: %{"CODEX_HOME" => home}, else: %{}
-
-    with {:ok, program} <- Program.find(opts[:codex]),
-         :ok <- Codex.Home.guard(Map.merge(System.get_env(), env)),
-         {:ok, ended} <- Command.run([program, "features" | arguments], env: env) do
-      case ended.exit do
-        %{status: 0} -> ended.stdout
-        _failed -> Mix.raise(words(ended.stderr))
-      end
-    else
-      {:error, reason} -> CodexRun.ok({:error, reason})
-    end
+  defp print(features, true) do
+    for feature <- features,
+        do: feature |> JSON.encode!() |> Text.json() |> Mix.shell().info()
   end
 
-  # Without warnings and backtrace.
-  defp words(stderr) do
-    text = Command.text(stderr)
-
-    case Regex.run(~r/^Error: (.*)$/m, text) do
-      [_, words] -> words
-      nil -> text
-    end
+  defp print(features, _table) do
+    rows = for feature <- features, do: [feature.name, words(feature.stage), "#{feature.enabled}"]
+    ["feature", "stage", "enabled"] |> CodexTable.format(rows) |> Mix.shell().info()
   end
 
-  # A stage may have several words.
-  defp rows(text) do
-    for line <- String.split(text, "\n", trim: true),
-        [_, name, stage, state] <- [Regex.run(~r/^(\S+)\s+(.*\S)\s+(true|false)$/, line)],
-        do: [name, stage, state]
-  end
-
-  defp print(rows, true) do
-    for [name, stage, state] <- rows do
-      %{name: name, stage: stage, enabled: state == "true"}
-      |> JSON.encode!()
-      |> Text.json()
-      |> Mix.shell().info()
-    end
-  end
-
-  defp print(rows, _table),
-    do: ["feature", "stage", "enabled"] |> CodexTable.format(rows) |> Mix.shell().info()
+  defp words(stage), do: stage |> to_string() |> String.replace("_", " ")
 end
