@@ -141,7 +141,7 @@ defmodule CodexSdk.MixProject do
         Codex.Review,
         Codex.Review.Finding
       ],
-      "Many at once": ~r/^Codex\.Batch(\.|$)/,
+      "Many at once": ~r/^Codex\.(Batch|Pool)(\.|$)/,
       Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
       Hooks: ~r/^Codex\.Hooks(\.|$)/,
       "Approvals and tools": [

@@ -51,6 +51,14 @@ defmodule Codex.Batch do
     * when a job fails because the quota of the account is used up (kind `:quota`)
     * when there is no price for a job, and the budget is in money
 
+  ## Rate limits
+
+  When a job meets a rate limit of its account, all jobs wait until the limit resets, and then begin
+  one after the other. This holds for all batches, and for all runs with `rate_limit_opts:
+  [shared: true]`, of the account on all connected nodes; see "Rate limits" in `guides/errors.md`. Other
+  accounts go on. A job that waits keeps its place among `max_concurrency`, and the wait counts for
+  its time limits. `gate: false` turns this off.
+
   ## Journal
 
   With `journal: path`, the states of the jobs are in a file, so that a batch continues after a

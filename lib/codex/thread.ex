@@ -11,8 +11,9 @@ defmodule Codex.Thread do
   `result.thread` is the thread after the turn; use it for the next turn.
 
   Turns run with `codex exec`, one process each, or, with the option `transport: {:app_server,
-  conn}`, over a connection of `Codex.AppServer.connect/2`. The functions are the same for both
-  transports; `guides/app_server.md` lists the differences.
+  conn}`, over a connection of `Codex.AppServer.connect/2`, or with `transport: {:pool, name}` over
+  the servers of a `Codex.Pool`. The functions are the same for all transports;
+  `guides/app_server.md` lists the differences.
 
   ## Options of a turn
 
@@ -97,7 +98,7 @@ defmodule Codex.Thread do
           usage: map(),
           pending_tool_outputs: list(),
           pending_tool_failures: list(),
-          transport: :exec | {:app_server, GenServer.server()}
+          transport: :exec | {:app_server | :pool, GenServer.server()}
         }
 
   @typedoc """
@@ -110,6 +111,7 @@ defmodule Codex.Thread do
           | {:max_attempts_reached, pos_integer(), map()}
           | Exec.reason()
           | Codex.AppServer.reason()
+          | Codex.Pool.reason()
 
   @doc """
   Runs a turn and waits for its end.
@@ -404,13 +406,15 @@ defmodule Codex.Thread do
 
   defp account(%{transport: {:app_server, _conn}} = thread), do: Backend.account(thread)
 
+  defp account(%{transport: {:pool, _pool}} = thread), do: Codex.Pool.Turn.account(thread)
+
   defp account(thread),
     do: thread.codex_opts |> Merge.merge(thread.thread_opts, %{}) |> RateLimit.account()
 
   @doc """
   Checks which credential a run of this thread would use, and whether it is accepted. Nothing runs.
 
-  For a thread over a connection of `Codex.AppServer.connect/2`, home, environment and
+  For a thread over a connection of `Codex.AppServer.connect/2` or a pool, home, environment and
   configuration are those of its server.
 
   Returns `{:ok, preflight}` (`Codex.Auth.Preflight`), or `{:error, reason}`: a reason for which no
@@ -423,9 +427,16 @@ defmodule Codex.Thread do
              Codex.Config.Error.t()
              | Codex.Exec.reason()
              | Codex.AppServer.reason()
+             | Codex.Pool.reason()
+             | :timeout
              | {:unsupported, :remote}}
   def preflight(%__MODULE__{transport: {:app_server, _conn}} = thread),
     do: Backend.preflight(thread)
+
+  def preflight(%__MODULE__{transport: {:pool, _pool}} = thread) do
+    with {:ok, conn} <- Codex.Pool.Turn.connection(thread),
+         do: Backend.preflight(%{thread | transport: {:app_server, conn}})
+  end
 
   def preflight(%__MODULE__{} = thread) do
     # Only the options around the prompt count.

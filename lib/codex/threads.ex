@@ -12,8 +12,8 @@ defmodule Codex.Threads do
       :ok = Codex.Threads.rename(thread, "Release notes")
       :ok = Codex.Threads.archive(thread)
 
-  A `thread` is a `Codex.Thread` with the transport `{:app_server, conn}` that has begun, or
-  `{conn, thread_id}`. Methods that need a loaded thread resume it first.
+  A `thread` is a `Codex.Thread` with the transport `{:app_server, conn}` or `{:pool, name}` that
+  has begun, or `{conn, thread_id}`. Methods that need a loaded thread resume it first.
 
   ## Errors
 
@@ -33,6 +33,7 @@ defmodule Codex.Threads do
   alias Codex.{AppServer, Error, OptionError, Thread}
   alias Codex.AppServer.{Compaction, Connection, SearchStream, TurnStart}
   alias Codex.Options.Schema
+  alias Codex.Pool.Turn, as: PoolTurn
 
   @typedoc "A thread over an app-server, or a connection and the id of a thread."
   @type thread :: Thread.t() | {AppServer.conn(), String.t()}
@@ -235,8 +236,10 @@ defmodule Codex.Threads do
     end
   end
 
-  defp begun(%Thread{} = thread, conn, id),
-    do: %{thread | thread_id: id, transport_ref: Connection.whereis(conn)}
+  defp begun(%Thread{} = thread, conn, id) do
+    :ok = PoolTurn.loaded(thread, conn, id)
+    %{thread | thread_id: id, transport_ref: Connection.whereis(conn)}
+  end
 
   defp begun(_pair, conn, id), do: {conn, id}
 
@@ -347,8 +350,11 @@ defmodule Codex.Threads do
 
   # --- Calls --------------------------------------------------------------------------------------
 
-  defp ids(%Thread{transport: {:app_server, _}, thread_id: nil}), do: {:error, :missing_thread_id}
-  defp ids(%Thread{transport: {:app_server, conn}, thread_id: id}), do: {:ok, conn, id}
+  defp ids(%Thread{transport: {_app_server, _}, thread_id: nil}), do: {:error, :missing_thread_id}
+
+  defp ids(%Thread{transport: {_app_server, _}, thread_id: id} = thread),
+    do: with({:ok, conn} <- PoolTurn.connection(thread), do: {:ok, conn, id})
+
   defp ids(%Thread{}), do: {:error, {:unsupported, :exec}}
   defp ids({conn, id}) when is_binary(id), do: {:ok, conn, id}
 

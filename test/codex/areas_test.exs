@@ -10,7 +10,7 @@ defmodule Codex.AreasTest do
     ~w(codex batch threads thread),
     ~w(agent_runner runner run_result_streaming stream stream_event),
     ~w(skills prompts mcp_config),
-    ~w(app_server exec mcp bridge),
+    ~w(pool app_server exec mcp bridge),
     ~w(jsonrpc turn review),
     ~w(models auth agents),
     ~w(options tools tool files hooks approvals retry rate_limit telemetry),

@@ -923,7 +923,7 @@ defmodule Codex.OptionsTest do
              "option :sandbox must be one of :default, :strict, :read_only, :workspace_write, " <>
                ":permissive, :danger_full_access, :external_sandbox, got: :readonly"},
             {[transport: :app_server],
-             "option :transport must be :exec or {:app_server, conn}, got: :app_server"},
+             "option :transport must be :exec, {:app_server, conn} or {:pool, name}, got: :app_server"},
             {[cd: 5], "option :cd must be a path, got: 5"},
             {[shell_environment_policy: [inherit: :some]],
              "option [:shell_environment_policy, :inherit] must be one of :core, :all, :none, " <>

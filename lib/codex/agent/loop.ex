@@ -16,6 +16,7 @@ defmodule Codex.Agent.Loop do
   alias Codex.Events.{ThreadTokenUsageUpdated, TurnStarted}
   alias Codex.Guardrail.Check
   alias Codex.Handoff.InputData
+  alias Codex.Pool.Turn, as: PoolTurn
   alias Codex.Turn.{Driver, Usage}
 
   @enforce_keys [:plan, :input]
@@ -266,18 +267,25 @@ defmodule Codex.Agent.Loop do
 
   # An interrupt leaves commands of the turn running. A connection without `experimental_api: true`
   # cannot end them.
-  defp clean(%{transport: {:app_server, conn}, thread_id: id}) when is_binary(id) do
+  defp clean(%{transport: {_app_server, _}, thread_id: id} = thread) when is_binary(id) do
     {method, params} = Backend.cleaning(id)
-    _ = Connection.request(conn, method, params, experimental: [method])
+
+    _ =
+      with {:ok, conn} <- PoolTurn.connection(thread),
+           do: Connection.request(conn, method, params, experimental: [method])
+
     :ok
   end
 
   defp clean(_thread), do: :ok
 
-  defp revert(%{transport: {:app_server, conn}, thread_id: id}, turn_id)
+  defp revert(%{transport: {_app_server, _}, thread_id: id} = thread, turn_id)
        when is_binary(id) and is_binary(turn_id) do
     params = %{thread_id: id, before_turn_id: turn_id}
-    match?({:ok, _}, AppServer.thread_revert(conn, params))
+
+    with {:ok, conn} <- PoolTurn.connection(thread),
+         do: match?({:ok, _}, AppServer.thread_revert(conn, params)),
+         else: (_ -> false)
   end
 
   defp revert(_thread, _turn_id), do: false
@@ -295,10 +303,10 @@ defmodule Codex.Agent.Loop do
 
   defp go_on(%{plan: plan} = state, handoff, args, call_id) do
     thread = state.turn.thread
-    {:app_server, conn} = thread.transport
     call = %{id: call_id, arguments: args}
 
-    with {:ok, turns} <- History.turns(conn, thread.thread_id),
+    with {:ok, conn} <- PoolTurn.connection(thread),
+         {:ok, turns} <- History.turns(conn, thread.thread_id),
          run_context = Setup.tool_context(thread),
          data = History.at_handoff(turns, state.turn_id, handoff, call, run_context),
          {:ok, data} <- filtered(handoff.input_filter, data) do

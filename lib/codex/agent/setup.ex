@@ -8,6 +8,7 @@ defmodule Codex.Agent.Setup do
 
   alias Codex.Agent.{Calls, History, Run}
   alias Codex.{Handoff, ModelSettings, OptionError}
+  alias Codex.Pool.Turn, as: PoolTurn
   alias Codex.Thread.Runner
   alias Codex.Tools.{Definition, Toolset}
 
@@ -140,8 +141,9 @@ defmodule Codex.Agent.Setup do
 
   defp thread(%{base: thread}, _key, nil), do: {:ok, thread, []}
 
-  defp thread(%{base: %{transport: {:app_server, conn}} = thread}, _key, _run) do
-    with {:ok, turns} <- History.turns(conn, thread.thread_id),
+  defp thread(%{base: thread}, _key, _run) do
+    with {:ok, conn} <- PoolTurn.connection(thread),
+         {:ok, turns} <- History.turns(conn, thread.thread_id),
          do: {:ok, Codex.Turn.reset(thread), History.items(turns)}
   end
 
@@ -161,7 +163,7 @@ defmodule Codex.Agent.Setup do
   end
 
   # They tell the tokens of a response that a call of a tool ends.
-  defp raw_events(%{base: %{transport: {:app_server, _}}}, [_ | _]), do: true
+  defp raw_events(%{base: %{transport: {_app_server, _}}}, [_ | _]), do: true
   defp raw_events(_plan, _tools), do: nil
 
   defp merged(own, search), do: Map.merge(Map.new(own || %{}), search)

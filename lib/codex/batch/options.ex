@@ -4,7 +4,7 @@ defmodule Codex.Batch.Options do
 
   alias Codex.Batch.{Budget, Job}
   alias Codex.{OptionError, Sessions}
-  alias Codex.Options.{Cast, Schema}
+  alias Codex.Options.{Cast, Schema, Type}
 
   @schema Schema.new(
             [
@@ -16,6 +16,8 @@ defmodule Codex.Batch.Options do
                default: %{thread: [], turn: []},
                shown: "`[]`",
                expected: "options of a thread or a turn, as a map or keyword"},
+              {:pool, :server, "the `Codex.Pool` that runs the turns: `transport: {:pool, name}`",
+               expected: "the name or the pid of a pool"},
               {:max_concurrency, {:integer, 1, 10_000}, "the most jobs that run at once",
                default: 4},
               {:ordered, :boolean,
@@ -30,6 +32,11 @@ defmodule Codex.Batch.Options do
                expected: "a boolean or `:resume`"},
               {:retry_opts, :retry_opts, "the option `retry_opts` of the turns",
                expected: "a map or keyword of the options of `Codex.Retry`"},
+              {:gate, :boolean,
+               "whether a rate limit stops all jobs until it resets: `rate_limit: true` with " <>
+                 "`rate_limit_opts: [shared: true, max_wait_ms: :infinity]` and no limit of " <>
+                 "attempts, unless the options of the thread or the job name others",
+               default: true},
               {:budget, :budget, "the most tokens or money that the batch spends, see above",
                expected: "a positive number of tokens, or a map or keyword with tokens and usd"},
               {:prices, :map,
@@ -46,6 +53,12 @@ defmodule Codex.Batch.Options do
             ],
             places: true
           )
+
+  # The limits end at some time, and the time of a job or of the batch has a limit of its own.
+  @gate [
+    rate_limit: true,
+    rate_limit_opts: [shared: true, max_wait_ms: :infinity, max_attempts: 0xFFFFFFFF]
+  ]
 
   @doc "Returns the options as a Markdown list."
   @spec docs() :: String.t()
@@ -65,13 +78,16 @@ defmodule Codex.Batch.Options do
 
   defp turn(opts) do
     more = for name <- [:retry, :retry_opts], opts[name] != nil, do: {name, opts[name]}
-    %{opts.thread | turn: more ++ opts.thread.turn}
+    pool = if opts.pool != nil, do: [transport: {:pool, opts.pool}], else: []
+    gate = if opts.gate, do: @gate, else: []
+    %{thread: gate ++ opts.thread.thread ++ pool, turn: more ++ opts.thread.turn}
   end
 
   defp cast(:client, value) do
     with {:error, %{reason: :not_options}} <- Codex.Options.new(value), do: :error
   end
 
+  defp cast(:server, value), do: if(Type.server?(value), do: {:ok, value}, else: :error)
   defp cast(:job_options, value), do: Job.options(value)
   defp cast(:budget, value), do: Budget.cast(value)
   defp cast(type, value), do: Cast.cast(type, value)

@@ -129,6 +129,8 @@ defmodule Codex.Error.Reasons do
     login_refused: :unauthorized,
     killed: :killed,
     lost: :crashed,
+    pool_drained: :connection_refused,
+    no_pool: :connection_refused,
     not_started: :cli_not_found,
     not_connected: :connection_refused,
     not_a_websocket: :protocol,

@@ -583,6 +583,13 @@ defmodule Codex.Error.Words do
     do: "#{text(path)}: #{text(words)}"
 
   def reason({:unreadable, path, why}), do: "#{text(path)}: #{posix(why)}"
+
+  def reason({:pool_drained, pool}),
+    do: "the pool #{show(pool)} is drained, and takes no turns any more"
+
+  def reason({:no_pool, pool}),
+    do: "there is no pool #{show(pool)}: start Codex.Pool with this name under a supervisor"
+
   def reason({:lock_held, path}), do: "another process holds the lock #{text(path)}: try again"
   def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
 

@@ -41,6 +41,11 @@ defmodule Codex.Options.Cast do
   def cast(:transport, {:app_server, {:via, module, _} = name}),
     do: if(exports?(module, :whereis_name, 1), do: {:ok, {:app_server, name}}, else: :error)
 
+  def cast(:transport, {:pool, pool}) do
+    with {:ok, {:app_server, pool}} <- cast(:transport, {:app_server, pool}),
+         do: {:ok, {:pool, pool}}
+  end
+
   # A variable that is set to spaces must not become another login.
   def cast(:key, value) do
     with {:ok, key} <- Type.cast(:string, value),

@@ -491,7 +491,7 @@ defmodule Codex.Options.Rows do
         "and if wanted `tracestate`, or `false`",
     retry_opts: "a map or keyword of the options of `Codex.Retry`",
     rate_limit_opts: "a map or keyword of the options of `Codex.RateLimit`",
-    transport: "`:exec` or `{:app_server, conn}`"
+    transport: "`:exec`, `{:app_server, conn}` or `{:pool, name}`"
   }
 
   @rows (for {name, scopes, type, doc, facts} <-

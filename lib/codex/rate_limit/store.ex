@@ -5,7 +5,7 @@ defmodule Codex.RateLimit.Store do
   # the next update starts anew.
   use GenServer
 
-  alias Codex.RateLimit.Snapshot
+  alias Codex.RateLimit.{Gate, Snapshot}
 
   @table __MODULE__
 
@@ -43,6 +43,7 @@ defmodule Codex.RateLimit.Store do
   @impl true
   def init([]) do
     _ = :ets.new(@table, [:named_table, :protected, read_concurrency: true])
+    :ok = Gate.new_table()
     {:ok, 0}
   end
 

@@ -4,11 +4,13 @@ defmodule Codex.Retry.Plan do
   # the snapshot of the account's limits.
 
   alias Codex.{RateLimit, Retry}
+  alias Codex.RateLimit.Gate
 
   defstruct [
     :retry,
     :limits,
     :account,
+    :ticket,
     resume?: false,
     redo?: false,
     total: :infinity,
@@ -26,6 +28,7 @@ defmodule Codex.Retry.Plan do
           retry: map() | nil,
           limits: map() | nil,
           account: (... -> String.t()),
+          ticket: Gate.ticket() | nil,
           resume?: boolean(),
           redo?: boolean(),
           total: timeout(),
@@ -78,22 +81,50 @@ defmodule Codex.Retry.Plan do
     %{opts | telemetry_prefix: settings.telemetry_prefix}
   end
 
-  @doc "Returns the wait before the first attempt, if the account's limit is known to be reached."
+  @doc "Returns whether every attempt of the run has to pass the gate of its account."
+  @spec gate?(t() | nil) :: boolean()
+  def gate?(plan), do: match?(%{limits: %{shared: true}}, plan)
+
+  @doc """
+  Returns the wait before an attempt: before the first one if the account's limit is known to be
+  reached, and with a gate before each of them. After the wait, a run with a gate asks again.
+  """
   @spec before(t() | nil, integer()) ::
-          :go | {:wait, non_neg_integer()} | {:refused, Codex.Error.t()}
+          {:go, t() | nil} | {:wait, non_neg_integer(), t()} | {:refused, Codex.Error.t()}
+  def before(%{limits: %{shared: true}} = plan, elapsed) do
+    case Gate.check(plan.account.(), plan.ticket) do
+      :open ->
+        {:go, %{plan | ticket: nil}}
+
+      {:wait, ms, ticket} ->
+        info = %{retry_after_ms: ms, resets_at: resets_at(ticket), source: :snapshot}
+        _ = if ticket != plan.ticket, do: RateLimit.announce(info, 0, ms, plan.limits)
+
+        if fits?(plan, ms, elapsed),
+          do: {:wait, ms, %{plan | ticket: ticket}},
+          else: {:refused, refused(info, ms)}
+    end
+  end
+
   def before(%{limits: %{} = limits} = plan, elapsed) do
     case if(RateLimit.Store.any?(), do: RateLimit.reached(plan.account.())) do
       nil ->
-        :go
+        {:go, plan}
 
       info ->
         delay = RateLimit.delay(info, 1, limits)
         RateLimit.announce(info, 0, delay, limits)
-        if fits?(plan, delay, elapsed), do: {:wait, delay}, else: {:refused, refused(info, delay)}
+
+        if fits?(plan, delay, elapsed),
+          do: {:wait, delay, plan},
+          else: {:refused, refused(info, delay)}
     end
   end
 
-  def before(_plan, _elapsed), do: :go
+  def before(plan, _elapsed), do: {:go, plan}
+
+  defp resets_at({until, _at}), do: DateTime.from_unix!(until, :millisecond)
+  defp resets_at(nil), do: nil
 
   defp refused(info, delay) do
     message =
@@ -128,6 +159,7 @@ defmodule Codex.Retry.Plan do
         delay = RateLimit.delay(info, n, limits)
         RateLimit.announce(info, n, delay, limits)
         RateLimit.observe(plan.account.(), error)
+        _ = if limits.shared, do: Gate.close(plan.account.(), delay)
 
         if n < limits.max_attempts and fits?(plan, delay, elapsed),
           do: {:wait, delay},

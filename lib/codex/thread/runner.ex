@@ -142,6 +142,7 @@ defmodule Codex.Thread.Runner do
   @spec transport(struct()) :: module()
   def transport(%{transport: :exec}), do: Codex.Exec.Turn
   def transport(%{transport: {:app_server, _conn}}), do: Codex.AppServer.Turn
+  def transport(%{transport: {:pool, _pool}}), do: Codex.Pool.Turn
 
   defp reviewable(%{thread_id: id} = thread, {:review, _target}) when is_binary(id),
     do: Driver.check(transport(thread), thread, :review_of_thread)

@@ -52,7 +52,10 @@ defmodule Codex.Turn.Attempts do
   @doc "Returns the next elements, perhaps none; `:halt` after the last."
   @spec next(t()) :: {[element()], t()} | :halt
   def next(%{phase: :begin, number: 1} = state), do: await_limit(state)
-  def next(%{phase: :begin} = state), do: begin(state)
+
+  def next(%{phase: :begin} = state),
+    do: if(Plan.gate?(state.plan), do: await_limit(state), else: begin(state))
+
   def next(%{phase: :over}), do: :halt
 
   def next(%{attempt: attempt} = state) do
@@ -69,12 +72,19 @@ defmodule Codex.Turn.Attempts do
 
   ## Beginning
 
-  # If the account's snapshot shows a reached limit, the first attempt starts when that resets.
+  # If the account's snapshot shows a reached limit, the first attempt starts when that resets. A
+  # gate may be closed again after the wait.
   defp await_limit(state) do
     case Plan.before(state.plan, elapsed(state)) do
-      :go -> begin(state)
-      {:wait, delay} -> wait(state, delay, &begin/1)
-      {:refused, error} -> over(%{state | tail: [{:failed, error}]})
+      {:go, plan} ->
+        begin(%{state | plan: plan})
+
+      {:wait, delay, plan} ->
+        go_on = if Plan.gate?(plan), do: &await_limit/1, else: &begin/1
+        wait(%{state | plan: plan}, delay, go_on)
+
+      {:refused, error} ->
+        over(%{state | tail: [{:failed, error}]})
     end
   end
 

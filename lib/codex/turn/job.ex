@@ -42,7 +42,7 @@ defmodule Codex.Turn.Job do
           module: module() | nil,
           last?: (... -> boolean()) | nil,
           mode: Codex.Turn.Driver.mode(),
-          transport: :exec | {:app_server, GenServer.server()},
+          transport: :exec | {:app_server | :pool, GenServer.server()},
           tokens: [String.t()],
           history: [map()],
           turn_opts: map()

@@ -6,7 +6,7 @@ defmodule Codex.Turn.Running do
     * `pid` - the process that reads the turn. The entry vanishes with it
     * `thread_id` - nil until the CLI has named the thread
     * `kind` - `:turn` or `:review`
-    * `transport` - `:exec` or `{:app_server, conn}`
+    * `transport` - `:exec`, `{:app_server, conn}` or `{:pool, name}`
     * `cwd` - the option `working_directory`, nil if it is the VM's own
     * `started_at` - when the run began, as a `DateTime` in UTC
   """
@@ -25,7 +25,7 @@ defmodule Codex.Turn.Running do
           thread_id: String.t() | nil,
           thread_ref: reference() | nil,
           kind: :turn | :review,
-          transport: :exec | {:app_server, GenServer.server()},
+          transport: :exec | {:app_server | :pool, GenServer.server()},
           cwd: Path.t() | nil,
           started_at: DateTime.t()
         }

@@ -55,7 +55,10 @@ defmodule Codex.Turn.Transport do
           | {:failed, Failure.cause(), run()}
 
   @typedoc "Reasons why a turn cannot begin, of all transports."
-  @type reason :: Codex.Exec.reason() | Codex.AppServer.Backend.reason()
+  @type reason ::
+          Codex.Exec.reason()
+          | Codex.AppServer.Backend.reason()
+          | {:no_pool | :pool_drained, term()}
 
   @typedoc "Reasons why a turn that runs cannot get input or be interrupted, of all transports."
   @type running_reason ::

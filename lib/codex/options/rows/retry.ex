@@ -49,6 +49,9 @@ defmodule Codex.Options.Rows.Retry do
      shown: "`:rate_limit_multiplier` of the application environment, else 2.0"},
     {:max_wait_ms, :limit, "the error is returned at once if a wait is longer",
      expected: "0, a positive integer in milliseconds or `:infinity`", shown: "`max_delay_ms`"},
+    {:shared, :boolean,
+     "for runs: whether a limit stops all runs of the account that have this option, on all " <>
+       "connected nodes, until it resets", default: false},
     {:account, :string, "a name for the account",
      shown: "the provider and a digest of key or home"},
     @prefix
