@@ -201,8 +201,13 @@ defmodule Codex.Thread do
   @doc "Runs one turn with options of a turn alone: `run/3` without `turn_opts`."
   @spec run_turn(t(), Codex.Input.t(), map() | keyword()) ::
           {:ok, Result.t()} | {:error, failure()}
-  def run_turn(thread, input, turn_opts \\ %{}) do
-    with {:ok, job, turn} <- Runner.prepare(thread, {:run, input}, turn_opts, :blocking),
+  def run_turn(thread, input, turn_opts \\ %{}), do: run_turn(thread, input, turn_opts, nil)
+
+  @doc false
+  # With a hook: see `Codex.Turn.Job`.
+  def run_turn(thread, input, turn_opts, hook) do
+    with {:ok, job, turn} <-
+           Runner.prepare(thread, {:run, input}, turn_opts, :blocking, hook: hook),
          do: job |> read(turn) |> Turn.result()
   end
 

@@ -203,30 +203,42 @@ defmodule Codex.Batch.Worker do
   end
 
   defp run_turn(job, thread, prompt, context) do
-    case begin(job, context) do
-      :ok ->
-        opts = job.turn ++ limit(job, context) ++ listener(job, context.journal)
-        Result.of(job, Thread.run(thread, prompt, opts))
+    opts = job.turn ++ limit(job, context)
+    Result.of(job, run_turn(thread, prompt, opts, job, context.journal))
+  end
 
-      {:error, error} ->
-        Result.without_turn(job, :failed, error)
+  defp run_turn(thread, prompt, opts, _job, nil), do: Thread.run(thread, prompt, opts)
+
+  # A run of an agent has several turns.
+  defp run_turn(thread, prompt, opts, job, journal) do
+    if Runner.loop?(opts) do
+      with :ok <- hook(job, journal, :begin),
+           do: Thread.run(thread, prompt, opts ++ listener(job, journal))
+    else
+      with {:ok, opts} <- Runner.opts(opts),
+           do: Thread.run_turn(thread, prompt, opts, &hook(job, journal, &1))
     end
   end
 
   ## The journal
 
-  defp begin(_job, %{journal: nil}), do: :ok
-  defp begin(job, %{journal: journal}), do: Journal.begun(journal, job.key)
+  # Whether the prompt may have been sent.
+  @begun {__MODULE__, :begun}
 
-  # Notes the thread as soon as it has a name.
-  defp listener(_job, nil), do: []
+  # Waits, for a limit or a server, come before.
+  defp hook(job, journal, :begin) do
+    Process.put(@begun, true)
+    Journal.begun(journal, job.key)
+  end
+
+  defp hook(job, journal, {:thread, id}), do: Journal.thread(journal, job.key, id)
 
   defp listener(job, journal) do
     given = Enum.find_value(Enum.reverse(job.turn), &on_event/1)
 
     on_event = fn event ->
       with %Events.ThreadStarted{thread_id: id} <- event,
-           do: _ = Journal.thread(journal, job.key, id)
+           do: _ = hook(job, journal, {:thread, id})
 
       given && given.(event)
     end
@@ -242,17 +254,10 @@ defmodule Codex.Batch.Worker do
 
   defp note(job, %{journal: journal}, %{status: status} = result) when status in [:ok, :failed] do
     noted =
-      cond do
-        status == :ok or result.result != nil ->
-          Journal.done(journal, job.key, Recovery.record(result))
-
+      if Process.get(@begun) || job.state != :queued,
+        do: done(job, journal, result),
         # Nothing of it has run: the next run begins the job.
-        job.state == :queued ->
-          Journal.queued(journal, job)
-
-        true ->
-          :ok
-      end
+        else: Journal.queued(journal, job)
 
     case noted do
       :ok -> result
@@ -261,6 +266,10 @@ defmodule Codex.Batch.Worker do
   end
 
   defp note(_job, _context, result), do: result
+
+  # A turn that was to be continued, and could not.
+  defp done(_job, _journal, %{status: :failed, result: nil}), do: :ok
+  defp done(job, journal, result), do: Journal.done(journal, job.key, Recovery.record(result))
 
   defp limit(job, %{opts: opts, deadline: deadline}) do
     left = if deadline, do: max(deadline - now(), 1)

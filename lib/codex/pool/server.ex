@@ -1,11 +1,12 @@
 defmodule Codex.Pool.Server do
   @moduledoc false
   # The process of a pool: performs the actions of `Codex.Pool.State`. It owns its connections,
-  # which end with it. Starts, stops and checks of servers run in tasks, so no call waits for a server.
+  # which end with it. Starts, stops and checks of servers run in tasks, so no call waits for a
+  # server.
   use GenServer
 
-  alias Codex.AppServer.{Connect, Connection}
   alias Codex.{AppServer, Error, Telemetry}
+  alias Codex.AppServer.{Connect, Connection}
   alias Codex.JSONRPC.Reports
   alias Codex.Pool.State
 

@@ -8,7 +8,7 @@ defmodule Codex.Pool.Turn do
 
   alias Codex.AppServer.{Backend, Turn}
   alias Codex.Pool.Server
-  alias Codex.Turn.{Cancellation, Running}
+  alias Codex.Turn.{Cancellation, Job, Running}
 
   @impl true
   def unsupported, do: []
@@ -56,6 +56,7 @@ defmodule Codex.Pool.Turn do
 
   defp open(job, how, context, {conn, loaded?, lease}) do
     with {:ok, job} <- Backend.prepare(on_server(job, conn, loaded?)),
+         :ok <- Job.notify(job, :begin),
          job = put_in(job.plan[:lease], lease),
          {:ok, events, run} <- Turn.open(job, how, context) do
       :ok = Server.thread(lease, run.thread_id)

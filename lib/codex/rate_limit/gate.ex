@@ -1,6 +1,7 @@
 defmodule Codex.RateLimit.Gate do
   @moduledoc false
-  # One gate for each account, for all runs that ask for it (`shared: true`), on all connected nodes.
+  # One gate for each account, for all runs that ask for it (`shared: true`), on all connected
+  # nodes.
   # A limit closes the gate until it resets. Runs that come to a closed gate wait, and pass one
   # after the other when it opens: each has a slot, in the order in which they came.
   #

@@ -126,6 +126,7 @@ defmodule Codex.Turn.Attempt do
 
   defp note(%Events.ThreadStarted{thread_id: id} = event, attempt) do
     :ok = Running.begun(attempt.call.ref, id)
+    _ = Job.notify(attempt.job, {:thread, id})
     {event, attempt}
   end
 

@@ -102,9 +102,19 @@ defmodule Codex.Turn.Attempts do
         count: 0
     }
 
-    {elements, attempt} = Attempt.open(state.job, state.how, state.opts)
-    take(elements, %{state | attempt: attempt})
+    case announce(state.job) do
+      :ok ->
+        {elements, attempt} = Attempt.open(state.job, state.how, state.opts)
+        take(elements, %{state | attempt: attempt})
+
+      {:error, error} ->
+        over(%{state | tail: [{:failed, error}]})
+    end
   end
+
+  # A pool announces the attempt when it has a server.
+  defp announce(%{transport: {:pool, _pool}}), do: :ok
+  defp announce(job), do: Job.notify(job, :begin)
 
   defp wait(state, delay, go_on) do
     case Cancellation.sleep(state.opts.call, delay) do

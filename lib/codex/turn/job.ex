@@ -15,6 +15,7 @@ defmodule Codex.Turn.Job do
     :plan,
     :module,
     :last?,
+    :hook,
     mode: :blocking,
     transport: :exec,
     tokens: [],
@@ -29,6 +30,8 @@ defmodule Codex.Turn.Job do
     * `plan` - the data that the transport sends
     * `module` - the `Codex.Turn.Transport`
     * `last?` - nil, or a function that returns whether no further turn may begin
+    * `hook` - nil, or a function that is called before an attempt is sent, with `:begin`, and when
+      the CLI has named the thread, with `{:thread, id}`. An error of the first one fails the attempt
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn
     * `history` - response items that a new thread begins with
@@ -41,6 +44,7 @@ defmodule Codex.Turn.Job do
           plan: term(),
           module: module() | nil,
           last?: (... -> boolean()) | nil,
+          hook: (:begin | {:thread, String.t()} -> :ok | {:error, Codex.Error.t()}) | nil,
           mode: Codex.Turn.Driver.mode(),
           transport: :exec | {:app_server | :pool, GenServer.server()},
           tokens: [String.t()],
@@ -69,6 +73,7 @@ defmodule Codex.Turn.Job do
          settings: settings,
          thread: thread,
          transport: transport,
+         hook: more[:hook],
          tokens: List.wrap(settings.cancellation_token) ++ List.wrap(more[:run_token]),
          history: more[:history] || [],
          turn_opts: turn_opts
@@ -117,6 +122,11 @@ defmodule Codex.Turn.Job do
   end
 
   defp repairable(_settings, _transport), do: :ok
+
+  @doc "Calls the hook of a job."
+  @spec notify(t(), :begin | {:thread, String.t()}) :: :ok | {:error, Codex.Error.t()}
+  def notify(%{hook: nil}, _what), do: :ok
+  def notify(%{hook: hook}, what), do: hook.(what)
 
   @doc "Returns the job that continues a thread, without data that the thread has already."
   @spec resume(t(), String.t(), String.t()) :: t()
