@@ -3,8 +3,7 @@ defmodule Codex.Application do
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
   # directories to remove with their owners, the staged files, the threads that read files and
   # credentials, the hooks of threads, the known limits of accounts and their gates, the registered
-  # tools, and the commands of tools. Each
-  # restarts alone after a crash.
+  # tools, and the commands of tools. Each restarts alone after a crash.
   use Application
 
   @impl true

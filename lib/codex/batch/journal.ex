@@ -20,6 +20,9 @@ defmodule Codex.Batch.Journal do
   @version 1
   @header {:codex_batch, @version}
 
+  # How long the lock of a VM or a process that is ending is waited for.
+  @lock_ms 5_000
+
   # A shorter file has no header of a disk_log: its writer was killed before the first entry.
   @least 8
   # The most bytes of a file whose first entry was not written completely.
@@ -59,7 +62,7 @@ defmodule Codex.Batch.Journal do
   end
 
   defp lock(path) do
-    case FileSystem.lock(path <> ".lock") do
+    case FileSystem.await_lock(path <> ".lock", @lock_ms) do
       {:ok, lock} -> {:ok, lock}
       {:error, :held} -> error(path, "another batch uses it")
       {:error, reason} -> error(path, FileSystem.message(reason))
