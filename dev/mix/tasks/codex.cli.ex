@@ -20,8 +20,8 @@ defmodule Mix.Tasks.Codex.Cli do
       `--write` adds those that are new
     * `priv/config/schema.json` - the configuration keys, with types, words and ranges, and the
       features with stage and default
-    * `dev/cli/flags.json` - the flags of commands. A flag without an option of this package, and an
-      option without a flag, is a note
+    * `dev/cli/flags.json` - the commands and their flags. A command without a function of
+      `Codex.CLI`, a flag without an option, and the reverse, are notes
     * `dev/cli/shapes.json` - the messages of scripted runs: for each event and item of `exec`, and
       each notification, item and request of the app-server, the paths of the keys and their types
 

@@ -9,6 +9,14 @@ defmodule Codex.CLI.Failure do
   # Characters of a message.
   @most 500
 
+  # The text behind an error and its causes: the stack, an excerpt of `config.toml`, which can hold
+  # secrets, and advice.
+  @behind ~r/
+    \n\s*Stack\ backtrace: |
+    (?:\s*Caused\ by:|:)?\s*(?:\d+:\ )?TOML\ parse\ error |
+    \n\n(?:Usage:|For\ more\ information)
+  /x
+
   # The first row that matches.
   @kinds [
     {~r/ChatGPT auth|ChatGPT authentication|Not signed in|Not logged in|requires? ChatGPT/i,
@@ -19,7 +27,7 @@ defmodule Codex.CLI.Failure do
     {~r/No (?:active|archived|active or archived) session|no rollout found/i, :thread_not_found},
     {~r/failed to connect|error sending request|dns error|connection is errored/i,
      :connection_refused},
-    {~r/config\.toml|failed to load config/i, :config}
+    {~r/config\.toml|failed to load (?:bootstrap )?configuration/i, :config}
   ]
 
   @doc "Returns the error of a command that ended without success."
@@ -75,12 +83,11 @@ defmodule Codex.CLI.Failure do
     found || if(words =~ ~r/^error: /im, do: :invalid_request, else: :crashed)
   end
 
-  # The error and its causes, without logs before and the stack behind.
+  # The error and its causes. Logs can stand before it.
   defp message(""), do: "it printed no message"
 
   defp message(words) do
-    [before | _stack] =
-      String.split(words, ~r/\n\s*Stack backtrace:|\n\nUsage: |\n\nFor more info/)
+    [before | _rest] = String.split(words, @behind, parts: 2)
 
     text =
       case Regex.run(~r/^error: .*/ims, before) do
@@ -89,7 +96,7 @@ defmodule Codex.CLI.Failure do
       end
 
     text
-    |> String.replace(~r/\s*Caused by:\s*/, ": ")
+    |> String.replace(~r/\s*Caused by:\s*(?:0: )?/, ": ")
     |> String.replace(~r/\s*\n\s*/, " ")
     |> String.trim()
     |> String.slice(0, @most)

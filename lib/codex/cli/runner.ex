@@ -180,8 +180,8 @@ defmodule Codex.CLI.Runner do
   end
 
   defp split(stream, lines, text, at) do
-    <<complete::binary-size(at), "\n", rest::binary>> = text
-    print(stream, lines, complete <> "\n", rest)
+    {complete, rest} = :erlang.split_binary(text, at + 1)
+    print(stream, lines, complete, rest)
   end
 
   defp print(stream, lines, text, rest) do

@@ -233,6 +233,18 @@ defmodule Codex.CLI.CommandsTest do
     check(:settings, Map.merge(context, %{rules: rules, market: market}))
   end
 
+  test "an invalid configuration is named without its lines", %{model: model, opts: opts} do
+    File.write!(Path.join(model.home, "config.toml"), ~s(notify = ["sk-marked"\nmodel = [))
+
+    for {name, args} <- [features_list: [], mcp_list: [], debug_models: [], queue: ["t", "m"]] do
+      result = apply(CLI, name, args ++ [opts])
+      refused(:config).(result)
+      {:error, error} = result
+      assert error.message =~ "config.toml:"
+      refute error.message =~ "sk-marked" or error.message =~ "TOML parse error"
+    end
+  end
+
   test "commands on this machine", context do
     check(:machine, context)
   end
