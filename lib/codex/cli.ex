@@ -11,8 +11,9 @@ defmodule Codex.CLI do
       {:error, %Codex.Error{kind: :auth_missing}} = Codex.CLI.cloud_list()
 
   The name of a function is the command with underscores: `codex mcp list` is `mcp_list/1`.
-  `run/2` runs any other command. Turns, logins and servers have modules of their own:
-  `Codex.Thread`, `Codex.Exec`, `Codex.Login`, `Codex.AppServer`. `guides/cli.md` has examples.
+  `run/2` runs any other command. Turns, logins, servers and the terminal interface have modules of
+  their own: `Codex.Thread`, `Codex.Exec`, `Codex.Login`, `Codex.AppServer`, `Codex.CLI.Session`.
+  `guides/cli.md` has examples.
 
   Calls run one command and block until it has ended. The command belongs to the calling process
   and ends with it, and so do its descendants, except for daemons. Values are never taken for

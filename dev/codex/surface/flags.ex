@@ -218,8 +218,9 @@ defmodule Codex.Surface.Flags do
       for {command, known} <- flags,
           command not in covered,
           {flag, _facts} <- known,
-          options[{command, flag}] == nil and options[{base(command), flag}] == nil and
-            reason(reasons, command, flag) == nil and reason(reasons, base(command), flag) == nil,
+          not Enum.any?([command | above(command)], fn name ->
+            options[{name, flag}] || reason(reasons, name, flag)
+          end),
           do: {"flags of #{command} #{flag}", "has no option, and dev/cli/overlay.json no reason"}
 
     unknown =
@@ -250,12 +251,18 @@ defmodule Codex.Surface.Flags do
   defp covered(options) do
     used = for {{command, _flag}, _names} <- options, do: command
     refused = for row <- Commands.all(), row.refuse, do: row.command
-    refused ++ Enum.reject(Map.keys(Overlay.of("commands")), &(&1 in used or base(&1) in used))
+
+    Enum.reject(refused ++ Map.keys(Overlay.of("commands")), fn command ->
+      command in used or above(command) != []
+    end)
   end
 
-  # The flags of `codex exec` stand before its subcommands.
-  defp base("exec " <> _command), do: "exec"
-  defp base(command), do: command
+  # Commands with the same flags: those of `codex exec` stand before its subcommands, and
+  # `Codex.CLI.Session` takes its options.
+  defp above("exec " <> _command), do: ["exec"]
+  defp above("codex"), do: ["exec"]
+  defp above(command) when command in ["resume", "fork"], do: ["codex", "exec"]
+  defp above(_command), do: []
 
   defp reason(reasons, command, flag),
     do: get_in(reasons, [command, flag]) || get_in(reasons, ["*", flag])

@@ -20,7 +20,7 @@ defmodule Codex.CLI.Commands do
   #
   # A row `%{command: words, refuse: why}` is a command that no program can use.
 
-  alias Codex.CLI.Commands.{Services, Sessions, Settings, Tools}
+  alias Codex.CLI.Commands.{Services, Settings, Threads, Tools}
   alias Codex.CLI.Result
   alias Codex.Options.Schema
 
@@ -69,7 +69,7 @@ defmodule Codex.CLI.Commands do
   ]
 
   @rows (for row <-
-               Sessions.rows() ++ Settings.rows() ++ Services.rows() ++ Tools.rows() do
+               Threads.rows() ++ Settings.rows() ++ Services.rows() ++ Tools.rows() do
            name = row.command |> String.replace([" ", "-"], "_") |> String.to_atom()
            @defaults |> Map.merge(row) |> Map.put(:name, name)
          end)

@@ -18,13 +18,15 @@ defmodule Codex.Surface.FlagsTest do
     {_pretty, without} = pop_in(without, ["execpolicy check", "--pretty"])
     flags = put_in(without, ["exec fork", "--new"], %{})
     flags = put_in(flags, ["cloud list", "--new"], %{})
+    flags = put_in(flags, ["resume", "--new"], %{})
 
     assert Flags.unmatched(flags) == [
              {"flags of app-server --stdio", "has a reason, and the CLI lacks it"},
              {"flags of cloud list --new", "has no option, and dev/cli/overlay.json no reason"},
              {"flags of exec --color", "is sent by [:color], and the CLI lacks it"},
              {"flags of exec fork --new", "has no option, and dev/cli/overlay.json no reason"},
-             {"flags of execpolicy check --pretty", "has a reason, and the CLI lacks it"}
+             {"flags of execpolicy check --pretty", "has a reason, and the CLI lacks it"},
+             {"flags of resume --new", "has no option, and dev/cli/overlay.json no reason"}
            ]
   end
 

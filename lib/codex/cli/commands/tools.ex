@@ -134,10 +134,14 @@ defmodule Codex.CLI.Commands.Tools do
 
   defp refused do
     for {command, why} <- [
-          {"resume", "#{@terminal}; Codex.resume_thread/3 continues a thread without one"},
-          {"fork", "#{@terminal}; Codex.fork_thread/3 forks a thread without one"},
+          {"resume",
+           "#{@terminal}; Codex.resume_thread/3 continues a thread without one, and " <>
+             "Codex.CLI.Session.resume/3 makes one"},
+          {"fork",
+           "#{@terminal}; Codex.fork_thread/3 forks a thread without one, and " <>
+             "Codex.CLI.Session.fork/3 makes one"},
           {"agents", "#{@terminal}; Codex.Sessions.list/1 lists threads without one"},
-          {"cloud", "#{@terminal}; cloud_list/1 and the other functions need none"},
+          {"cloud", "#{@terminal}; Codex.CLI.cloud_list/1 needs none"},
           {"mcp-server",
            "the CLI has no such command; start an app-server with " <>
              "Codex.AppServer.connect/2"}

@@ -1,4 +1,4 @@
-defmodule Codex.CLI.Commands.Sessions do
+defmodule Codex.CLI.Commands.Threads do
   @moduledoc false
   # The commands for stored threads and for tasks of Codex Cloud. See `Codex.CLI.Commands`.
 
@@ -20,6 +20,7 @@ defmodule Codex.CLI.Commands.Sessions do
   @attempt {:attempt, :positive, "the number of the attempt, from 1", flag: "--attempt"}
   @task {:task, :string, "the id of a task", :positional}
   @login "Needs a ChatGPT login; the error of a missing one has the kind `:auth_missing`."
+  @cloud "#{@login} The CLI appends a log to the file `error.log` in `:cwd`."
 
   def rows do
     stored() ++ cloud()
@@ -81,7 +82,7 @@ defmodule Codex.CLI.Commands.Sessions do
         command: "cloud exec",
         doc:
           "Submits a task to Codex Cloud. Returns the text of the CLI, with the URL of the " <>
-            "task. " <> @login,
+            "task. " <> @cloud,
         args: [
           {:environment, :string, "the id of an environment of Codex Cloud", "--env"},
           {:prompt, :string, "a non-empty string", :positional}
@@ -95,7 +96,7 @@ defmodule Codex.CLI.Commands.Sessions do
       },
       %{
         command: "cloud list",
-        doc: ~S(Lists tasks of Codex Cloud: a map with `"tasks"` and `"cursor"`. ) <> @login,
+        doc: ~S(Lists tasks of Codex Cloud: a map with `"tasks"` and `"cursor"`. ) <> @cloud,
         options: [
           {:environment, :string, "only the tasks of this environment", flag: "--env"},
           {:limit, {:integer, 1, 20}, "the number of tasks", flag: "--limit", shown: "20"},
@@ -106,21 +107,21 @@ defmodule Codex.CLI.Commands.Sessions do
       },
       %{
         command: "cloud status",
-        doc: "Returns the state of a task of Codex Cloud. " <> @login,
+        doc: "Returns the state of a task of Codex Cloud. " <> @cloud,
         args: [@task],
         returns: :task_status,
         statuses: [0, 1]
       },
       %{
         command: "cloud diff",
-        doc: "Returns the unified diff of a task of Codex Cloud. " <> @login,
+        doc: "Returns the unified diff of a task of Codex Cloud. " <> @cloud,
         args: [@task],
         options: [@attempt],
         returns: :text
       },
       %{
         command: "cloud apply",
-        doc: "Applies the diff of a task of Codex Cloud in `:cwd`. " <> @login,
+        doc: "Applies the diff of a task of Codex Cloud in `:cwd`. " <> @cloud,
         args: [@task],
         options: [@attempt],
         returns: :message
