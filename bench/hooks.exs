@@ -17,7 +17,8 @@ defmodule Bench.Hooks do
     {:ok, conn} =
       AppServer.connect(Test.options(model), cwd: model.workspace, experimental_api: true)
 
-    hooks = [hooks: [pre_tool_use: fn _event -> :allow end]]
+    called = :counters.new(1, [])
+    hooks = [hooks: [pre_tool_use: fn _event -> :counters.add(called, 1, 1) end]]
     server = [transport: {:app_server, conn}]
 
     measured =
@@ -34,6 +35,7 @@ defmodule Bench.Hooks do
       )
 
     AppServer.disconnect(conn)
+    IO.puts("#{:counters.get(called, 1)} calls of the function")
     IO.puts("## A turn with #{calls} calls of a tool, one after the other\n")
 
     rows =
@@ -71,7 +73,8 @@ defmodule Bench.Hooks do
   defp turn(model, options) do
     options = Test.thread_options(model) ++ options
     {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    {:ok, _result} = Thread.run(thread, "go")
+    {us, {:ok, _result}} = :timer.tc(fn -> Thread.run(thread, "go") end)
+    us
   end
 end
 
