@@ -12,42 +12,45 @@ defmodule Bench.Hooks do
     {:ok, cli} = Test.codex_path()
     Bench.machine(cli: Bench.first_line(cli, ["--version"]))
     calls = Bench.setting("CALLS", 40)
-    model = Test.start!([], default: &step(&1, calls))
+    model = Test.start!([], default: &step/1)
 
     {:ok, conn} =
       AppServer.connect(Test.options(model), cwd: model.workspace, experimental_api: true)
 
-    called = :counters.new(1, [])
-    hooks = [hooks: [pre_tool_use: fn _event -> :counters.add(called, 1, 1) end]]
-    server = [transport: {:app_server, conn}]
+    hooks = [
+      {"no hook", []},
+      {"a function", [hooks: [pre_tool_use: fn _event -> :allow end]]},
+      {"a command", command()}
+    ]
 
-    measured =
-      Bench.interleave(
-        [
-          {"no hook, exec", fn -> turn(model, []) end},
-          {"a function, exec", fn -> turn(model, hooks) end},
-          {"a command, exec", fn -> turn(model, command()) end},
-          {"no hook, app-server", fn -> turn(model, server) end},
-          {"a function, app-server", fn -> turn(model, server ++ hooks) end},
-          {"a command, app-server", fn -> turn(model, server ++ command()) end}
-        ],
-        Bench.setting("REPETITIONS", 9)
-      )
+    variants =
+      for {lane, transport} <- [exec: [], app_server: [transport: {:app_server, conn}]],
+          {hook, options} <- hooks,
+          n <- [0, calls],
+          do: {{lane, hook, n}, fn -> turn(model, transport ++ options, n) end}
 
+    measured = Bench.interleave(variants, Bench.setting("REPETITIONS", 9))
     AppServer.disconnect(conn)
-    IO.puts("#{:counters.get(called, 1)} calls of the function")
-    IO.puts("## A turn with #{calls} calls of a tool, one after the other\n")
+    IO.puts("## Turns with #{calls} calls of a tool, and with none\n")
+
+    call = fn lane, hook ->
+      (at(measured, lane, hook, calls) - at(measured, lane, hook, 0)) / calls
+    end
 
     rows =
-      for {name, times} <- Enum.sort(measured) do
-        [kind, lane] = String.split(name, ", ")
-        none = Bench.median(measured["no hook, " <> lane])
-        above = (Bench.median(times) - none) / 1_000
-        [lane, kind, Bench.number(Bench.median(times) / 1_000), Bench.number(above / calls)]
+      for lane <- [:exec, :app_server], {hook, _options} <- hooks do
+        start = at(measured, lane, hook, 0) - at(measured, lane, "no hook", 0)
+        above = call.(lane, hook) - call.(lane, "no hook")
+        [lane, hook, Bench.number(start), Bench.number(above)]
       end
 
-    Bench.table(["transport", "hook", "turn, ms", "above no hook, ms a call"], rows)
+    Bench.table(
+      ["transport", "hook", "ms above no hook, a turn", "ms above no hook, a call"],
+      rows
+    )
   end
+
+  defp at(measured, lane, hook, n), do: Bench.median(measured[{lane, hook, n}]) / 1_000
 
   # The definition that the package makes, with a command as its handler.
   defp command do
@@ -65,15 +68,20 @@ defmodule Bench.Hooks do
     [config_overrides: arguments]
   end
 
-  defp step(%{body: %{"input" => input}}, calls) do
+  # The last prompt is the number of calls.
+  defp step(%{body: %{"input" => input}}) do
     made = Enum.count(input, &(&1["type"] == "function_call"))
-    if made < calls, do: Steps.tool_call("get_goal", %{}), else: Steps.message("done")
+    prompts = for %{"role" => "user", "content" => [%{"text" => text}]} <- input, do: text
+
+    if made < prompts |> List.last() |> String.to_integer(),
+      do: Steps.tool_call("get_goal", %{}),
+      else: Steps.message("done")
   end
 
-  defp turn(model, options) do
+  defp turn(model, options, calls) do
     options = Test.thread_options(model) ++ options
     {:ok, thread} = Codex.start_thread(Test.options(model), options)
-    {us, {:ok, _result}} = :timer.tc(fn -> Thread.run(thread, "go") end)
+    {us, {:ok, _result}} = :timer.tc(fn -> Thread.run(thread, "#{calls}") end)
     us
   end
 end
