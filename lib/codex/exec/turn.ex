@@ -37,6 +37,9 @@ defmodule Codex.Exec.Turn do
   @grace 700
   @linger 1_000
 
+  # A CLI that ends its turn may end the connection of its hooks before the end of the turn is read.
+  @last_words 50
+
   # Credit beyond a pipe's own 64 KiB: enough to keep child and launcher busy while events are
   # handled. Half of it costs a fifth of the speed on machines with few processors, more of it gains
   # nothing (bench/pipe).
@@ -63,6 +66,7 @@ defmodule Codex.Exec.Turn do
     :bridge,
     :hooks,
     :verdict,
+    :lost_at,
     :mcp_log,
     :debug,
     :telemetry,
@@ -199,6 +203,14 @@ defmodule Codex.Exec.Turn do
   ## Waiting
 
   @impl true
+  def next(%{exit: nil, ended?: false, lost_at: at} = run, ms) when at != nil do
+    # The CLI goes on without hooks.
+    case at - now() do
+      left when left > 0 -> run |> grant() |> wait(min(left, ms))
+      _over -> {:failed, {:blocked, :lost}, run}
+    end
+  end
+
   def next(%{exit: nil} = run, ms) do
     case patience(run, ms) do
       ms when ms > 0 or run.exit_deadline == nil -> run |> grant() |> wait(ms)
@@ -248,7 +260,7 @@ defmodule Codex.Exec.Turn do
       {:masked, count} -> {status(run), [{:masked, %{outputs: count}}], run}
       {:verdict, cause} -> {:none, %{run | verdict: run.verdict || cause}}
       {:stop, cause} -> {:failed, cause, run}
-      :lost -> {:none, %{run | verdict: run.verdict || {:blocked, :lost}}}
+      :lost -> {:none, %{run | lost_at: now() + @last_words}}
     end
   end
 

@@ -148,6 +148,7 @@ defmodule Mix.Tasks.Codex.Batch do
     end
   end
 
+  @spec wrong_budget(String.t()) :: no_return()
   defp wrong_budget(text),
     do:
       Mix.raise("expected --budget with tokens, such as 2M, or dollars, such as $5, got: #{text}")

@@ -370,7 +370,8 @@ defmodule Codex.Hooks.ExecTest do
   test "a run whose bridge is killed is stopped" do
     test = self()
     hook = fn _ -> send(test, {:held, self()}) && receive(do: (:go -> :allow)) end
-    {model, thread} = start([touch("a"), touch("b"), "Done."], hooks: [pre_tool_use: hook])
+    steps = [touch("a"), touch("b"), touch("c"), shell("sleep 1000"), "Done."]
+    {model, thread} = start(steps, hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, pid}, 20_000
     [os_pid] = bridges(model)
