@@ -249,6 +249,46 @@ defmodule Codex.CLI.CommandsTest do
     check(:machine, context)
   end
 
+  # `/proc` shows the network of a process on Linux only.
+  if :os.type() == {:unix, :linux} do
+    # The state of the sandbox that an app-server passes to tools.
+    defp state(kind, network) do
+      entries = [%{path: %{type: "special", value: %{kind: kind}}, access: "read"}]
+      files = %{type: "restricted", entries: entries}
+      profile = %{type: "managed", file_system: files, network: network}
+      %{permissionProfile: profile, sandboxCwd: "file:///"}
+    end
+
+    test "a sandbox has the readable folders and the network of a state",
+         %{model: model} = context do
+      run = fn command, own -> CLI.sandbox(command, own ++ context.opts) end
+      {:ok, program} = CLI.Program.find(context.opts[:codex_path])
+      {program, 0} = System.cmd("readlink", ["-f", program])
+      file = Path.join(model.workspace, "file")
+      File.write!(file, "text")
+
+      roots = [state: state("minimal", "enabled"), readable_roots: [Path.dirname(program)]]
+      assert {:ok, %{exit_status: 1, stdout: ""}} = run.(["cat", file], roots)
+      roots = Keyword.put(roots, :readable_roots, [Path.dirname(program), model.workspace])
+      assert {:ok, %{exit_status: 0, stdout: "text"}} = run.(["cat", file], roots)
+
+      {:ok, outside} = :file.read_link_all(~c"/proc/self/ns/net")
+      net = ["readlink", "/proc/self/ns/net"]
+      assert {:ok, %{stdout: inside}} = run.(net, state: state("root", "enabled"))
+      assert String.trim(inside) == to_string(outside)
+
+      assert {:ok, %{exit_status: 0, stdout: inside}} =
+               run.(net, state: state("root", "enabled"), disable_network: true)
+
+      refute String.trim(inside) == to_string(outside)
+
+      assert {:ok, %{exit_status: 1, stderr: stderr}} =
+               run.(["touch", file], state: Codex.JSON.encode!(state("root", "restricted")))
+
+      assert stderr =~ "Read-only file system"
+    end
+  end
+
   test "daemons, which outlive the command", %{model: model} = context do
     updater = Path.join(model.home, "app-server-daemon/daemon-updater.pid")
     check(:daemon, context)
