@@ -105,7 +105,7 @@ defmodule CodexSdk.MixProject do
     [
       "Running turns":
         guides(~w(ways_to_run options app_server terminal events tools structured_output)) ++
-          guides(~w(hooks agents long_runs jobs mix_tasks)),
+          guides(~w(hooks agents long_runs many jobs mix_tasks)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))

@@ -305,11 +305,8 @@ defmodule Codex.Pool.Server do
   # The servers end with their owner; here they end in good order.
   @impl true
   def terminate(_reason, data) do
-    data.state.servers
-    |> Map.keys()
-    |> Enum.map(&Task.Supervisor.async_nolink(Codex.TaskSupervisor, AppServer, :disconnect, [&1]))
-    |> Task.yield_many(5_000)
-
+    stop = &Task.Supervisor.async_nolink(Codex.TaskSupervisor, AppServer, :disconnect, [&1])
+    _ = data.state.servers |> Map.keys() |> Enum.map(stop) |> Task.yield_many(5_000)
     :ok
   end
 
