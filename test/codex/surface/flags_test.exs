@@ -1,6 +1,7 @@
 defmodule Codex.Surface.FlagsTest do
   use ExUnit.Case, async: true
 
+  alias Codex.CLI.Commands
   alias Codex.Surface.{Flags, Json, Overlay}
 
   doctest Codex.Surface.Flags
@@ -42,15 +43,14 @@ defmodule Codex.Surface.FlagsTest do
   end
 
   test "reasons name functions that exist" do
-    refused = for row <- Codex.CLI.Commands.all(), row.refuse, do: {row.command, row.refuse}
+    refused = for row <- Commands.all(), row.refuse, do: {row.command, row.refuse}
 
-    omitted =
-      for row <- Codex.CLI.Commands.all(), {flags, why} <- row.without, do: {hd(flags), why}
+    omitted = for row <- Commands.all(), {flags, why} <- row.without, do: {hd(flags), why}
 
     named =
       Map.new(refused ++ omitted)
       |> Map.merge(Overlay.of("commands"))
-      |> Map.put("*", Enum.join(for(row <- Codex.CLI.Commands.all(), row[:doc], do: row.doc)))
+      |> Map.put("*", Enum.join(for(row <- Commands.all(), row[:doc], do: row.doc)))
 
     for {command, reasons} <- Map.put(Overlay.of("flags"), "commands", named),
         is_map(reasons),

@@ -105,8 +105,8 @@ defmodule Codex.CLI.Commands.Services do
       command: "exec-server",
       doc:
         "Runs an exec-server, a service that runs commands for other programs of OpenAI. " <>
-          "Returns when it ends: run it in a process of its own, and end that process, or cancel " <>
-          "the call. The first line of stdout is the URL (see `:tee`).",
+          "Returns when it ends: run it in a process of its own, and end that process, or " <>
+          "cancel the call. The first line of stdout is the URL (see `:tee`).",
       options: [
         {:listen, :string, "`ws://IP:PORT`, or `stdio`", flag: "--listen"},
         {:concurrent_requests, :positive, "the number of requests at a time of a connection",
