@@ -197,7 +197,7 @@ defmodule Codex.FileSystem do
   end
 
   @doc "Calls a function while the lock of a file is held, as `await_lock/3` takes it."
-  @spec with_lock(Path.t(), non_neg_integer(), (() -> result)) ::
+  @spec with_lock(Path.t(), non_neg_integer(), (... -> result)) ::
           {:ok, result} | {:error, :held | Codex.Reason.file()}
         when result: term()
   def with_lock(path, timeout, fun) do

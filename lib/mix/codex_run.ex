@@ -40,7 +40,7 @@ defmodule Mix.CodexRun do
   `fun` continues with its error; a second Ctrl-C ends the VM. Returns the result of `fun` and the
   exit status of the signal, or nil.
   """
-  @spec interruptible((() -> result)) :: {result, 130 | 143 | nil} when result: term()
+  @spec interruptible((... -> result)) :: {result, 130 | 143 | nil} when result: term()
   def interruptible(fun) do
     owner = self()
     watch = Tty.watch()

@@ -83,8 +83,12 @@ defmodule Codex.Batch.Worker do
 
     # From now on, `kill_all/1` finds it. One that is gone already is reported to `lost/2`.
     receive do
-      {^monitor, :begun} -> monitor
-      {:DOWN, ^monitor, _, _, _} = down -> send(self(), down) && monitor
+      {^monitor, :begun} ->
+        monitor
+
+      {:DOWN, ^monitor, _, _, _} = down ->
+        _ = send(self(), down)
+        monitor
     end
   end
 
