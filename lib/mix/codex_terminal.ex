@@ -6,7 +6,7 @@ defmodule Mix.CodexTerminal do
   alias Codex.{Error, Text}
 
   @doc "Starts a session with the function, shows it, and exits with the status of the CLI."
-  @spec run((() -> {:ok, Session.t()} | {:error, term()})) :: no_return()
+  @spec run((... -> {:ok, Session.t()} | {:error, term()})) :: no_return()
   def run(start) do
     {:ok, _apps} = Application.ensure_all_started(:codex_sdk)
 
