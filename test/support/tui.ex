@@ -16,7 +16,9 @@ defmodule Codex.TUI do
 
   @doc "Starts a session of a scripted model and shows it. `how` is `:start`, or `{:resume, thread}`."
   def start!(model, opts \\ [], how \\ :start) do
-    opts = Keyword.merge([size: {30, 90}, working_directory: model.workspace], opts)
+    # With `remote`, the directory is the server's.
+    own = if opts[:remote], do: [], else: [working_directory: model.workspace]
+    opts = Keyword.merge([size: {30, 90}] ++ own, opts)
 
     {:ok, session} =
       case how do
@@ -57,16 +59,19 @@ defmodule Codex.TUI do
   def ended(%{exit: exit}), do: exit
 
   @doc "Presses Ctrl-C until the CLI exits: the first may interrupt a turn that is just ending."
-  def quit(tui), do: leave(tui, & &1.exit, 10).exit
+  def quit(tui), do: press(tui, <<3>>, & &1.exit).exit
 
-  @doc "Presses Ctrl-C until the function returns true for the terminal."
-  def leave(tui, left?, presses \\ 10) do
-    tui = tui |> type(<<3>>) |> wait(left?, now() + 3_000)
+  @doc """
+  Presses a key until the function returns true for the terminal: a dialog that has just opened
+  may not take keys yet.
+  """
+  def press(tui, key, done?, times \\ 10) do
+    tui = tui |> type(key) |> wait(done?, now() + 3_000)
 
     cond do
-      left?.(tui) -> tui
-      presses > 0 -> leave(tui, left?, presses - 1)
-      true -> flunk("the TUI does not end:\n#{Screen.text(tui.screen)}")
+      done?.(tui) -> tui
+      times > 0 -> press(tui, key, done?, times - 1)
+      true -> flunk("the key #{inspect(key)} had no effect:\n#{Screen.text(tui.screen)}")
     end
   end
 

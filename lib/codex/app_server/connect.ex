@@ -4,7 +4,7 @@ defmodule Codex.AppServer.Connect do
   # `connect_remote/2` of `Codex.AppServer` have the documentation.
 
   alias Codex.AppServer.{Child, DefaultSocket, Options, Server}
-  alias Codex.JSONRPC.{Socket, Stdio}
+  alias Codex.JSONRPC.{Listening, Socket, Stdio}
   alias Codex.JSONRPC.Socket.Address
   alias Codex.Options.Table
 
@@ -60,8 +60,35 @@ defmodule Codex.AppServer.Connect do
     client = if home, do: %{client | codex_home: home}, else: client
 
     with {:ok, argv, child} <- Child.new(client, options),
-         do: {:ok, {Stdio, {argv, child, options}}}
+         do: transport(argv, child, options)
   end
+
+  defp transport(argv, child, %{listen: nil} = options),
+    do: {:ok, {Stdio, {argv, child, options}}}
+
+  # The socket is that of this user.
+  @own_socket %{secrets: [], token: nil, headers: [], tls: [], ping_interval_ms: :infinity}
+
+  defp transport(argv, child, options) do
+    with {:ok, url} <- listening(options.listen, child),
+         {:ok, address} <- Address.new(url) do
+      socket = Map.merge(@own_socket, %{address: address, send_timeout_ms: 10_000})
+      argv = argv ++ ["--listen", options.listen]
+      {:ok, {Listening, {argv, child, Map.merge(options, socket)}}}
+    end
+  end
+
+  defp listening("unix://", child) do
+    env = if child[:clear_env], do: %{}, else: System.get_env()
+
+    env =
+      for {name, value} <- Map.merge(env, child[:env]), value != nil, into: %{}, do: {name, value}
+
+    with {:ok, home} <- Codex.Home.resolve(env: env),
+         do: {:ok, "unix://" <> DefaultSocket.path(home, DefaultSocket.uid())}
+  end
+
+  defp listening(url, _child), do: {:ok, url}
 
   @doc "Connects to a server that listens."
   @spec remote(term(), term(), start()) ::

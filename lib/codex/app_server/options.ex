@@ -3,6 +3,7 @@ defmodule Codex.AppServer.Options do
   # The options of `Codex.AppServer.connect/2` and `connect_remote/2`.
 
   alias Codex.AppServer.Reconnect
+  alias Codex.JSONRPC.Socket.Address
   alias Codex.{OptionError, Protocol}
   alias Codex.Options.{Overrides, Schema, Type}
   alias Codex.Options.Rows.AppServer, as: Rows
@@ -31,6 +32,17 @@ defmodule Codex.AppServer.Options do
     do: {name, Path.expand(path)}
 
   defp expand(option), do: option
+
+  defp cast(:listen, "unix://"), do: {:ok, "unix://"}
+
+  defp cast(:listen, "unix://" <> _ = url) do
+    case Address.new(url) do
+      {:ok, address} -> {:ok, "unix://" <> address.host}
+      {:error, _invalid} -> :error
+    end
+  end
+
+  defp cast(:listen, _other), do: :error
 
   defp cast(:name, {:via, module, _} = name) when is_atom(module), do: {:ok, name}
   defp cast(:name, {:global, _} = name), do: {:ok, name}

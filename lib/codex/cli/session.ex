@@ -112,7 +112,7 @@ defmodule Codex.CLI.Session do
   defp open(words, last, client, opts) do
     with {:ok, own, settings} <- Options.new(client, opts),
          {:ok, args} <- Argv.interactive(settings, words, last),
-         {argv, files} = args |> put_own(own, words) |> Files.name() do
+         {argv, files} = args |> put_own(alone(own, settings), words) |> Files.name() do
       Program.warn_once(hd(argv))
 
       case Subprocess.open(argv, options(args, own, files)) do
@@ -125,6 +125,9 @@ defmodule Codex.CLI.Session do
       end
     end
   end
+
+  # A remote server is used in any case, and the CLI refuses the flag beside it.
+  defp alone(own, %{remote: remote}), do: %{own | daemon: own.daemon or remote != nil}
 
   defp put_own(%{argv: [program | rest]}, own, words) do
     {given, rest} = Enum.split(rest, length(words))

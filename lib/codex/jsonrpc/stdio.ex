@@ -61,8 +61,14 @@ defmodule Codex.JSONRPC.Stdio do
   defp put(stdio, {:error, sub, _error}), do: %{stdio | sub: sub}
 
   @impl true
-  def stream(stdio, message) do
-    case Subprocess.stream(stdio.sub, message) do
+  def stream(stdio, message), do: result(stdio, Subprocess.stream(stdio.sub, message))
+
+  @doc "Waits for the next message of the server and handles it as `stream/2` does."
+  @spec next(t(), timeout()) :: {:ok, t(), [Codex.JSONRPC.Transport.output()]} | :timeout
+  def next(stdio, ms), do: result(stdio, Subprocess.next(stdio.sub, ms))
+
+  defp result(stdio, result) do
+    case result do
       {:ok, sub, outputs} ->
         stdio = log(%{stdio | sub: sub}, outputs)
         {:ok, stdio, Enum.flat_map(outputs, &output(stdio, &1))}
@@ -71,8 +77,8 @@ defmodule Codex.JSONRPC.Stdio do
         stdio = %{stdio | sub: sub}
         {:ok, stdio, [down(stdio, %{reason: error})]}
 
-      :unknown ->
-        :unknown
+      unknown_or_timeout ->
+        unknown_or_timeout
     end
   end
 

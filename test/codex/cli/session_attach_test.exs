@@ -66,11 +66,29 @@ defmodule Codex.CLI.SessionAttachTest do
 
     tui = tui |> see(@ready) |> enter("Say hello") |> see("• Hello from the model.")
     tui = tui |> resize({20, 50}) |> see(~r/\A(.{0,50}\n?){1,20}\z/) |> see(@ready)
-    tui = TUI.leave(tui, &TUI.shows?(&1, ~r/after .*?\./s))
+    tui = TUI.press(tui, <<3>>, &TUI.shows?(&1, ~r/after .*?\./s))
 
     assert Screen.text(tui.screen) =~ "status 0"
     assert settings(tui, "after") == before
     assert %Exit{status: 0} = tui |> type("x\n") |> see("typed") |> TUI.ended()
+  end
+
+  test "mix codex.attach opens a thread of this VM's server, and leaves it running", context do
+    model = model(["First.", "Second.", "Third."])
+    opts = [cwd: model.workspace, listen: "unix://"]
+    {:ok, conn} = Codex.AppServer.connect(Codex.Test.options(model), opts)
+    {:ok, thread} = Codex.start_thread([], transport: {:app_server, conn})
+    {:ok, %{thread: thread}} = Codex.Thread.run(thread, "One")
+
+    tui = shell(context.tmp_dir, model, "mix codex.attach #{thread.thread_id}")
+    tui = tui |> see("• First.") |> see(@ready) |> enter("Two") |> see("• Second.")
+    tui = TUI.press(tui, <<3>>, &TUI.shows?(&1, ~r/after .*?\./s))
+    assert Screen.text(tui.screen) =~ "status 0"
+    assert {:ok, _} = Session.stop(tui.session)
+
+    assert {:ok, result} = Codex.Thread.run(thread, "Three")
+    assert result.final_response.text == "Third."
+    :ok = Codex.AppServer.disconnect(conn)
   end
 
   test "the terminal is restored if the VM is killed, and the CLI ends", context do
