@@ -92,7 +92,6 @@ defmodule Bench.Fleet do
   ## Memory of queued jobs
 
   defp queued(count) do
-    test = self()
     client = [codex_path: @child]
     options = [client: client, thread: [skip_git_repo_check: true], max_concurrency: 4]
 
@@ -106,7 +105,6 @@ defmodule Bench.Fleet do
           max(most - before, 0)
         end)
 
-      send(test, :done)
       bytes
     end
 
