@@ -153,6 +153,7 @@ defmodule Codex.RateLimit.GateTest do
       )
 
     assert_receive {^a, {:data, {:eol, "pid " <> pid_a}}}, 60_000
+    on_exit(fn -> System.cmd("kill", ["-KILL", pid_a]) end)
     assert_receive {^a, {:data, {:eol, "closed"}}}, 60_000
 
     b =
@@ -187,8 +188,8 @@ defmodule Codex.RateLimit.GateTest do
       )
 
     assert_receive {^b, {:data, {:eol, "pid " <> pid_b}}}, 60_000
+    on_exit(fn -> System.cmd("kill", ["-KILL", pid_b]) end)
     assert_receive {^b, {:data, {:eol, "closed shared"}}}, 60_000
     assert_receive {^b, {:data, {:eol, "closed there"}}}, 60_000
-    for pid <- [pid_a, pid_b], do: System.cmd("kill", ["-KILL", pid])
   end
 end
