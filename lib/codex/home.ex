@@ -10,6 +10,7 @@ defmodule Codex.Home do
   """
 
   alias Codex.Config.Error
+  alias Codex.Home.Logs
   alias Codex.Options.Schema
 
   @schema Schema.new(
@@ -170,4 +171,40 @@ defmodule Codex.Home do
   @spec paths(Path.t()) :: %{entry() => Path.t()}
   def paths(home) when is_binary(home),
     do: for({entry, _} <- @entries, into: %{}, do: {entry, path(home, entry)})
+
+  @doc """
+  Lists the log files that the CLI has written to a home, the last changed first, as
+  `%{path: path, size: bytes, modified: seconds}`. A home without a folder for logs has none.
+
+  Returns `{:error, {:unreadable, path, words}}` if the folder cannot be read.
+  """
+  @spec log_files(Path.t()) ::
+          {:ok, [%{path: Path.t(), size: non_neg_integer(), modified: integer()}]}
+          | {:error, {:unreadable, Path.t(), String.t()}}
+  def log_files(home) when is_binary(home), do: Logs.list(home)
+
+  @tail Schema.new([
+          {:from, {:one_of, [:start, :end]}, "the place to begin", default: :end},
+          {:poll_ms, :milliseconds, "the time between two looks at the file, in ms", default: 200}
+        ])
+
+  @doc """
+  Streams the lines of a log file while it grows, without an end. Reading blocks while the file does
+  not grow. Goes on with the new file if the file is replaced or emptied, and waits for a missing
+  file. Lines are printable (`Codex.Text.line/1`); a line over 64 KiB comes in pieces.
+
+      {:ok, [log | _]} = Codex.Home.log_files(home)
+      for line <- Codex.Home.tail_log(log.path), line =~ "ERROR", do: IO.puts(line)
+
+  Options:
+
+  #{Schema.docs(@tail)}
+
+  Raises `Codex.OptionError` for invalid options.
+  """
+  @spec tail_log(Path.t(), keyword() | map()) :: Enumerable.t()
+  def tail_log(path, opts \\ []) when is_binary(path) do
+    opts = Schema.validate!(@tail, opts)
+    Logs.tail(path, opts.from, opts.poll_ms)
+  end
 end

@@ -27,7 +27,7 @@ defmodule Codex.Sessions do
   import Kernel, except: [apply: 2]
 
   alias Codex.{Home, OptionError, Redaction}
-  alias Codex.Sessions.{Export, Filter, History, Index, Listing, LogFiles, Moves, Options, Page}
+  alias Codex.Sessions.{Export, Filter, History, Index, Listing, Moves, Options, Page}
   alias Codex.Sessions.{Patches, Prices, Record, Search, Session, Store, Tail, Transcript, Turn}
   alias Codex.Sessions.Usage
 
@@ -239,7 +239,7 @@ defmodule Codex.Sessions do
   def log_files(opts \\ []) do
     with {:ok, opts} <- Options.validate(:home, opts),
          {:ok, home} <- home(opts),
-         do: LogFiles.list(home)
+         do: Codex.Home.log_files(home)
   end
 
   @doc "Lists the recorded threads of a folder by their first lines; see `Codex.Sessions.Entries`."

@@ -61,6 +61,22 @@ defmodule Codex.Test do
     * `:header` - `{name, value}` that the request must have (default: none)
     * `:times` - the number of answers of the rule, or `:infinity` (default 1)
 
+  ## Cassettes
+
+  A cassette is a file with the answers of a real model. `record/2` passes the requests of a live
+  run on, once, and writes the file; `replay/2` answers the same requests from it, without a
+  network.
+
+      @cassette "test/cassettes/greet.jsonl"
+
+      defp model do
+        if System.get_env("RECORD"),
+          do: Codex.Test.record(@cassette, upstream: "https://api.openai.com/v1", headers: login()),
+          else: Codex.Test.replay(@cassette)
+      end
+
+      defp login, do: [{"authorization", "Bearer " <> System.fetch_env!("OPENAI_API_KEY")}]
+
   ## Lifetime
 
   `start/2` links the server to the caller: the server ends with the test, and ExUnit waits for
@@ -76,8 +92,9 @@ defmodule Codex.Test do
   #{Codex.Test.Config.docs()}
   """
 
-  alias Codex.Options.Type
-  alias Codex.Test.{Config, Executable, Script, Server}
+  alias Codex.OptionError
+  alias Codex.Options.{Schema, Type}
+  alias Codex.Test.{Cassette, Config, Executable, Script, Server}
 
   @doc """
   Refuses every home that neither `Codex.Test` nor `Codex.Home.Isolated` made, in this VM, until
@@ -280,6 +297,71 @@ defmodule Codex.Test do
   """
   @spec codex_path() :: {:ok, Path.t()} | {:error, String.t()}
   def codex_path, do: Executable.find()
+
+  @record Schema.new([
+            {:upstream, :string, "the base URL of the provider's API", required: true},
+            {:headers, {:list, :any}, "headers for the provider, such as its credential",
+             default: [], secret: true, expected: "a list of `{name, value}`, both strings"}
+          ])
+
+  @doc """
+  Starts a server that passes each model request on to a real provider, and writes request and
+  answer to the cassette `path`. A file of that name is replaced. Returns the server, as `start!/2`.
+
+  Options, beside those of `start/2` except `:default`:
+
+  #{Schema.docs(@record)}
+
+  Values of `:headers`, secrets of the environment and texts with the shape of a key become
+  `[redacted]` in the file. Prompts, commands and outputs stay: read the file before you keep it.
+  An answer reaches the CLI when it is complete, at most 64 MiB after at most 10 minutes. A provider
+  without an answer is a status 502, which is not recorded. The model is that of the test's CLI:
+  name it with `:models`.
+
+  Raises `Codex.OptionError` for invalid options, and `File.Error` if the file cannot be written.
+  """
+  @spec record(Path.t(), keyword()) :: t()
+  def record(path, opts) when is_binary(path) do
+    {own, opts} = opts |> Schema.pairs!() |> Keyword.split([:upstream, :headers])
+    %{upstream: upstream, headers: headers} = Schema.validate!(@record, own)
+    :ok = check_headers!(headers)
+    start!([], [default: Cassette.recorder(path, upstream, headers)] ++ opts)
+  end
+
+  defp check_headers!(headers) do
+    pair? = &match?({name, value} when is_binary(name) and is_binary(value), &1)
+
+    if Enum.all?(headers, pair?),
+      do: :ok,
+      else: OptionError.wrong!(:headers, headers, "a list of {name, value}, both strings")
+  end
+
+  @doc """
+  Starts a server that answers model requests from the cassette `path`. Returns the server, as
+  `start!/2`, with its options except `:default`.
+
+  A request matches a recorded one if model, input and output format are equal; ids, times, places
+  of temporary directories and the instructions of the CLI do not count. Each answer is given once,
+  and equal requests get their answers in the recorded order. A request without an answer fails the
+  turn with the difference to the nearest recorded request. In a test of ExUnit, answers that are
+  left over at the end fail the test.
+
+  Raises `File.Error` for a missing file, `ArgumentError` for a file that is no cassette, and
+  `Codex.OptionError` for invalid options.
+  """
+  @spec replay(Path.t(), keyword()) :: t()
+  def replay(path, opts \\ []) when is_binary(path) do
+    cassette = Cassette.read!(path)
+    server = start!([], [default: Cassette.player(cassette)] ++ Schema.pairs!(opts))
+    check_on_exit(cassette)
+    server
+  end
+
+  defp check_on_exit(cassette) do
+    ExUnit.Callbacks.on_exit(fn -> Cassette.check!(cassette) end)
+  rescue
+    _none in [ArgumentError, UndefinedFunctionError] -> :ok
+  end
 
   defp pid(%__MODULE__{pid: pid}), do: pid
   defp pid(pid) when is_pid(pid), do: pid

@@ -40,6 +40,24 @@ defmodule Codex.Error.Redact do
     secrets(Enum.concat(env, own))
   end
 
+  # Keys of providers, bearer tokens, tokens of logins.
+  @shapes [
+    ~r/\bsk-[\w-]{8,}/,
+    ~r/\bBearer\s+\K[\w.~+\/=-]{8,}/i,
+    ~r/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+/,
+    ~r/\b(?:ghp|gho|ghs|github_pat|xox[abp]|at)[-_][\w-]{12,}/
+  ]
+
+  @doc """
+  Removes texts that have the shape of a key or a token.
+
+      iex> Codex.Error.Redact.shapes("key sk-proj-12345678, Bearer abcdefgh.ijk")
+      "key [redacted], Bearer [redacted]"
+  """
+  @spec shapes(String.t()) :: String.t()
+  def shapes(text),
+    do: Enum.reduce(@shapes, text, fn shape, text -> Regex.replace(shape, text, @mark) end)
+
   @doc "Removes the secrets from all texts of a term."
   @spec redact(term(), [String.t()]) :: term()
   def redact(term, []), do: term
