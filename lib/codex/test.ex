@@ -346,8 +346,8 @@ defmodule Codex.Test do
   turn with the difference to the nearest recorded request. In a test of ExUnit, answers that are
   left over at the end fail the test.
 
-  Raises `File.Error` for a missing file, `ArgumentError` for a file that is no cassette, and
-  `Codex.OptionError` for invalid options.
+  Raises `ArgumentError` for a file that is missing or no cassette, and `Codex.OptionError` for
+  invalid options.
   """
   @spec replay(Path.t(), keyword()) :: t()
   def replay(path, opts \\ []) when is_binary(path) do

@@ -80,11 +80,20 @@ defmodule Codex.Test.Cassette do
 
   ## Replaying
 
-  @doc "Reads a cassette. Raises `File.Error`, or `ArgumentError` for a line that is no entry."
+  @doc "Reads a cassette. Raises `ArgumentError` for a file that cannot be read, or is none."
   @spec read!(Path.t()) :: t()
   def read!(path) do
+    lines =
+      case File.read(path) do
+        {:ok, text} ->
+          String.split(text, "\n", trim: true)
+
+        {:error, reason} ->
+          raise ArgumentError, "cannot read the cassette #{path}: #{:file.format_error(reason)}"
+      end
+
     entries =
-      for {line, n} <- path |> File.stream!() |> Enum.with_index(1) do
+      for {line, n} <- Enum.with_index(lines, 1) do
         case JSON.decode(line) do
           {:ok, %{"fingerprint" => _, "request" => %{}, "response" => %{}} = entry} -> entry
           _other -> raise ArgumentError, "line #{n} of #{path} is no entry of a cassette"

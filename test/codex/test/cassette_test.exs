@@ -118,7 +118,11 @@ defmodule Codex.Test.CassetteTest do
       end
 
     refute Exception.message(error) =~ @key
-    assert_raise File.Error, fn -> Test.replay(path) end
+
+    assert_raise ArgumentError, ~r/cannot read the cassette .*x.jsonl/, fn ->
+      Test.replay(path)
+    end
+
     File.write!(path, "nonsense\n")
     assert_raise ArgumentError, ~r/line 1 of .* is no entry/, fn -> Test.replay(path) end
   end
