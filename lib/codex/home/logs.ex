@@ -43,7 +43,14 @@ defmodule Codex.Home.Logs do
     )
   end
 
-  # A file that does not exist yet is read from its start.
+  defp begin(tail, from) do
+    case open(tail, from) do
+      %{device: nil} -> raise ArgumentError, "cannot read the log file #{tail.path}"
+      tail -> tail
+    end
+  end
+
+  # While a file is rotated, there may be none.
   defp open(tail, from) do
     with {:ok, device} <- :file.open(tail.path, [:read, :raw, :binary]),
          {:ok, at} <- :file.position(device, if(from == :end, do: :eof, else: :bof)) do

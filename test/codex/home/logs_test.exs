@@ -42,8 +42,12 @@ defmodule Codex.Home.LogsTest do
   end
 
   test "follows a file from its start, over rotation and truncation", %{path: path} do
-    follow(path, from: :start)
+    assert_raise ArgumentError, ~r/codex-tui.log/, fn ->
+      path |> Home.tail_log() |> Enum.take(1)
+    end
+
     File.write!(path, "one\ntw")
+    follow(path, from: :start)
     assert line() == "one"
     File.write!(path, "o \e[31mred\e[0m\n", [:append])
     assert line() == "two red"
