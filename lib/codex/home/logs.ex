@@ -36,7 +36,7 @@ defmodule Codex.Home.Logs do
   def tail(path, from, poll_ms) do
     Stream.resource(
       fn ->
-        open(%{path: path, poll: poll_ms, device: nil, inode: nil, at: 0, rest: ""}, from)
+        begin(%{path: path, poll: poll_ms, device: nil, inode: nil, at: 0, rest: ""}, from)
       end,
       &next/1,
       &close/1
