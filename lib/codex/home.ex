@@ -181,7 +181,7 @@ defmodule Codex.Home do
   @spec log_files(Path.t()) ::
           {:ok, [%{path: Path.t(), size: non_neg_integer(), modified: integer()}]}
           | {:error, {:unreadable, Path.t(), String.t()}}
-  def log_files(home) when is_binary(home), do: Logs.list(home)
+  def log_files(home) when is_binary(home), do: home |> path(:logs) |> Logs.list()
 
   @tail Schema.new([
           {:from, {:one_of, [:start, :end]}, "the place to begin", default: :end},

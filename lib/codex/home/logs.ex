@@ -2,18 +2,16 @@ defmodule Codex.Home.Logs do
   @moduledoc false
   # The log files that the CLI writes to its home.
 
-  alias Codex.{FileSystem, Home, Text}
+  alias Codex.{FileSystem, Text}
 
   @type log_file :: %{path: Path.t(), size: non_neg_integer(), modified: integer()}
 
   # Bytes of one read, and of the longest line.
   @chunk 64 * 1024
 
-  @doc "Lists the log files of a home, the last changed first."
+  @doc "Lists the files of a folder of logs, the last changed first."
   @spec list(Path.t()) :: {:ok, [log_file()]} | {:error, {:unreadable, Path.t(), String.t()}}
-  def list(home) do
-    folder = Home.path(home, :logs)
-
+  def list(folder) do
     case FileSystem.list(folder) do
       {:ok, names} -> {:ok, names |> Enum.map(&Path.join(folder, &1)) |> regular()}
       {:error, :enoent} -> {:ok, []}
