@@ -5,14 +5,16 @@ defmodule Mix.CodexTerminal do
   alias Codex.CLI.Session
   alias Codex.{Error, Text}
 
-  @doc "Starts a session with the function, shows it, and exits with the status of the CLI."
-  @spec run((... -> {:ok, Session.t()} | {:error, term()})) :: no_return()
+  @doc """
+  Starts a session with the function and shows it. Exits with the status of the CLI if that is not 0.
+  """
+  @spec run((... -> {:ok, Session.t()} | {:error, term()})) :: :ok
   def run(start) do
     {:ok, _apps} = Application.ensure_all_started(:codex_sdk)
 
     with {:ok, session} <- start.(),
          {:ok, exit} <- attach(session) do
-      exit({:shutdown, exit.status || 1})
+      if exit.status == 0, do: :ok, else: exit({:shutdown, exit.status || 1})
     else
       {:error, reason} -> Mix.raise(Text.line(Error.normalize(reason).message))
     end

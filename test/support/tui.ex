@@ -14,7 +14,7 @@ defmodule Codex.TUI do
   @enforce_keys [:session, :screen]
   defstruct @enforce_keys ++ [:exit]
 
-  @doc "Starts a session of a scripted model and shows it. `how` is `:start`, or `{:resume, thread}`."
+  @doc "Starts a session of a scripted model. `how` is `:start`, or `{:resume, thread}`."
   def start!(model, opts \\ [], how \\ :start) do
     # With `remote`, the directory is the server's.
     own = if opts[:remote], do: [], else: [working_directory: model.workspace]
@@ -29,7 +29,7 @@ defmodule Codex.TUI do
     %__MODULE__{session: session, screen: Screen.new(opts[:size])}
   end
 
-  @doc "Options of a model whose TUI asks nobody else: titles of threads have an answer of their own."
+  @doc "Returns options of a model: titles of threads have an answer of their own."
   def model_options(more \\ []) do
     title = [
       contains: "Generate a concise, single-line task title",

@@ -46,10 +46,10 @@ defmodule Codex.CLI.Session do
     * `{:not_started, error}` - a `Codex.Subprocess.Error`
   """
 
-  alias Codex.{OptionError, Subprocess, Telemetry}
   alias Codex.CLI.Program
   alias Codex.CLI.Session.{Options, Terminal}
   alias Codex.Exec.{Argv, Files}
+  alias Codex.{OptionError, Subprocess, Telemetry}
 
   # The TUI ends immediately when its terminal is closed.
   @ladder [{:close_stdin, 1_000}, {:signal, :term, 500}]

@@ -3,8 +3,8 @@ defmodule Codex.CLI.Session.Options do
   # The options of an interactive session: those of `codex exec` that the TUI takes, too, and its
   # own.
 
-  alias Codex.Options.{Cast, Merge, Rows, Schema, Table}
   alias Codex.OptionError
+  alias Codex.Options.{Cast, Merge, Rows, Schema, Table}
 
   # The flags that `codex`, `codex resume` and `codex fork` share with `codex exec`.
   flags =

@@ -34,7 +34,10 @@ defmodule Codex.CLI.Session.Terminal do
     end
   end
 
-  defp shell?, do: Code.ensure_loaded?(IEx) and IEx.started?()
+  defp shell?, do: Code.ensure_loaded?(iex()) and iex().started?()
+
+  # A release may lack it, so it would be an unknown function to Dialyzer.
+  defp iex, do: IEx
 
   defp taken(port) do
     receive do

@@ -24,9 +24,9 @@ defmodule Codex.Options.Rows.AppServer do
     {:strict_config, :boolean, "makes unknown configuration keys errors (`--strict-config`)",
      default: false, flags: ["--strict-config"]},
     {:listen, :listen,
-     "a Unix socket, `unix://PATH`, at which the server listens instead of stdin and stdout, for " <>
-       "other clients of this user, such as `mix codex.attach`; or `unix://` for the socket of " <>
-       "the home. Only one server can listen at a socket",
+     "a Unix socket, `unix://PATH`, at which the server listens instead of stdin and stdout, " <>
+       "for other clients of this user, such as `mix codex.attach`; or `unix://` for the socket " <>
+       "of the home. Only one server can listen at a socket",
      expected: "`unix://` or `unix://PATH`, with a path of at most 103 bytes", flags: ["--listen"]},
     {:broken_config, {:one_of, [:refuse, :allow]},
      "the reaction to a configuration that cannot be read. The server itself would start with " <>
