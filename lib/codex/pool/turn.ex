@@ -6,9 +6,13 @@ defmodule Codex.Pool.Turn do
 
   @behaviour Codex.Turn.Transport
 
-  alias Codex.AppServer.{Backend, Turn}
+  alias Codex.AppServer.{Backend, Connection, Turn}
   alias Codex.Pool.Server
   alias Codex.Turn.{Cancellation, Job, Running}
+
+  # How often a server that is gone is given back, and the pause until the pool knows.
+  @tries 50
+  @pause_ms 20
 
   @impl true
   def unsupported, do: []
@@ -34,10 +38,12 @@ defmodule Codex.Pool.Turn do
 
   @impl true
   def open(%{transport: {:pool, pool}} = job, how, context) do
-    id = thread_id(how, job)
+    checkout(job, how, context, pool, @tries)
+  end
 
-    case Server.checkout(pool, id, fn -> unwanted(context) end) do
-      {:ok, conn, loaded?, lease} -> open(job, how, context, {conn, loaded?, lease})
+  defp checkout(job, how, context, pool, tries) do
+    case Server.checkout(pool, thread_id(how, job), fn -> unwanted(context) end) do
+      {:ok, conn, loaded?, lease} -> open(job, how, context, {conn, loaded?, lease}, tries)
       {:error, {:cause, cause}} -> {:failed, cause, nil}
       {:error, reason} -> {:failed, reason, nil}
     end
@@ -51,6 +57,18 @@ defmodule Codex.Pool.Turn do
     case context.left.() do
       {:expired, name, ms} -> {:cause, {:timeout, name, ms}}
       {:wait, _ms} -> if Cancellation.cancelled?(context.call), do: {:cause, :cancelled}
+    end
+  end
+
+  # The pool may not know yet that a server is gone: another one is asked for, as long as nothing
+  # was sent.
+  defp open(job, how, context, {conn, _loaded?, lease} = place, tries) do
+    if tries > 0 and match?({:error, _down}, Connection.call(conn, :about)) do
+      :ok = Server.checkin(lease)
+      Process.sleep(@pause_ms)
+      checkout(job, how, context, elem(job.transport, 1), tries - 1)
+    else
+      open(job, how, context, place)
     end
   end
 

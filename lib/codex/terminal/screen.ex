@@ -49,7 +49,7 @@ defmodule Codex.Terminal.Screen do
 
     receive do
       {:stop, from, ref} ->
-        clear(state)
+        _ = clear(state)
         send(from, ref)
 
       {request, from, ref} ->

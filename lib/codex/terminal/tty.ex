@@ -75,9 +75,8 @@ defmodule Codex.Terminal.Tty do
         from = with {_port, from} <- first_line(port), do: from
         send(owner, {ref, :watching})
         reader = if from == "stdin" or lines?, do: spawn_link(fn -> read(owner, "") end)
-        forward(port, owner)
-        # It waits for the next character.
-        if reader, do: Process.unlink(reader) && Process.exit(reader, :kill)
+        _ = forward(port, owner)
+        end_reader(reader)
       end)
 
     receive do
@@ -85,6 +84,14 @@ defmodule Codex.Terminal.Tty do
     after
       @wait -> pid
     end
+  end
+
+  # It waits for the next character.
+  defp end_reader(nil), do: :ok
+
+  defp end_reader(reader) do
+    true = Process.unlink(reader)
+    Process.exit(reader, :kill)
   end
 
   @doc "Restores the terminal."
@@ -96,7 +103,9 @@ defmodule Codex.Terminal.Tty do
     receive do
       {:DOWN, ^ref, _, _, _reason} -> :ok
     after
-      @wait -> Process.exit(watch, :kill) && :ok
+      @wait ->
+        true = Process.exit(watch, :kill)
+        :ok
     end
   end
 
@@ -137,8 +146,12 @@ defmodule Codex.Terminal.Tty do
 
   defp gone(os_pid, tries) do
     case System.cmd("kill", ["-0", "#{os_pid}"], stderr_to_stdout: true) do
-      {_, 0} -> Process.sleep(10) && gone(os_pid, tries - 1)
-      _gone -> :ok
+      {_, 0} ->
+        Process.sleep(10)
+        gone(os_pid, tries - 1)
+
+      _gone ->
+        :ok
     end
   end
 
