@@ -121,9 +121,9 @@ defmodule Codex.AppServer.ListenTest do
   test "a server that cannot listen is an error with its words" do
     model = model()
 
-    assert {:error, {:app_server_down, info}} =
-             AppServer.connect(Codex.Test.options(model), listen: "unix:///no/such/dir/codex.sock")
-
+    listen = [listen: "unix:///no/such/dir/codex.sock"]
+    down = AppServer.connect(Codex.Test.options(model), listen)
+    assert {:error, {:app_server_down, info}} = down
     assert %{exit_status: 1} = info
     assert info.stderr =~ "No such file or directory"
 
