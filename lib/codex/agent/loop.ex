@@ -87,6 +87,7 @@ defmodule Codex.Agent.Loop do
 
   defp begin(%{plan: plan} = state) do
     run = Run.new(Codex.Thread.Runner.token())
+    :ok = Run.counted(run, plan.base.transport == :exec)
 
     case Setup.prepare(plan, run) do
       {:ok, job, turn} ->
@@ -156,12 +157,19 @@ defmodule Codex.Agent.Loop do
     do: %{state | turn_id: id}
 
   # The CLI counts the tokens of a response after its calls of tools.
-  defp note(%RawResponseCompleted{usage: usage}, _known, state) when is_map(usage),
-    do: %{state | spent: Usage.sum(state.spent, usage)}
+  defp note(%RawResponseCompleted{usage: usage}, _known, state) when is_map(usage) do
+    :ok = Run.counted(state.run, true)
+    %{state | spent: Usage.sum(state.spent, usage)}
+  end
 
   # At the end of a turn that was interrupted, the server repeats the total before the response.
   defp note(%ThreadTokenUsageUpdated{usage: known}, known, state), do: state
-  defp note(%ThreadTokenUsageUpdated{}, _known, state), do: %{state | spent: nil}
+
+  defp note(%ThreadTokenUsageUpdated{}, _known, state) do
+    :ok = Run.counted(state.run, false)
+    %{state | spent: nil}
+  end
+
   defp note(_element, _known, state), do: state
 
   defp failure?({:failed, _error}), do: true

@@ -27,20 +27,40 @@ defmodule Codex.Agent.Run do
   @again_ms 20
   @patience_ms 1_000
 
+  # A call comes before the end of its response, and the tokens with the end.
+  @tokens_ms 500
+  @step_ms 5
+
   @doc "Returns a turn that this process reads, and that `token` cancels."
   @spec new(String.t()) :: t()
   def new(token),
-    do: %__MODULE__{reader: self(), ref: make_ref(), state: :atomics.new(1, []), token: token}
+    do: %__MODULE__{reader: self(), ref: make_ref(), state: :atomics.new(2, []), token: token}
+
+  @doc "Notes whether the tokens of the newest response are known, or that nobody reports them."
+  @spec counted(t(), boolean()) :: :ok
+  def counted(run, known?), do: :atomics.put(run.state, 2, if(known?, do: 1, else: 0))
 
   @doc "Stops the turn. Returns when its reader knows, or has ended."
   @spec stop(t(), reason()) :: :ok
   def stop(run, reason) do
+    # A guardrail does not wait: the model is to stop.
+    _ = if elem(reason, 0) in [:handoff, :answer], do: await_tokens(run, @tokens_ms)
+
     if :atomics.compare_exchange(run.state, 1, @running, @stopped) == :ok do
       send(run.reader, {run.ref, reason})
       cancel(run)
     end
 
     :ok
+  end
+
+  defp await_tokens(run, left) do
+    if left <= 0 or :atomics.get(run.state, 2) == 1 do
+      :ok
+    else
+      Process.sleep(@step_ms)
+      await_tokens(run, left - @step_ms)
+    end
   end
 
   @doc "Notes a reason in the process that reads the turn, which has ended by itself."

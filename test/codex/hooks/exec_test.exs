@@ -354,7 +354,7 @@ defmodule Codex.Hooks.ExecTest do
     assert made?(model, "a") and made?(model, "of-the-user")
   end
 
-  test "a CLI that does not run hooks is stopped before it does anything" do
+  test "a CLI that does not run hooks is stopped at its first item" do
     {model, thread} =
       start([touch("a"), "Done."],
         hooks: [pre_tool_use: always(:allow)],
@@ -364,7 +364,9 @@ defmodule Codex.Hooks.ExecTest do
     assert {:error, {:exec_failed, error}} = Thread.run(thread, "go")
     assert error.kind == :blocked
     assert error.message =~ "does not run the hooks"
-    assert length(Test.requests(model)) <= 1
+    # The first item shows it.
+    assert error.result.final_response == nil
+    assert length(Test.requests(model)) <= 2
   end
 
   test "a run whose bridge is killed is stopped" do
