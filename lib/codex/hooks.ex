@@ -30,7 +30,8 @@ defmodule Codex.Hooks do
 
   #{for name <- Codex.Hooks.Table.names() do
     row = Codex.Hooks.Table.row(name)
-    "  * `#{name}` - `#{inspect(row.module)}`: #{Enum.map_join(row.answers, ", ", &Codex.Hooks.Answer.shape/1)}\n"
+    answers = Enum.map_join(row.answers, ", ", &Codex.Hooks.Answer.shape/1)
+    "  * `#{name}` - `#{inspect(row.module)}`: #{answers}\n"
   end}
   The answers are:
 

@@ -28,14 +28,16 @@ defmodule Codex.Items do
 
   defmodule HookBlocked do
     @moduledoc """
-    An action that a hook refused, so that it did not happen: an item of this package, not of the CLI.
+    An action that a hook refused, so that it did not happen: an item of this package, not of the
+    CLI.
 
       * `id` - the id of the call, if it is known
       * `event` - the event of `Codex.Hooks`
       * `tool`, `input` - the refused call; nil if the CLI does not name it, and for prompts
       * `reason` - the words for the model
       * `thread_id` - the thread, that of a sub-agent if it is one
-      * `source` - `:host` for the option `hooks` and what is built on it, `:user` for hooks in files
+      * `source` - `:host` for the option `hooks` and options built on it, `:user` for hooks in
+        files
     """
     defstruct [
       :id,

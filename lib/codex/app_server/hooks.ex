@@ -7,6 +7,7 @@ defmodule Codex.AppServer.Hooks do
 
   use GenServer
 
+  alias Codex.AppServer.TurnStart
   alias Codex.{Bridge, Events, Items}
   alias Codex.Hooks.{Config, Set, Table}
   alias Codex.Options.Overrides
@@ -23,7 +24,7 @@ defmodule Codex.AppServer.Hooks do
   defstruct [:conn, :base, :bridge, :current, :reader, lost?: false]
 
   @doc "Starts the hooks of a thread that the server is to load."
-  @spec start(pid(), Set.t()) :: {:ok, pid()} | {:error, term()}
+  @spec start(pid(), Set.t()) :: {:ok, pid()} | {:error, {:bridge, :inet.posix() | :not_started}}
   def start(conn, set) do
     child = %{
       id: __MODULE__,
@@ -90,7 +91,8 @@ defmodule Codex.AppServer.Hooks do
   def stop(gate), do: GenServer.cast(gate, :stop)
 
   @doc "Checks that the server runs the hooks with these keys: `ask` sends requests."
-  @spec verify([String.t()], String.t(), function()) :: :ok | {:error, term()}
+  @spec verify([String.t()], String.t(), TurnStart.ask()) ::
+          :ok | {:error, {:blocked, :not_run} | Codex.AppServer.reason()}
   def verify(keys, thread_id, ask) do
     case ask.("hooks/list", %{"threadId" => thread_id}, []) do
       {:ok, answer} ->

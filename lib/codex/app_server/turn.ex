@@ -84,11 +84,12 @@ defmodule Codex.AppServer.Turn do
   defp hooks(run, start, nil), do: start(run, start)
 
   defp hooks(run, start, set) do
-    set = Set.begin(set, run.context.call.cancel)
+    set = Set.begin(set, run.context.call.cancel, run.context.spent)
+    home = fn -> Backend.home(run.job) end
     known = match?({how, _id} when how in [:loaded, :resume], start.thread)
     id = if known, do: elem(start.thread, 1)
 
-    with :ok <- Budget.begin(set, run.job.settings.budget, id, Backend.home(run.job)),
+    with :ok <- Budget.begin(set, run.job.settings.budget, run.job.thread, home),
          {:ok, gate, start} <- gate(id && Hooks.whereis(run.conn, id), run.conn, set, start),
          run = %{run | hooks: set, gate: gate},
          :ok <- Hooks.enter(gate, set) do

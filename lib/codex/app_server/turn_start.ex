@@ -23,7 +23,7 @@ defmodule Codex.AppServer.TurnStart do
           params: {method :: String.t(), ThreadParams.params()} | nil,
           items: [map()],
           working_directory: String.t() | nil,
-          verify: (String.t(), ask() -> :ok | {:error, term()}) | nil
+          verify: (String.t(), ask() -> :ok | {:error, reason()}) | nil
         }
 
   @type ask ::
@@ -31,6 +31,7 @@ defmodule Codex.AppServer.TurnStart do
   @type reason ::
           {:no_id, String.t(), term()}
           | {:skill, String.t()}
+          | {:blocked, :not_run}
           | ThreadParams.reason()
           | Codex.AppServer.reason()
 

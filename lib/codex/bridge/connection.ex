@@ -1,8 +1,8 @@
 defmodule Codex.Bridge.Connection do
   @moduledoc false
-  # The process of a bridge accepts connections that have the token: one, or any number if the bridge
-  # tells its losses. Each serves MCP until either side ends. Each call runs in a process of its own,
-  # which ends with its connection.
+  # The process of a bridge accepts connections that have the token: one, or any number if the
+  # bridge tells its losses. Each serves MCP until either side ends. Each call runs in a process of
+  # its own, which ends with its connection.
 
   alias Codex.Bridge.Service
   alias Codex.{JSON, JSONL, OwnerMonitor}
@@ -18,7 +18,8 @@ defmodule Codex.Bridge.Connection do
   @versions ~w(2024-11-05 2025-03-26 2025-06-18 2025-11-25)
   @version "2025-06-18"
   @unknown_method {:error, %{"code" => -32_601, "message" => "Method not found"}}
-  # The launcher writes this after the CLI has closed its end: `native/codex_launcher/src/bridge.rs`.
+  # The launcher writes this after the CLI has closed its end, see
+  # `native/codex_launcher/src/bridge.rs`.
   @end_of_cli "notifications/bridge/end"
 
   # Calls that run at the same time. Further ones are answered at once.

@@ -73,8 +73,8 @@ defmodule Codex.Error.Kinds do
     {:guardrail, false, "a guardrail of the host stopped the run",
      "change the input, or the guardrail"},
     {:blocked, false,
-     "a hook refused the prompt or the start of the thread, or the hooks of the application would " <>
-       "not run", "change the prompt, or the hook; `details.reason` has its words"},
+     "a hook refused the prompt or the start of the thread, or the hooks of the application " <>
+       "would not run", "change the prompt, or the hook; `details.reason` has its words"},
     {:budget, false, "the option `budget` stopped the run",
      "raise the limit; `details` has `:unit`, `:limit` and `:spent`"},
     {:until, false, "the check of the option `until` did not pass",

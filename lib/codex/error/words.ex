@@ -167,8 +167,8 @@ defmodule Codex.Error.Words do
 
   def reason({:unsupported_option, name, :loaded}),
     do:
-      "option #{inspect(name)} needs hooks that the thread did not begin with: start, resume or fork " <>
-        "it on this connection with `hooks` for these events"
+      "option #{inspect(name)} needs hooks that the thread did not begin with: start, resume or " <>
+        "fork it on this connection with `hooks` for these events"
 
   def reason({:unsupported_option, name, :remote}),
     do:

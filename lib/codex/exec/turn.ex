@@ -121,10 +121,10 @@ defmodule Codex.Exec.Turn do
   defp hooks(%{hooks: nil} = args, job, context), do: bridge(args, job, context)
 
   defp hooks(args, job, context) do
-    set = Set.begin(args.hooks, context.call.cancel)
-    thread_id = job.thread && job.thread.thread_id
+    set = Set.begin(args.hooks, context.call.cancel, context.spent)
+    home = fn -> home(%{job | plan: args}) end
 
-    case Budget.begin(set, job.settings.budget, thread_id, home(%{job | plan: args})) do
+    case Budget.begin(set, job.settings.budget, job.thread, home) do
       :ok -> bridge(%{args | hooks: set}, job, context)
       {:error, reason} -> {:failed, reason, nil}
     end
@@ -290,7 +290,7 @@ defmodule Codex.Exec.Turn do
   defp unhooked?(%{hooks: nil}, _events), do: false
 
   defp unhooked?(%{hooks: set}, events) do
-    Set.value(set, :calls) == 0 and Enum.any?(events, &work?/1)
+    not Set.called?(set) and Enum.any?(events, &work?/1)
   end
 
   defp work?(%type{}) when type == Events.TurnCompleted, do: true

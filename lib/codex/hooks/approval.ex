@@ -1,7 +1,7 @@
 defmodule Codex.Hooks.Approval do
   @moduledoc false
-  # A policy of approvals on `codex exec`, which asks nobody: the policy decides before each command,
-  # patch and call of an MCP server's tool. See `Codex.Approvals.transports/0`.
+  # A policy of approvals on `codex exec`, which asks nobody: the policy decides before each
+  # command, patch and call of an MCP server's tool. See `Codex.Approvals.transports/0`.
 
   alias Codex.{Approvals, OwnerMonitor}
   alias Codex.Hooks.Set

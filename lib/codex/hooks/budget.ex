@@ -15,8 +15,8 @@ defmodule Codex.Hooks.Budget do
             {:usd, :price, "the limit in US dollars, by the prices of `Codex.Sessions.Prices`",
              expected: "a positive number"},
             {:per, {:one_of, [:run, :thread, :tree]},
-             "what counts besides this run: nothing, the thread's earlier turns, or also those of " <>
-               "its sub-agents and forks", default: :run},
+             "what counts besides this run: nothing, the thread's earlier turns, or also those " <>
+               "of its sub-agents and reviews", default: :run},
             {:prices, :prices, "other prices, as `Codex.Sessions.usage/2` takes them",
              expected: "a map of prices by model"}
           ])
@@ -113,15 +113,28 @@ defmodule Codex.Hooks.Budget do
   end
 
   @doc """
-  Adds what a thread used before this run, from its session file. `home` is the home of the CLI.
+  Adds what a thread used before this run, from its session file, once for all attempts of a call.
+  `home` is the home of the CLI.
   """
-  @spec begin(Set.t(), t() | nil, String.t() | nil, Path.t() | nil) ::
+  @spec begin(Set.t(), t() | nil, struct() | map() | nil, (... -> Path.t() | nil)) ::
           :ok | {:error, {:budget, :unknown}}
-  def begin(_set, nil, _thread_id, _home), do: :ok
-  def begin(_set, %{per: :run}, _thread_id, _home), do: :ok
-  def begin(_set, _budget, nil, _home), do: :ok
+  def begin(_set, nil, _thread, _home), do: :ok
+  def begin(_set, %{per: :run}, _thread, _home), do: :ok
 
-  def begin(set, budget, thread_id, home) do
+  def begin(set, budget, thread, home) do
+    if Set.add(set, :begun, 1) > 1, do: :ok, else: before(set, budget, thread, home)
+  end
+
+  # The CLI chooses the newest thread.
+  defp before(_set, _budget, %{resume: :last, thread_id: nil}, _home),
+    do: {:error, {:budget, :unknown}}
+
+  defp before(set, budget, %{thread_id: id}, home) when is_binary(id),
+    do: recorded(set, budget, id, home.())
+
+  defp before(_set, _budget, _new, _home), do: :ok
+
+  defp recorded(set, budget, thread_id, home) do
     opts = [scope: budget.per, codex_home: home, prices: budget.prices]
     opts = Enum.reject(opts, &(elem(&1, 1) == nil))
 

@@ -44,7 +44,7 @@ defmodule Codex.Hooks.Call do
   @doc "Runs the functions of an event and returns the answer for the CLI."
   @spec run(Set.t(), Table.name(), struct()) :: String.t()
   def run(set, name, event) do
-    _ = Set.add(set, :calls, 1)
+    :ok = Set.called(set)
     began = System.monotonic_time()
     functions = Map.get(set.functions, name, [])
     # Without a function of its own, an approval is the client's to decide.
@@ -56,7 +56,7 @@ defmodule Codex.Hooks.Call do
   @doc "Returns the answer of a call without one. It runs outside of the process of the call."
   @spec failed(Set.t(), Table.name(), struct(), why()) :: String.t()
   def failed(set, name, event, why) do
-    _ = Set.add(set, :calls, 1)
+    :ok = Set.called(set)
     words = if why == :late, do: @late, else: @failed
     :ok = Crash.invalid("the hook #{name}", log(why))
     done(set, name, event, refusal(Answer.none(), name, words), System.monotonic_time(), why)

@@ -6,14 +6,14 @@ defmodule Codex.Hooks.Set do
   alias Codex.Hooks.Table
 
   @enforce_keys [:functions, :timeout_ms]
-  defstruct [:functions, :timeout_ms, :reader, :counters, :ref, :context, more_ms: %{}]
+  defstruct [:functions, :timeout_ms, :reader, :counters, :spent, :ref, :context, more_ms: %{}]
 
   @typedoc """
     * `functions` - by event, in order
     * `timeout_ms`, `more_ms` - the time limit of a call, and what functions of this package need
       beyond it, by event
     * `reader` - gets `{reader, {:hook, ref, message}}`; nil without a turn
-    * `counters` - how many hooks the CLI has called, and what options count
+    * `counters` - the calls of the attempt; `spent` - what options count, for the whole call
     * `context` - data for telemetry and for policies of approvals
   """
   @type t :: %__MODULE__{
@@ -23,6 +23,7 @@ defmodule Codex.Hooks.Set do
           reader: reference() | nil,
           ref: reference() | nil,
           counters: :atomics.atomics_ref() | nil,
+          spent: :atomics.atomics_ref() | nil,
           context: map() | nil
         }
 
@@ -51,13 +52,14 @@ defmodule Codex.Hooks.Set do
     def inspect(set, _opts), do: "#Codex.Hooks.Set<#{Enum.join(Map.keys(set.functions), ", ")}>"
   end
 
-  @doc "Returns a set of functions, each with its event and the time that it needs beyond the limit."
+  @doc "Returns a set of functions, each with its event and its time beyond the limit."
   @spec new([{Table.name(), function(), non_neg_integer()}, ...], pos_integer(), map()) :: t()
   def new(all, timeout_ms, context) do
     %__MODULE__{
       functions: Enum.group_by(all, &elem(&1, 0), &elem(&1, 1)),
       timeout_ms: timeout_ms,
       counters: counters(),
+      spent: spent(),
       more_ms: Enum.reduce(all, %{}, fn {name, _f, ms}, more -> longer(more, name, ms) end),
       context: context
     }
@@ -66,12 +68,19 @@ defmodule Codex.Hooks.Set do
   defp longer(more, _name, 0), do: more
   defp longer(more, name, ms), do: Map.update(more, name, ms, &(&1 + ms))
 
-  @doc "Returns the set for an attempt, whose reader gets messages by this alias."
-  @spec begin(t(), reference()) :: t()
-  def begin(set, reader),
-    do: %{set | reader: reader, ref: make_ref(), counters: counters()}
+  @doc """
+  Returns the set for an attempt, whose reader gets messages by this alias. `spent` counts for all
+  attempts of a call: see `spent/0`.
+  """
+  @spec begin(t(), reference(), :atomics.atomics_ref()) :: t()
+  def begin(set, reader, spent),
+    do: %{set | reader: reader, ref: make_ref(), counters: counters(), spent: spent}
 
-  defp counters, do: :atomics.new(6, [])
+  defp counters, do: :atomics.new(3, [])
+
+  @doc "Returns counters for a call: what its attempts and turns use together."
+  @spec spent() :: :atomics.atomics_ref()
+  def spent, do: :atomics.new(4, [])
 
   @doc "Lists the events of the set."
   @spec events(t()) :: [Table.name()]
@@ -110,30 +119,38 @@ defmodule Codex.Hooks.Set do
 
   @doc "Notes the beginning of a call."
   @spec begin_call(t()) :: :ok
-  def begin_call(set), do: :atomics.add(set.counters, 5, 1)
+  def begin_call(set), do: :atomics.add(set.counters, 2, 1)
 
   @doc "Notes the end of a call."
   @spec end_call(t()) :: :ok
   def end_call(set) do
-    :ok = :atomics.put(set.counters, 6, System.monotonic_time(:millisecond))
-    :atomics.sub(set.counters, 5, 1)
+    :ok = :atomics.put(set.counters, 3, System.monotonic_time(:millisecond))
+    :atomics.sub(set.counters, 2, 1)
   end
 
-  @doc "Returns whether a call was open within the last `ms`: then the CLI is not to blame for silence."
+  @doc "Returns whether a call was open within the last `ms`: it excuses the CLI's silence."
   @spec busy?(t(), non_neg_integer()) :: boolean()
   def busy?(set, ms) do
-    :atomics.get(set.counters, 5) > 0 or
+    :atomics.get(set.counters, 2) > 0 or
       (:atomics.get(set.counters, 1) > 0 and
-         System.monotonic_time(:millisecond) - :atomics.get(set.counters, 6) < ms)
+         System.monotonic_time(:millisecond) - :atomics.get(set.counters, 3) < ms)
   end
 
-  @counted %{calls: 1, until: 2, tokens: 3, money: 4}
+  @doc "Notes that the CLI has called a hook."
+  @spec called(t()) :: :ok
+  def called(set), do: :atomics.add(set.counters, 1, 1)
 
-  @doc "Adds to a number of this turn and returns the sum."
-  @spec add(t(), :calls | :until | :tokens | :money, integer()) :: integer()
-  def add(set, name, n), do: :atomics.add_get(set.counters, Map.fetch!(@counted, name), n)
+  @doc "Returns whether the CLI has called a hook in this attempt."
+  @spec called?(t()) :: boolean()
+  def called?(set), do: :atomics.get(set.counters, 1) > 0
 
-  @doc "Returns a number of this turn."
-  @spec value(t(), :calls | :until | :tokens | :money) :: integer()
-  def value(set, name), do: :atomics.get(set.counters, Map.fetch!(@counted, name))
+  @spent %{until: 1, tokens: 2, money: 3, begun: 4}
+
+  @doc "Adds to a number of the call and returns the sum."
+  @spec add(t(), :until | :tokens | :money | :begun, integer()) :: integer()
+  def add(set, name, n), do: :atomics.add_get(set.spent, Map.fetch!(@spent, name), n)
+
+  @doc "Returns a number of the call."
+  @spec value(t(), :tokens | :money) :: integer()
+  def value(set, name), do: :atomics.get(set.spent, Map.fetch!(@spent, name))
 end

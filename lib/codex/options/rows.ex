@@ -385,15 +385,15 @@ defmodule Codex.Options.Rows do
      "the limit of one call of a hook, in ms; then the action is refused",
      default: 60_000, exec: :host, app: :host},
     {:until, [:turn], :until,
-     "a check of the result so far, before the turn ends: `fn result -> :ok | {:again, why} end`. " <>
-       "The turn goes on until it returns `:ok`. `{check, max: 5, timeout_ms: 600_000}` limits " <>
+     "a check of the result so far, before the turn ends: " <>
+       "`fn result -> :ok | {:again, why} end`. The turn goes on until it returns `:ok`. `{check, max: 5, timeout_ms: 600_000}` limits " <>
        "how often that happens, and one check. Beyond, the error has the kind `:until`",
      exec: :hooks, app: :host},
     {:budget, [:thread, :turn], :budget,
      "a limit of tokens (`100_000`, `tokens: 100_000`) or of money by list prices (`usd: 2.5`), " <>
        "sub-agents included: no request begins beyond it, and the error has the kind `:budget`. " <>
        "`per: :thread` counts the thread's earlier turns, too, `per: :tree` also its sub-agents " <>
-       "and forks, `prices:` has other prices", exec: :hooks, app: :host},
+       "and reviews, `prices:` has other prices", exec: :hooks, app: :host},
     {:redact, [:thread, :turn], :redact,
      "texts and regular expressions that are masked in what tools print before the model reads " <>
        "it, and in events, results and telemetry. The session file of the CLI keeps them",

@@ -48,7 +48,12 @@ defmodule Codex.Turn.Attempt do
 
     left = fn -> Timeouts.check(timeouts, now()) end
 
-    case transport.open(job, how, %{call: call, telemetry: telemetry, left: left}) do
+    case transport.open(job, how, %{
+           call: call,
+           telemetry: telemetry,
+           left: left,
+           spent: opts.spent
+         }) do
       {:ok, events, run} -> received(:ok, events, %{attempt | run: run})
       {:failed, cause, run} -> fail(%{attempt | run: run}, cause)
     end

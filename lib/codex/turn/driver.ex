@@ -14,6 +14,7 @@ defmodule Codex.Turn.Driver do
   #     and a failure is raised
 
   alias Codex.Events.ItemCompleted
+  alias Codex.Hooks.Set
   alias Codex.Items
   alias Codex.Retry.Plan
   alias Codex.Turn.{Cancellation, Job, Repair, Running, Span, Transport}
@@ -96,6 +97,7 @@ defmodule Codex.Turn.Driver do
       transport: job.module,
       call: call,
       since: System.monotonic_time(:millisecond),
+      spent: Set.spent(),
       default_silence: @default_silence[mode],
       telemetry: Span.of(span)
     }

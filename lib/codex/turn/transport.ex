@@ -27,11 +27,13 @@ defmodule Codex.Turn.Transport do
 
   @typedoc """
   The call that an attempt is part of, prefix and metadata of its telemetry (nil without listeners),
-  and a function that returns how much time is left.
+  what all attempts of the call have spent (`Codex.Hooks.Set.spent/0`), and a function that returns
+  how much time is left.
   """
   @type context :: %{
           call: Cancellation.t(),
           telemetry: {[atom(), ...], map()} | nil,
+          spent: :atomics.atomics_ref(),
           left: (... -> {:wait, timeout()} | {:expired, Timeouts.name(), pos_integer()})
         }
 

@@ -59,7 +59,7 @@ defmodule Mix.Tasks.Codex.Batch do
   @impl true
   def run(argv) do
     {file, out, opts} = parse(argv)
-    start()
+    Mix.CodexRun.start()
     batch = batch(file, out, opts)
     :ok = check_files(file, out, opts[:resume] == true)
     counts = write(batch, out)
@@ -79,15 +79,6 @@ defmodule Mix.Tasks.Codex.Batch do
 
       {_, _, []} ->
         Mix.raise(@usage)
-    end
-  end
-
-  defp start do
-    Mix.CodexCompile.run("app.config")
-
-    case Application.ensure_all_started(:codex_sdk) do
-      {:ok, _started} -> :ok
-      {:error, {application, why}} -> Mix.raise("#{application} does not start: #{inspect(why)}")
     end
   end
 

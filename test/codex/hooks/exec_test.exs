@@ -290,7 +290,25 @@ defmodule Codex.Hooks.ExecTest do
     end
 
     @tag :cli_pin
-    test "sub-agents are included" do
+    test "agents of earlier turns count for the tree, and not for the thread" do
+      {steps, rules} = with_agent(["Found."])
+      {model, thread} = start({steps ++ ["More."], rules: rules}, [])
+      {:ok, %{thread: thread}} = Thread.run(thread, "go")
+      requests = length(Test.requests(model))
+      tree = [tokens: 400, per: :tree]
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "go", budget: tree)
+      assert %{kind: :budget, details: %{spent: 480}} = error
+      assert length(Test.requests(model)) == requests
+      assert {:ok, _} = Thread.run(thread, "go", budget: [tokens: 400, per: :thread])
+
+      options = Test.thread_options(model)
+      {:ok, last} = Codex.resume_thread(:last, Test.options(model), options)
+      assert {:error, {:exec_failed, error}} = Thread.run(last, "go", budget: tree)
+      assert error.message =~ "not known"
+    end
+
+    # The steps of a thread that starts an agent with these steps, and waits for it.
+    defp with_agent(own) do
       agents = &tool_call(&1, &2, namespace: "multi_agent_v1")
 
       wait = fn %{body: %{"input" => input}} ->
@@ -298,11 +316,23 @@ defmodule Codex.Hooks.ExecTest do
         agents.("wait_agent", %{targets: [id], timeout_ms: 20_000})
       end
 
-      steps = [agents.("spawn_agent", %{message: "Look"}), wait, "Done."]
+      rules = for step <- own, do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
+      {[agents.("spawn_agent", %{message: "Look"}), wait, "Done."], rules}
+    end
 
-      rules =
-        for step <- [touch("a"), touch("b"), touch("c"), "Found."],
-            do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
+    test "attempts of a run count together" do
+      failure = failed("server_is_overloaded", "busy")
+      {model, thread} = start([touch("a"), failure, touch("b"), "Done."], [])
+      opts = [budget: 240, retry: :resume, retry_opts: [base_delay_ms: 1, jitter: false]]
+      assert {:error, {:exec_failed, error}} = Thread.run(thread, "go", opts)
+      assert %{kind: :budget, details: %{spent: 240}} = error
+      assert error.result.attempts == 2
+      assert length(Test.requests(model)) == 3
+    end
+
+    @tag :cli_pin
+    test "sub-agents are included" do
+      {steps, rules} = with_agent([touch("a"), touch("b"), touch("c"), "Found."])
 
       test = self()
 
