@@ -54,10 +54,10 @@ defmodule Codex.Batch do
   ## Rate limits
 
   When a job meets a rate limit of its account, all jobs wait until the limit resets, and then begin
-  one after the other. This holds for all batches, and for all runs with `rate_limit_opts:
-  [shared: true]`, of the account on all connected nodes; see "Rate limits" in `guides/errors.md`. Other
-  accounts go on. A job that waits keeps its place among `max_concurrency`, and the wait counts for
-  its time limits. `gate: false` turns this off.
+  one after the other. This holds for all batches, and for all runs with
+  `rate_limit_opts: [shared: true]`, of the account on all connected nodes; see "Rate limits" in
+  `guides/errors.md`. Other accounts go on. A job that waits keeps its place among
+  `max_concurrency`, and the wait counts for its time limits. `gate: false` turns this off.
 
   ## Journal
 

@@ -190,7 +190,8 @@ defmodule Codex.Home do
 
   @doc """
   Streams the lines of a log file while it grows, without an end. Reading blocks while the file does
-  not grow. Goes on with the new file if the file is replaced or emptied. Lines are printable (`Codex.Text.line/1`); a line over 64 KiB comes in pieces.
+  not grow. Goes on with the new file if the file is replaced or emptied. Lines are printable
+  (`Codex.Text.line/1`); a line over 64 KiB comes in pieces.
 
       {:ok, [log | _]} = Codex.Home.log_files(home)
       for line <- Codex.Home.tail_log(log.path), line =~ "ERROR", do: IO.puts(line)

@@ -260,7 +260,8 @@ defmodule Codex.Subprocess do
   end
 
   @doc """
-  Changes the size of the child's terminal, as `{rows, cols}`. Its foreground processes get SIGWINCH.
+  Changes the size of the child's terminal, as `{rows, cols}`. Its foreground processes get
+  SIGWINCH.
 
   Has no effect after the exit. Raises `ArgumentError` for an invalid size, and for a child without
   a terminal. Error: `:launcher_died`.

@@ -6,7 +6,8 @@ defmodule Mix.CodexTerminal do
   alias Codex.{Error, Text}
 
   @doc """
-  Starts a session with the function and shows it. Exits with the status of the CLI if that is not 0.
+  Starts a session with the function and shows it. Exits with the status of the CLI, if that is
+  not 0.
   """
   @spec run((... -> {:ok, Session.t()} | {:error, term()})) :: :ok
   def run(start) do

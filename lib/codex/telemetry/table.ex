@@ -44,8 +44,9 @@ defmodule Codex.Telemetry.Table do
      "the process ended. `dropped_stderr_bytes` counts the bytes of stderr that were not kept",
      @spent, @turn ++ [:os_pid, :exit_status, :signal, :dropped_stderr_bytes]},
     {[:tui, :start],
-     "an interactive session of the CLI started (`Codex.CLI.Session`). `command` is `\"start\"`, " <>
-       "`\"resume\"` or `\"fork\"`", [:system_time], [:originator, :command, :os_pid]},
+     "an interactive session of the CLI started (`Codex.CLI.Session`). `command` is " <>
+       "`\"start\"`, `\"resume\"` or `\"fork\"`", [:system_time],
+     [:originator, :command, :os_pid]},
     {[:tui, :stop], "the session ended, and its owner got its exit", @spent,
      [:originator, :command, :os_pid, :exit_status, :signal]},
     {[:item, :started], "an item of the turn started", [:system_time],

@@ -31,7 +31,8 @@ defmodule Codex.Turn.Job do
     * `module` - the `Codex.Turn.Transport`
     * `last?` - nil, or a function that returns whether no further turn may begin
     * `hook` - nil, or a function that is called before an attempt is sent, with `:begin`, and when
-      the CLI has named the thread, with `{:thread, id}`. An error of the first one fails the attempt
+      the CLI has named the thread, with `{:thread, id}`. An error of the first one fails the
+      attempt
     * `mode` - see `Codex.Turn.Driver`
     * `tokens` - any of these cancels the turn
     * `history` - response items that a new thread begins with

@@ -3,8 +3,9 @@ defmodule Codex.Hooks.AppServerTest do
   use ExUnit.Case, async: true
 
   import Codex.Connected, only: [connect!: 1, connect!: 2]
+  import Codex.Hooked
   import Codex.Test.Steps
-  alias Codex.{AppServer, Error, Events, Hooks, Items, Test, Thread}
+  alias Codex.{AppServer, Error, Hooks, Test, Thread}
 
   @moduletag :codex_cli
   @moduletag capture_log: true
@@ -22,19 +23,6 @@ defmodule Codex.Hooks.AppServerTest do
     {:ok, thread} = Codex.start_thread(Test.options(model), Test.thread_options(model) ++ options)
     {model, thread}
   end
-
-  defp touch(name, opts \\ []), do: shell("echo hi > #{name}", opts)
-  defp made?(model, name), do: File.exists?(Path.join(model.workspace, name))
-
-  defp shown(model) do
-    %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
-    inspect(input, limit: :infinity, printable_limit: :infinity)
-  end
-
-  defp blocked(events),
-    do: for(%Events.ItemCompleted{item: %Items.HookBlocked{} = item} <- events, do: item)
-
-  defp always(answer), do: fn _event -> answer end
 
   test "deny, rewrite, context, replaced output and going on" do
     hooks = [
@@ -238,25 +226,12 @@ defmodule Codex.Hooks.AppServerTest do
     {model, thread} = start([touch("a"), "Done."], hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, _pid}, 20_000
-    [os_pid] = bridges(model)
+    [{os_pid, _cli, _socket}] = bridges(model)
     {_, 0} = System.cmd("kill", ["-KILL", os_pid])
     assert {:error, {:exec_failed, %{kind: :blocked} = error}} = Task.await(task, 30_000)
     assert error.message =~ "connection of the hooks was lost"
     assert {:error, {:exec_failed, again}} = Thread.run(error.result.thread, "go")
     assert again.kind == :blocked
-  end
-
-  defp bridges(model) do
-    for path <- Path.wildcard("/proc/[0-9]*/cmdline"),
-        {:ok, line} <- [File.read(path)],
-        [program, "bridge" | _] <- [String.split(line, <<0>>)],
-        Path.basename(program) == "codex_launcher",
-        dir = Path.dirname(path),
-        {:ok, status} <- [File.read(Path.join(dir, "status"))],
-        [_, parent] <- [Regex.run(~r/PPid:\s+(\d+)/, status)],
-        {:ok, env} <- [File.read("/proc/#{parent}/environ")],
-        env =~ model.home,
-        do: Path.basename(dir)
   end
 
   test "while a hook decides, the server is not to blame for silence; its process ends with the reader" do
@@ -294,18 +269,7 @@ defmodule Codex.Hooks.AppServerTest do
 
   @tag :cli_pin
   test "sub-agents are asked about, too" do
-    agents = &tool_call(&1, &2, namespace: "multi_agent_v1")
-
-    wait = fn %{body: %{"input" => input}} ->
-      {:ok, %{"agent_id" => id}} = Codex.JSON.decode(List.last(input)["output"])
-      agents.("wait_agent", %{targets: [id], timeout_ms: 20_000})
-    end
-
-    steps = [agents.("spawn_agent", %{message: "Look"}), wait, "Done."]
-
-    rules =
-      for step <- [touch("a"), "Found."],
-          do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
+    {steps, rules} = with_agent([touch("a"), "Found."])
 
     hook = fn
       %{tool_name: "Bash", thread_id: id, session_id: root} when id != root -> {:deny, "not you"}

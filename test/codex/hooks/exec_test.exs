@@ -2,6 +2,7 @@ defmodule Codex.Hooks.ExecTest do
   # Hooks of `codex exec`: the real CLI and a scripted model.
   use ExUnit.Case, async: true
 
+  import Codex.Hooked
   import Codex.Test.Steps
   import ExUnit.CaptureLog
   alias Codex.{Error, Events, Hooks, Items, Test, Thread}
@@ -17,19 +18,6 @@ defmodule Codex.Hooks.ExecTest do
     {:ok, thread} = Codex.start_thread(Test.options(model), options)
     {model, thread}
   end
-
-  defp touch(name, opts \\ []), do: shell("echo hi > #{name}", opts)
-  defp made?(model, name), do: File.exists?(Path.join(model.workspace, name))
-
-  defp shown(model) do
-    %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
-    inspect(input, limit: :infinity, printable_limit: :infinity)
-  end
-
-  defp blocked(events),
-    do: for(%Events.ItemCompleted{item: %Items.HookBlocked{} = i} <- events, do: i)
-
-  defp always(answer), do: fn _event -> answer end
 
   test "events come with their fields, in a process each, while the others wait for nothing" do
     test = self()
@@ -307,19 +295,6 @@ defmodule Codex.Hooks.ExecTest do
       assert error.message =~ "not known"
     end
 
-    # The steps of a thread that starts an agent with these steps, and waits for it.
-    defp with_agent(own) do
-      agents = &tool_call(&1, &2, namespace: "multi_agent_v1")
-
-      wait = fn %{body: %{"input" => input}} ->
-        {:ok, %{"agent_id" => id}} = Codex.JSON.decode(List.last(input)["output"])
-        agents.("wait_agent", %{targets: [id], timeout_ms: 20_000})
-      end
-
-      rules = for step <- own, do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
-      {[agents.("spawn_agent", %{message: "Look"}), wait, "Done."], rules}
-    end
-
     test "attempts of a run count together" do
       failure = failed("server_is_overloaded", "busy")
       {model, thread} = start([touch("a"), failure, touch("b"), "Done."], [])
@@ -406,7 +381,7 @@ defmodule Codex.Hooks.ExecTest do
     {model, thread} = start(steps, hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, pid}, 20_000
-    [os_pid] = bridges(model)
+    [{os_pid, _cli, _socket}] = bridges(model)
     {_, 0} = System.cmd("kill", ["-TERM", os_pid])
     {_, 0} = System.cmd("kill", ["-INT", os_pid])
     send(pid, :go)
@@ -416,19 +391,6 @@ defmodule Codex.Hooks.ExecTest do
     assert {:error, {:exec_failed, %{kind: :blocked} = error}} = Task.await(task, 30_000)
     assert error.message =~ "connection of the hooks was lost"
     assert bridges(model) == []
-  end
-
-  defp bridges(model) do
-    for path <- Path.wildcard("/proc/[0-9]*/cmdline"),
-        {:ok, line} <- [File.read(path)],
-        [program, "bridge" | _] <- [String.split(line, <<0>>)],
-        Path.basename(program) == "codex_launcher",
-        dir = Path.dirname(path),
-        {:ok, status} <- [File.read(Path.join(dir, "status"))],
-        [_, parent] <- [Regex.run(~r/PPid:\s+(\d+)/, status)],
-        {:ok, env} <- [File.read("/proc/#{parent}/environ")],
-        env =~ model.home,
-        do: Path.basename(dir)
   end
 
   test "1,000 calls of hooks start no process" do

@@ -4,7 +4,7 @@ defmodule Codex.Tools.ExecTest do
 
   import Codex.Test.Steps
   import ExUnit.CaptureLog
-  alias Codex.{AgentRunner, Events, Items, Test, Thread, ToolGuardrail}
+  alias Codex.{AgentRunner, Events, Hooked, Items, Test, Thread, ToolGuardrail}
 
   @moduletag :codex_cli
   @moduletag capture_log: true
@@ -200,24 +200,12 @@ defmodule Codex.Tools.ExecTest do
     {model, thread} = start([host("hold", %{n: 1}), "Done."], tools: [Hold])
     task = Task.async(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, 1, pid}, 20_000
-    [{socket, cli}] = bridges_of(model)
+    [{_bridge, cli, socket}] = Hooked.bridges(model)
     {_out, 0} = System.cmd("kill", ["-KILL", cli])
     assert {:error, {:exec_failed, %Codex.Error{}}} = Task.await(task, 30_000)
     ended!(pid)
     refute File.exists?(Path.dirname(socket))
-    assert bridges_of(model) == []
-  end
-
-  # The sockets of running bridges whose CLI has this home, with the OS process id of that CLI.
-  defp bridges_of(model) do
-    for {os_pid, _line} <- bridges(),
-        {:ok, status} <- [File.read("/proc/#{os_pid}/status")],
-        [_, parent] <- [Regex.run(~r/PPid:\s+(\d+)/, status)],
-        {:ok, env} <- [File.read("/proc/#{parent}/environ")],
-        env =~ model.home,
-        {:ok, own} <- [File.read("/proc/#{os_pid}/environ")],
-        "CODEX_SDK_BRIDGE_SOCKET=" <> socket <- String.split(own, <<0>>),
-        do: {socket, parent}
+    assert Hooked.bridges(model) == []
   end
 
   test "a cancelled run ends its tools; so does a reader that is killed" do
@@ -232,7 +220,7 @@ defmodule Codex.Tools.ExecTest do
     {model, thread} = start([host("hold", %{n: 2}), "Done."], tools: [Hold])
     reader = spawn(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, 2, pid}, 20_000
-    [{socket, _cli}] = bridges_of(model)
+    [{_bridge, _cli, socket}] = Hooked.bridges(model)
     Process.exit(reader, :kill)
     ended!(pid)
 
@@ -249,18 +237,7 @@ defmodule Codex.Tools.ExecTest do
 
   @tag :cli_pin
   test "a sub-agent, which would connect a second time, is told that it cannot" do
-    agents = &tool_call(&1, &2, namespace: "multi_agent_v1")
-
-    wait = fn %{body: %{"input" => input}} ->
-      {:ok, %{"agent_id" => id}} = Codex.JSON.decode(List.last(input)["output"])
-      agents.("wait_agent", %{targets: [id], timeout_ms: 20_000})
-    end
-
-    steps = [agents.("spawn_agent", %{message: "Look"}), wait, "Done."]
-
-    rules =
-      for step <- [host("add", %{a: 1, b: 2}), "Found it."],
-          do: [header: {"x-openai-subagent", "collab_spawn"}, step: step]
+    {steps, rules} = Hooked.with_agent([host("add", %{a: 1, b: 2}), "Found it."])
 
     {model, thread} = start({steps, rules: rules}, tools: [Add])
     assert {:ok, %{final_response: %{text: "Done."}} = result} = Thread.run(thread, "go")
