@@ -117,11 +117,17 @@ defmodule Codex.WebSocketServer do
     end
   end
 
-  @doc "The next text of the client, as a map."
+  @doc "The next text of the client, as a map. Pings before it are answered."
   def message(conn) do
-    {0x81, text} = next(conn)
-    {:ok, map} = Codex.JSON.decode(text)
-    map
+    case next(conn) do
+      {0x81, text} ->
+        {:ok, map} = Codex.JSON.decode(text)
+        map
+
+      {0x89, payload} ->
+        put(conn, frame(0x8A, payload))
+        message(conn)
+    end
   end
 
   @doc "Says hello to a client, as an app-server does."

@@ -155,7 +155,7 @@ defmodule Codex.AppServer.WebSocketTest do
 
     test "of a server that is silent, and of one that only answers pings" do
       # It reads, and says nothing any more.
-      assert down(&wait/1, ping_interval_ms: 50) == {:timeout, :ping, 50}
+      assert down(&wait/1, ping_interval_ms: 1_000) == {:timeout, :ping, 1_000}
 
       pongs = fn conn ->
         for _ <- 1..3 do
