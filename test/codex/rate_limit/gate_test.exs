@@ -67,8 +67,12 @@ defmodule Codex.RateLimit.GateTest do
     echo "$now $prompt" >> "$dir/sent"
     echo "$started"
     n=$(wc -l < "$dir/sent")
-    if [ "$n" -ge 10 ] && ! [ -e "$dir/until" ]; then
-      echo $((now + #{seconds}000)) > "$dir/until"
+    if [ "$n" -ge 10 ]; then
+      # The first one says when the limit resets, and the others wait for it.
+      if mkdir "$dir/limited" 2>/dev/null; then
+        echo $((now + #{seconds}000)) > "$dir/next" && mv "$dir/next" "$dir/until"
+      fi
+      while ! [ -e "$dir/until" ]; do sleep 0.01; done
     fi
     if [ -e "$dir/until" ] && [ "$now" -lt "$(cat "$dir/until")" ]; then
       error='"message":"rate limit exceeded: try again in #{seconds}.2s."'
