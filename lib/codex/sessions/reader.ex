@@ -100,7 +100,7 @@ defmodule Codex.Sessions.Reader do
 
   defp open_moved(store, {file, stop, other}, opts) do
     case Store.moved(store, file) do
-      {:ok, %{path: path} = moved} when path != file.path ->
+      [%{path: path} = moved | _others] when path != file.path ->
         open(store, {moved, stop, other}, opts)
 
       _gone ->

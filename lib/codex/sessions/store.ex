@@ -86,10 +86,11 @@ defmodule Codex.Sessions.Store do
   end
 
   @doc """
-  Returns the present path of a file that is not at its path any more: it was compressed,
-  decompressed, archived or taken out of the archive.
+  Returns the present places of a file that is not at its path any more: it was compressed,
+  decompressed, archived or taken out of the archive. While it is written in its other form, there
+  are two. The plain form comes first.
   """
-  @spec moved(t(), file()) :: {:ok, file()} | :error
+  @spec moved(t(), file()) :: [file()]
   def moved(%__MODULE__{home: home}, file) do
     name = file.path |> Path.basename() |> String.replace_suffix(".zst", "")
     <<year::binary-4, "-", month::binary-2, "-", day::binary-2, _::binary>> = file.time
@@ -100,15 +101,10 @@ defmodule Codex.Sessions.Store do
       {"archived_sessions", true}
     ]
 
-    places =
-      for {folder, archived} <- folders,
-          {ending, compressed} <- [{"", false}, {".zst", true}],
-          do:
-            %{file | path: Path.join(folder, name <> ending), archived: archived}
-            |> Map.put(:compressed, compressed)
-
-    places
-    |> Enum.find(&FileSystem.regular?(Path.join(home, &1.path)))
-    |> then(&if(&1, do: {:ok, &1}, else: :error))
+    for {folder, archived} <- folders,
+        {ending, compressed} <- [{"", false}, {".zst", true}],
+        path = Path.join(folder, name <> ending),
+        FileSystem.regular?(Path.join(home, path)),
+        do: %{file | path: path, archived: archived, compressed: compressed}
   end
 end

@@ -102,7 +102,7 @@ defmodule Codex.Sessions.Tail do
 
   # The plain form counts as soon as it has all lines that were read.
   defp written_back(tail) do
-    with {:ok, %{compressed: false} = file} <- Store.moved(tail.store, tail.file),
+    with [%{compressed: false} = file | _] <- Store.moved(tail.store, tail.file),
          :ok <- Reader.reopen(tail.reader, path(tail, file)) do
       %{tail | file: file}
     else
@@ -110,14 +110,18 @@ defmodule Codex.Sessions.Tail do
     end
   end
 
-  defp moved(tail) do
-    with {:ok, file} <- Store.moved(tail.store, tail.file),
-         :ok <- Reader.reopen(tail.reader, path(tail, file)) do
-      %{tail | file: file, missing: 0}
-    else
-      :error -> missing(tail)
+  defp moved(tail), do: go_on(Store.moved(tail.store, tail.file), tail)
+
+  # A form that is being written has less lines than were read; the whole one is beside it. A place
+  # that is gone since the look at it has moved again.
+  defp go_on([], tail), do: missing(tail)
+
+  defp go_on([file | others], tail) do
+    case Reader.reopen(tail.reader, path(tail, file)) do
+      :ok -> %{tail | file: file, missing: 0}
       {:error, :enoent} -> missing(tail)
-      {:error, reason} -> unreadable(tail.file, reason)
+      {:error, _half} when others != [] -> go_on(others, tail)
+      {:error, reason} -> unreadable(file, reason)
     end
   end
 

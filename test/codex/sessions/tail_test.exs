@@ -136,6 +136,26 @@ defmodule Codex.Sessions.TailTest do
   end
 
   @tag :zstd
+  test "a moved file that is being written back is read in its whole form", c do
+    follow(@id, c.opts)
+    assert_beginning()
+    whole = File.read!(c.path)
+    packed = compress!(c.path)
+    assert eventually(fn -> packed in open_files() end)
+
+    # Both forms appear at the new place at once, the plain one with half of its lines.
+    archive = Path.join(c.home, "archived_sessions")
+    new = Path.join(c.home, "new")
+    File.mkdir_p!(new)
+    File.write!(Path.join(new, file_name()), binary_part(whole, 0, 100))
+    File.rename!(packed, Path.join(new, file_name() <> ".zst"))
+    File.rename!(new, archive)
+    refute_receive _any, 50
+    File.write!(Path.join(archive, file_name()), [whole, answer("more")])
+    assert_answer("more")
+  end
+
+  @tag :zstd
   test "a plain file beside the compressed one counts when it has all lines", c do
     whole = File.read!(c.path)
     packed = compress!(c.path)
