@@ -2,16 +2,25 @@
 #
 #     mix run examples/batch.exs prompts.txt > results.jsonl
 #     mix run examples/batch.exs prompts.txt --concurrency 8 --seconds 300 --app-server
+#     mix run examples/batch.exs prompts.txt --journal night.journal
 #
+# With a journal, the same command continues after a crash: prompts that were done are not run again.
 # Each line of the file is a prompt; blank lines are left out. Results come in the order of the
 # file: {"line": 3, "ok": true, "answer": "…", "attempts": 1, "usage": {…}} or
 # {"line": 4, "ok": false, "kind": "timeout", "message": "…"}. The sum is printed on stderr. The agent
 # reads the current directory, with the login of the Codex CLI; the threads are not stored.
 #
-# Exit status: 0 if all prompts succeeded, 1 if a prompt failed, 2 if nothing was run.
+# Exit status: 0 if all prompts succeeded, 1 if a prompt failed, 2 if nothing was run, or the journal
+# cannot be used.
 
 defmodule Batch do
-  @flags [concurrency: :integer, seconds: :integer, attempts: :integer, app_server: :boolean]
+  @flags [
+    concurrency: :integer,
+    seconds: :integer,
+    attempts: :integer,
+    app_server: :boolean,
+    journal: :string
+  ]
 
   def main(args) do
     with {options, [file], []} <- OptionParser.parse(args, strict: @flags),
@@ -26,11 +35,17 @@ defmodule Batch do
       _wrong ->
         IO.puts(
           :stderr,
-          "usage: batch.exs FILE [--concurrency N] [--seconds N] [--attempts N] [--app-server]"
+          "usage: batch.exs FILE [--concurrency N] [--seconds N] [--attempts N] [--app-server] " <>
+            "[--journal FILE]"
         )
 
         2
     end
+  rescue
+    # The journal is in use, or is no journal.
+    error in Codex.Error ->
+      IO.puts(:stderr, "batch: #{error.message}")
+      2
   end
 
   defp read(file) do
@@ -51,44 +66,43 @@ defmodule Batch do
       transport: transport,
       sandbox: :read_only,
       skip_git_repo_check: true,
-      ephemeral: true,
-      total_timeout_ms: 1_000 * (options[:seconds] || 300),
-      retry_opts: [max_attempts: options[:attempts] || 3],
-      rate_limit: true
+      ephemeral: options[:journal] == nil
     ]
 
-    text
-    |> String.split("\n")
-    |> Enum.with_index(1)
-    |> Enum.reject(fn {prompt, _line} -> String.trim(prompt) == "" end)
-    # `total_timeout_ms` is the limit: it ends the CLI in good order.
-    |> Task.async_stream(fn {prompt, line} -> {line, ask(prompt, thread)} end,
+    # The threads of a journal are stored: a turn that a crash interrupted is looked up there.
+    journal = if path = options[:journal], do: [journal: path, on_interrupted: :resume], else: []
+
+    batch = [
+      thread: thread,
       max_concurrency: options[:concurrency] || 4,
-      timeout: :infinity
-    )
-    |> Enum.map(fn {:ok, {line, outcome}} ->
-      IO.puts(Codex.JSON.encode!(Map.put(json(outcome), :line, line)))
-      outcome
+      timeout_ms: 1_000 * (options[:seconds] || 300),
+      retry_opts: [max_attempts: options[:attempts] || 3]
+    ]
+
+    prompts =
+      for {prompt, line} <- Enum.with_index(String.split(text, "\n"), 1),
+          String.trim(prompt) != "",
+          do: %{key: line, prompt: prompt}
+
+    prompts
+    |> Codex.map(& &1, batch ++ journal)
+    |> Enum.map(fn result ->
+      IO.puts(Codex.JSON.encode!(json(result)))
+      result
     end)
   end
 
-  defp ask(prompt, thread_options) do
-    with {:ok, thread} <- Codex.start_thread([], thread_options),
-         do: Codex.Thread.run(thread, prompt)
+  defp json(%{status: :ok} = done) do
+    answer = to_string(done.result)
+    %{line: done.key, ok: true, answer: answer, attempts: done.attempts, usage: done.usage}
   end
 
-  defp json({:ok, result}) do
-    %{ok: true, answer: to_string(result), attempts: result.attempts, usage: result.usage}
-  end
+  defp json(%{error: error} = failed),
+    do: %{line: failed.key, ok: false, kind: error.kind, message: error.message}
 
-  defp json({:error, reason}) do
-    error = Codex.Error.normalize(reason)
-    %{ok: false, kind: error.kind, message: error.message}
-  end
-
-  defp report(outcomes) do
-    done = for {:ok, result} <- outcomes, do: result
-    failed = length(outcomes) - length(done)
+  defp report(results) do
+    done = for %{status: :ok} = result <- results, do: result
+    failed = length(results) - length(done)
 
     # A failed turn reports no usage.
     usage =

@@ -4,40 +4,14 @@ defmodule Codex.ExamplesTest do
   use ExUnit.Case, async: true
 
   import Codex.Test.Steps
-  alias Codex.{Git, OtherVM, Test}
+  alias Codex.{Example, Git, OtherVM, Test}
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
   @moduletag timeout: 180_000
 
-  @examples Path.expand("../examples", __DIR__)
-
-  # Runs an example in the model's workspace: `{output, exit status}`.
   defp run(model, name, args \\ [], env \\ %{}),
-    do: OtherVM.run(program(model, name, args, env))
-
-  defp program(model, name, args, env) do
-    options = Test.options(model)
-
-    env =
-      options[:env]
-      |> Map.merge(%{"CODEX_HOME" => options[:codex_home], "CODEX_PATH" => codex_path()})
-      |> Map.merge(env)
-
-    """
-    System.put_env(#{source(env)})
-    File.cd!(#{source(model.workspace)})
-    System.argv(#{source(args)})
-    Code.require_file(#{source(Path.join(@examples, name))})
-    """
-  end
-
-  defp source(term), do: inspect(term, limit: :infinity, printable_limit: :infinity)
-
-  defp codex_path do
-    {:ok, path} = Test.codex_path()
-    path
-  end
+    do: OtherVM.run(Example.program(model, name, args, env))
 
   defp lines(output), do: String.split(output, "\n", trim: true)
 
@@ -118,7 +92,7 @@ defmodule Codex.ExamplesTest do
   describe "chat_backend.exs" do
     defp chat(script) do
       model = Test.start!(script, git: true)
-      {model, OtherVM.start(program(model, "chat_backend.exs", [], %{}))}
+      {model, OtherVM.start(Example.program(model, "chat_backend.exs"))}
     end
 
     defp type(port, line), do: Port.command(port, line <> "\n")
@@ -224,6 +198,25 @@ defmodule Codex.ExamplesTest do
         sum = "#{n} done, #{40 - n} failed; tokens: #{n * 100} in, #{n * 20} out"
         assert rest == [sum]
       end
+    end
+
+    test "runs a prompt once if there is a journal, also after another failed" do
+      bad = [contains: "prompt 2.", step: http_error(400, "no such thing")]
+      model = Test.start!([], rules: [bad], default: "Done.")
+      text = "This is prompt 1.\nThis is prompt 2.\n"
+      File.write!(Path.join(model.workspace, "prompts.txt"), text)
+      args = ["prompts.txt", "--journal", "night.journal"]
+      assert {first, 1} = run(model, "batch.exs", args)
+      asked = length(Test.requests(model))
+
+      File.write!(Path.join(model.workspace, "prompts.txt"), text <> "This is prompt 3.\n")
+      assert {second, 1} = run(model, "batch.exs", args)
+      assert length(Test.requests(model)) == asked + 1
+      assert Enum.slice(lines(second), 0, 2) == Enum.slice(lines(first), 0, 2)
+      assert second =~ "2 done, 1 failed"
+
+      File.write!(Path.join(model.workspace, "night.journal"), "no journal")
+      assert {"batch: " <> _, 2} = run(model, "batch.exs", args)
     end
 
     test "names an unreadable file" do
