@@ -108,6 +108,7 @@ defmodule CodexSdk.MixProject do
           guides(~w(hooks agents long_runs many jobs mix_tasks)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
+      "At a glance": ["guides/cheatsheet.cheatmd" | guides(~w(coming_from))],
       Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))
     ]
   end

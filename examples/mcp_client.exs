@@ -3,7 +3,7 @@
 #     mix run examples/mcp_client.exs "npx -y @modelcontextprotocol/server-everything"
 #     mix run examples/mcp_client.exs "python3 my_server.py" echo '{"text": "hello"}'
 #
-# The first argument is the command of the server. Alone, it lists the tools; with the name of a tool
+# The first argument is the command of the server. Alone, it lists the tools; with a tool
 # and its arguments as a JSON object, it calls the tool. Questions of the server are asked at the
 # terminal. Exit status: 0, 1 if the server or the tool failed, 2 for wrong arguments.
 

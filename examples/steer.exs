@@ -1,7 +1,7 @@
 # A turn over the app-server: its user adds instructions while it runs, and a policy answers the
 # agent's requests for approval.
 #
-#     mix run examples/steer.exs "Find out why the build is slow" --allow "make -n" --allow "git log"
+#     mix run examples/steer.exs "Why is the build slow?" --allow "make -n" --allow "git log"
 #
 # Each line of the input is added to the running turn. Commands that leave the read-only sandbox
 # need an approval: those named by --allow get it, all others are refused. Uses the login of the

@@ -7,7 +7,8 @@ defmodule Codex.DocsTest do
   alias Codex.Options.Table
 
   @root Path.expand("..", __DIR__)
-  @guides for path <- Path.wildcard(@root <> "/guides/*.md"), do: Path.relative_to(path, @root)
+  @guides for path <- Path.wildcard(@root <> "/guides/*.{md,cheatmd}"),
+              do: Path.relative_to(path, @root)
   @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++ @guides
 
   defp read(path), do: File.read!(Path.join(@root, path))
@@ -80,6 +81,19 @@ defmodule Codex.DocsTest do
     extras = for extra <- Mix.Project.config()[:docs][:extras], do: path(extra)
     assert Enum.sort(@guides) == extras |> Enum.filter(&(&1 =~ "guides/")) |> Enum.sort()
     for guide <- @guides, do: assert(read("README.md") =~ "](#{guide})", guide)
+  end
+
+  test "the README links to each example, and a test runs each" do
+    assert [_, _ | _] = examples = Codex.Example.names()
+    assert "examples" in Mix.Project.config()[:package][:files]
+    tests = for path <- Path.wildcard(@root <> "/test/*_test.exs"), do: File.read!(path)
+    tests = Enum.join(tests)
+
+    for name <- examples do
+      assert read("README.md") =~ "](examples/#{name})", name
+      # `bin/demo` runs the demo.
+      assert tests =~ ~s("#{name}") or read("bin/demo") =~ "examples/#{name}", name
+    end
   end
 
   defp path({path, _}), do: path
