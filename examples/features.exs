@@ -28,10 +28,8 @@ defmodule Features do
   defp list(toggles) do
     case Codex.CLI.features_list(toggles) do
       {:ok, features} ->
-        for feature <- features do
-          state = if feature.enabled, do: "on", else: "off"
-          IO.puts("#{feature.name}  #{feature.stage}  #{state}")
-        end
+        for feature <- features,
+            do: IO.puts("#{feature.name}  #{feature.stage}  #{state(feature.enabled)}")
 
         0
 
@@ -39,6 +37,8 @@ defmodule Features do
         failed("features: #{error.message}", 1)
     end
   end
+
+  defp state(enabled), do: if(enabled, do: "on", else: "off")
 
   defp run(prompt, toggles) do
     options = [sandbox: :read_only, skip_git_repo_check: true] ++ toggles

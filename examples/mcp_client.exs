@@ -26,12 +26,14 @@ defmodule McpClient do
     Process.flag(:trap_exit, true)
     options = [command: OptionParser.split(command), elicitation: &answer/2]
 
-    with {:ok, client} <- Client.start_link(options) do
-      status = fun.(client)
-      :ok = Client.stop(client)
-      status
-    else
-      {:error, reason} -> failed("mcp_client: #{message(reason)}", 1)
+    case Client.start_link(options) do
+      {:ok, client} ->
+        status = fun.(client)
+        :ok = Client.stop(client)
+        status
+
+      {:error, reason} ->
+        failed("mcp_client: #{message(reason)}", 1)
     end
   end
 
@@ -67,16 +69,11 @@ defmodule McpClient do
   defp answer(%{"message" => question} = request, _context) do
     IO.puts(Codex.Text.line(question))
     names = request |> get_in(["requestedSchema", "properties"]) |> Kernel.||(%{}) |> Map.keys()
+    values = for name <- names, do: {name, IO.gets("#{Codex.Text.line(name)}: ")}
 
-    case Enum.map(names, &{&1, IO.gets("#{Codex.Text.line(&1)}: ")}) do
-      [_ | _] = values ->
-        if Enum.all?(values, fn {_name, value} -> is_binary(value) end),
-          do: {:accept, Map.new(values, fn {name, value} -> {name, String.trim(value)} end)},
-          else: :decline
-
-      [] ->
-        :decline
-    end
+    if values != [] and Enum.all?(values, &is_binary(elem(&1, 1))),
+      do: {:accept, Map.new(values, fn {name, value} -> {name, String.trim(value)} end)},
+      else: :decline
   end
 
   defp message(%{"message" => message}), do: Codex.Text.line(message)

@@ -159,6 +159,15 @@ defmodule Codex.ExamplesControlTest do
       assert {"hello\n", 0} = mcp([server, "echo", ~s({"text": "hello"})])
     end
 
+    test "asks the questions of the server at the terminal" do
+      args = ["python3 '#{@server}'", "ask", ~s({"kind": "elicitation"})]
+      port = OtherVM.start(Example.program(Test.start!([]), "mcp_client.exs", args))
+      await(port, "who?")
+      Port.command(port, "Bea\n")
+      assert await(port, "accept") =~ "Bea"
+      Port.close(port)
+    end
+
     test "reports a tool that fails, a server that does not start, and wrong arguments" do
       assert {_out, 1} = mcp(["python3 '#{@server}'", "boom", "{}"])
       assert {out, 1} = mcp(["/no/such/server"])
