@@ -7,8 +7,9 @@
 # With a journal, the same command continues after a crash, without the prompts that are done.
 # Each line of the file is a prompt; blank lines are left out. Results come in the order of the
 # file: {"line": 3, "ok": true, "answer": "…", "attempts": 1, "usage": {…}} or
-# {"line": 4, "ok": false, "kind": "timeout", "message": "…"}. The sum is printed on stderr. The agent
-# reads the current directory, with the login of the Codex CLI; threads are stored for a journal only.
+# {"line": 4, "ok": false, "kind": "timeout", "message": "…"}. The sum is printed on stderr. The
+# agent reads the current directory, with the login of the Codex CLI; threads are stored for a
+# journal only.
 #
 # Exit status: 0 if all prompts succeeded, 1 if a prompt failed, 2 if nothing was run or
 # the journal cannot be used.

@@ -10,7 +10,8 @@ defmodule Codex.GuidesCheatsheetTest do
 
   @guides Path.expand("../guides", __DIR__)
   # One pixel.
-  @png "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+  @png "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" <>
+         "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
   defp blocks(name) do
     text = File.read!(Path.join(@guides, name))
