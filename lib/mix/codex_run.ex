@@ -1,6 +1,7 @@
 defmodule Mix.CodexRun do
   @moduledoc false
-  # What tasks that run turns share: the start of the application, and Ctrl-C and SIGTERM.
+  # What tasks share: their arguments and ends, the start of the application, and the signals of
+  # those that run turns.
 
   alias Codex.Terminal.Tty
   alias Codex.Text
@@ -18,12 +19,29 @@ defmodule Mix.CodexRun do
 
   @doc "Parses the arguments of a task. A wrong switch ends the task with the exit status 2."
   @spec parse([String.t()], keyword(), keyword(), String.t()) :: {keyword(), [String.t()]}
-  def parse(argv, strict, aliases, usage) do
+  def parse(argv, strict, aliases \\ [], usage) do
     case OptionParser.parse(argv, strict: strict, aliases: aliases) do
       {opts, arguments, []} -> {opts, arguments}
       {_, _, [{switch, _} | _]} -> wrong("unknown or incomplete option #{switch}\n#{usage}")
     end
   end
+
+  @doc """
+  Parses the arguments of a task with commands, each of which has switches of its own besides the
+  common ones. Returns the command, its arguments and its options.
+  """
+  @spec parse_command([String.t()], keyword(), %{String.t() => keyword()}, String.t()) ::
+          {String.t(), [String.t()], keyword()}
+  def parse_command([command | rest], common, switches, usage)
+      when is_map_key(switches, command) do
+    {opts, arguments} = parse(rest, common ++ switches[command], usage)
+    {command, arguments, opts}
+  end
+
+  def parse_command([], _common, _switches, usage), do: wrong(usage)
+
+  def parse_command([other | _], _common, _switches, usage),
+    do: wrong("there is no command #{inspect(other)}\n#{usage}")
 
   @doc "Ends the task with the exit status 2."
   @spec wrong(String.t()) :: no_return()

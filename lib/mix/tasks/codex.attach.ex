@@ -23,12 +23,13 @@ defmodule Mix.Tasks.Codex.Attach do
     * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
     * `--codex PATH` - the CLI (default: `CODEX_PATH`, `CODEX_BINARY`, else `codex` on the PATH)
 
-  The exit status is that of the CLI.
+  The exit status is that of the CLI, or 2 for wrong arguments.
   """
   use Mix.Task
 
   alias Codex.AppServer.DefaultSocket
   alias Codex.CLI.Session
+  alias Mix.CodexRun
 
   @switches [
     remote: :string,
@@ -44,11 +45,9 @@ defmodule Mix.Tasks.Codex.Attach do
   def run(argv) do
     Mix.CodexCompile.run("compile")
 
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, [thread], []} -> Mix.CodexTerminal.run(fn -> attach(thread, opts) end)
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-      _ -> Mix.raise(@usage)
-    end
+    {opts, arguments} = CodexRun.parse(argv, @switches, @usage)
+    if length(arguments) != 1, do: CodexRun.wrong(@usage)
+    Mix.CodexTerminal.run(fn -> attach(hd(arguments), opts) end)
   end
 
   defp attach(thread, opts) do

@@ -29,12 +29,14 @@ defmodule Mix.Tasks.Codex.Batch do
     * `--codex-home DIR`, `--codex PATH` - the home of the CLI, and the CLI
     * `--quiet` - prints no line about the progress
 
-  The sum is printed to standard error. The exit status is 0 if every job succeeded, else 1.
+  The sum is printed to standard error. The exit status is 0 if every job succeeded, 2 for
+  wrong arguments, else 1.
   """
   use Mix.Task
 
   alias Codex.{Batch, Format, JSON, Text}
   alias Codex.Batch.{Budget, Result}
+  alias Mix.CodexRun
 
   @switches [
     out: :string,
@@ -59,7 +61,7 @@ defmodule Mix.Tasks.Codex.Batch do
   @impl true
   def run(argv) do
     {file, out, opts} = parse(argv)
-    Mix.CodexRun.start()
+    CodexRun.start()
     batch = batch(file, out, opts)
     :ok = check_files(file, out, opts[:resume] == true)
     counts = write(batch, out)
@@ -68,18 +70,10 @@ defmodule Mix.Tasks.Codex.Batch do
   end
 
   defp parse(argv) do
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, [file], []} ->
-        if opts[:out],
-          do: {file, opts[:out], opts},
-          else: Mix.raise("--out is missing\n#{@usage}")
-
-      {_, _, [{switch, _} | _]} ->
-        Mix.raise("unknown or incomplete option #{Text.line(switch)}\n#{@usage}")
-
-      {_, _, []} ->
-        Mix.raise(@usage)
-    end
+    {opts, arguments} = CodexRun.parse(argv, @switches, @usage)
+    if length(arguments) != 1, do: CodexRun.wrong(@usage)
+    if opts[:out] == nil, do: CodexRun.wrong("--out is missing\n#{@usage}")
+    {hd(arguments), opts[:out], opts}
   end
 
   defp batch(file, out, opts) do
@@ -98,23 +92,20 @@ defmodule Mix.Tasks.Codex.Batch do
         ordered: false
       ] ++ given.(max: :max_concurrency, on_interrupted: :on_interrupted)
 
-    case Batch.new(jobs(file), options) do
-      {:ok, batch} -> batch
-      {:error, error} -> Mix.raise(Exception.message(error))
-    end
+    file |> jobs() |> Batch.new(options) |> CodexRun.ok()
   end
 
   # A file is not overwritten by mistake, and a mistyped name begins nothing anew.
   defp check_files(file, out, resume?) do
     cond do
       not File.regular?(file) ->
-        Mix.raise("there is no file #{file}")
+        CodexRun.wrong("there is no file #{file}")
 
       resume? and not File.exists?(out <> ".journal") ->
-        Mix.raise("there is no journal #{out}.journal; leave out --resume to begin")
+        CodexRun.wrong("there is no journal #{out}.journal; leave out --resume to begin")
 
       not resume? and (File.exists?(out) or File.exists?(out <> ".journal")) ->
-        Mix.raise("#{out} exists, or its journal; use --resume to continue, or another name")
+        CodexRun.wrong("#{out} exists, or its journal; use --resume to continue, or another name")
 
       true ->
         :ok
@@ -142,7 +133,9 @@ defmodule Mix.Tasks.Codex.Batch do
   @spec wrong_budget(String.t()) :: no_return()
   defp wrong_budget(text),
     do:
-      Mix.raise("expected --budget with tokens, such as 2M, or dollars, such as $5, got: #{text}")
+      CodexRun.wrong(
+        "expected --budget with tokens, such as 2M, or dollars, such as $5, got: #{text}"
+      )
 
   ## Jobs
 

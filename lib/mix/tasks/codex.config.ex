@@ -23,12 +23,14 @@ defmodule Mix.Tasks.Codex.Config do
     * `--profile NAME` - the profile of a run
     * `--codex-home DIR` - the home (default: `CODEX_HOME`, else `~/.codex`)
 
-  If the CLI would refuse the configuration, the task ends with the error.
+  If the CLI would refuse the configuration, the task ends with the error and the exit status 1.
+  After wrong arguments, the status is 2.
   """
   use Mix.Task
 
   alias Codex.{Config, Text}
   alias Codex.Config.Key
+  alias Mix.CodexRun
 
   @switches [json: :boolean, cwd: :string, profile: :string, codex_home: :string]
   @usage "usage: mix codex.config explain [KEY] | get KEY [--json] [--cwd DIR] " <>
@@ -39,14 +41,12 @@ defmodule Mix.Tasks.Codex.Config do
     # Builds the native library. The application need not be started.
     Mix.CodexCompile.run("compile")
 
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, arguments, []} -> arguments |> answer(opts) |> Mix.shell().info()
-      {_, _, [{switch, _} | _]} -> fail("unknown or incomplete option #{switch}\n#{@usage}")
-    end
+    {opts, arguments} = CodexRun.parse(argv, @switches, @usage)
+    arguments |> answer(opts) |> Mix.shell().info()
   end
 
   defp answer(["explain"], opts) do
-    if opts[:json], do: Mix.raise("--json needs a key\n#{@usage}")
+    if opts[:json], do: CodexRun.wrong("--json needs a key\n#{@usage}")
     opts |> load() |> Config.explain()
   end
 
@@ -61,7 +61,7 @@ defmodule Mix.Tasks.Codex.Config do
     end
   end
 
-  defp answer(_arguments, _opts), do: Mix.raise(@usage)
+  defp answer(_arguments, _opts), do: CodexRun.wrong(@usage)
 
   defp parse(key) do
     Key.parse!(key)

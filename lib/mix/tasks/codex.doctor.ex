@@ -10,8 +10,8 @@ defmodule Mix.Tasks.Codex.Doctor do
 
   It checks the native library, the CLI, its home, the working directory, the configuration, the
   credentials, the keyring, the sandbox and the environment. `Codex.Doctor` explains each check.
-  The exit status is 1 if a run would fail, else 0, also with warnings. The task logs in nowhere,
-  changes nothing and prints no secret.
+  The exit status is 1 if a run would fail, 2 for wrong arguments, else 0, also with warnings. The
+  task logs in nowhere, changes nothing and prints no secret.
 
   Options:
 
@@ -29,7 +29,8 @@ defmodule Mix.Tasks.Codex.Doctor do
   """
   use Mix.Task
 
-  alias Codex.{Doctor, Text}
+  alias Codex.Doctor
+  alias Mix.CodexRun
 
   @switches [
     json: :boolean,
@@ -61,22 +62,16 @@ defmodule Mix.Tasks.Codex.Doctor do
   end
 
   defp parse(argv) do
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, [], []} ->
-        positive(opts)
-
-      {_, _, [{switch, _} | _]} ->
-        Mix.raise("unknown or incomplete option #{Text.line(switch)}\n#{@usage}")
-
-      {_, [word | _], []} ->
-        Mix.raise("it takes no #{inspect(word)}\n#{@usage}")
+    case CodexRun.parse(argv, @switches, @usage) do
+      {opts, []} -> positive(opts)
+      {_, [word | _]} -> CodexRun.wrong("it takes no #{inspect(word)}\n#{@usage}")
     end
   end
 
   defp positive(opts) do
     case opts[:timeout] do
       ms when is_nil(ms) or ms > 0 -> opts
-      ms -> Mix.raise("expected --timeout in milliseconds, above 0, got: #{ms}")
+      ms -> CodexRun.wrong("expected --timeout in milliseconds, above 0, got: #{ms}")
     end
   end
 

@@ -32,13 +32,13 @@ defmodule Mix.Tasks.Codex.Mcp do
   current directory). `add` takes `--env NAME=VALUE` (repeatable) and `--cwd DIR` for commands, and
   `--bearer-token-env-var NAME` and `--env-http-header NAME=VARIABLE` (repeatable) for URLs.
 
-  The exit status is 1 after an error, and if a tool says that it failed.
+  The exit status is 1 after an error, and if a tool says that it failed, and 2 for wrong arguments.
   """
   use Mix.Task
 
   alias Codex.{JSON, Text}
   alias Codex.MCP.{Client, Config, Configured, OAuth}
-  alias Mix.CodexTable
+  alias Mix.{CodexRun, CodexTable}
 
   @all [codex_home: :string, json: :boolean]
   @switches %{
@@ -65,22 +65,12 @@ defmodule Mix.Tasks.Codex.Mcp do
   @impl true
   def run(argv) do
     Mix.CodexCompile.run("compile")
-
-    {command, rest} =
-      case argv do
-        [command | rest] when is_map_key(@switches, command) -> {command, rest}
-        [] -> Mix.raise(@usage)
-        [other | _] -> Mix.raise("there is no command #{inspect(other)}\n#{@usage}")
-      end
-
-    case OptionParser.parse(rest, strict: @all ++ @switches[command]) do
-      {opts, arguments, []} -> run(command, arguments, opts)
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-    end
+    {command, arguments, opts} = CodexRun.parse_command(argv, @all, @switches, @usage)
+    run(command, arguments, opts)
   end
 
   defp run("list", [], opts) do
-    servers = :home |> Config.list_servers(reading_options(opts)) |> ok() |> Enum.sort()
+    servers = :home |> Config.list_servers(reading_options(opts)) |> CodexRun.ok() |> Enum.sort()
     shown = for {name, server} <- servers, do: Config.show(name, server)
 
     cond do
@@ -91,7 +81,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   end
 
   defp run("get", [name], opts) do
-    shown = Config.show(name, ok(Config.get_server(:home, name, reading_options(opts))))
+    shown = Config.show(name, CodexRun.ok(Config.get_server(:home, name, reading_options(opts))))
     if opts[:json], do: print_json(shown), else: print(shown)
   end
 
@@ -100,7 +90,7 @@ defmodule Mix.Tasks.Codex.Mcp do
       case {opts[:url], command} do
         {nil, [program | args]} -> stdio(program, args, opts)
         {url, []} when url != nil -> http(url, opts)
-        _both_or_none -> Mix.raise("expected --url URL, or a command after --\n#{@usage}")
+        _both_or_none -> CodexRun.wrong("expected --url URL, or a command after --\n#{@usage}")
       end
 
     changed(Config.add_server(:home, name, server, home(opts)), "Added #{Text.line(name)}", opts)
@@ -108,7 +98,7 @@ defmodule Mix.Tasks.Codex.Mcp do
 
   # A missing server is an error here: the name may be misspelled.
   defp run("remove", [name], opts) do
-    servers = ok(Config.list_servers(:home, [cwd: false] ++ home(opts)))
+    servers = CodexRun.ok(Config.list_servers(:home, [cwd: false] ++ home(opts)))
 
     if not is_map_key(servers, name),
       do: Mix.raise("the user's configuration has no MCP server #{Text.line(name)}")
@@ -128,7 +118,7 @@ defmodule Mix.Tasks.Codex.Mcp do
       tools =
         case Client.list_tools(client) do
           {:ok, tools, _client} -> tools
-          {:error, reason} -> failed(reason)
+          {:error, _reason} = error -> CodexRun.ok(error)
         end
 
       cond do
@@ -143,7 +133,7 @@ defmodule Mix.Tasks.Codex.Mcp do
     arguments = arguments(rest)
 
     with_client(name, opts, fn client ->
-      result = ok(Client.call_tool(client, tool, arguments))
+      result = CodexRun.ok(Client.call_tool(client, tool, arguments))
       if opts[:json], do: print_json(result), else: Enum.each(texts(result), &info/1)
       if result["isError"] == true, do: Mix.raise("the tool #{Text.line(tool)} failed")
     end)
@@ -151,18 +141,21 @@ defmodule Mix.Tasks.Codex.Mcp do
 
   defp run("login", [name], opts) do
     :ok = started()
-    config = ok(Codex.Config.load(reading_options(opts)))
+    config = CodexRun.ok(Codex.Config.load(reading_options(opts)))
     login = Configured.login(config, name) ++ reading_options(opts)
-    _tokens = ok(OAuth.login(name, url(name, opts), login))
+    _tokens = CodexRun.ok(OAuth.login(name, url(name, opts), login))
     info("Logged in to #{Text.line(name)}")
   end
 
   defp run("logout", [name], opts) do
-    words = if ok(OAuth.logout(name, url(name, opts), reading_options(opts))), do: "Logged out of"
+    words =
+      if CodexRun.ok(OAuth.logout(name, url(name, opts), reading_options(opts))),
+        do: "Logged out of"
+
     info("#{words || "There was no login to"} #{Text.line(name)}")
   end
 
-  defp run(_command, _arguments, _opts), do: Mix.raise(@usage)
+  defp run(_command, _arguments, _opts), do: CodexRun.wrong(@usage)
 
   # --- Commands that reach a server -------------------------------------------------------------
 
@@ -175,7 +168,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   defp with_client(name, opts, fun) do
     :ok = started()
     trapped = Process.flag(:trap_exit, true)
-    client = ok(Client.start_link([server: name] ++ home(opts)))
+    client = CodexRun.ok(Client.start_link([server: name] ++ home(opts)))
 
     try do
       fun.(client)
@@ -206,12 +199,12 @@ defmodule Mix.Tasks.Codex.Mcp do
   defp arguments([json]) do
     case JSON.decode(json) do
       {:ok, %{} = arguments} -> arguments
-      _other -> Mix.raise("expected the arguments as a JSON object")
+      _other -> CodexRun.wrong("expected the arguments as a JSON object")
     end
   end
 
   defp url(name, opts) do
-    case ok(Config.get_server(:home, name, reading_options(opts))) do
+    case CodexRun.ok(Config.get_server(:home, name, reading_options(opts))) do
       %{"url" => url} -> url
       _command -> Mix.raise("#{Text.line(name)} has no URL: logins are for servers over HTTP")
     end
@@ -243,7 +236,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   defp refuse(opts, names, kind) do
     if name = Enum.find(names, &opts[&1]) do
       switch = name |> Atom.to_string() |> String.replace("_", "-")
-      Mix.raise("--#{switch} is not an option of a server with #{kind}")
+      CodexRun.wrong("--#{switch} is not an option of a server with #{kind}")
     end
   end
 
@@ -253,7 +246,7 @@ defmodule Mix.Tasks.Codex.Mcp do
       for text <- Keyword.get_values(opts, name) do
         case String.split(text, "=", parts: 2) do
           [key, value] when key != "" -> {key, value}
-          _other -> Mix.raise("expected #{switch} NAME=VALUE, got: [redacted]")
+          _other -> CodexRun.wrong("expected #{switch} NAME=VALUE, got: [redacted]")
         end
       end
 
@@ -261,7 +254,7 @@ defmodule Mix.Tasks.Codex.Mcp do
   end
 
   defp changed(result, words, opts) do
-    done = ok(result)
+    done = CodexRun.ok(result)
     if opts[:json], do: print_json(done), else: info("#{words} (#{done.file})")
   end
 
@@ -287,11 +280,4 @@ defmodule Mix.Tasks.Codex.Mcp do
   defp print_json(value), do: value |> JSON.encode!() |> Text.json() |> info()
 
   defp info(text), do: Mix.shell().info(text)
-
-  defp ok({:ok, value}), do: value
-  defp ok({:error, reason}), do: failed(reason)
-
-  @spec failed(term()) :: no_return()
-  defp failed(%{__exception__: true} = error), do: Mix.raise(Exception.message(error))
-  defp failed(reason), do: Mix.raise(Codex.Error.normalize(reason).message)
 end

@@ -38,14 +38,15 @@ defmodule Mix.Tasks.Codex.Sessions do
 
   `undo` takes `--turn ID` or `--after ID`, and `--cwd DIR` (default: the directory of the session).
 
-  Problems of files and lines are printed to standard error. The exit status is 1 after an error.
+  Problems of files and lines are printed to standard error. The exit status is 1 after an error,
+  and 2 for wrong arguments.
   """
   use Mix.Task
 
   alias Codex.{Events, Format, JSON, Sessions, Text}
   alias Codex.Sessions.Export.{Entry, Markdown}
   alias Codex.Sessions.{Export, Transcript}
-  alias Mix.CodexTable
+  alias Mix.{CodexRun, CodexTable}
 
   # The length at which texts are cut.
   @most 4_096
@@ -78,18 +79,8 @@ defmodule Mix.Tasks.Codex.Sessions do
   @impl true
   def run(argv) do
     Mix.CodexCompile.run("compile")
-
-    {command, rest} =
-      case argv do
-        [command | rest] when is_map_key(@switches, command) -> {command, rest}
-        [] -> Mix.raise(@usage)
-        [other | _] -> Mix.raise("there is no command #{inspect(other)}\n#{@usage}")
-      end
-
-    case OptionParser.parse(rest, strict: @home ++ @switches[command]) do
-      {opts, arguments, []} -> run(command, arguments, opts)
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-    end
+    {command, arguments, opts} = CodexRun.parse_command(argv, @home, @switches, @usage)
+    run(command, arguments, opts)
   end
 
   defp run("list", [], opts) do
@@ -104,7 +95,7 @@ defmodule Mix.Tasks.Codex.Sessions do
   end
 
   defp run("show", [name], opts) do
-    read = ok(Sessions.read(name, home(opts)))
+    read = CodexRun.ok(Sessions.read(name, home(opts)))
     problems(read.problems)
 
     if opts[:json] do
@@ -139,7 +130,7 @@ defmodule Mix.Tasks.Codex.Sessions do
     own = [format: format(opts), images: if(opts[:images], do: :bytes, else: :skip)]
     to = if opts[:to], do: [to: opts[:to]], else: []
 
-    case ok(Sessions.export(name, home(opts) ++ own ++ to)) do
+    case CodexRun.ok(Sessions.export(name, home(opts) ++ own ++ to)) do
       path when is_binary(path) and to != [] -> info("Wrote #{path}")
       text -> info(text)
     end
@@ -147,7 +138,9 @@ defmodule Mix.Tasks.Codex.Sessions do
 
   defp run(command, [name], opts) when command in ~w(archive unarchive delete) do
     own = if opts[:force], do: [force: true], else: []
-    done = ok(apply(Sessions, String.to_existing_atom(command), [name, home(opts) ++ own]))
+
+    done =
+      CodexRun.ok(apply(Sessions, String.to_existing_atom(command), [name, home(opts) ++ own]))
 
     if opts[:json] do
       print_json(done)
@@ -160,8 +153,10 @@ defmodule Mix.Tasks.Codex.Sessions do
   end
 
   defp run("undo", [name], opts) do
-    session = ok(Sessions.find(name, home(opts)))
-    done = ok(Sessions.undo(session, home(opts) ++ Keyword.take(opts, [:turn, :after, :cwd])))
+    session = CodexRun.ok(Sessions.find(name, home(opts)))
+
+    done =
+      CodexRun.ok(Sessions.undo(session, home(opts) ++ Keyword.take(opts, [:turn, :after, :cwd])))
 
     if opts[:json] do
       print_json(%{done | not_undone: Enum.map(done.not_undone, &Codex.Items.to_map/1)})
@@ -174,7 +169,7 @@ defmodule Mix.Tasks.Codex.Sessions do
     end
   end
 
-  defp run(_command, _arguments, _opts), do: Mix.raise(@usage)
+  defp run(_command, _arguments, _opts), do: CodexRun.wrong(@usage)
 
   defp home(opts), do: Keyword.take(opts, [:codex_home])
 
@@ -193,7 +188,7 @@ defmodule Mix.Tasks.Codex.Sessions do
 
           last ->
             more = if last, do: [after: last], else: []
-            page = ok(Sessions.list(filter ++ more))
+            page = CodexRun.ok(Sessions.list(filter ++ more))
             problems(page.problems)
             {page.sessions, page.next || :end}
         end,
@@ -205,7 +200,7 @@ defmodule Mix.Tasks.Codex.Sessions do
 
   defp session(session, opts) do
     if opts[:turns] do
-      turns = ok(Sessions.turns(session, home(opts)))
+      turns = CodexRun.ok(Sessions.turns(session, home(opts)))
       session |> Export.fields() |> Map.put("turns", Enum.map(turns, &Export.fields/1))
     else
       Export.fields(session)
@@ -263,14 +258,14 @@ defmodule Mix.Tasks.Codex.Sessions do
   defp regex(text) do
     case Regex.compile(text, "u") do
       {:ok, regex} -> regex
-      {:error, {why, at}} -> Mix.raise("the regular expression is invalid at #{at}: #{why}")
+      {:error, {why, at}} -> CodexRun.wrong("the regular expression is invalid at #{at}: #{why}")
     end
   end
 
   defp part(word) when word in ~w(prompt answer command patch), do: String.to_existing_atom(word)
 
   defp part(word),
-    do: Mix.raise("expected --part prompt, answer, command or patch, got: #{inspect(word)}")
+    do: CodexRun.wrong("expected --part prompt, answer, command or patch, got: #{inspect(word)}")
 
   @formats %{"markdown" => :markdown, "md" => :markdown, "html" => :html, "json" => :json}
 
@@ -285,7 +280,7 @@ defmodule Mix.Tasks.Codex.Sessions do
         @formats[word]
 
       word ->
-        Mix.raise("expected --format markdown, html or json, got: #{inspect(word)}")
+        CodexRun.wrong("expected --format markdown, html or json, got: #{inspect(word)}")
     end
   end
 
@@ -294,7 +289,4 @@ defmodule Mix.Tasks.Codex.Sessions do
   defp info(text), do: Mix.shell().info(text)
 
   defp problems(problems), do: Enum.each(problems, &Mix.shell().error("#{&1}"))
-
-  defp ok({:ok, value}), do: value
-  defp ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
 end

@@ -13,7 +13,8 @@ defmodule Mix.Tasks.Codex.Tui do
   thread, or `--last` for the newest of the directory; without both, the TUI shows a list.
 
   When the task ends for any reason, so do the CLI and all of its processes, and the terminal gets
-  its former settings back. The exit status is that of the CLI.
+  its former settings back. The exit status is that of the CLI, or
+  2 for wrong arguments.
 
   Options:
 
@@ -32,6 +33,7 @@ defmodule Mix.Tasks.Codex.Tui do
   use Mix.Task
 
   alias Codex.CLI.Session
+  alias Mix.CodexRun
 
   @switches [
     cwd: :string,
@@ -53,10 +55,8 @@ defmodule Mix.Tasks.Codex.Tui do
   def run(argv) do
     Mix.CodexCompile.run("compile")
 
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, words, []} -> Mix.CodexTerminal.run(start(words, opts))
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-    end
+    {opts, words} = CodexRun.parse(argv, @switches, @usage)
+    Mix.CodexTerminal.run(start(words, opts))
   end
 
   defp start(words, opts) do
@@ -67,14 +67,14 @@ defmodule Mix.Tasks.Codex.Tui do
       {[], nil} -> fn -> Session.start(client, opts) end
       {["resume" | rest], _} -> fn -> Session.resume(thread(rest, last), client, opts) end
       {["fork" | rest], _} -> fn -> Session.fork(thread(rest, last), client, opts) end
-      _other -> Mix.raise(@usage)
+      _other -> CodexRun.wrong(@usage)
     end
   end
 
   defp thread([], true), do: :last
   defp thread([], nil), do: :pick
   defp thread([thread], nil), do: thread
-  defp thread(_words, _last), do: Mix.raise(@usage)
+  defp thread(_words, _last), do: CodexRun.wrong(@usage)
 
   defp options(opts) do
     {client, opts} = Keyword.split(opts, [:codex_home, :codex])

@@ -19,12 +19,12 @@ defmodule Mix.Tasks.Codex.Usage do
 
   The last column is an estimate by list prices (`Codex.Sessions.Prices`); `>` means that tokens of
   models without a price are missing in it. Problems of files and lines are printed to standard
-  error. The exit status is 1 after an error.
+  error. The exit status is 1 after an error, and 2 for wrong arguments.
   """
   use Mix.Task
 
   alias Codex.{Format, JSON, Sessions, Text}
-  alias Mix.CodexTable
+  alias Mix.{CodexRun, CodexTable}
 
   @switches [by: :string, scope: :string, codex_home: :string, json: :boolean]
   @usage "usage: mix codex.usage [SESSION] [--by day|model|cwd] " <>
@@ -35,11 +35,9 @@ defmodule Mix.Tasks.Codex.Usage do
   def run(argv) do
     Mix.CodexCompile.run("compile")
 
-    case OptionParser.parse(argv, strict: @switches) do
-      {opts, arguments, []} when length(arguments) < 2 -> print(usage(arguments, opts), opts)
-      {_, _, [{switch, _} | _]} -> Mix.raise("unknown or incomplete option #{switch}\n#{@usage}")
-      {_, _, []} -> Mix.raise(@usage)
-    end
+    {opts, arguments} = CodexRun.parse(argv, @switches, @usage)
+    if length(arguments) > 1, do: CodexRun.wrong(@usage)
+    print(usage(arguments, opts), opts)
   end
 
   defp usage(arguments, opts) do
@@ -50,16 +48,14 @@ defmodule Mix.Tasks.Codex.Usage do
       [] -> Sessions.usage(own)
       [session] -> Sessions.usage(session, own)
     end
-    |> case do
-      {:ok, usage} -> usage
-      {:error, reason} -> Mix.raise(Codex.Error.normalize(reason).message)
-    end
+    |> CodexRun.ok()
   end
 
   defp word(key, text) do
     if text in @words[key],
       do: String.to_existing_atom(text),
-      else: Mix.raise("expected --#{key} #{Enum.join(@words[key], "|")}, got: #{inspect(text)}")
+      else:
+        CodexRun.wrong("expected --#{key} #{Enum.join(@words[key], "|")}, got: #{inspect(text)}")
   end
 
   defp print(usage, opts) do
