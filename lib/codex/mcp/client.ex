@@ -322,8 +322,8 @@ defmodule Codex.MCP.Client do
   def ping(client, opts \\ []), do: request(client, "ping", nil, opts)
 
   @doc """
-  Sets the least level of `notifications/message`, such as `"warning"`, in the legacy era. In the
-  modern era, `:log_level` of `start_link/1` does that.
+  Sets the least level of `notifications/message`, such as `"warning"`, in the legacy era, also for
+  later sessions of the server. In the modern era, `:log_level` of `start_link/1` does that.
   """
   @spec set_log_level(client(), String.t(), keyword()) :: {:ok, map()} | {:error, reason()}
   def set_log_level(client, level, opts \\ []),
@@ -373,13 +373,14 @@ defmodule Codex.MCP.Client do
 
   @doc """
   Subscribes the calling process to a resource: it gets `notifications/resources/updated` with this
-  `"uri"`.
+  `"uri"`. A server of the legacy era is asked, for at most 30,000 ms, and may refuse; one of the
+  modern era is told, and does not answer. A new session of the server is asked again.
   """
   @spec subscribe_resource(client(), String.t()) :: :ok | {:error, reason()}
   def subscribe_resource(client, uri) do
     with :ok <- subscribe(client),
-         {:ok, :ok} <- Caller.call(pid(client), {:resource, self(), uri, true}),
-         do: :ok
+         {:ok, answer} <- Caller.call(pid(client), {:resource, self(), uri, true}),
+         do: answer
   end
 
   @doc "Ends the subscription of the calling process to a resource."

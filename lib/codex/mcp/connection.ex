@@ -6,7 +6,7 @@ defmodule Codex.MCP.Connection do
   use GenServer, restart: :permanent
 
   alias Codex.JSONRPC.Reports
-  alias Codex.MCP.{Cache, Handlers, Jobs, State, Subscribers, Transport}
+  alias Codex.MCP.{Cache, Handlers, Jobs, Listening, State, Subscribers, Transport}
 
   require Logger
 
@@ -29,6 +29,8 @@ defmodule Codex.MCP.Connection do
     callers: %{},
     refs: %{},
     jobs: %{},
+    # The callers that wait for the answer about a resource.
+    asking: %{},
     restarts: []
   ]
 
@@ -133,8 +135,16 @@ defmodule Codex.MCP.Connection do
   def handle_call({:unsubscribe, pid}, _from, conn),
     do: {:reply, :ok, leave(conn, pid)}
 
-  def handle_call({:resource, pid, uri, wanted?}, _from, conn),
-    do: {:reply, :ok, conn |> subscribers(&Subscribers.want(&1, pid, uri, wanted?)) |> listen()}
+  def handle_call({:resource, pid, uri, false}, _from, conn),
+    do: {:reply, :ok, conn |> subscribers(&Subscribers.want(&1, pid, uri, false)) |> listen()}
+
+  def handle_call({:resource, pid, uri, true}, from, conn) do
+    conn = conn |> subscribers(&Subscribers.want(&1, pid, uri, true)) |> listen()
+
+    if Listening.settled?(conn.state.listening, conn.state.era, uri),
+      do: {:reply, :ok, conn},
+      else: noreply(%{conn | asking: Map.update(conn.asking, uri, [from], &[from | &1])})
+  end
 
   def handle_call(:os_pid, _from, conn), do: {:reply, Transport.os_pid(conn.transport), conn}
   def handle_call(:stderr, _from, conn), do: {:reply, Transport.stderr(conn.transport), conn}
@@ -294,14 +304,40 @@ defmodule Codex.MCP.Connection do
     subscribers(conn, &Subscribers.notify(&1, method, params))
   end
 
-  defp act(:ready, conn), do: started(conn, {:ok, about(conn)})
+  defp act({:resource, uri, :ok}, conn), do: asked(conn, uri, :ok)
 
-  defp act({over, reason}, conn) when over in [:failed, :down],
-    do: started(conn, {:error, reason})
+  defp act({:resource, uri, refusal}, conn) do
+    # The subscribers of an earlier session do not wait.
+    if not is_map_key(conn.asking, uri),
+      do:
+        Logger.warning("an MCP server refused the subscription to a resource that it had before")
+
+    conn |> asked(uri, refusal) |> subscribers(&Subscribers.refused(&1, uri))
+  end
+
+  defp act(:ready, conn) do
+    # A modern server does not answer for a resource.
+    settled? = &Listening.settled?(conn.state.listening, conn.state.era, &1)
+    uris = conn.asking |> Map.keys() |> Enum.filter(settled?)
+    uris |> Enum.reduce(conn, &asked(&2, &1, :ok)) |> started({:ok, about(conn)})
+  end
+
+  defp act({over, reason}, conn) when over in [:failed, :down] do
+    conn.asking
+    |> Map.keys()
+    |> Enum.reduce(conn, &asked(&2, &1, {:error, reason}))
+    |> started({:error, reason})
+  end
 
   defp act(:reopen, conn) do
     _ = Transport.stop(conn.transport)
     reopen(conn)
+  end
+
+  defp asked(conn, uri, answer) do
+    {waiting, asking} = Map.pop(conn.asking, uri, [])
+    Enum.each(waiting, &GenServer.reply(&1, answer))
+    %{conn | asking: asking}
   end
 
   defp started(%{starter: nil} = conn, _result), do: conn

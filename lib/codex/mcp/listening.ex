@@ -1,21 +1,26 @@
 defmodule Codex.MCP.Listening do
   @moduledoc false
-  # The notifications that a client wants, and the requests for them: a request for each resource in
-  # the legacy era; in the modern era a single stream, which the next stream replaces, and which is
-  # opened again after it broke.
+  # The notifications that a client wants, and the requests for them: in the legacy era a request for
+  # each resource and one for the level of the log, which a new session needs again; in the modern
+  # era a single stream, which the next stream replaces, and which is opened again after it broke.
 
   alias Codex.MCP.Protocol
 
   defstruct wanted?: false,
             uris: MapSet.new(),
             sent: MapSet.new(),
+            accepted: MapSet.new(),
+            level: nil,
+            sent_level: nil,
             stream: nil,
             at: :infinity,
             pause: 1_000
 
   @typedoc """
     * `wanted?`, `uris` - whether there are subscribers, and the resources that they want
-    * `sent` - the resources that a legacy server knows of
+    * `sent` - the resources that a legacy server was asked for; it answered for the `accepted` ones
+    * `level` - the least level of the log of a legacy server, nil for its own; `sent_level` - the
+      one that this session has
     * `stream` - the caller of the open stream
     * `at`, `pause` - when a broken stream is opened again, and after which pause
   """
@@ -33,14 +38,38 @@ defmodule Codex.MCP.Listening do
 
   @doc "Forgets the requests that were sent, because the session or the server is new."
   @spec forget(t()) :: t()
-  def forget(listening), do: %{listening | sent: MapSet.new(), stream: nil, at: :infinity}
+  def forget(listening) do
+    none = MapSet.new()
+    %{listening | sent: none, accepted: none, sent_level: nil, stream: nil, at: :infinity}
+  end
+
+  @doc "Takes the level of the log that the server was given by a call."
+  @spec leveled(t(), term()) :: t()
+  def leveled(listening, level), do: %{listening | level: level, sent_level: level}
+
+  @doc "Returns whether no answer is awaited for a resource."
+  @spec settled?(t(), Protocol.era() | nil, String.t()) :: boolean()
+  def settled?(_listening, :modern, _uri), do: true
+  def settled?(listening, _legacy, uri), do: uri in listening.accepted
+
+  @doc "Takes the answer for a resource. A refused one is not wanted any more."
+  @spec answered(t(), String.t(), {:ok, term()} | {:error, term()}) :: t()
+  def answered(listening, uri, {:ok, _result}),
+    do: %{listening | accepted: MapSet.put(listening.accepted, uri)}
+
+  def answered(listening, uri, {:error, _reason}) do
+    without = &MapSet.delete(&1, uri)
+    %{listening | sent: without.(listening.sent), uris: without.(listening.uris)}
+  end
 
   @doc "Returns the operations of the peer that tell the server about new wishes."
   @spec update(t(), Protocol.era(), map()) :: {[operation()], t()}
   def update(%{uris: uris, sent: sent} = listening, :legacy, _options) do
     added = for uri <- MapSet.difference(uris, sent), do: request("resources/subscribe", uri)
     removed = for uri <- MapSet.difference(sent, uris), do: request("resources/unsubscribe", uri)
-    {added ++ removed, %{listening | sent: uris}}
+    accepted = MapSet.intersection(listening.accepted, uris)
+    {level, listening} = level(%{listening | sent: uris, accepted: accepted})
+    {added ++ removed ++ level, listening}
   end
 
   def update(%{stream: before} = listening, :modern, options) do
@@ -55,6 +84,14 @@ defmodule Codex.MCP.Listening do
     else
       {cancel, listening}
     end
+  end
+
+  defp level(%{level: level, sent_level: level} = listening), do: {[], listening}
+
+  defp level(%{level: level} = listening) do
+    method = "logging/setLevel"
+    request = {:request, {:listen, method, level}, method, %{"level" => level}, []}
+    {[request], %{listening | sent_level: level}}
   end
 
   defp request(method, uri), do: {:request, {:listen, method, uri}, method, %{"uri" => uri}, []}

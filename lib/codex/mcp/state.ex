@@ -42,6 +42,7 @@ defmodule Codex.MCP.State do
     * `:send`, `:cancel`, `:protocol` - for the transport
     * `:reply` - a call is over
     * `:progress` - of a call
+    * `:resource` - whether a legacy server sends the changes of a resource
     * `:handle` - run a handler; `:drop` - its answer is not needed
     * `:ready`, `:failed`, `:reopen`, `:down` - of the handshake and the server
   """
@@ -54,6 +55,7 @@ defmodule Codex.MCP.State do
           | {:handle, job(), String.t(), map()}
           | {:drop, job()}
           | {:notification, String.t(), map()}
+          | {:resource, String.t(), :ok | {:error, term()}}
           | :ready
           | {:failed, term()}
           | :reopen
@@ -280,6 +282,11 @@ defmodule Codex.MCP.State do
     {[{:reply, call.ref, {:error, reason}}], state}
   end
 
+  defp answered(state, %{method: "logging/setLevel"} = call, {:ok, _} = result, _now) do
+    listening = Listening.leveled(state.listening, call.params["level"])
+    {[{:reply, call.ref, result}], %{state | listening: listening}}
+  end
+
   defp answered(state, call, result, _now), do: {[{:reply, call.ref, result}], state}
 
   defp input(state, call, {key, %{"method" => method} = request}, now) do
@@ -342,7 +349,25 @@ defmodule Codex.MCP.State do
     {given_up(id, result), %{state | listening: listening}}
   end
 
-  defp act(state, {:answer, _id, {:listen, _method, _uri}, _result}, _now), do: {[], state}
+  # The next session, or the end of the server, is the answer.
+  defp act(state, {:answer, _id, {:listen, _method, _about}, {:error, lost}}, _now)
+       when lost == :session_lost or elem(lost, 0) == :server_down,
+       do: {[], state}
+
+  defp act(state, {:answer, _id, {:listen, "resources/subscribe", uri}, result}, _now) do
+    listening = Listening.answered(state.listening, uri, result)
+
+    answer =
+      case result do
+        {:ok, _result} -> :ok
+        {:error, {:timeout, _method, _ms}} -> {:error, :timeout}
+        {:error, reason} -> {:error, reason}
+      end
+
+    {[{:resource, uri, answer}], %{state | listening: listening}}
+  end
+
+  defp act(state, {:answer, _id, {:listen, _method, _about}, _result}, _now), do: {[], state}
 
   defp act(state, {:answer, id, ref, result}, now) do
     {call, calls} = Map.pop!(state.calls, ref)

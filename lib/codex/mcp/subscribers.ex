@@ -42,6 +42,11 @@ defmodule Codex.MCP.Subscribers do
       else: put_in(subscribers.resources[uri], pids)
   end
 
+  @doc "Forgets a resource that the server refused."
+  @spec refused(t(), String.t()) :: t()
+  def refused(subscribers, uri),
+    do: %{subscribers | resources: Map.delete(subscribers.resources, uri)}
+
   @doc "Returns whether there are subscribers, and the resources that they want."
   @spec wanted(t()) :: {boolean(), MapSet.t()}
   def wanted(subscribers),

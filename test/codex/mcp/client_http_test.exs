@@ -124,6 +124,85 @@ defmodule Codex.MCP.ClientHTTPTest do
     end
   end
 
+  test "a session that follows gets the level of the log again" do
+    {:ok, lost} = Agent.start_link(fn -> false end)
+
+    {url, _sessions} =
+      legacy(%{
+        "ping" => fn conn, %{"id" => id}, _request ->
+          if Agent.get_and_update(lost, &{&1, true}),
+            do: result(conn, id, %{}),
+            else: HTTPServer.reply(conn, 404, [@json], "gone")
+        end
+      })
+
+    client = connect!(url)
+    {:ok, %{}} = Client.set_log_level(client, "warning")
+    _ = Client.ping(client)
+    {:ok, %{}} = Client.ping(client)
+
+    for session <- ["s1", "s2"] do
+      assert_receive {:seen, "logging/setLevel", %{"params" => %{"level" => "warning"}},
+                      %{"mcp-session-id" => ^session}},
+                     20_000
+    end
+
+    refute_received {:seen, "logging/setLevel", _message, _headers}
+  end
+
+  describe "a subscription to a resource" do
+    defp refusing(refused?) do
+      error = %{"code" => -32_601, "message" => "no subscriptions"}
+
+      {url, _sessions} =
+        legacy(%{
+          "resources/subscribe" => fn conn, %{"id" => id, "params" => params}, _request ->
+            if refused?.(params["uri"]),
+              do: HTTPServer.reply(conn, 200, [@json], rpc(%{"id" => id, "error" => error})),
+              else: result(conn, id, %{})
+          end
+        })
+
+      connect!(url)
+    end
+
+    test "that a server of the legacy era refuses is an error, and is not asked for again" do
+      client = refusing(&(&1 == "memo://b"))
+      assert :ok = Client.subscribe_resource(client, "memo://a")
+
+      for _again <- 1..2 do
+        assert {:error, %{"code" => -32_601, "message" => "no subscriptions"}} =
+                 Client.subscribe_resource(client, "memo://b")
+      end
+
+      # A second subscriber of an accepted one is not asked for.
+      assert :ok = Task.await(Task.async(Client, :subscribe_resource, [client, "memo://a"]))
+      assert :ok = Client.unsubscribe(client)
+      uris = for %{"params" => %{"uri" => uri}} <- calls("resources/subscribe"), do: uri
+      assert uris == ["memo://a", "memo://b", "memo://b"]
+      uris = for %{"params" => %{"uri" => uri}} <- calls("resources/unsubscribe"), do: uri
+      assert uris -- ["memo://a"] == []
+    end
+
+    test "ends with the server that does not answer" do
+      test = self()
+
+      {url, _sessions} =
+        legacy(%{
+          "resources/subscribe" => fn conn, _message, _request ->
+            send(test, :asked)
+            HTTPServer.wait(conn)
+          end
+        })
+
+      client = connect!(url)
+      task = Task.async(Client, :subscribe_resource, [client, "memo://a"])
+      assert_receive :asked, 20_000
+      :ok = Client.stop(client)
+      assert {:error, {:server_down, _info}} = Task.await(task, 20_000)
+    end
+  end
+
   describe "the stream for requests of the server" do
     test "is open before the first call, which may cause a request" do
       test = self()
