@@ -3,7 +3,7 @@ defmodule Codex.Redaction do
   # The option `redact`: masks values and patterns of the host in texts. Deltas of a text are held
   # back to the end of their line, because a value may be cut by them.
 
-  alias Codex.Events.ItemCompleted
+  alias Codex.Events.{ItemAgentMessageDelta, ItemCompleted}
 
   @mask "[redacted]"
 
@@ -107,33 +107,72 @@ defmodule Codex.Redaction do
 
   defp replace(text, regex), do: Regex.replace(regex, text, @mask)
 
-  @doc "Masks the elements of a turn."
+  @doc "Holds back the elements of a turn, and masks those that are complete."
   @spec elements([element], t() | nil) :: {[element], t() | nil} when element: term()
   def elements(elements, nil), do: {elements, nil}
-  def elements(elements, redaction), do: Enum.flat_map_reduce(elements, redaction, &element/2)
+
+  def elements(elements, redaction) do
+    {elements, redaction} = hold(elements, redaction)
+    Enum.flat_map_reduce(elements, redaction, &one/2)
+  end
+
+  @doc """
+  Holds back the ends of texts that come in pieces, of events and of notifications, without masking
+  anything. `release/1` returns the ends that are left.
+  """
+  @spec hold([element], t()) :: {[element], t()} when element: term()
+  def hold(elements, redaction), do: Enum.flat_map_reduce(elements, redaction, &hold_one/2)
+
+  @doc "Returns what is held back."
+  @spec release(t()) :: {[term()], t()}
+  def release(redaction), do: {Map.values(redaction.open), %{redaction | open: %{}}}
+
+  defp hold_one(element, %{open: open} = redaction) do
+    case piece(element) do
+      {key, text} ->
+        {held, open} = Map.pop(open, key)
+        text = if held, do: elem(piece(held), 1) <> text, else: text
+        {ready, rest} = split(text)
+        open = if rest == "", do: open, else: Map.put(open, key, put_text(element, rest))
+        ready = if ready == "", do: [], else: [put_text(element, ready)]
+        {ready, %{redaction | open: open}}
+
+      nil when open == %{} ->
+        {[element], redaction}
+
+      nil ->
+        id = ended(element)
+        {own, open} = Enum.split_with(open, fn {key, _event} -> elem(key, 1) == id end)
+        {Enum.map(own, &elem(&1, 1)) ++ [element], %{redaction | open: Map.new(open)}}
+    end
+  end
+
+  # The text of an element that is a piece of a text, with the key of this text.
+  defp piece(%{delta: delta, item_id: id} = event) when is_binary(delta) and id != nil do
+    key = {event.__struct__, id, Map.get(event, :summary_index), Map.get(event, :content_index)}
+    {key, delta}
+  end
+
+  defp piece(%ItemAgentMessageDelta{item: %{"id" => id, "text" => text}}) when is_binary(text),
+    do: {{ItemAgentMessageDelta, id, nil, nil}, text}
+
+  defp piece({:notification, method, %{"delta" => delta, "itemId" => id} = params})
+       when is_binary(delta),
+       do: {{method, id, params["summaryIndex"], params["contentIndex"]}, delta}
+
+  defp piece(_whole), do: nil
+
+  defp put_text(%{delta: _} = event, text), do: %{event | delta: text}
+  defp put_text(%{item: item} = event, text), do: %{event | item: %{item | "text" => text}}
+  defp put_text({kind, method, params}, text), do: {kind, method, %{params | "delta" => text}}
+
+  # The id of the item that an element ends. No key has the id nil.
+  defp ended(%ItemCompleted{item: %{id: id}}), do: id
+  defp ended({:notification, "item/completed", %{"item" => %{"id" => id}}}), do: id
+  defp ended(_element), do: nil
 
   # A check of the option `until` has a process in it, and a turn of an agent a function.
-  defp element({:check, _from, _text} = check, redaction), do: {[check], redaction}
-
-  defp element(%{delta: delta, item_id: id} = event, redaction)
-       when is_binary(delta) and id != nil do
-    key = {event.__struct__, id, Map.get(event, :summary_index), Map.get(event, :content_index)}
-    {held, open} = Map.pop(redaction.open, key)
-    text = if held, do: held.delta <> delta, else: delta
-    {ready, rest} = split(text)
-    open = if rest == "", do: open, else: Map.put(open, key, %{event | delta: rest})
-    redaction = %{redaction | open: open}
-    if ready == "", do: {[], redaction}, else: one(%{event | delta: ready}, redaction)
-  end
-
-  defp element(%ItemCompleted{item: %{id: id}} = event, %{open: open} = redaction)
-       when open != %{} do
-    {own, open} = Enum.split_with(open, fn {key, _event} -> elem(key, 1) == id end)
-    redaction = %{redaction | open: Map.new(open)}
-    Enum.flat_map_reduce(Enum.map(own, &elem(&1, 1)) ++ [event], redaction, &one/2)
-  end
-
-  defp element(element, redaction), do: one(element, redaction)
+  defp one({:check, _from, _text} = check, redaction), do: {[check], redaction}
 
   defp one(element, redaction) do
     {element, count} = mask(element, redaction)

@@ -63,7 +63,7 @@ defmodule Mix.CodexSwitches do
   defp type(:boolean), do: :boolean
   defp type(type) when type in [:positive, :count, :bytes, :milliseconds, :timeout], do: :integer
   defp type(type) when type in [:string, :path, :effort, :word], do: :string
-  defp type(:ask_for_approval), do: :string
+  defp type(type) when type in [:ask_for_approval, :tee], do: :string
   defp type({:one_of, _words}), do: :string
   defp type({:list, type}) when type in [:string, :path, :image], do: [:string, :keep]
   defp type(:overrides), do: [:string, :keep]

@@ -274,6 +274,7 @@ defmodule Codex.OptionsTest do
       until: &__MODULE__.allow/1,
       budget: 1_000,
       redact: ["a"],
+      tee: Path.join(System.tmp_dir!(), "codex_options_tee"),
       metadata: %{a: 1},
       labels: %{a: 1},
       api_key: "sk-1",

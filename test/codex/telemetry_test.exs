@@ -23,6 +23,8 @@ defmodule Codex.TelemetryTest do
 
   defp names(told), do: for({name, _, _} <- told, do: name)
 
+  defp of(told, name), do: for({event, _, _} = one <- told, event == name, do: one)
+
   # Every event has exactly the keys of the table, and the same turn.
   defp check!(told, content? \\ false) do
     for {name, measurements, metadata} <- told do
@@ -220,6 +222,18 @@ defmodule Codex.TelemetryTest do
 
       refute inspect(told, limit: :infinity, printable_limit: :infinity, structs: false) =~
                ~r/private|make/
+    end
+
+    test "tell of the files of the option tee", %{tmp_dir: dir} do
+      listen!()
+      thread = Stub.thread(dir, ~s(cat >/dev/null; echo "$turn"))
+      {:ok, result} = Thread.run(thread, @prompt, tee: Path.join(dir, "tee"))
+      assert [{_, measurements, metadata}] = check!(of(told(), [:tee, :stop]))
+
+      assert Map.take(measurements, [:bytes, :dropped_bytes]) ==
+               Map.take(result.raw.tee, [:bytes, :dropped_bytes])
+
+      assert metadata == %{originator: :sdk, path: result.raw.tee.path, error: nil}
     end
 
     test "content is emitted if asked for, under another name", %{tmp_dir: dir} do

@@ -164,6 +164,8 @@ defmodule Codex.AppServer.Server do
 
   defp read(:stderr, %{transport: nil}), do: ""
   defp read(:stderr, server), do: Transport.stderr(server.transport)
+  defp read(:secrets, %{transport: nil}), do: []
+  defp read(:secrets, server), do: Transport.secrets(server.transport)
   defp read(:os_pid, %{transport: nil}), do: nil
   defp read(:os_pid, server), do: Transport.os_pid(server.transport)
 

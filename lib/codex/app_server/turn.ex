@@ -74,7 +74,7 @@ defmodule Codex.AppServer.Turn do
           conn: conn,
           monitor: Process.monitor(conn),
           context: context,
-          extras: Extras.new(job.settings.keep)
+          extras: Extras.new(job.settings.keep, context.tee, fn -> server_secrets(conn) end)
         }
 
         hooks(run, Backend.start(job, how), job.plan.hooks)
@@ -207,7 +207,7 @@ defmodule Codex.AppServer.Turn do
 
     receive do
       {:codex_turn, _conn, ^thread, ^turn, message} ->
-        receive_message(message, %{run | extras: raw(run.extras, message)})
+        receive_message(message, raw(message, run))
 
       {^cancel, :cancelled} ->
         {:cancelled, run}
@@ -251,15 +251,17 @@ defmodule Codex.AppServer.Turn do
   defp expire(run),
     do: received([], %{run | asked: RequestHandlers.expire(run.asked, run.conn, now())})
 
-  # As the server sent it; the connection has decoded it.
-  defp raw(%{json: json} = extras, {:notification, method, params}) when json != nil do
-    case Codex.JSON.encode(%{"method" => method, "params" => params}) do
-      {:ok, line} -> Extras.add(extras, line <> "\n")
-      {:error, _} -> extras
+  defp raw({:notification, method, params}, %{extras: extras} = run) when extras != nil,
+    do: %{run | extras: Extras.notification(extras, method, params)}
+
+  defp raw(_message, run), do: run
+
+  defp server_secrets(conn) do
+    case Connection.call(conn, :secrets) do
+      {:ok, secrets} -> secrets
+      {:error, _down} -> []
     end
   end
-
-  defp raw(extras, _message), do: extras
 
   defp receive_message({:notification, method, params}, run) do
     {events, run} = notified(method, params, run)
@@ -399,6 +401,7 @@ defmodule Codex.AppServer.Turn do
   @impl true
   def close(run) do
     _ = if run.turn_id != nil and not run.ended?, do: abandon(run)
+    :ok = Extras.server_stderr(run.extras, fn -> stderr(run) end)
     _ = if run.turn_id != nil, do: unfollow(run)
     :ok = Hooks.leave(run.gate)
     RequestHandlers.stop(run.asked, run.conn)

@@ -179,6 +179,7 @@ defmodule Codex.Error.Reasons do
     image_not_found: :invalid_request,
     image_too_large: :invalid_request,
     invalid_working_directory: :config,
+    unwritable_tee: :config,
     invalid_profile: :config,
     invalid_config: :config,
     not_encodable: :invalid_request,

@@ -40,13 +40,23 @@ defmodule Codex.Error.Redact do
     secrets(Enum.concat(env, own))
   end
 
-  # Keys of providers, bearer tokens, tokens of logins.
+  # Keys of providers, bearer tokens, tokens of logins. In a string of JSON, `\n` may be before one.
   @shapes [
-    ~r/\bsk-[\w-]{8,}/,
-    ~r/\bBearer\s+\K[\w.~+\/=-]{8,}/i,
-    ~r/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+/,
-    ~r/\b(?:ghp|gho|ghs|github_pat|xox[abp]|at)[-_][\w-]{12,}/
+    ~r/(?:\b|(?<=\\[nrt]))sk-[\w-]{8,}/,
+    ~r/(?:\b|(?<=\\[nrt]))Bearer\s+\K[\w.~+\/=-]{8,}/i,
+    ~r/(?:\b|(?<=\\[nrt]))eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+/,
+    ~r/(?:\b|(?<=\\[nrt]))(?:ghp|gho|ghs|github_pat|xox[abp]|at)[-_][\w-]{12,}/
   ]
+  # Matches wherever one of them does, and elsewhere.
+  @perhaps ~r/sk-[\w-]{8}|Bearer\s|eyJ[\w-]{8}|(?:gh[pos]|github_pat|xox[abp]|at)[-_][\w-]{12}/i
+
+  @doc "Returns the shapes of keys and tokens."
+  @spec shapes() :: [Regex.t()]
+  def shapes, do: @shapes
+
+  @doc "Returns whether a text may have the shape of a key or a token in it."
+  @spec shaped?(binary()) :: boolean()
+  def shaped?(text), do: Regex.match?(@perhaps, text)
 
   @doc """
   Removes texts that have the shape of a key or a token.

@@ -204,6 +204,11 @@ defmodule Codex.Error.Words do
         "a terminal, without IEx"
 
   # Values of the right type that do not exist, or cannot be used.
+  def reason({:unwritable_tee, path, words}),
+    do:
+      "the folder #{show(path)} of the option tee cannot be written: #{text(words)}; " <>
+        "name a folder that this user can write to"
+
   def reason({:invalid_working_directory, path}),
     do: "there is no folder #{show(path)} to work in"
 

@@ -180,7 +180,7 @@ defmodule Codex.Exec.Turn do
            bridge: bridge,
            hooks: args.hooks,
            call: context.call,
-           extras: Extras.new(args.settings.keep),
+           extras: Extras.new(args.settings.keep, context.tee, fn -> Argv.secrets(args) end),
            started_at: started_at,
            mcp_log: mcp_log,
            debug: debug,
@@ -319,6 +319,7 @@ defmodule Codex.Exec.Turn do
   end
 
   defp output({:stderr, bytes}, run) do
+    :ok = Extras.stderr(run.extras, bytes)
     :ok = Debug.stderr(run.debug, bytes)
     {warnings, log} = McpLog.feed(run.mcp_log, bytes)
     warnings = if run.ended?, do: [], else: run.warnings ++ warnings
@@ -470,6 +471,7 @@ defmodule Codex.Exec.Turn do
       {:ok, sub, outputs} ->
         bytes = for {:stdout, bytes} <- outputs, reduce: 0, do: (sum -> sum + byte_size(bytes))
         exit = Enum.find_value(outputs, &exit_of/1)
+        for {:stderr, bytes} <- outputs, do: :ok = Extras.stderr(run.extras, bytes)
         linger(%{run | sub: sub, to_grant: bytes, exit: exit}, deadline)
 
       {:error, sub, _error} ->

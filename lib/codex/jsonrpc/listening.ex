@@ -110,6 +110,9 @@ defmodule Codex.JSONRPC.Listening do
   def os_pid(listening), do: Stdio.os_pid(listening.stdio)
 
   @impl true
+  def secrets(listening), do: Stdio.secrets(listening.stdio)
+
+  @impl true
   def stderr(listening), do: Stdio.stderr(listening.stdio)
 
   defp now, do: System.monotonic_time(:millisecond)

@@ -268,4 +268,8 @@ defmodule Codex.JSONRPC.Socket do
 
   @impl true
   def stderr(_transport), do: ""
+
+  # The struct holds none.
+  @impl true
+  def secrets(_transport), do: []
 end

@@ -121,6 +121,9 @@ defmodule Codex.JSONRPC.Stdio do
   end
 
   @impl true
+  def secrets(stdio), do: stdio.secrets.()
+
+  @impl true
   def stop(stdio) do
     ended = fn
       {:ok, exit} -> Debug.ended(stdio.debug, exit)

@@ -46,6 +46,9 @@ defmodule Codex.JSONRPC.Transport do
   @doc "Returns the newest stderr of a server of this package, or an empty string."
   @callback stderr(t()) :: String.t()
 
+  @doc "Returns the secrets that a server of this package was started with."
+  @callback secrets(t()) :: [String.t()]
+
   @spec open(opener()) :: {:ok, t()} | {:error, reason :: term()}
   def open({module, arg}), do: module.open(arg)
 
@@ -63,6 +66,9 @@ defmodule Codex.JSONRPC.Transport do
 
   @spec stderr(t()) :: String.t()
   def stderr(%module{} = transport), do: module.stderr(transport)
+
+  @spec secrets(t()) :: [String.t()]
+  def secrets(%module{} = transport), do: module.secrets(transport)
 
   @spec os_pid(t()) :: pos_integer() | nil
   def os_pid(%module{} = transport), do: module.os_pid(transport)

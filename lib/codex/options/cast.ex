@@ -60,6 +60,7 @@ defmodule Codex.Options.Cast do
   def cast(:hooks, value), do: Codex.Hooks.functions(value)
   def cast(:until, value), do: Codex.Hooks.Until.cast(value)
   def cast(:budget, value), do: Codex.Hooks.Budget.cast(value)
+  def cast(:tee, value), do: Codex.Options.Tee.cast(value)
   def cast(:redact, value), do: Codex.Redaction.cast(value)
 
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.

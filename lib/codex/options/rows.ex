@@ -365,7 +365,11 @@ defmodule Codex.Options.Rows do
     {:keep, [:turn], {:list, {:one_of, [:raw, :stderr]}},
      "further members of `raw` of the result: `:raw` the lines of JSON of the turn, `:stderr` " <>
        "the stderr of the CLI. `Codex.Thread.run_turn_streamed/3`, which has no result, refuses it",
-     exec: :host, app: :host}
+     exec: :host, app: :host},
+    {:tee, [:thread, :turn], :tee,
+     "a folder that gets the JSON lines, the stderr and the events of each run, without secrets: " <>
+       "a path, or `folder:` with `max_bytes:` (16_777_216) and `max_files:` (4), the limits at " <>
+       "which files are rotated; see `guides/debugging.md`", exec: :host, app: :host}
   ]
 
   @host [
@@ -478,6 +482,7 @@ defmodule Codex.Options.Rows do
       "a module with callbacks of `Codex.Hooks`, functions of one argument by event, or a list",
     until: "a function of the result, or `{function, max: number, timeout_ms: ms}`",
     budget: "a number of tokens, or `tokens:`, `usd:` and, if wanted, `per:` and `prices:`",
+    tee: "a path, or `folder:` and, if wanted, `max_bytes:` and `max_files:`",
     redact:
       "a list of texts that are not blank, and of regular expressions that need a character",
     policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",

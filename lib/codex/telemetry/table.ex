@@ -43,6 +43,9 @@ defmodule Codex.Telemetry.Table do
     {[:process, :stop],
      "the process ended. `dropped_stderr_bytes` counts the bytes of stderr that were not kept",
      @spent, @turn ++ [:os_pid, :exit_status, :signal, :dropped_stderr_bytes]},
+    {[:tee, :stop],
+     "the files of a run with the option `tee` are complete. `error` is nil, or why writing ended",
+     @spent ++ [:bytes, :dropped_bytes], [:originator, :path, :error]},
     {[:tui, :start],
      "an interactive session of the CLI started (`Codex.CLI.Session`). `command` is " <>
        "`\"start\"`, `\"resume\"` or `\"fork\"`", [:system_time],

@@ -6,7 +6,7 @@ defmodule Codex.Turn.Attempt do
 
   alias Codex.{Error, Events, RateLimit, Redaction}
   alias Codex.Error.Redact
-  alias Codex.Turn.{Cancellation, Extras, Failure, Job, Running, Timeouts, Transport}
+  alias Codex.Turn.{Cancellation, Extras, Failure, Job, Running, Tee, Timeouts, Transport}
 
   @enforce_keys [:transport, :job, :call, :timeouts]
   defstruct [
@@ -19,6 +19,7 @@ defmodule Codex.Turn.Attempt do
     :secrets,
     :event,
     :redaction,
+    :tee,
     ended?: false,
     closed?: false
   ]
@@ -43,7 +44,8 @@ defmodule Codex.Turn.Attempt do
       job: job,
       call: call,
       timeouts: timeouts,
-      redaction: Redaction.new(job.settings.redact)
+      redaction: Redaction.new(job.settings.redact),
+      tee: opts.tee
     }
 
     left = fn -> Timeouts.check(timeouts, now()) end
@@ -52,7 +54,8 @@ defmodule Codex.Turn.Attempt do
            call: call,
            telemetry: telemetry,
            left: left,
-           spent: opts.spent
+           spent: opts.spent,
+           tee: opts.tee
          }) do
       {:ok, events, run} -> received(:ok, events, %{attempt | run: run})
       {:failed, cause, run} -> fail(%{attempt | run: run}, cause)
@@ -105,6 +108,7 @@ defmodule Codex.Turn.Attempt do
   defp received(status, events, attempt) do
     now = now()
     {events, attempt} = observe(events, attempt)
+    :ok = tee(events, attempt)
     timeouts = Timeouts.observe(attempt.timeouts, events, now)
 
     timeouts =
@@ -181,12 +185,23 @@ defmodule Codex.Turn.Attempt do
 
     error = cause |> error(ending, attempt) |> Redact.redact(attempt.secrets)
     events = Redact.redact(events, attempt.secrets)
+    :ok = tee(events, attempt)
+    :ok = tee_failure(error, attempt)
 
     {elements, redaction} =
       Redaction.elements(events ++ [{:failed, error} | extras(attempt)], attempt.redaction)
 
     attempt = %{attempt | redaction: redaction}
     {elements ++ masked(attempt), attempt}
+  end
+
+  # The writer masks by itself.
+  defp tee(_events, %{tee: nil}), do: :ok
+  defp tee(events, %{tee: tee}), do: Tee.terms(tee, :events, Enum.filter(events, &is_struct/1))
+
+  defp tee_failure(error, %{tee: tee}) do
+    facts = %{"kind" => Atom.to_string(error.kind), "message" => error.message}
+    Tee.terms(tee, :events, [Map.put(facts, "type", "codex_sdk.failed")])
   end
 
   defp masked(%{redaction: nil}), do: []

@@ -17,12 +17,12 @@ defmodule Codex.Turn.Driver do
   alias Codex.Hooks.Set
   alias Codex.Items
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Cancellation, Job, Repair, Running, Span, Transport}
+  alias Codex.Turn.{Cancellation, Job, Repair, Running, Span, Tee, Transport}
 
   @type mode :: :blocking | :elements | :events
 
   @enforce_keys [:mode, :turns, :call]
-  defstruct [:mode, :turns, :call, :span]
+  defstruct [:mode, :turns, :call, :span, :tee, over?: false]
 
   # A stream waits as long as its reader does.
   @default_silence %{blocking: 3_600_000, elements: nil, events: nil}
@@ -34,7 +34,9 @@ defmodule Codex.Turn.Driver do
     :ok = Codex.Started.check!()
 
     with :ok <- check_mode(job.turn_opts, mode),
-         do: transport.prepare(%{job | module: transport, mode: mode})
+         {:ok, job} <- transport.prepare(%{job | module: transport, mode: mode}),
+         :ok <- Tee.check(job.settings),
+         do: {:ok, job}
   end
 
   @doc "Returns the stream of a job. Nothing runs before the stream is read."
@@ -92,6 +94,7 @@ defmodule Codex.Turn.Driver do
     about = Running.about(job.transport, job.thread, job.task, job.settings)
     call = Cancellation.begin(job.tokens, about)
     span = Span.start(job)
+    tee = Tee.open(job)
 
     opts = %{
       transport: job.module,
@@ -99,10 +102,12 @@ defmodule Codex.Turn.Driver do
       since: System.monotonic_time(:millisecond),
       spent: Set.spent(),
       default_silence: @default_silence[mode],
+      tee: tee,
       telemetry: Span.of(span)
     }
 
-    %__MODULE__{mode: mode, turns: Repair.new(job, plan, opts), call: call, span: span}
+    turns = Repair.new(job, plan, opts)
+    %__MODULE__{mode: mode, turns: turns, call: call, span: span, tee: tee}
   end
 
   defp deliver(elements, {:suspend, acc}, state, reducer),
@@ -113,14 +118,19 @@ defmodule Codex.Turn.Driver do
     {:halted, acc}
   end
 
+  defp deliver([], {:cont, acc}, %{over?: true} = state, _reducer) do
+    stop(state)
+    {:done, acc}
+  end
+
   defp deliver([], {:cont, acc}, state, reducer) do
     case guard(state, fn -> Repair.next(state.turns) end) do
       {elements, turns} ->
         deliver(elements, {:cont, acc}, %{state | turns: turns}, reducer)
 
       :halt ->
-        stop(state)
-        {:done, acc}
+        elements = Tee.finish(state.tee)
+        deliver(elements, {:cont, acc}, %{state | tee: nil, over?: true}, reducer)
     end
   end
 
@@ -176,6 +186,7 @@ defmodule Codex.Turn.Driver do
 
   defp stop(state) do
     _ = Repair.stop(state.turns)
+    _ = Tee.finish(state.tee)
     :ok = Cancellation.finish(state.call)
     Span.finish(state.span)
   end

@@ -10,8 +10,8 @@ defmodule Codex.Turn.Transport do
   alias Codex.Turn.{Cancellation, Failure, Job, Timeouts}
 
   @typedoc """
-  The state of an open turn. `extras` has the data of the option `keep`, `hooks` the hooks of the
-  host, if there are any.
+  The state of an open turn. `extras` has the data of the options `keep` and `tee`, `hooks` the
+  hooks of the host, if there are any.
   """
   @type run :: %{
           required(:extras) => Codex.Turn.Extras.t() | nil,
@@ -27,13 +27,14 @@ defmodule Codex.Turn.Transport do
 
   @typedoc """
   The call that an attempt is part of, prefix and metadata of its telemetry (nil without listeners),
-  what all attempts of the call have spent (`Codex.Hooks.Set.spent/0`), and a function that returns
-  how much time is left.
+  what all attempts of the call have spent (`Codex.Hooks.Set.spent/0`), the writer of the option
+  `tee`, and a function that returns how much time is left.
   """
   @type context :: %{
           call: Cancellation.t(),
           telemetry: {[atom(), ...], map()} | nil,
           spent: :atomics.atomics_ref(),
+          tee: Codex.Turn.Tee.t() | nil,
           left: (... -> {:wait, timeout()} | {:expired, Timeouts.name(), pos_integer()})
         }
 
@@ -61,6 +62,7 @@ defmodule Codex.Turn.Transport do
           Codex.Exec.reason()
           | Codex.AppServer.Backend.reason()
           | {:no_pool | :pool_drained, term()}
+          | {:unwritable_tee, Path.t(), String.t()}
 
   @typedoc "Reasons why a turn that runs cannot get input or be interrupted, of all transports."
   @type running_reason ::
