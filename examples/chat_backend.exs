@@ -79,7 +79,9 @@ defmodule Chat do
   end
 end
 
-defmodule Chat.Terminal do
+defmodule Chat.Front do
+  alias Codex.{Terminal, Text}
+
   def main do
     # A failed connection is a status, not a crash of this process.
     Process.flag(:trap_exit, true)
@@ -88,9 +90,14 @@ defmodule Chat.Terminal do
 
     with {:ok, _pid} <- Supervisor.start_link(children, strategy: :one_for_one),
          {:ok, chat} <- Chat.start_link(connection: Chat.Codex, subscriber: self()) do
-      terminal = self()
-      spawn_link(fn -> read(terminal) end)
-      loop(%{chat: chat, waiting: [], open: [], busy?: false, end?: false})
+      front = self()
+      spawn_link(fn -> read(front) end)
+      # Typed text would stand in a status line.
+      terminal = Terminal.start(status: false)
+      state = %{chat: chat, terminal: terminal, waiting: [], open: [], busy?: false, end?: false}
+      status = loop(state)
+      Terminal.stop(terminal)
+      status
     else
       {:error, {:shutdown, {:failed_to_start_child, _child, reason}}} -> failed(reason)
       {:error, reason} -> failed(reason)
@@ -102,14 +109,14 @@ defmodule Chat.Terminal do
     1
   end
 
-  defp read(terminal) do
+  defp read(front) do
     case IO.gets("") do
       line when is_binary(line) ->
-        send(terminal, {:line, String.trim(line)})
-        read(terminal)
+        send(front, {:line, String.trim(line)})
+        read(front)
 
       _end ->
-        send(terminal, :end)
+        send(front, :end)
     end
   end
 
@@ -135,39 +142,42 @@ defmodule Chat.Terminal do
   defp input(%{open: [token | _]} = state, "n"), do: answer(state, token, false)
 
   defp input(state, "/stop") do
-    if Chat.stop(state.chat) != :ok, do: IO.puts("[nothing to stop]")
+    if Chat.stop(state.chat) != :ok, do: say(state, "[nothing to stop]")
     state
   end
 
   defp input(state, text), do: %{state | waiting: state.waiting ++ [text]}
 
   defp answer(state, token, allow?) do
-    if Chat.answer(token, allow?) != :ok, do: IO.puts("[too late]")
+    if Chat.answer(token, allow?) != :ok, do: say(state, "[too late]")
     %{state | open: List.delete(state.open, token)}
   end
 
   defp show(%{end?: true} = state, {:ask, token, _what}), do: answer(state, token, false)
 
   defp show(state, {:ask, token, what}) do
-    IO.puts("\n[may I? #{Codex.Text.line("#{what}")} (y/n)]")
+    say(state, "[may I? #{what} (y/n)]")
     %{state | open: [token | state.open]}
   end
 
   defp show(state, {:text, text}) do
-    IO.write(Codex.Text.printable(text))
+    Terminal.piece(state.terminal, text)
     state
   end
 
   # The end of a turn closes its open questions.
   defp show(state, ended) do
     case ended do
-      :done -> IO.puts("")
-      :stopped -> IO.puts("\n[stopped]")
-      {:failed, text} -> IO.puts("\n[failed: #{text}]")
+      :done -> Terminal.piece(state.terminal, "\n")
+      :stopped -> say(state, "[stopped]")
+      {:failed, text} -> say(state, "[failed: #{text}]")
     end
 
     %{state | open: [], busy?: false}
   end
+
+  # The renderer makes all texts printable, also those that come in pieces.
+  defp say(state, text), do: Terminal.line(state.terminal, Text.line(text))
 end
 
-System.halt(Chat.Terminal.main())
+System.halt(Chat.Front.main())

@@ -10,8 +10,9 @@ defmodule Codex.Terminal do
       Codex.Terminal.usage(terminal, result.usage)
       Codex.Terminal.stop(terminal)
 
-  All texts are made printable (`Codex.Text.printable/1`): output of a model or a command cannot
-  drive the terminal. Colours and the status line appear at a terminal only.
+  Over an app-server, messages of the agent appear as they are written. All texts are made printable
+  (`Codex.Text.printable/1`): output of a model or a command cannot drive the terminal, also not with
+  an escape sequence that comes in pieces. Colours and the status line appear at a terminal only.
 
   A process writes all lines, so that the status line does not mix with them. It is linked to the
   caller of `start/1`. If nobody reads the output any more (`… | head`), the functions exit with
@@ -55,6 +56,14 @@ defmodule Codex.Terminal do
   def line(%__MODULE__{} = terminal, text \\ "") when is_binary(text),
     do: Screen.lines(terminal.pid, [{:plain, text}])
 
+  @doc """
+  Writes a piece of a text that goes on, cut anywhere. Its line stays open until a piece ends it, or
+  other output begins. An incomplete escape sequence or character waits for the next piece.
+  """
+  @spec piece(t(), binary()) :: :ok
+  def piece(%__MODULE__{} = terminal, piece) when is_binary(piece),
+    do: Screen.piece(terminal.pid, nil, piece, "")
+
   @doc "Sets the text of the status line; nil removes the line."
   @spec status(t(), String.t() | nil) :: :ok
   def status(%__MODULE__{} = terminal, text) when is_binary(text) or is_nil(text),
@@ -69,9 +78,14 @@ defmodule Codex.Terminal do
 
   def event(%__MODULE__{} = terminal, %_{} = event, prefix) when is_binary(prefix) do
     {lines, status} = Render.event(event, terminal.fold)
+    lines = for {style, text} <- lines, do: {style, indent(text, prefix)}
 
     :ok =
-      Screen.lines(terminal.pid, for({style, text} <- lines, do: {style, indent(text, prefix)}))
+      case Render.text(event) do
+        {:piece, id, text} -> Screen.piece(terminal.pid, {:item, id}, text, prefix)
+        {:whole, id, text} -> Screen.whole(terminal.pid, {:item, id}, text, lines, prefix)
+        nil -> Screen.lines(terminal.pid, lines)
+      end
 
     if status == :keep, do: :ok, else: Screen.status(terminal.pid, status)
   end

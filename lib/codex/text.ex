@@ -12,6 +12,10 @@ defmodule Codex.Text do
 
   @replacement "\uFFFD"
 
+  # The bytes of an escape sequence that `split/1` waits for, and the ends of open ones.
+  @longest_sequence 4_096
+  @ends ["m", "\a", "\\"]
+
   # Controls of writing direction: they reorder the text around them. Line and paragraph separators.
   defguardp reorders(char)
             when char in [0x061C, 0x200E, 0x200F, 0x2028, 0x2029] or char in 0x202A..0x202E or
@@ -63,6 +67,51 @@ defmodule Codex.Text do
   """
   @spec line(binary()) :: String.t()
   def line(text) when is_binary(text), do: text |> printable() |> String.replace("\n", " ")
+
+  @doc false
+  # Splits a text that goes on, and may be cut anywhere: the first part can be made printable now.
+  # The rest is the beginning of a character, a line break or an escape sequence. A sequence that is
+  # longer than the limit is not waited for.
+  @spec split(binary()) :: {binary(), binary()}
+  def split(bytes) do
+    {text, character} = :erlang.split_binary(bytes, byte_size(bytes) - cut_character(bytes))
+    text = utf8(text)
+    at = open_sequence(text, max(byte_size(text) - @longest_sequence, 0))
+    {ready, sequence} = :erlang.split_binary(text, at)
+    {ready, sequence <> character}
+  end
+
+  # How many bytes at the end begin a character that is not complete.
+  defp cut_character(bytes) do
+    Enum.find(3..1//-1, 0, fn n ->
+      size = byte_size(bytes) - n
+      size >= 0 and begins?(:binary.at(bytes, size), n)
+    end)
+  end
+
+  defp begins?(byte, n) when byte in 0xC2..0xDF, do: n < 2
+  defp begins?(byte, n) when byte in 0xE0..0xEF, do: n < 3
+  defp begins?(byte, n) when byte in 0xF0..0xF4, do: n < 4
+  defp begins?(_byte, _n), do: false
+
+  # The place of the first sequence that more text can complete, or the size of the text.
+  defp open_sequence(text, at) do
+    case text do
+      <<_::binary-size(at), ?\r>> -> at
+      <<_::binary-size(at), ?\e, rest::binary>> -> open_sequence(text, at, ?\e, rest)
+      <<_::binary-size(at), 0xC2, c1, rest::binary>> -> open_sequence(text, at, c1, rest)
+      <<_::binary-size(at), _, _::binary>> -> open_sequence(text, at + 1)
+      _end -> at
+    end
+  end
+
+  defp open_sequence(text, at, char, rest) do
+    if sequence(char, rest) == nil and Enum.any?(@ends, &complete?(char, rest <> &1)),
+      do: at,
+      else: open_sequence(text, at + 1)
+  end
+
+  defp complete?(char, text), do: sequence(char, text) == byte_size(text)
 
   @doc false
   # Escapes the characters that JSON leaves raw and a terminal must not get. The value is the same.

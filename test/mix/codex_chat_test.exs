@@ -57,6 +57,23 @@ defmodule Mix.Tasks.Codex.ChatTest do
     assert pty |> type(<<3>>) |> PseudoTerminal.finish() =~ "status=0"
   end
 
+  test "shows an answer while it is written, without its escapes" do
+    pieces = ["Gr", "een\e", "[2J li", "ght\e]0;ti", "tle\a."]
+    answer = message(Enum.join(pieces), deltas: pieces, delta_delay_ms: 700)
+    model = Test.start!([answer], git: true)
+    pty = chat(model, [])
+    # The answer is not complete yet: it ends with a line.
+    {out, pty} = pty |> type("Hello\n") |> await(~r/Green li/)
+    refute out =~ "light"
+    {more, pty} = await(pty, ~r/ght\.\r\n.* out\r\n/s)
+    out = out <> more <> (pty |> type("/quit\n") |> PseudoTerminal.finish())
+    assert out =~ "status=0"
+    refute out =~ "\e[2J"
+    refute out =~ "title"
+    # The answer is there once.
+    assert [_, _] = String.split(out, "Green light.\r\n")
+  end
+
   test "takes lines from a pipe, and ends after the last turn", %{tmp_dir: dir} do
     model = Test.start!(["Hi \e[2Jthere."], git: true)
     args = ["codex.chat", "--cwd", model.workspace]

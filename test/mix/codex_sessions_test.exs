@@ -2,6 +2,7 @@ defmodule Mix.Tasks.Codex.SessionsTest do
   # Mix.shell/1 belongs to the VM.
   use ExUnit.Case, async: false
 
+  import Codex.Stub, only: [eventually: 1]
   alias Codex.{JSON, SessionLines, SessionStores}
   alias Mix.Tasks.Codex.{Sessions, Usage}
 
@@ -85,27 +86,39 @@ defmodule Mix.Tasks.Codex.SessionsTest do
   test "follows a session until it is deleted", %{tmp_dir: home} do
     path = SessionLines.write!(home, SessionLines.whole())
 
-    for argv <- [~w(--from start), ~w(--from start --json)] do
-      File.write!(path, SessionLines.whole())
-      arguments = ["tail", SessionLines.id() | argv] ++ ["--codex-home", home]
-      tail = Task.async(fn -> Sessions.run(arguments) end)
-      lines = lines_to([], if("--json" in argv, do: ~s("turn.completed"), else: "Turn completed"))
-      File.write!(path, SessionLines.answer("more `text`"), [:append])
-      more = lines_to([], "more `text`")
-      File.rm!(path)
-      Task.await(tail)
-
-      if "--json" in argv do
-        assert [%{"type" => "thread.started"} | _] = decode(lines)
-        assert [%{"type" => "item.completed"}] = decode(more)
-      else
-        assert ["\n## Turn " <> _, prompt, end_of_turn] = lines
-        assert prompt =~ "> hello"
-        assert end_of_turn == "\nTurn completed: 10 in (0 cached), 1 out"
-        assert ["\n### Agent\n\n> more `text`\n"] = more
-      end
-    end
+    tail = Task.async(fn -> Sessions.run(tail(home) ++ ["--json"]) end)
+    lines = lines_to([], ~s("turn.completed"))
+    assert [%{"type" => "thread.started"} | _] = decode(lines)
+    File.write!(path, SessionLines.answer("more `text`"), [:append])
+    assert [%{"type" => "item.completed"}] = decode(lines_to([], "more `text`"))
+    File.rm!(path)
+    Task.await(tail)
   end
+
+  test "shows a session as it grows, like a run", %{tmp_dir: home} do
+    path = SessionLines.write!(home, SessionLines.whole())
+    {:ok, device} = StringIO.open("")
+
+    tail =
+      Task.async(fn ->
+        Process.group_leader(self(), device)
+        Sessions.run(tail(home))
+      end)
+
+    assert eventually(fn -> contents(device) =~ "1 out\n" end)
+
+    assert contents(device) =~
+             ~r/\A\nturn \S+\n> hello\nturn completed\n10 tokens in \(0 cached\), 1 out\n\z/
+
+    File.write!(path, SessionLines.answer("more `text` \e[2J"), [:append])
+    assert eventually(fn -> contents(device) =~ "1 out\nmore `text` \n" end)
+    File.rm!(path)
+    Task.await(tail)
+    refute contents(device) =~ "\e"
+  end
+
+  defp tail(home), do: ["tail", SessionLines.id(), "--from", "start", "--codex-home", home]
+  defp contents(device), do: device |> StringIO.contents() |> elem(1)
 
   # The lines of another process, up to the first one with these words.
   defp lines_to(lines, words) do

@@ -44,12 +44,25 @@ defmodule Codex.Terminal.Render do
 
   def event(_other, _fold), do: {[], :keep}
 
+  @doc "Returns the text of a message that comes in pieces: a piece, or the whole at its end."
+  @spec text(struct()) :: {:piece | :whole, id :: String.t(), String.t()} | nil
+  def text(%Events.ItemAgentMessageDelta{item: %{"id" => id, "text" => text}})
+      when is_binary(text),
+      do: {:piece, id, text}
+
+  def text(%Events.ItemCompleted{item: %Items.AgentMessage{id: id, text: text}})
+      when is_binary(id) and is_binary(text),
+      do: {:whole, id, text}
+
+  def text(_event), do: nil
+
   @doc "Returns the lines of an item. Long outputs and diffs are folded to `fold` lines."
   @spec item(struct(), pos_integer()) :: [line()]
   def item(item, fold) do
     case Entry.new(item, @most) do
       nil -> []
-      %{kind: kind} = entry when kind in [:agent, :user] -> prose(entry)
+      %{kind: :agent} = entry -> prose(entry)
+      %{kind: :user} = entry -> for {:prose, text} <- entry.parts, do: {:bold, quoted(text)}
       entry -> [{style(entry.kind), title(entry)} | Enum.flat_map(entry.parts, &part(&1, fold))]
     end
   end
@@ -62,6 +75,8 @@ defmodule Codex.Terminal.Render do
   defp title(%{status: status, title: title}), do: "#{title} (#{status})"
 
   defp prose(entry), do: for({:prose, text} <- entry.parts, do: {:plain, text})
+
+  defp quoted(text), do: Enum.map_join(lines(text), "\n", &("> " <> &1))
 
   defp part({:prose, text}, _fold), do: for(line <- lines(text), do: {:dim, "  " <> line})
   defp part({:text, "command", _text}, _fold), do: []

@@ -1,20 +1,37 @@
 defmodule Codex.Terminal.Screen do
   @moduledoc false
-  # The process that writes lines. With a width, it draws a status line below them, ten times a
-  # second. The same process writes both, so that they do not mix.
+  # The process that writes lines, and texts that come in pieces. With a width, it draws a status
+  # line below them, ten times a second. The same process writes all of it, so that nothing mixes.
+  #
+  # A line that a piece has left open keeps the status line away; other output begins a new line.
+
+  alias Codex.Terminal.Pieces
+  alias Codex.Text
 
   @frames List.to_tuple(String.graphemes("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"))
 
   @type style :: :plain | :bold | :dim | :red
+  @type line :: {style(), String.t()}
 
   @doc "Starts the process, linked to the caller. Without a width, no status line is drawn."
   @spec start(pos_integer() | nil) :: pid()
-  def start(width),
-    do: spawn_link(fn -> run(%{width: width, status: nil, since: 0, frame: 0}) end)
+  def start(width) do
+    state = %{width: width, status: nil, drawn?: false, since: 0, frame: 0, pieces: %Pieces{}}
+    spawn_link(fn -> run(state) end)
+  end
 
-  @spec lines(pid(), [{style(), String.t()}]) :: :ok
+  @spec lines(pid(), [line()]) :: :ok
   def lines(_screen, []), do: :ok
   def lines(screen, lines), do: call(screen, {:lines, lines})
+
+  @doc "Writes a piece of a text; `prefix` begins each of its lines."
+  @spec piece(pid(), term(), binary(), String.t()) :: :ok
+  def piece(screen, key, bytes, prefix), do: call(screen, {:piece, key, bytes, prefix})
+
+  @doc "Ends a text, which is known now: the lines, if no piece of it came, else the missing rest."
+  @spec whole(pid(), term(), binary(), [line()], String.t()) :: :ok
+  def whole(screen, key, text, lines, prefix),
+    do: call(screen, {:whole, key, text, lines, prefix})
 
   @spec status(pid(), String.t() | nil) :: :ok
   def status(screen, text), do: call(screen, {:status, text})
@@ -49,7 +66,7 @@ defmodule Codex.Terminal.Screen do
 
     receive do
       {:stop, from, ref} ->
-        _ = clear(state)
+        _ = state |> clear() |> write(Pieces.finish(state.pieces))
         send(from, ref)
 
       {request, from, ref} ->
@@ -64,16 +81,31 @@ defmodule Codex.Terminal.Screen do
   end
 
   defp take(state, {:lines, lines}) do
-    colours? = state.width != nil
-    IO.write(for {style, text} <- lines, do: [styled(style, text, colours?), "\n"])
+    state = write(state, Pieces.break(state.pieces))
+    IO.write(for {style, text} <- lines, do: [styled(style, text, state.width != nil), "\n"])
     state
+  end
+
+  defp take(state, {:piece, key, bytes, prefix}),
+    do: write(state, Pieces.add(state.pieces, key, bytes, prefix))
+
+  defp take(state, {:whole, key, text, lines, prefix}) do
+    case Pieces.complete(state.pieces, key, text, prefix) do
+      :unknown -> take(state, {:lines, lines})
+      written -> write(state, written)
+    end
   end
 
   defp take(%{status: text} = state, {:status, text}), do: state
   defp take(state, {:status, text}), do: %{state | status: text, since: now()}
 
+  defp write(state, {output, pieces}) do
+    if output != "", do: IO.write(output)
+    %{state | pieces: pieces}
+  end
+
   defp styled(style, text, colours?) do
-    text = Codex.Text.printable(text)
+    text = Text.printable(text)
 
     if style == :plain or not colours?,
       do: text,
@@ -84,21 +116,25 @@ defmodule Codex.Terminal.Screen do
   defp code(:dim), do: :faint
   defp code(:red), do: :red
 
-  defp clear(%{width: nil} = state), do: state
+  defp clear(%{drawn?: false} = state), do: state
 
   defp clear(state) do
-    if state.status, do: IO.write("\r\e[2K")
-    state
+    IO.write("\r\e[2K")
+    %{state | drawn?: false}
   end
 
   defp draw(%{width: width, status: status} = state) when width == nil or status == nil, do: state
 
   defp draw(state) do
-    seconds = :erlang.float_to_binary((now() - state.since) / 1000, decimals: 1)
-    text = Codex.Text.line("#{elem(@frames, state.frame)} #{state.status} · #{seconds} s")
-    # A line that wraps cannot be cleared.
-    IO.write(String.slice(text, 0, max(columns(state.width) - 1, 1)))
-    state
+    if Pieces.open?(state.pieces) do
+      state
+    else
+      seconds = :erlang.float_to_binary((now() - state.since) / 1000, decimals: 1)
+      text = Text.line("#{elem(@frames, state.frame)} #{state.status} · #{seconds} s")
+      # A line that wraps cannot be cleared.
+      IO.write(String.slice(text, 0, max(columns(state.width) - 1, 1)))
+      %{state | drawn?: true}
+    end
   end
 
   defp columns(width) do

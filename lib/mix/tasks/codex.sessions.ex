@@ -43,8 +43,7 @@ defmodule Mix.Tasks.Codex.Sessions do
   """
   use Mix.Task
 
-  alias Codex.{Events, Format, JSON, Sessions, Text}
-  alias Codex.Sessions.Export.{Entry, Markdown}
+  alias Codex.{Events, Format, JSON, Sessions, Terminal, Text}
   alias Codex.Sessions.{Export, Transcript}
   alias Mix.{CodexRun, CodexTable}
 
@@ -106,8 +105,8 @@ defmodule Mix.Tasks.Codex.Sessions do
   end
 
   defp run("tail", [name], opts) do
-    print = if opts[:json], do: &print_json(Events.to_map(&1)), else: &print_event/1
-    name |> Sessions.tail(home(opts) ++ Keyword.take(opts, [:from])) |> Enum.each(print)
+    events = Sessions.tail(name, home(opts) ++ Keyword.take(opts, [:from]))
+    if opts[:json], do: Enum.each(events, &print_json(Events.to_map(&1))), else: show(events)
   rescue
     error in Codex.Error -> Mix.raise(Exception.message(error))
   end
@@ -228,23 +227,29 @@ defmodule Mix.Tasks.Codex.Sessions do
   defp started(nil), do: ""
   defp started(time), do: time |> String.slice(0, 16) |> String.replace("T", " ")
 
-  defp print_event(%Events.TurnStarted{turn_id: id}),
-    do: info("\n## Turn" <> if(id, do: " " <> Text.line(id), else: ""))
-
-  defp print_event(%Events.ItemCompleted{item: item}) do
-    entry = Entry.new(item, @most)
-    if entry, do: info(Markdown.entry(entry))
+  # Nothing says whether a recorded turn still runs, so there is no status line.
+  defp show(events) do
+    terminal = Terminal.start(status: false)
+    Enum.each(events, &show(&1, terminal))
+    Terminal.stop(terminal)
   end
 
-  defp print_event(%Events.TurnCompleted{} = event) do
-    usage = if event.usage, do: ": " <> Markdown.usage(event.usage), else: ""
-    info("\nTurn #{event.status}#{usage}")
+  defp show(%Events.TurnStarted{turn_id: id}, terminal),
+    do: Terminal.line(terminal, "\nturn" <> if(id, do: " " <> Text.line(id), else: ""))
+
+  defp show(%Events.ItemCompleted{item: item}, terminal), do: Terminal.item(terminal, item)
+
+  defp show(%Events.TurnCompleted{} = event, terminal) do
+    Terminal.line(terminal, Text.line("turn #{event.status}"))
+    Terminal.usage(terminal, event.usage)
   end
 
-  defp print_event(%Events.TurnFailed{error: error}),
-    do: info("\nTurn failed: #{Text.line(error["message"] || "no reason was recorded")}")
+  defp show(%Events.TurnFailed{error: error}, terminal) do
+    reason = error["message"] || "no reason was recorded"
+    Terminal.line(terminal, Text.line("turn failed: #{reason}"))
+  end
 
-  defp print_event(_other), do: :ok
+  defp show(_other, _terminal), do: :ok
 
   defp print_match(match, true),
     do: match |> Map.from_struct() |> Map.delete(:item) |> print_json()
