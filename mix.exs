@@ -142,7 +142,7 @@ defmodule CodexSdk.MixProject do
         Codex.Review,
         Codex.Review.Finding
       ],
-      "Many at once": ~r/^Codex\.(Batch|Pool)(\.|$)/,
+      "Many at once": ~r/^Codex\.(Batch|Pool|Thread\.Server)(\.|$)/,
       Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
       Hooks: ~r/^Codex\.Hooks(\.|$)/,
       "Approvals and tools": [

@@ -131,6 +131,7 @@ defmodule Codex.Error.Reasons do
     lost: :crashed,
     pool_drained: :connection_refused,
     no_pool: :connection_refused,
+    no_thread_server: :connection_refused,
     not_started: :cli_not_found,
     not_connected: :connection_refused,
     not_a_websocket: :protocol,

@@ -333,6 +333,9 @@ defmodule Codex.Error.Words do
   def reason({:invalid_handoff_input, _value}),
     do: "the input_filter of a handoff returned no Codex.Handoff.InputData"
 
+  def reason({:turn_running, nil, _turn}),
+    do: "the first turn of the thread is running: wait for it"
+
   def reason({:turn_running, id, _turn}),
     do:
       "a turn is running in the thread #{text(id)}: Codex.Thread.steer/2 adds to it, " <>
@@ -594,6 +597,9 @@ defmodule Codex.Error.Words do
 
   def reason({:no_pool, pool}),
     do: "there is no pool #{show(pool)}: start Codex.Pool with this name under a supervisor"
+
+  def reason({:no_thread_server, server}),
+    do: "there is no thread server #{show(server)}: start Codex.Thread.Server with this name"
 
   def reason({:lock_held, path}), do: "another process holds the lock #{text(path)}: try again"
   def reason({:native, words}), do: "credentials cannot be read: #{text(words)}"
