@@ -84,6 +84,16 @@ defmodule Codex.GuidesManyTest do
     {:ok, %{servers: servers}} = Codex.Pool.stats(MyApp.Codex)
     os_pids = for %{conn: conn} <- servers, do: Codex.Connected.os_pid(conn)
 
+    # The process of a conversation.
+    code = block!("name: MyApp.Reviewer")
+    {bindings, out} = with_io(fn -> code |> Code.eval_string() |> elem(1) end)
+    assert out =~ ~r/^\d+: began\n\d+: event\n/
+    [first | rest] = for [offset] <- Regex.scan(~r/^\d+/m, out), do: String.to_integer(offset)
+    assert rest == Enum.to_list((first + 1)..(first + length(rest)))
+    assert {:ok, %{thread_id: id, run: nil}} = Codex.Thread.Server.status(MyApp.Reviewer)
+    :ok = Supervisor.stop(bindings[:supervisor])
+    assert File.read!("reviewer.json") =~ id
+
     # `Oban.Worker` and `Oban.Job` stand in for Oban.
     unless Code.ensure_loaded?(Oban.Worker), do: Code.eval_string(oban())
     Code.eval_string(block!("defmodule MyApp.ExplainWorker"))
@@ -94,7 +104,7 @@ defmodule Codex.GuidesManyTest do
     assert {:cancel, message} = MyApp.ExplainWorker.perform(job)
     assert message =~ "is drained"
     assert Stub.eventually(fn -> not Enum.any?(os_pids, &Stub.alive?/1) end)
-    assert sent(model) == 3
+    assert sent(model) == 4
   end
 
   defp oban do

@@ -4,12 +4,12 @@ defmodule Codex.GuidesTest do
 
   import Codex.Connected
   import Codex.Test.Steps
-  alias Codex.{AppServer, Events, Git, Test, Thread}
+  alias Codex.{Events, Git, Test, Thread}
 
   @moduletag :codex_cli
   # The tests define them.
   @compile {:no_warn_undefined,
-            [MyAppWeb.CodexTerminal, MyApp.Agent, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
+            [MyAppWeb.CodexTerminal, MyApp.Chats, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
 
   @root Path.expand("..", __DIR__)
   @documents [Path.join(@root, "README.md") | Path.wildcard(@root <> "/guides/*.md")]
@@ -28,7 +28,8 @@ defmodule Codex.GuidesTest do
     def push_event(socket, name, payload),
       do: Map.update(socket, :pushed, [{name, payload}], &(&1 ++ [{name, payload}]))
 
-    def update(socket, key, fun), do: Map.update!(socket, key, fun)
+    def connected?(_socket), do: true
+    def update(socket, key, fun), do: assign(socket, %{key => fun.(Map.fetch!(socket, key))})
     def put_flash(socket, kind, text), do: Map.put(socket, kind, text)
   end
 
@@ -72,7 +73,7 @@ defmodule Codex.GuidesTest do
   end
 
   setup_all do
-    define!("defmodule MyAppWeb.AgentLive")
+    define!("defmodule MyAppWeb.ChatLive")
     define!("defmodule MyApp.AgentWorker")
     :ok
   end
@@ -135,10 +136,12 @@ defmodule Codex.GuidesTest do
   end
 
   # Starts a page: a process that runs the callbacks of the view on its socket.
-  defp page(view, id, test) do
+  defp page(id) do
+    test = self()
+
     spawn_link(fn ->
-      {:ok, socket} = view.mount(%{"thread" => id}, %{}, %{})
-      loop(view, socket, test)
+      {:ok, socket} = MyAppWeb.ChatLive.mount(%{"chat" => id}, %{}, %{})
+      loop(MyAppWeb.ChatLive, socket, test)
     end)
   end
 
@@ -146,8 +149,8 @@ defmodule Codex.GuidesTest do
     send(test, {:page, self(), socket})
 
     receive do
-      {:click, params} ->
-        {:noreply, socket} = view.handle_event("answer", params, socket)
+      {:click, name, params} ->
+        {:noreply, socket} = view.handle_event(name, params, socket)
         loop(view, socket, test)
 
       :close ->
@@ -160,64 +163,83 @@ defmodule Codex.GuidesTest do
   end
 
   defp await_page(page, fun) do
-    assert_receive {:page, ^page, socket}, 10_000
+    assert_receive {:page, ^page, socket}, 20_000
     if fun.(socket), do: socket, else: await_page(page, fun)
   end
 
-  test "a page asks its user and is closed, and another page answers later" do
-    view = MyAppWeb.AgentLive
-    ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
-    {model, conn} = connect([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done."])
-    Process.register(conn, MyApp.Codex)
-    test = self()
-    began = &send(test, {:began, &1})
-    agent = Task.async(fn -> MyApp.Agent.run(MyApp.Codex, "go", began) end)
-    assert_receive {:began, id}, 10_000
+  defp click(page, name, params), do: send(page, {:click, name, params})
 
-    first = page(view, id, self())
+  # A row for each chat.
+  defmodule Elixir.MyApp.Repo do
+    use Agent
+    def start_link(_options), do: Agent.start_link(fn -> %{} end, name: __MODULE__)
+    def thread_id(id), do: Agent.get(__MODULE__, & &1[id])
+    def put_thread_id(id, thread), do: Agent.update(__MODULE__, &Map.put(&1, id, thread))
+  end
+
+  defp chats(script) do
+    {model, conn} = connect(script)
+    Process.register(conn, MyApp.Codex)
+    start_supervised!(MyApp.Repo)
+    start_supervised!({Registry, keys: :unique, name: MyApp.Chats.Names})
+    start_supervised!({DynamicSupervisor, name: MyApp.Chats.Supervisor})
+    model
+  end
+
+  test "pages ask their users, come and go, and one of them answers" do
+    ask = &shell(&1, sandbox_permissions: "require_escalated", justification: "May I?")
+    model = chats([ask.("echo 1 > yes.txt"), ask.("echo 2 > no.txt"), "All done.", "And more."])
+
+    first = page("a")
+    click(first, "send", %{"text" => "go"})
     socket = await_page(first, &(map_size(&1.asked) == 1))
-    assert [%AppServer.Request.CommandApproval{reason: "May I?"}] = Map.values(socket.asked)
-    [token] = Map.keys(socket.asked)
+    assert [%{reason: "May I?"}] = Map.values(socket.asked)
+    [id] = Map.keys(socket.asked)
     send(first, :close)
 
-    second = page(view, id, self())
-    assert %{asked: %{^token => _}} = await_page(second, &(map_size(&1.asked) == 1))
-    third = page(view, id, self())
+    second = page("a")
+    assert %{asked: %{^id => _}} = await_page(second, &(map_size(&1.asked) == 1))
+    third = page("a")
     await_page(third, &(map_size(&1.asked) == 1))
-    send(second, {:click, %{"token" => token, "answer" => "allow"}})
+    click(second, "answer", %{"id" => id, "answer" => "allow"})
 
-    socket = await_page(second, &(map_size(&1.asked) == 1 and not is_map_key(&1.asked, token)))
+    socket = await_page(second, &(map_size(&1.asked) == 1 and not is_map_key(&1.asked, id)))
     [other] = Map.keys(socket.asked)
     assert File.exists?(Path.join(model.workspace, "yes.txt"))
 
     # Only the first answer of two pages counts.
-    send(third, {:click, %{"token" => token, "answer" => "allow"}})
+    click(third, "answer", %{"id" => id, "answer" => "allow"})
     assert %{info: "Too late."} = await_page(third, &is_map_key(&1, :info))
-    send(second, {:click, %{"token" => other, "answer" => "no"}})
+    click(second, "answer", %{"id" => other, "answer" => "no"})
 
     for page <- [second, third],
-        do: await_page(page, &(&1.text == "All done." and &1.asked == %{}))
+        do: await_page(page, &(&1.text == "\n> go\nAll done." and &1.asked == %{}))
 
-    assert {:ok, %{final_response: %{text: "All done."}}} = Task.await(agent, 10_000)
     refute File.exists?(Path.join(model.workspace, "no.txt"))
-    assert AppServer.pending(conn) == {:ok, []}
+
+    # The server is killed, and the thread goes on with the next message.
+    {:ok, server} = MyApp.Chats.server("a")
+    Process.exit(GenServer.whereis(server), :kill)
+    await_page(third, &(&1.ref == nil))
+    click(third, "send", %{"text" => "more"})
+    await_page(third, &(&1.text =~ ~r/All done\.\n…\n\n> more\nAnd more\.$/))
+    assert %{body: %{"input" => input}} = model |> Test.requests() |> List.last()
+    assert inspect(input, limit: :infinity) =~ "All done."
   end
 
-  test "a page shows the error of a failed turn" do
-    ask = shell("true", sandbox_permissions: "require_escalated", justification: "May I?")
-    {_model, conn} = connect([ask, http_error(400, "no such thing")])
-    Process.register(conn, MyApp.Codex)
-    test = self()
-    began = &send(test, {:began, &1})
-    agent = Task.async(fn -> MyApp.Agent.run(MyApp.Codex, "go", began) end)
-    assert_receive {:began, id}, 10_000
-
-    page = page(MyAppWeb.AgentLive, id, self())
-    socket = await_page(page, &(map_size(&1.asked) == 1))
-    [token] = Map.keys(socket.asked)
-    send(page, {:click, %{"token" => token, "answer" => "allow"}})
+  test "a page shows the error of a failed turn, steers and stops" do
+    chats([http_error(400, "no such thing"), silence(:infinity)])
+    page = page("b")
+    click(page, "send", %{"text" => "go"})
     assert %{error: "no such thing"} = await_page(page, &is_map_key(&1, :error))
-    assert {:error, {:turn_failed, _error}} = Task.await(agent, 10_000)
+    click(page, "send", %{"text" => "wait"})
+    await_page(page, &(&1.text =~ "> wait"))
+    {:ok, server} = MyApp.Chats.server("b")
+    assert Codex.Stub.eventually(fn -> Codex.Thread.Server.steer(server, "first") == :ok end)
+    click(page, "send", %{"text" => "steered"})
+    await_page(page, &(&1.text =~ "> steered"))
+    click(page, "stop", %{})
+    assert await_page(page, &(&1.error != "no such thing")).error =~ "cancelled"
   end
 
   test "a page shows the TUI, types, and confirms the bytes that it has drawn" do

@@ -20,8 +20,8 @@ defmodule Codex.Thread.Server do
 
   `run/3` runs a turn and waits for it, `submit/3` does not wait. One turn runs at a time. A further
   one is `{:error, {:turn_running, thread_id, run}}`, of the kind `:thread_busy`; with the option
-  `queue: n`, up to `n` turns wait in line. `steer/2` adds input to the turn that runs,
-  `interrupt/2` ends it. A turn ends neither with the process that began it nor with its followers.
+  `queue: n`, up to `n` turns wait in line. `steer/2` adds input to the running turn, `interrupt/2`
+  ends it. A turn ends neither with the process that began it nor with its followers.
 
   ## Followers
 
@@ -48,7 +48,7 @@ defmodule Codex.Thread.Server do
 
   The server keeps the newest entries, limited by `buffer_events` and `buffer_bytes`. A follower
   that comes late, or comes back, begins at an offset of its choice: `from: offset`. `{:cut, …}`
-  shows a late or slow follower what it has missed. The CLI records each thread completely:
+  shows a late or slow follower the gap. The CLI records each thread completely:
   `Codex.Sessions.read/2` returns its history. Offsets of a server that is started again are
   higher than all before.
 
@@ -58,13 +58,13 @@ defmodule Codex.Thread.Server do
 
   `reason` is `{:shutdown, :idle}` after `idle_ms`, `{:shutdown, :stopped}` after `stop/1`,
   `:shutdown` if its supervisor ended, and another one after a crash, or if the node of the server
-  is lost (`:noconnection`). The server monitors its followers, and forgets those that end. Followers
-  and callers may be on other nodes.
+  is lost (`:noconnection`). The server monitors its followers, and forgets those that end. Callers
+  and followers may be on other nodes.
 
   ## Approvals
 
-  With `approvals: :followers`, the followers decide: whatever the CLI asks is an entry `{:asked, id,
-  question}`, and `answer/3` answers it from any process. Only the first answer counts. A
+  With `approvals: :followers`, the followers decide: each question of the CLI is an entry
+  `{:asked, id, question}`, and `answer/3` answers it from any process. The first answer counts. A
   `question` about an approval is an event of `Codex.Approvals`, a map with `type`. Over an
   app-server, other questions are structs of `Codex.AppServer.Request`. A question waits for
   `approval_timeout_ms` of the thread (600_000 ms by default with this option), and is declined
@@ -106,12 +106,12 @@ defmodule Codex.Thread.Server do
   ## Errors
 
   Functions return `{:error, {:no_thread_server, server}}` if there is no such server, and a
-  `Codex.OptionError` for an argument that is none.
+  `Codex.OptionError` for an invalid argument.
   """
 
   alias Codex.{AgentRunner, Error, Input, OptionError, Thread}
-  alias Codex.Options.{Schema, Type}
-  alias Codex.Thread.Server.{Loop, Options}
+  alias Codex.Options.Schema
+  alias Codex.Thread.Server.{Call, Entries, Loop, Options}
 
   @typedoc "The pid or the name of a thread server."
   @type server :: GenServer.server()
@@ -192,7 +192,7 @@ defmodule Codex.Thread.Server do
           | {:error, Thread.failure() | AgentRunner.reason() | busy() | reason()}
   def run(server, input, opts \\ []) do
     with {:ok, opts} <- Schema.pairs(opts),
-         {:ended, reason} <- call(server, {:run, input, opts, true}) do
+         {:ended, reason} <- Call.call(server, {:run, input, opts, true}) do
       message =
         "the server of the thread ended during the call, and the turn may have run: #{reason}"
 
@@ -201,14 +201,14 @@ defmodule Codex.Thread.Server do
   end
 
   @doc """
-  Begins a turn, or puts it in line, and returns `{:ok, run}`. The outcome is the entry `{:ended, run,
-  outcome}`, also for invalid options. Takes the options of `run/3`.
+  Begins a turn, or puts it in line, and returns `{:ok, run}`. The outcome is the entry
+  `{:ended, run, outcome}`, also for invalid options. Takes the options of `run/3`.
   """
   @spec submit(server(), Input.t(), keyword() | map()) ::
           {:ok, run()} | {:error, busy() | reason()}
   def submit(server, input, opts \\ []) do
     with {:ok, opts} <- Schema.pairs(opts),
-         do: result(call(server, {:run, input, opts, false}), server)
+         do: Call.request(server, {:run, input, opts, false})
   end
 
   @doc """
@@ -216,7 +216,7 @@ defmodule Codex.Thread.Server do
   `{:error, {:unsupported, :exec}}` and others.
   """
   @spec steer(server(), Input.t()) :: :ok | {:error, Thread.steer_reason() | :crashed | reason()}
-  def steer(server, input), do: result(call(server, {:steer, input}), server)
+  def steer(server, input), do: Call.request(server, {:steer, input})
 
   @doc """
   Interrupts the turn that runs, or with `run` this turn, which may wait in line. Its outcome is an
@@ -230,7 +230,7 @@ defmodule Codex.Thread.Server do
   def interrupt(server, run \\ nil)
 
   def interrupt(server, run) when is_reference(run) or run == nil,
-    do: result(call(server, {:interrupt, run}), server)
+    do: Call.request(server, {:interrupt, run})
 
   def interrupt(_server, other),
     do: {:error, OptionError.argument(:run, other, "the reference of a turn, or nil")}
@@ -245,14 +245,14 @@ defmodule Codex.Thread.Server do
   @spec answer(server(), String.t(), term()) ::
           :ok | {:error, {:request_closed, String.t()} | reason()}
   def answer(server, id, answer) when is_binary(id),
-    do: result(call(server, {:answer, id, answer}), server)
+    do: Call.request(server, {:answer, id, answer})
 
   def answer(_server, other, _answer),
     do: {:error, OptionError.argument(:id, other, "the id of a question")}
 
   @doc """
-  Makes the calling process a follower. Returns `{:ok, ref}`, the reference in its messages, which is
-  also the monitor of the server.
+  Makes the calling process a follower. Returns `{:ok, ref}`, the reference in its messages and the
+  monitor of the server.
 
       {:ok, ref} = Codex.Thread.Server.follow(server)
 
@@ -269,26 +269,21 @@ defmodule Codex.Thread.Server do
 
   #{Schema.docs(@follow)}
 
-  `:start` is the oldest entry that is kept, `:now` the next one. After an offset, pass `offset + 1`.
+  `:start` is the oldest entry that is kept, `:now` the next one. To go on after an offset, pass
+  `offset + 1`.
   """
   @spec follow(server(), keyword() | map()) :: {:ok, reference()} | {:error, reason()}
   def follow(server, opts \\ []) do
     with {:ok, %{from: from}} <- Schema.validate(@follow, opts, &cast/2),
-         :ok <- check(server),
-         process when process != nil <- whereis(server) do
+         {:ok, process} <- Call.whereis(server) do
       ref = Process.monitor(process)
 
-      case call(process, {:follow, self(), ref, from}) do
-        :ok ->
-          {:ok, ref}
-
-        error ->
-          Process.demonitor(ref, [:flush])
-          result(error, server)
+      with {:error, reason} <- Call.request(process, {:follow, self(), ref, from}) do
+        Process.demonitor(ref, [:flush])
+        {:error, reason}
+      else
+        :ok -> {:ok, ref}
       end
-    else
-      nil -> {:error, {:no_thread_server, server}}
-      error -> error
     end
   end
 
@@ -302,7 +297,7 @@ defmodule Codex.Thread.Server do
   """
   @spec ack(server(), reference()) :: :ok | {:error, OptionError.t()}
   def ack(server, ref) when is_reference(ref) do
-    with :ok <- check(server), do: GenServer.cast(server, {:ack, ref})
+    with :ok <- Call.check(server), do: GenServer.cast(server, {:ack, ref})
   end
 
   def ack(_server, other), do: {:error, no_follower(other)}
@@ -313,9 +308,9 @@ defmodule Codex.Thread.Server do
   """
   @spec unfollow(server(), reference()) :: :ok | {:error, OptionError.t()}
   def unfollow(server, ref) when is_reference(ref) do
-    with :ok <- check(server) do
+    with :ok <- Call.check(server) do
       Process.demonitor(ref, [:flush])
-      _ = call(server, {:unfollow, ref})
+      _ = Call.call(server, {:unfollow, ref})
       flush(ref)
     end
   end
@@ -342,57 +337,20 @@ defmodule Codex.Thread.Server do
   Returns the entries as a lazy enumerable of `{offset, entry}`, for the process that reads it.
   Options are those of `follow/2`.
 
-      {:ok, run} = Codex.Thread.Server.submit(server, "Write a story")
-
-      server
-      |> Codex.Thread.Server.stream()
-      |> Enum.take_while(&(not match?({_offset, {:ended, ^run, _outcome}}, &1)))
+      for {_offset, {:event, event}} <- Codex.Thread.Server.stream(server, from: :now),
+          do: IO.inspect(event)
 
   The enumerable ends when the server stops in good order. Reading raises `Codex.Error` if there is
   no server, or it crashes, and `Codex.OptionError` for invalid arguments.
   """
   @spec stream(server(), keyword() | map()) :: Enumerable.t()
   def stream(server, opts \\ []) do
-    Stream.resource(
-      fn -> begin(server, opts) end,
-      fn
-        {:ack, ref} ->
-          _ = ack(server, ref)
-          receive_entries(ref)
-
-        ref ->
-          receive_entries(ref)
-      end,
-      fn
-        {:ack, ref} -> unfollow(server, ref)
-        ref -> unfollow(server, ref)
-      end
+    Entries.stream(
+      fn -> follow(server, opts) end,
+      &ack(server, &1),
+      &unfollow(server, &1)
     )
   end
-
-  defp begin(server, opts) do
-    case follow(server, opts) do
-      {:ok, ref} -> ref
-      {:error, %OptionError{} = error} -> raise error
-      {:error, reason} -> raise Error.normalize(reason)
-    end
-  end
-
-  defp receive_entries(ref) do
-    receive do
-      {:codex_thread, ^ref, entries} ->
-        {entries, {:ack, ref}}
-
-      {:DOWN, ^ref, :process, _server, reason} ->
-        unless graceful?(reason),
-          do: raise(Error.new(:crashed, "the server of the thread ended: #{words(reason)}"))
-
-        {:halt, ref}
-    end
-  end
-
-  defp graceful?({:shutdown, _why}), do: true
-  defp graceful?(reason), do: reason in [:shutdown, :normal]
 
   @doc """
   Returns the state of a server, `{:ok, map}`:
@@ -405,7 +363,7 @@ defmodule Codex.Thread.Server do
     * `:asked` - a map of open questions by id
   """
   @spec status(server()) :: {:ok, map()} | {:error, reason()}
-  def status(server), do: result(call(server, :status), server)
+  def status(server), do: Call.request(server, :status)
 
   @doc """
   Stops a server. A turn that runs is interrupted; those that wait do not begin. Returns `:ok`, or
@@ -413,50 +371,13 @@ defmodule Codex.Thread.Server do
   """
   @spec stop(server()) :: :ok | {:error, reason()}
   def stop(server) do
-    with :ok <- check(server),
-         process when process != nil <- whereis(server) do
+    with {:ok, process} <- Call.whereis(server) do
       monitor = Process.monitor(process)
-      result = result(call(process, :stop), server)
+      result = Call.request(process, :stop)
 
       receive do
         {:DOWN, ^monitor, :process, _, _} -> result
       end
-    else
-      nil -> {:error, {:no_thread_server, server}}
-      error -> error
     end
-  end
-
-  ## Calls
-
-  # A request that cannot have reached a server is an error; afterwards, `{:ended, why}`.
-  defp call(server, request) do
-    with :ok <- check(server) do
-      try do
-        GenServer.call(server, request, :infinity)
-      catch
-        :exit, {:noproc, _call} -> {:error, {:no_thread_server, server}}
-        :exit, {:calling_self, _call} -> {:error, {:no_thread_server, server}}
-        :exit, {reason, _call} -> {:ended, words(reason)}
-      end
-    end
-  end
-
-  defp result({:ended, _why}, server), do: {:error, {:no_thread_server, server}}
-  defp result(result, _server), do: result
-
-  # A reason may hold data of the run.
-  defp words(reason) when is_atom(reason), do: inspect(reason)
-  defp words({:shutdown, reason}) when is_atom(reason), do: inspect(reason)
-  defp words({:nodedown, node}) when is_atom(node), do: "the node #{node} is lost"
-  defp words(_reason), do: "it crashed"
-
-  defp whereis(server), do: GenServer.whereis(server)
-
-  defp check(server) do
-    if Type.server?(server),
-      do: :ok,
-      else:
-        {:error, OptionError.argument(:server, server, "a thread server: its pid or its name")}
   end
 end

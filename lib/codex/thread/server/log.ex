@@ -78,8 +78,8 @@ defmodule Codex.Thread.Server.Log do
   defp next([], log), do: log.next
 
   @doc """
-  Returns what is left from an offset on, as one message: the newest entries that it holds, with
-  those before as `{:cut, first, last}`.
+  Returns the entries from an offset on as one message: the newest ones, with those before as
+  `{:cut, first, last}`.
   """
   @spec rest(t(), offset()) :: [{offset(), term()}]
   def rest(log, from) do

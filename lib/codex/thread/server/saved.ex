@@ -9,7 +9,7 @@ defmodule Codex.Thread.Server.Saved do
   # The longest id or name of a thread that is taken from outside, in bytes.
   @longest 1_024
 
-  @doc "Returns the saved id, nil if there is none."
+  @doc "Returns the saved id, or nil."
   @spec load(t()) :: {:ok, String.t() | nil} | {:error, Error.t()}
   def load(nil), do: {:ok, nil}
 
@@ -69,6 +69,8 @@ defmodule Codex.Thread.Server.Saved do
   end
 
   defp words({:not_encodable, _value, _path}), do: "the id of the thread is not UTF-8"
+  # The name of the error is not known if there is no such folder.
+  defp words(:unknown), do: "it cannot be written: check its folder"
   defp words(reason), do: FileSystem.message(reason)
 
   defp failed(which, kind, reason) do
