@@ -109,11 +109,13 @@ defmodule CodexSdk.MixProject do
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       "At a glance": ["guides/cheatsheet.cheatmd" | guides(~w(coming_from))],
+      Notebooks: notebooks(~w(first_steps tools_and_output sessions_and_usage many_turns)),
       Operation: guides(~w(deployment cli errors debugging telemetry sessions upgrading))
     ]
   end
 
   defp guides(names), do: Enum.map(names, &"guides/#{&1}.md")
+  defp notebooks(names), do: Enum.map(names, &"guides/livebook/#{&1}.livemd")
 
   # Development tools are not documented for users.
   defp in_lib?(module) do

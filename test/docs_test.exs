@@ -7,7 +7,7 @@ defmodule Codex.DocsTest do
   alias Codex.Options.Table
 
   @root Path.expand("..", __DIR__)
-  @guides for path <- Path.wildcard(@root <> "/guides/*.{md,cheatmd}"),
+  @guides for path <- Path.wildcard(@root <> "/guides/**/*.{md,cheatmd,livemd}"),
               do: Path.relative_to(path, @root)
   @documents ~w(README.md CONTRIBUTING.md CHANGELOG.md usage-rules.md) ++ @guides
 

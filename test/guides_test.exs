@@ -321,6 +321,15 @@ defmodule Codex.GuidesTest do
     assert output(model, "What does this project do?", given) == "A web shop.\nThe cart.\n"
   end
 
+  test "the ways to run show a turn while it runs, and a test of an application" do
+    model = Test.start!([respond([shell("echo hi")]), "Fixed."])
+    given = "start_thread([], sandbox: :workspace_write)"
+    assert output(model, "IO.puts(\"ran \#{cmd}", given) =~ ~r/ran .*echo hi.*: 0\nFixed\.\n/
+
+    assert {"All green.", variables} = Code.eval_string(block!("All green."))
+    :ok = Test.stop(variables[:model])
+  end
+
   describe "the worker of the guide" do
     setup do
       start_supervised!(MyApp.Runs)

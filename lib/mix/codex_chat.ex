@@ -188,7 +188,7 @@ defmodule Mix.CodexChat do
   end
 
   defp outcome(state, {:result, {:error, reason}}) do
-    error = Codex.Error.normalize(reason)
+    error = CodexRun.error(reason)
     stopped? = error.kind == :interrupted
     say(state, if(stopped?, do: "[stopped]", else: "[the turn failed: #{error.message}]"))
     error.result

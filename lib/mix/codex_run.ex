@@ -54,6 +54,16 @@ defmodule Mix.CodexRun do
   def ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
 
   @doc """
+  Normalizes the error of a turn. Ends the task with the exit status 141 if `on_event` failed because
+  nobody reads stdout.
+  """
+  @spec error(term()) :: Codex.Error.t()
+  def error(reason) do
+    error = Codex.Error.normalize(reason)
+    if error.details[:raw] == {:shutdown, 141}, do: exit({:shutdown, 141}), else: error
+  end
+
+  @doc """
   Runs `fun`, which runs one turn, in a process of its own. Ctrl-C and SIGTERM stop the turn, and
   `fun` continues with its error; a second Ctrl-C ends the VM. Returns the result of `fun` and the
   exit status of the signal, or nil.

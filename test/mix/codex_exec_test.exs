@@ -56,6 +56,15 @@ defmodule Mix.Tasks.Codex.ExecTest do
     assert body["text"]["format"]["type"] == "json_schema"
   end
 
+  test "stops the turn if nobody reads stdout any more" do
+    # The commands of the turn would run on.
+    model = Test.start!([shell("echo one"), shell("echo two"), shell("sleep 61"), "End."])
+    first = line(model, ["Hello", "--json"]) <> " | head -n 1; echo status=${PIPESTATUS[0]}"
+    assert {out, 0} = System.cmd("bash", ["-c", first], env: env(model), cd: File.cwd!())
+    assert [~s({) <> _, "status=141"] = String.split(out, "\n", trim: true)
+    assert Stub.eventually(fn -> Stub.running("sleep 61") == [] end)
+  end
+
   test "has an exit status for each end", %{tmp_dir: dir} do
     model = Test.start!([http_error(400, "no such thing")])
     stderr = Path.join(dir, "stderr")

@@ -173,7 +173,7 @@ defmodule Mix.Tasks.Codex.Exec do
   defp finish({:ok, _result}, _signal), do: :ok
 
   defp finish({:error, reason}, signal) do
-    error = Codex.Error.normalize(reason)
+    error = CodexRun.error(reason)
     id = error.result && error.result.thread.thread_id
     again = if id, do: "; continue it with --resume #{id}", else: ""
 
