@@ -2,8 +2,9 @@ defmodule Codex.Application do
   @moduledoc false
   # Children that idle until they are needed: readers of runs, background tasks, open requests, the
   # directories to remove with their owners, the staged files, the threads that read files and
-  # credentials, the hooks of threads, the known limits of accounts and their gates, the registered
-  # tools, and the commands of tools. Each restarts alone after a crash.
+  # credentials, the hooks of threads, the known limits of accounts and their gates, the groups of
+  # nodes that run jobs, the registered tools, and the commands of tools. Each restarts alone after
+  # a crash.
   use Application
 
   @impl true
@@ -25,6 +26,7 @@ defmodule Codex.Application do
       Codex.Auth.Runtime,
       Codex.RateLimit.Store,
       Codex.RateLimit.Gate,
+      Codex.Batch.Node.scope(),
       Codex.Tools.Tables,
       {Registry, keys: :duplicate, name: Codex.Tools.Terminals},
       {DynamicSupervisor, name: Codex.Tools.Supervisor, strategy: :one_for_one}

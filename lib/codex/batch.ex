@@ -75,10 +75,42 @@ defmodule Codex.Batch do
   States are on the disk before they count: a prompt is sent after its job was noted as begun, and a
   result is returned after it was noted. The journal has prompts as digests, and answers as text.
 
+  The journal has the node of a job that began on another node, and the job is looked up there.
+
   One batch at a time uses a journal; the file `path.lock` shows that it is in use. A damaged
   journal is repaired, with a warning in the log and the event `[:codex, :batch, :journal,
   :repaired]` about what was lost; then a job that was only queued is uncertain, too. Reading raises
   `Codex.Error` if the file is no journal, or cannot be used.
+  ## Nodes
+
+  With `nodes`, jobs run on connected nodes that have this package: on the node that runs the fewest
+  of those that have the labels in `on` of the job. The option is
+
+    * a list of nodes, or of `{node, labels}`: `[:"a@host", {:"b@host", repo: "shop"}]`
+    * `{:group, name}`: the nodes on which `Codex.Batch.Node` runs, with its labels
+    * a function that gets a map with `:key`, `:prompt`, `:cwd` and `:on` of a job, and returns a
+      node or a list of nodes. The reader of the batch calls it, also repeatedly
+
+  Prompts and options travel to the node. Paths are those of the node: the folder, the home and the
+  CLI. Each node uses its own login: options that can hold a secret, such as `api_key`, `env` and
+  `config`, are refused unless `send_secrets` names them. Functions and modules of approvals, hooks,
+  host tools, `until`, `on_event` and `request_handler` do not travel: they are called on the node
+  that reads the batch. So do `metadata` and `labels` of the thread stay. A pool or a connection is
+  named by an atom, and each node has its own. A module of the option `output` is needed on all
+  nodes.
+
+  A job runs on one node. Its process there asks the reader's node before it sends the prompt, and
+  ends when that node or the connection to it is lost. If the node of a job is lost:
+
+    * before the job began, it moves to another node, or waits for one
+    * otherwise it waits up to `node_wait_ms` for the return of the node, and is then looked up in
+      the threads that the CLI has recorded there, as with a journal. If the node does not return,
+      the job is `:uncertain`, with its node and thread. It never moves
+
+  So each side of a split network knows about its jobs, and none runs twice.
+
+  Nodes may have different versions of this package, as long as they have the same number of the
+  protocol for jobs. Otherwise a node refuses jobs, with an error that names both versions.
   """
 
   alias Codex.Batch.{Job, Options, Run, Worker}

@@ -7,6 +7,7 @@ defmodule Codex.BatchTest do
 
   doctest Codex.Batch
   doctest Codex.Batch.Budget
+  doctest Codex.Batch.Job
   doctest Codex.Batch.Progress
 
   @moduletag :tmp_dir

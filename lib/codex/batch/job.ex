@@ -6,10 +6,12 @@ defmodule Codex.Batch.Job do
   alias Codex.Options.{Schema, Table, Type}
 
   @enforce_keys [:index, :key, :prompt]
-  defstruct [:index, :key, :prompt, :cwd, :timeout_ms, thread: [], turn: [], state: :queued]
+  defstruct [:index, :key, :prompt, :cwd, :timeout_ms, :node] ++
+              [thread: [], turn: [], on: [], state: :queued]
 
   @typedoc """
     * `thread`, `turn` - options, unchecked: those of the batch first
+    * `on` - the labels of the nodes that may run it; `node` - the one that does
     * `state` - what the journal knows of the job
   """
   @type t :: %__MODULE__{
@@ -20,8 +22,13 @@ defmodule Codex.Batch.Job do
           timeout_ms: timeout() | nil,
           thread: keyword(),
           turn: keyword(),
-          state: :queued | {:begun, String.t() | nil} | {:done, map()}
+          on: [{String.t(), term()}],
+          node: node() | nil,
+          state: state()
         }
+
+  @typedoc "A job that has begun has its thread and another node, if these are known."
+  @type state :: :queued | {:begun, String.t() | nil, node() | nil} | {:done, map()}
 
   @type options :: %{thread: [{term(), term()}], turn: [{term(), term()}]}
 
@@ -36,7 +43,9 @@ defmodule Codex.Batch.Job do
              default: %{thread: [], turn: []},
              shown: "`[]`",
              expected: "options of a thread or a turn, as a map or keyword"},
-            {:timeout_ms, :timeout, "the time limit of the job", shown: "that of the batch"}
+            {:timeout_ms, :timeout, "the time limit of the job", shown: "that of the batch"},
+            {:on, :labels, "the labels of the nodes that may run the job: `[repo: \"shop\"]`",
+             expected: "labels, as a map or keyword"}
           ])
 
   # An option of both belongs to the thread, and an unknown one is reported there.
@@ -80,6 +89,7 @@ defmodule Codex.Batch.Job do
            prompt: job.prompt,
            cwd: job.cwd,
            timeout_ms: job.timeout_ms,
+           on: job.on || [],
            thread: base.thread ++ cwd ++ job.options.thread,
            turn: base.turn ++ job.options.turn
          }}
@@ -98,7 +108,24 @@ defmodule Codex.Batch.Job do
   end
 
   defp cast(:job_options, value), do: options(value)
+  defp cast(:labels, value), do: labels(value)
   defp cast(_type, _value), do: :error
+
+  @doc """
+  Returns labels with strings as names.
+
+      iex> Codex.Batch.Job.labels(repo: "shop", repo: "billing")
+      {:ok, [{"repo", "shop"}, {"repo", "billing"}]}
+      iex> Codex.Batch.Job.labels("shop")
+      :error
+  """
+  @spec labels(term()) :: {:ok, [{String.t(), term()}]} | :error
+  def labels(value) do
+    with {:ok, pairs} <- Type.pairs(value) do
+      labels = for {name, value} <- pairs, name = Type.name(name), do: {name, value}
+      if length(labels) == length(pairs), do: {:ok, labels}, else: :error
+    end
+  end
 
   @doc """
   Splits options into those of the thread and those of the turn, and checks them. An option of both

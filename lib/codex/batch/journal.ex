@@ -6,6 +6,7 @@ defmodule Codex.Batch.Journal do
   #   * `{:codex_batch, version}` - the first entry
   #   * `{:queued, key, digest}` - the job was taken from its source, and nothing of it has run
   #   * `{:begun, key}` - written before the turn begins: its prompt may have been sent
+  #   * `{:begun, key, node}` - likewise, on another node
   #   * `{:thread, key, thread_id}` - the thread of the turn
   #   * `{:done, key, record}` - the result, see `Codex.Batch.Recovery`
   #
@@ -44,7 +45,7 @@ defmodule Codex.Batch.Journal do
         }
 
   @typedoc "A digest of a job, and its state; `:seen` in this run."
-  @type state :: :seen | {binary() | nil, :queued | {:begun, String.t() | nil} | {:done, map()}}
+  @type state :: :seen | {binary() | nil, Job.state()}
 
   @doc """
   Opens a journal, or makes it. It belongs to the calling process. A damaged journal is repaired,
@@ -217,8 +218,19 @@ defmodule Codex.Batch.Journal do
   ## The states of jobs
 
   defp state({:queued, key, digest}, entries), do: Map.put(entries, key, {digest, :queued})
-  defp state({:begun, key}, entries), do: put(entries, key, {:begun, nil})
-  defp state({:thread, key, thread_id}, entries), do: put(entries, key, {:begun, thread_id})
+  defp state({:begun, key}, entries), do: put(entries, key, {:begun, nil, nil})
+  defp state({:begun, key, node}, entries), do: put(entries, key, {:begun, nil, node})
+
+  defp state({:thread, key, thread_id}, entries) do
+    node =
+      case entries do
+        %{^key => {_digest, {:begun, _id, node}}} -> node
+        _unknown -> nil
+      end
+
+    put(entries, key, {:begun, thread_id, node})
+  end
+
   defp state({:done, key, record}, entries), do: put(entries, key, {:done, record})
   defp state(_unknown, entries), do: entries
 
@@ -233,7 +245,7 @@ defmodule Codex.Batch.Journal do
   noted as queued. If entries are lost, a queued job may have begun.
   """
   @spec enter(t(), Job.t()) ::
-          {:ok, :queued | {:begun, String.t() | nil} | {:done, map()}, t()} | {:error, Error.t()}
+          {:ok, Job.state(), t()} | {:error, Error.t()}
   def enter(journal, %{key: key} = job) do
     digest = digest(job)
     seen = %{journal | entries: Map.put(journal.entries, key, :seen)}
@@ -246,7 +258,7 @@ defmodule Codex.Batch.Journal do
         {:error, refused(key, "the journal has another prompt or folder for this key")}
 
       %{^key => {_digest, :queued}} when journal.lost? ->
-        {:ok, {:begun, nil}, seen}
+        {:ok, {:begun, nil, nil}, seen}
 
       %{^key => {_digest, state}} ->
         {:ok, state, seen}
@@ -266,9 +278,11 @@ defmodule Codex.Batch.Journal do
     Error.new(:invalid_request, "the job #{shown} cannot run: #{why}")
   end
 
-  @doc "Notes that the turn of a job may begin."
-  @spec begun(t(), term()) :: :ok | {:error, Error.t()}
-  def begun(journal, key), do: write(journal.log, journal.path, {:begun, key})
+  @doc "Notes that the turn of a job may begin, on another node if one is given."
+  @spec begun(t(), term(), node() | nil) :: :ok | {:error, Error.t()}
+  def begun(journal, key, node \\ nil)
+  def begun(journal, key, nil), do: write(journal.log, journal.path, {:begun, key})
+  def begun(journal, key, node), do: write(journal.log, journal.path, {:begun, key, node})
 
   @doc "Notes the thread of a job."
   @spec thread(t(), term(), String.t()) :: :ok | {:error, Error.t()}

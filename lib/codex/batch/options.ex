@@ -2,7 +2,7 @@ defmodule Codex.Batch.Options do
   @moduledoc false
   # The options of a batch.
 
-  alias Codex.Batch.{Budget, Job}
+  alias Codex.Batch.{Budget, Job, Placement, Travel}
   alias Codex.{OptionError, Sessions}
   alias Codex.Options.{Cast, Schema, Type}
 
@@ -47,6 +47,21 @@ defmodule Codex.Batch.Options do
                "what happens to a job whose turn was interrupted by a crash: `:report` makes it " <>
                  "`:uncertain`, `:resume` continues its thread with the prompt \"Continue.\"",
                default: :report},
+              {:nodes, :nodes, "the nodes that run the jobs, see below",
+               shown: "the node that reads the batch",
+               expected:
+                 "a list of nodes and `{node, labels}`, `{:group, name}`, or a function of a job"},
+              {:max_per_node, {:integer, 1, 10_000}, "the most jobs that run at once on a node",
+               shown: "`max_concurrency`"},
+              {:node_wait_ms, :timeout,
+               "how long a job waits for a node that may run it, and for the return of a node " <>
+                 "that was lost while it ran", default: 60_000},
+              {:send_secrets, :secrets,
+               "options that can hold a secret, and are sent to other nodes all the same, such " <>
+                 "as `[:env]`",
+               default: [],
+               shown: "`[]`",
+               expected: "a list of options that can hold a secret, such as :env and :config"},
               {:progress, :boolean,
                "prints a line about the batch to stderr while it runs, if stderr is a terminal",
                default: false}
@@ -70,8 +85,24 @@ defmodule Codex.Batch.Options do
     with {:ok, opts} <- Schema.validate(@schema, opts, &cast/2),
          :ok <- Sessions.Prices.check(opts.prices),
          {:ok, client} <- client(opts.client),
-         do: {:ok, %{opts | client: client, thread: turn(opts)}}
+         opts = %{opts | client: client, thread: turn(opts)},
+         :ok <- travels(opts),
+         do: {:ok, opts}
   end
+
+  defp travels(%{nodes: nil}), do: :ok
+
+  defp travels(opts) do
+    with :ok <- Travel.check(opts.client, opts.send_secrets),
+         :ok <- named(opts.pool),
+         do: Travel.check(opts.thread.thread ++ opts.thread.turn, :thread, opts.send_secrets)
+  end
+
+  # Each node has a pool of this name.
+  defp named(pool) when is_atom(pool), do: :ok
+
+  defp named(pool),
+    do: {:error, OptionError.invalid(:pool, Type.kind(pool), "an atom beside :nodes")}
 
   defp client(%Codex.Options{} = client), do: {:ok, client}
   defp client([]), do: Codex.Options.new([])
@@ -90,5 +121,13 @@ defmodule Codex.Batch.Options do
   defp cast(:server, value), do: if(Type.server?(value), do: {:ok, value}, else: :error)
   defp cast(:job_options, value), do: Job.options(value)
   defp cast(:budget, value), do: Budget.cast(value)
+  defp cast(:nodes, value), do: Placement.nodes(value)
+
+  defp cast(:secrets, value) do
+    if is_list(value) and not List.improper?(value) and value -- Travel.secrets() == [],
+      do: {:ok, value},
+      else: :error
+  end
+
   defp cast(type, value), do: Cast.cast(type, value)
 end

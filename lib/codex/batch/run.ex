@@ -4,20 +4,26 @@ defmodule Codex.Batch.Run do
   # starts a worker for each, and returns their results. There is no other process, so a slow reader
   # starts no further jobs, and workers end with their reader.
 
-  alias Codex.Batch.{Budget, Job, Journal, Progress, Recovery, Result, Worker}
+  alias Codex.Batch.{Budget, Job, Journal, Placement, Progress, Recovery, Result, Travel, Worker}
   alias Codex.{Error, Telemetry}
 
   # Finished results of an ordered batch that wait for an earlier one, for each job that runs.
   @window 10
 
-  @enforce_keys [:batch, :context, :journal, :source, :budget, :progress, :began]
+  # How often jobs that wait for a node look for one.
+  @look_ms 100
+
+  @enforce_keys [:batch, :context, :journal, :source, :budget, :progress, :began, :placement]
   defstruct @enforce_keys ++
-              [:refusal, :reason, running: %{}, ready: %{}, next: 0, taken: 0, counts: %{}]
+              [:refusal, :reason, running: %{}, ready: %{}, next: 0, taken: 0, counts: %{}] ++
+              [waiting: %{}]
 
   # The fields of a run:
   #
   #   * `source` - returns the next element and what follows it; nil after the last
   #   * `running` - workers by their monitors; `ready` - results that were not read yet, by number
+  #   * `waiting` - jobs that no node can run now, by number, each with the time since when it waits
+  #   * `placement` - the nodes (`Codex.Batch.Placement`)
   #   * `next` - the number of the next result; `taken` - the number of jobs so far
   #   * `refusal` - the error of the jobs that do not begin any more; `reason` - why the batch ended
 
@@ -38,6 +44,7 @@ defmodule Codex.Batch.Run do
       journal: journal,
       source: &Enumerable.reduce(batch.jobs, &1, fn job, _none -> {:suspend, {:job, job}} end),
       budget: opts.budget,
+      placement: Placement.new(opts),
       progress: Progress.new(opts.progress),
       began: System.monotonic_time()
     }
@@ -97,11 +104,11 @@ defmodule Codex.Batch.Run do
   ## The next result
 
   defp next(state) do
-    state = fill(state)
+    state = state |> place_waiting() |> fill()
 
     case ready(state) do
       {:ok, _result, _state} = ready -> ready
-      :none when state.running == %{} -> {:done, state}
+      :none when state.running == %{} and state.waiting == %{} -> {:done, state}
       :none -> state |> await() |> next()
     end
   end
@@ -125,9 +132,11 @@ defmodule Codex.Batch.Run do
 
   defp room?(%{source: nil}), do: false
 
-  defp room?(%{batch: %{opts: opts}, running: running, ready: ready}) do
+  defp room?(%{batch: %{opts: opts}, running: running, ready: ready} = state) do
     waiting = if opts.ordered, do: opts.max_concurrency * @window, else: 0
-    map_size(running) < opts.max_concurrency and map_size(ready) <= waiting
+
+    map_size(running) < opts.max_concurrency and map_size(ready) <= waiting and
+      map_size(state.waiting) < opts.max_concurrency * @window
   end
 
   defp take(state) do
@@ -145,14 +154,23 @@ defmodule Codex.Batch.Run do
     index = state.taken
     state = %{state | taken: index + 1}
 
-    case Job.new(element, index, state.batch.opts.thread) do
-      {:ok, job} -> enter(job, state)
+    with {:ok, job} <- Job.new(element, index, state.batch.opts.thread),
+         {:job, job, :ok} <- {:job, job, may_travel(job, state.batch.opts)} do
+      enter(job, state)
+    else
       {:error, key, error} -> failed(%{key: key, index: index}, error, state)
+      {:job, job, {:error, error}} -> failed(job, error, state)
     end
   end
 
   defp failed(job, error, state),
     do: put(Result.without_turn(job, :failed, Error.normalize(error)), state)
+
+  # An option of the job itself may hold a secret, too.
+  defp may_travel(_job, %{nodes: nil}), do: :ok
+
+  defp may_travel(job, opts),
+    do: Travel.check(job.thread ++ job.turn, :options, opts.send_secrets)
 
   defp enter(job, %{journal: nil} = state), do: run_or_refuse(job, state)
 
@@ -185,28 +203,81 @@ defmodule Codex.Batch.Run do
   end
 
   defp run(job, state) do
+    case Placement.place(state.placement, job) do
+      {:ok, node, placement} -> start(%{job | node: node}, %{state | placement: placement})
+      :wait -> wait(job, state)
+      {:error, error} -> failed(job, error, state)
+    end
+  end
+
+  defp start(job, state) do
     emit(state.batch, [:batch, :job, :start], %{}, about(job))
     monitor = Worker.start(job, state.context)
     show(%{state | running: Map.put(state.running, monitor, job)})
   end
 
-  defp about(job), do: %{key: job.key, index: job.index, node: node()}
+  ## Jobs that wait for a node
+
+  defp wait(job, state), do: put_in(state.waiting[job.index], {job, now()})
+
+  defp place_waiting(%{waiting: waiting} = state) when waiting == %{}, do: state
+
+  defp place_waiting(%{waiting: waiting} = state) do
+    waiting |> Map.keys() |> Enum.sort() |> Enum.reduce(state, &place_waiting/2)
+  end
+
+  defp place_waiting(index, %{waiting: waiting, batch: %{opts: opts}} = state) do
+    {job, since} = waiting[index]
+    gone = %{state | waiting: Map.delete(waiting, index)}
+
+    cond do
+      Worker.cancelled?(state.context) -> put(Worker.cancelled(job), gone)
+      error = refusal(state) -> refuse(job, error, gone)
+      map_size(state.running) >= opts.max_concurrency -> state
+      true -> place_waiting(job, since, gone, state)
+    end
+  end
+
+  defp place_waiting(job, since, gone, state) do
+    case Placement.place(state.placement, job) do
+      {:ok, node, placement} ->
+        start(%{job | node: node}, %{gone | placement: placement})
+
+      {:error, error} ->
+        failed(job, error, gone)
+
+      :wait ->
+        if Placement.expired?(state.placement, now() - since),
+          do: put(Placement.nowhere(state.placement, job), gone),
+          else: state
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp about(job), do: %{key: job.key, index: job.index, node: job.node || node()}
 
   ## Results
 
   defp await(%{running: running} = state) do
     receive do
       {monitor, %Result{} = result} when is_map_key(running, monitor) ->
-        ended(monitor, result, state)
+        put(result, ended(monitor, :ok, state))
+
+      {monitor, {:again, why}} when is_map_key(running, monitor) ->
+        wait(%{running[monitor] | node: nil}, ended(monitor, why, state))
 
       {:DOWN, monitor, :process, _pid, reason} when is_map_key(running, monitor) ->
-        ended(monitor, Worker.lost(running[monitor], reason), state)
+        put(Worker.lost(running[monitor], reason), ended(monitor, :ok, state))
+    after
+      if(state.waiting == %{}, do: :infinity, else: @look_ms) -> state
     end
   end
 
-  defp ended(monitor, result, state) do
+  defp ended(monitor, how, state) do
     Worker.forget(monitor)
-    put(result, %{state | running: Map.delete(state.running, monitor)})
+    {job, running} = Map.pop!(state.running, monitor)
+    %{state | running: running, placement: Placement.ended(state.placement, job.node, how)}
   end
 
   defp put(result, state) do

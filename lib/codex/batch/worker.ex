@@ -3,17 +3,12 @@ defmodule Codex.Batch.Worker do
   # The process of a job: runs its turn, and sends the result to the reader of the batch. It is
   # monitored by the reader, and ends with it; a turn ends with the process that runs it.
 
-  alias Codex.Batch.{Budget, Journal, Recovery, Result}
-  alias Codex.{Error, Events, OwnerMonitor, Sessions, Thread}
-  alias Codex.Sessions.Prices
-  alias Codex.Thread.{Runner, Start}
+  alias Codex.Batch.{Budget, Execution, Journal, Recovery, Remote, Result}
+  alias Codex.{Error, OwnerMonitor}
   alias Codex.Turn.Cancellation
 
   # Workers are found by the reference of their batch.
   @registry Codex.Exec.Registry
-
-  # The prompt that continues an interrupted turn, as `retry: :resume` has it.
-  @continue "Continue."
 
   @enforce_keys [:ref, :stopped, :opts, :deadline, :journal]
   defstruct @enforce_keys
@@ -57,8 +52,9 @@ defmodule Codex.Batch.Worker do
   end
 
   @doc """
-  Starts the process of a job. Returns its monitor, which is also the tag of the message
-  `{monitor, result}`.
+  Starts the process of a job that has its node. Returns its monitor, which is also the tag of the
+  message `{monitor, result}`, or `{monitor, {:again, why}}` if nothing of the job has run, because
+  its node refused it or was lost.
   """
   @spec start(Codex.Batch.Job.t(), t()) :: reference()
   def start(job, context) do
@@ -75,7 +71,11 @@ defmodule Codex.Batch.Worker do
             value = {job.key, monitor}
             {:ok, _} = Registry.register(@registry, {:batch, context.ref, reader}, value)
             send(reader, {monitor, :begun})
-            send(reader, {monitor, run(job, context)})
+
+            case run(job, context) do
+              {:result, result} -> send(reader, {monitor, result})
+              {:again, _why} = again -> send(reader, {monitor, again})
+            end
         end
       end)
 
@@ -141,7 +141,7 @@ defmodule Codex.Batch.Worker do
     Process.demonitor(monitor, [:flush])
 
     receive do
-      {^monitor, %Result{}} -> :ok
+      {^monitor, _result} -> :ok
     after
       0 -> :ok
     end
@@ -151,7 +151,7 @@ defmodule Codex.Batch.Worker do
   @spec lost(Codex.Batch.Job.t(), term()) :: Result.t()
   def lost(job, reason) do
     message = "the process of the job ended before its turn did: #{words(reason)}"
-    Result.without_turn(job, :uncertain, Error.new(:crashed, message)) |> Map.put(:node, node())
+    %{Result.without_turn(job, :uncertain, Error.new(:crashed, message)) | node: job.node}
   end
 
   # A reason may hold data of the run.
@@ -159,69 +159,39 @@ defmodule Codex.Batch.Worker do
   defp words(reason) when is_atom(reason), do: inspect(reason)
   defp words(_reason), do: "it crashed"
 
-  ## The turn
+  ## The job
 
   defp run(job, context) do
-    began = now()
-    started_at = DateTime.utc_now()
-    {result, thread} = if cancelled?(context), do: cancelled(job), else: turn(job, context)
-
-    note(job, context, %{
-      result
-      | usd: usd(result, thread, context.opts),
-        node: node(),
-        started_at: started_at,
-        duration_ms: now() - began
-    })
+    cond do
+      cancelled?(context) -> {:result, note(job, context, cancelled(job))}
+      job.node == node() -> {:result, note(job, context, Execution.run(job, env(job, context)))}
+      true -> run_there(job, context)
+    end
   end
 
-  defp cancelled(job) do
+  defp run_there(job, context) do
+    env = env(job, context)
+    env = %{env | hook: env.hook || fn _what -> :ok end}
+
+    with {:result, result} <- Remote.run(job, env, context.opts.node_wait_ms),
+         do: {:result, note(job, context, result)}
+  end
+
+  @doc "Returns the result of a job that the batch's end kept from running."
+  @spec cancelled(Codex.Batch.Job.t()) :: Result.t()
+  def cancelled(job) do
     error = Error.new(:interrupted, "the batch was cancelled before the job began")
-    {Result.without_turn(job, :cancelled, error), nil}
+    %{Result.without_turn(job, :cancelled, error) | node: node(), started_at: DateTime.utc_now()}
   end
 
-  defp turn(%{state: :queued} = job, context),
-    do: with_thread(job, context, [], &run_turn(job, &1, job.prompt, context))
-
-  # The turn has begun before a crash.
-  defp turn(%{state: {:begun, id}} = job, context) do
-    with_thread(job, context, if(id, do: [thread_id: id], else: []), fn thread ->
-      case Recovery.look_up(job, thread, id, context.opts) do
-        {:interrupted, _result} when context.opts.on_interrupted == :resume ->
-          run_turn(job, thread, @continue, context)
-
-        {:interrupted, result} ->
-          result
-
-        result ->
-          result
-      end
-    end)
-  end
-
-  defp with_thread(job, context, extra, fun) do
-    case Start.new(context.opts.client, job.thread, extra) do
-      {:ok, thread} -> {fun.(thread), thread}
-      {:error, reason} -> {Result.of(job, {:error, reason}), nil}
-    end
-  end
-
-  defp run_turn(job, thread, prompt, context) do
-    opts = job.turn ++ limit(job, context)
-    Result.of(job, run_turn(thread, prompt, opts, job, context.journal))
-  end
-
-  defp run_turn(thread, prompt, opts, _job, nil), do: Thread.run(thread, prompt, opts)
-
-  # A run of an agent has several turns.
-  defp run_turn(thread, prompt, opts, job, journal) do
-    if Runner.loop?(opts) do
-      with :ok <- hook(job, journal, :begin),
-           do: Thread.run(thread, prompt, opts ++ listener(job, journal))
-    else
-      with {:ok, opts} <- Runner.opts(opts),
-           do: Thread.run_turn(thread, prompt, opts, &hook(job, journal, &1))
-    end
+  defp env(job, %{opts: opts} = context) do
+    opts
+    |> Map.take([:client, :on_interrupted, :prices])
+    |> Map.merge(%{
+      money?: Budget.money?(opts.budget),
+      limit_ms: limit(job, context),
+      hook: context.journal && (&hook(job, context.journal, &1))
+    })
   end
 
   ## The journal
@@ -232,26 +202,10 @@ defmodule Codex.Batch.Worker do
   # Waits, for a limit or a server, come before.
   defp hook(job, journal, :begin) do
     Process.put(@begun, true)
-    Journal.begun(journal, job.key)
+    Journal.begun(journal, job.key, if(job.node != node(), do: job.node))
   end
 
   defp hook(job, journal, {:thread, id}), do: Journal.thread(journal, job.key, id)
-
-  defp listener(job, journal) do
-    given = Enum.find_value(Enum.reverse(job.turn), &on_event/1)
-
-    on_event = fn event ->
-      with %Events.ThreadStarted{thread_id: id} <- event,
-           do: _ = hook(job, journal, {:thread, id})
-
-      given && given.(event)
-    end
-
-    [on_event: on_event]
-  end
-
-  defp on_event({name, fun}) when name in [:on_event, "on_event"], do: fun
-  defp on_event(_option), do: nil
 
   # A result counts when it is noted. A turn without a known end stays begun.
   defp note(_job, %{journal: nil}, result), do: result
@@ -280,41 +234,7 @@ defmodule Codex.Batch.Worker do
     own = job.timeout_ms || opts.timeout_ms
 
     # `:infinity` is above every number, and so is nil.
-    case min(own, left) do
-      nil -> []
-      ms -> [total_timeout_ms: ms]
-    end
-  end
-
-  ## Money
-
-  defp usd(%{thread_id: nil}, _thread, _opts), do: nil
-
-  defp usd(result, thread, opts) do
-    prices = Map.merge(Prices.all(), opts.prices || %{})
-    model = thread.thread_opts.model || opts.client.model
-
-    case result.usage && Prices.of(model, prices) do
-      nil -> if Budget.money?(opts.budget), do: recorded(result, thread, opts)
-      price -> Prices.cost(tokens(result.usage), price)
-    end
-  end
-
-  defp tokens(usage) do
-    count = fn name -> if is_integer(usage[name]), do: usage[name], else: 0 end
-    {count.("input_tokens"), count.("cached_input_tokens"), 0, count.("output_tokens"), 0}
-  end
-
-  # As the CLI recorded it, with its sub-agents.
-  defp recorded(result, thread, opts) do
-    with home when is_binary(home) <- Runner.home(thread),
-         own = [codex_home: home, scope: :tree, prices: opts.prices],
-         {:ok, %{cost: %{lower_bound: false, usd: usd}, calls: calls}} when calls > 0 <-
-           Sessions.usage(result.thread_id, own) do
-      usd
-    else
-      _unknown -> nil
-    end
+    min(own, left)
   end
 
   defp now, do: System.monotonic_time(:millisecond)
