@@ -7,6 +7,7 @@ defmodule Codex.Batch.Execution do
   alias Codex.{Events, Sessions, Thread}
   alias Codex.Sessions.Prices
   alias Codex.Thread.{Runner, Start}
+  alias Codex.Turn.Cancellation
 
   # The prompt that continues an interrupted turn, as `retry: :resume` has it.
   @continue "Continue."
@@ -100,6 +101,21 @@ defmodule Codex.Batch.Execution do
 
   defp on_event({name, fun}) when name in [:on_event, "on_event"], do: fun
   defp on_event(_option), do: nil
+
+  @doc "Interrupts the turn of a process that runs a job. Returns when the process has ended."
+  @spec stop(pid()) :: :ok
+  def stop(pid), do: pid |> Process.monitor() |> stop(pid)
+
+  # A process that has just begun has no turn yet.
+  defp stop(monitor, pid) do
+    _ = Cancellation.stop(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, _, _} -> :ok
+    after
+      20 -> stop(monitor, pid)
+    end
+  end
 
   ## Money
 

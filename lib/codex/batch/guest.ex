@@ -14,7 +14,7 @@ defmodule Codex.Batch.Guest do
   # Requests and results are maps, so a node may know more fields than another one. A change that
   # another version would misunderstand needs a new number of the protocol.
 
-  alias Codex.Batch.{Execution, Job, Result, Travel, Worker}
+  alias Codex.Batch.{Execution, Job, Result, Travel}
   alias Codex.OwnerMonitor
 
   @protocol 1
@@ -40,7 +40,7 @@ defmodule Codex.Batch.Guest do
 
   @doc "Interrupts the turn of such a process. Returns when it has ended."
   @spec stop(pid()) :: :ok
-  defdelegate stop(pid), to: Worker
+  defdelegate stop(pid), to: Execution
 
   defp run(%{owner: owner, ref: ref} = request) do
     _ = OwnerMonitor.start(owner)

@@ -5,7 +5,6 @@ defmodule Codex.Batch.Worker do
 
   alias Codex.Batch.{Budget, Execution, Journal, Recovery, Remote, Result}
   alias Codex.{Error, OwnerMonitor}
-  alias Codex.Turn.Cancellation
 
   # Workers are found by the reference of their batch.
   @registry Codex.Exec.Registry
@@ -105,18 +104,7 @@ defmodule Codex.Batch.Worker do
 
   @doc "Interrupts the turn of a worker. Returns when the worker has ended."
   @spec stop(pid()) :: :ok
-  def stop(pid), do: pid |> Process.monitor() |> stop(pid)
-
-  # A worker that has just begun has no turn yet.
-  defp stop(monitor, pid) do
-    _ = Cancellation.stop(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, _, _} -> :ok
-    after
-      20 -> stop(monitor, pid)
-    end
-  end
+  defdelegate stop(pid), to: Execution
 
   @doc "Kills the workers of this reader. Returns when they have ended."
   @spec kill_all(t()) :: :ok
