@@ -39,8 +39,9 @@ defmodule Codex.Batch do
   ## Budget
 
   `budget` is a number of tokens, or a keyword list or map with `tokens` and `usd`. Tokens are the
-  input and output tokens of the results; a failed turn of `codex exec` reports none. Money is an
-  estimate by list prices, see `Codex.Sessions.Prices`: of the tokens of the result if the model is
+  input and output tokens of the results, also of failed turns. Those of a failed turn of
+  `codex exec` are read from its recorded thread: an ephemeral one has none. Money is an estimate by
+  list prices, see `Codex.Sessions.Prices`: of the tokens of the result if the model is
   an option of the job, else of the recorded thread.
 
   When the budget is used up, no further job begins, and running jobs end. The next job, which did

@@ -7,7 +7,7 @@ defmodule Codex.Batch.Execution do
   alias Codex.{Events, Sessions, Thread}
   alias Codex.Sessions.Prices
   alias Codex.Thread.{Runner, Start}
-  alias Codex.Turn.Cancellation
+  alias Codex.Turn.{Cancellation, Usage}
 
   # The prompt that continues an interrupted turn, as `retry: :resume` has it.
   @continue "Continue."
@@ -34,6 +34,7 @@ defmodule Codex.Batch.Execution do
     began = now()
     started_at = DateTime.utc_now()
     {result, thread} = turn(job, env)
+    result = %{result | usage: result.usage || spent(result, thread, started_at)}
 
     %{
       result
@@ -117,7 +118,28 @@ defmodule Codex.Batch.Execution do
     end
   end
 
-  ## Money
+  ## Usage
+
+  # `codex exec` does not report the tokens of a turn that failed; its thread records them.
+  defp spent(%{thread_id: id, attempts: n}, thread, started_at) when id != nil and n > 0 do
+    with home when is_binary(home) <- Runner.home(thread),
+         {:ok, turns} <- Sessions.turns(id, codex_home: home) do
+      for %{usage: usage} = turn <- turns, since?(turn, started_at), reduce: nil do
+        sum -> Usage.sum(sum, usage)
+      end
+    else
+      _unknown -> nil
+    end
+  end
+
+  defp spent(_result, _thread, _started_at), do: nil
+
+  defp since?(%{started: started}, started_at) do
+    case started && DateTime.from_iso8601(started) do
+      {:ok, time, _offset} -> DateTime.compare(time, started_at) != :lt
+      _unknown -> false
+    end
+  end
 
   defp usd(%{thread_id: nil}, _thread, _env), do: nil
 

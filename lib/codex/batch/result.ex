@@ -6,7 +6,7 @@ defmodule Codex.Batch.Result do
     * `status` - see below
     * `result` - the `Codex.Turn.Result`, also of a failed turn that had begun; otherwise nil
     * `error` - a `Codex.Error`, nil for the status `:ok`. Its own `result` is nil
-    * `usage` - tokens by the names of the CLI, or nil if none were reported
+    * `usage` - tokens by the names of the CLI, also of a failed turn; nil if they are not known
     * `usd` - the estimated cost in dollars, nil if it is not known. It is computed if the model is
       an option of the job, or the batch has a budget in money
     * `attempts` - the number of attempts; 0 if the job did not begin

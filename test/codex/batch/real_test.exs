@@ -55,6 +55,22 @@ defmodule Codex.Batch.RealTest do
     assert usd > 1.0
   end
 
+  test "the tokens of turns that failed or ran out of time count for the budget" do
+    {model, options} = start(max_concurrency: 1, budget: 200)
+    spending = Test.Steps.respond([Test.Steps.shell("true")], usage: %{input_tokens: 90})
+    refusal = Test.Steps.http_error(400, %{error: %{message: "no"}})
+    Test.push(model, [spending, refusal, spending, Test.Steps.silence(:infinity)])
+    jobs = [%{prompt: "a"}, %{prompt: "b", timeout_ms: 15_000}, %{prompt: "c"}]
+
+    assert [%{status: :failed} = failed, %{status: :failed} = late, %{status: :skipped}] =
+             Enum.to_list(Codex.map(jobs, & &1, options))
+
+    assert late.error.kind == :timeout
+    assert %{"input_tokens" => 90, "output_tokens" => output} = failed.usage
+    assert 2 * (90 + output) >= 200
+    assert late.usage == failed.usage
+  end
+
   # The last text of each request: the prompt of its turn.
   defp sent_prompts(model) do
     for %{path: "/v1/responses" <> _, body: %{"input" => input}} <- Test.requests(model) do
