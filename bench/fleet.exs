@@ -15,6 +15,7 @@ defmodule Bench.Fleet do
     jobs(model, jobs, concurrency)
     queued(Bench.setting("QUEUED", 1_000_000))
     threads(model, Bench.setting("THREADS", 200))
+    servers(model, Bench.setting("THREADS", 200))
     Test.stop(model)
   end
 
@@ -145,6 +146,39 @@ defmodule Bench.Fleet do
     rows = [["process of the pool, connection, value", Bench.number(bytes)]]
     Bench.table(["", "bytes of the VM per thread"], rows)
     {:ok, _} = Pool.drain(pool)
+  end
+
+  ## Memory of idle thread servers
+
+  defp servers(model, count) do
+    pool = pool(model, 1, 1)
+    options = [thread: Test.thread_options(model) ++ [transport: {:pool, pool}]]
+
+    [began, after_turn] =
+      Enum.zip_with(
+        for _ <- 1..count do
+          {:ok, server} = Thread.Server.start_link(options)
+          began = size(server)
+          {:ok, _result} = Thread.Server.run(server, "job")
+          sizes = [began, size(server)]
+          :ok = Thread.Server.stop(server)
+          sizes
+        end,
+        &Bench.median/1
+      )
+
+    IO.puts("## An idle thread server, median of #{count}\n")
+    rows = [["started", began], ["after a turn, with its entries", after_turn]]
+    Bench.table(["", "bytes of the VM"], rows)
+    {:ok, _} = Pool.drain(pool)
+  end
+
+  # The server hibernates a moment after it has replied.
+  defp size(server) do
+    case Process.info(server, [:current_function, :memory]) do
+      [current_function: {:erlang, :hibernate, 3}, memory: bytes] -> bytes
+      _running -> Process.sleep(1) && size(server)
+    end
   end
 
   defp memory(pool) do

@@ -9,7 +9,14 @@ defmodule Codex.GuidesTest do
   @moduletag :codex_cli
   # The tests define them.
   @compile {:no_warn_undefined,
-            [MyAppWeb.CodexTerminal, MyApp.Chats, MyApp.AgentWorker, MyApp.CodexPool, MyApp.Price]}
+            [
+              MyAppWeb.CodexTerminal,
+              MyAppWeb.ChatLive,
+              MyApp.Chats,
+              MyApp.AgentWorker,
+              MyApp.CodexPool,
+              MyApp.Price
+            ]}
 
   @root Path.expand("..", __DIR__)
   @documents [Path.join(@root, "README.md") | Path.wildcard(@root <> "/guides/*.md")]

@@ -41,7 +41,8 @@ defmodule Codex.Thread.Server do
     * `{:event, event}` - an event of the turn, see `Codex.Events`
     * `{:steered, run, input}` - the turn got more input
     * `{:asked, id, question}` - the turn waits for `answer/3`, see *Approvals*
-    * `{:answered, id, answer}` - it has its answer; `:closed` if none came in time
+    * `{:answered, id, answer}` - it has its answer: the decision about an approval, `:given` for
+      other questions, `:closed` if no answer came in time
     * `{:ended, run, outcome}` - the turn is over: `:ok`, or `{:error, error}` with a `Codex.Error`
     * `{:cut, first, last}` - entries with these offsets are not kept any more; its own offset is
       `last`
@@ -76,8 +77,9 @@ defmodule Codex.Thread.Server do
 
   ## After a crash
 
-  The thread of a turn goes on after each failure of a turn, also if the CLI or a server of the pool
-  is killed: followers get `{:ended, run, {:error, error}}`, and the next turn resumes the thread.
+  The thread goes on after each failure of a turn, also if the CLI or a server of the pool is killed:
+  followers get `{:ended, run, {:error, error}}`, and the next turn resumes the thread. A connection
+  as transport needs a name and `reconnect: true` for that.
   If the process of the server is killed, its turn is interrupted and the CLI ends with it. No
   prompt is sent again: a turn that may have run is for the application to repeat.
 
@@ -91,7 +93,9 @@ defmodule Codex.Thread.Server do
       turn; other results than an exception do not count
 
   A turn whose thread cannot be saved is stopped, with an error of the kind `:config`. Without
-  `state`, a server that is started again begins with the thread of `resume`, or a new one.
+  `state`, a server that is started again begins with the thread of `resume`, or a new one. If the
+  thread does not exist any more, turns fail with the kind `:thread_not_found`; the input `/new`
+  begins a new thread.
 
   Give a server a name, so that a thread has one server: `{:via, Registry, {MyApp.Threads, id}}`
   on a node, `{:global, {MyApp, id}}` in a cluster.
@@ -101,7 +105,7 @@ defmodule Codex.Thread.Server do
   #{Codex.Thread.Server.Options.docs()}
 
   As the child of a supervisor, a server has `restart: :transient`: it is not started again after
-  `idle_ms` and `stop/1`. An idle server takes about 10 kB, and its buffer.
+  `idle_ms` and `stop/1`. An idle server takes 3 to 5 kB, and its buffer.
 
   ## Errors
 
@@ -129,7 +133,7 @@ defmodule Codex.Thread.Server do
           | {:event, Codex.Events.t()}
           | {:steered, run(), Input.t()}
           | {:asked, id :: String.t(), question()}
-          | {:answered, id :: String.t(), answer :: term() | :closed}
+          | {:answered, id :: String.t(), Codex.Approvals.decision() | :cancel | :given | :closed}
           | {:ended, run(), :ok | {:error, Error.t()}}
           | {:cut, first :: offset(), last :: offset()}
 

@@ -1,33 +1,44 @@
 defmodule Codex.Thread.Server.Followers do
   @moduledoc false
   # The processes that follow a thread. Each has at most one message of entries that it has not
-  # acknowledged; meanwhile, new entries wait in the log, which may drop them.
+  # acknowledged; meanwhile, new entries wait in the log, which may drop them. A message that the
+  # connection of a node does not take at once is sent a moment later, so that a slow node does not
+  # suspend the server.
   #
   # Functions send messages `{:codex_thread, ref, entries}`.
 
   alias Codex.Thread.Server.Log
 
+  # The pause before a message to a busy node is sent again, in ms.
+  @again_ms 100
+
   @type follower :: %{
           pid: pid(),
           monitor: reference(),
           next: Log.offset(),
-          waits?: boolean()
+          state: :waits | :reads | :busy
         }
   @type t :: %{reference() => follower()}
 
   @doc "Adds a follower, which gets entries from an offset on. `ref` names it in its messages."
   @spec add(t(), pid(), reference(), Log.offset(), Log.t()) :: t()
   def add(followers, pid, ref, from, log) do
-    follower = %{pid: pid, monitor: Process.monitor(pid), next: from, waits?: true}
+    follower = %{pid: pid, monitor: Process.monitor(pid), next: from, state: :waits}
     Map.put(followers, ref, deliver(follower, ref, log))
   end
 
-  @doc "A follower has handled its message: it gets the next one, when there are entries."
-  @spec ack(t(), reference(), Log.t()) :: t()
-  def ack(followers, ref, log) do
+  @doc """
+  Sends a follower the next entries: it has acknowledged its message (`:reads`), or its node was
+  busy (`:busy`).
+  """
+  @spec next(t(), reference(), :reads | :busy, Log.t()) :: t()
+  def next(followers, ref, state, log) do
     case followers do
-      %{^ref => follower} -> %{followers | ref => deliver(%{follower | waits?: true}, ref, log)}
-      _unknown -> followers
+      %{^ref => %{state: ^state} = follower} ->
+        %{followers | ref => deliver(%{follower | state: :waits}, ref, log)}
+
+      _unknown ->
+        followers
     end
   end
 
@@ -36,21 +47,30 @@ defmodule Codex.Thread.Server.Followers do
   def deliver(followers, log),
     do: Map.new(followers, fn {ref, follower} -> {ref, deliver(follower, ref, log)} end)
 
-  defp deliver(%{waits?: true, next: next} = follower, ref, %{next: newest} = log)
+  defp deliver(%{state: :waits, next: next} = follower, ref, %{next: newest} = log)
        when next < newest do
     {entries, next} = Log.read(log, next)
-    send(follower.pid, {:codex_thread, ref, entries})
-    %{follower | next: next, waits?: false}
+
+    if sent?(follower.pid, ref, entries) do
+      %{follower | next: next, state: :reads}
+    else
+      _ = Process.send_after(self(), {:again, ref}, @again_ms)
+      %{follower | state: :busy}
+    end
   end
 
   defp deliver(follower, _ref, _log), do: follower
+
+  # The monitor reports a node that is lost.
+  defp sent?(pid, ref, entries),
+    do: :erlang.send(pid, {:codex_thread, ref, entries}, [:nosuspend]) == :ok
 
   @doc "Sends each follower a last message, with the newest entries that it has not got."
   @spec finish(t(), Log.t()) :: :ok
   def finish(followers, log) do
     for {ref, %{next: next, pid: pid}} <- followers,
         [_ | _] = entries <- [Log.rest(log, next)],
-        do: send(pid, {:codex_thread, ref, entries})
+        do: sent?(pid, ref, entries)
 
     :ok
   end

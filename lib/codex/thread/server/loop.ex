@@ -108,7 +108,7 @@ defmodule Codex.Thread.Server.Loop do
     with {:ok, asked} <- Map.fetch(data.asked, id),
          :ok <- decision(asked.question, answer) do
       GenServer.reply(asked.from, answer)
-      {:reply, :ok, closed(id, answer, data)}
+      {:reply, :ok, closed(id, shown(asked.question, answer), data)}
     else
       :error -> {:reply, {:error, {:request_closed, id}}, data}
       {:error, error} -> {:reply, {:error, error}, data}
@@ -133,6 +133,10 @@ defmodule Codex.Thread.Server.Loop do
 
   defp no_turn(%{thread: %{thread_id: nil}}), do: {:error, :missing_thread_id}
   defp no_turn(%{thread: %{thread_id: id}}), do: {:error, {:no_turn, id}}
+
+  # The text that a user typed is for the turn alone.
+  defp shown(%_request{}, _answer), do: :given
+  defp shown(_event, decision), do: decision
 
   # Requests other than approvals have answers of their own kinds.
   defp decision(%_request{}, _answer), do: :ok
@@ -161,7 +165,7 @@ defmodule Codex.Thread.Server.Loop do
 
   @impl true
   def handle_cast({:ack, ref}, data),
-    do: {:noreply, %{data | followers: Followers.ack(data.followers, ref, data.log)}}
+    do: {:noreply, deliver(ref, :reads, data)}
 
   def handle_cast(_other, data), do: {:noreply, data}
 
@@ -185,7 +189,8 @@ defmodule Codex.Thread.Server.Loop do
       else: {:noreply, gone(monitor, data)}
   end
 
-  def handle_info({:interrupt, ref}, %{run: %{ref: ref}} = data), do: {:noreply, interrupt(data)}
+  def handle_info({:interrupt, ref}, %{run: %{ref: ref}} = data), do: {:noreply, again(data)}
+  def handle_info({:again, ref}, data), do: {:noreply, deliver(ref, :busy, data)}
 
   def handle_info(:idle, data) do
     left = if idle?(data), do: data.touched + data.opts.idle_ms - now(), else: data.opts.idle_ms
@@ -216,8 +221,8 @@ defmodule Codex.Thread.Server.Loop do
 
   defp begin(run, data) do
     {pid, monitor} = Worker.start(data.thread, run, data.opts.state)
-    run = Map.merge(Map.delete(run, :opts), %{pid: pid, monitor: monitor})
-    put(%{data | run: %{run | input: nil}}, {:began, run.ref, run.input})
+    running = %{ref: run.ref, from: run.from, pid: pid, monitor: monitor, interrupted?: false}
+    put(%{data | run: running}, {:began, run.ref, run.input})
   end
 
   defp enqueue(run, data), do: %{data | queue: data.queue ++ [run]}
@@ -261,8 +266,11 @@ defmodule Codex.Thread.Server.Loop do
     {:error, {:exec_failed, Error.new(:crashed, message)}}
   end
 
+  defp interrupt(%{run: %{interrupted?: true}} = data), do: data
+  defp interrupt(data), do: again(put_in(data.run.interrupted?, true))
+
   # A turn that has just begun cannot be found yet.
-  defp interrupt(data) do
+  defp again(data) do
     _ = Cancellation.stop(data.run.pid)
     _ = Process.send_after(self(), {:interrupt, data.run.ref}, @again_ms)
     data
@@ -291,6 +299,9 @@ defmodule Codex.Thread.Server.Loop do
     log = Log.put(data.log, entry)
     %{data | followers: Followers.deliver(data.followers, log), log: Log.trim(log)}
   end
+
+  defp deliver(ref, state, data),
+    do: %{data | followers: Followers.next(data.followers, ref, state, data.log)}
 
   # A follower, or a handler whose request has another answer, or none in time.
   defp gone(monitor, data) do
