@@ -96,11 +96,11 @@ defmodule Codex.Text do
 
   # The place of the first sequence that more text can complete, or the size of the text.
   defp open_sequence(text, at) do
-    case text do
-      <<_::binary-size(at), ?\r>> -> at
-      <<_::binary-size(at), ?\e, rest::binary>> -> open_sequence(text, at, ?\e, rest)
-      <<_::binary-size(at), 0xC2, c1, rest::binary>> -> open_sequence(text, at, c1, rest)
-      <<_::binary-size(at), _, _::binary>> -> open_sequence(text, at + 1)
+    case binary_part(text, at, byte_size(text) - at) do
+      <<?\r>> -> at
+      <<?\e, rest::binary>> -> open_sequence(text, at, ?\e, rest)
+      <<0xC2, c1, rest::binary>> -> open_sequence(text, at, c1, rest)
+      <<_, _::binary>> -> open_sequence(text, at + 1)
       _end -> at
     end
   end

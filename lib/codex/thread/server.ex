@@ -57,9 +57,8 @@ defmodule Codex.Thread.Server do
 
       {:DOWN, ref, :process, _server, reason}
 
-  `reason` is `{:shutdown, :idle}` after `idle_ms`, `{:shutdown, :stopped}` after `stop/1`,
-  `:shutdown` if its supervisor ended, and another one after a crash, or if the node of the server
-  is lost (`:noconnection`). The server monitors its followers, and forgets those that end. Callers
+  `reason` is `{:shutdown, :idle}` after `idle_ms`, `:normal` after `stop/1`, `:shutdown` if its
+  supervisor ended, `:noconnection` if the node of the server is lost, and another one after a crash. The server monitors its followers, and forgets those that end. Callers
   and followers may be on other nodes.
 
   ## Approvals

@@ -2,10 +2,11 @@ defmodule Codex.Thread.ServerFollowersTest do
   # Followers that are late, slow or on another node, and servers that stop, are lost or unknown.
   use ExUnit.Case, async: true
 
-  import Codex.Test.Steps, only: [message: 1, silence: 1]
+  import Codex.Test.Steps, only: [message: 1, silence: 1, tool_call: 2]
 
   alias Codex.{AppServer, Connected, Error, OptionError, OtherVM, Pool, Stub, Test}
   alias Codex.Thread.Server
+  alias Codex.Thread.Server.{Followers, Log}
 
   @moduletag :codex_cli
   @moduletag timeout: 180_000
@@ -250,7 +251,7 @@ defmodule Codex.Thread.ServerFollowersTest do
       assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(running)
       assert {:error, {:exec_failed, %{kind: :interrupted}}} = Task.await(waiting)
       assert_received {:codex_thread, ^ref, [{_, {:ended, _, {:error, _}}} | _]}
-      assert_receive {:DOWN, ^ref, :process, ^server, {:shutdown, :stopped}}, 10_000
+      assert_receive {:DOWN, ^ref, :process, ^server, :normal}, 10_000
       eventually(fn -> Stub.running(model.workspace) == [] end)
       assert sent(model) == ["hang"]
       assert Server.stop(server) == {:error, {:no_thread_server, server}}
@@ -443,6 +444,36 @@ defmodule Codex.Thread.ServerFollowersTest do
       assert Server.steer(server, "more") == {:error, {:unsupported, :exec}}
       Server.interrupt(server)
     end
+  end
+
+  test "followers answer questions of an app-server, and see that there was an answer" do
+    options = for label <- ["A", "B"], do: %{label: label, description: label}
+    question = %{id: "q", header: "Pick", question: "Which?", options: options}
+    model = Test.start!([tool_call("request_user_input", %{questions: [question]}), "Then B."])
+    conn = Connected.connect!(model, experimental_api: true)
+    over = [transport: {:app_server, conn}, collaboration_mode: :plan]
+    thread = Test.thread_options(model) ++ over
+    server = start_supervised!({Server, thread: thread, approvals: :followers})
+    task = Task.async(fn -> Server.run(server, "Which?") end)
+    entries = Server.stream(server)
+    {_, {:asked, id, asked}} = Enum.find(entries, &match?({_, {:asked, _, _}}, &1))
+    assert %AppServer.Request.UserInput{questions: [%{question: "Which?"}]} = asked
+    assert Server.answer(server, id, %{"q" => "B"}) == :ok
+    assert {:ok, result} = Task.await(task, 60_000)
+    assert to_string(result) == "Then B."
+    assert {:answered, id, :given} in for({_, entry} <- read(server, :start), do: entry)
+    assert inspect(List.last(Test.requests(model)).body, limit: :infinity) =~ ~s([\\"B\\"])
+  end
+
+  test "a follower on a busy node gets its message later" do
+    log = Enum.reduce(1..3, Log.new(10, 1_000, 5), &Log.put(&2, &1))
+    ref = make_ref()
+    followers = Followers.add(%{}, self(), ref, 5, Log.new(10, 1_000, 5))
+    busy = put_in(followers[ref].state, :busy)
+    assert Followers.deliver(busy, log) == busy
+    assert Followers.next(busy, ref, :reads, log) == busy
+    assert %{^ref => %{state: :reads, next: 8}} = Followers.next(busy, ref, :busy, log)
+    assert_received {:codex_thread, ^ref, [{5, 1}, {6, 2}, {7, 3}]}
   end
 
   describe "nodes:" do

@@ -125,7 +125,7 @@ defmodule Codex.Thread.Server.Loop do
     do: {:reply, :ok, %{data | followers: Followers.remove(data.followers, ref)}}
 
   defp request(:status, _from, data), do: {:reply, {:ok, status(data)}, data}
-  defp request(:stop, _from, data), do: {:stop, {:shutdown, :stopped}, :ok, data}
+  defp request(:stop, _from, data), do: {:stop, :normal, :ok, data}
 
   defp from(:start, log), do: log.first
   defp from(:now, log), do: log.next
