@@ -6,8 +6,6 @@ defmodule Codex.ConsumerTest do
 
   alias Codex.{Git, Http, Stub, WithoutRust}
 
-  @moduletag timeout: 300_000
-
   @root Path.expand("..", __DIR__)
   @lines_of_a_turn ~s(cat >/dev/null; echo "$turn")
 

@@ -7,7 +7,6 @@ defmodule Codex.ExamplesControlTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   @server Path.expand("children/mcp_server.py", __DIR__)
 

@@ -8,7 +8,6 @@ defmodule Codex.ExamplesTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   defp run(model, name, args \\ [], env \\ %{}),
     do: OtherVM.run(Example.program(model, name, args, env))

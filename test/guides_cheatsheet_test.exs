@@ -6,7 +6,6 @@ defmodule Codex.GuidesCheatsheetTest do
   alias Codex.Test
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @guides Path.expand("../guides", __DIR__)
   # One pixel.

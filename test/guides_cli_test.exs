@@ -4,7 +4,6 @@ defmodule Codex.GuidesCLITest do
 
   @moduletag :codex_cli
   @moduletag :cli_pin
-  @moduletag timeout: 300_000
 
   @guide File.read!(Path.expand("../guides/cli.md", __DIR__))
   @blocks for [_, code] <- Regex.scan(~r/^```elixir\n(.*?)^```/ms, @guide), do: code

@@ -4,7 +4,6 @@ defmodule Codex.GuidesLivebookTest do
   use ExUnit.Case, async: false
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @folder Path.expand("../guides/livebook", __DIR__)
   @notebooks @folder |> Path.join("*.livemd") |> Path.wildcard()

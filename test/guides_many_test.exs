@@ -8,7 +8,6 @@ defmodule Codex.GuidesManyTest do
   alias Codex.{Stub, Test}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
   @compile {:no_warn_undefined, MyApp.ExplainWorker}
 
   @guide Path.expand("../guides/many.md", __DIR__)

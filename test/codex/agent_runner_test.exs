@@ -20,8 +20,6 @@ defmodule Codex.AgentRunnerTest do
   doctest Codex.ToolGuardrail
   doctest Codex.Turn.Usage
 
-  @moduletag timeout: 120_000
-
   defmodule Add do
     use Codex.Tool,
       name: "add",

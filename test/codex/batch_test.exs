@@ -11,7 +11,6 @@ defmodule Codex.BatchTest do
   doctest Codex.Batch.Progress
 
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   # Notes its prompt, and answers with it.
   @echo """

@@ -200,7 +200,6 @@ defmodule Codex.ConfigTest do
       assert [%Error{reason: :unknown_key, nearest: nil}] = Config.warnings(load!(context))
     end
 
-    @tag timeout: 120_000
     test "they take little memory", context do
       # 10 MB on one line, and the part of it that the parser keeps.
       for text <- [

@@ -281,7 +281,6 @@ defmodule Codex.JSONLTest do
       assert [%Events.Unknown{raw: ^wanted}] = JSONL.decode(line)
     end
 
-    @tag timeout: 300_000
     test "hostile lines take little memory" do
       for make <- [
             ~S|"[" <> String.duplicate("{},", 20_000_000) <> "{}]"|,

@@ -5,7 +5,6 @@ defmodule Codex.NativeCompilerTest do
   use ExUnit.Case, async: true
 
   @moduletag :tmp_dir
-  @moduletag timeout: 120_000
 
   @root Path.expand("../..", __DIR__)
   @files ~w(Cargo.toml Cargo.lock native/compiler.exs native/prebuilt.exs) ++

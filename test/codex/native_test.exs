@@ -5,7 +5,6 @@ defmodule Codex.NativeTest do
   alias Codex.OtherVM
 
   @moduletag :tmp_dir
-  @moduletag timeout: 120_000
 
   @reload """
   reload = fn ->

@@ -1139,7 +1139,6 @@ defmodule Codex.OptionsTest do
 
   describe "the real CLI" do
     @describetag :codex_cli
-    @describetag timeout: 120_000
 
     # It accepts each of them with --strict-config; what it does where that can be seen. A function gets the request.
     @contract [

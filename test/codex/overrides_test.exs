@@ -7,7 +7,6 @@ defmodule Codex.OverridesTest do
   alias Codex.Options.Overrides
 
   @moduletag :codex_cli
-  @moduletag timeout: 120_000
 
   test "values and names of every form come back as they were given" do
     :rand.seed(:exsss, {3, 1, 4})

@@ -7,7 +7,6 @@ defmodule Codex.PoolTest do
   alias Codex.{AppServer, Batch, Connected, Pool, Stub, Test, Thread, Threads}
 
   @moduletag :codex_cli
-  @moduletag timeout: 120_000
 
   # Answers with the last prompt; a prompt that begins with "slow" takes a while.
   defp echo(%{body: %{"input" => input}}) do

@@ -10,7 +10,6 @@ defmodule Codex.RunningTest do
   alias Codex.Turn.Running
 
   @moduletag :tmp_dir
-  @moduletag timeout: 60_000
 
   defp of(pid), do: Enum.find(Codex.running(), &(&1.pid == pid))
 

@@ -7,7 +7,6 @@ defmodule Codex.TemporaryDirectoriesTest do
   alias Codex.{OtherVM, TemporaryDirectories}
 
   @moduletag :tmp_dir
-  @moduletag timeout: 120_000
 
   # Removing goes on for seconds after a VM, and machines are busy.
   defp gone?(dir), do: eventually(fn -> File.ls!(dir) == [] end, 30_000)

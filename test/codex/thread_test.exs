@@ -9,7 +9,6 @@ defmodule Codex.ThreadTest do
   alias Codex.Turn.Result
 
   @moduletag :codex_cli
-  @moduletag timeout: 60_000
 
   defp resume(model, id),
     do: Codex.resume_thread(id, Codex.Test.options(model), Codex.Test.thread_options(model))

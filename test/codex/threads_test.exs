@@ -8,8 +8,6 @@ defmodule Codex.ThreadsTest do
 
   doctest Codex.AppServer.Compaction
 
-  @moduletag timeout: 60_000
-
   defp start(script, options \\ []) do
     model = Test.start!(script)
     conn = connect!(model, experimental_api: true)

@@ -8,7 +8,6 @@ defmodule Codex.TurnOptionsTest do
   alias Codex.{Error, Events, Exec, Items, RunResultStreaming, Stub, Thread}
 
   @moduletag :tmp_dir
-  @moduletag timeout: 60_000
 
   # The same script on both transports.
   defp threads(script, opts \\ []) do

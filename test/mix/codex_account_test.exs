@@ -8,7 +8,6 @@ defmodule Mix.Tasks.Codex.AccountTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   setup %{tmp_dir: dir} do
     model = Test.start!([])

@@ -6,7 +6,6 @@ defmodule Mix.Tasks.Codex.BatchTest do
   alias Mix.Tasks.Codex.Batch
 
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   @echo """
   prompt=$(cat)

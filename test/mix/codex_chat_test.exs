@@ -8,7 +8,6 @@ defmodule Mix.Tasks.Codex.ChatTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   defp chat(model, more) do
     args = ["codex.chat", "--cwd", model.workspace | more]

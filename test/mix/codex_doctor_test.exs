@@ -6,7 +6,6 @@ defmodule Mix.Tasks.Codex.DoctorTest do
   alias Mix.Tasks.Codex.Doctor
 
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   setup %{tmp_dir: dir} do
     shell = Mix.shell()

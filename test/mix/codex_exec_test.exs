@@ -8,7 +8,6 @@ defmodule Mix.Tasks.Codex.ExecTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   defp args(model, more),
     do: ["codex.exec" | more] ++ ["--skip-git-repo-check", "--cwd", model.workspace]

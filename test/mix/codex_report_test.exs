@@ -8,7 +8,6 @@ defmodule Mix.Tasks.Codex.ReportTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   @key "sk-test-0123456789abcdefghij"
 

@@ -8,7 +8,6 @@ defmodule Codex.AppServer.KillsTest do
   alias Codex.{AppServer, OtherVM, Test, Thread}
 
   @moduletag :codex_cli
-  @moduletag timeout: 60_000
 
   # A command that is found again by its number.
   defp start do

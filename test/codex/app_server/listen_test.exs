@@ -10,7 +10,6 @@ defmodule Codex.AppServer.ListenTest do
   alias Codex.Subprocess.Exit
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @ready "Ask Codex to do anything"
   @escalated [sandbox_permissions: "require_escalated", justification: "May I?"]

@@ -9,7 +9,6 @@ defmodule Codex.AppServer.ReconnectTest do
 
   doctest Codex.AppServer.Reconnect
 
-  @moduletag timeout: 60_000
   @moduletag :tmp_dir
 
   defp connect(script, options) do

@@ -10,7 +10,6 @@ defmodule Codex.AppServer.RemoteTest do
   doctest Codex.AppServer.DefaultSocket
 
   @moduletag :codex_cli
-  @moduletag timeout: 120_000
 
   # One that listens does not look at its stdin.
   @ladder [{:signal, :term, 2_000}]

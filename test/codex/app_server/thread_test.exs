@@ -11,7 +11,6 @@ defmodule Codex.AppServer.ThreadTest do
   doctest Codex.Stream
 
   @moduletag :codex_cli
-  @moduletag timeout: 60_000
 
   defp start(script, options \\ []) do
     model = Test.start!(script)

@@ -9,7 +9,6 @@ defmodule Codex.AppServer.TokensTest do
   alias Codex.AppServer.Request
 
   @moduletag :codex_cli
-  @moduletag timeout: 60_000
 
   defp ask(command),
     do: shell(command, sandbox_permissions: "require_escalated", justification: "May I?")

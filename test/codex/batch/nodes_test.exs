@@ -5,7 +5,6 @@ defmodule Codex.Batch.NodesTest do
   alias Codex.{Batch, Peers, Stub}
 
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   # Notes its prompt, and answers with it. Without another process.
   @echo """

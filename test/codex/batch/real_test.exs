@@ -10,7 +10,6 @@ defmodule Codex.Batch.RealTest do
   alias Codex.Turn.Result
 
   @moduletag :codex_cli
-  @moduletag timeout: 300_000
 
   # Answers with the last prompt.
   defp echo(%{body: %{"input" => input}}) do

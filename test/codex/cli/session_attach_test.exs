@@ -10,7 +10,6 @@ defmodule Codex.CLI.SessionAttachTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 240_000
 
   @ready "Ask Codex to do anything"
   @root Path.expand("../../..", __DIR__)

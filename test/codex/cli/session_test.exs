@@ -9,7 +9,6 @@ defmodule Codex.CLI.SessionTest do
   alias Codex.Subprocess.{Error, Exit}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @ready "Ask Codex to do anything"
 

@@ -26,7 +26,6 @@ defmodule Codex.Config.DifferentialTest do
   alias Codex.{AppServerClient, Config, ConfigStacks}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @stacks 320
   # A server keeps its overrides; everything else it reads anew for each request.

@@ -9,7 +9,6 @@ defmodule Codex.Config.SchemaTest do
   alias Codex.{Config, ConfigSchemaCases, ConfigStacks}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @dir Path.join(Mix.Project.build_path(), "codex_test")
 

@@ -9,7 +9,6 @@ defmodule Codex.MCP.OAuthCliTest do
 
   @moduletag :codex_cli
   @moduletag :tmp_dir
-  @moduletag timeout: 300_000
 
   setup %{tmp_dir: dir} do
     server = OAuthServer.start!()

@@ -6,7 +6,6 @@ defmodule Codex.MCP.PeersTest do
   alias Codex.MCP.Client
   alias Codex.MCPServers
 
-  @moduletag timeout: 120_000
   @moduletag capture_log: true
 
   # Node and Python take seconds to start on a busy machine.

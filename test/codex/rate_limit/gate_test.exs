@@ -7,7 +7,6 @@ defmodule Codex.RateLimit.GateTest do
   alias Codex.RateLimit.Gate
 
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   defp account, do: "test:#{System.unique_integer([:positive])}"
 

@@ -203,7 +203,6 @@ defmodule Codex.Sessions.HostileTest do
     refute_received _message
   end
 
-  @tag timeout: 300_000
   test "many files are listed", %{tmp_dir: home} do
     folder = Path.join(home, day())
     File.mkdir_p!(folder)

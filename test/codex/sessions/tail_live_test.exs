@@ -8,7 +8,6 @@ defmodule Codex.Sessions.TailLiveTest do
   alias Codex.{AppServer, Events, Sessions, Test, Thread, Threads}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @compression ["local_thread_store_compression"]
 

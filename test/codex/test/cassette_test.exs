@@ -7,7 +7,6 @@ defmodule Codex.Test.CassetteTest do
   alias Codex.Test.Cassette
 
   @moduletag :tmp_dir
-  @moduletag timeout: 180_000
 
   @key "sk-live-0123456789abcdef"
 

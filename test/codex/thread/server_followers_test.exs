@@ -9,7 +9,6 @@ defmodule Codex.Thread.ServerFollowersTest do
   alias Codex.Thread.Server.{Followers, Log}
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   defp echo(%{body: %{"input" => input}}) do
     %{"content" => [%{"text" => text} | _]} = List.last(input)

@@ -10,7 +10,6 @@ defmodule Codex.Thread.ServerTest do
   doctest Codex.Thread.Server.Log
 
   @moduletag :codex_cli
-  @moduletag timeout: 180_000
 
   @transports [:exec, :app_server, :pool]
 

@@ -8,8 +8,6 @@ defmodule Codex.Tools.ExecEdgesTest do
   alias Codex.{Bridge, Items, OtherVM, Stub, Test, Thread}
   alias Codex.Tools.Toolset
 
-  @moduletag timeout: 120_000
-
   defmodule Echo do
     use Codex.Tool, name: "echo", description: "Echoes", timeout_ms: 20_000
 

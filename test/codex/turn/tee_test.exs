@@ -13,7 +13,6 @@ defmodule Codex.Turn.TeeTest do
   doctest Mask
 
   @moduletag :tmp_dir
-  @moduletag timeout: 60_000
 
   @key "sk-secret-of-tee-12345"
 

@@ -7,7 +7,6 @@ defmodule Codex.Turn.TimeoutsCLITest do
   alias Codex.{Error, Events, Items, Stub, Thread}
 
   @moduletag :codex_cli
-  @moduletag timeout: 120_000
 
   @fast [base_delay_ms: 1, jitter: false]
 
