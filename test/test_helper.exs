@@ -63,4 +63,4 @@ exclude =
   end
 
 # A test ends by what it waits for, also on a machine with other work. This is for one that hangs.
-ExUnit.start(exclude: exclude, timeout: 300_000)
+ExUnit.start(exclude: exclude, timeout: 300_000, assert_receive_timeout: 20_000)
