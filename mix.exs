@@ -105,7 +105,7 @@ defmodule CodexSdk.MixProject do
     [
       "Running turns":
         guides(~w(ways_to_run options app_server terminal events tools structured_output)) ++
-          guides(~w(hooks agents long_runs many jobs mix_tasks)),
+          guides(~w(hooks agents long_runs many session_store jobs mix_tasks)),
       "Models, credentials, configuration":
         guides(~w(models auth configuration skills_prompts mcp costs)),
       "At a glance": ["guides/cheatsheet.cheatmd" | guides(~w(coming_from))],
@@ -144,7 +144,7 @@ defmodule CodexSdk.MixProject do
         Codex.Review,
         Codex.Review.Finding
       ],
-      "Many at once": ~r/^Codex\.(Batch|Pool|Thread\.Server)(\.|$)/,
+      "Many at once": ~r/^Codex\.(Batch|Pool|SessionStore|Thread\.Server)(\.|$)/,
       Options: [Codex.Options, Codex.Thread.Options, Codex.Exec.Options],
       Hooks: ~r/^Codex\.Hooks(\.|$)/,
       "Approvals and tools": [

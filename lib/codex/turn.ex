@@ -30,6 +30,7 @@ defmodule Codex.Turn do
     blocked: 0,
     redacted: nil,
     extras: %{},
+    mirror: nil,
     kept: %Kept{},
     children: %{},
     warnings: %Warnings{},
@@ -75,6 +76,8 @@ defmodule Codex.Turn do
     before = turn.redacted || %{outputs: 0, events: 0}
     {event, %{turn | redacted: Map.merge(before, counts, fn _key, n, m -> n + m end)}}
   end
+
+  def add(%__MODULE__{} = turn, {:mirror, status} = event), do: {event, %{turn | mirror: status}}
 
   # A further turn adds to the lines of the turns before.
   def add(%__MODULE__{} = turn, {:extras, map} = event) do
@@ -319,6 +322,7 @@ defmodule Codex.Turn do
       repairs: turn.repairs,
       blocked: turn.blocked,
       redacted: turn.redacted,
+      mirror: turn.mirror,
       raw:
         Map.merge(turn.extras, %{
           events: events,

@@ -12,7 +12,7 @@ defmodule Codex.AreasTest do
     ~w(skills prompts mcp_config),
     ~w(pool app_server exec mcp bridge),
     ~w(jsonrpc turn review),
-    ~w(models auth agents),
+    ~w(models auth agents session_store),
     ~w(options tools tool files hooks approvals retry rate_limit telemetry),
     ~w(sessions config home temporary_directories program protocol),
     ~w(http error jsonl input),
@@ -42,7 +42,7 @@ defmodule Codex.AreasTest do
         ~w(config/error subprocess/error compat/constraint_error),
     "settings" =>
       ~w(option_error options/schema options/type options/keywords options/places) ++
-        ~w(options/rows options/sandbox options/effort),
+        ~w(options/rows options/sandbox options/effort session_store/settings),
     "tool" => ~w(tool function_tool tool_output),
     "toml" => ~w(options/overrides config/key config/schema)
   }

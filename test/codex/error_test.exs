@@ -127,7 +127,7 @@ defmodule Codex.ErrorTest do
           approval_denied interrupted killed crashed thread_not_found thread_busy config auth_missing login_forbidden
           cli_not_found cli_unsupported not_a_git_repo mcp tool guardrail protocol overflow unsupported unknown
           sandbox_assessment_failed tool_failure approval_hook_failed unsupported_feature
-          blocked budget until)a
+          blocked budget until session_store)a
 
       assert Enum.sort(Error.kinds()) == Enum.sort(named)
     end

@@ -267,6 +267,7 @@ defmodule Codex.OptionsTest do
       cancellation_token: "t",
       keep: [:raw, :stderr],
       file_search: %{},
+      session_store: {Codex.SessionStore.Memory, [name: :nobody], flush_ms: 1},
       retry: :resume,
       retry_opts: [max_attempts: 2],
       rate_limit_opts: [max_attempts: 2],

@@ -34,6 +34,7 @@ defmodule Codex.AppServer.Backend do
 
     with :ok <- matches(about, thread.codex_opts, settings),
          :ok <- takes(which, settings, job.turn_opts),
+         :ok <- storable(about, settings),
          {:ok, hooks} <- hooks(which, conn, about, job),
          {:ok, begin} <- begin(job, about.files),
          :ok <- directory(settings.working_directory, about.files),
@@ -58,6 +59,14 @@ defmodule Codex.AppServer.Backend do
       {:ok, %{job | plan: %{conn: conn, start: start, handler: handler, hooks: hooks}}}
     end
   end
+
+  # The session files are on another machine. If the connection is down, nothing is known.
+  defp storable(about, _settings) when not is_map_key(about, :cwd), do: :ok
+
+  defp storable(%{files: :remote}, %{session_store: store}) when store != nil,
+    do: {:error, {:unsupported_option, :session_store, :remote}}
+
+  defp storable(_about, _settings), do: :ok
 
   defp turn_params({:review, _target}, _sent), do: {:ok, {%{}, []}}
   defp turn_params(_run, sent), do: ThreadParams.turn(sent)

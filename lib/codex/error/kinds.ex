@@ -79,6 +79,8 @@ defmodule Codex.Error.Kinds do
      "raise the limit; `details` has `:unit`, `:limit` and `:spent`"},
     {:until, false, "the check of the option `until` did not pass",
      "continue with the thread of `result`, or raise `max`"},
+    {:session_store, false, "a session store failed, or its content and that of the home differ",
+     "check the store; of two different files, keep one"},
     {:protocol, false, "the CLI ended without ending the turn, or sent invalid data",
      "report it, with `stderr`"},
     {:overflow, false, "the reader was too slow, and a limit is reached",

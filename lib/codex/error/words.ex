@@ -479,6 +479,35 @@ defmodule Codex.Error.Words do
   def reason({:session_in_use, id}),
     do: "the thread #{show(id)} is open in a CLI: end that one, or wait until it is idle"
 
+  def reason({:session_store_failed, callback, failure}),
+    do: "the session store failed in #{callback}: #{store_failure(failure)}"
+
+  def reason({:session_store_conflict, file, stored, local}),
+    do:
+      "the session store and the home have different content of #{show(file)}: #{stored} bytes " <>
+        "in the store, #{local} in the home; keep one of them and move the other away"
+
+  def reason({:conflict, have}),
+    do: "the stored file has #{show(have)} bytes, and takes an append at this offset only"
+
+  def reason({:session_not_stored, id}),
+    do: "the session store has no files of the thread or rollout #{show(id)}"
+
+  def reason({:invalid_stored_session, file, :name}),
+    do: "the session store returned #{show(file)}, which is no session file of this thread"
+
+  def reason({:invalid_stored_session, file, :link}),
+    do: "a link leads the folder of the stored file #{show(file)} out of the home"
+
+  def reason({:invalid_stored_session, file, {:too_large, limit}}),
+    do: "the stored file #{show(file)} is larger than #{limit} bytes (max_file_bytes)"
+
+  def reason({:invalid_stored_session, file, _content}),
+    do: "the stored file #{show(file)} is not a whole session file of a thread"
+
+  def reason({:session_line_too_long, file, limit}),
+    do: "a line of the session file #{show(file)} is longer than #{limit} bytes (max_line_bytes)"
+
   def reason({:session_referenced, id, ids}),
     do: "the files of #{show(id)} hold the history of other threads (force: true): #{show(ids)}"
 
@@ -800,6 +829,20 @@ defmodule Codex.Error.Words do
   # The error of a server, as it came.
   defp server_message(%{"message" => text}) when is_binary(text), do: text
   defp server_message(_other), do: "it gave no reason"
+
+  # Reasons of an adapter may hold anything, also credentials: only names are shown.
+  defp store_failure(:timeout), do: "it did not answer in time (call_ms)"
+  defp store_failure({:raised, exception}), do: "it raised #{show(exception)}"
+  defp store_failure(:exited), do: "its process ended"
+  defp store_failure(:invalid), do: "it returned a value that the callback may not return"
+
+  defp store_failure({:error, reason}) when is_atom(reason),
+    do: "it returned the error #{text(reason)}"
+
+  defp store_failure({:error, reason}) when is_tuple(reason) and is_atom(elem(reason, 0)),
+    do: "it returned the error #{text(elem(reason, 0))}"
+
+  defp store_failure(_reason), do: "it returned an error"
 
   defp posix({:not_regular, kind}), do: "it is not a regular file (#{text(kind)})"
   defp posix({:too_large, most}), do: "it is larger than #{show(most)} bytes"

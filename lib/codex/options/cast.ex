@@ -4,6 +4,7 @@ defmodule Codex.Options.Cast do
 
   alias Codex.OptionError
   alias Codex.Options.{Effort, Overrides, Sandbox, Schema, Type}
+  alias Codex.SessionStore.Settings
   alias Codex.Telemetry.Trace
 
   @shell Schema.new([
@@ -61,6 +62,7 @@ defmodule Codex.Options.Cast do
   def cast(:until, value), do: Codex.Hooks.Until.cast(value)
   def cast(:budget, value), do: Codex.Hooks.Budget.cast(value)
   def cast(:tee, value), do: Codex.Options.Tee.cast(value)
+  def cast(:session_store, value), do: Settings.check(value)
   def cast(:redact, value), do: Codex.Redaction.cast(value)
 
   # The words of `ask_for_approval`, which turns also take under this name, are no policy.

@@ -402,6 +402,11 @@ defmodule Codex.Options.Rows do
      "texts and regular expressions that are masked in what tools print before the model reads " <>
        "it, and in events, results and telemetry. The session file of the CLI keeps them",
      default: [], exec: :hooks, app: :host, secret: true},
+    {:session_store, [:global, :thread], :session_store,
+     "the store to which the session file of the thread is mirrored while it is written, and from " <>
+       "which a thread is materialised before it is resumed: see `Codex.SessionStore`. Not with " <>
+       "`ephemeral`, nor with a server on another machine",
+     exec: :host, app: :host, secret: true},
     {:request_handler, [:thread], :request_handler,
      "the handler of requests of the server, also of approvals if there is no policy: " <>
        "see `Codex.AppServer.RequestHandler`", exec: :refused, app: :host, hint: @asks_nobody},
@@ -485,6 +490,9 @@ defmodule Codex.Options.Rows do
     tee: "a path, or `folder:` and, if wanted, `max_bytes:` and `max_files:`",
     redact:
       "a list of texts that are not blank, and of regular expressions that need a character",
+    session_store:
+      "`{module, opts}` or `{module, opts, settings}` with a module that implements " <>
+        "`Codex.SessionStore`",
     policy: "a module, a function or a `Codex.Approvals.StaticPolicy`",
     request_handler: "a function of arity 1 or 2, or a module with `handle_request/2`",
     opts: "a map or keyword",

@@ -90,7 +90,12 @@ defmodule Codex.Sessions.Moves do
 
   # --- Locks ------------------------------------------------------------------------------------
 
-  defp locked(home, id, fun) do
+  @doc "Calls a function while no CLI has the thread open, and none can open it."
+  @spec locked(Path.t(), String.t(), (... -> result)) ::
+          result
+          | {:error, {:session_in_use, String.t()} | {:write_failed, Path.t(), term()}}
+        when result: term()
+  def locked(home, id, fun) do
     folder = Path.join(home, @locks)
     _ = :file.make_dir(folder)
 

@@ -17,9 +17,13 @@ defmodule Codex.Sessions.Segments do
 
   @doc "Returns the state for files of a thread that come from now on."
   @spec new(Store.t(), String.t()) :: t()
-  def new(store, id) do
-    known = MapSet.new(store.threads[id], &name(&1.path))
-    %__MODULE__{home: store.home, thread: id, day: Date.utc_today(), known: known}
+  def new(store, id), do: new(store.home, id, store.threads[id])
+
+  @doc "Returns the state for files of a thread other than these."
+  @spec new(Path.t(), String.t(), [Store.file()]) :: t()
+  def new(home, id, files) do
+    known = MapSet.new(files, &name(&1.path))
+    %__MODULE__{home: home, thread: id, day: Date.utc_today(), known: known}
   end
 
   @doc "Returns the next file of the thread, or nil."
@@ -32,8 +36,7 @@ defmodule Codex.Sessions.Segments do
         {nil, segments}
 
       {names, segments} ->
-        {:ok, store} = Store.open(segments.home)
-        files = Map.get(store.threads, segments.thread, [])
+        {:ok, files} = Store.files(segments.home, segments.thread)
         later = Enum.reject(files, &(name(&1.path) in segments.known))
         known = MapSet.union(segments.known, MapSet.new(names))
 

@@ -85,13 +85,25 @@ defmodule Codex.Sessions.Store do
     }
   end
 
+  @doc "Lists the files of a thread, or the file of a rollout, the oldest first."
+  @spec files(Path.t(), String.t()) ::
+          {:ok, [file()]} | {:error, {:native, String.t()} | :stopped}
+  def files(home, id) do
+    with {:ok, files} <- NativePool.call(&Native.rollout_files(&1, &2, home, id)) do
+      {:ok,
+       for {path, thread, rollout, time, archived, compressed, size} <- files do
+         file({path, rollout, time, archived, compressed, size}, thread)
+       end}
+    end
+  end
+
   @doc """
   Returns the present places of a file that is not at its path any more: it was compressed,
   decompressed, archived or taken out of the archive. While it is written in its other form, there
   are two. The plain form comes first.
   """
-  @spec moved(t(), file()) :: [file()]
-  def moved(%__MODULE__{home: home}, file) do
+  @spec moved(%{:home => Path.t(), optional(atom()) => term()}, file()) :: [file()]
+  def moved(%{home: home}, file) do
     name = file.path |> Path.basename() |> String.replace_suffix(".zst", "")
     <<year::binary-4, "-", month::binary-2, "-", day::binary-2, _::binary>> = file.time
 

@@ -135,6 +135,16 @@ defmodule Codex.Telemetry.Table do
     {[:pool, :checkout],
      "a turn got its place on a server, after a wait. `loaded?`: the server has its thread",
      @spent, [:originator, :pool, :loaded?]},
+    {[:session_store, :append], "lines of a session file were sent to a session store",
+     @spent ++ [:bytes], [:originator, :thread_id]},
+    {[:session_store, :failure],
+     "a session store failed, and is tried again. `attempt` counts the failures in a row, `kind` " <>
+       "and `reason` are those of the error", [:system_time],
+     [:originator, :thread_id, :attempt, :kind, :reason]},
+    {[:session_store, :stop],
+     "the mirror of a turn ended. `state` is `:current`, or `:behind` or `:failed` if " <>
+       "`give_up_ms` was over; `error` is the kind of the last failure", @spent ++ [:bytes],
+     [:originator, :thread_id, :state, :error]},
     {[:attachment, :staged],
      "`Codex.Files.stage/2` staged a file. `cached?` is true if its content was there already",
      [:size_bytes], [:checksum, :name, :persist?, :ttl_ms, :cached?]},

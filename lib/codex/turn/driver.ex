@@ -1,14 +1,14 @@
 defmodule Codex.Turn.Driver do
   @moduledoc false
   # Runs a turn over any transport, as a lazy stream in the process that reads it. Each reading of
-  # the stream is one call: turns (`Codex.Turn.Repair`), a way to cancel them, one telemetry span,
+  # the stream is one call: turns (`Codex.Turn.Stored`), a way to cancel them, one telemetry span,
   # and at the end, however it comes, everything is closed.
   #
   # A failure is an element or an exception, as the mode says:
   #
   #   * `:blocking` - for calls that wait for the end. Elements are events, `{:warnings, texts}`,
-  #     `{:attempts, n}`, `{:repair, n}`, `{:extras, map}`, `{:failed, error}`. Silence has a limit
-  #     by default
+  #     `{:attempts, n}`, `{:repair, n}`, `{:extras, map}`, `{:mirror, status}`,
+  #     `{:failed, error}`. Silence has a limit by default
   #   * `:elements` - likewise, for a reader that may be slow
   #   * `:events` - elements are events only: a warning is an error item, as `codex exec` has it,
   #     and a failure is raised
@@ -17,7 +17,7 @@ defmodule Codex.Turn.Driver do
   alias Codex.Hooks.Set
   alias Codex.Items
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Cancellation, Job, Repair, Running, Span, Tee, Transport}
+  alias Codex.Turn.{Cancellation, Job, Running, Span, Stored, Tee, Transport}
 
   @type mode :: :blocking | :elements | :events
 
@@ -106,7 +106,7 @@ defmodule Codex.Turn.Driver do
       telemetry: Span.of(span)
     }
 
-    turns = Repair.new(job, plan, opts)
+    turns = Stored.new(job, plan, opts)
     %__MODULE__{mode: mode, turns: turns, call: call, span: span, tee: tee}
   end
 
@@ -124,7 +124,7 @@ defmodule Codex.Turn.Driver do
   end
 
   defp deliver([], {:cont, acc}, state, reducer) do
-    case guard(state, fn -> Repair.next(state.turns) end) do
+    case guard(state, fn -> Stored.next(state.turns) end) do
       {elements, turns} ->
         deliver(elements, {:cont, acc}, %{state | turns: turns}, reducer)
 
@@ -185,7 +185,7 @@ defmodule Codex.Turn.Driver do
   end
 
   defp stop(state) do
-    _ = Repair.stop(state.turns)
+    _ = Stored.stop(state.turns)
     _ = Tee.finish(state.tee)
     :ok = Cancellation.finish(state.call)
     Span.finish(state.span)

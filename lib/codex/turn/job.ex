@@ -67,6 +67,7 @@ defmodule Codex.Turn.Job do
          settings = %{settings | trace: Trace.of_run(settings.trace, settings.env)},
          transport = if(thread, do: thread.transport, else: :exec),
          :ok <- check(task, settings),
+         :ok <- storable(settings),
          :ok <- repairable(settings, transport) do
       {:ok,
        %__MODULE__{
@@ -107,6 +108,17 @@ defmodule Codex.Turn.Job do
        do: {:error, {:unsupported_option, :output_schema_path, :output}}
 
   defp check({:run, _input}, _settings), do: :ok
+
+  # There is no session file here.
+  defp storable(%{session_store: nil}), do: :ok
+
+  defp storable(%{ephemeral: true}),
+    do: {:error, {:unsupported_option, :session_store, :ephemeral}}
+
+  defp storable(%{remote: remote}) when remote != nil,
+    do: {:error, {:unsupported_option, :session_store, :remote}}
+
+  defp storable(_settings), do: :ok
 
   # A further turn runs in the same thread.
   defp repairable(%{repair: 0}, _transport), do: :ok

@@ -31,6 +31,8 @@ defmodule Codex.Turn.Result do
     * `blocked` - how many actions hooks refused: each is a `Codex.Items.HookBlocked` in the events
     * `redacted` - with the option `redact` the number of masked places, in `:outputs` of tools that
       the model read, and in `:events` of the turn; otherwise nil
+    * `mirror` - with the option `session_store` the `Codex.SessionStore.Status` at the end of the
+      turn, otherwise nil. If the store lacks lines, a warning says so
     * `schema` - the option `output` of the turn, in the form that `output/1` reads, or nil
     * `last_agent` - the `Codex.Agent` that answered, of `Codex.AgentRunner`; otherwise nil
     * `review` - the `Codex.Review` of `Codex.Thread.review/3`
@@ -60,7 +62,8 @@ defmodule Codex.Turn.Result do
     attempts: 1,
     repairs: 0,
     blocked: 0,
-    redacted: nil
+    redacted: nil,
+    mirror: nil
   ]
 
   @typedoc "The result of a turn. Fields: see above."
@@ -78,6 +81,7 @@ defmodule Codex.Turn.Result do
           repairs: non_neg_integer(),
           blocked: non_neg_integer(),
           redacted: %{outputs: non_neg_integer(), events: non_neg_integer()} | nil,
+          mirror: Codex.SessionStore.Status.t() | nil,
           schema: map() | nil,
           review: Codex.Review.t() | nil,
           last_agent: struct() | nil,
@@ -137,6 +141,7 @@ defmodule Codex.Turn.Result do
         repairs: if(result.repairs > 0, do: result.repairs),
         blocked: if(result.blocked > 0, do: result.blocked),
         redacted: result.redacted,
+        mirror: result.mirror && result.mirror.state,
         last_agent: result.last_agent && result.last_agent.name,
         last_response_id: result.last_response_id
       ]

@@ -79,7 +79,7 @@ defmodule Codex.Turn.Span do
   def of(span), do: {span.prefix, span.meta}
 
   @doc "Emits the events of one element of a turn."
-  @spec observe(t(), Codex.Turn.Repair.element()) :: t()
+  @spec observe(t(), Codex.Turn.Stored.element()) :: t()
   def observe(span, element), do: note(element, named(element, span))
 
   @doc "Ends the span: with `:exception` after an attempt that failed, else with `:stop`."

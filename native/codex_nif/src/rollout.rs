@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use codex_core::files::FileError;
 use codex_core::rollout::{
-    self, Audit, Cell, Meta, ScanError, Status, Summary, Tally, Tokens, Turn, Workspace,
+    self, Audit, Cell, Meta, RawLines, ScanError, Status, Summary, Tally, Tokens, Turn, Workspace,
 };
 use rustler::{Atom, Binary, Encoder, Env, ResourceArc, Term};
 
-use crate::files::file_reason;
+use crate::files::{binary, file_reason};
 use crate::pool::{CallResource, PoolResource, answer_guarded, path};
 use crate::sink::TermSink;
 
 mod atoms {
     rustler::atoms! {
-        error, nil, damaged, replaced, stopped,
+        ok, error, nil, too_long, damaged, replaced, stopped,
         completed, failed, interrupted, in_progress, unknown,
         meta, generation, models, cwds, title, ended, images, compactions,
         lines, bad_lines, salvaged_lines, long_lines, first_bad,
@@ -50,6 +50,42 @@ fn rollout_contains<'a>(
         files.iter().map(contains).collect::<Vec<_>>()
     };
     answer_guarded(env, &pool, reference, work, |env, results| results.encode(env))
+}
+
+/// Reads whole lines of a rollout from the beginning of a line on, about `Most` bytes or one line of
+/// at most `Longest`: `{ok, Bytes}`, or an error, `{error, too_long}` for a longer line. With 0 for
+/// `Longest`, any bytes from any position on.
+#[rustler::nif]
+fn rollout_raw<'a>(
+    env: Env<'a>,
+    pool: Pool,
+    reference: Term<'a>,
+    file: Binary<'a>,
+    position: u64,
+    most: usize,
+    longest: usize,
+) -> Call {
+    let file = path(&file);
+    let work = move |guard: &dyn Fn() -> bool| match longest {
+        0 => rollout::raw_bytes(&file, position, most, guard).map(RawLines::Bytes),
+        _ => rollout::raw_lines(&file, position, most, longest, guard),
+    };
+    answer_guarded(env, &pool, reference, work, |env, read| match read {
+        Ok(RawLines::Bytes(bytes)) => (atoms::ok(), binary(env, &bytes)).encode(env),
+        Ok(RawLines::TooLong) => (atoms::error(), atoms::too_long()).encode(env),
+        Err(error) => scan_error(env, &error),
+    })
+}
+
+/// The size of the plain content of a rollout: `{ok, Bytes}` or an error.
+#[rustler::nif]
+fn rollout_size<'a>(env: Env<'a>, pool: Pool, reference: Term<'a>, file: Binary<'a>) -> Call {
+    let file = path(&file);
+    let work = move |guard: &dyn Fn() -> bool| rollout::plain_size(&file, guard);
+    answer_guarded(env, &pool, reference, work, |env, size| match size {
+        Ok(size) => (atoms::ok(), size).encode(env),
+        Err(error) => scan_error(env, &error),
+    })
 }
 
 pub fn scan_error<'e>(env: Env<'e>, error: &ScanError) -> Term<'e> {

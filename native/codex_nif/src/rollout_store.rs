@@ -52,6 +52,26 @@ fn rollout_store(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary, fi
     })
 }
 
+/// The files of a thread, or the file of a rollout:
+/// `{ok, [{Path, Thread, Rollout, Time, Archived, Compressed, Size}]}`, the oldest first.
+#[rustler::nif]
+fn rollout_files(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary, id: String) -> Call {
+    let home = path(&home);
+    let work = move |guard: &dyn Fn() -> bool| {
+        let store = Store::open(&home, guard);
+        store.related(&id).into_iter().cloned().collect::<Vec<_>>()
+    };
+    answer_guarded(env, &pool, reference, work, |env, files| {
+        let files = files.iter().map(|file| {
+            let path = binary(env, file.path().as_os_str().as_bytes());
+            let ids = (file.thread(), file.rollout());
+            let facts = (file.archived, file.compressed(), file.size);
+            (path, ids.0, ids.1, file.time(), facts.0, facts.1, facts.2).encode(env)
+        });
+        (atoms::ok(), files.collect::<Vec<_>>()).encode(env)
+    })
+}
+
 fn thread_term<'e>(env: Env<'e>, store: &Store, at: usize) -> Term<'e> {
     let files = store.thread(at).iter().map(|file| file_term(env, file)).collect::<Vec<_>>();
     (store.id(at), files).encode(env)

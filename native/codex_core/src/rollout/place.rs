@@ -72,7 +72,12 @@ fn identity(facts: &Metadata) -> (u64, u64) {
     (facts.dev(), facts.ino())
 }
 
-fn skip(source: &mut impl Read, bytes: u64, guard: &dyn Fn() -> bool) -> Result<(), ScanError> {
+/// Reads over so many bytes. [`ScanError::Replaced`] if there are fewer.
+pub(super) fn skip(
+    source: &mut impl Read,
+    bytes: u64,
+    guard: &dyn Fn() -> bool,
+) -> Result<(), ScanError> {
     let mut buffer = vec![0; BLOCK];
     let mut left = bytes;
     while left > 0 {

@@ -127,6 +127,16 @@ impl Store {
         &self.files[from..from + count]
     }
 
+    /// The files of a thread, or the file of a rollout.
+    pub fn related(&self, id: &str) -> Vec<&File> {
+        match self.of(id) {
+            [] if self.segments.contains(id) => {
+                self.files.iter().filter(|file| file.rollout() == id).collect()
+            }
+            files => files.iter().collect(),
+        }
+    }
+
     /// Whether there is a file of this thread.
     pub fn has_thread(&self, id: &str) -> bool {
         !self.of(id).is_empty()
