@@ -58,6 +58,7 @@ defmodule Codex.Error.Reasons do
     not_text: :invalid_request,
     file_too_large: :invalid_request,
     changed: :invalid_request,
+    full: :session_store,
     etimedout: :timeout,
     ehostunreach: :connection_refused,
     enetunreach: :connection_refused,

@@ -487,6 +487,8 @@ defmodule Codex.Error.Words do
       "the session store and the home have different content of #{show(file)}: #{stored} bytes " <>
         "in the store, #{local} in the home; keep one of them and move the other away"
 
+  def reason(:full), do: "the session store in memory is full (max_bytes)"
+
   def reason({:conflict, have}),
     do: "the stored file has #{show(have)} bytes, and takes an append at this offset only"
 

@@ -59,11 +59,14 @@ defmodule Codex.SessionStore.Adapter do
           | failed()
           | {:error, {:invalid_stored_session, String.t(), :name}}
   def files(store, thread) do
-    with {:ok, files} <- call(store, :files, [thread], &list(&1, fn entry -> file?(entry) end)) do
-      case Enum.find(files, fn {file, _size} -> not of?(file, thread) end) do
-        nil -> {:ok, Enum.sort(files)}
-        {file, _size} -> {:error, {:invalid_stored_session, file, :name}}
-      end
+    with {:ok, files} <- call(store, :files, [thread], &list(&1, fn entry -> file?(entry) end)),
+         do: named(Enum.sort(files), thread)
+  end
+
+  defp named(files, thread) do
+    case Enum.find(files, fn {file, _size} -> not of?(file, thread) end) do
+      nil -> {:ok, files}
+      {file, _size} -> {:error, {:invalid_stored_session, file, :name}}
     end
   end
 

@@ -138,23 +138,26 @@ defmodule Codex.SessionStore.File do
   def delete(opts, thread_id) do
     folder = Path.join(root(opts), thread_id)
 
-    if FileSystem.dir?(folder) do
-      with {:ok, result} <-
-             FileSystem.with_lock(Path.join(folder, @lock), @lock_ms, fn -> clear(folder) end),
-           do: result
+    with true <- FileSystem.dir?(folder),
+         {:ok, result} <-
+           FileSystem.with_lock(Path.join(folder, @lock), @lock_ms, fn -> clear(folder) end) do
+      result
     else
-      :ok
+      false -> :ok
+      error -> error
     end
   end
 
   # The lock stays: removing it would let two writers lock two files.
   defp clear(folder) do
     with {:ok, names} <- FileSystem.list(folder) do
-      Enum.find_value(names -- [@lock], :ok, fn name ->
-        with :ok <- :file.delete(Path.join(folder, name), [:raw]), do: nil
-      end)
+      names = names -- [@lock]
+      Enum.find_value(names, :ok, &failed(:file.delete(Path.join(folder, &1), [:raw])))
     end
   end
+
+  defp failed(:ok), do: nil
+  defp failed(error), do: error
 
   ## Sizes
 

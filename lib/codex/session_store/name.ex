@@ -37,6 +37,10 @@ defmodule Codex.SessionStore.Name do
     ~r/\Arollout-(\d{4})-(\d\d)-(\d\d)T\d\d-\d\d-\d\d-(#{@id})(?:_(#{@id}))?\.jsonl\z/
   end
 
+  @doc "Returns the key of a file."
+  @spec key(t()) :: Codex.SessionStore.key()
+  def key(name), do: {name.thread, name.file}
+
   @doc "Returns whether a term is the id of a thread."
   @spec id?(term()) :: boolean()
   def id?(id), do: is_binary(id) and byte_size(id) == 36 and id =~ ~r/\A#{@id}\z/

@@ -7,12 +7,10 @@ defmodule Codex.SessionStore.Restore do
   # not lead out of the home, sizes have a limit, pages have the size that was asked for, the first
   # line names the thread, and the last line is whole.
 
-  alias Codex.FileSystem
   alias Codex.Sessions.Moves
   alias Codex.SessionStore
-  alias Codex.SessionStore.{Adapter, Local, Name}
+  alias Codex.SessionStore.{Adapter, Local, Name, Places, Staging}
 
-  @page 1024 * 1024
   @compared 16 * 1024
   @max_bases 1_000
 
@@ -89,27 +87,31 @@ defmodule Codex.SessionStore.Restore do
   defp one(name, _size, nil, state) do
     path = Path.join(name.folder, name.file)
 
-    with :ok <- folders(state.home, name.folder, name.file),
-         :ok <- free(state.home, path),
-         {:ok, staged, bytes, meta} <- stage(name, nil, 0, state) do
+    with :ok <- Places.make(state.home, name.folder, name.file),
+         :ok <- Places.free(state.home, path),
+         {:ok, staged, bytes, meta} <- Staging.write(state, name, nil) do
       {:ok, plan(path, bytes, :written, staged, name, nil), meta}
     end
   end
 
   defp one(name, size, file, state) do
-    with {:ok, local, file} <- read(name, Local.size(state.home, file)),
-         {:ok, meta} <- read(name, Local.meta(state.home, file)) do
-      if local < size do
-        with {:ok, staged, bytes, _meta} <- stage(name, file, local, state) do
-          {:ok, plan(plain(file.path), bytes, :extended, staged, name, {file, local}), meta}
-        end
-      else
-        with :ok <- same(name, size, file, local, state) do
-          how = if local == size, do: :same, else: :longer
-          {:ok, plan(file.path, local, how, nil, name, nil), meta}
-        end
-      end
+    with {:ok, local, file} <- Staging.read(name, Local.size(state.home, file)),
+         {:ok, meta} <- Staging.read(name, Local.meta(state.home, file)),
+         {:ok, plan} <- known(name, size, file, local, state),
+         do: {:ok, plan, meta}
+  end
+
+  defp known(name, size, file, local, state) when local < size do
+    with {:ok, staged, bytes, _meta} <- Staging.write(state, name, {file, local}) do
+      {:ok, plan(plain(file.path), bytes, :extended, staged, name, {file, local})}
     end
+  end
+
+  defp known(name, size, file, local, state) do
+    how = if local == size, do: :same, else: :longer
+
+    with :ok <- same(name, size, file, local, state),
+         do: {:ok, plan(file.path, local, how, nil, name, nil)}
   end
 
   defp plan(path, bytes, how, staged, name, before),
@@ -124,25 +126,20 @@ defmodule Codex.SessionStore.Restore do
 
   defp plain(path), do: String.replace_suffix(path, ".zst", "")
 
-  defp read(_name, {:error, {:native, _words} = reason}), do: {:error, reason}
-  defp read(name, {:error, reason}), do: {:error, {:unreadable_session, name.file, reason}}
-  defp read(_name, ok), do: ok
-
   # The home has at least as much.
   defp same(_name, 0, _file, _local, _state), do: :ok
 
   defp same(name, size, file, local, state) do
     from = max(size - @compared, 0)
 
-    with {:ok, mine, _file} <- read(name, Local.bytes(state.home, file, from, size - from)),
-         {:ok, stored} <- Adapter.read_all(state.store, key(name), from, size - from) do
+    with {:ok, mine, _file} <-
+           Staging.read(name, Local.bytes(state.home, file, from, size - from)),
+         {:ok, stored} <- Adapter.read_all(state.store, Name.key(name), from, size - from) do
       if mine == stored,
         do: :ok,
         else: {:error, {:session_store_conflict, name.file, size, local}}
     end
   end
-
-  defp key(name), do: {name.thread, name.file}
 
   # Another thread in the first line would be resumed in the place of this one.
   defp named(nil, name), do: {:error, {:invalid_stored_session, name.file, :content}}
@@ -192,161 +189,6 @@ defmodule Codex.SessionStore.Restore do
 
   defp long_enough?(_none, _ended, _state), do: false
 
-  ## Staging
-
-  # Beside its place, so that the rename is atomic.
-  defp stage(name, file, local, state) do
-    folder = if file, do: Path.dirname(file.path), else: name.folder
-    staged = Path.join([state.home, folder, ".codex-sdk-" <> random()])
-
-    with {:ok, io} <- written(:file.open(staged, [:write, :raw, :binary, :exclusive]), name),
-         :ok <- written(File.chmod(staged, 0o600), name) do
-      result = pages(%{io: io, name: name, file: file, local: local, meta: nil}, 0, "", state)
-      synced = if match?({:ok, _, _}, result), do: :file.sync(io), else: :ok
-      closed = :file.close(io)
-
-      with {:ok, bytes, meta} <- result,
-           :ok <- written(synced, name),
-           :ok <- written(closed, name) do
-        {:ok, staged, bytes, meta}
-      else
-        {:error, reason} ->
-          _ = :file.delete(staged)
-          {:error, reason}
-      end
-    end
-  end
-
-  defp random, do: 12 |> :crypto.strong_rand_bytes() |> Base.encode16(case: :lower)
-
-  defp written({:error, reason}, name), do: {:error, {:write_failed, name.file, reason}}
-  defp written(ok, _name), do: ok
-
-  # `head` is the first line as far as it has come.
-  defp pages(copy, at, head, state) do
-    %{max_file_bytes: limit, max_line_bytes: longest} = state.store.settings
-
-    case Adapter.read(state.store, key(copy.name), at, @page) do
-      {:ok, ""} -> complete(copy, at, head)
-      {:ok, bytes} when at + byte_size(bytes) > limit -> invalid(copy, {:too_large, limit})
-      {:ok, bytes} -> page(copy, at, head, bytes, longest, state)
-      {:error, reason} -> {:error, reason}
-    end
-  end
-
-  defp page(copy, at, head, bytes, longest, state) do
-    head = if is_binary(head), do: head <> bytes
-    line? = head == nil or :binary.match(head, "\n") != :nomatch
-
-    cond do
-      not line? and byte_size(head) > longest ->
-        {:error, {:session_line_too_long, copy.name.file, longest}}
-
-      true ->
-        copy = if head != nil and line?, do: %{copy | meta: Local.parse(head)}, else: copy
-        head = if line?, do: nil, else: head
-
-        with :ok <- prefix(copy, at, bytes, state),
-             :ok <- written(:file.write(copy.io, bytes), copy.name),
-             do:
-               pages(
-                 %{copy | file: copy.file} |> ended(bytes),
-                 at + byte_size(bytes),
-                 head,
-                 state
-               )
-    end
-  end
-
-  defp ended(copy, bytes), do: Map.put(copy, :newline?, :binary.last(bytes) == ?\n)
-
-  defp complete(%{newline?: true, local: local} = copy, at, nil) when at >= local,
-    do: {:ok, at, copy.meta}
-
-  defp complete(copy, _at, _head), do: invalid(copy, :content)
-
-  defp invalid(copy, why), do: {:error, {:invalid_stored_session, copy.name.file, why}}
-
-  # The file of the home is the beginning of the stored one; half a line at its end does not count.
-  defp prefix(%{file: nil}, _at, _bytes, _state), do: :ok
-  defp prefix(%{local: local}, at, _bytes, _state) when at >= local, do: :ok
-
-  defp prefix(%{name: name, file: file, local: local}, at, bytes, state) do
-    count = min(local - at, byte_size(bytes))
-
-    with {:ok, mine, _file} <- read(name, Local.bytes(state.home, file, at, count)) do
-      whole = if at + count == local, do: whole(mine), else: mine
-
-      if binary_part(bytes, 0, byte_size(whole)) == whole,
-        do: :ok,
-        else: {:error, {:session_store_conflict, name.file, stored(state, name), local}}
-    end
-  end
-
-  defp whole(bytes) do
-    case :binary.matches(bytes, "\n") do
-      [] -> ""
-      matches -> binary_part(bytes, 0, elem(List.last(matches), 0) + 1)
-    end
-  end
-
-  defp stored(state, name) do
-    with {:ok, files} <- Adapter.files(state.store, name.thread),
-         {_file, size} <- List.keyfind(files, name.file, 0) do
-      size
-    else
-      _unknown -> 0
-    end
-  end
-
-  ## Places
-
-  # Each folder is checked before the next one is made in it. The root may be a link to another
-  # disk, as for the readers of homes; nothing below it may lead out.
-  defp folders(home, folder, file) do
-    [root | below] = Path.split(folder)
-    root = Path.join(home, root)
-
-    with :ok <- made(root),
-         {:ok, real} <- FileSystem.real(root) do
-      below
-      |> Enum.reduce_while({:ok, root}, fn part, {:ok, parent} ->
-        path = Path.join(parent, part)
-
-        with :ok <- made(path),
-             {:ok, there} <- FileSystem.real(path),
-             true <- String.starts_with?(there, real <> "/") do
-          {:cont, {:ok, path}}
-        else
-          false -> {:halt, {:error, {:invalid_stored_session, file, :link}}}
-          {:error, reason} -> {:halt, {:error, {:write_failed, file, reason}}}
-        end
-      end)
-      |> case do
-        {:ok, _folder} -> :ok
-        error -> error
-      end
-    else
-      {:error, reason} -> {:error, {:write_failed, file, reason}}
-    end
-  end
-
-  defp made(path) do
-    case :file.make_dir(path) do
-      :ok -> File.chmod(path, 0o700)
-      {:error, reason} when reason == :eexist -> :ok
-      error -> error
-    end
-  end
-
-  # Something that is no session file, or a link out of the home.
-  defp free(home, path) do
-    case :file.read_link_info(Path.join(home, path), [:raw]) do
-      {:error, :enoent} -> :ok
-      _anything -> {:error, {:file_exists, path}}
-    end
-  end
-
   ## Renames
 
   defp commit(plans, home) do
@@ -374,7 +216,7 @@ defmodule Codex.SessionStore.Restore do
          do: {:error, {:write_failed, plan.path, reason}}
   end
 
-  defp unchanged(%{before: nil, path: path}, home), do: free(home, path)
+  defp unchanged(%{before: nil, path: path}, home), do: Places.free(home, path)
 
   defp unchanged(%{before: {file, size}, path: path, bytes: bytes}, home) do
     case Local.size(home, file) do

@@ -282,13 +282,14 @@ defmodule Codex.SessionStore.Upload do
   def missing(%{segments: nil} = upload) do
     with {:ok, files} <- Local.files(upload.home, upload.thread),
          {:ok, upload} <- stored(upload, upload.thread) do
-      Enum.reduce_while(files, {:ok, 0}, fn file, {:ok, sum} ->
-        case missing(upload, file) do
-          {:ok, count} -> {:cont, {:ok, sum + count}}
-          error -> {:halt, error}
-        end
-      end)
+      missing(files, upload, 0)
     end
+  end
+
+  defp missing([], _upload, sum), do: {:ok, sum}
+
+  defp missing([file | files], upload, sum) do
+    with {:ok, count} <- missing(upload, file), do: missing(files, upload, sum + count)
   end
 
   defp missing(upload, file) do

@@ -7,7 +7,7 @@ defmodule Codex.SessionStore.LiveTest do
   import Codex.Tailing, only: [eventually: 1]
   import Codex.Test.Steps
 
-  alias Codex.{AppServer, OtherVM, Pool, SessionStore, Sessions, Test, Thread, Threads}
+  alias Codex.{AppServer, OtherVM, Pool, Sessions, SessionStore, Test, Thread, Threads}
 
   @moduletag :codex_cli
   @moduletag :tmp_dir

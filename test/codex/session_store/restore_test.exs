@@ -8,7 +8,7 @@ defmodule Codex.SessionStore.RestoreTest do
   import Codex.Mirrored
   import Codex.SessionLines
 
-  alias Codex.{SessionStore, SessionStores, Sessions}
+  alias Codex.{Sessions, SessionStore, SessionStores}
   alias Codex.SessionStore.Memory
 
   @moduletag :tmp_dir

@@ -6,6 +6,7 @@ defmodule Codex.SessionStore.TelemetryTest do
   alias Codex.{Test, Thread}
 
   @moduletag :codex_cli
+  @compile {:no_warn_undefined, :telemetry}
 
   setup do
     Codex.TelemetryStandIn.load!()
@@ -16,7 +17,7 @@ defmodule Codex.SessionStore.TelemetryTest do
       send(test, {name, measured, meta})
     end
 
-    :ok = apply(:telemetry, :attach_many, ["mirror", names, tell, nil])
+    :ok = :telemetry.attach_many("mirror", names, tell, nil)
   end
 
   defp run!(store) do
