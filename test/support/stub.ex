@@ -25,6 +25,44 @@ defmodule Codex.Stub do
     path
   end
 
+  @doc """
+  A script that meets a rate limit at its tenth prompt, for so many seconds. Every prompt is noted
+  with its time in ms. Prompts before the limit resets are refused.
+  """
+  def limited!(dir, seconds) do
+    write!(dir, """
+    prompt=$(cat)
+    dir="$(dirname "$0")"
+    now=$(date +%s%3N)
+    echo "$now $prompt" >> "$dir/sent"
+    echo "$started"
+    n=$(wc -l < "$dir/sent")
+    if [ "$n" -ge 10 ]; then
+      # The first one says when the limit resets, and the others wait for it.
+      if mkdir "$dir/limited" 2>/dev/null; then
+        echo $((now + #{seconds}000)) > "$dir/next" && mv "$dir/next" "$dir/until"
+      fi
+      while ! [ -e "$dir/until" ]; do sleep 0.01; done
+    fi
+    if [ -e "$dir/until" ] && [ "$now" -lt "$(cat "$dir/until")" ]; then
+      error='"message":"rate limit exceeded: try again in #{seconds}.2s."'
+      echo '{"type":"turn.failed","error":{'"$error"'}}'
+      exit 1
+    fi
+    item='"id":"0","type":"agent_message","text":"'"$prompt"'"'
+    echo '{"type":"item.completed","item":{'"$item"'}}'
+    echo "$completed"
+    """)
+  end
+
+  @doc "The prompts of such a script, each with its time in ms."
+  def sent(dir) do
+    for line <- dir |> Path.join("sent") |> File.read!() |> String.split("\n", trim: true) do
+      [ms, prompt] = String.split(line, " ", parts: 2)
+      {String.to_integer(ms), prompt}
+    end
+  end
+
   @doc "A thread that runs such a script."
   def thread(dir, body, opts \\ []) do
     {:ok, thread} = Codex.start_thread([codex_path: write!(dir, body)] ++ opts)

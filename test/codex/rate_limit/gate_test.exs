@@ -57,43 +57,9 @@ defmodule Codex.RateLimit.GateTest do
     end
   end
 
-  # Every prompt is noted with its time in ms. Prompts before the limit resets are refused.
-  defp limited(dir, seconds) do
-    Stub.write!(dir, """
-    prompt=$(cat)
-    dir="$(dirname "$0")"
-    now=$(date +%s%3N)
-    echo "$now $prompt" >> "$dir/sent"
-    echo "$started"
-    n=$(wc -l < "$dir/sent")
-    if [ "$n" -ge 10 ]; then
-      # The first one says when the limit resets, and the others wait for it.
-      if mkdir "$dir/limited" 2>/dev/null; then
-        echo $((now + #{seconds}000)) > "$dir/next" && mv "$dir/next" "$dir/until"
-      fi
-      while ! [ -e "$dir/until" ]; do sleep 0.01; done
-    fi
-    if [ -e "$dir/until" ] && [ "$now" -lt "$(cat "$dir/until")" ]; then
-      error='"message":"rate limit exceeded: try again in #{seconds}.2s."'
-      echo '{"type":"turn.failed","error":{'"$error"'}}'
-      exit 1
-    fi
-    item='"id":"0","type":"agent_message","text":"'"$prompt"'"'
-    echo '{"type":"item.completed","item":{'"$item"'}}'
-    echo "$completed"
-    """)
-  end
-
-  defp sent(dir) do
-    for line <- dir |> Path.join("sent") |> File.read!() |> String.split("\n", trim: true) do
-      [ms, prompt] = String.split(line, " ", parts: 2)
-      {String.to_integer(ms), prompt}
-    end
-  end
-
   test "a limit at job 10 of 200 stops all jobs once, and all finish", %{tmp_dir: dir} do
     jobs = for n <- 1..200, do: "job #{n}"
-    client = [codex_path: limited(dir, 3), codex_home: dir, api_key: account()]
+    client = [codex_path: Stub.limited!(dir, 3), codex_home: dir, api_key: account()]
     thread = [skip_git_repo_check: true]
     options = [client: client, thread: thread, max_concurrency: 6]
 
@@ -103,7 +69,7 @@ defmodule Codex.RateLimit.GateTest do
 
     # Only jobs that were running met the limit, once each; then nothing is sent until it resets.
     until = dir |> Path.join("until") |> File.read!() |> String.trim() |> String.to_integer()
-    {before, rest} = Enum.split_with(sent(dir), fn {ms, _prompt} -> ms < until end)
+    {before, rest} = Enum.split_with(Stub.sent(dir), fn {ms, _prompt} -> ms < until end)
     refused = Enum.count(results, &(&1.attempts == 2))
     assert refused in 1..6
     assert length(before) <= 9 + 6
