@@ -189,4 +189,5 @@ defmodule Bench.Fleet do
   end
 end
 
-Bench.Fleet.run()
+if System.get_env("ONLY") != "nodes", do: Bench.Fleet.run()
+Code.require_file("fleet_nodes.exs", __DIR__)

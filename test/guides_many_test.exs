@@ -8,7 +8,7 @@ defmodule Codex.GuidesManyTest do
   alias Codex.{Stub, Test}
 
   @moduletag :codex_cli
-  @compile {:no_warn_undefined, MyApp.ExplainWorker}
+  @compile {:no_warn_undefined, [MyApp.ExplainWorker, MyApp.ExplainPipeline]}
 
   @guide Path.expand("../guides/many.md", __DIR__)
 
@@ -77,6 +77,17 @@ defmodule Codex.GuidesManyTest do
     assert out == "a: thread unknown, lost\n"
   end
 
+  test "a node offers itself, and runs the jobs with its labels", %{model: model} do
+    {_, _} = Code.eval_string(block!("{Codex.Batch.Node, group: MyApp.Fleet"))
+    out = capture_io(fn -> Code.eval_string(block!("max_per_node: 8")) end)
+    line = &"#{&1} on #{node()}: You said: List the slow tests\n"
+
+    assert out |> String.split("\n", trim: true) |> Enum.sort() |> Enum.map(&(&1 <> "\n")) ==
+             [line.("billing"), line.("shop")]
+
+    assert sent(model) == 2
+  end
+
   test "a pool runs the turns of a thread and of a worker, and is drained", %{model: model} do
     out = capture_io(fn -> Code.eval_string(block!("{Codex.Pool, name: MyApp.Codex")) end)
     assert out == "You said: And who calls it?\n"
@@ -99,11 +110,39 @@ defmodule Codex.GuidesManyTest do
     job = struct!(Oban.Job, args: %{"path" => "lib/a.ex"})
     assert {:ok, "You said: Explain lib/a.ex"} = MyApp.ExplainWorker.perform(job)
 
+    # `Broadway` likewise.
+    unless Code.ensure_loaded?(Broadway), do: Code.eval_string(broadway())
+    Code.eval_string(block!("defmodule MyApp.ExplainPipeline"))
+    message = struct!(Broadway.Message, data: "lib/b.ex")
+    assert %{data: "You said: Explain lib/b.ex"} = pipeline(message)
+
+    # The supervisor of the application, with its node.
+    node = {Codex.Batch.Node, group: MyApp.Fleet, labels: []}
+    {:ok, _} = Supervisor.start_link([node], strategy: :one_for_one, name: MyApp.Supervisor)
     {_, _} = Code.eval_string(block!("Codex.Pool.drain(MyApp.Codex"))
-    assert {:cancel, message} = MyApp.ExplainWorker.perform(job)
-    assert message =~ "is drained"
+    assert Codex.Batch.Node.list(MyApp.Fleet) == []
+    assert {:cancel, reason} = MyApp.ExplainWorker.perform(job)
+    assert reason =~ "is drained"
+    assert %{status: {:failed, ^reason}} = pipeline(message)
     assert Stub.eventually(fn -> not Enum.any?(os_pids, &Stub.alive?/1) end)
-    assert sent(model) == 4
+    assert sent(model) == 5
+  end
+
+  defp pipeline(message), do: MyApp.ExplainPipeline.handle_message(:default, message, %{})
+
+  defp broadway do
+    """
+    defmodule Broadway do
+      @callback handle_message(atom(), struct(), term()) :: struct()
+      defmacro __using__(_options), do: quote(do: @behaviour(Broadway))
+    end
+
+    defmodule Broadway.Message do
+      defstruct [:data, status: :ok]
+      def update_data(message, fun), do: %{message | data: fun.(message.data)}
+      def failed(message, reason), do: %{message | status: {:failed, reason}}
+    end
+    """
   end
 
   defp oban do

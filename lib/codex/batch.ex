@@ -76,7 +76,7 @@ defmodule Codex.Batch do
   States are on the disk before they count: a prompt is sent after its job was noted as begun, and a
   result is returned after it was noted. The journal has prompts as digests, and answers as text.
 
-  The journal has the node of a job that began on another node, and the job is looked up there.
+  In a batch with `nodes`, the journal has the node of a job, and the job is looked up there.
 
   One batch at a time uses a journal; the file `path.lock` shows that it is in use. A damaged
   journal is repaired, with a warning in the log and the event `[:codex, :batch, :journal,

@@ -21,7 +21,7 @@ defmodule Codex.Peers do
     defp port(name) when is_atom(name), do: name |> :erlang.atom_to_list() |> port()
 
     defp port(name),
-      do: name |> :string.split('_', :trailing) |> List.last() |> :erlang.list_to_integer()
+      do: name |> :string.split(~c"_", :trailing) |> List.last() |> :erlang.list_to_integer()
   end
 
   defstruct [:name, :node, :cookie, :pid, :os_pid]
@@ -58,16 +58,23 @@ defmodule Codex.Peers do
 
   @doc "Starts a node, also again after it was killed."
   def boot(peer) do
-    paths = for path <- :code.get_path(), path != '.', do: ['-pa', path]
+    paths = for path <- :code.get_path(), path != ~c".", do: [~c"-pa", path]
 
     args =
-      ['-start_epmd', 'false', '-epmd_module', '#{Ports}', '-setcookie', '#{peer.cookie}'] ++
-        ['-kernel', 'inet_dist_use_interface', '{127,0,0,1}'] ++ Enum.concat(paths)
+      [
+        ~c"-start_epmd",
+        ~c"false",
+        ~c"-epmd_module",
+        ~c"#{Ports}",
+        ~c"-setcookie",
+        ~c"#{peer.cookie}"
+      ] ++
+        [~c"-kernel", ~c"inet_dist_use_interface", ~c"{127,0,0,1}"] ++ Enum.concat(paths)
 
     {:ok, pid, node} =
       :peer.start_link(%{
         name: String.to_atom(peer.name),
-        host: '127.0.0.1',
+        host: ~c"127.0.0.1",
         longnames: true,
         connection: :standard_io,
         peer_down: :continue,

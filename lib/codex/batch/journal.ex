@@ -6,7 +6,7 @@ defmodule Codex.Batch.Journal do
   #   * `{:codex_batch, version}` - the first entry
   #   * `{:queued, key, digest}` - the job was taken from its source, and nothing of it has run
   #   * `{:begun, key}` - written before the turn begins: its prompt may have been sent
-  #   * `{:begun, key, node}` - likewise, on another node
+  #   * `{:begun, key, node}` - likewise, in a batch with nodes
   #   * `{:thread, key, thread_id}` - the thread of the turn
   #   * `{:done, key, record}` - the result, see `Codex.Batch.Recovery`
   #
@@ -278,7 +278,7 @@ defmodule Codex.Batch.Journal do
     Error.new(:invalid_request, "the job #{shown} cannot run: #{why}")
   end
 
-  @doc "Notes that the turn of a job may begin, on another node if one is given."
+  @doc "Notes that the turn of a job may begin, in a batch with nodes on this one."
   @spec begun(t(), term(), node() | nil) :: :ok | {:error, Error.t()}
   def begun(journal, key, node \\ nil)
   def begun(journal, key, nil), do: write(journal.log, journal.path, {:begun, key})

@@ -21,7 +21,9 @@ defmodule Codex.Batch.Remote do
   @pause_ms 500
 
   @enforce_keys [:job, :env, :wait_ms, :cargo, :functions, :call]
-  defstruct @enforce_keys ++ [:ref, :guest, :monitor, :thread_id, :lost_at, begun?: false]
+  defstruct @enforce_keys ++
+              [:ref, :guest, :monitor, :thread_id, :lost_at] ++
+              [begun?: false, stopped?: false]
 
   @typedoc "Why nothing of a job has run: its node is of another version, or was lost."
   @type again :: {:again, {:refused, Error.t()} | :lost}
@@ -130,8 +132,7 @@ defmodule Codex.Batch.Remote do
         {:result, fields |> Guest.result() |> at_home(state)}
 
       {^cancel, :cancelled} ->
-        _ = stop(state)
-        await(state)
+        state |> stop() |> await()
 
       {:DOWN, ^monitor, :process, _pid, reason} ->
         down(reason, state)
@@ -145,8 +146,13 @@ defmodule Codex.Batch.Remote do
     %{state | thread_id: id}
   end
 
-  # It returns when the process has ended.
-  defp stop(state), do: :erpc.cast(state.job.node, Guest, :stop, [state.guest])
+  # The cancellation is repeated until this process has ended.
+  defp stop(%{stopped?: true} = state), do: state
+
+  defp stop(state) do
+    _ = :erpc.cast(state.job.node, Guest, :stop, [state.guest])
+    %{state | stopped?: true}
+  end
 
   defp serve(worker, from, caller, fun, args) do
     fn ->

@@ -178,7 +178,7 @@ defmodule Codex.Batch.Worker do
     |> Map.merge(%{
       money?: Budget.money?(opts.budget),
       limit_ms: limit(job, context),
-      hook: context.journal && (&hook(job, context.journal, &1))
+      hook: context.journal && (&hook(job, context, &1))
     })
   end
 
@@ -188,12 +188,12 @@ defmodule Codex.Batch.Worker do
   @begun {__MODULE__, :begun}
 
   # Waits, for a limit or a server, come before.
-  defp hook(job, journal, :begin) do
+  defp hook(job, %{journal: journal, opts: opts}, :begin) do
     Process.put(@begun, true)
-    Journal.begun(journal, job.key, if(job.node != node(), do: job.node))
+    Journal.begun(journal, job.key, opts.nodes && job.node)
   end
 
-  defp hook(job, journal, {:thread, id}), do: Journal.thread(journal, job.key, id)
+  defp hook(job, %{journal: journal}, {:thread, id}), do: Journal.thread(journal, job.key, id)
 
   # A result counts when it is noted. A turn without a known end stays begun.
   defp note(_job, %{journal: nil}, result), do: result

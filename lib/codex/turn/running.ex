@@ -1,6 +1,7 @@
 defmodule Codex.Turn.Running do
   @moduledoc """
-  A turn that runs on this node: `Codex.running/0` lists them, `Codex.stop/1` ends one.
+  A turn that runs on this node: `Codex.running/0` lists them, `Codex.stop/1` ends one. A job that a
+  batch runs on another node is in the lists of both nodes.
 
     * `ref` - names the run; retries of it have the same
     * `pid` - the process that reads the turn. The entry vanishes with it
