@@ -97,20 +97,24 @@ defmodule Codex.Home do
          do: {:ok, Codex.FileSystem.expand(path), from}
   end
 
+  @default "the default is"
+
   defp named("", _variable, _user), do: empty("the option :codex_home is empty")
   defp named(nil, "", _user), do: empty("the environment variable CODEX_HOME is empty")
 
   defp named(nil, nil, user) when user in [nil, ""],
     do: empty("neither CODEX_HOME nor HOME is set")
 
-  defp named(nil, nil, user), do: {:ok, Path.join(user, ".codex"), "the default is"}
+  defp named(nil, nil, user), do: {:ok, Path.join(user, ".codex"), @default}
   defp named(nil, variable, _user), do: {:ok, variable, "CODEX_HOME names"}
   defp named(option, _variable, _user), do: {:ok, option, "the option :codex_home names"}
 
   defp empty(message), do: {:error, %Error{reason: :empty_home, message: message}}
 
   defp missing(path, from) do
-    message = "#{from} #{path}, but there is no such directory"
+    # The CLI makes the default home alone.
+    advice = if from == @default, do: ": `mix codex.login` or `codex login` makes it", else: ""
+    message = "#{from} #{path}, but there is no such directory#{advice}"
     {:error, %Error{reason: :missing_home, file: path, message: message}}
   end
 

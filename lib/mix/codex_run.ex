@@ -4,7 +4,7 @@ defmodule Mix.CodexRun do
   # those that run turns.
 
   alias Codex.Terminal.Tty
-  alias Codex.Text
+  alias Codex.{DidYouMean, Text}
 
   @doc "Compiles the project, with messages on stderr, and starts this package."
   @spec start() :: :ok
@@ -22,9 +22,18 @@ defmodule Mix.CodexRun do
   def parse(argv, strict, aliases \\ [], usage) do
     case OptionParser.parse(argv, strict: strict, aliases: aliases) do
       {opts, arguments, []} -> {opts, arguments}
-      {_, _, [{switch, _} | _]} -> wrong("unknown or incomplete option #{switch}\n#{usage}")
+      {_, _, [{switch, _} | _]} -> wrong(unknown(switch, strict) <> "\n#{usage}")
     end
   end
+
+  defp unknown(switch, strict) do
+    name = switch |> String.trim_leading("-") |> String.replace("-", "_")
+    near = "#{DidYouMean.nearest(name, Keyword.keys(strict))}"
+    meant = if near in ["", name], do: "", else: "; did you mean --#{dashed(near)}?"
+    "unknown or incomplete option #{switch}#{meant}"
+  end
+
+  defp dashed(name), do: String.replace(name, "_", "-")
 
   @doc """
   Parses the arguments of a task with commands, each of which has switches of its own besides the
@@ -60,7 +69,14 @@ defmodule Mix.CodexRun do
   @spec error(term()) :: Codex.Error.t()
   def error(reason) do
     error = Codex.Error.normalize(reason)
-    if error.details[:raw] == {:shutdown, 141}, do: exit({:shutdown, 141}), else: error
+    if error.details[:raw] == {:shutdown, 141}, do: closed(), else: error
+  end
+
+  @doc "Ends the process with the exit status 141: nobody reads stdout, nor what a logger prints."
+  @spec closed() :: no_return()
+  def closed do
+    :ok = :logger.set_primary_config(:level, :none)
+    exit({:shutdown, 141})
   end
 
   @doc """

@@ -24,6 +24,10 @@ defmodule Codex.HomeTest do
 
     missing = Path.join(dir, "none")
     assert {:error, %{reason: :missing_home, file: ^missing}} = Home.resolve(codex_home: missing)
+
+    # The CLI makes the default home alone.
+    assert {:error, %{message: message}} = Home.resolve(env: %{"HOME" => missing})
+    assert message =~ "/.codex, but there is no such directory: `mix codex.login`"
   end
 
   test "every entry has a path" do

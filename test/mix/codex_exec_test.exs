@@ -73,7 +73,8 @@ defmodule Mix.Tasks.Codex.ExecTest do
     assert File.read!(stderr) =~ "no such thing"
 
     for {more, words} <- [
-          {["Hello", "--nonsense"], "unknown or incomplete option --nonsense"},
+          {["Hello", "--nonsense"], "unknown or incomplete option --nonsense\n"},
+          {["Hello", "--sandbx", "x"], "option --sandbx; did you mean --sandbox?\n"},
           {["Hello", "--api-key", "sk-1"], "unknown or incomplete option --api-key"},
           {["Hello", "--sandbox", "none"], "sandbox must be"},
           {["Hello", "you"], "expected one prompt in quotes"},

@@ -213,6 +213,10 @@ defmodule Codex.Turn.Failure do
 
   defp words(:crashed, exit, ""), do: "codex exited with status #{exit.status} and no message"
   defp words(:crashed, exit, words), do: "codex exited with status #{exit.status}: #{words}"
+  # The CLI names its flag.
+  defp words(:not_a_git_repo, _exit, words),
+    do: words <> " Make it a Git repository, or set the option skip_git_repo_check: true."
+
   defp words(_kind, _exit, words), do: words
 
   defp no_thread({:fork, id}, words), do: no_thread(id, words)

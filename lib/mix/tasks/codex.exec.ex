@@ -10,7 +10,7 @@ defmodule Mix.Tasks.Codex.Exec do
 
   At a terminal, stdout has a line for each item, commands with the first lines of their output,
   diffs of changed files, the answer and the tokens; a status line below them says what runs. If
-  stdout is not a terminal, it has the answer alone. The prompt `-`, or none, is read from stdin.
+  stdout is not a terminal, it has the answer alone, and stderr has warnings. The prompt `-`, or none, is read from stdin.
 
   Options of the task:
 
@@ -129,7 +129,7 @@ defmodule Mix.Tasks.Codex.Exec do
     do: Thread.run(thread, prompt, [on_event: &print_json/1] ++ turn)
 
   defp turn(thread, prompt, turn, :answer) do
-    with {:ok, result} <- Thread.run(thread, prompt, turn) do
+    with {:ok, result} <- Thread.run(thread, prompt, [on_event: &warn/1] ++ turn) do
       if result.final_response, do: IO.puts(Text.printable(result.final_response.text))
       {:ok, result}
     end
@@ -150,10 +150,16 @@ defmodule Mix.Tasks.Codex.Exec do
     result
   end
 
+  # A provider that cannot be reached, for instance: the CLI tries for minutes.
+  defp warn(%Events.Error{message: message}),
+    do: Mix.shell().error(Text.line("warning: #{message}"))
+
+  defp warn(_event), do: :ok
+
   defp print_json(event) do
     event |> Events.to_map() |> JSON.encode!() |> Text.json() |> IO.puts()
   rescue
-    _closed in ErlangError -> exit({:shutdown, 141})
+    _closed in ErlangError -> CodexRun.closed()
   end
 
   # `codex exec` sends no diffs; the recorded thread has them.

@@ -255,7 +255,8 @@ defmodule Codex.Error.RunTest do
              ~r/^Error loading config.toml: unknown variant/},
             {[config_overrides: %{model_provider: "nope"}], :config,
              ~r/^Error: Model provider `nope` not found/},
-            {[skip_git_repo_check: false], :not_a_git_repo, ~r/^Not inside a trusted directory/}
+            {[skip_git_repo_check: false], :not_a_git_repo,
+             ~r/^Not inside a trusted directory.* set the option skip_git_repo_check: true\.$/}
           ] do
         assert {:error, {:exec_failed, error}} =
                  ["never"] |> start([], thread_opts) |> Thread.run("hi")
