@@ -72,12 +72,9 @@ defmodule Mix.CodexRun do
     if error.details[:raw] == {:shutdown, 141}, do: closed(), else: error
   end
 
-  @doc "Ends the process with the exit status 141: nobody reads stdout, nor what a logger prints."
+  @doc "Ends the process with the exit status 141: nobody reads stdout."
   @spec closed() :: no_return()
-  def closed do
-    :ok = :logger.set_primary_config(:level, :none)
-    exit({:shutdown, 141})
-  end
+  def closed, do: exit({:shutdown, 141})
 
   @doc """
   Runs `fun`, which runs one turn, in a process of its own. Ctrl-C and SIGTERM stop the turn, and

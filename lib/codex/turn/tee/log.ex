@@ -50,7 +50,8 @@ defmodule Codex.Turn.Tee.Log do
   defp rotate(path, 0), do: :file.delete(path)
 
   defp rotate(path, kept) do
-    for n <- (kept - 1)..1//-1, do: :file.rename("#{path}.#{n}", "#{path}.#{n + 1}")
+    # A file that does not exist yet is not moved.
+    for n <- (kept - 1)..1//-1, do: _ = :file.rename("#{path}.#{n}", "#{path}.#{n + 1}")
     :file.rename(path, "#{path}.1")
   end
 
