@@ -76,7 +76,8 @@ defmodule Codex.Text do
   def split(bytes) do
     {text, character} = :erlang.split_binary(bytes, byte_size(bytes) - cut_character(bytes))
     text = utf8(text)
-    at = open_sequence(text, max(byte_size(text) - @longest_sequence, 0))
+    {before, last} = :erlang.split_binary(text, max(byte_size(text) - @longest_sequence, 0))
+    at = open_sequence(last, byte_size(before))
     {ready, sequence} = :erlang.split_binary(text, at)
     {ready, sequence <> character}
   end
@@ -95,20 +96,19 @@ defmodule Codex.Text do
   defp begins?(_byte, _n), do: false
 
   # The place of the first sequence that more text can complete, or the size of the text.
-  defp open_sequence(text, at) do
-    case binary_part(text, at, byte_size(text) - at) do
-      <<?\r>> -> at
-      <<?\e, rest::binary>> -> open_sequence(text, at, ?\e, rest)
-      <<0xC2, c1, rest::binary>> -> open_sequence(text, at, c1, rest)
-      <<_, _::binary>> -> open_sequence(text, at + 1)
-      _end -> at
-    end
-  end
+  defp open_sequence("\r", at), do: at
+  defp open_sequence("", at), do: at
+  defp open_sequence(<<?\e, rest::binary>>, at), do: open_sequence(?\e, rest, rest, at)
 
-  defp open_sequence(text, at, char, rest) do
+  defp open_sequence(<<0xC2, c1, rest::binary>>, at),
+    do: open_sequence(c1, rest, <<c1, rest::binary>>, at)
+
+  defp open_sequence(<<_, rest::binary>>, at), do: open_sequence(rest, at + 1)
+
+  defp open_sequence(char, rest, next, at) do
     if sequence(char, rest) == nil and Enum.any?(@ends, &complete?(char, rest <> &1)),
       do: at,
-      else: open_sequence(text, at + 1)
+      else: open_sequence(next, at + 1)
   end
 
   defp complete?(char, text), do: sequence(char, text) == byte_size(text)

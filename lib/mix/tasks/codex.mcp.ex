@@ -118,7 +118,7 @@ defmodule Mix.Tasks.Codex.Mcp do
       tools =
         case Client.list_tools(client) do
           {:ok, tools, _client} -> tools
-          {:error, _reason} = error -> CodexRun.ok(error)
+          {:error, reason} -> Mix.raise(Codex.Error.normalize(reason).message)
         end
 
       cond do
