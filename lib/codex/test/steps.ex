@@ -243,7 +243,8 @@ defmodule Codex.Test.Steps do
 
   Options:
 
-    * `:namespace` - of the tool; an MCP tool has `"mcp__<server>"`
+    * `:namespace` - of the tool; an MCP tool has `"mcp__<server>"`, and a tool of the option `tools`
+      on `codex exec` has `"mcp__host"`
     * `:call_id` - the id that the tool's output refers to (default: made when sent)
 
   ## Examples
