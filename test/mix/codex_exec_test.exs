@@ -47,10 +47,13 @@ defmodule Mix.Tasks.Codex.ExecTest do
     number = %{type: "object", properties: %{n: %{type: "integer"}}, required: ["n"]}
     File.write!(file, Codex.JSON.encode!(Map.put(number, :additionalProperties, false)))
 
+    tee = Path.join(dir, "tee")
     more = ["More", "--resume", id, "--output-schema", file, "--reasoning-effort", "low"]
+    more = more ++ ["--tee", tee]
     assert {~s({"n":2}\n), 0} = mix(args(model, more), env(model))
     %{body: body} = List.last(Test.requests(model))
     assert inspect(body["input"]) =~ "Hello"
+    assert [_run] = File.ls!(tee)
     assert body["reasoning"]["effort"] == "low"
     assert body["text"]["format"]["type"] == "json_schema"
   end
