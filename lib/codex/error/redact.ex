@@ -47,16 +47,16 @@ defmodule Codex.Error.Redact do
     ~r/(?:\b|(?<=\\[nrt]))eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+/,
     ~r/(?:\b|(?<=\\[nrt]))(?:ghp|gho|ghs|github_pat|xox[abp]|at)[-_][\w-]{12,}/
   ]
-  # Matches wherever one of them does, and elsewhere.
-  @perhaps ~r/sk-[\w-]{8}|Bearer\s|eyJ[\w-]{8}|(?:gh[pos]|github_pat|xox[abp]|at)[-_][\w-]{12}/i
+  # A text with one of these shapes has one of these parts.
+  @parts ~w(sk- earer EARER eyJ ghp- ghp_ gho- gho_ ghs- ghs_ github_pat xox at- at_)
 
   @doc "Returns the shapes of keys and tokens."
   @spec shapes() :: [Regex.t()]
   def shapes, do: @shapes
 
-  @doc "Returns whether a text may have the shape of a key or a token in it."
-  @spec shaped?(binary()) :: boolean()
-  def shaped?(text), do: Regex.match?(@perhaps, text)
+  @doc "Returns texts of which a text with the shape of a key or a token has one."
+  @spec parts() :: [String.t()]
+  def parts, do: @parts
 
   @doc """
   Removes texts that have the shape of a key or a token.

@@ -15,7 +15,7 @@ defmodule Codex.Turn.Tee.Mask do
   defstruct [:found, :redaction, :always?]
 
   @type t :: %__MODULE__{
-          found: :binary.cp() | nil,
+          found: :binary.cp(),
           redaction: Redaction.t(),
           always?: boolean()
         }
@@ -28,7 +28,7 @@ defmodule Codex.Turn.Tee.Mask do
     texts = for text <- texts, form <- forms(text, @levels), uniq: true, do: form
 
     %__MODULE__{
-      found: if(texts != [], do: :binary.compile_pattern(texts)),
+      found: :binary.compile_pattern(texts ++ Redact.parts()),
       redaction: Redaction.new(texts ++ regexes ++ Redact.shapes()),
       always?: regexes != []
     }
@@ -61,13 +61,10 @@ defmodule Codex.Turn.Tee.Mask do
   """
   @spec line(binary(), t()) :: binary()
   def line(line, mask) do
-    if mask.always? or found?(line, mask.found) or Redact.shaped?(line),
+    if mask.always? or :binary.match(line, mask.found) != :nomatch,
       do: masked(line, mask.redaction),
       else: line
   end
-
-  defp found?(_line, nil), do: false
-  defp found?(line, pattern), do: :binary.match(line, pattern) != :nomatch
 
   defp masked(line, redaction) do
     with {:ok, term} when is_map(term) <- JSON.decode(line),
