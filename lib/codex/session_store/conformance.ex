@@ -17,7 +17,7 @@ defmodule Codex.SessionStore.Conformance do
   """
 
   alias Codex.SessionStore
-  alias Codex.SessionStore.Adapter
+  alias Codex.SessionStore.{Adapter, Conformance}
 
   @cases [
     append: "appended bytes are read as they are",
@@ -43,7 +43,7 @@ defmodule Codex.SessionStore.Conformance do
     for {name, title} <- @cases do
       quote do
         test unquote("session store: " <> title) do
-          case Codex.SessionStore.Conformance.check(unquote(name), unquote(store).()) do
+          case Conformance.check(unquote(name), unquote(store).()) do
             :ok -> :ok
             {:error, text} -> flunk(text)
           end

@@ -57,10 +57,7 @@ fn rollout_store(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary, fi
 #[rustler::nif]
 fn rollout_files(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary, id: String) -> Call {
     let home = path(&home);
-    let work = move |guard: &dyn Fn() -> bool| {
-        let store = Store::open(&home, guard);
-        store.related(&id).into_iter().cloned().collect::<Vec<_>>()
-    };
+    let work = move |guard: &dyn Fn() -> bool| Store::related(&home, &id, guard);
     answer_guarded(env, &pool, reference, work, |env, files| {
         let files = files.iter().map(|file| {
             let path = binary(env, file.path().as_os_str().as_bytes());

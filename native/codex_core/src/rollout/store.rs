@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::file::File;
-use super::walk::{Skipped, walk};
+use super::walk::{Skipped, walk, walk_for};
 use crate::files::{self, FileError};
 
 /// The file with the names of threads.
@@ -127,13 +127,14 @@ impl Store {
         &self.files[from..from + count]
     }
 
-    /// The files of a thread, or the file of a rollout.
-    pub fn related(&self, id: &str) -> Vec<&File> {
-        match self.of(id) {
-            [] if self.segments.contains(id) => {
-                self.files.iter().filter(|file| file.rollout() == id).collect()
-            }
-            files => files.iter().collect(),
+    /// Lists the files of a thread, or the file of a rollout, the oldest first.
+    pub fn related(home: &Path, id: &str, guard: &dyn Fn() -> bool) -> Vec<File> {
+        let mut store = Store { home: home.to_path_buf(), ..Store::default() };
+        store.take(walk_for(home, Some(id), guard).files);
+        let of_thread = store.of(id);
+        match of_thread.is_empty() {
+            true => store.files.iter().filter(|file| file.rollout() == id).cloned().collect(),
+            false => of_thread.to_vec(),
         }
     }
 
@@ -171,4 +172,37 @@ struct Named {
 
 fn has_id(line: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("id").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_thread_or_of_a_rollout_are_found() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (thread, other) =
+            ("01a21974-8f0c-7940-b1d5-036bc64902f4", "01a21974-8f0c-7940-b1d5-036bc64902f5");
+        let segment = "01a21974-9999-7940-b1d5-036bc64902f4";
+        let names = [
+            format!("sessions/2026/11/26/rollout-2026-11-26T20-03-18-{thread}.jsonl"),
+            format!("archived_sessions/rollout-2026-11-26T20-03-18-{thread}.jsonl"),
+            format!("sessions/2026/11/27/rollout-2026-11-27T20-03-18-{thread}_{segment}.jsonl.zst"),
+            format!("sessions/2026/11/26/rollout-2026-11-26T20-03-18-{other}.jsonl"),
+            format!("sessions/2026/11/26/backup-{thread}.jsonl"),
+        ];
+        for name in &names {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, "x").expect("a file");
+        }
+        let found = |id: &str| {
+            let files = Store::related(home.path(), id, &|| true);
+            files.iter().map(|file| file.path().display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(thread), [names[0].as_str(), names[2].as_str()]);
+        assert_eq!(found(segment), [names[2].as_str()]);
+        assert_eq!(found(other), [names[3].as_str()]);
+        assert!(found("01a21974-0000-7940-b1d5-036bc64902f4").is_empty());
+    }
 }

@@ -58,12 +58,18 @@ pub struct Found {
 /// A file may move between the two while they are listed, so that it is in both or in neither. The
 /// home is listed again then, but not forever.
 pub fn walk(home: &Path, guard: &dyn Fn() -> bool) -> Found {
+    walk_for(home, None, guard)
+}
+
+/// Lists the rollouts whose name has this id. Facts about other files are not asked for, which is
+/// most of the time that a large home takes.
+pub(super) fn walk_for(home: &Path, only: Option<&str>, guard: &dyn Fn() -> bool) -> Found {
     let archive = home.join("archived_sessions");
     let mut found = Found::default();
     for pass in 0..TRIES {
         let before = modified(&archive);
         let (found_now, moving) = (Found::default(), HashSet::new());
-        let mut walker = Walker { home, guard, seen: 0, found: found_now, moving };
+        let mut walker = Walker { home, only, guard, seen: 0, found: found_now, moving };
         walker.root("sessions", false, DEPTH);
         walker.root("archived_sessions", true, 1);
         found = match pass {
@@ -101,6 +107,8 @@ impl Found {
 
 struct Walker<'a> {
     home: &'a Path,
+    /// The id of the wanted files.
+    only: Option<&'a str>,
     guard: &'a dyn Fn() -> bool,
     /// The number of names so far.
     seen: usize,
@@ -176,6 +184,9 @@ impl Walker<'_> {
                 let (real, path) = (folder.real.join(&name), folder.path.join(&name));
                 self.folder(&real, &path, folder.archived, folder.depth - 1, folder.root);
             }
+            return;
+        }
+        if self.only.is_some_and(|id| !name.to_str().is_some_and(|name| name.contains(id))) {
             return;
         }
         if folder.again && self.moving.contains(&folder.path.join(&name)) {
