@@ -257,15 +257,18 @@ defmodule Codex.SessionStore.Conformance do
   defp before(id), do: binary_part(id, 0, byte_size(id) - 1)
 
   defp ok({:ok, _value} = result, _call), do: result
-  defp ok(other, call), do: say(false, "#{call} returned #{shown(other)}, expected {:ok, value}")
+  defp ok(other, call), do: fail("#{call} returned #{shown(other)}, expected {:ok, value}")
 
   defp is(expected, expected, _call), do: :ok
 
   defp is(expected, got, call),
-    do: say(false, "#{call} returned #{shown(got)}, expected #{shown(expected)}")
+    do: fail("#{call} returned #{shown(got)}, expected #{shown(expected)}")
 
   defp say(true, _text), do: :ok
-  defp say(false, text), do: throw({__MODULE__, text})
+  defp say(false, text), do: fail(text)
+
+  @spec fail(String.t()) :: no_return()
+  defp fail(text), do: throw({__MODULE__, text})
 
   defp shown(term), do: inspect(term, printable_limit: 200, limit: 20)
 end

@@ -172,7 +172,7 @@ defmodule Codex.SessionStore.Mirror do
   defp failed(state, reason) do
     error = Error.normalize(reason)
     failures = state.failures + 1
-    emit(state, :failure, %{}, %{attempt: failures, kind: error.kind, reason: kind(reason)})
+    emit(state, :failure, %{}, %{attempt: failures, kind: error.kind, reason: elem(reason, 0)})
     state = %{state | failures: failures, error: error, quiet_since: nil}
     tell(state, :failing, :failed)
 
@@ -180,10 +180,6 @@ defmodule Codex.SessionStore.Mirror do
       do: stop(state, :failed),
       else: next(state, pause(failures))
   end
-
-  # The reason of an adapter may hold anything.
-  defp kind(reason) when is_tuple(reason), do: elem(reason, 0)
-  defp kind(reason), do: reason
 
   defp pause(failures) do
     pause = min(@first_pause * 2 ** min(failures - 1, 10), @longest_pause)

@@ -57,7 +57,10 @@ defmodule Codex.SessionStore.Restore do
     {:error, reason}
   end
 
-  defp discard(state), do: for(%{staged: path} <- state.plans, path, do: :file.delete(path))
+  defp discard(state) do
+    staged = for %{staged: path} <- state.plans, path != nil, do: path
+    Enum.each(staged, &:file.delete/1)
+  end
 
   ## One file
 
