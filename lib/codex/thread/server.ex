@@ -58,8 +58,9 @@ defmodule Codex.Thread.Server do
       {:DOWN, ref, :process, _server, reason}
 
   `reason` is `{:shutdown, :idle}` after `idle_ms`, `:normal` after `stop/1`, `:shutdown` if its
-  supervisor ended, `:noconnection` if the node of the server is lost, and another one after a crash. The server monitors its followers, and forgets those that end. Callers
-  and followers may be on other nodes.
+  supervisor ended, `:noconnection` if the node of the server is lost, and another one after a
+  crash. The server monitors its followers, and forgets those that end. Callers and followers may be
+  on other nodes.
 
   ## Approvals
 
@@ -76,9 +77,10 @@ defmodule Codex.Thread.Server do
 
   ## After a crash
 
-  The thread goes on after each failure of a turn, also if the CLI or a server of the pool is killed:
+  The thread goes on after each failure of a turn. If the CLI or a server of the pool is killed,
   followers get `{:ended, run, {:error, error}}`, and the next turn resumes the thread. A connection
   as transport needs a name and `reconnect: true` for that.
+
   If the process of the server is killed, its turn is interrupted and the CLI ends with it. No
   prompt is sent again: a turn that may have run is for the application to repeat.
 
@@ -86,10 +88,13 @@ defmodule Codex.Thread.Server do
   the thread, so that the new server continues it:
 
     * `state: path` - a file, written when the CLI has named the thread. It survives a crash of the
-      process and of the VM. On another node, it needs the same file and the same `CODEX_HOME`
+      process and of the VM
     * `state: {load, save}` - functions of the application, for example with a row of its database.
       `load` returns the id or nil, when a server starts. `save` gets the id, in the process of the
       turn; other results than an exception do not count
+
+  If its node is lost, start the server on another one. That needs the state and the thread: the
+  same `CODEX_HOME`, or the option `session_store` of the thread (`Codex.SessionStore`).
 
   A turn whose thread cannot be saved is stopped, with an error of the kind `:config`. Without
   `state`, a server that is started again begins with the thread of `resume`, or a new one. If the

@@ -477,6 +477,37 @@ defmodule Codex.Thread.ServerFollowersTest do
 
   describe "nodes:" do
     @tag :tmp_dir
+    test "with a session store, a thread goes on in another home", %{tmp_dir: dir} do
+      [here, there] = for _ <- 1..2, do: Test.start!([], default: &echo/1)
+      store = [session_store: {Codex.SessionStore.File, path: Path.join(dir, "store")}]
+      state = [state: Path.join(dir, "state.json")]
+
+      options = fn model ->
+        state ++ [client: Test.options(model), thread: Test.thread_options(model) ++ store]
+      end
+
+      {:ok, server} =
+        DynamicSupervisor.start_child(
+          start_supervised!(DynamicSupervisor),
+          Supervisor.child_spec({Server, options.(here)}, restart: :temporary)
+        )
+
+      {:ok, one} = Server.run(server, "one")
+      {:ok, _} = Server.submit(server, "hang")
+      eventually(fn -> List.last(sent(here)) == "hang" end)
+      Process.exit(server, :kill)
+      eventually(fn -> Stub.running(here.workspace) == [] end)
+      Test.stop(here)
+
+      server = start_supervised!({Server, options.(there)})
+      assert {:ok, two} = Server.run(server, "two")
+      assert two.thread.thread_id == one.thread.thread_id
+      assert sent(there) == ["two"]
+      assert %{body: %{"input" => input}} = List.last(Test.requests(there))
+      assert inspect(input, limit: :infinity) =~ "You said: one"
+    end
+
+    @tag :tmp_dir
     test "a follower on another node; a killed node, whose thread goes on here", %{tmp_dir: dir} do
       model = Test.start!([], default: &echo/1)
       {listens, asks, name} = OtherVM.nodes()
