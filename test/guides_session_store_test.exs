@@ -45,7 +45,7 @@ defmodule Codex.GuidesSessionStoreTest do
   end
 
   # `query/2` of an Ecto repository, in SQLite.
-  defmodule Elixir.MyApp.Repo do
+  defmodule Elixir.MyApp.SessionRepo do
     use GenServer
 
     @program """
@@ -128,7 +128,7 @@ defmodule Codex.GuidesSessionStoreTest do
 
   test "the adapter for Ecto conforms" do
     define!("defmodule MyApp.CodexSessions do")
-    start_supervised!(MyApp.Repo)
-    assert failing({MyApp.CodexSessions, repo: MyApp.Repo}) == []
+    start_supervised!(MyApp.SessionRepo)
+    assert failing({MyApp.CodexSessions, repo: MyApp.SessionRepo}) == []
   end
 end
