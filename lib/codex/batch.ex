@@ -114,7 +114,7 @@ defmodule Codex.Batch do
   protocol for jobs. Otherwise a node refuses jobs, with an error that names both versions.
   """
 
-  alias Codex.Batch.{Job, Options, Run, Worker}
+  alias Codex.Batch.{Job, Options, Report, Result, Run, Worker}
   alias Codex.OptionError
   alias Codex.Options.Type
 
@@ -146,17 +146,21 @@ defmodule Codex.Batch do
   """
   @spec new(Enumerable.t(), keyword() | map()) :: {:ok, t()} | {:error, OptionError.t()}
   def new(jobs, opts \\ []) do
-    with :ok <- enumerable(jobs),
+    with :ok <- enumerable(jobs, :jobs, Job.expected()),
          {:ok, opts} <- Options.new(opts) do
       {:ok, %__MODULE__{jobs: jobs, opts: opts, ref: make_ref(), stopped: :atomics.new(1, [])}}
     end
   end
 
-  defp enumerable(jobs) do
-    if Enumerable.impl_for(jobs) != nil and not (is_list(jobs) and List.improper?(jobs)),
+  defp enumerable(source, name, expected) do
+    if enumerable?(source),
       do: :ok,
-      else: {:error, OptionError.argument(:jobs, Type.kind(jobs), Job.expected())}
+      else: {:error, OptionError.argument(name, Type.kind(source), expected)}
   end
+
+  defp enumerable?(source) when is_list(source), do: not List.improper?(source)
+  defp enumerable?(source) when is_function(source), do: is_function(source, 2)
+  defp enumerable?(source), do: Enumerable.impl_for(source) != nil
 
   @doc """
   Cancels a batch from any process of its node: no job begins any more, and running turns are
@@ -186,6 +190,42 @@ defmodule Codex.Batch do
   end
 
   def cancel(other, _key), do: OptionError.wrong!(:batch, other, "a Codex.Batch")
+
+  @doc """
+  Makes a report of results: of an enumerable of `Codex.Batch.Result`, or of the journal at a path.
+
+  Results of a stream are read one after the other. A batch as the enumerable runs its jobs. A
+  journal may belong to a batch that runs; `unfinished` of the report counts the jobs without a
+  result.
+
+      {:ok, report} = Codex.Batch.report("night.journal")
+      :ok = Codex.Batch.Report.write(report, "night.html")
+
+  Errors: a `Codex.Error` if the file is no journal or cannot be read, a `Codex.OptionError` for
+  another argument or another element. An exception of the enumerable passes.
+
+      iex> result = %Codex.Batch.Result{key: "a", index: 0, status: :ok}
+      iex> {:ok, report} = Codex.Batch.report([result])
+      iex> {report.jobs, report.counts}
+      {1, %{ok: 1}}
+  """
+  @spec report(Enumerable.t() | Path.t()) ::
+          {:ok, Report.t()} | {:error, Codex.Error.t() | OptionError.t()}
+  def report(path) when is_binary(path), do: Report.of_journal(Path.expand(path))
+
+  def report(results) do
+    with :ok <-
+           enumerable(results, :results, "an enumerable of results, or the path of a journal") do
+      Enum.reduce_while(results, {:ok, Report.new()}, fn
+        %Result{} = result, {:ok, report} ->
+          {:cont, {:ok, Report.add(report, result)}}
+
+        other, _report ->
+          expected = "an enumerable of Codex.Batch.Result"
+          {:halt, {:error, OptionError.argument(:results, Type.kind(other), expected)}}
+      end)
+    end
+  end
 
   defimpl Enumerable do
     def reduce(batch, acc, fun), do: Run.reduce(batch, acc, fun)

@@ -45,6 +45,16 @@ defmodule Mix.Tasks.Codex.BatchTest do
   defp prompts(dir),
     do: dir |> Path.join("prompts") |> File.read!() |> String.split("\n", trim: true)
 
+  test "writes a report of the batch", %{tmp_dir: dir, argv: argv} do
+    page = Path.join(dir, "report.html")
+    jobs = jobs!(dir, [~S("one"), ~S("fail")])
+    assert catch_exit(Batch.run([jobs, "--report", page | argv])) == {:shutdown, 1}
+    assert File.read!(page) =~ "<dd>1 ok, 1 failed\n"
+
+    argv = ["--report", Path.join(dir, "missing/report.html"), "--resume" | argv]
+    assert_raise Mix.Error, ~r/report\.html/, fn -> Batch.run([jobs | argv]) end
+  end
+
   test "writes a line for each job, and resumes", %{tmp_dir: dir, argv: argv, out: out} do
     first = [
       ~S("one"),

@@ -7,7 +7,7 @@ defmodule Codex.Batch.Execution do
   alias Codex.{Events, Sessions, Thread}
   alias Codex.Sessions.Prices
   alias Codex.Thread.{Runner, Start}
-  alias Codex.Turn.{Cancellation, Usage}
+  alias Codex.Turn.{Cancellation, Usage, Waits}
 
   # The prompt that continues an interrupted turn, as `retry: :resume` has it.
   @continue "Continue."
@@ -33,13 +33,16 @@ defmodule Codex.Batch.Execution do
   def run(job, env) do
     began = now()
     started_at = DateTime.utc_now()
-    {result, thread} = turn(job, env)
+    {{result, thread}, waits} = Waits.during(fn -> turn(job, env) end)
+    model = thread && (thread.thread_opts.model || env.client.model)
     result = %{result | usage: result.usage || spent(result, thread, started_at)}
 
     %{
       result
-      | usd: usd(result, thread, env),
+      | usd: usd(result, thread, model, env),
         node: node(),
+        model: model,
+        waits: waits,
         started_at: started_at,
         duration_ms: now() - began
     }
@@ -141,11 +144,10 @@ defmodule Codex.Batch.Execution do
     end
   end
 
-  defp usd(%{thread_id: nil}, _thread, _env), do: nil
+  defp usd(%{thread_id: nil}, _thread, _model, _env), do: nil
 
-  defp usd(result, thread, env) do
+  defp usd(result, thread, model, env) do
     prices = Map.merge(Prices.all(), env.prices || %{})
-    model = thread.thread_opts.model || env.client.model
 
     case result.usage && Prices.of(model, prices) do
       nil -> if env.money?, do: recorded(result, thread, env)

@@ -138,13 +138,16 @@ defmodule Codex.Batch.Journal do
 
       {[{:codex_batch, version} | _], _bad, _end} ->
         _ = :disk_log.close(log)
-        error(path, "it has the version #{version}, and this package knows #{@version}")
+        error(path, other_version(version))
 
       _other ->
         _ = :disk_log.close(log)
         error(path, "it is no journal of a batch; name another file")
     end
   end
+
+  defp other_version(version),
+    do: "it has the version #{version}, and this package knows #{@version}"
 
   defp chunks(log, at, entries, bad) do
     case :disk_log.chunk(log, at) do
@@ -238,6 +241,61 @@ defmodule Codex.Batch.Journal do
   defp put(entries, key, state) do
     {digest, _state} = Map.get(entries, key, {nil, :queued})
     Map.put(entries, key, {digest, state})
+  end
+
+  @doc """
+  Reads the entries of a journal, which another batch may be writing, into an accumulator. Nothing
+  is repaired; what cannot be read is left out.
+  """
+  @spec fold(Path.t(), acc, (term(), acc -> acc)) :: {:ok, acc} | {:error, Error.t()}
+        when acc: term()
+  def fold(path, acc, fun) do
+    log = {__MODULE__, make_ref()}
+    options = [name: log, file: to_charlist(path), mode: :read_only, quiet: true]
+
+    case :disk_log.open(options) do
+      {:ok, ^log} ->
+        result = fold_log(log, path, acc, fun)
+        _ = :disk_log.close(log)
+        result
+
+      {:error, {:file_error, _path, _posix} = reason} ->
+        error(path, words(reason))
+
+      {:error, _other} ->
+        error(path, "it is no journal of a batch; name another file")
+    end
+  end
+
+  defp fold_log(log, path, acc, fun) do
+    case chunk(log, :start) do
+      {at, [@header | entries]} ->
+        {:ok, fold_chunks(log, at, Enum.reduce(entries, acc, fun), fun)}
+
+      {_at, []} ->
+        {:ok, acc}
+
+      {_at, [{:codex_batch, version} | _]} ->
+        error(path, other_version(version))
+
+      _other ->
+        error(path, "it is no journal of a batch; name another file")
+    end
+  end
+
+  defp fold_chunks(_log, :eof, acc, _fun), do: acc
+
+  defp fold_chunks(log, at, acc, fun) do
+    {at, entries} = chunk(log, at)
+    fold_chunks(log, at, Enum.reduce(entries, acc, fun), fun)
+  end
+
+  defp chunk(log, at) do
+    case :disk_log.chunk(log, at) do
+      {at, terms} -> {at, terms |> decode([], 0) |> elem(0) |> Enum.reverse()}
+      {at, terms, _bad_bytes} -> {at, terms |> decode([], 0) |> elem(0) |> Enum.reverse()}
+      _end_or_corrupt -> {:eof, []}
+    end
   end
 
   @doc """

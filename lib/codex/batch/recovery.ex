@@ -8,7 +8,18 @@ defmodule Codex.Batch.Recovery do
   alias Codex.Thread.{Runner, Start}
 
   # The fields of a result that are recorded as they are.
-  @kept [:status, :usage, :usd, :attempts, :thread_id, :node, :started_at, :duration_ms]
+  @kept [
+    :status,
+    :usage,
+    :usd,
+    :attempts,
+    :thread_id,
+    :node,
+    :model,
+    :started_at,
+    :duration_ms,
+    :waits
+  ]
 
   @doc """
   Returns what the journal keeps of a result: neither events nor options, which may hold secrets.
@@ -30,14 +41,19 @@ defmodule Codex.Batch.Recovery do
   @doc "Returns the result of a record."
   @spec replay(Job.t(), map(), map()) :: Result.t()
   def replay(job, record, opts) do
-    error = record.error && struct!(Error.new(:unknown, ""), record.error)
     began? = record.thread_id != nil or record.text != nil
     result = if began?, do: result(job, record.thread_id, record.text, record.usage, opts)
     result = result && %{result | warnings: record.warnings, attempts: record.attempts}
 
-    Result
-    |> struct!(Map.merge(Map.take(record, @kept), %{key: job.key, index: job.index}))
-    |> Map.merge(%{error: error, result: result})
+    %{of_record(job.key, job.index, record) | result: result}
+  end
+
+  @doc "Returns the result of a record as far as it needs no job: without its turn."
+  @spec of_record(term(), non_neg_integer(), map()) :: Result.t()
+  def of_record(key, index, record) do
+    error = record.error && struct!(Error.new(:unknown, ""), record.error)
+    fields = record |> Map.take(@kept) |> Map.merge(%{key: key, index: index, error: error})
+    struct!(Result, fields)
   end
 
   # As far as it is known: without events.

@@ -12,7 +12,9 @@ defmodule Codex.Batch.Result do
     * `attempts` - the number of attempts; 0 if the job did not begin
     * `thread_id` - the thread of the turn, nil if it is not known
     * `node` - the node that ran the job, or nil
+    * `model` - the model that the options name, or nil for that of the CLI
     * `started_at` - when the job began, as a `DateTime` in UTC, or nil; `duration_ms` - its time
+    * `waits` - its waits for rate limits, as `{began, ms}` with a `DateTime`; the first 20
 
   The status:
 
@@ -38,9 +40,11 @@ defmodule Codex.Batch.Result do
     :usd,
     :thread_id,
     :node,
+    :model,
     :started_at,
     :duration_ms,
-    attempts: 0
+    attempts: 0,
+    waits: []
   ]
 
   @typedoc "How a job ended. See above."
@@ -57,8 +61,10 @@ defmodule Codex.Batch.Result do
           attempts: non_neg_integer(),
           thread_id: String.t() | nil,
           node: node() | nil,
+          model: String.t() | nil,
           started_at: DateTime.t() | nil,
-          duration_ms: non_neg_integer() | nil
+          duration_ms: non_neg_integer() | nil,
+          waits: [{DateTime.t(), non_neg_integer()}]
         }
 
   # The process or the server of the turn is gone, or its output cannot be understood.
@@ -101,8 +107,9 @@ defmodule Codex.Batch.Result do
 
   @doc """
   Returns a result as a map for JSON, with string keys: `"key"`, `"status"`, `"text"` (the answer),
-  `"thread_id"`, `"usage"`, `"usd"`, `"attempts"`, `"node"`, `"duration_ms"`, and `"error"` with
-  `"kind"` and `"message"`. A key that JSON has no form for is inspected.
+  `"thread_id"`, `"model"`, `"usage"`, `"usd"`, `"attempts"`, `"node"`, `"started_at"` (ISO 8601),
+  `"duration_ms"`, `"waited_ms"` (its waits for rate limits), and `"error"` with `"kind"` and
+  `"message"`. A key that JSON has no form for is inspected.
   """
   @spec to_map(t()) :: %{String.t() => term()}
   def to_map(%__MODULE__{} = result) do
@@ -115,10 +122,21 @@ defmodule Codex.Batch.Result do
       "usd" => result.usd,
       "attempts" => result.attempts,
       "node" => result.node && Atom.to_string(result.node),
+      "model" => result.model,
+      "started_at" => result.started_at && DateTime.to_iso8601(result.started_at),
       "duration_ms" => result.duration_ms,
+      "waited_ms" => result.waits |> Enum.map(&elem(&1, 1)) |> Enum.sum(),
       "error" => error(result.error)
     }
   end
+
+  @doc false
+  # The key as text.
+  @spec key_text(t()) :: String.t()
+  def key_text(%__MODULE__{key: key}) when is_binary(key), do: key
+
+  def key_text(%__MODULE__{key: key}),
+    do: key |> key() |> then(&if(is_binary(&1), do: &1, else: inspect(&1)))
 
   defp key(key) when is_binary(key), do: if(String.valid?(key), do: key, else: inspect(key))
   defp key(key) when is_integer(key) or is_boolean(key) or is_nil(key), do: key

@@ -12,7 +12,7 @@ defmodule Codex.Turn.Attempts do
 
   alias Codex.{Error, Events, Items, Retry, Turn}
   alias Codex.Retry.Plan
-  alias Codex.Turn.{Attempt, Cancellation, Job, Transport}
+  alias Codex.Turn.{Attempt, Cancellation, Job, Transport, Waits}
 
   # If more events are held back, they pass, and the attempt counts as one that did some work.
   @max_held 100
@@ -81,7 +81,7 @@ defmodule Codex.Turn.Attempts do
 
       {:wait, delay, plan} ->
         go_on = if Plan.gate?(plan), do: &await_limit/1, else: &begin/1
-        wait(%{state | plan: plan}, delay, go_on)
+        wait_for_limit(%{state | plan: plan}, delay, go_on)
 
       {:refused, error} ->
         over(%{state | tail: [{:failed, error}]})
@@ -116,8 +116,14 @@ defmodule Codex.Turn.Attempts do
   defp announce(%{transport: {:pool, _pool}}), do: :ok
   defp announce(job), do: Job.notify(job, :begin)
 
-  defp wait(state, delay, go_on) do
-    case Cancellation.sleep(state.opts.call, delay) do
+  defp wait_for_limit(state, delay, go_on),
+    do: go_on(state, go_on, Waits.wait(fn -> Cancellation.sleep(state.opts.call, delay) end))
+
+  defp wait(state, delay, go_on),
+    do: go_on(state, go_on, Cancellation.sleep(state.opts.call, delay))
+
+  defp go_on(state, go_on, slept) do
+    case slept do
       :ok -> go_on.(state)
       :cancelled -> cancelled(state)
     end
@@ -222,7 +228,9 @@ defmodule Codex.Turn.Attempts do
         tries = state.plan.tries
         _ = if plan.tries > tries, do: plan.retry.on_retry.(tries, reason)
         again = &{[], %{&1 | phase: :begin, how: how, number: &1.number + 1}}
-        wait(%{state | plan: plan}, delay, again)
+        limited? = plan.limited > state.plan.limited
+        state = %{state | plan: plan}
+        if limited?, do: wait_for_limit(state, delay, again), else: wait(state, delay, again)
     end
   end
 

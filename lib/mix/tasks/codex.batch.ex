@@ -27,6 +27,7 @@ defmodule Mix.Tasks.Codex.Batch do
     * `--timeout SECONDS` - the time limit of a job
     * `--model MODEL`, `--sandbox MODE`, `--cwd DIR`, `--skip-git-repo-check` - options of all jobs
     * `--codex-home DIR`, `--codex PATH` - the home of the CLI, and the CLI
+    * `--report FILE` - writes a page of HTML about the batch (`Codex.Batch.Report`) at its end
     * `--quiet` - prints no line about the progress
 
   The sum is printed to standard error. The exit status is 0 if every job succeeded, 2 for
@@ -35,7 +36,7 @@ defmodule Mix.Tasks.Codex.Batch do
   use Mix.Task
 
   alias Codex.{Batch, Format, JSON, Text}
-  alias Codex.Batch.{Budget, Result}
+  alias Codex.Batch.{Budget, Report, Result}
   alias Mix.CodexRun
 
   @switches [
@@ -51,12 +52,13 @@ defmodule Mix.Tasks.Codex.Batch do
     skip_git_repo_check: :boolean,
     codex_home: :string,
     codex: :string,
+    report: :string,
     quiet: :boolean
   ]
   @usage "usage: mix codex.batch FILE --out FILE [--max N] [--budget N] [--resume] " <>
            "[--on-interrupted report|resume] [--timeout SECONDS] [--model MODEL] " <>
            "[--sandbox MODE] [--cwd DIR] [--skip-git-repo-check] [--codex-home DIR] " <>
-           "[--codex PATH] [--quiet]"
+           "[--codex PATH] [--report FILE] [--quiet]"
 
   @impl true
   def run(argv) do
@@ -64,9 +66,10 @@ defmodule Mix.Tasks.Codex.Batch do
     CodexRun.start()
     batch = batch(file, out, opts)
     :ok = check_files(file, out, opts[:resume] == true)
-    counts = write(batch, out)
-    Mix.shell().error(sum(counts))
-    if Map.keys(counts.status) -- [:ok] != [], do: exit({:shutdown, 1})
+    report = write(batch, out)
+    Mix.shell().error(sum(report))
+    :ok = write_report(report, opts[:report])
+    if Map.keys(report.counts) -- [:ok] != [], do: exit({:shutdown, 1})
   end
 
   defp parse(argv) do
@@ -176,26 +179,29 @@ defmodule Mix.Tasks.Codex.Batch do
 
   defp write(batch, out) do
     File.open!(out, [:write, :binary, :raw], fn device ->
-      Enum.reduce(batch, %{status: %{}, tokens: 0, usd: 0.0}, fn result, counts ->
+      Enum.reduce(batch, Report.new(), fn result, report ->
         line = [result |> Result.to_map() |> JSON.encode!() |> Text.json(), ?\n]
         :ok = :file.write(device, line)
-
-        %{
-          status: Map.update(counts.status, result.status, 1, &(&1 + 1)),
-          tokens: counts.tokens + Budget.tokens(result.usage),
-          usd: counts.usd + (result.usd || 0.0)
-        }
+        Report.add(report, result)
       end)
     end)
   rescue
     error in [Codex.Error, File.Error] -> Mix.raise(Exception.message(error))
   end
 
-  defp sum(counts) do
-    order = [:ok, :failed, :uncertain, :cancelled, :skipped]
-    states = for status <- order, n = counts.status[status], do: "#{n} #{status}"
-    money = if counts.usd > 0, do: [Format.cost(counts.usd)], else: []
+  defp write_report(_report, nil), do: :ok
 
-    Enum.join(states ++ ["#{Format.tokens(counts.tokens)} tokens"] ++ money, ", ")
+  defp write_report(report, path) do
+    with {:error, reason} <- Report.write(report, path),
+         do: Mix.raise(Codex.Error.normalize(reason).message)
+  end
+
+  defp sum(report) do
+    order = [:ok, :failed, :uncertain, :cancelled, :skipped]
+    states = for status <- order, n = report.counts[status], do: "#{n} #{status}"
+    money = if report.usd > 0, do: [Format.cost(report.usd)], else: []
+    tokens = Format.tokens(Budget.tokens(report.usage))
+
+    Enum.join(states ++ ["#{tokens} tokens"] ++ money, ", ")
   end
 end

@@ -1,63 +1,21 @@
 defmodule Codex.Sessions.Export.HTML do
   @moduledoc false
-  # A session as one page that needs nothing else and asks nobody: styles and script are part of it.
-  # A session is hostile input, so every text is escaped, and the page has a content security policy
-  # that runs nothing but its own script, by hash, and loads nothing but the images inside.
+  # A session as a page: its turns, their messages, commands and changes, and a chart of tokens.
+
+  import Codex.Sessions.Export.Page, only: [duration: 1, escape: 1, number: 1]
 
   alias Codex.Format
-  alias Codex.Sessions.Export.{Entry, Markdown}
-
-  @folder Path.join(__DIR__, ".")
-  @external_resource Path.join(@folder, "page.css")
-  @external_resource Path.join(@folder, "page.js")
-  @css File.read!(Path.join(@folder, "page.css"))
-  @js File.read!(Path.join(@folder, "page.js"))
-
-  hash = fn text -> "'sha256-" <> Base.encode64(:crypto.hash(:sha256, text)) <> "'" end
-
-  @policy "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; " <>
-            "style-src #{hash.(@css)}; script-src #{hash.(@js)}"
-
-  @doc "Returns the beginning of a page, up to the content below the title."
-  @spec open(String.t()) :: iodata()
-  def open(title) do
-    """
-    <!doctype html>
-    <html lang="en">
-    <meta charset="utf-8">
-    <meta name="viewport" content="width=device-width, initial-scale=1">
-    <meta http-equiv="Content-Security-Policy" content="#{escape(@policy)}">
-    <meta name="referrer" content="no-referrer">
-    <title>#{escape(title)}</title>
-    <style>#{@css}</style>
-    <h1>#{escape(title)}</h1>
-    """
-  end
+  alias Codex.Sessions.Export.{Entry, Markdown, Page}
 
   @doc "Returns the facts, the chart of tokens, and the field for searches."
   @spec head(map(), [map()]) :: iodata()
   def head(session, turns) do
-    facts =
-      for {name, value} <- Markdown.facts(session),
-          do: ["<dt>", name, "<dd>", escape(value), "\n"]
-
-    [
-      open(Markdown.title(session)),
-      ["<dl>\n", facts, "</dl>\n"],
-      chart(turns),
-      """
-      <div class="search" hidden>
-      <input type="search" placeholder="Search (press /)" aria-label="Search">
-      <output class="muted"></output>
-      </div>
-      <main>
-      """
-    ]
+    [Page.open(Markdown.title(session), Markdown.facts(session)), chart(turns), Page.search()]
   end
 
   @doc "Returns the end of a page."
   @spec close() :: iodata()
-  def close, do: ["</main>\n<script>", @js, "</script>\n</html>\n"]
+  def close, do: Page.close()
 
   @doc "Returns a turn of the page."
   @spec turn(map(), pos_integer(), [Entry.t()]) :: iodata()
@@ -104,9 +62,6 @@ defmodule Codex.Sessions.Export.HTML do
     ]
   end
 
-  defp duration(ms) when ms < 1_000, do: "#{ms} ms"
-  defp duration(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
-
   defp part({:prose, text}), do: [~s(<p class="prose">), escape(text), "</p>"]
   defp part({:image, name, nil}), do: [~s(<p class="muted">Image ), escape(name || ""), "</p>"]
 
@@ -152,10 +107,7 @@ defmodule Codex.Sessions.Export.HTML do
         ~s(aria-label="Tokens of each turn">\n),
         for({n, parts} <- bars, do: bar(n, parts, step, most)),
         "</svg><figcaption>Tokens by turn, at most #{Format.exact(most)}:",
-        for(
-          class <- ~w(input cached output),
-          do: ~s( <span class="label"><span class="key #{class}"></span>#{class}</span>)
-        ),
+        Page.keys(for class <- ~w(input cached output), do: {class, class}),
         "</figcaption></figure>\n"
       ]
     else
@@ -194,21 +146,4 @@ defmodule Codex.Sessions.Export.HTML do
     title = Enum.map_join(parts, ", ", fn {class, count} -> "#{Format.exact(count)} #{class}" end)
     [~s(<a href="#turn-#{number}"><title>Turn #{number}: ), title, "</title>", rects, "</a>\n"]
   end
-
-  defp number(n), do: :erlang.float_to_binary(n / 1, decimals: 2)
-
-  @doc "Escapes text for elements and quoted attributes."
-  @spec escape(String.t()) :: iodata()
-  def escape(text) do
-    if :binary.match(text, ["&", "<", ">", "\"", "'"]) == :nomatch,
-      do: text,
-      else: for(<<byte <- text>>, into: "", do: entity(byte))
-  end
-
-  defp entity(?&), do: "&amp;"
-  defp entity(?<), do: "&lt;"
-  defp entity(?>), do: "&gt;"
-  defp entity(?"), do: "&quot;"
-  defp entity(?'), do: "&#39;"
-  defp entity(byte), do: <<byte>>
 end
