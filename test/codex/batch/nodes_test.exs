@@ -26,11 +26,17 @@ defmodule Codex.Batch.NodesTest do
     :ok = Peers.join(a, group: :shop, labels: [])
     :ok = Peers.join(b, group: :shop, labels: [repo: "shop", repo: "billing"])
     :ok = Peers.join(c, group: :shop, labels: %{"repo" => "shop", "gpu" => true})
-    assert Stub.eventually(fn -> length(Peers.call(a, Batch.Node, :list, [:shop])) == 3 end)
     %{peers: peers, a: a, b: b, c: c}
   end
 
-  setup %{tmp_dir: dir} do
+  # A split of another test may have disconnected them.
+  setup %{peers: peers, tmp_dir: dir} do
+    for a <- peers, b <- peers, a != b, do: true = Peers.call(a, Node, :connect, [b.node])
+
+    for peer <- peers do
+      assert Stub.eventually(fn -> length(Peers.call(peer, Batch.Node, :list, [:shop])) >= 3 end)
+    end
+
     stub = Path.join(dir, "codex-stub")
     File.rename!(Stub.write!(dir, @echo), stub)
     on_exit(fn -> assert Stub.eventually(fn -> Stub.running(stub) == [] end, 60_000) end)
