@@ -19,12 +19,13 @@ defmodule Codex.SessionStore.Memory do
   use GenServer
 
   alias Codex.OptionError
+  alias Codex.Options.Schema
   alias Codex.SessionStore.Memory.Options
 
   @doc "Returns the specification for a supervisor, with the name as its id."
   @spec child_spec(keyword() | map()) :: Supervisor.child_spec()
   def child_spec(opts) do
-    name = if is_list(opts) or (is_map(opts) and not is_struct(opts)), do: Access.get(opts, :name)
+    name = opts |> Schema.pairs!() |> Keyword.get(:name)
     %{id: {__MODULE__, name}, start: {__MODULE__, :start_link, [opts]}}
   end
 
