@@ -1,7 +1,8 @@
 defmodule Bench.Corpora do
   @moduledoc false
-  # Generates streams to decode, once, and keeps them in .corpora/. The shapes are those of the tested
-  # CLI (test/fixtures/exec; notifications as the app-server sends them); texts and sizes are random.
+  # Generates streams to decode, once, and keeps them in .corpora/. The shapes are those of the
+  # tested CLI (test/fixtures/exec; notifications as the app-server sends them); texts and sizes are
+  # random.
 
   @dir Path.expand(".corpora", __DIR__)
   @version 2

@@ -1,7 +1,7 @@
 defmodule Bench.Lean do
   @moduledoc false
-  # The least code that makes the structs of the SDK from the maps of a JSON decoder, for the types in
-  # the corpora. It checks nothing and allocates as little as possible.
+  # The least code that makes the structs of the SDK from the maps of a JSON decoder, for the types
+  # in the corpora. It checks nothing and allocates as little as possible.
 
   alias Codex.{Events, Items}
 

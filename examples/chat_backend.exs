@@ -3,13 +3,13 @@
 #
 #     mix run examples/chat_backend.exs
 #
-# The terminal stands in for the page: a line is a message, `y` or `n` answers the last question, and
-# `/stop` is the stop button. The end of the input ends the chat after the last turn. The agent works
-# in the current directory, with the login of the Codex CLI.
+# The terminal stands in for the page: a line is a message, `y` or `n` answers the last question,
+# and `/stop` is the stop button. The end of the input ends the chat after the last turn. The agent
+# works in the current directory, with the login of the Codex CLI.
 
 defmodule Chat do
-  # The subscriber gets {:chat, message}. Messages are {:text, piece}, {:ask, token, command}, and at
-  # the end of a turn :done, :stopped or {:failed, text}.
+  # The subscriber gets {:chat, message}. Messages are {:text, piece}, {:ask, token, command}, and
+  # at the end of a turn :done, :stopped or {:failed, text}.
   use GenServer
 
   def start_link(options), do: GenServer.start_link(__MODULE__, options)

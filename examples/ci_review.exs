@@ -9,8 +9,8 @@
 #
 #     mix run deps/codex_sdk/examples/ci_review.exs --base main
 #
-# Exit status: 0 if the verdict is "correct" without urgent findings, 1 if a finding is urgent (P0, P1
-# or without a priority) or the verdict differs, 2 if there is no readable review.
+# Exit status: 0 if the verdict is "correct" without urgent findings, 1 if a finding is urgent (P0,
+# P1 or without a priority) or the verdict differs, 2 if there is no readable review.
 
 defmodule CIReview do
   @flags [base: :string, seconds: :integer, attempts: :integer]

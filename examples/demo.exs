@@ -1,5 +1,5 @@
-# Runs a thread of two turns and shows it with `Codex.Terminal`. `bin/demo` runs it; with a CLI and a
-# build at hand, so does:
+# Runs a thread of two turns and shows it with `Codex.Terminal`. `bin/demo` runs it; with a CLI and
+# a build at hand, so does:
 #
 #     mix run examples/demo.exs
 #     mix run examples/demo.exs --live "prompt" --cd /some/project [--write]
@@ -48,8 +48,8 @@ defmodule Demo do
     file = Path.join(model.workspace, "greet.sh")
     File.write!(file, @before)
 
-    # The workspace is temporary, and the commands are those above. The CLI's sandbox does not work in
-    # every container, so this thread runs without it.
+    # The workspace is temporary, and the commands are those above. The CLI's sandbox does not work
+    # in every container, so this thread runs without it.
     options = Codex.Test.thread_options(model) ++ [sandbox: :danger_full_access]
     {:ok, thread} = Codex.start_thread(Codex.Test.options(model), options)
 
@@ -132,8 +132,8 @@ defmodule Demo do
     Terminal.usage(screen, done && done.usage)
   end
 
-  # Runs `fun` in its own process and returns the exit status. SIGTERM cancels the turn: `fun` continues
-  # after codex has ended, so no process writes while the scripted model cleans up.
+  # Runs `fun` in its own process and returns the exit status. SIGTERM cancels the turn: `fun`
+  # continues after codex has ended, so no process writes while the scripted model cleans up.
   defp in_good_order(fun) do
     {pid, ref} = spawn_monitor(fun)
 

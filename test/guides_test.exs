@@ -1,5 +1,6 @@
 defmodule Codex.GuidesTest do
-  # Runs code of the guides with the real CLI. `MyAppWeb` stands in for Phoenix, and `Oban` for itself.
+  # Runs code of the guides with the real CLI. `MyAppWeb` stands in for Phoenix, and `Oban` for
+  # itself.
   use ExUnit.Case, async: true
 
   import Codex.Connected

@@ -1,6 +1,6 @@
 # Tests that need the Codex CLI, a keyring, a browser or the generator of sessions run if these are
-# found. bin/test installs all of them, and requires the first two. Tests of the newest tested CLI itself run with that version
-# only.
+# found. bin/test installs all of them, and requires the first two. Tests of the newest tested CLI
+# itself run with that version only.
 newest = Codex.CLI.Range.newest()
 
 missing = [

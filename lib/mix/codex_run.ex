@@ -63,8 +63,8 @@ defmodule Mix.CodexRun do
   def ok({:error, reason}), do: Mix.raise(Codex.Error.normalize(reason).message)
 
   @doc """
-  Normalizes the error of a turn. Ends the task with the exit status 141 if `on_event` failed because
-  nobody reads stdout.
+  Normalizes the error of a turn. Ends the task with the exit status 141 if `on_event` failed
+  because nobody reads stdout.
   """
   @spec error(term()) :: Codex.Error.t()
   def error(reason) do

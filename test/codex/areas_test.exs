@@ -24,10 +24,11 @@ defmodule Codex.AreasTest do
   @place @order |> Enum.with_index() |> Map.new()
 
   # Areas with files from several folders: `agents` are the values that describe agents, and
-  # `agent_runner` runs them; `runner` prepares turns; exceptions and the engine of options (`settings`) are
-  # values that all others use; `toml` writes values and knows the keys of the CLI's configuration;
-  # `mcp_config` is the configuration of MCP servers, which a client of MCP does not need; `program`
-  # finds the program of the CLI and runs it, and `cli` has a function for each of its commands.
+  # `agent_runner` runs them; `runner` prepares turns; exceptions and the engine of options
+  # (`settings`) are values that all others use; `toml` writes values and knows the keys of the
+  # CLI's configuration; `mcp_config` is the configuration of MCP servers, which a client of MCP
+  # does not need; `program` finds the program of the CLI and runs it, and `cli` has a function for
+  # each of its commands.
   @parts %{
     "agent_runner" =>
       ~w(agent_runner agent/loop agent/setup agent/calls agent/history agent/run agent/hooks) ++

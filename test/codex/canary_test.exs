@@ -249,7 +249,8 @@ defmodule Codex.CanaryTest do
     assert {:error, _} = result
     assert hidden!(shown(fn -> result end) <> messages(result))
 
-    # The command has run, and saw neither arguments nor variables with a secret. The model got its answer.
+    # The command has run, and saw neither arguments nor variables with a secret. The model got its
+    # answer.
     assert [_question, %{body: %{"input" => input}}] = posts(model)
     output = List.last(input)["output"]
     assert output =~ "codex exec --json"

@@ -1,5 +1,6 @@
 defmodule Codex.FileSystemTest do
-  # Files that others control, at every door that reads them. A reader that waits holds the test until its timeout.
+  # Files that others control, at every door that reads them. A reader that waits holds the test
+  # until its timeout.
   use ExUnit.Case, async: true
 
   alias Codex.{

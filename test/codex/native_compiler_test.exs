@@ -1,7 +1,7 @@
 defmodule Codex.NativeCompilerTest do
-  # Runs the Mix compiler in a project of its own, with copies of its files, so that `priv/native` of
-  # this project stays as it is. cargo is a script that notes its arguments; the real cargo built the
-  # library that these tests run with. Archives come from a web server on loopback.
+  # Runs the Mix compiler in a project of its own, with copies of its files, so that `priv/native`
+  # of this project stays as it is. cargo is a script that notes its arguments; the real cargo built
+  # the library that these tests run with. Archives come from a web server on loopback.
   use ExUnit.Case, async: true
 
   @moduletag :tmp_dir

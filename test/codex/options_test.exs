@@ -110,7 +110,8 @@ defmodule Codex.OptionsTest do
     {:color, :never, ["--color", "never"]}
   ]
 
-  # Those with a test of their own, below, in `telemetry/trace_test.exs` or in `tools/exec_test.exs`.
+  # Those with a test of their own, below, in `telemetry/trace_test.exs` or in
+  # `tools/exec_test.exs`.
   @apart [
     :api_key,
     :base_url,
@@ -1141,7 +1142,8 @@ defmodule Codex.OptionsTest do
   describe "the real CLI" do
     @describetag :codex_cli
 
-    # It accepts each of them with --strict-config; what it does where that can be seen. A function gets the request.
+    # It accepts each of them with --strict-config; what it does where that can be seen. A function
+    # gets the request.
     @contract [
       {[profile: "nobody"], nil},
       {[ignore_rules: true], nil},
@@ -1375,7 +1377,8 @@ defmodule Codex.OptionsTest do
             [strict_config: true, mcp_servers: %{"tiny" => server}]
         )
 
-      # It is no MCP server, and the run needs it: the CLI waits for it as long as it may, and gives up.
+      # It is no MCP server, and the run needs it: the CLI waits for it as long as it may, and gives
+      # up.
       assert {:error, {:exec_failed, %Codex.Error{}}} = Thread.run(thread, "hi")
       assert File.read!(seen) == "sk-mcp\n"
       refute File.read!(seen <> ".ps") =~ "sk-mcp"

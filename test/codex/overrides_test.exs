@@ -81,7 +81,8 @@ defmodule Codex.OverridesTest do
     end
   end
 
-  # No null byte: an argument cannot have one, and in TOML text it is an escape, which is tried below.
+  # No null byte: an argument cannot have one, and in TOML text it is an escape, which is tried
+  # below.
   @characters Enum.concat([
                 0x01..0x1F,
                 ?\s..?~,

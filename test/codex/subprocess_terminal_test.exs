@@ -129,7 +129,7 @@ defmodule Codex.SubprocessTerminalTest do
     end
   end
 
-  # --- Helpers --------------------------------------------------------------------------------------
+  # --- Helpers ------------------------------------------------------------------------------------
 
   defp open(argv, opts \\ []), do: Subprocess.open(argv, [terminal: @size] ++ opts)
   defp run(argv, opts \\ []), do: argv |> open(opts) |> elem(1) |> collect()

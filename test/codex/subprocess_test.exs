@@ -228,7 +228,8 @@ defmodule Codex.SubprocessTest do
     end
 
     test "commands after the child's end neither fail nor kill the owner, before the exit is read" do
-      # Loses when the launcher leaves before its owner has seen EXIT: the owner dies of :epipe, or gets :launcher_died.
+      # Loses when the launcher leaves before its owner has seen EXIT: the owner dies of :epipe, or
+      # gets :launcher_died.
       for _ <- 1..20 do
         {:ok, sub} = open(["true"])
         assert_gone([Subprocess.os_pid(sub)])
@@ -412,7 +413,8 @@ defmodule Codex.SubprocessTest do
     end
 
     test "the launcher is killed while the owner sends" do
-      # Loses without the guard that keeps the pipe open: the VM sends :epipe, and this process does not trap exits.
+      # Loses without the guard that keeps the pipe open: the VM sends :epipe, and this process does
+      # not trap exits.
       for _ <- 1..20 do
         {:ok, sub} = open(child("never_ends.sh"))
         os_pid = Subprocess.os_pid(sub)
@@ -666,7 +668,7 @@ defmodule Codex.SubprocessTest do
     end
   end
 
-  # --- Owners and their messages ------------------------------------------------------------------------------------
+  # --- Owners and their messages ------------------------------------------------------------------
 
   defp child(name, args \\ []), do: [Path.join(@children, name) | Enum.map(args, &to_string/1)]
 

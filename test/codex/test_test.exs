@@ -406,7 +406,8 @@ defmodule Codex.TestTest do
              [working_directory: model.workspace, skip_git_repo_check: true]
   end
 
-  # Environment and current directory belong to a whole VM, so this asks another one: without Mix and ExUnit.
+  # Environment and current directory belong to a whole VM, so this asks another one: without Mix
+  # and ExUnit.
   test "origin of the CLI" do
     program = ~S"""
     [tmp] = System.argv()

@@ -143,7 +143,7 @@ defmodule Codex.ConfigStacks do
   defp anything(8), do: 1.0e20
   defp anything(9), do: value(:text)
 
-  # --- Writing ------------------------------------------------------------------------------------------------------
+  # --- Writing ------------------------------------------------------------------------------------
 
   # Dotted keys and plain ones first, then tables: what follows a header belongs to it.
   defp text(pairs, lines) do

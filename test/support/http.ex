@@ -13,8 +13,8 @@ defmodule Codex.Http do
     end)
   end
 
-  # As above, with the whole request `%{method, path, query, headers, body}`, and with headers in the
-  # answer. Names of headers are in lower case.
+  # As above, with the whole request `%{method, path, query, headers, body}`, and with headers in
+  # the answer. Names of headers are in lower case.
   def start!(answer) when is_function(answer, 1) do
     opts = [:binary, packet: :http_bin, active: false, ip: {127, 0, 0, 1}, backlog: 128]
     {:ok, listen} = :gen_tcp.listen(0, opts)

@@ -104,7 +104,7 @@ defmodule Codex.Screen do
     end
   end
 
-  # --- Control sequences ----------------------------------------------------------------------------
+  # --- Control sequences --------------------------------------------------------------------------
 
   defp csi(final, [first | _] = args, screen) do
     n = max(first || 1, 1)
@@ -165,7 +165,7 @@ defmodule Codex.Screen do
     %{screen | region: {max(first || 1, 1) - 1, min(last, screen.rows) - 1}, at: {0, 0}}
   end
 
-  # --- Characters and lines -------------------------------------------------------------------------
+  # --- Characters and lines -----------------------------------------------------------------------
 
   defp row(screen), do: elem(screen.at, 0)
   defp col(screen), do: elem(screen.at, 1)

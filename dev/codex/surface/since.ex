@@ -1,7 +1,7 @@
 defmodule Codex.Surface.Since do
   @moduledoc false
-  # Adds to `priv/cli/since.exs` the requests, parameters and flags that a new version of the CLI has
-  # first (see `Codex.CLI.Since`).
+  # Adds to `priv/cli/since.exs` the requests, parameters and flags that a new version of the CLI
+  # has first (see `Codex.CLI.Since`).
 
   alias Codex.Surface
   alias Codex.Surface.{Flags, Protocol}

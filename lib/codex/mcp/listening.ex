@@ -1,8 +1,9 @@
 defmodule Codex.MCP.Listening do
   @moduledoc false
-  # The notifications that a client wants, and the requests for them: in the legacy era a request for
-  # each resource and one for the level of the log, which a new session needs again; in the modern
-  # era a single stream, which the next stream replaces, and which is opened again after it broke.
+  # The notifications that a client wants, and the requests for them: in the legacy era a request
+  # for each resource and one for the level of the log, which a new session needs again; in the
+  # modern era a single stream, which the next stream replaces, and which is opened again after it
+  # broke.
 
   alias Codex.MCP.Protocol
 

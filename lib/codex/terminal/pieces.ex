@@ -8,8 +8,8 @@ defmodule Codex.Terminal.Pieces do
   # Texts that have not ended. Older ones are forgotten: their end is printed as a whole.
   @most 100
 
-  # `open` is the key of the text whose line is not complete, `texts` has for each key the bytes that
-  # came, and those that are held back.
+  # `open` is the key of the text whose line is not complete, `texts` has for each key the bytes
+  # that came, and those that are held back.
   defstruct open: nil, texts: %{}
 
   @type t :: %__MODULE__{

@@ -1,8 +1,8 @@
 defmodule Codex.Turn.Extras do
   @moduledoc false
   # The raw output of a turn, for the options `keep` and `tee`. A value in the state of a transport.
-  # What is kept becomes the last element of an attempt, `{:extras, map}`; a tee is written while the
-  # turn runs.
+  # What is kept becomes the last element of an attempt, `{:extras, map}`; a tee is written while
+  # the turn runs.
 
   alias Codex.Turn.Tee
 

@@ -10,7 +10,8 @@ defmodule Mix.Tasks.Codex.Exec do
 
   At a terminal, stdout has a line for each item, commands with the first lines of their output,
   diffs of changed files, the answer and the tokens; a status line below them says what runs. If
-  stdout is not a terminal, it has the answer alone, and stderr has warnings. The prompt `-`, or none, is read from stdin.
+  stdout is not a terminal, it has the answer alone, and stderr has warnings. The prompt `-`, or
+  none, is read from stdin.
 
   Options of the task:
 

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Unlike a browser, the decoder reports events with an id and without data: they carry no message,
-//! but a client resumes the stream behind them. An event that the end of the stream cuts is dropped.
+//! but a client resumes the stream behind them. An event that the end of the stream cuts is
+//! dropped.
 
 use crate::lines::{LONG_LINE, Progress};
 

@@ -43,7 +43,8 @@ pub fn run(variable: impl Fn(&str) -> Option<OsString>) -> Result<(), String> {
         .map_err(|error| format!("bytes cannot be copied: {error}"))
 }
 
-/// The CLI sends SIGTERM before it closes stdin, and anybody else may: only the end of stdin counts.
+/// The CLI sends SIGTERM before it closes stdin, and anybody else may: only the end of stdin
+/// counts.
 fn stay() -> nix::Result<()> {
     let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     ends.into_iter().collect::<SigSet>().thread_block()

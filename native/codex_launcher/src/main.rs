@@ -1,6 +1,6 @@
 //! Runs exactly one child for a BEAM port and leaves nothing behind. Or, for a whole VM, removes
-//! directories when it has ended ([`keep`]). Or it becomes an MCP server ([`mcp`]), or is a bridge from
-//! an MCP client to the VM ([`bridge`]), or it holds the terminal of the VM ([`terminal`]).
+//! directories when it has ended ([`keep`]). Or it becomes an MCP server ([`mcp`]), or is a bridge
+//! from an MCP client to the VM ([`bridge`]), or it holds the terminal of the VM ([`terminal`]).
 //!
 //! The port speaks length-prefixed frames over our stdin and stdout ([`frame`]). The first one says
 //! what to run; after it bytes flow against credit in both directions, until the child has ended,

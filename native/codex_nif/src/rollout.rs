@@ -52,9 +52,9 @@ fn rollout_contains<'a>(
     answer_guarded(env, &pool, reference, work, |env, results| results.encode(env))
 }
 
-/// Reads whole lines of a rollout from the beginning of a line on, about `Most` bytes or one line of
-/// at most `Longest`: `{ok, Bytes}`, or an error, `{error, too_long}` for a longer line. With 0 for
-/// `Longest`, any bytes from any position on.
+/// Reads whole lines of a rollout from the beginning of a line on, about `Most` bytes or one line
+/// of at most `Longest`: `{ok, Bytes}`, or an error, `{error, too_long}` for a longer line. With 0
+/// for `Longest`, any bytes from any position on.
 #[rustler::nif]
 fn rollout_raw<'a>(
     env: Env<'a>,

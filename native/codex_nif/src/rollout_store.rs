@@ -30,8 +30,8 @@ impl Resource for StoreResource {}
 
 /// Lists a home: `{ok, Store, Threads, Names, Problems}`. With `files`, threads are
 /// `{Id, [{Path, Rollout, Time, Archived, Compressed, Size}]}`, the newest first, otherwise there
-/// are none, nor names. Names are `{Id, Name}`. Problems are those of files that belong to no thread, and of files
-/// that were left out.
+/// are none, nor names. Names are `{Id, Name}`. Problems are those of files that belong to no
+/// thread, and of files that were left out.
 #[rustler::nif]
 fn rollout_store(env: Env<'_>, pool: Pool, reference: Term<'_>, home: Binary, files: bool) -> Call {
     let home = path(&home);
@@ -172,8 +172,8 @@ fn all_problems<'e>(terms: &mut Terms<'e>, record: &Record, store: &Store) -> Ve
     problems.map(|problem| terms.thread(&problem)).collect()
 }
 
-/// Sums up the tokens of all threads or of one: `{ok, Parts, Audit, Unrecorded, Problems}`. A part is
-/// `{Id, [{Day, Model, Cwd, Calls, Tokens}]}`; the scope is `thread`, `tree` or `store`.
+/// Sums up the tokens of all threads or of one: `{ok, Parts, Audit, Unrecorded, Problems}`. A part
+/// is `{Id, [{Day, Model, Cwd, Calls, Tokens}]}`; the scope is `thread`, `tree` or `store`.
 #[rustler::nif]
 fn rollout_spent<'a>(
     env: Env<'a>,

@@ -1,5 +1,6 @@
 defmodule Codex.AppServer.MethodsTest do
-  # Every stable method, with the real server on the other side: `Codex.AppServerMethods` says what it answers.
+  # Every stable method, with the real server on the other side: `Codex.AppServerMethods` says what
+  # it answers.
   use ExUnit.Case, async: true
 
   import Codex.Connected, only: [connect!: 1]

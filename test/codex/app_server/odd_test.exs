@@ -1,5 +1,6 @@
 defmodule Codex.AppServer.OddTest do
-  # Whatever a server sends, the process of a connection reads it: structs of what is told and asked, and answers to it.
+  # Whatever a server sends, the process of a connection reads it: structs of what is told and
+  # asked, and answers to it.
   use ExUnit.Case, async: true
 
   alias Codex.AppServer.{EventDecoder, Request, ServerRequest}

@@ -1,5 +1,6 @@
 defmodule Codex.AppServer.RequestsTest do
-  # What the server asks besides approvals, and who answers it, with the real server; and answers by their tokens.
+  # What the server asks besides approvals, and who answers it, with the real server; and answers by
+  # their tokens.
   use ExUnit.Case, async: true
 
   import Codex.Connected

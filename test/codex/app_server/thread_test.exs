@@ -1,5 +1,6 @@
 defmodule Codex.AppServer.ThreadTest do
-  # Threads over a connection, with the real server against the scripted model; and the same on both lanes.
+  # Threads over a connection, with the real server against the scripted model; and the same on both
+  # lanes.
   use ExUnit.Case, async: true
 
   import Codex.Stub, only: [eventually: 1, running: 1]

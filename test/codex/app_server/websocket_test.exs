@@ -15,7 +15,8 @@ defmodule Codex.AppServer.WebSocketTest do
     AppServer.connect_remote("ws://127.0.0.1:#{port}#{path}", options)
   end
 
-  # A server that says hello, and then `fun`; how the connection ends. `fun` goes when this has subscribed.
+  # A server that says hello, and then `fun`; how the connection ends. `fun` goes when this has
+  # subscribed.
   defp ended(fun, options) do
     test = self()
 

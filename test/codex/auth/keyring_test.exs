@@ -1,5 +1,6 @@
 defmodule Codex.Auth.KeyringTest do
-  # The real thing: a D-Bus and a gnome-keyring-daemon of each test's own, and the CLI on the same bus.
+  # The real thing: a D-Bus and a gnome-keyring-daemon of each test's own, and the CLI on the same
+  # bus.
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog

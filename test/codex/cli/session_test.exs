@@ -149,7 +149,7 @@ defmodule Codex.CLI.SessionTest do
     gone([os_pid | command])
   end
 
-  # --- Helpers --------------------------------------------------------------------------------------
+  # --- Helpers ------------------------------------------------------------------------------------
 
   defp recorded(model) do
     with {:ok, page} <- Codex.Sessions.list(codex_home: model.home), do: {:ok, page.sessions}

@@ -148,7 +148,7 @@ defmodule Codex.Config.DifferentialTest do
     if text =~ ~r/model_providers/, do: user_file(), else: text
   end
 
-  # --- Comparing ----------------------------------------------------------------------------------------------------
+  # --- Comparing ----------------------------------------------------------------------------------
 
   defp compare({:error, ours}, {:error, %{"message" => theirs}}, stack) do
     theirs = String.replace(theirs, ~r/expected struct \w+/, "expected a map")

@@ -93,7 +93,8 @@ defmodule Codex.Config.SchemaTest do
     end
   end
 
-  # Ours names the line of the key; the CLI that of the table, where it puts its type together of several.
+  # Ours names the line of the key; the CLI that of the table, where it puts its type together of
+  # several.
   defp listed?([top | _])
        when top in ~w(agents approval_policy apps experimental_thread_store otel),
        do: true
@@ -102,8 +103,8 @@ defmodule Codex.Config.SchemaTest do
   defp listed?(["tools", "web_search" | _]), do: true
   defp listed?(_path), do: false
 
-  # Any value may stand below `desktop`; elsewhere the SDK warns. A value of another type may be valid
-  # by chance if a key takes several types.
+  # Any value may stand below `desktop`; elsewhere the SDK warns. A value of another type may be
+  # valid by chance if a key takes several types.
   defp silent?(["desktop" | _], config), do: Config.warnings(config) == []
 
   defp silent?(path, config) do

@@ -114,7 +114,8 @@ defmodule Codex.Config.WriteTest do
 
   @tag :codex_cli
   test "our writes and the app-server's on one file", %{} do
-    # The CLI warns about homes below the system's temporary directory only; the build directory is fine.
+    # The CLI warns about homes below the system's temporary directory only; the build directory is
+    # fine.
     dir =
       Path.join(
         Mix.Project.build_path(),

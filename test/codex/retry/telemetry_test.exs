@@ -1,5 +1,6 @@
 defmodule Codex.Retry.TelemetryTest do
-  # With and without `:telemetry`; it stands in for that application, so nothing else may run meanwhile.
+  # With and without `:telemetry`; it stands in for that application, so nothing else may run
+  # meanwhile.
   use ExUnit.Case, async: false
 
   alias Codex.{Error, RateLimit, Retry, Stub, Telemetry, Thread}

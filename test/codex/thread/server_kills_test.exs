@@ -49,7 +49,8 @@ defmodule Codex.Thread.ServerKillsTest do
       {:ok, first} = Server.run(name, "prompt 0")
       outcomes = for n <- 1..@prompts, do: {n, killed(name, pool, "prompt #{n}")}
 
-      # The last turn has all of the history. The one before may meet a process that was just killed.
+      # The last turn has all of the history. The one before may meet a process that was just
+      # killed.
       _ = begin(name, "last but one")
       assert {:ok, last} = begin(name, "last")
       assert last.thread.thread_id == first.thread.thread_id

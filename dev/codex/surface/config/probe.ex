@@ -1,8 +1,8 @@
 defmodule Codex.Surface.Config.Probe do
   @moduledoc false
   # Asks an app-server with `--strict-config` about configurations: one `config.toml` and one
-  # `config/read` a question, some 2 ms. The server answers with all keys of each table that the file
-  # sets, or with the first fault of the file.
+  # `config/read` a question, some 2 ms. The server answers with all keys of each table that the
+  # file sets, or with the first fault of the file.
 
   alias Codex.AppServer
   alias Codex.Surface.{Json, Program}

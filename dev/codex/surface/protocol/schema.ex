@@ -19,9 +19,10 @@ defmodule Codex.Surface.Protocol.Schema do
   ]
 
   @doc """
-  Converts two decoded schemas. The overlay has `definitions`, which the schemas lack, and `results`,
-  the types of results by method: no schema names these, and elsewhere they follow the type of the
-  parameters or the name of the method. Raises `ArgumentError` if a definition is missing.
+  Converts two decoded schemas. The overlay has `definitions`, which the schemas lack, and
+  `results`, the types of results by method: no schema names these, and elsewhere they follow the
+  type of the parameters or the name of the method. Raises `ArgumentError` if a definition is
+  missing.
   """
   @spec data(map(), map(), map()) :: {Data.t(), [Diff.change()]}
   def data(stable, experimental, overlay) do

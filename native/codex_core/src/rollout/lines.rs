@@ -8,8 +8,8 @@ use memchr::{memchr, memchr2};
 /// looked at.
 pub const BLOCK: usize = 128 * 1024;
 
-/// A buffer that a long line has made larger than this is not kept for the lines after it. Most long
-/// lines are shorter, and growing the buffer again costs more than reading them.
+/// A buffer that a long line has made larger than this is not kept for the lines after it. Most
+/// long lines are shorter, and growing the buffer again costs more than reading them.
 const KEPT: usize = 2 * 1024 * 1024;
 
 /// The longest line that is read. Longer lines are skipped, in constant memory.

@@ -66,8 +66,8 @@ struct State {
 }
 
 impl Spent {
-    /// Sums up all threads, or one. With [`Scope::Tree`], the tree of that one. Nothing if the guard
-    /// stops it.
+    /// Sums up all threads, or one. With [`Scope::Tree`], the tree of that one. Nothing if the
+    /// guard stops it.
     pub fn read(
         store: &Store,
         index: Option<&Index>,
