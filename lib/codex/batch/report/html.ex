@@ -195,7 +195,10 @@ defmodule Codex.Batch.Report.HTML do
   defp jobs(rows, jobs) do
     [
       ~s(<section class="turn">\n<header><h2>Jobs</h2>),
-      if(jobs > length(rows), do: [~s(<span class="muted">), cut(rows, jobs), "</span>"], else: ""),
+      if(jobs > length(rows),
+        do: [~s(<span class="muted">), cut(rows, jobs), "</span>"],
+        else: ""
+      ),
       "</header>\n",
       Enum.map(rows, &job/1),
       "</section>\n"
