@@ -126,6 +126,7 @@ defmodule Codex.GuidesSessionStoreTest do
     assert Agent.get(MyApp.S3, & &1) == %{}
   end
 
+  @tag :python
   test "the adapter for Ecto conforms" do
     define!("defmodule MyApp.CodexSessions do")
     start_supervised!(MyApp.SessionRepo)

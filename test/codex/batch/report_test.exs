@@ -248,7 +248,8 @@ defmodule Codex.Batch.ReportTest do
       code = String.replace(code, "\"night.", "\"#{dir}/night.")
 
       shown = capture_io(fn -> Code.eval_string(code) end)
-      assert shown =~ "jobs: %{failed: 1, ok: 1}"
+      # The order of a map is that of the version of OTP.
+      assert shown =~ ~r/^jobs: %{(failed: 1, ok: 1|ok: 1, failed: 1)}$/m
       assert shown =~ ~r/^1 failed \(\w+\): 1$/m
       assert File.read!(Path.join(dir, "night.html")) =~ "<title>Batch of 2 jobs</title>"
     end

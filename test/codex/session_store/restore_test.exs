@@ -102,6 +102,7 @@ defmodule Codex.SessionStore.RestoreTest do
       %{store: store, one: one, two: home!(dir, "two")}
     end
 
+    @tag :zstd
     test "has an older file gets the rest, also in the archive and compressed", c do
       for {folder, compressed} <- [{day(), false}, {day(), true}, {"archived_sessions", true}] do
         home = home!(c.two, "#{:erlang.unique_integer([:positive])}")

@@ -27,8 +27,9 @@ defmodule Codex.Thread.ServerKillsTest do
 
   for transport <- [:exec, :pool] do
     @tag :tmp_dir
-    test "no prompt is sent twice over #{transport}, and the thread goes on", %{tmp_dir: dir} do
-      transport = unquote(transport)
+    @tag over: transport
+    test "no prompt is sent twice over #{transport}, and the thread goes on", c do
+      %{tmp_dir: dir, over: transport} = c
       :rand.seed(:exsss, {20, 5, @prompts})
       model = Test.start!([], default: &echo/1)
       pool = :"codex_pool_#{System.unique_integer([:positive])}"
