@@ -32,6 +32,9 @@ defmodule Codex.Application do
       {DynamicSupervisor, name: Codex.Tools.Supervisor, strategy: :one_for_one}
     ]
 
-    Supervisor.start_link(children, strategy: :one_for_one, name: Codex.Supervisor)
+    # The children need not each other, so their crashes add up; the default of three in five
+    # seconds would end the application for a few that are killed together.
+    limit = [max_restarts: 20, max_seconds: 5]
+    Supervisor.start_link(children, [strategy: :one_for_one, name: Codex.Supervisor] ++ limit)
   end
 end

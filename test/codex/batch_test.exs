@@ -122,7 +122,8 @@ defmodule Codex.BatchTest do
 
     jobs =
       Stream.map(0..200, fn n ->
-        send(test, {:took, n}) && if(n == 0, do: "hang", else: "#{n}")
+        send(test, {:took, n})
+        if n == 0, do: "hang", else: "#{n}"
       end)
 
     options = options(dir, max_concurrency: 2, timeout_ms: 8_000)

@@ -68,7 +68,12 @@ defmodule Codex.AppServer.ListenTest do
     model = model([[contains: "Touch", times: 1, step: shell("touch made", @escalated)]])
     {conn, url} = connect!(model)
     test = self()
-    allow = fn _event, _context -> send(test, :decided) && :allow end
+
+    allow = fn _event, _context ->
+      send(test, :decided)
+      :allow
+    end
+
     thread = thread!(model, conn, ask_for_approval: :on_request, approval_policy: allow)
     tui = model |> attach(url, thread) |> see(@ready)
     assert {:ok, _result} = Thread.run(thread, "Touch")

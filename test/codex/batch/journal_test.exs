@@ -281,7 +281,8 @@ defmodule Codex.Batch.JournalTest do
 
       for bytes <- [open, closed], _ <- 1..150 do
         at = Enum.random(8..(byte_size(bytes) - 1))
-        <<before::binary-size(at), byte, rest::binary>> = bytes
+        <<byte, rest::binary>> = binary_part(bytes, at, byte_size(bytes) - at)
+        before = binary_part(bytes, 0, at)
         {opened, log} = reopened(path, <<before::binary, Bitwise.bxor(byte, 0x55), rest::binary>>)
 
         case opened do

@@ -89,7 +89,10 @@ defmodule Codex.Hooks.AppServerTest do
     ask =
       &shell("echo hi > #{&1}", justification: "please", sandbox_permissions: :require_escalated)
 
-    policy = fn event -> send(test, {:asked, event.command}) && :allow end
+    policy = fn event ->
+      send(test, {:asked, event.command})
+      :allow
+    end
 
     {model, thread} =
       start([ask.("a"), ask.("b"), ask.("c"), "Done."],
@@ -132,7 +135,13 @@ defmodule Codex.Hooks.AppServerTest do
     {model, thread} = start([shell("echo pass$((40 + 2))"), "It is pass42."], redact: ["pass42"])
 
     test = self()
-    {:ok, result} = Thread.run(thread, "go", on_event: &(send(test, {:event, &1}) && :ok))
+
+    on_event = fn event ->
+      send(test, {:event, event})
+      :ok
+    end
+
+    {:ok, result} = Thread.run(thread, "go", on_event: on_event)
     assert shown(model) =~ "[redacted]"
     refute shown(model) =~ "pass42"
     assert result.final_response.text == "It is [redacted]."
@@ -222,7 +231,12 @@ defmodule Codex.Hooks.AppServerTest do
 
   test "a bridge that is killed stops the turn, and the thread runs no more" do
     test = self()
-    hook = fn _ -> send(test, {:held, self()}) && receive(do: (:go -> :allow)) end
+
+    hook = fn _ ->
+      send(test, {:held, self()})
+      receive(do: (:go -> :allow))
+    end
+
     {model, thread} = start([touch("a"), "Done."], hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go") end)
     assert_receive {:held, _pid}, 20_000
@@ -236,7 +250,12 @@ defmodule Codex.Hooks.AppServerTest do
 
   test "while a hook decides, the server is not to blame for silence; its process ends with the reader" do
     test = self()
-    hook = fn _ -> send(test, {:held, self()}) && receive(do: (:go -> :allow)) end
+
+    hook = fn _ ->
+      send(test, {:held, self()})
+      receive(do: (:go -> :allow))
+    end
+
     {model, thread} = start([touch("a"), "Done."], hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go", idle_timeout_ms: 5_000) end)
     assert_receive {:held, pid}, 20_000

@@ -26,7 +26,15 @@ defmodule Codex.Hooks.ExecTest do
       [:session_start, :user_prompt_submit, :pre_model_request, :post_model_request] ++
         [:pre_tool_use, :post_tool_use, :stop]
 
-    hooks = for name <- names, do: {name, &(send(test, {name, self(), &1}) && :allow)}
+    hooks =
+      for name <- names do
+        {name,
+         fn event ->
+           send(test, {name, self(), event})
+           :allow
+         end}
+      end
+
     {model, thread} = start([touch("a"), "Done."], hooks: hooks)
     assert {:ok, %{blocked: 0} = result} = Thread.run(thread, "go")
     assert made?(model, "a")
@@ -63,7 +71,10 @@ defmodule Codex.Hooks.ExecTest do
       {:rewrite, String.replace(command, "> a", "> b")}
     end
 
-    second = fn event -> send(test, {:second, event.tool_input}) && {:context, "Be careful."} end
+    second = fn event ->
+      send(test, {:second, event.tool_input})
+      {:context, "Be careful."}
+    end
 
     {model, thread} =
       start([touch("a"), "Done."], hooks: [pre_tool_use: first, pre_tool_use: second])
@@ -312,7 +323,8 @@ defmodule Codex.Hooks.ExecTest do
       test = self()
 
       seen = fn event ->
-        send(test, {event.thread_id == event.session_id, event.tool_name}) && :allow
+        send(test, {event.thread_id == event.session_id, event.tool_name})
+        :allow
       end
 
       {model, thread} = start({steps, rules: rules}, hooks: [pre_tool_use: seen], budget: 480)
@@ -376,7 +388,12 @@ defmodule Codex.Hooks.ExecTest do
 
   test "a run whose bridge is killed is stopped" do
     test = self()
-    hook = fn _ -> send(test, {:held, self()}) && receive(do: (:go -> :allow)) end
+
+    hook = fn _ ->
+      send(test, {:held, self()})
+      receive(do: (:go -> :allow))
+    end
+
     steps = [touch("a"), touch("b"), touch("c"), shell("sleep 1000"), "Done."]
     {model, thread} = start(steps, hooks: [pre_tool_use: hook])
     task = Task.async(fn -> Thread.run(thread, "go") end)
@@ -397,7 +414,12 @@ defmodule Codex.Hooks.ExecTest do
     test = self()
     calls = for n <- 1..25, do: shell("true", call_id: "c#{n}")
     steps = List.duplicate(respond(calls), 20) ++ ["Done."]
-    count = fn _event -> send(test, :called) && :allow end
+
+    count = fn _event ->
+      send(test, :called)
+      :allow
+    end
+
     hooks = [pre_tool_use: count, post_tool_use: count, pre_model_request: count]
     {model, thread} = start(steps, hooks: hooks)
     task = Task.async(fn -> Thread.run(thread, "go") end)

@@ -40,7 +40,6 @@ defmodule Codex.RateLimit.GateTest do
     assert other != ticket
   end
 
-  # Two kills only: the supervisor of the application allows three in five seconds.
   test "the death of a process opens no gate" do
     account = account()
     :ok = Gate.close(account, 600_000)

@@ -158,7 +158,12 @@ defmodule Codex.SessionStore.FaultsTest do
   test "a run that is cancelled while it waits for the store ends" do
     test = self()
     model = Test.start!([])
-    before = fn _name -> send(test, :asked) && Process.sleep(:infinity) end
+
+    before = fn _name ->
+      send(test, :asked)
+      Process.sleep(:infinity)
+    end
+
     options = Test.thread_options(model) ++ [session_store: wrong(memory!(), before)]
     id = "01a21974-8f0c-7940-b1d5-036bc64902f4"
     {:ok, thread} = Codex.resume_thread(id, Test.options(model), options)
@@ -173,8 +178,12 @@ defmodule Codex.SessionStore.FaultsTest do
     home = Test.start!([]).home
 
     before = fn
-      :files -> send(test, {:adapter, self()}) && Process.sleep(:infinity)
-      _other -> :ok
+      :files ->
+        send(test, {:adapter, self()})
+        Process.sleep(:infinity)
+
+      _other ->
+        :ok
     end
 
     {:ok, store} = SessionStore.new(wrong(memory!(), before, give_up_ms: 50, call_ms: 100))
