@@ -92,7 +92,10 @@ defmodule Codex.Hooks.ExecTest do
 
     more = [
       pre_tool_use: always({:deny, "one"}),
-      pre_tool_use: fn _ -> send(test, :asked) && :allow end
+      pre_tool_use: fn _ ->
+        send(test, :asked)
+        :allow
+      end
     ]
 
     {model, thread} = start([touch("a"), "Done."], [])
