@@ -51,7 +51,7 @@ defmodule Codex.Tailing do
   end
 
   @doc "Waits until a function returns a true value."
-  def eventually(fun, left \\ 1_000) do
+  def eventually(fun, left \\ 3_000) do
     value = fun.()
 
     if value || left == 0 do

@@ -28,11 +28,15 @@ defmodule Codex.SessionStore.MirrorTest do
   test "archived, compressed, written back, unarchived, reverted", %{tmp_dir: home} do
     store = memory!(poll_ms: 2, flush_ms: 60_000)
     mirror = start(store, home)
-    # The CLI names a thread before it has a file.
-    path = write!(home, [meta(), started(), prompt("hello")])
+    # The CLI names a thread before it has a file, which has the name of its day.
+    today = Date.utc_today()
+    name = "rollout-#{today}T00-00-01-#{@id}.jsonl"
+    path = Path.join([home, "sessions", Calendar.strftime(today, "%Y/%m/%d"), name])
+    File.mkdir_p!(Path.dirname(path))
+    File.write!(path, [meta(), started(), prompt("hello")])
     assert mirrored?(store, home)
 
-    archived = Path.join([home, "archived_sessions", file_name()])
+    archived = Path.join([home, "archived_sessions", name])
 
     for round <- 1..3 do
       append!(path, answer("live #{round}"))

@@ -16,7 +16,12 @@ defmodule Codex.Tools.ShellToolsTest do
   defp allow(_command, _context), do: :allow
   defp context(opts \\ []), do: %{metadata: Map.new([approval: &allow/2] ++ opts)}
   defp shell(args, opts \\ []), do: ShellTool.invoke(args, context(opts))
-  defp command(args, opts \\ []), do: ShellCommandTool.invoke(args, context(opts))
+
+  # A login shell reads the profile of the person who runs the tests, which may take any time.
+  defp command(args, opts \\ []) do
+    home = [env: %{"HOME" => System.tmp_dir!()}]
+    ShellCommandTool.invoke(args, context(Keyword.merge(home, opts)))
+  end
 
   defp output(output, code \\ 0),
     do: {:ok, %{"output" => output, "exit_code" => code, "success" => code == 0}}
