@@ -7,7 +7,7 @@ defmodule Codex.Batch.Execution do
   alias Codex.{Events, Sessions, Thread}
   alias Codex.Sessions.Prices
   alias Codex.Thread.{Runner, Start}
-  alias Codex.Turn.{Cancellation, Usage, Waits}
+  alias Codex.Turn.{Cancellation, Listener, Usage, Waits}
 
   # The prompt that continues an interrupted turn, as `retry: :resume` has it.
   @continue "Continue."
@@ -76,35 +76,24 @@ defmodule Codex.Batch.Execution do
 
   defp run_turn(job, thread, prompt, env) do
     opts = job.turn ++ if(env.limit_ms, do: [total_timeout_ms: env.limit_ms], else: [])
-    Result.of(job, run_turn(thread, prompt, opts, job, env.hook))
+    Result.of(job, run_hooked(thread, prompt, opts, env.hook))
   end
 
-  defp run_turn(thread, prompt, opts, _job, nil), do: Thread.run(thread, prompt, opts)
+  defp run_hooked(thread, prompt, opts, nil), do: Thread.run(thread, prompt, opts)
 
   # A run of an agent has several turns.
-  defp run_turn(thread, prompt, opts, job, hook) do
+  defp run_hooked(thread, prompt, opts, hook) do
     if Runner.loop?(opts) do
       with :ok <- hook.(:begin),
-           do: Thread.run(thread, prompt, opts ++ listener(job, hook))
+           do: Thread.run(thread, prompt, Listener.add(opts, &started(&1, hook)))
     else
       with {:ok, opts} <- Runner.opts(opts),
            do: Thread.run_turn(thread, prompt, opts, hook)
     end
   end
 
-  defp listener(job, hook) do
-    given = Enum.find_value(Enum.reverse(job.turn), &on_event/1)
-
-    on_event = fn event ->
-      with %Events.ThreadStarted{thread_id: id} <- event, do: _ = hook.({:thread, id})
-      given && given.(event)
-    end
-
-    [on_event: on_event]
-  end
-
-  defp on_event({name, fun}) when name in [:on_event, "on_event"], do: fun
-  defp on_event(_option), do: nil
+  defp started(%Events.ThreadStarted{thread_id: id}, hook), do: hook.({:thread, id})
+  defp started(_event, _hook), do: :ok
 
   @doc "Interrupts the turn of a process that runs a job. Returns when the process has ended."
   @spec stop(pid()) :: :ok

@@ -8,6 +8,27 @@ defmodule Codex.Turn.Listener do
   @type t :: (Codex.Events.t() -> term()) | nil
 
   @doc """
+  Adds a function to the options of a turn. It gets each event before the `on_event` that the
+  options have, which is not called if it returns `{:halt, reason}`.
+  """
+  @spec add([{term(), term()}], (Codex.Events.t() -> term())) :: [{term(), term()}]
+  def add(opts, fun) do
+    given = opts |> Enum.reverse() |> Enum.find_value(&given/1)
+
+    on_event = fn event ->
+      case fun.(event) do
+        {:halt, reason} -> {:halt, reason}
+        _other -> given && given.(event)
+      end
+    end
+
+    opts ++ [on_event: on_event]
+  end
+
+  defp given({name, fun}) when name in [:on_event, "on_event"], do: fun
+  defp given(_option), do: nil
+
+  @doc """
   Calls the function with an event. Returns `:cont`, or `{:halt, error}` if the turn is to end: the
   function returned `:halt` or `{:halt, reason}`, or it failed.
   """

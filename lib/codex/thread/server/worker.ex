@@ -10,6 +10,7 @@ defmodule Codex.Thread.Server.Worker do
   alias Codex.Options.Schema
   alias Codex.Thread.Runner
   alias Codex.Thread.Server.Saved
+  alias Codex.Turn.Listener
 
   @unsaved {__MODULE__, :unsaved}
 
@@ -32,11 +33,11 @@ defmodule Codex.Thread.Server.Worker do
     result =
       if Runner.loop?(run.opts) do
         with {:ok, opts} <- Schema.pairs(run.opts),
-             do: Thread.run(thread, run.input, opts ++ listener(opts, run, server, known))
+             do: Thread.run(thread, run.input, Listener.add(opts, &event(&1, run, server, known)))
       else
         with {:ok, opts} <- Runner.opts(run.opts),
              {:ok, opts} <- Schema.pairs(opts) do
-          opts = opts ++ listener(opts, run, server, fn _id -> :ok end)
+          opts = Listener.add(opts, &event(&1, run, server, fn _id -> :ok end))
           Thread.run_turn(thread, run.input, opts, &hook(&1, known))
         end
       end
@@ -67,25 +68,10 @@ defmodule Codex.Thread.Server.Worker do
     :ok
   end
 
-  defp listener(opts, run, server, known) do
-    given = Enum.find_value(Enum.reverse(opts), &on_event/1)
-
-    on_event = fn event ->
-      with %Events.ThreadStarted{thread_id: id} <- event, do: known.(id)
-
-      if Process.get(@unsaved) do
-        {:halt, :state}
-      else
-        hand_over(server, run.ref, event)
-        given && given.(event)
-      end
-    end
-
-    [on_event: on_event]
+  defp event(event, run, server, known) do
+    with %Events.ThreadStarted{thread_id: id} <- event, do: known.(id)
+    if Process.get(@unsaved), do: {:halt, :state}, else: hand_over(server, run.ref, event)
   end
-
-  defp on_event({name, fun}) when name in [:on_event, "on_event"], do: fun
-  defp on_event(_option), do: nil
 
   # The server is the reader: the turn waits for it.
   defp hand_over(server, run, event) do
