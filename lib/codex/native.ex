@@ -141,7 +141,7 @@ defmodule Codex.Native do
   def rollout_next(_pool, _ref, _reader, _bytes), do: not_loaded()
   def rollout_open(_pool, _ref, _file, _thread, _wanted), do: not_loaded()
   def rollout_reopen(_pool, _ref, _reader, _file), do: not_loaded()
-  def rollout_page(_pool, _ref, _store, _wanted, _range, _index), do: not_loaded()
+  def rollout_page(_pool, _ref, _home, _wanted, _range, _index), do: not_loaded()
   def rollout_raw(_pool, _ref, _file, _position, _most, _longest), do: not_loaded()
   def rollout_records(_pool, _ref, _store, _ids, _turns), do: not_loaded()
   def rollout_referrers(_pool, _ref, _store, _id), do: not_loaded()

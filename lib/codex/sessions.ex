@@ -55,8 +55,9 @@ defmodule Codex.Sessions do
   def list(opts \\ []) do
     with {:ok, opts} <- Options.validate(:list, opts),
          {:ok, filter} <- Filter.new(opts),
-         {:ok, store} <- open(opts, files: false),
-         do: Listing.page(store, filter, opts)
+         {:ok, home} <- home(opts),
+         :ok <- Index.check(opts.index, home),
+         do: Listing.page(home, filter, opts)
   end
 
   @doc """

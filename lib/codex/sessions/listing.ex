@@ -6,18 +6,15 @@ defmodule Codex.Sessions.Listing do
   alias Codex.Sessions.{Filter, Page, Session, Store}
 
   @doc "Returns a page of the sessions that match. Reads few more threads than it needs."
-  @spec page(Store.t(), map(), map()) ::
+  @spec page(Path.t(), map(), map()) ::
           {:ok, Page.t()} | {:error, {:native, String.t()} | atom()}
-  def page(store, filter, %{after: id, limit: limit}) do
+  def page(home, filter, %{after: id, limit: limit, index: index}) do
     wanted = Filter.native(filter)
 
     with {:ok, sessions, problems, more} <-
-           NativePool.call(
-             &Native.rollout_page(&1, &2, store.native, wanted, {id, limit}, store.index)
-           ) do
-      general = if id == nil, do: Enum.filter(store.problems, &(&1.session == nil)), else: []
+           NativePool.call(&Native.rollout_page(&1, &2, home, wanted, {id, limit}, index)) do
       next = if more, do: List.last(sessions).id
-      {:ok, %Page{sessions: sessions, next: next, problems: general ++ problems}}
+      {:ok, %Page{sessions: sessions, next: next, problems: problems}}
     end
   end
 

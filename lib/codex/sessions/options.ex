@@ -10,8 +10,8 @@ defmodule Codex.Sessions.Options do
 
   @index {:index, :os_path,
           "a file in which sums of unchanged files are kept, so that the next call reads only " <>
-            "files that changed. It must be outside the home, and is made if it is missing",
-          shown: "none"}
+            "files that changed. It must be outside the home, and is made if it is missing. The " <>
+            "last page of up to 10000 sessions stays in memory, too", shown: "none"}
 
   @list Schema.new([
           @home,

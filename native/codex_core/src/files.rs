@@ -31,7 +31,7 @@ pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_LINKS: usize = 40;
 
 /// The type of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file.
     Regular,

@@ -58,7 +58,7 @@ pub use record::{Detail, Kind, Problem, ProblemKind, Record};
 pub use referrers::Referrers;
 pub use scanner::{Scanner, Seen, Texts};
 pub use spent::{Part, Scope, Spent};
-pub use store::{LeftOut, NAMES, Store};
+pub use store::{FileStamp, LeftOut, NAMES, Store, file_stamp};
 pub use summary::{Audit, Cell, Summary, Tally};
 pub use survey::Survey;
 pub use tokens::Tokens;

@@ -14,6 +14,7 @@ mod faults;
 mod files;
 mod http;
 mod json;
+mod kept_page;
 mod lock;
 mod overrides;
 mod patch;

@@ -11,11 +11,16 @@ use rustler::{
     Atom, Binary, Encoder, Env, LocalPid, NifResult, OwnedEnv, Resource, ResourceArc, Term,
 };
 
+use crate::kept_page::KeptPage;
+
 mod atoms {
     rustler::atoms! { ok, error, crashed }
 }
 
-pub struct PoolResource(Pool);
+pub struct PoolResource {
+    pool: Pool,
+    pub page: KeptPage,
+}
 
 impl Resource for PoolResource {}
 
@@ -40,7 +45,10 @@ fn pool_give_up(call: ResourceArc<CallResource>) -> bool {
 #[rustler::nif]
 fn pool_new(env: Env<'_>) -> Term<'_> {
     match Pool::new() {
-        Ok(pool) => (atoms::ok(), ResourceArc::new(PoolResource(pool))).encode(env),
+        Ok(pool) => {
+            let pool = PoolResource { pool, page: KeptPage::default() };
+            (atoms::ok(), ResourceArc::new(pool)).encode(env)
+        }
         Err(error) => (atoms::error(), error.0.to_string()).encode(env),
     }
 }
@@ -65,7 +73,7 @@ pub fn answer_blocking<T>(
     let call = ResourceArc::new(CallResource(AtomicBool::new(false)));
     let mut reply = Reply::new(env, pool, reference);
     reply.call = Some(call.clone());
-    pool.0.spawn_blocking(move || {
+    pool.pool.spawn_blocking(move || {
         if !reply.is_given_up() {
             let result = work();
             reply.send(|env| encode(env, result));
@@ -85,7 +93,7 @@ pub fn answer_guarded<T>(
     let call = ResourceArc::new(CallResource(AtomicBool::new(false)));
     let mut reply = Reply::new(env, pool, reference);
     reply.call = Some(call.clone());
-    pool.0.spawn_blocking(move || {
+    pool.pool.spawn_blocking(move || {
         let result = work(&|| !reply.is_given_up() && is_alive(reply.to));
         reply.send(|env| encode(env, result));
     });
@@ -105,7 +113,7 @@ pub fn answer<T: 'static>(
     encode: impl for<'e> FnOnce(Env<'e>, T) -> Term<'e> + Send + 'static,
 ) -> NifResult<Atom> {
     let mut reply = Reply::new(env, pool, reference);
-    pool.0.spawn(async move {
+    pool.pool.spawn(async move {
         let result = work.await;
         reply.send(|env| encode(env, result));
     });

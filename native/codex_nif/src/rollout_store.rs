@@ -1,14 +1,16 @@
 //! The rollouts of a home: listed, read page by page, and summed up on threads of the pool.
 
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use codex_core::rollout::{
     File, Filter, Index, NAMES, Page, Part, Range, Reason, Record, Referrers, Scope, Skipped,
-    Spent, Store, Survey, Texts,
+    Spent, Store, Survey, Texts, walk,
 };
 use rustler::{Atom, Binary, Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::files::{binary, kind_atom, posix};
+use crate::kept_page::{Answer, Question};
 use crate::pool::{CallResource, PoolResource, answer_guarded, path};
 use crate::rollout::{WORKSPACE, audit_term, scan_error, summary_term, tokens};
 use crate::rollout_session::Terms;
@@ -81,6 +83,13 @@ fn file_term<'e>(env: Env<'e>, file: &File) -> Term<'e> {
 }
 
 fn problems<'e>(terms: &mut Terms<'e>, store: &Store) -> Vec<Term<'e>> {
+    let mut problems = general_problems(terms, store);
+    problems.extend(store.left_out.iter().map(|left| terms.thread(&left.problem())));
+    problems
+}
+
+/// The problems that belong to no thread.
+fn general_problems<'e>(terms: &mut Terms<'e>, store: &Store) -> Vec<Term<'e>> {
     let env = terms.env;
     let (nil, mut problems) = (atoms::nil().encode(env), Vec::new());
     if store.bad_names > 0 {
@@ -92,7 +101,6 @@ fn problems<'e>(terms: &mut Terms<'e>, store: &Store) -> Vec<Term<'e>> {
         let reason = terms.file_error(error);
         problems.push(terms.problem(atoms::unreadable(), NAMES.as_bytes(), nil, 1, reason));
     }
-    problems.extend(store.left_out.iter().map(|left| terms.thread(&left.problem())));
     problems.extend(store.skipped.iter().map(|skipped| skipped_term(terms, skipped)));
     problems
 }
@@ -123,13 +131,20 @@ type Wanted<'a> = (
     Option<bool>,
 );
 
-/// Reads a page: `{ok, Sessions, Problems, More}`.
+/// What the thread of a page has found.
+enum Listed {
+    Kept(Arc<Answer>),
+    Read(Box<(Store, u64)>, Option<Page>),
+}
+
+/// Reads a page: `{ok, Sessions, Problems, More}`. The first page has the problems of no thread,
+/// too.
 #[rustler::nif]
 fn rollout_page<'a>(
     env: Env<'a>,
     pool: Pool,
     reference: Term<'a>,
-    store: ResourceArc<StoreResource>,
+    home: Binary<'a>,
     wanted: Wanted<'a>,
     range: (Option<Binary<'a>>, usize),
     index: Option<Binary<'a>>,
@@ -142,25 +157,51 @@ fn rollout_page<'a>(
     let (model, source, title) = (text(model), text(source), text(title));
     let filter = Filter { cwd, since, until, model, source, title, archived };
     let range = Range { after: text(range.0), limit: range.1 };
-    let index = index.as_ref().map(path);
-    let ours = store.clone();
+    let (home, first) = (path(&home), range.after.is_none());
+    let question = index.map(|index| Question {
+        home: home.clone(),
+        index: path(&index),
+        filter: filter.clone(),
+        range: range.clone(),
+    });
+    let (asked, kept) = (question.clone(), pool.clone());
     let work = move |guard: &dyn Fn() -> bool| {
-        let index = index.map(|path| Index::load(&path, &ours.0.home));
-        WORKSPACE.with_borrow_mut(|workspace| {
-            Page::read(&ours.0, index.as_ref(), &filter, &range, workspace, guard)
-        })
-    };
-    answer_guarded(env, &pool, reference, work, move |env, page| {
-        let Some(page) = page else { return stopped(env) };
-        let (store, mut terms) = (&store.0, Terms::new(env));
-        let sessions: Vec<_> =
-            page.records.iter().map(|record| terms.session(record, store)).collect();
-        let mut problems = Vec::new();
-        for record in &page.records {
-            problems.extend(all_problems(&mut terms, record, store));
+        let found = walk(&home, guard);
+        let stamp = Store::stamp(&home, &found);
+        if let Some(answer) = asked.as_ref().and_then(|asked| kept.page.get(asked, stamp)) {
+            return Listed::Kept(answer);
         }
-        (atoms::ok(), sessions, problems, page.more).encode(env)
+        let store = Store::with(&home, found);
+        let index = asked.map(|asked| Index::load(&asked.index, &home));
+        let page = WORKSPACE.with_borrow_mut(|workspace| {
+            Page::read(&store, index.as_ref(), &filter, &range, workspace, guard)
+        });
+        Listed::Read(Box::new((store, stamp)), page)
+    };
+    let kept = pool.clone();
+    answer_guarded(env, &pool, reference, work, move |env, listed| match listed {
+        Listed::Kept(answer) => answer.copy(env),
+        Listed::Read(_, None) => stopped(env),
+        Listed::Read(read, Some(page)) => {
+            let (store, stamp) = *read;
+            let answer = page_term(env, &store, &page, first);
+            if let Some(question) = question {
+                kept.page.put(question, stamp, &page, answer);
+            }
+            answer
+        }
     })
+}
+
+fn page_term<'e>(env: Env<'e>, store: &Store, page: &Page, first: bool) -> Term<'e> {
+    let mut terms = Terms::new(env);
+    let sessions = page.records.iter().map(|record| terms.session(record, store));
+    let sessions: Vec<_> = sessions.collect();
+    let mut problems = if first { general_problems(&mut terms, store) } else { Vec::new() };
+    for record in &page.records {
+        problems.extend(all_problems(&mut terms, record, store));
+    }
+    (atoms::ok(), sessions, problems, page.more).encode(env)
 }
 
 fn stopped(env: Env<'_>) -> Term<'_> {

@@ -268,6 +268,44 @@ defmodule Codex.Sessions.HostileTest do
       assert {:ok, usage} == Sessions.usage(codex_home: home)
     end
 
+    test "gives another page for another question and after each change", %{tmp_dir: folder} do
+      home = Path.join(folder, "home")
+      path = write!(home, whole())
+      other = Path.join(folder, "other")
+      write!(other, whole())
+      index = Path.join(folder, "index")
+
+      same = fn wanted ->
+        opts = Keyword.merge([codex_home: home], wanted)
+        {:ok, page} = Sessions.list([index: index] ++ opts)
+        # The second time from memory, the third time without an index.
+        assert Sessions.list([index: index] ++ opts) == {:ok, page}
+        assert Sessions.list(opts) == {:ok, page}
+        page
+      end
+
+      assert %{sessions: [%{id: id, name: nil, archived: false}], problems: []} = same.([])
+      assert %{sessions: []} = same.(model: "no model")
+      assert %{sessions: [_], problems: []} = same.(limit: 1)
+      assert %{sessions: [%{id: ^id}]} = same.(codex_home: other)
+
+      name = Codex.JSON.encode!(%{"id" => id, "thread_name" => "new"})
+      File.write!(Path.join(home, "session_index.jsonl"), name <> "\n")
+      assert %{sessions: [%{name: "new"}]} = same.([])
+
+      File.write!(Path.join(Path.dirname(path), "notes.txt"), "")
+      assert %{problems: [%{kind: :ignored_name}]} = same.([])
+      assert %{problems: []} = same.(after: id)
+
+      archive = Path.join(home, "archived_sessions")
+      File.mkdir_p!(archive)
+      File.rename!(path, Path.join(archive, Path.basename(path)))
+      assert %{sessions: [%{archived: true}]} = same.([])
+
+      File.rm!(Path.join(archive, Path.basename(path)))
+      assert %{sessions: []} = same.([])
+    end
+
     test "is never in the home", %{tmp_dir: home} do
       write!(home, whole())
       inside = Path.join(home, "sessions/index")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::name::Name;
 
 /// A rollout file, with what its name and its folder tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct File {
     /// The path of its folder, from the home on.
     pub folder: Arc<Path>,

@@ -38,7 +38,7 @@ pub struct Filter {
 const CHUNK: usize = 256;
 
 /// The part of a list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Range {
     /// The id of the last thread of the page before.
     pub after: Option<String>,
@@ -47,6 +47,11 @@ pub struct Range {
 }
 
 impl Page {
+    /// Whether all files were read.
+    pub fn is_whole(&self) -> bool {
+        self.records.iter().flat_map(|record| &record.files).all(|(_, result)| result.is_ok())
+    }
+
     /// Reads a page. Reads few more threads than the page has; nothing if the guard stops it.
     pub fn read(
         store: &Store,

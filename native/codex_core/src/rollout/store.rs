@@ -2,12 +2,14 @@
 //! files, and the names that threads were given.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::file::File;
-use super::walk::{Skipped, walk, walk_for};
+use super::walk::{Found, Skipped, walk, walk_for};
 use crate::files::{self, FileError};
 
 /// The file with the names of threads.
@@ -48,15 +50,42 @@ pub struct LeftOut {
     pub read: File,
 }
 
+/// Tells whether a file is as it was at another moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    size: u64,
+    modified: (i64, i64),
+    inode: u64,
+}
+
+/// The stamp of a file; nothing if there is none.
+pub fn file_stamp(path: &Path) -> Option<FileStamp> {
+    let facts = std::fs::metadata(path).ok()?;
+    let modified = (facts.mtime(), facts.mtime_nsec());
+    Some(FileStamp { size: facts.len(), modified, inode: facts.ino() })
+}
+
 impl Store {
     /// Lists the files of a home.
     pub fn open(home: &Path, guard: &dyn Fn() -> bool) -> Store {
-        let found = walk(home, guard);
+        Store::with(home, walk(home, guard))
+    }
+
+    /// The store of a home with the files that were found in it.
+    pub fn with(home: &Path, found: Found) -> Store {
         let mut store =
             Store { home: home.to_path_buf(), skipped: found.skipped, ..Store::default() };
         store.take(found.files);
         store.read_names();
         store
+    }
+
+    /// Tells whether a home is as it was at another moment: the same files of threads, not changed,
+    /// and the same names. Equal stamps mean so.
+    pub fn stamp(home: &Path, found: &Found) -> u64 {
+        let mut stamp = DefaultHasher::new();
+        (found, file_stamp(&home.join(NAMES))).hash(&mut stamp);
+        stamp.finish()
     }
 
     /// A rollout may exist twice: live before archived, plain before compressed.

@@ -23,7 +23,7 @@ const TRIES: usize = 4;
 const GUARDED: usize = 256;
 
 /// A file that is not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Skipped {
     /// Its path, from the home on.
     pub path: PathBuf,
@@ -32,7 +32,7 @@ pub struct Skipped {
 }
 
 /// Why a file is not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Its name is not that of a rollout.
     Name,
@@ -45,7 +45,7 @@ pub enum Reason {
 }
 
 /// The files of a home.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Hash)]
 pub struct Found {
     /// Rollouts, in no order.
     pub files: Vec<File>,
