@@ -91,7 +91,9 @@ defmodule Codex.Batch.Travel do
   defp transport(_place, _value), do: nil
 
   @doc "Returns what another node gets of a job, and the functions that stay."
-  @spec pack(Job.t(), Options.t()) :: {:ok, cargo(), functions()} | {:error, term()}
+  @spec pack(Job.t(), Options.t()) ::
+          {:ok, cargo(), functions()}
+          | {:error, OptionError.t() | {:invalid_tool, term(), Toolset.reason()}}
   def pack(job, client) do
     with {:ok, thread} <- Type.each(sent(job.thread), &prepare(&1, job, client)),
          {:ok, turn} <- Type.each(sent(job.turn), &prepare(&1, job, client)) do

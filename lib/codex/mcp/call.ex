@@ -51,7 +51,9 @@ defmodule Codex.MCP.Call do
   end
 
   @doc "Takes an answer that needs input: the requests of a round, which may be none."
-  @spec ask(t(), map()) :: {:ok, %{String.t() => term()}, t()} | {:error, term()}
+  @spec ask(t(), map()) ::
+          {:ok, %{String.t() => term()}, t()}
+          | {:error, :invalid_input_request | {:overflow, :input_rounds, pos_integer()}}
   def ask(call, result) do
     requests = with requests when not is_map(requests) <- result["inputRequests"], do: %{}
     state = result["requestState"]
