@@ -51,13 +51,12 @@ impl KeptPage {
         same.then(|| answer.clone())
     }
 
-    /// Keeps an answer instead of the last one. A page with a file that was not read is not kept:
-    /// the reason may be gone without a change of the file.
+    /// Keeps an answer instead of the last one.
     pub fn put(&self, question: Question, home: u64, page: &Page, answer: Term<'_>) {
         let titles = page.records.iter().filter_map(|record| record.title());
         let small =
             page.records.len() <= MAX_SESSIONS && titles.map(str::len).sum::<usize>() <= MAX_TITLES;
-        let kept = (small && page.is_whole()).then(|| {
+        let kept = small.then(|| {
             let state = State(home, file_stamp(&question.index));
             let own = OwnedEnv::new();
             let saved = own.save(answer);

@@ -185,7 +185,10 @@ fn rollout_page<'a>(
         Listed::Read(read, Some(page)) => {
             let (store, stamp) = *read;
             let answer = page_term(env, &store, &page, first);
-            if let Some(question) = question {
+            // The reason why a file was not read may be gone without a change of the file.
+            if let Some(question) = question
+                && page.is_whole(&store)
+            {
                 kept.page.put(question, stamp, &page, answer);
             }
             answer

@@ -47,9 +47,10 @@ pub struct Range {
 }
 
 impl Page {
-    /// Whether all files were read.
-    pub fn is_whole(&self) -> bool {
-        self.records.iter().flat_map(|record| &record.files).all(|(_, result)| result.is_ok())
+    /// Whether all files were read, that of the names, too.
+    pub fn is_whole(&self, store: &Store) -> bool {
+        let mut files = self.records.iter().flat_map(|record| &record.files);
+        store.names_error.is_none() && files.all(|(_, result)| result.is_ok())
     }
 
     /// Reads a page. Reads few more threads than the page has; nothing if the guard stops it.
